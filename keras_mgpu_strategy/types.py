@@ -1,0 +1,83 @@
+"""Values that travel between the rooms of the package.
+
+Guarantees:
+
+* Position travels with the data: every batch, on its way in and on its way out,
+  carries the index of its first row in the user's input.
+* Values are frozen and hold host memory only (NumPy arrays), never device tensors.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeAlias
+
+import tensorflow as tf
+
+Nest: TypeAlias = Any
+"""A leaf, or dicts, lists and tuples of leaves; as `tf.nest` understands them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InputBatch:
+    """Consecutive input rows that share one shape per row.
+
+    Args:
+        start: Index of the first row in the user's input.
+        num_rows: Number of rows; the same for every leaf.
+        inputs: Nest of NumPy arrays, each of shape `(num_rows, ...)`.
+    """
+
+    start: int
+    num_rows: int
+    inputs: Nest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostBatch:
+    """Consecutive rows of results, in host memory.
+
+    Args:
+        start: Index in the user's input of the row that the first result belongs to.
+        outputs: Nest of NumPy arrays, each of shape `(num_rows, ...)`, in the
+            structure of the model's output.
+    """
+
+    start: int
+    outputs: Nest
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, read from the first output."""
+        return int(tf.nest.flatten(self.outputs)[0].shape[0])
+
+    @property
+    def stop(self) -> int:
+        """Index of the first row after this batch."""
+        return self.start + self.num_rows
+
+
+class Source(Protocol):
+    """Rows that can be read in order, from a given row on."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows, or None where only reading to the end can tell."""
+        ...
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec` of what `batches` yields.
+
+        The batch axis is None, and so is every axis known to vary. A source of
+        unknown content (a generator) reads its first batch ahead to answer.
+        """
+        ...
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields consecutive batches, the first of which begins at row `start`.
+
+        A batch has `batch_size` rows, unless the input ends or the shape of the
+        rows changes behind it. Batches are cut at row `start + k * batch_size`
+        as long as the shape of the rows does not change.
+        """
+        ...
