@@ -1,0 +1,45 @@
+"""Exact, ordered Keras predictions on every device of a machine.
+
+Names are imported when they are first used, so that the command line can answer
+`--help` at once and can set up TensorFlow's environment before TensorFlow loads.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_mgpu_strategy.version import __version__
+
+if TYPE_CHECKING:
+    from keras_mgpu_strategy.predictor import Predictor, load, predict_proba
+    from keras_mgpu_strategy.strategy import scope
+    from keras_mgpu_strategy.types import HostBatch
+
+__all__ = [
+    "HostBatch",
+    "Predictor",
+    "__version__",
+    "load",
+    "predict_proba",
+    "scope",
+]
+
+_MODULES = {
+    "HostBatch": "keras_mgpu_strategy.types",
+    "Predictor": "keras_mgpu_strategy.predictor",
+    "load": "keras_mgpu_strategy.predictor",
+    "predict_proba": "keras_mgpu_strategy.predictor",
+    "scope": "keras_mgpu_strategy.strategy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module of a public name when the name is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
