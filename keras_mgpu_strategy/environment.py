@@ -1,0 +1,74 @@
+"""The only module that reads or sets environment variables.
+
+It imports no TensorFlow, so that it can act before TensorFlow loads.
+"""
+
+import contextlib
+import glob
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+# Where there is no NVIDIA device, TensorFlow's CUDA builds still look for one and
+# print these lines as they load, before any setting of theirs is read.
+_CHATTER = "|".join(
+    [
+        r"^WARNING: All log messages before absl::InitializeLog\(\)",
+        r"^I0000 ",
+        r"failed call to cuInit",
+        r"Unable to register cu[A-Z]+ factory",
+        r"computation placer already registered",
+    ]
+)
+
+
+def visible_cuda_devices() -> str:
+    """The GPUs that CUDA may see, as the driver's tools take them; "" for all."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Hides TensorFlow's start-up chatter while TensorFlow is loaded and started.
+
+    Information is hidden; warnings and errors are not, but for CUDA's complaint that
+    a machine without an NVIDIA device has none. Lines are dropped by name by a `grep`
+    behind the standard error stream, which also lives through a crash of this process,
+    so that the last words of TensorFlow are never lost. A user who sets
+    `TF_CPP_MIN_LOG_LEVEL` gets exactly what it says.
+    """
+    chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if chosen or _has_nvidia_device() or shutil.which("grep") is None:
+        yield
+    else:
+        with _without_lines(_CHATTER):
+            yield
+
+
+def _has_nvidia_device() -> bool:
+    return bool(glob.glob("/dev/nvidia*")) or os.path.exists("/dev/dxg")
+
+
+@contextlib.contextmanager
+def _without_lines(pattern: str) -> Iterator[None]:
+    """Drops the lines that match from file descriptor 2."""
+    stderr = os.dup(2)
+    # A session of its own: an interrupt from the keyboard must not end the filter.
+    filter_process = subprocess.Popen(
+        ["grep", "--line-buffered", "-v", "-E", pattern],
+        stdin=subprocess.PIPE,
+        stdout=stderr,
+        start_new_session=True,
+    )
+    assert filter_process.stdin is not None
+    os.dup2(filter_process.stdin.fileno(), 2)
+    filter_process.stdin.close()
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        filter_process.wait()
