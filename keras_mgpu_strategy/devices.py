@@ -75,9 +75,9 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
     """
     if devices is None:
         return None
-    several = isinstance(devices, Sequence) and not isinstance(devices, str)
-    entries = devices if several else [devices]
-    requests = tuple(request for entry in entries for request in _parse_entry(entry))
+    if isinstance(devices, str) or not isinstance(devices, Sequence):
+        devices = [devices]
+    requests = tuple(request for entry in devices for request in _parse_entry(entry))
     if not requests:
         raise ValueError(f"devices={devices!r} names no device. {_EXPECTED}.")
     return requests
@@ -215,7 +215,7 @@ def _split(name: str, device: Any, num_parts: int) -> None:
 def _parts_by_name(visible: dict[str, Any]) -> dict[str, list[str]]:
     """Physical name -> names of its logical devices, which TensorFlow counts on."""
     parts: dict[str, list[str]] = {}
-    used = dict.fromkeys(KINDS, 0)
+    used: dict[str, int] = dict.fromkeys(KINDS, 0)
     for name, device in visible.items():
         kind = name.partition(":")[0]
         count = len(tf.config.get_logical_device_configuration(device) or [name])
