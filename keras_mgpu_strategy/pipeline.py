@@ -1,0 +1,80 @@
+"""A distributed tf.data pipeline over a feed: one pipeline per replica.
+
+Guarantees:
+
+* Each replica's pipeline takes its own chunks from the shared feed; arrays are
+  sliced a chunk at a time and never become one tensor.
+* Elements never end: after the last chunk a replica gets empty ones, so that all
+  replicas step together until each of them is empty.
+* An error of the source does not pass through tf.data, which would turn it into
+  one of TensorFlow's; it ends the pipelines and stays in the feed.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.feed import Feed, example_inputs
+from keras_mgpu_strategy.types import Nest
+
+
+class ReplicaPipelines:
+    """The distributed dataset of a feed.
+
+    Each element is a flat tuple `(start, num_rows, *inputs)`; `num_rows` is 0 and
+    `start` -1 where the feed has ended.
+
+    Args:
+        feed: The chunks.
+        spec: Nest of `tf.TensorSpec` of the inputs.
+        strategy: The strategy whose replicas are fed.
+    """
+
+    def __init__(self, feed: Feed, spec: Nest, strategy: tf.distribute.Strategy):
+        self._feed = feed
+        self._specs = tf.nest.flatten(spec)
+        self._empty = tf.nest.flatten(example_inputs(spec, 0))
+        self.dataset = _distribute(self._replica_dataset, strategy)
+
+    def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
+        dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in self._specs)]
+
+        def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            start, num_rows, *inputs = tf.numpy_function(self._take, [], dtypes)
+            for leaf, spec in zip(inputs, self._specs, strict=True):
+                # Only the rank: rows of another length follow in some sources.
+                leaf.set_shape([None] * spec.shape.rank)
+            return tf.ensure_shape(start, []), tf.ensure_shape(num_rows, []), *inputs
+
+        dataset = tf.data.Dataset.counter().map(take).prefetch(2)
+        return dataset.with_options(_options())
+
+    def _take(self) -> tuple[Any, ...]:
+        chunk = self._feed.take()
+        if chunk is None:
+            return np.int64(-1), np.int64(0), *self._empty
+        inputs = tf.nest.flatten(chunk.inputs)
+        return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # The autotuner's thread sleeps, and ending the iterator waits for it.
+    options.autotune.enabled = False
+    # A pool of its own: the source may itself need threads of the shared one.
+    options.threading.private_threadpool_size = 1
+    return options
+
+
+def _distribute(dataset_fn: Any, strategy: tf.distribute.Strategy) -> Any:
+    return strategy.distribute_datasets_from_function(
+        dataset_fn,
+        tf.distribute.InputOptions(
+            experimental_fetch_to_device=False,
+            experimental_replication_mode=(
+                tf.distribute.InputReplicationMode.PER_REPLICA
+            ),
+            experimental_place_dataset_on_device=False,
+        ),
+    )
