@@ -1,0 +1,228 @@
+"""Turns a replicated model into compiled steps.
+
+A step runs the model over one chunk on one replica: a loop over micro-batches of
+static shape, so that one round trip of the host serves many of them, nothing is
+traced twice, and XLA, where it is on, compiles once.
+
+Guarantees:
+
+* Steps are compiled once per input signature, per-replica batch and head, and kept.
+* Each replica's step is traced by `strategy.run` in that replica's own context, so
+  that it reads that replica's own copy of every variable.
+* An output without a batch axis is an error when the step is compiled.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.models import ReplicatedModel
+from keras_mgpu_strategy.types import Nest
+
+ReplicaStep: TypeAlias = Callable[..., Nest]
+"""Takes the flat tensors of a chunk and returns the nest of its outputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """Everything that a compiled step depends on.
+
+    Args:
+        spec: Nest of `tf.TensorSpec` of a chunk; the batch axis is None.
+        batch_size: Per-replica batch: rows of one call of the model.
+        head: What is done to the outputs on the device.
+        jit_compile: Whether XLA compiles the call of the model.
+    """
+
+    spec: Nest
+    batch_size: int
+    head: heads.Head = heads.identity
+    jit_compile: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable form."""
+        structure = repr(tf.nest.map_structure(lambda _: 0, self.spec))
+        leaves = tuple(tf.nest.flatten(self.spec))
+        return (structure, leaves, self.batch_size, self.head, self.jit_compile)
+
+    def chunk_specs(self) -> list[tf.TensorSpec]:
+        """Flat specs of a chunk: any number of rows."""
+        return [_with_rows(leaf, None) for leaf in tf.nest.flatten(self.spec)]
+
+    def micro_batch_specs(self, num_rows: int) -> list[tf.TensorSpec]:
+        """Flat specs of one call of the model on `num_rows` rows."""
+        return [_with_rows(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
+
+
+def _with_rows(leaf: tf.TensorSpec, num_rows: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec([num_rows, *leaf.shape[1:]], leaf.dtype)
+
+
+class StepCompiler:
+    """Compiles the steps of one replicated model and keeps them.
+
+    Args:
+        replicated: The model.
+    """
+
+    def __init__(self, replicated: ReplicatedModel):
+        self._replicated = replicated
+        self._steps: dict[tuple[Any, ...], Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The strategy whose replicas the steps run on."""
+        return self._replicated.strategy
+
+    def replica_steps(self, signature: Signature) -> tuple[ReplicaStep, ...]:
+        """One compiled step per replica.
+
+        Raises:
+            ValueError: If an output of the model has no batch axis.
+        """
+        key = signature.key
+        with self._lock:
+            if key not in self._steps:
+                self._steps[key] = self._trace(signature)
+            return self._steps[key]
+
+    def lockstep(self, signature: Signature, element_spec: Sequence[Any]) -> Any:
+        """One compiled function that runs the step on all replicas together.
+
+        Args:
+            signature: What to compile.
+            element_spec: Flat specs of the distributed dataset that feeds it, which
+                say no more of the shapes than their ranks.
+
+        Raises:
+            ValueError: If an output of the model has no batch axis.
+        """
+        key = ("lockstep", *signature.key)
+        with self._lock:
+            if key not in self._steps:
+                run_chunk = self._replica_function(signature)
+                self._steps[key] = tf.function(
+                    lambda *leaves: self.strategy.run(run_chunk, args=leaves),
+                    input_signature=element_spec,
+                    autograph=False,
+                )
+            return self._steps[key]
+
+    def _replica_function(self, signature: Signature) -> ReplicaStep:
+        def run_chunk(*chunk: tf.Tensor) -> Nest:
+            return _loop(self._micro_batch_step(signature), chunk, signature)
+
+        return run_chunk
+
+    def _trace(self, signature: Signature) -> tuple[ReplicaStep, ...]:
+        num_replicas = self.strategy.num_replicas_in_sync
+        steps: list[Any] = [None] * num_replicas
+        run_chunk = self._replica_function(signature)
+
+        def trace_here() -> None:
+            context = tf.distribute.get_replica_context()
+            replica = tf.get_static_value(context.replica_id_in_sync_group)
+            step = tf.function(run_chunk, autograph=False)
+            steps[int(replica)] = step.get_concrete_function(*signature.chunk_specs())
+
+        # Inside a tf.function, since strategy.run called eagerly logs a warning.
+        tf.function(
+            lambda: self.strategy.run(trace_here), autograph=False
+        ).get_concrete_function()
+        return tuple(steps)
+
+    def _micro_batch_step(self, signature: Signature) -> Any:
+        def forward(*flat: tf.Tensor) -> Nest:
+            inputs = tf.nest.pack_sequence_as(signature.spec, flat)
+            outputs = self._replicated.call(inputs)
+            return tf.nest.map_structure(signature.head, outputs)
+
+        def trace(num_rows: int) -> Any:
+            function = tf.function(
+                forward, autograph=False, jit_compile=signature.jit_compile or None
+            )
+            return function.get_concrete_function(
+                *signature.micro_batch_specs(num_rows)
+            )
+
+        batch_size = signature.batch_size
+        step = trace(batch_size)
+        _check_batch_axis(step.structured_outputs, batch_size)
+        if self._replicated.output_shapes is None:
+            # A constant output can have as many rows as the batch by chance.
+            _check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
+        return step
+
+
+def _check_batch_axis(outputs: Nest, num_rows: int) -> None:
+    for path, leaf in _flatten_with_names(outputs):
+        if not isinstance(leaf, tf.TensorSpec | tf.Tensor):
+            raise ValueError(
+                f"The model's output{path} is a {type(leaf).__name__}, but only dense "
+                "tensors can be joined into arrays. Convert it in the model's last "
+                "layer, for example with `.to_tensor()` or `tf.sparse.to_dense`."
+            )
+        if leaf.shape.rank == 0 or leaf.shape[:1].as_list() not in ([num_rows], [None]):
+            raise ValueError(
+                f"The model's output{path} has no batch axis: {num_rows} input rows "
+                f"gave shape {tuple(leaf.shape)}, expected ({num_rows}, ...). Each "
+                "output needs one row per input row, or it cannot be put together "
+                "from several replicas. Leave this output out of the model, or "
+                "repeat it for each row."
+            )
+
+
+def _flatten_with_names(outputs: Nest) -> list[tuple[str, Any]]:
+    if isinstance(outputs, dict):
+        items = [(f"[{key!r}]", value) for key, value in outputs.items()]
+    elif isinstance(outputs, list | tuple):
+        items = [(f"[{index}]", value) for index, value in enumerate(outputs)]
+    else:
+        return [("", outputs)]
+    return [
+        (name + rest, leaf)
+        for name, value in items
+        for rest, leaf in _flatten_with_names(value)
+    ]
+
+
+def _loop(step: Any, chunk: Sequence[tf.Tensor], signature: Signature) -> Nest:
+    """Runs `step` over the micro-batches of a chunk and joins the outputs."""
+    size = signature.batch_size
+    num_micro_batches = tf.shape(chunk[0])[0] // size
+    specs = tf.nest.flatten(step.structured_outputs)
+    arrays = tuple(_array_like(spec, num_micro_batches) for spec in specs)
+    pairs_in = list(zip(chunk, signature.micro_batch_specs(size), strict=True))
+
+    def body(index: tf.Tensor, written: tuple) -> tuple:
+        rows = slice(index * size, (index + 1) * size)
+        batch = [_shaped(leaf[rows], spec) for leaf, spec in pairs_in]
+        outputs = tf.nest.flatten(step(*batch))
+        pairs = zip(written, outputs, strict=True)
+        return index + 1, tuple(array.write(index, out) for array, out in pairs)
+
+    _, arrays = tf.while_loop(
+        lambda index, _: index < num_micro_batches,
+        body,
+        (tf.constant(0), arrays),
+        parallel_iterations=1,
+    )
+    joined = [array.concat() for array in arrays]
+    return tf.nest.pack_sequence_as(step.structured_outputs, joined)
+
+
+def _shaped(rows: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    rows.set_shape(spec.shape)
+    return rows
+
+
+def _array_like(spec: tf.TensorSpec, size: tf.Tensor) -> tf.TensorArray:
+    return tf.TensorArray(
+        spec.dtype, size=size, element_shape=spec.shape, infer_shape=False
+    )
