@@ -1,0 +1,1 @@
+"""Where results go: one back end a file, behind `sinks.interface`."""

@@ -1,0 +1,117 @@
+"""Results of replicas -> ordered rows in host memory.
+
+Guarantees:
+
+* Each replica's tensors are read from that replica's own device; nothing is joined
+  on a device.
+* Padding is trimmed, and a result with any other number of rows than its input is
+  an error, never a shift of the rows behind it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import HostBatch, Nest
+
+
+def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostBatch:
+    """Reads one chunk's results and trims the padding.
+
+    On CPU devices the arrays are read-only views of TensorFlow's memory.
+
+    Args:
+        outputs: Nest of `tf.Tensor`, each of shape `(padded_rows, ...)`.
+        start: Index of the first row in the user's input.
+        num_rows: Number of real rows.
+        padded_rows: Number of rows that the step was given.
+
+    Raises:
+        ValueError: If an output has another number of rows.
+    """
+
+    def read(leaf: tf.Tensor) -> np.ndarray:
+        array = np.asarray(leaf)
+        if array.shape[:1] != (padded_rows,):
+            raise ValueError(
+                f"The model gave an output of shape {array.shape} for {padded_rows} "
+                f"rows, expected ({padded_rows}, ...). Each output needs one row per "
+                "input row; leave outputs without a batch axis out of the model."
+            )
+        return array[:num_rows]
+
+    return HostBatch(start, tf.nest.map_structure(read, outputs))
+
+
+def in_order(batches: Iterable[HostBatch], start: int) -> Iterator[HostBatch]:
+    """Yields batches by their rows, holding back those that came too early."""
+    early: dict[int, HostBatch] = {}
+    for batch in batches:
+        early[batch.start] = batch
+        while start in early:
+            ready = early.pop(start)
+            start = ready.stop
+            yield ready
+            if ready.num_rows == 0:
+                break
+    if early:
+        raise RuntimeError(f"Rows from {start} on are missing before {min(early)}.")
+
+
+def resplit(
+    batches: Iterable[HostBatch], next_size: Callable[[], int | None]
+) -> Iterator[HostBatch]:
+    """Cuts a gapless stream of batches anew.
+
+    Args:
+        batches: Batches in the order of their rows.
+        next_size: Gives the rows of the next batch to yield; None where that is not
+            known before more rows have arrived.
+
+    Yields:
+        Batches of those sizes; a size of 0 gives an empty batch. Shorter ones where
+        the rows end, or where the shape of the rows changes.
+    """
+    held: list[HostBatch] = []
+    size: int | None = None
+    for batch in batches:
+        if held and _row_shapes(held[0]) != _row_shapes(batch):
+            if _count(held):
+                yield join(held)
+                size = None
+            held = []
+        held.append(batch)
+        while (size := next_size() if size is None else size) is not None:
+            if size > _count(held):
+                break
+            ready, rest = _cut(join(held), size)
+            held, size = [rest], None
+            yield ready
+    while held and (size := next_size() if size is None else size) is not None:
+        ready, rest = _cut(join(held), size)
+        held, size = [rest] if rest.num_rows or size == 0 else [], None
+        yield ready
+
+
+def _count(batches: list[HostBatch]) -> int:
+    return sum(batch.num_rows for batch in batches)
+
+
+def _row_shapes(batch: HostBatch) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in tf.nest.flatten(batch.outputs)]
+
+
+def join(parts: list[HostBatch]) -> HostBatch:
+    """One batch of consecutive ones, whose rows must have one shape."""
+    if len(parts) == 1:
+        return parts[0]
+    nests = [part.outputs for part in parts]
+    outputs = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *nests)
+    return HostBatch(parts[0].start, outputs)
+
+
+def _cut(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
+    head = tf.nest.map_structure(lambda array: array[:num_rows], batch.outputs)
+    rest = tf.nest.map_structure(lambda array: array[num_rows:], batch.outputs)
+    return HostBatch(batch.start, head), HostBatch(batch.start + num_rows, rest)

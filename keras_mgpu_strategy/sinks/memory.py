@@ -1,0 +1,100 @@
+"""Results in host memory, in the structure that Keras' `predict` returns.
+
+Guarantees:
+
+* Where the number of rows is known, each output array is allocated once and
+  written in place; elsewhere batches are kept and joined at the end.
+* Rows that cannot be stacked, since their shape differs between batches, come back
+  as a `tf.RaggedTensor`, as from Keras.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import HostBatch, Nest
+
+
+class MemorySink:
+    """Collects results as NumPy arrays.
+
+    Args:
+        num_rows: Number of rows to come, or None where unknown.
+    """
+
+    def __init__(self, num_rows: int | None = None):
+        self._num_rows = num_rows
+        self._structure: Nest = None
+        self._leaves: list[_Leaf] = []
+        self._num_written = 0
+
+    @property
+    def num_written(self) -> int:
+        """Number of rows stored so far."""
+        return self._num_written
+
+    def write(self, batch: HostBatch) -> None:
+        """Stores a batch, which must begin at row `num_written`."""
+        if batch.start != self._num_written:
+            raise ValueError(
+                f"A batch begins at row {batch.start}, but row {self._num_written} is "
+                "the next to store. Write batches in order, each once."
+            )
+        arrays = tf.nest.flatten(batch.outputs)
+        if not self._leaves:
+            self._structure = batch.outputs
+            self._leaves = [_Leaf(array, self._num_rows) for array in arrays]
+        for leaf, array in zip(self._leaves, arrays, strict=True):
+            leaf.append(self._num_written, array)
+        self._num_written += batch.num_rows
+
+    def close(self) -> None:
+        """Nothing to do: memory needs no closing."""
+
+    def result(self) -> Nest:
+        """All rows: nest of arrays (or ragged tensors) of shape `(num_rows, ...)`.
+
+        Raises:
+            ValueError: If nothing was written.
+        """
+        if not self._leaves:
+            raise ValueError("No batch was written, so the outputs are not known.")
+        results = [leaf.joined(self._num_written) for leaf in self._leaves]
+        return tf.nest.pack_sequence_as(self._structure, results)
+
+
+class _Leaf:
+    """One output: an array filled in place, or a list of parts."""
+
+    def __init__(self, example: np.ndarray, num_rows: int | None):
+        self._array: np.ndarray | None = None
+        self._parts: list[np.ndarray] = []
+        if num_rows is not None:
+            self._array = np.empty((num_rows, *example.shape[1:]), example.dtype)
+
+    def append(self, start: int, rows: np.ndarray) -> None:
+        array = self._array
+        if array is not None and array.shape[1:] == rows.shape[1:]:
+            array[start : start + len(rows)] = rows
+            return
+        if array is not None:
+            self._parts, self._array = [array[:start]], None
+        self._parts.append(np.array(rows))
+
+    def joined(self, num_rows: int) -> np.ndarray | tf.RaggedTensor:
+        if self._array is not None:
+            return self._array[:num_rows]
+        parts = [part for part in self._parts if len(part)] or self._parts[:1]
+        if len({part.shape[1:] for part in parts}) == 1:
+            return np.concatenate(parts)
+        return _ragged(parts)
+
+
+def _ragged(parts: Sequence[np.ndarray]) -> tf.RaggedTensor:
+    """Joins parts as Keras does: axes after the last varying one stay uniform."""
+    shapes = np.array([part.shape[1:] for part in parts])
+    varying = np.flatnonzero((shapes != shapes[0]).any(axis=0))
+    ragged_rank = int(varying[-1]) + 1
+    ragged = [tf.RaggedTensor.from_tensor(p, ragged_rank=ragged_rank) for p in parts]
+    return tf.concat(ragged, axis=0)
