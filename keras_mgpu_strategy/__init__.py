@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from keras_mgpu_strategy.version import __version__
 
 if TYPE_CHECKING:
-    from keras_mgpu_strategy.predictor import Predictor, load, predict_proba
+    from keras_mgpu_strategy.drop_in import predict_proba
+    from keras_mgpu_strategy.predictor import Predictor, load
     from keras_mgpu_strategy.strategy import scope
     from keras_mgpu_strategy.types import HostBatch
 
@@ -27,7 +28,7 @@ _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
     "Predictor": "keras_mgpu_strategy.predictor",
     "load": "keras_mgpu_strategy.predictor",
-    "predict_proba": "keras_mgpu_strategy.predictor",
+    "predict_proba": "keras_mgpu_strategy.drop_in",
     "scope": "keras_mgpu_strategy.strategy",
 }
 

@@ -103,3 +103,8 @@ def _check_replicas_per_device(value: Any) -> int:
     if number < 1:
         raise ValueError(f"replicas_per_device={number}. {expected}")
     return number
+
+
+def active_strategy() -> tf.distribute.Strategy | None:
+    """The strategy whose scope has been entered, or None outside any scope."""
+    return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None

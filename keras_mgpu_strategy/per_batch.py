@@ -1,0 +1,54 @@
+"""One result for each batch of a list or generator, whatever their sizes.
+
+Guarantee: batches are run as one stream of rows, cut into per-replica batches, so
+that small, large and uneven ones cost the same per row; a result has the rows of
+its batch, also where these are none.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mgpu_strategy import gather, heads
+from keras_mgpu_strategy.runner import Runner
+from keras_mgpu_strategy.types import Nest
+
+
+def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
+    """Runs batches and cuts the results as the batches were.
+
+    Args:
+        runner: Runs the rows.
+        batches: Nests of arrays, or tuples with x first, as Keras takes them.
+
+    Returns:
+        Iterator over the outputs of each batch. The first batch is read at once.
+    """
+    stream = iter(batches)
+    first = next(stream, None)
+    if first is None:
+        return iter(())
+    sizes: deque[int] = deque()
+
+    def recorded() -> Iterator[Any]:
+        for batch in itertools.chain([first], stream):
+            sizes.append(_num_rows(batch))
+            yield batch
+
+    def next_size() -> int | None:
+        return sizes.popleft() if sizes else None
+
+    job = runner.job(recorded(), None, None, heads.identity)
+    return (part.outputs for part in gather.resplit(job.run(), next_size))
+
+
+def _num_rows(batch: Any) -> int:
+    """Rows of the first leaf; what has none is refused where the batch is read."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    leaves = tf.nest.flatten(x)
+    shape = getattr(leaves[0], "shape", ()) if leaves else ()
+    return int(shape[0]) if len(shape) else 0

@@ -1,0 +1,250 @@
+"""`Predictor`: a model that lives on every device, and how to make one.
+
+Guarantees, for every input, row count, batch size and number of replicas:
+
+* The rows of the results are the rows of the input, in order, none missing, none
+  twice, and equal to those of a run on one device.
+* Input errors are raised before any row is run.
+* Results are gathered in host memory; devices hold a few chunks at a time.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keras_mgpu_strategy import callbacks as listeners
+from keras_mgpu_strategy import heads, models, probabilities
+from keras_mgpu_strategy.per_batch import per_batch
+from keras_mgpu_strategy.runner import Job, Options, Runner
+from keras_mgpu_strategy.sinks.memory import MemorySink
+from keras_mgpu_strategy.strategy import active_strategy, make_strategy
+from keras_mgpu_strategy.types import HostBatch, Nest
+
+
+class Predictor:
+    """A Keras model that lives on every device.
+
+    ```
+    with mgpu.scope():
+        predictor = mgpu.Predictor(model)
+    probabilities = predictor.predict_proba(images)
+    ```
+
+    Inside a scope the model is placed on the devices of that scope; outside, on those
+    that it was built on, or on every visible GPU (the CPU where there is none). A
+    model that was built elsewhere is rebuilt with its weights and compile settings.
+
+    All predict methods take: NumPy arrays, tensors, array-likes with `shape` and
+    slicing (memmap, h5py, zarr), pandas frames and series; dicts, lists and tuples of
+    them; `tf.data.Dataset`, `keras.utils.PyDataset`, generators of batches. Rows are
+    independent: the model must not mix the rows of a batch.
+
+    Args:
+        model: A built or unbuilt Keras model, or what `load` read.
+        **options: See `Options`.
+
+    Raises:
+        TypeError: Not a Keras model, or an unknown option.
+        ValueError: A model that cannot be placed on every device.
+    """
+
+    def __init__(self, model: Any, **options: Any):
+        checked_options = Options(**options)
+        if not isinstance(model, models.ReplicatedModel):
+            model = models.replicate(model, _strategy_for(model))
+        self._replicated = model
+        self._runner = Runner(model, checked_options)
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables live on every device; `fit` and `evaluate` work."""
+        return self._replicated.model
+
+    @property
+    def strategy(self) -> Any:
+        """The `tf.distribute.Strategy` over the devices."""
+        return self._replicated.strategy
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Full name of each replica's device."""
+        return tuple(self.strategy.extended.worker_devices)
+
+    @property
+    def num_replicas(self) -> int:
+        """Number of replicas."""
+        return self.strategy.num_replicas_in_sync
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: listeners.Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Nest:
+        """Outputs for all rows, as `keras.Model.predict` returns them.
+
+        Args:
+            x: The rows; see the class.
+            batch_size: Rows of a global batch, split over the replicas and rounded up
+                so that none idles. None chooses by the size of the rows.
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
+            steps: Batches to draw from `x`; None draws all.
+            callbacks: Keras callbacks, called for each global batch.
+
+        Returns:
+            Nest of NumPy arrays of shape `(num_rows, ...)` in the structure of the
+            model's outputs. Where rows of different shape cannot be stacked, a
+            `tf.RaggedTensor`, as from Keras.
+
+        Raises:
+            TypeError: Inputs of a kind that cannot be read.
+            ValueError: Inputs that do not fit the model, each other or `batch_size`.
+        """
+        job = self._runner.job(x, batch_size, steps, heads.identity)
+        return self._collect(job, job.run(), verbose, callbacks)
+
+    def predict_proba(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: listeners.Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        *,
+        from_logits: bool = False,
+        strict: bool = False,
+    ) -> Nest:
+        """Class probabilities for all rows; `predict` with a check of the values.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            from_logits: Apply a softmax (a sigmoid where there is one column) on the
+                device.
+            strict: Raise at the first value outside [0, 1], instead of one warning.
+
+        Returns:
+            As `predict`.
+
+        Raises:
+            TypeError: As in `predict`.
+            ValueError: As in `predict`; with `strict`, a value outside [0, 1].
+        """
+        head = heads.probabilities_from_logits if from_logits else heads.identity
+        job = self._runner.job(x, batch_size, steps, head)
+        batches = probabilities.checked(job.run(), strict=strict)
+        return self._collect(job, batches, verbose, callbacks)
+
+    def predict_classes(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: listeners.Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        *,
+        from_logits: bool = False,
+    ) -> Nest:
+        """Class of each row, found on the device so that only ids reach the host.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            from_logits: One column counts as class 1 above 0 rather than above 0.5.
+
+        Returns:
+            As Keras 2 did: the index of the largest value, int64 of shape
+            `(num_rows,)`; where there is one column, int32 of shape `(num_rows, 1)`.
+
+        Raises:
+            TypeError: As in `predict`.
+            ValueError: As in `predict`.
+        """
+        head = heads.class_ids_from_logits if from_logits else heads.class_ids
+        job = self._runner.job(x, batch_size, steps, head)
+        return self._collect(job, job.run(), verbose, callbacks)
+
+    def predict_on_batch(self, x: Any) -> Nest:
+        """Outputs for one batch of any size, without a bar or callbacks."""
+        return self.predict(x, verbose=0)
+
+    def predict_iter(
+        self, x: Any, batch_size: int | None = None, steps: int | None = None
+    ) -> Iterator[HostBatch]:
+        """Outputs in order, as they arrive, without keeping them.
+
+        Inputs are checked at once, before the first batch is asked for. Closing the
+        iterator ends the run.
+
+        Args:
+            x, batch_size, steps: As in `predict`.
+
+        Returns:
+            Iterator over `HostBatch`: consecutive rows, a chunk at a time. Arrays may
+            be read-only.
+        """
+        return self._runner.job(x, batch_size, steps, heads.identity).run()
+
+    def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
+        """One result per batch, in order, whatever the sizes of the batches.
+
+        Args:
+            batches: List or generator of batches: arrays or nests of them; a tuple is
+                `(x,)`, `(x, y)` or `(x, y, sample_weight)`, as in Keras. A generator
+                is read as results are asked for, a bounded number of rows ahead.
+
+        Returns:
+            Iterator over the outputs of each batch.
+        """
+        return per_batch(self._runner, batches)
+
+    def _collect(
+        self,
+        job: Job,
+        batches: Iterator[HostBatch],
+        verbose: listeners.Verbose,
+        callbacks: Any,
+    ) -> Nest:
+        num_rows, size = job.source.num_rows, job.global_batch
+        level = listeners.check_verbose(verbose)
+        batches = listeners.with_progress(batches, num_rows, size, level)
+        batches = listeners.with_callbacks(batches, callbacks, self.model, size)
+        sink = MemorySink(num_rows)
+        for batch in batches:
+            sink.write(batch)
+        return sink.result()
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    custom_objects: dict[str, Any] | None = None,
+    safe_mode: bool = True,
+    **options: Any,
+) -> Predictor:
+    """Reads a model from disk onto every device.
+
+    Inside a `scope` it is placed on the devices of the scope; outside, on every
+    visible GPU, or the CPU where there is none.
+
+    Args:
+        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
+        custom_objects: Names to classes or functions that the model needs.
+        safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
+        **options: See `Options`.
+
+    Raises:
+        FileNotFoundError: There is no such path.
+        ValueError: The file is of another kind, damaged, or cannot be placed on every
+            device.
+    """
+    checked_options = Options(**options)
+    strategy = active_strategy() or make_strategy()
+    replicated = models.read(
+        path, strategy, custom_objects=custom_objects, safe_mode=safe_mode
+    )
+    return Predictor(replicated, **vars(checked_options))
+
+
+def _strategy_for(model: Any) -> Any:
+    return active_strategy() or models.strategy_of(model) or make_strategy()
