@@ -1,0 +1,112 @@
+"""Every model x replicas x batch size x row count, against the plain model.
+
+`python -m pytest tests/conformance -s -k count` prints the number of cases.
+"""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from tests.conformance import zoo
+
+BATCH_SIZES = (1, 2, 3, 8, 32)
+REPLICAS = (1, 2, 3, 4)
+MOST_ROWS = 3 * 32 + 5
+
+
+def row_counts(batch_size: int, num_replicas: int) -> list[int]:
+    """0..3R+1, and around each boundary of one, two and three global batches."""
+    step = -(-batch_size // num_replicas) * num_replicas
+    around = {
+        max(boundary + shift, 0)
+        for boundary in (step, 2 * step, 3 * step)
+        for shift in (-1, 0, 1)
+    }
+    return sorted(around | set(range(3 * num_replicas + 2)))
+
+
+def first_rows(nest, num_rows):
+    return tf.nest.map_structure(lambda array: array[:num_rows], nest)
+
+
+@functools.cache
+def expected(name):
+    """Plain model, rows, and its outputs for all rows on one device."""
+    model = zoo.build(name)
+    rows = zoo.rows(name, MOST_ROWS)
+    outputs = model.predict(rows, batch_size=MOST_ROWS, verbose=0)
+    return model, rows, outputs
+
+
+def assert_rows_equal(result, outputs, num_rows, message):
+    tf.nest.assert_same_structure(result, outputs)
+    pairs = zip(tf.nest.flatten(result), tf.nest.flatten(outputs), strict=True)
+    for array, reference in pairs:
+        assert array.dtype == reference.dtype, message
+        assert array.shape == (num_rows, *reference.shape[1:]), message
+        np.testing.assert_allclose(
+            array, reference[:num_rows], rtol=1e-5, atol=1e-6, err_msg=message
+        )
+
+
+def check(name, strategy, engine, batch_sizes):
+    model, rows, outputs = expected(name)
+    with strategy.scope():
+        predictor = mgpu.Predictor(model, engine=engine)
+    num_replicas = strategy.num_replicas_in_sync
+    assert predictor.num_replicas == num_replicas
+    for batch_size in batch_sizes:
+        for num_rows in row_counts(batch_size, num_replicas):
+            result = predictor.predict(first_rows(rows, num_rows), batch_size, 0)
+            message = f"{name} R={num_replicas} batch={batch_size} rows={num_rows}"
+            assert_rows_equal(result, outputs, num_rows, message)
+
+
+@pytest.mark.parametrize("num_replicas", REPLICAS)
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_threads_engine(name, num_replicas, strategies):
+    check(name, strategies[num_replicas], "threads", BATCH_SIZES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_replicas", REPLICAS)
+@pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm", "dict_output"])
+def test_mirrored_engine(name, num_replicas, strategies):
+    check(name, strategies[num_replicas], "mirrored", (3, 8))
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+@pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm", "attention"])
+def test_the_same_bits_on_any_number_of_replicas(name, batch, strategies):
+    model, rows, _ = expected(name)
+    results = []
+    for (num_replicas, strategy), engine in itertools.product(
+        strategies.items(), ("threads", "mirrored")
+    ):
+        with strategy.scope():
+            predictor = mgpu.Predictor(model, engine=engine)
+        results.append(predictor.predict(rows, batch * num_replicas, verbose=0))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_a_replica_that_runs_on_no_rows_would_be_noticed():
+    model = keras.Sequential([keras.Input((2,)), zoo.NeverEmpty()])
+    with pytest.raises((tf.errors.InvalidArgumentError, AssertionError)):
+        model(tf.zeros((0, 2)))
+
+
+def test_count_of_cases(capsys):
+    cases = sum(
+        len(row_counts(batch_size, num_replicas))
+        for batch_size in BATCH_SIZES
+        for num_replicas in REPLICAS
+    )
+    total = cases * len(zoo.ZOO)
+    print(f"{total} cases in the matrix of the threads engine")
+    assert total > 4_000

@@ -1,0 +1,141 @@
+"""The models of the conformance matrix, each with rows to feed it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+layers = keras.layers
+
+
+class NeverEmpty(layers.Layer):
+    """Passes its input on; fails where it is called on 0 rows."""
+
+    def call(self, inputs):
+        tf.debugging.assert_greater(tf.shape(inputs)[0], 0, "a replica ran on 0 rows")
+        if inputs.shape[0] == 0:
+            raise AssertionError("a replica was traced on 0 rows")
+        return tf.identity(inputs)
+
+
+class FirstRow(layers.Layer):
+    """Reads row 0, which an empty batch does not have."""
+
+    def call(self, inputs):
+        return inputs + 0.0 * inputs[0]
+
+
+def _images(shape: tuple[int, ...]) -> Callable[[int], np.ndarray]:
+    def make(num_rows: int) -> np.ndarray:
+        return np.random.default_rng(1).random((num_rows, *shape), dtype=np.float32)
+
+    return make
+
+
+def _tokens(num_rows: int) -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 20, (num_rows, 7)).astype(np.int32)
+
+
+def _chain(shape: tuple[int, ...], *chain: Any) -> keras.Model:
+    inputs = keras.Input(shape)
+    outputs = NeverEmpty()(inputs)
+    for layer in chain:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+def _attention() -> keras.Model:
+    inputs = keras.Input((6, 8))
+    checked = NeverEmpty()(inputs)
+    return keras.Model(inputs, layers.MultiHeadAttention(2, 4)(checked, checked))
+
+
+def _masked() -> keras.Model:
+    inputs = keras.Input((7,), dtype="int32")
+    embedded = layers.Embedding(20, 5, mask_zero=True)(NeverEmpty()(inputs))
+    return keras.Model(inputs, layers.LSTM(4)(embedded))
+
+
+def _residual() -> keras.Model:
+    inputs = keras.Input((6,))
+    checked = NeverEmpty()(inputs)
+    return keras.Model(inputs, layers.Add()([checked, layers.Dense(6)(checked)]))
+
+
+def _two_inputs() -> keras.Model:
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    joined = layers.Concatenate()([NeverEmpty()(left), NeverEmpty()(right)])
+    return keras.Model([left, right], layers.Dense(2)(joined))
+
+
+def _dict_output() -> keras.Model:
+    inputs = keras.Input((5,))
+    checked = NeverEmpty()(inputs)
+    outputs = {"b": layers.Dense(2)(checked), "a": layers.Dense(1)(checked)}
+    return keras.Model(inputs, outputs)
+
+
+def _two_rows(num_rows: int) -> list[np.ndarray]:
+    return [_images((4,))(num_rows), _images((3,))(num_rows)]
+
+
+ZOO: dict[str, tuple[Callable[[], keras.Model], Callable[[int], Any]]] = {
+    "dense": (
+        lambda: _chain((5,), layers.Dense(8, activation="relu"), layers.Dense(3)),
+        _images((5,)),
+    ),
+    "conv1d": (lambda: _chain((8, 3), layers.Conv1D(4, 3)), _images((8, 3))),
+    "conv2d": (lambda: _chain((8, 8, 3), layers.Conv2D(4, 3)), _images((8, 8, 3))),
+    "conv3d": (
+        lambda: _chain((4, 5, 6, 2), layers.Conv3D(3, 2)),
+        _images((4, 5, 6, 2)),
+    ),
+    "separable_conv": (
+        lambda: _chain((8, 8, 3), layers.SeparableConv2D(4, 3)),
+        _images((8, 8, 3)),
+    ),
+    "conv_bn": (
+        lambda: _chain((8, 8, 3), layers.Conv2D(4, 3), layers.BatchNormalization()),
+        _images((8, 8, 3)),
+    ),
+    "time_distributed_conv": (
+        lambda: _chain((3, 6, 6, 2), layers.TimeDistributed(layers.Conv2D(3, 3))),
+        _images((3, 6, 6, 2)),
+    ),
+    "conv_lstm": (
+        lambda: _chain((3, 6, 6, 2), layers.ConvLSTM2D(3, 3)),
+        _images((3, 6, 6, 2)),
+    ),
+    "lstm": (lambda: _chain((6, 3), layers.LSTM(4)), _images((6, 3))),
+    "gru": (lambda: _chain((6, 3), layers.GRU(4)), _images((6, 3))),
+    "bidirectional": (
+        lambda: _chain((6, 3), layers.Bidirectional(layers.LSTM(4))),
+        _images((6, 3)),
+    ),
+    "attention": (_attention, _images((6, 8))),
+    "masked_embedding": (_masked, _tokens),
+    "residual": (_residual, _images((6,))),
+    "two_inputs": (_two_inputs, _two_rows),
+    "dict_output": (_dict_output, _images((5,))),
+    "first_row": (
+        lambda: _chain((5,), FirstRow(), layers.Dense(3)),
+        _images((5,)),
+    ),
+}
+
+
+def build(name: str) -> keras.Model:
+    """The plain model, outside any scope, with weights that are the same each time."""
+    keras.utils.set_random_seed(0)
+    model = ZOO[name][0]()
+    # Fresh weights hide mistakes: biases are 0 and moving averages are 0 and 1.
+    random = np.random.default_rng(3)
+    model.set_weights([w + 0.1 * random.random(w.shape) for w in model.get_weights()])
+    return model
+
+
+def rows(name: str, num_rows: int) -> Any:
+    """Input rows of the model; fewer rows are a prefix of more."""
+    return ZOO[name][1](num_rows)
