@@ -1,0 +1,212 @@
+"""`mgpu predict`: from a model file and a `.npy` file to a `.npy` file.
+
+Guarantees:
+
+* All files are checked before TensorFlow is loaded, and the model before it runs.
+* The output appears whole or not at all, and never in place of a file that was there
+  before, unless `--overwrite` says so.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy import cli_files, environment
+
+_METHODS = ("predict_proba", "predict", "predict_classes")
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictJob:
+    """What a user asked `mgpu predict` to do.
+
+    Args:
+        model: Path of the model.
+        inputs: Path of the `.npy` file of input rows.
+        output: Path of the file to write; `.npy`, or `.npz` for several outputs.
+        method: Name of the Predictor's method.
+        devices: As for `scope()`.
+        replicas_per_device: As for `scope()`.
+        batch_size: As for the Predictor's methods; None lets it choose.
+        labels: Path of a `.npy` file of true classes, or None.
+        from_logits: Whether the model's outputs are logits.
+        overwrite: Whether `output` may exist.
+    """
+
+    model: pathlib.Path
+    inputs: pathlib.Path
+    output: pathlib.Path
+    method: str
+    devices: str | None
+    replicas_per_device: int
+    batch_size: int | None
+    labels: pathlib.Path | None
+    from_logits: bool
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for flags that contradict each other."""
+        if self.method == "predict" and self.from_logits:
+            raise ValueError(
+                "--from_logits goes with --method=predict_proba or predict_classes; "
+                "--method=predict writes what the model returns."
+            )
+        if self.method == "predict" and self.labels is not None:
+            raise ValueError(
+                "--labels goes with --method=predict_proba or predict_classes; "
+                "--method=predict may return anything."
+            )
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Adds the flags of `mgpu predict`."""
+    fv = flag_values
+    flags.DEFINE_string(
+        "output",
+        None,
+        "<FILE>: File to write, required: .npy, or .npz where the model has several "
+        "outputs.",
+        flag_values=fv,
+    )
+    flags.DEFINE_enum(
+        "method",
+        "predict_proba",
+        _METHODS,
+        "What to write: probabilities (the default), the model's raw outputs, or "
+        "class indices.",
+        flag_values=fv,
+    )
+    flags.DEFINE_string(
+        "devices",
+        None,
+        "<LIST>: Devices to run on, such as gpu:0,gpu:1 or cpu:0, or gpu or cpu for "
+        "all of a kind. Default: every GPU, or the CPU where there is none. "
+        "mgpu devices lists them.",
+        flag_values=fv,
+    )
+    flags.DEFINE_integer(
+        "replicas_per_device",
+        1,
+        "<N>: Copies of the model on each device. Default: 1.",
+        lower_bound=1,
+        flag_values=fv,
+    )
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
+        lower_bound=1,
+        flag_values=fv,
+    )
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "<FILE>: A .npy file of the true classes, one per row: prints the accuracy.",
+        flag_values=fv,
+    )
+    flags.DEFINE_boolean(
+        "from_logits",
+        False,
+        "The model's last layer has no softmax or sigmoid: apply it.",
+        flag_values=fv,
+    )
+    flags.DEFINE_boolean(
+        "overwrite", False, "Replace the output file if it exists.", flag_values=fv
+    )
+
+
+def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
+    """Predicts, saves and reports."""
+    job = _job(arguments, flag_values)
+    inputs, labels = _check_files(job)
+    with environment.quiet_start():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    with mgpu.scope(job.devices, replicas_per_device=job.replicas_per_device):
+        predictor = mgpu.load(job.model)
+    _check_outputs(job, predictor, inputs)
+    names = [device.rpartition("device:")[2] for device in predictor.devices]
+    print(f"devices   {', '.join(names)}")
+    print(f"replicas  {predictor.num_replicas}", flush=True)
+    started = time.perf_counter()
+    outputs = _predict(job, predictor, inputs)
+    seconds = time.perf_counter() - started
+    cli_files.save_outputs(job.output, outputs)
+    print(f"rows      {len(inputs):,}")
+    print(f"rows/s    {len(inputs) / seconds:,.0f}")
+    if labels is not None:
+        _print_accuracy(outputs, labels)
+    print(f"output    {job.output}")
+
+
+def _job(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
+    if not fv.output:
+        raise ValueError(
+            "predict needs --output=FILE.npy. See mgpu predict --help for examples."
+        )
+    return PredictJob(
+        model=pathlib.Path(arguments[0]),
+        inputs=pathlib.Path(arguments[1]),
+        output=pathlib.Path(fv.output),
+        method=fv.method,
+        devices=fv.devices,
+        replicas_per_device=fv.replicas_per_device,
+        batch_size=fv.batch_size,
+        labels=None if fv.labels is None else pathlib.Path(fv.labels),
+        from_logits=fv.from_logits,
+        overwrite=fv.overwrite,
+    )
+
+
+def _check_files(job: PredictJob) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the input rows and the labels, read from disk as they are needed."""
+    if not job.model.exists():
+        raise FileNotFoundError(f"There is no model {job.model}.")
+    read = [job.model, job.inputs, *([job.labels] if job.labels else [])]
+    cli_files.check_output(job.output, overwrite=job.overwrite, read=read)
+    inputs = cli_files.open_rows(job.inputs)
+    if job.labels is None:
+        return inputs, None
+    return inputs, cli_files.open_labels(job.labels, num_rows=len(inputs))
+
+
+def _check_outputs(job: PredictJob, predictor: Any, inputs: np.ndarray) -> None:
+    """Refuses several outputs for one array, and labels for several outputs."""
+    import tensorflow as tf
+
+    structure = predictor.predict(inputs[:1], batch_size=job.batch_size, verbose=0)
+    several = len(tf.nest.flatten(structure)) != 1
+    if several and job.output.suffix == ".npy":
+        raise ValueError(
+            f"{job.model} has several outputs, and --output={job.output} holds one "
+            f"array. Give --output={job.output.with_suffix('.npz')}."
+        )
+    if several and job.labels is not None:
+        raise ValueError(
+            f"--labels goes with a model of one output; {job.model} has several."
+        )
+
+
+def _predict(job: PredictJob, predictor: Any, inputs: np.ndarray) -> Any:
+    options = {"from_logits": True} if job.from_logits else {}
+    return getattr(predictor, job.method)(
+        inputs,
+        batch_size=job.batch_size,
+        verbose=1 if sys.stdout.isatty() else 0,
+        **options,
+    )
+
+
+def _print_accuracy(outputs: np.ndarray, labels: np.ndarray) -> None:
+    classes = cli_files.classes_of(outputs)
+    num_right = int(np.count_nonzero(classes == labels))
+    share = num_right / max(len(labels), 1)
+    print(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")

@@ -1,0 +1,265 @@
+import os
+import pathlib
+import pty
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mgpu_strategy import cli
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
+DIGITS = EXAMPLES / "digits.keras"
+IMAGES = EXAMPLES / "digits_images.npy"
+LABELS = EXAMPLES / "digits_labels.npy"
+MGPU = [sys.executable, "-m", "keras_mgpu_strategy"]
+
+
+def mgpu(*arguments, **environment):
+    """Runs the command line as a user does, without the suite's environment."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    return subprocess.run(
+        [*MGPU, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**inherited, **environment},
+    )
+
+
+def predict_here(*arguments):
+    """Runs `mgpu predict` in this process, where TensorFlow has started."""
+    cli.main(cli.parse(["mgpu", "predict", *map(str, arguments)]))
+
+
+def assert_bad_input(result, message):
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("mgpu: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return keras.models.load_model(DIGITS).predict(np.load(IMAGES), verbose=0)
+
+
+@pytest.fixture(scope="module")
+def two_outputs(tmp_path_factory):
+    inputs = keras.Input((3,))
+    first = keras.layers.Dense(2, activation="softmax")(inputs)
+    second = keras.layers.Dense(1, activation="sigmoid")(inputs)
+    path = tmp_path_factory.mktemp("model") / "two.keras"
+    keras.Model(inputs, {"first": first, "second": second}).save(path)
+    rows = path.with_name("rows.npy")
+    np.save(rows, np.eye(3, dtype=np.float32))
+    return path, rows
+
+
+def test_digits_from_a_shell(tmp_path, expected):
+    output = tmp_path / "probabilities.npy"
+    result = mgpu(
+        *("predict", DIGITS, IMAGES, f"--output={output}", f"--labels={LABELS}"),
+        *("--devices=cpu", "--replicas_per_device=2"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    report = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert report.pop("rows/s") != "0"
+    assert report == {
+        "devices": "CPU:0, CPU:1",
+        "replicas": "2",
+        "rows": "1,797",
+        "accuracy": "0.9917 (1,782 of 1,797)",
+        "output": str(output),
+    }
+    np.testing.assert_allclose(np.load(output), expected, rtol=1e-5, atol=1e-6)
+    assert os.listdir(tmp_path) == ["probabilities.npy"]
+
+
+def test_devices_are_listed():
+    result = mgpu("devices")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "physical devices\n  CPU:0\n" in result.stdout
+    assert "logical devices\n  CPU:0\n" in result.stdout
+
+
+def test_a_user_who_asks_for_tensorflows_messages_gets_them():
+    result = mgpu("devices", TF_CPP_MIN_LOG_LEVEL="0")
+    assert result.returncode == 0
+    assert "WARNING: All log messages before absl::InitializeLog()" in result.stderr
+
+
+def test_a_terminal_sees_a_progress_bar(tmp_path):
+    terminal, process_end = pty.openpty()
+    arguments = ["predict", DIGITS, IMAGES, f"--output={tmp_path / 'o.npy'}"]
+    process = subprocess.Popen([*MGPU, *map(str, arguments)], stdout=process_end)
+    os.close(process_end)
+    seen = b""
+    # Reading a terminal whose other end is closed is an error on Linux.
+    try:
+        while piece := os.read(terminal, 4096):
+            seen += piece
+    except OSError:
+        pass
+    os.close(terminal)
+    assert process.wait() == 0
+    assert "━" in seen.decode()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], []])
+def test_help_names_the_commands(arguments):
+    result = mgpu(*arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "predict  Runs a model" in result.stdout
+    assert "devices  Lists the devices" in result.stdout
+
+
+def test_help_of_a_command_shows_its_own_flags_and_examples():
+    result = mgpu("predict", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Usage: mgpu predict MODEL INPUT --output=FILE.npy [FLAGS]" in result.stdout
+    assert "--method=predict_proba|predict|predict_classes" in result.stdout
+    assert "Examples:\n  mgpu predict model.keras images.npy" in result.stdout
+    assert "verbosity" not in result.stdout
+
+
+def test_version_is_told():
+    assert mgpu("--version").stdout == "keras_mgpu_strategy 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "unknown command 'train'. Expected one of: predict, devices."),
+        (["predict", DIGITS, IMAGES, "--gpus=2"], "Unknown command line flag 'gpus'"),
+        (["predict", DIGITS, IMAGES], "predict needs --output=FILE.npy."),
+        (["predict", DIGITS], "predict takes 2 arguments (mgpu predict MODEL INPUT"),
+        (["devices", "gpu:0"], "devices takes 0 arguments"),
+        (["predict", DIGITS, IMAGES, "--batch_size=0"], "--batch_size=0"),
+        (
+            ["predict", DIGITS, IMAGES, "--method=fit"],
+            "flag --method=fit: value should",
+        ),
+    ],
+)
+def test_unreadable_command_lines_are_refused(arguments, message):
+    assert_bad_input(mgpu(*arguments), message)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Files of every kind that can go wrong, in one folder."""
+    np.save(tmp_path / "rows.npy", np.zeros((3, 8, 8, 1), np.float32))
+    np.save(tmp_path / "single.npy", np.float32(1))
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(tmp_path / "archive.npy.npz", rows=np.zeros(3))
+    (tmp_path / "archive.npy.npz").rename(tmp_path / "archive.npy")
+    whole = (tmp_path / "rows.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(whole[:-8])
+    (tmp_path / "text.npy").write_text("1, 2, 3")
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "old.npy").write_text("precious")
+    (tmp_path / "folder.npy").mkdir()
+    np.save(tmp_path / "labels_of_two.npy", np.zeros(2, int))
+    np.save(tmp_path / "labels_float.npy", np.zeros(3))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("no.keras rows.npy --output=o.npy", "There is no model no.keras."),
+        ("M no.npy --output=o.npy", "There is no file no.npy."),
+        ("M single.npy --output=o.npy", "single.npy holds a single value."),
+        ("M objects.npy --output=o.npy", "objects.npy cannot be read as a .npy file"),
+        ("M archive.npy --output=o.npy", "archive.npy cannot be read"),
+        ("M short.npy --output=o.npy", "short.npy cannot be read"),
+        ("M text.npy --output=o.npy", "text.npy cannot be read"),
+        ("M empty.npy --output=o.npy", "empty.npy cannot be read"),
+        ("M rows.npy --output=o.csv", "--output=o.csv does not end in .npy or .npz."),
+        ("M rows.npy --output=no/o.npy", "There is no folder no for --output."),
+        ("M rows.npy --output=folder.npy", "--output=folder.npy is a folder."),
+        ("M rows.npy --output=old.npy", "old.npy exists. Give --overwrite to replace"),
+        ("M rows.npy --output=rows.npy --overwrite", "--output=rows.npy is also read."),
+        ("M rows.npy --output=o.npy --labels=no.npy", "There is no file no.npy."),
+        ("M rows.npy --output=o.npy --labels=labels_of_two.npy", "of shape (3,)."),
+        ("M rows.npy --output=o.npy --labels=labels_float.npy", "holds float64"),
+        ("M rows.npy --output=o.npy --method=predict --from_logits", "goes with"),
+        ("M rows.npy --output=o.npy --method=predict --labels=rows.npy", "goes with"),
+    ],
+)
+def test_bad_files_are_refused_before_any_work(
+    arguments, message, files, monkeypatch, capsys
+):
+    monkeypatch.chdir(files)
+    before = sorted(os.listdir())
+    with pytest.raises(SystemExit) as exit_info:
+        predict_here(*arguments.replace("M ", f"{DIGITS} ").split())
+    printed = capsys.readouterr()
+    assert exit_info.value.code == 2
+    assert message in printed.err and printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert sorted(os.listdir()) == before
+    assert (files / "old.npy").read_text() == "precious"
+
+
+def test_a_missing_device_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(DIGITS, IMAGES, f"--output={tmp_path}/o.npy", "--devices=gpu:7")
+    assert "There is no device GPU:7 on this machine." in capsys.readouterr().err
+
+
+def test_rows_that_do_not_fit_the_model_are_refused(files, capsys):
+    np.save(files / "wide.npy", np.zeros((3, 9, 8, 1), np.float32))
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(DIGITS, files / "wide.npy", f"--output={files}/o.npy")
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (files / "o.npy").exists()
+
+
+def test_overwrite_replaces_the_output(files, capsys):
+    output = files / "old.npy"
+    predict_here(DIGITS, files / "rows.npy", f"--output={output}", "--overwrite")
+    assert np.load(output).shape == (3, 10)
+
+
+def test_no_rows_give_no_rows(tmp_path, capsys):
+    np.save(tmp_path / "none.npy", np.zeros((0, 8, 8, 1), np.float32))
+    predict_here(DIGITS, tmp_path / "none.npy", f"--output={tmp_path}/o.npy")
+    assert np.load(tmp_path / "o.npy").shape == (0, 10)
+
+
+def test_classes_and_raw_outputs(tmp_path, expected, capsys):
+    arguments = (DIGITS, IMAGES, "--devices=cpu:0,cpu:1", "--batch_size=256")
+    predict_here(
+        *(*arguments, f"--output={tmp_path}/c.npy", f"--labels={LABELS}"),
+        "--method=predict_classes",
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), expected.argmax(1))
+    assert "accuracy  0.9917 (1,782 of 1,797)" in capsys.readouterr().out
+    predict_here(*arguments, f"--output={tmp_path}/r.npy", "--method=predict")
+    raw = np.load(tmp_path / "r.npy")
+    np.testing.assert_allclose(raw, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_several_outputs_need_an_archive(two_outputs, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(*two_outputs, f"--output={tmp_path}/o.npy")
+    assert f"Give --output={tmp_path}/o.npz." in capsys.readouterr().err
+    predict_here(*two_outputs, f"--output={tmp_path}/o.npz")
+    with np.load(tmp_path / "o.npz") as archive:
+        shapes = {name: archive[name].shape for name in archive}
+    assert shapes == {"first": (3, 2), "second": (3, 1)}
+
+
+def test_labels_need_one_output(two_outputs, tmp_path, capsys):
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(
+            *two_outputs,
+            f"--output={tmp_path}/o.npz",
+            f"--labels={tmp_path}/labels.npy",
+        )
+    assert "goes with a model of one output" in capsys.readouterr().err
