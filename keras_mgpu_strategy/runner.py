@@ -16,7 +16,12 @@ from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.feed import example_inputs, row_bytes
-from keras_mgpu_strategy.inputs import as_source, check_batch_size, check_inputs
+from keras_mgpu_strategy.inputs import (
+    as_source,
+    check_batch_size,
+    check_inputs,
+    select_inputs,
+)
 from keras_mgpu_strategy.signatures import SpecMemory
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, Source
@@ -97,6 +102,7 @@ class Runner:
         check_batch_size(batch_size, x)
         source = self._with_spec(as_source(x, steps=steps, batch_size=batch_size))
         check_inputs(source.spec, self._replicated.input_spec)
+        source = select_inputs(source, self._replicated.input_spec)
         models.build(self._replicated, example_inputs(source.spec, 1))
         per_replica_batch = self._per_replica_batch(batch_size, source)
         num_replicas = self._replicated.strategy.num_replicas_in_sync

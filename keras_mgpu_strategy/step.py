@@ -137,10 +137,16 @@ class StepCompiler:
         ).get_concrete_function()
         return tuple(steps)
 
+    def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
+        """The user's structure; a list of one where the model takes one tensor."""
+        takes_one = isinstance(self._replicated.input_spec, tf.TensorSpec)
+        if takes_one and isinstance(spec, list | tuple) and len(flat) == 1:
+            return flat[0]
+        return tf.nest.pack_sequence_as(spec, flat)
+
     def _micro_batch_step(self, signature: Signature) -> Any:
         def forward(*flat: tf.Tensor) -> Nest:
-            inputs = tf.nest.pack_sequence_as(signature.spec, flat)
-            outputs = self._replicated.call(inputs)
+            outputs = self._replicated.call(self._as_declared(signature.spec, flat))
             return tf.nest.map_structure(signature.head, outputs)
 
         def trace(num_rows: int) -> Any:
