@@ -4,8 +4,9 @@ Guarantees:
 
 * Each replica's pipeline takes its own chunks from the shared feed; arrays are
   sliced a chunk at a time and never become one tensor.
-* Elements never end: after the last chunk a replica gets empty ones, so that all
-  replicas step together until each of them is empty.
+* Elements never end: after the last chunk a replica gets idle ones (one micro-batch
+  of rows that were run before), so that all replicas step together to the end, and
+  none of them ever runs on 0 rows.
 * An error of the source does not pass through tf.data, which would turn it into
   one of TensorFlow's; it ends the pipelines and stays in the feed.
 """
@@ -22,19 +23,27 @@ from keras_mgpu_strategy.types import Nest
 class ReplicaPipelines:
     """The distributed dataset of a feed.
 
-    Each element is a flat tuple `(start, num_rows, *inputs)`; `num_rows` is 0 and
-    `start` -1 where the feed has ended.
+    Each element is a flat tuple `(start, num_rows, *inputs)`; `start` is -1 where the
+    feed has ended.
 
     Args:
         feed: The chunks.
         spec: Nest of `tf.TensorSpec` of the inputs.
+        batch_size: Rows of a micro-batch.
         strategy: The strategy whose replicas are fed.
     """
 
-    def __init__(self, feed: Feed, spec: Nest, strategy: tf.distribute.Strategy):
+    def __init__(
+        self,
+        feed: Feed,
+        spec: Nest,
+        batch_size: int,
+        strategy: tf.distribute.Strategy,
+    ):
         self._feed = feed
         self._specs = tf.nest.flatten(spec)
-        self._empty = tf.nest.flatten(example_inputs(spec, 0))
+        self._batch_size = batch_size
+        self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
         self.dataset = _distribute(self._replica_dataset, strategy)
 
     def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -53,8 +62,9 @@ class ReplicaPipelines:
     def _take(self) -> tuple[Any, ...]:
         chunk = self._feed.take()
         if chunk is None:
-            return np.int64(-1), np.int64(0), *self._empty
+            return np.int64(-1), np.int64(0), *self._idle
         inputs = tf.nest.flatten(chunk.inputs)
+        self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
 
 

@@ -60,7 +60,8 @@ class MirroredEngine:
     def _run_steps(
         self, feed: Feed, spec: Nest, batch_size: int
     ) -> Iterator[HostBatch]:
-        dataset = ReplicaPipelines(feed, spec, self._compiler.strategy).dataset
+        strategy = self._compiler.strategy
+        dataset = ReplicaPipelines(feed, spec, batch_size, strategy).dataset
         elements = iter(dataset)
 
         def advance() -> list[HostBatch]:
