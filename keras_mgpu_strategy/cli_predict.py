@@ -8,6 +8,7 @@ Guarantees:
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -21,6 +22,64 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import cli_files, environment
 
 _METHODS = ("predict_proba", "predict", "predict_classes")
+_define_count = functools.partial(flags.DEFINE_integer, lower_bound=1)
+_define_method = functools.partial(flags.DEFINE_enum, enum_values=_METHODS)
+
+# How to define it, name, default, help that begins with what the value may be.
+_FLAGS = (
+    (
+        flags.DEFINE_string,
+        "output",
+        None,
+        "<FILE>: File to write, required: .npy, or .npz where the model has several "
+        "outputs.",
+    ),
+    (
+        _define_method,
+        "method",
+        "predict_proba",
+        "What to write: probabilities (the default), the model's raw outputs, or "
+        "class indices.",
+    ),
+    (
+        flags.DEFINE_string,
+        "devices",
+        None,
+        "<LIST>: Devices to run on, such as gpu:0,gpu:1 or cpu:0, or gpu or cpu for "
+        "all of a kind. Default: every GPU, or the CPU where there is none. "
+        "mgpu devices lists them.",
+    ),
+    (
+        _define_count,
+        "replicas_per_device",
+        1,
+        "<N>: Copies of the model on each device. Default: 1.",
+    ),
+    (
+        _define_count,
+        "batch_size",
+        None,
+        "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
+    ),
+    (
+        flags.DEFINE_string,
+        "labels",
+        None,
+        "<FILE>: A .npy file of the true classes, one per row: prints the accuracy.",
+    ),
+    (
+        flags.DEFINE_boolean,
+        "from_logits",
+        False,
+        "The model's last layer has no softmax or sigmoid: apply it.",
+    ),
+    (
+        flags.DEFINE_boolean,
+        "overwrite",
+        False,
+        "Replace the output file if it exists.",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,59 +126,8 @@ class PredictJob:
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Adds the flags of `mgpu predict`."""
-    fv = flag_values
-    flags.DEFINE_string(
-        "output",
-        None,
-        "<FILE>: File to write, required: .npy, or .npz where the model has several "
-        "outputs.",
-        flag_values=fv,
-    )
-    flags.DEFINE_enum(
-        "method",
-        "predict_proba",
-        _METHODS,
-        "What to write: probabilities (the default), the model's raw outputs, or "
-        "class indices.",
-        flag_values=fv,
-    )
-    flags.DEFINE_string(
-        "devices",
-        None,
-        "<LIST>: Devices to run on, such as gpu:0,gpu:1 or cpu:0, or gpu or cpu for "
-        "all of a kind. Default: every GPU, or the CPU where there is none. "
-        "mgpu devices lists them.",
-        flag_values=fv,
-    )
-    flags.DEFINE_integer(
-        "replicas_per_device",
-        1,
-        "<N>: Copies of the model on each device. Default: 1.",
-        lower_bound=1,
-        flag_values=fv,
-    )
-    flags.DEFINE_integer(
-        "batch_size",
-        None,
-        "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
-        lower_bound=1,
-        flag_values=fv,
-    )
-    flags.DEFINE_string(
-        "labels",
-        None,
-        "<FILE>: A .npy file of the true classes, one per row: prints the accuracy.",
-        flag_values=fv,
-    )
-    flags.DEFINE_boolean(
-        "from_logits",
-        False,
-        "The model's last layer has no softmax or sigmoid: apply it.",
-        flag_values=fv,
-    )
-    flags.DEFINE_boolean(
-        "overwrite", False, "Replace the output file if it exists.", flag_values=fv
-    )
+    for define, name, default, text in _FLAGS:
+        define(name=name, default=default, help=text, flag_values=flag_values)
 
 
 def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
