@@ -1,0 +1,17 @@
+"""What users hand over, read as rows: arrays, files, data sets and generators.
+
+Guarantees:
+
+* Rows come in the order of the input, each exactly once, whatever the sizes of
+  the user's own batches.
+* Nothing is read whole: array-likes are sliced a chunk at a time, streams are
+  read a batch at a time.
+* Everything that can be known without reading is checked before any row is read.
+  What only reading shows is an error that names the batch and its first row.
+"""
+
+from keras_mgpu_strategy.inputs.matching import check_inputs, select_inputs
+from keras_mgpu_strategy.inputs.table import as_source
+from keras_mgpu_strategy.inputs.validate import check_batch_size
+
+__all__ = ["as_source", "check_batch_size", "check_inputs", "select_inputs"]

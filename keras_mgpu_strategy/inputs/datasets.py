@@ -1,0 +1,89 @@
+"""`tf.data.Dataset`s that the user has batched.
+
+Guarantees:
+
+* What the element spec shows to be wrong is an error before anything is read.
+* tf.data's autotuner is off while reading: at the end of a pass it can stall for as
+  long as the pass took.
+* Tensors in host memory are read without a copy.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.inputs.casting import cast_for
+from keras_mgpu_strategy.inputs.elements import inputs_of
+from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.inputs.streams import StreamSource
+from keras_mgpu_strategy.types import Nest
+
+_REMEDIES = {
+    "RaggedTensorSpec": ".map(lambda x: x.to_tensor())",
+    "SparseTensorSpec": ".map(tf.sparse.to_dense)",
+}
+
+
+def dataset_source(x: tf.data.Dataset, steps: int | None) -> StreamSource:
+    """Reads a data set; its elements are batches.
+
+    Raises:
+        TypeError: If elements are ragged, sparse or not tensors.
+        ValueError: If it is not batched, or infinite and `steps` is None.
+    """
+    spec = _checked_spec(x.element_spec)
+    if steps is None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "Received a tf.data.Dataset that never ends, expected steps= with it: the "
+            "number of batches to read."
+        )
+    limited = without_autotune(x if steps is None else x.take(steps))
+
+    def open_fn() -> Iterator[Any]:
+        # Otherwise the elements land on the first GPU where one is the default.
+        with tf.device("CPU:0"):
+            return iter(limited)
+
+    return StreamSource(open_fn, can_reopen=True, steps=steps, spec=spec)
+
+
+def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the data set with its other options as the user set them."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return x.with_options(options)
+
+
+def _checked_spec(element_spec: Any) -> Nest:
+    """Returns the spec of x; None where only reading tells the number of axes."""
+    nest = inputs_of(element_spec)
+    specs = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
+    if any(spec.shape.rank is None for spec in specs):
+        return None
+    return pack(skeleton(nest), specs)
+
+
+def _checked_leaf(path: str, leaf: Any) -> tf.TensorSpec:
+    if not isinstance(leaf, tf.TensorSpec):
+        remedy = _REMEDIES.get(type(leaf).__name__, ".map(...)")
+        raise TypeError(
+            f"{path} of the tf.data.Dataset is a {type(leaf).__name__}, expected dense "
+            f"tensors. Convert it with dataset{remedy}."
+        )
+    if leaf.shape.rank == 0:
+        raise ValueError(
+            f"{path} of the tf.data.Dataset has shape (), expected a batch axis first. "
+            "Batch it: dataset.batch(...)."
+        )
+    dtype = _given_dtype(leaf.dtype, path)
+    if leaf.shape.rank is None:
+        return tf.TensorSpec(leaf.shape, dtype)
+    return tf.TensorSpec([None, *leaf.shape[1:]], dtype)
+
+
+def _given_dtype(dtype: tf.DType, path: str) -> tf.DType:
+    if dtype == tf.string:
+        return dtype
+    return cast_for(np.dtype(dtype.as_numpy_dtype), path).dtype

@@ -1,0 +1,95 @@
+"""pandas DataFrames and Series, read a chunk of rows at a time.
+
+Guarantees:
+
+* pandas is recognised by name and imported only once the user has handed one of
+  its objects over.
+* Column dtypes are settled before reading; what would become an object array is
+  refused, with the columns named.
+"""
+
+from typing import Any
+
+import numpy as np
+
+_STRING = np.dtype("U")
+
+
+def is_frame(x: Any) -> bool:
+    """Whether `x` is a pandas DataFrame."""
+    return _is_pandas(x, "DataFrame")
+
+
+def is_series(x: Any) -> bool:
+    """Whether `x` is a pandas Series."""
+    return _is_pandas(x, "Series")
+
+
+def frame_dtype(frame: Any, path: str) -> np.dtype:
+    """Returns the one dtype that all columns are read as; strings as kind "U".
+
+    Raises:
+        ValueError: If the columns have none in common. Names those in the way.
+    """
+    columns = {
+        f"column {name!r}": column_dtype(column, f"{path}, column {name!r}")
+        for name, column in frame.items()
+    }
+    if not columns:
+        raise ValueError(f"{path} is a DataFrame without columns, expected one or more")
+    kinds = {dtype.kind for dtype in columns.values()}
+    for odd in ("U", "b"):
+        if odd in kinds and kinds != {odd}:
+            _refuse_mixed(path, {n: d for n, d in columns.items() if d.kind == odd})
+    return np.result_type(*columns.values())
+
+
+def column_dtype(column: Any, path: str) -> np.dtype:
+    """Returns the dtype that a column is read as; strings as kind "U".
+
+    Raises:
+        ValueError: If the column holds objects, dates or missing values for which
+            NumPy has no room.
+    """
+    nullable = getattr(column.dtype, "numpy_dtype", None)
+    dtype = np.dtype(nullable or np.asarray(column.iloc[:0]).dtype)
+    if (nullable is not None or dtype.kind == "O") and column.isna().any():
+        raise ValueError(
+            f"{path} ({column.dtype}) has missing values, expected none. Use "
+            ".fillna(value), or .astype('float64') to make them NaN."
+        )
+    if dtype.kind == "O" and _holds_strings(column):
+        return _STRING
+    if dtype.kind not in "biufc":
+        raise ValueError(
+            f"{path} has dtype={column.dtype} (read as {dtype}), expected numbers, "
+            "bools or only strings. Use .astype(str), .astype('float32') or drop it."
+        )
+    return dtype
+
+
+def read_dtype(dtype: np.dtype) -> np.dtype:
+    """Returns the dtype to ask pandas for; strings come as objects."""
+    return np.dtype(object) if dtype == _STRING else dtype
+
+
+def _is_pandas(x: Any, name: str) -> bool:
+    return any(
+        cls.__name__ == name and cls.__module__.split(".")[0] == "pandas"
+        for cls in type(x).__mro__
+    )
+
+
+def _holds_strings(column: Any) -> bool:
+    import pandas as pd
+
+    return pd.api.types.infer_dtype(column, skipna=False) == "string"
+
+
+def _refuse_mixed(path: str, columns: dict[str, np.dtype]) -> None:
+    kind = "bools" if np.dtype(bool) in columns.values() else "strings"
+    raise ValueError(
+        f"{path} mixes columns of numbers with columns of {kind}, which have no dtype "
+        f"in common but object: {', '.join(columns)}. Use x.astype('float32'), or a "
+        "dict of columns for a model with one input per column."
+    )

@@ -1,0 +1,241 @@
+"""The inputs received against the inputs that a model declares.
+
+Guarantees:
+
+* Inputs are matched the way Keras does it: dicts by name, lists and tuples by
+  position, one input with or without a container around it.
+* Nothing is read: only specs are compared. The batch axis is not.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.inputs.nests import is_nest
+from keras_mgpu_strategy.types import InputBatch, Nest, Source
+
+
+class _Pair(NamedTuple):
+    path: str
+    received: tf.TensorSpec
+    declared: tf.TensorSpec
+
+
+def check_inputs(spec: Nest, input_spec: Nest) -> None:
+    """Checks what a source yields against what a model takes.
+
+    Keys of a dict that the model does not declare are allowed. A last axis of
+    length 1 may be missing or too many, as in functional models.
+
+    Args:
+        spec: Nest of `tf.TensorSpec` of a source; None checks nothing.
+        input_spec: Nest of named `tf.TensorSpec` that the model declares; None
+            checks nothing.
+
+    Raises:
+        ValueError: If inputs are missing or too many, or if a shape or a kind of
+            dtype does not fit.
+    """
+    if spec is None or input_spec is None:
+        return
+    for pair in _pairs("x", spec, input_spec):
+        _check_shape(pair)
+        _check_dtype(pair)
+
+
+def select_inputs(source: Source, input_spec: Nest) -> Source:
+    """Returns the source without the dict entries that the model does not declare.
+
+    A functional model that takes a dict reads its inputs by position once a dict
+    holds more keys than it declares, so they must not reach it.
+
+    Args:
+        source: A source that passed `check_inputs`.
+        input_spec: As for `check_inputs`.
+    """
+    spec = source.spec
+    if input_spec is None or not isinstance(spec, Mapping):
+        return source
+    names = set(_names(input_spec))
+    if names >= set(spec) or not names <= set(spec):
+        return source
+    return _Selected(source, [key for key in spec if key in names])
+
+
+class _Selected:
+    """A source with some of the keys of another one."""
+
+    def __init__(self, source: Source, keys: list[str]) -> None:
+        self._source = source
+        self._keys = keys
+
+    @property
+    def num_rows(self) -> int | None:
+        return self._source.num_rows
+
+    @property
+    def spec(self) -> Nest:
+        return self._pick(self._source.spec)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        return self._read(self._source.batches(batch_size, start))
+
+    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
+        try:
+            for batch in batches:
+                inputs = self._pick(batch.inputs)
+                yield InputBatch(batch.start, batch.num_rows, inputs)
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    def _pick(self, nest: Nest) -> Nest:
+        return {key: nest[key] for key in self._keys}
+
+
+def _pairs(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
+    for applies, match in _MATCHES:
+        if applies(received, declared):
+            yield from match(path, received, declared)
+            return
+    yield _Pair(path, received, declared)
+
+
+def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
+    expected = _by_names(declared)
+    missing = [name for name in expected if name not in received]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the model inputs {missing}: received the keys "
+            f"{list(received)}, expected {list(expected)}. Add the missing arrays."
+        )
+    for name, inner in expected.items():
+        yield from _pairs(f"{path}[{name!r}]", received[name], inner)
+
+
+def _by_position(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
+    names = _names(declared)
+    inner = list(_by_names(declared).values())
+    if isinstance(declared, Mapping):
+        _check_positions_known(path, received, names)
+    if len(received) != len(inner):
+        raise ValueError(
+            f"{path} has {len(received)} inputs, expected {len(inner)}: {names}. Pass "
+            "one array for each, in this order, or a dict of them by name."
+        )
+    for index, (mine, theirs) in enumerate(zip(received, inner, strict=True)):
+        yield from _pairs(f"{path}[{index}]", mine, theirs)
+
+
+def _check_positions_known(path: str, received: Nest, names: list[str]) -> None:
+    # Keras flattens such a dict in the order of its sorted keys, not as declared.
+    if len(names) > 1 and names != sorted(names):
+        raise ValueError(
+            f"{path} is a {type(received).__name__}, expected a dict with the keys "
+            f"{names}: the order of inputs that are declared by name is not known."
+        )
+
+
+def _single(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
+    inner = list(_by_names(declared).values())
+    if len(inner) != 1:
+        names = _names(declared)
+        raise ValueError(
+            f"{path} is one array of {_shown(received)}, expected {len(inner)} inputs: "
+            f"{names}. Pass a list with one array for each, in this order, or a dict "
+            "of them by name."
+        )
+    yield from _pairs(path, received, inner[0])
+
+
+def _by_names(declared: Nest) -> dict[str, Nest]:
+    """Returns the declared entries of the outermost container by name."""
+    if isinstance(declared, Mapping):
+        return dict(declared)
+    if not is_nest(declared):
+        return {declared.name or "x": declared}
+    return {
+        getattr(entry, "name", None) or str(index): entry
+        for index, entry in enumerate(declared)
+    }
+
+
+def _names(declared: Nest) -> list[str]:
+    return list(_by_names(declared))
+
+
+_MATCHES = (
+    (lambda received, declared: isinstance(received, Mapping), _by_name),
+    (lambda received, declared: is_nest(received), _by_position),
+    (lambda received, declared: is_nest(declared), _single),
+)
+
+
+def _check_shape(pair: _Pair) -> None:
+    mine, theirs = pair.received.shape, pair.declared.shape
+    if mine.rank is None or theirs.rank is None:
+        return
+    given, wanted = list(mine)[1:], list(theirs)[1:]
+    ours = _adjusted(given, wanted)
+    fits = len(ours) == len(wanted) and all(
+        a is None or b is None or a == b for a, b in zip(ours, wanted, strict=True)
+    )
+    if not fits:
+        raise _mismatch(pair, _shape_remedy(given, wanted))
+
+
+def _adjusted(mine: list, theirs: list) -> list:
+    """Adds or drops a last axis of length 1, as functional models do."""
+    if len(mine) == len(theirs) + 1 and mine[-1] in (1, None):
+        return mine[:-1]
+    if len(mine) == len(theirs) - 1 and theirs[-1] == 1:
+        return [*mine, 1]
+    return mine
+
+
+def _shape_remedy(mine: list, theirs: list) -> str:
+    rows = f"Bring the rows into the shape {tuple(theirs)}"
+    if len(mine) == len(theirs) - 1:
+        return (
+            f"{rows}; if the batch axis is missing, add it (x[np.newaxis] for a single "
+            "row, .batch(...) on a tf.data.Dataset)."
+        )
+    return f"{rows}, e.g. by x.reshape(...)."
+
+
+def _check_dtype(pair: _Pair) -> None:
+    mine, theirs = pair.received.dtype, pair.declared.dtype
+    for is_kind, remedy_with, remedy_without in _KINDS:
+        if is_kind(mine) and not is_kind(theirs):
+            raise _mismatch(pair, remedy_with)
+        if is_kind(theirs) and not is_kind(mine) and remedy_without:
+            raise _mismatch(pair, remedy_without)
+
+
+_KINDS = (
+    (
+        lambda dtype: dtype == tf.string,
+        "Convert the strings to numbers, e.g. x.astype('float32').",
+        "Convert the numbers to strings, e.g. x.astype(str).",
+    ),
+    (
+        lambda dtype: dtype.is_complex,
+        "Pass real numbers, e.g. x.real or np.abs(x).",
+        "",
+    ),
+)
+
+
+def _mismatch(pair: _Pair, remedy: str) -> ValueError:
+    name = f" (model input {pair.declared.name!r})" if pair.declared.name else ""
+    return ValueError(
+        f"{pair.path}{name}: received {_shown(pair.received)}, expected "
+        f"{_shown(pair.declared)}. {remedy}"
+    )
+
+
+def _shown(spec: tf.TensorSpec) -> str:
+    shape = None if spec.shape.rank is None else tuple(spec.shape)
+    return f"shape {shape} and dtype {spec.dtype.name}"

@@ -1,0 +1,49 @@
+"""Nests of the user's own types, with a path to every leaf.
+
+Guarantees:
+
+* Leaves come in the order of `tf.nest.flatten`: the keys of a mapping sorted.
+* Any mapping counts as a dict (also an open `.npz` or HDF5 file); a skeleton
+  consists of plain dicts, lists and tuples.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import Nest
+
+
+def is_nest(x: Any) -> bool:
+    """Whether `x` is a mapping, a list or a tuple."""
+    return isinstance(x, (Mapping, list, tuple))
+
+
+def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
+    """Yields a path, such as `x['image'][0]`, and the leaf found there."""
+    if not is_nest(nest):
+        yield path, nest
+        return
+    for key in _keys(nest):
+        yield from leaves(nest[key], f"{path}[{key!r}]")
+
+
+def skeleton(nest: Nest) -> Nest:
+    """Returns the structure of `nest` alone, for `pack`."""
+    if isinstance(nest, Mapping):
+        return {key: skeleton(nest[key]) for key in nest}
+    if isinstance(nest, tuple) and hasattr(nest, "_fields"):
+        return type(nest)(*map(skeleton, nest))
+    if isinstance(nest, (list, tuple)):
+        return type(nest)(map(skeleton, nest))
+    return None
+
+
+def pack(structure: Nest, flat: list[Any]) -> Nest:
+    """Returns `flat`, in the order of `leaves`, in the structure of a skeleton."""
+    return tf.nest.pack_sequence_as(structure, flat)
+
+
+def _keys(nest: Nest) -> Any:
+    return sorted(nest) if isinstance(nest, Mapping) else range(len(nest))

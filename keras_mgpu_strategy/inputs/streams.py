@@ -1,0 +1,188 @@
+"""Inputs that come in batches of their own: generators, PyDatasets, iterators.
+
+Guarantees:
+
+* The user's batches are read in order, in the thread that asks for rows; `workers`
+  of a PyDataset are not used.
+* Reading ahead for `spec` loses nothing: the batch read is the first to leave.
+* An exception of the user's code passes through as it is.
+* When reading is given up early, the user's generator is closed. After a normal
+  end (also by `steps`) it is left alone, so that the rest can be read later.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from keras_mgpu_strategy.inputs.elements import ElementReader
+from keras_mgpu_strategy.inputs.nests import pack
+from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
+from keras_mgpu_strategy.inputs.validate import check_batch_size
+from keras_mgpu_strategy.types import InputBatch, Nest
+
+_END = object()
+
+
+class _Pass:
+    """One reading of the input, from its first batch on."""
+
+    def __init__(self, elements: Iterator[Any], steps: int | None) -> None:
+        self._elements = elements
+        self._steps = steps
+        self._reader = ElementReader()
+        self._first: Rows | None = None
+        self.buffer = RowBuffer(self._rows())
+        self.is_closed = False
+
+    @property
+    def spec(self) -> Nest:
+        """What the first batch holds; None if there is none."""
+        if self._reader.spec is None:
+            self.buffer.fill()
+        return self._reader.spec
+
+    def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+        """Yields what is left from row `start` on."""
+        finished = False
+        try:
+            self.buffer.skip(start)
+            first = self.buffer.position
+            while (rows := self.buffer.take(batch_size)) is not None:
+                inputs = pack(self._reader.structure, rows.flat)
+                yield InputBatch(first, rows.num_rows, inputs)
+                first = self.buffer.position
+            finished = True
+        finally:
+            if not finished:
+                self.is_closed = True
+                self.buffer.close()
+
+    def _rows(self) -> Generator[Rows, None, None]:
+        first_row = 0
+        counter = itertools.count() if self._steps is None else range(self._steps)
+        try:
+            for step in counter:
+                element = next(self._elements, _END)
+                if element is _END:
+                    warn_short(self._steps, step)
+                    return
+                rows = self._reader.read(element, first_row)
+                first_row += rows.num_rows
+                yield rows
+        except BaseException:
+            _close(self._elements)
+            raise
+
+
+class StreamSource:
+    """A `Source` over an input that gives one element per batch.
+
+    Args:
+        open_fn: Starts a reading and returns the iterator of elements.
+        can_reopen: Whether `open_fn` can be called again for the same elements.
+            Otherwise rows that were handed out cannot be had again.
+        steps: Number of elements to read; None for all.
+        spec: Nest of `tf.TensorSpec`, if known without reading. Otherwise the
+            first element is read ahead to know it; `spec` is None if there is none.
+    """
+
+    def __init__(
+        self,
+        open_fn: Callable[[], Iterator[Any]],
+        *,
+        can_reopen: bool,
+        steps: int | None = None,
+        spec: Nest = None,
+    ) -> None:
+        self._open_fn = open_fn
+        self._can_reopen = can_reopen
+        self._steps = steps
+        self._spec = spec
+        self._pass: _Pass | None = None
+
+    @property
+    def num_rows(self) -> None:
+        """None: only reading to the end can tell."""
+        return None
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`; None for an input without a single element."""
+        if self._spec is None:
+            self._pass = self._pass or self._open()
+            self._spec = self._pass.spec
+        return self._spec
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields batches of `batch_size` rows, see `types.Source`.
+
+        Rows before `start` are read and dropped.
+
+        Raises:
+            ValueError: If rows from `start` on were handed out already and the
+                input can be read only once, or if it has fewer than `start` rows.
+        """
+        check_batch_size(batch_size, self)
+        if start < 0:
+            raise ValueError(f"Received start={start}, expected 0 or more.")
+        return self._pass_from(start).read(batch_size, start)
+
+    def _pass_from(self, start: int) -> _Pass:
+        current, self._pass = self._pass or self._open(), None
+        if self._can_reopen:
+            return current
+        self._pass = current
+        if current.is_closed or current.buffer.position > start:
+            raise ValueError(
+                f"Received start={start}, but this input can be read only once and "
+                f"rows up to {current.buffer.position} were read. Pass a fresh "
+                "generator, or a tf.data.Dataset or keras.utils.PyDataset, which can "
+                "be read again."
+            )
+        return current
+
+    def _open(self) -> _Pass:
+        return _Pass(self._open_fn(), self._steps)
+
+
+def warn_short(steps: int | None, num_batches: int) -> None:
+    """Warns, as Keras does, where there are fewer batches than `steps`."""
+    if steps is not None and num_batches < steps:
+        warnings.warn(
+            f"Your input ran out of data: steps={steps} batches were asked for, but it "
+            f"has {num_batches}. Pass fewer steps, or use .repeat() on a "
+            "tf.data.Dataset.",
+            stacklevel=2,
+        )
+
+
+def iterator_source(x: Iterator[Any], steps: int | None) -> StreamSource:
+    """Reads a generator or another iterator, once."""
+    return StreamSource(lambda: x, can_reopen=False, steps=steps)
+
+
+def sequence_source(x: Any, steps: int | None) -> StreamSource:
+    """Reads a PyDataset, or anything else with a length and batches by index.
+
+    Raises:
+        ValueError: If it is infinite and `steps` is None.
+    """
+    count = x.num_batches if hasattr(x, "num_batches") else len(x)
+    if count is None and steps is None:
+        raise ValueError(
+            f"Received a {type(x).__name__} with num_batches=None, which never ends, "
+            "expected steps= with it: the number of batches to read."
+        )
+
+    def read() -> Iterator[Any]:
+        for index in itertools.count() if count is None else range(count):
+            yield x[index]
+
+    return StreamSource(read, can_reopen=True, steps=steps)
+
+
+def _close(elements: Iterator[Any]) -> None:
+    close = getattr(elements, "close", None)
+    if callable(close):
+        close()

@@ -1,0 +1,116 @@
+"""Which inputs are taken, and how all others are refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mgpu_strategy.inputs import as_source, check_batch_size
+
+X = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize("value", [1, 32, np.int64(7), None])
+def test_batch_sizes_that_are_accepted(value):
+    check_batch_size(value, X)
+    check_batch_size(value, tf.data.Dataset.from_tensors(X))
+    as_source(X, batch_size=value)
+
+
+@pytest.mark.parametrize("value", [0, -3])
+def test_batch_sizes_below_one(value):
+    message = f"Received batch_size={value} for an input of type ndarray, expected 1 or"
+    with pytest.raises(ValueError, match=message):
+        check_batch_size(value, X)
+    with pytest.raises(ValueError, match=message):
+        as_source(X, batch_size=value)
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "8", [1]])
+def test_batch_sizes_that_are_no_integers(value):
+    message = r"Received batch_size=.*\((bool|float|str|list)\).*expected a whole num"
+    with pytest.raises(ValueError, match=message):
+        check_batch_size(value, X)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_steps_below_one(value):
+    with pytest.raises(ValueError, match=f"Received steps={value}, expected 1 or more"):
+        as_source(X, steps=value)
+
+
+@pytest.mark.parametrize("value", [True, 1.5])
+def test_steps_that_are_no_integers(value):
+    with pytest.raises(ValueError, match=f"Received steps={value} .*a whole number"):
+        as_source(X, steps=value)
+
+
+@pytest.mark.parametrize("x", [3.5, object(), {1, 2}, range])
+def test_what_has_no_rows(x):
+    kind = ValueError if isinstance(x, float) else TypeError
+    with pytest.raises(kind, match="(Cannot read rows from|expected an array)"):
+        as_source(x)
+
+
+def test_the_refusal_lists_what_is_accepted():
+    message = (
+        "Cannot read rows from object, expected NumPy arrays, tensors, pandas .* "
+        r"tf.data.Dataset, a keras.utils.PyDataset, or a generator.*\(iter\(x\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        as_source(object())
+
+
+@pytest.mark.parametrize("x", ["images.npy", b"images"])
+def test_a_path_is_not_opened(x):
+    with pytest.raises(TypeError, match=r"x is .*images.*Open a file first.*np.load"):
+        as_source(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "path"),
+    [
+        ([1.0, 2.0], r"x\[0\] is float 1.0"),
+        ([[1, 2], [3, 4]], r"x\[0\]\[0\] is int 1"),
+        ((X, [np.float32(1)]), r"x\[1\]\[0\] is float32 np.float32\(1.0\)"),
+    ],
+)
+def test_lists_of_numbers(x, path):
+    with pytest.raises(ValueError, match=path + r": .*pass a list .* np.asarray\(x\)"):
+        as_source(x)
+
+
+def test_lists_of_strings():
+    with pytest.raises(TypeError, match=r"x\[0\] is str 'a'.*np.asarray\(list_of_str"):
+        as_source(["a", "b"])
+
+
+def test_none_in_a_nest():
+    message = r"x\['b'\] is NoneType: expected an array. Leave out the inputs"
+    with pytest.raises(TypeError, match=message):
+        as_source({"a": X, "b": None})
+
+
+def test_something_else_in_a_nest():
+    dataset = tf.data.Dataset.from_tensors(X)
+    message = r"x\[1\]: cannot read rows from _TensorDataset, expected NumPy arrays"
+    with pytest.raises(TypeError, match=message):
+        as_source([X, dataset])
+
+
+def test_an_array_like_that_cannot_be_converted():
+    class Broken:
+        shape = (4, 2)
+
+        def __getitem__(self, key):
+            raise RuntimeError("no slices here")
+
+    message = r"x: cannot read rows from Broken: x\[0:0\].*\(no slices here\)"
+    with pytest.raises(TypeError, match=message):
+        as_source(Broken())
+
+
+def test_a_distributed_dataset_is_refused(strategies):
+    dataset = tf.data.Dataset.from_tensors(X)
+    distributed = strategies[2].experimental_distribute_dataset(dataset)
+    with pytest.raises(TypeError, match="Cannot read rows from DistributedDataset"):
+        as_source(distributed)
