@@ -1,0 +1,8 @@
+"""Models on every replica: read from disk, or rebuilt from one in memory."""
+
+from keras_mgpu_strategy.models.mirrored import build, replicate
+from keras_mgpu_strategy.models.mirroring import strategy_of
+from keras_mgpu_strategy.models.read import read
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+
+__all__ = ["ReplicatedModel", "build", "read", "replicate", "strategy_of"]

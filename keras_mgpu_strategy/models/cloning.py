@@ -1,0 +1,122 @@
+"""New models of the same architecture, with variables of their own.
+
+Guarantees:
+
+* Layers shared within a model, and between a model and models nested in it, are
+  shared in the clone.
+* Names, dtype policies and configurations are the original's. Functions are the
+  original objects, so lambdas keep what they refer to.
+* Compile settings and weights are not touched; others carry them over.
+"""
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+from keras_mgpu_strategy.models import custom_objects
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+
+
+def clone(model: Any, library: ModuleType) -> Any:
+    """Returns a new model like `model`. Call it in the scope that is to own it.
+
+    Args:
+        model: Sequential, functional or subclassed model.
+        library: The `keras` or `tf_keras` module that it comes from.
+    """
+    scope = custom_objects.collect(layers_of(model))
+    with library.saving.custom_object_scope(scope):
+        return _Cloner(library)(model)
+
+
+class _Cloner:
+    """Clones layers and models, each once however often it is used."""
+
+    def __init__(self, library: ModuleType):
+        self._library = library
+        self._clones: dict[int, Any] = {}
+
+    def __call__(self, layer: Any) -> Any:
+        if id(layer) not in self._clones:
+            self._clones[id(layer)] = self._method(layer)(layer)
+        return self._clones[id(layer)]
+
+    def _method(self, layer: Any) -> Any:
+        if not isinstance(layer, self._library.layers.Layer):
+            return self._operation
+        if not isinstance(layer, self._library.Model):
+            return self._from_config
+        if not is_library_class(type(layer)):
+            return self._from_config
+        if isinstance(layer, self._library.Sequential):
+            return self._sequential
+        return self._functional if getattr(layer, "inputs", None) else self._from_config
+
+    def _operation(self, operation: Any) -> Any:
+        """A node of the graph that is no layer, as a mask's comparison is."""
+        return type(operation).from_config(operation.get_config())
+
+    def _sequential(self, model: Any) -> Any:
+        layers = [self(layer) for layer in model.layers]
+        # Without a declared input there are no `inputs`; Keras 3 raises, tf_keras
+        # answers None.
+        for tensor in getattr(model, "inputs", None) or ():
+            layers.insert(0, self._input(tensor))
+        new = type(model)(layers, name=model.name)
+        new.trainable = model.trainable
+        if model.built and not new.built:
+            new.build_from_config(model.get_build_config())
+        return new
+
+    def _functional(self, model: Any) -> Any:
+        # A view without compile settings: `clone_model` would serialise them.
+        view = self._library.Model(model.input, model.output, name=model.name)
+        return self._library.models.clone_model(view, clone_function=self)
+
+    def _input(self, tensor: Any) -> Any:
+        return self._library.Input(
+            batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=tensor.name
+        )
+
+    def _from_config(self, layer: Any) -> Any:
+        config = self._library.saving.serialize_keras_object(layer)
+        config.pop("compile_config", None)
+        _drop_unaccepted(config["config"], type(layer))
+        if not isinstance(layer, self._library.layers.Lambda):  # it reads bytecode
+            custom_objects.refer_to_lambdas(layer, config["config"])
+        # The configuration was made from an object of this process a line ago, so
+        # there is nothing in it to be kept safe from.
+        new = self._library.saving.deserialize_keras_object(config, safe_mode=False)
+        for source, target in zip(layers_of(layer), layers_of(new), strict=False):
+            custom_objects.share_functions(source, target)
+        _build_parts(layer, new)
+        return new
+
+
+def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
+    """Drops what Keras adds to every configuration and a constructor cannot take.
+
+    `def __init__(self, units)` without `**kwargs` is common in models that are never
+    saved. The `trainable` flag is copied with the state, and a dtype policy that
+    gets lost here is found when the rebuilt model is compared.
+    """
+    owner = next(c for c in cls.__mro__ if "from_config" in vars(c))
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    if not is_library_class(owner) or any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = {parameter.name for parameter in parameters}
+    for key in {"name", "trainable", "dtype"} - names:
+        config.pop(key, None)
+
+
+def _build_parts(source: Any, target: Any) -> None:
+    """Builds, innermost first, the layers that lack variables their original has.
+
+    Needed for subclassed models whose `call` Keras cannot trace from shapes alone
+    (integer or string inputs, several arguments).
+    """
+    pairs = list(zip(layers_of(source), layers_of(target), strict=False))
+    for old, new in reversed(pairs):
+        if len(old.variables) > len(new.variables):
+            new.build_from_config(old.get_build_config())
+            new.built = old.built

@@ -1,0 +1,172 @@
+"""Compile settings of a model: optimizer and its state, loss, metrics.
+
+Guarantees:
+
+* Functions and losses are the user's own objects. What holds variables (optimizer,
+  metrics) is made anew, so that it is mirrored like the model.
+* Settings that cannot be carried over are reported, never dropped in silence.
+"""
+
+import dataclasses
+import warnings
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models import custom_objects
+from keras_mgpu_strategy.models.custom_objects import share_functions
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.state import assign_all
+from keras_mgpu_strategy.types import Nest
+
+
+def copy_compile(
+    source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
+) -> None:
+    """Compiles `target` as `source` is compiled.
+
+    Call it outside any scope: the models may belong to different strategies.
+
+    Args:
+        source: Compiled model, or one that is not (then nothing is done).
+        target: Model of the same architecture; may be `source` itself.
+        strategy: Mirrors `target`.
+        library: The `keras` or `tf_keras` module that both come from.
+    """
+    if not _is_compiled(source):
+        return
+    optimizer = source.optimizer
+    has_hooks = _has_own_compile(source)
+    recipes = {} if has_hooks else _recipes(source, library)
+    scope = custom_objects.collect([*layers_of(source), *_parts(source)])
+    with library.saving.custom_object_scope(scope), strategy.scope():
+        if has_hooks:
+            _compile_by_hooks(source, target)
+        else:
+            target.compile(**_map(_make, recipes))
+        new = _built_optimizer(optimizer, target)
+    if new is not None:
+        _copy_optimizer(optimizer, new, target)
+
+
+def _is_compiled(model: Any) -> bool:
+    # Keras 3 names the flag `compiled`, tf_keras `_is_compiled`.
+    return bool(getattr(model, "compiled", getattr(model, "_is_compiled", False)))
+
+
+def _arguments(model: Any) -> dict[str, Any]:
+    """Returns the arguments that `compile` was called with.
+
+    `_compile_config` is read because the public `get_compile_config` serialises it,
+    which loses lambdas, closures and functions of the same name. Tried with Keras
+    3.15 and tf_keras 2.21.
+    """
+    return dict(model._compile_config.config)
+
+
+def _parts(model: Any) -> list[Any]:
+    """Returns the optimizer, losses and metrics, and what the optimizer holds."""
+    leaves = _map(lambda leaf: leaf, getattr(model, "metrics", []))
+    if hasattr(model, "_compile_config"):
+        leaves = [*leaves, *_flatten(_arguments(model))]
+    return [leaf for leaf in leaves if not isinstance(leaf, str | int | float)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How to make an optimizer or a metric anew, in another strategy's scope."""
+
+    source: Any
+    config: dict[str, Any]
+
+    def make(self) -> Any:
+        new = type(self.source).from_config(self.config)
+        share_functions(self.source, new)
+        return new
+
+
+def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
+    """Returns the arguments of `compile`, with recipes for what holds variables."""
+    arguments = _map(lambda leaf: _recipe(leaf, library), _arguments(model))
+    if arguments.get("jit_compile"):
+        # Keras keeps what "auto" meant without a strategy; under one it is False.
+        arguments["jit_compile"] = "auto" if library.__name__ == "keras" else None
+    return arguments
+
+
+def _recipe(leaf: Any, library: ModuleType) -> Any:
+    holds_variables = isinstance(leaf, library.metrics.Metric) or hasattr(
+        leaf, "apply_gradients"
+    )
+    return _Recipe(leaf, leaf.get_config()) if holds_variables else leaf
+
+
+def _make(leaf: Any) -> Any:
+    return leaf.make() if isinstance(leaf, _Recipe) else leaf
+
+
+def _built_optimizer(old: Any, target: Any) -> Any:
+    """Returns the target's optimizer, with slots where the old one has them."""
+    new = getattr(target, "optimizer", None)
+    if old is None or new is None:
+        return None
+    if len(_variables(old)) > len(_variables(new)) and target.trainable_variables:
+        new.build(target.trainable_variables)
+    return new
+
+
+def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
+    before, after = _variables(old), _variables(new)
+    if [tuple(v.shape) for v in before] == [tuple(v.shape) for v in after]:
+        assign_all(before, after)
+        return
+    warnings.warn(
+        f"The state of the optimizer {old.name!r} ({len(before)} variables) does not "
+        f"fit the trainable variables of model {target.name!r} ({len(after)} "
+        "variables), so `fit` starts with a fresh optimizer. Compile the model after "
+        "changing `trainable`.",
+        stacklevel=2,
+    )
+
+
+def _variables(optimizer: Any) -> list[Any]:
+    # A method in the legacy optimizers of tf_keras.
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)
+
+
+def _has_own_compile(model: Any) -> bool:
+    owner = next(cls for cls in type(model).__mro__ if "compile" in vars(cls))
+    return not is_library_class(owner)
+
+
+def _compile_by_hooks(source: Any, target: Any) -> None:
+    owner = next(c for c in type(source).__mro__ if "compile_from_config" in vars(c))
+    if not is_library_class(owner):
+        target.compile_from_config(source.get_compile_config())
+        return
+    warnings.warn(
+        f"{type(source).__name__} overrides `compile` but not `get_compile_config` "
+        "and `compile_from_config`, so its compile settings cannot be carried over "
+        "to the devices: call `compile` on the `model` of the predictor before "
+        "`evaluate` or `fit`, or build the model inside `mgpu.scope()`.",
+        stacklevel=2,
+    )
+
+
+def _map(function: Any, value: Nest) -> Nest:
+    """Maps over plain dicts, lists and tuples; `tf.nest` would wrap and sort."""
+    if isinstance(value, dict):
+        return {key: _map(function, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map(function, item) for item in value]
+    return function(value)
+
+
+def _flatten(value: Nest) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _flatten(item)]
+    if isinstance(value, list | tuple):
+        return [leaf for item in value for leaf in _flatten(item)]
+    return [value]

@@ -1,0 +1,86 @@
+"""The user's classes and functions that a model is made of, found in the model.
+
+Keras looks classes and functions up by name when it makes an object from its
+configuration, and knows only registered ones. A model in memory holds the objects
+themselves, so the names need not be registered.
+"""
+
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from keras_mgpu_strategy.models.libraries import is_library_class, root_module
+
+_NOT_CUSTOM = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
+
+
+def collect(roots: Iterable[Any]) -> dict[str, Any]:
+    """Returns name -> class or function for all custom parts of some objects.
+
+    Args:
+        roots: Layers, optimizers, losses, metrics. Their attributes are searched
+            too, through lists, tuples and dicts.
+    """
+    found: dict[str, Any] = {}
+    for root in roots:
+        _add(root, found)
+        for value in vars(root).values() if hasattr(root, "__dict__") else ():
+            for leaf in _leaves(value):
+                _add(leaf, found)
+    return found
+
+
+def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
+    """Replaces bytecode in a layer's configuration by names that `collect` gives.
+
+    Keras writes an activation that is a lambda as bytecode, but cannot read it.
+    """
+    for key in config:
+        value = getattr(layer, key, None)
+        if _is_lambda(value):
+            config[key] = {
+                "module": "builtins",
+                "class_name": "function",
+                "config": _lookup_name(value),
+                "registered_name": "function",
+            }
+
+
+def share_functions(source: Any, target: Any) -> None:
+    """Gives a rebuilt object the very functions that its original holds.
+
+    A configuration stores a lambda as bytecode: what it refers to in its module is
+    lost, and another function may go by the same name.
+    """
+    for name, value in vars(source).items():
+        ours = vars(target).get(name)
+        if isinstance(value, types.FunctionType) and callable(ours):
+            setattr(target, name, value)
+
+
+def _add(value: Any, found: dict[str, Any]) -> None:
+    if isinstance(value, types.FunctionType):
+        if value.__module__.partition(".")[0] not in _NOT_CUSTOM:
+            found.setdefault(_lookup_name(value), value)
+        return
+    cls = value if isinstance(value, type) else type(value)
+    if not is_library_class(cls) and root_module(cls) not in _NOT_CUSTOM:
+        found.setdefault(cls.__name__, cls)
+
+
+def _is_lambda(value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and value.__name__ == "<lambda>"
+
+
+def _lookup_name(function: types.FunctionType) -> str:
+    """Returns the name of a function; a unique one for a lambda."""
+    suffix = f"_{id(function)}" if _is_lambda(function) else ""
+    return f"{function.__name__}{suffix}"
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    if type(value) in (list, tuple):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]

@@ -1,0 +1,155 @@
+"""The function of a loaded SavedModel that prediction calls.
+
+Guarantees:
+
+* Inputs reach the arguments they are meant for: by name, or by position where the
+  file keeps an order. A signature keeps none, so several inputs need names there.
+* The outputs have the structure that the endpoint gives: a signature's is a dict,
+  also when it has one entry.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import Nest
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A callable of a SavedModel and what it declares.
+
+    Args:
+        function: Takes the inputs in the structure of `input_spec`.
+        input_spec: Named `tf.TensorSpec`: a single one, a list or a dict.
+        output_shapes: Nest of `tf.TensorShape`.
+        variables: All variables that the function reads.
+    """
+
+    function: Callable[[Nest], Nest]
+    input_spec: Nest
+    output_shapes: Nest
+    variables: tuple[Any, ...]
+
+    def __call__(self, inputs: Nest) -> Nest:
+        """Runs the function on a nest of tensors or arrays of the user's order."""
+        arranged = _arrange(inputs, self.input_spec)
+        return self.function(tf.nest.map_structure(_cast, arranged, self.input_spec))
+
+
+def endpoint_of(loaded: Any, path: str) -> Endpoint:
+    """Returns `serve` of a Keras export, or else the serving signature.
+
+    Args:
+        loaded: What `tf.saved_model.load` returned.
+        path: Named in errors.
+
+    Raises:
+        ValueError: If there is no such endpoint.
+    """
+    functions = getattr(getattr(loaded, "serve", None), "concrete_functions", ())
+    if functions and not functions[0].structured_input_signature[1]:
+        return _from_serve(loaded.serve, functions[0])
+    return _from_signature(_signature(loaded.signatures, path))
+
+
+def _from_serve(serve: Any, concrete: Any) -> Endpoint:
+    positional = concrete.structured_input_signature[0]
+    one = len(positional) == 1
+    return Endpoint(
+        function=serve if one else lambda inputs: serve(*inputs),
+        input_spec=positional[0] if one else list(positional),
+        output_shapes=_shapes(concrete),
+        variables=tuple(concrete.variables),
+    )
+
+
+def _from_signature(concrete: Any) -> Endpoint:
+    named = concrete.structured_input_signature[1]
+    names = list(named)
+    one = len(names) == 1
+    return Endpoint(
+        function=(
+            (lambda inputs: concrete(**{names[0]: inputs}))
+            if one
+            else (lambda inputs: concrete(**inputs))
+        ),
+        input_spec=named[names[0]] if one else dict(named),
+        output_shapes=_shapes(concrete),
+        variables=tuple(concrete.variables),
+    )
+
+
+def _signature(signatures: Any, path: str) -> Any:
+    names = sorted(signatures)
+    if "serving_default" in names:
+        return signatures["serving_default"]
+    if len(names) == 1:
+        return signatures[names[0]]
+    raise ValueError(
+        f"SavedModel {path!r} has the signatures {names}, expected an endpoint "
+        "'serve' or a signature 'serving_default'. Save it with "
+        "`model.export(path)`, or with `tf.saved_model.save(module, path, "
+        "signatures=function)`."
+    )
+
+
+def _shapes(concrete: Any) -> Nest:
+    outputs = concrete.structured_outputs
+    return tf.nest.map_structure(lambda output: tf.TensorShape(output.shape), outputs)
+
+
+def _arrange(inputs: Nest, spec: Nest) -> Nest:
+    """Puts the user's inputs into the structure of the endpoint's."""
+    if isinstance(spec, tf.TensorSpec):
+        return _by_name(inputs, [spec])[0] if _is_nest(inputs) else inputs
+    if isinstance(spec, dict) and isinstance(inputs, dict):
+        return {key: inputs[key] for key in _check_names(inputs, list(spec))}
+    if isinstance(spec, list | tuple):
+        return _by_name(inputs, list(spec))
+    raise ValueError(
+        f"Received inputs as {type(inputs).__name__}, expected a dict with the names "
+        f"{sorted(spec)}: the SavedModel keeps no order of its inputs."
+    )
+
+
+def _by_name(inputs: Nest, specs: list[Any]) -> list[Any]:
+    if isinstance(inputs, dict):
+        names = [spec.name for spec in specs]
+        return [inputs[name] for name in _check_names(inputs, names)]
+    if _is_nest(inputs) and len(inputs) == len(specs):
+        return list(inputs)
+    received = len(inputs) if _is_nest(inputs) else 1
+    raise ValueError(f"Received {received} inputs, expected {len(specs)}: {specs}.")
+
+
+def _check_names(inputs: dict[str, Any], names: list[str]) -> list[str]:
+    if set(inputs) != set(names):
+        raise ValueError(
+            f"Received inputs named {sorted(inputs)}, expected {sorted(names)}."
+        )
+    return names
+
+
+def _is_nest(inputs: Nest) -> bool:
+    return isinstance(inputs, dict | list | tuple)
+
+
+def _cast(value: Any, spec: tf.TensorSpec) -> Any:
+    tensor = tf.convert_to_tensor(value)
+    if tensor.dtype == spec.dtype:
+        return tensor
+    numbers = tensor.dtype.is_floating or tensor.dtype.is_integer
+    widens = spec.dtype.is_floating or (spec.dtype.is_integer and not _is_float(tensor))
+    if numbers and widens:
+        return tf.cast(tensor, spec.dtype)
+    raise ValueError(
+        f"Input {spec.name!r} has dtype {tensor.dtype.name}, expected "
+        f"{spec.dtype.name}. Convert it before predicting."
+    )
+
+
+def _is_float(tensor: Any) -> bool:
+    return tensor.dtype.is_floating

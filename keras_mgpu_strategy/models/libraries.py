@@ -1,0 +1,127 @@
+"""Which Keras a model comes from, and which models are refused.
+
+Guarantees:
+
+* `tf_keras` is never imported for a model that does not come from it.
+* What cannot run on several devices is refused before any work, never run on one.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_STRATEGY_NOTES = {
+    "keras": "_distribute_strategy",
+    "tf_keras": "_distribution_strategy",
+}
+
+LIBRARIES = tuple(_STRATEGY_NOTES)
+
+
+def root_module(cls: type) -> str:
+    """Returns the top-level package that a class is defined in."""
+    return cls.__module__.partition(".")[0]
+
+
+def is_library_class(cls: type) -> bool:
+    """Whether a class is Keras' own, not a user's."""
+    return root_module(cls) in LIBRARIES
+
+
+def library_of(model: Any) -> ModuleType:
+    """Returns the `keras` or `tf_keras` module that a model comes from.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+    """
+    roots = {root_module(cls) for cls in type(model).__mro__}
+    for name in LIBRARIES:
+        library = sys.modules.get(name)
+        if name in roots and library and isinstance(model, library.Model):
+            return library
+    raise TypeError(
+        f"Expected a Keras model, received {_describe(model)} of type "
+        f"{type(model).__module__}.{type(model).__qualname__}. Pass a `keras.Model` "
+        "(wrap a single layer in `keras.Sequential`), or give the path of a saved "
+        "model to `mgpu.load`."
+    )
+
+
+def layers_of(model: Any) -> list[Any]:
+    """Returns the model and all layers in it, at any depth, in a fixed order.
+
+    Keras has no public way to the layers inside wrappers and custom layers.
+    `_flatten_layers` has been there from tf.keras 2.3 on; tried with Keras 3.15 and
+    tf_keras 2.21.
+    """
+    return list(model._flatten_layers())
+
+
+def is_sequential(model: Any) -> bool:
+    """Whether a Keras model is a Sequential one."""
+    return isinstance(model, library_of(model).Sequential)
+
+
+def has_free_batch(model: Any) -> bool:
+    """Whether the batch size that a model declares says nothing about its use.
+
+    A Sequential model without an `Input` declares the size of the first batch that
+    it happened to see, which Keras then ignores.
+    """
+    return is_sequential(model) and not stateful_layers(model)
+
+
+def stateful_layers(model: Any) -> list[Any]:
+    """Returns the recurrent layers that keep their state from batch to batch."""
+    return [
+        layer
+        for layer in layers_of(model)
+        if hasattr(layer, "return_sequences") and getattr(layer, "stateful", False)
+    ]
+
+
+def note_strategy(model: Any, strategy: tf.distribute.Strategy) -> None:
+    """Makes `evaluate` and `fit` of a model run under a strategy.
+
+    A Keras model notes the strategy that it is made under, and has no public way to
+    be told later. Tried with Keras 3.15 and tf_keras 2.21.
+    """
+    setattr(model, _STRATEGY_NOTES[library_of(model).__name__], strategy)
+
+
+def check_supported(model: Any, strategy: tf.distribute.Strategy) -> None:
+    """Refuses what is no Keras model, or one that cannot run on every replica.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If Keras runs on another backend than TensorFlow, or if the
+            model carries state from batch to batch and there are several replicas.
+    """
+    check_backend(library_of(model))
+    num_replicas = strategy.num_replicas_in_sync
+    stateful = [layer.name for layer in stateful_layers(model)]
+    if num_replicas > 1 and stateful:
+        raise ValueError(
+            f"Model {model.name!r} has stateful recurrent layers {stateful}: each "
+            "batch continues where the one before it ended, so the batches cannot be "
+            f"spread over {num_replicas} replicas. Use one device, or build the "
+            "layers with `stateful=False`."
+        )
+
+
+def check_backend(library: ModuleType) -> None:
+    """Refuses Keras 3 on another backend than TensorFlow with a ValueError."""
+    if library is keras and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Keras runs on the backend {keras.backend.backend()!r}, expected "
+            "'tensorflow'. Set the environment variable KERAS_BACKEND=tensorflow "
+            "before Keras is imported."
+        )
+
+
+def _describe(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

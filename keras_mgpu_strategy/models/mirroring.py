@@ -1,0 +1,86 @@
+"""Which strategy the variables of a model are mirrored over.
+
+Guarantees:
+
+* Every variable counts: weights, moving statistics, the state of random seeds.
+* "Mirrored" means one copy on each of the strategy's worker devices and on no
+  other, made by this very strategy. An equal strategy object is another one: its
+  variables cannot be updated in this one's replica context.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.libraries import layers_of
+
+
+def variables_of(model: Any) -> list[Any]:
+    """Returns all variables of a Keras model or of a loaded SavedModel."""
+    try:
+        variables = getattr(model, "variables", ())
+    except ValueError:  # tf_keras, as long as the model is not built
+        layers = [layer for layer in layers_of(model) if layer.built]
+        variables = [variable for layer in layers for variable in layer.variables]
+    # tf_keras lists the vocabularies of lookup layers among the variables. They are
+    # tables on the host, which all replicas read.
+    return [variable for variable in variables if hasattr(variable, "assign")]
+
+
+def name_of(variable: Any) -> str:
+    """Returns the full name of a Keras or TensorFlow variable."""
+    is_plain = value_of(variable) is variable
+    return str(variable.name if is_plain else variable.path)
+
+
+def value_of(variable: Any) -> Any:
+    """Returns the TensorFlow variable inside a Keras 3 variable, or itself."""
+    if isinstance(variable, tf.Variable | tf.distribute.DistributedValues):
+        return variable
+    return variable.value
+
+
+def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
+    """Whether a variable has one copy on each worker device of a strategy."""
+    value = value_of(variable)
+    if not isinstance(value, tf.distribute.DistributedValues):
+        return False
+    if _maker(value) is not strategy:
+        return False
+    return _devices(value, strategy) == list(strategy.extended.worker_devices)
+
+
+def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -> None:
+    """Raises ValueError that names the first variable that is not mirrored."""
+    for variable in variables:
+        if is_mirrored(variable, strategy):
+            continue
+        raise ValueError(
+            f"Variable {name_of(variable)!r} has copies on "
+            f"{_devices(value_of(variable), strategy)}, expected one copy on each of "
+            f"{list(strategy.extended.worker_devices)}. Build the whole model, all "
+            "its layers included, inside `mgpu.scope()`."
+        )
+
+
+def strategy_of(model: Any) -> tf.distribute.Strategy | None:
+    """Returns the strategy that all variables of a model are mirrored over.
+
+    None where there is none: a model without variables, one built outside any
+    scope, or one whose variables belong to different strategies.
+    """
+    variables = variables_of(model)
+    strategy = _maker(value_of(variables[0])) if variables else None
+    if not isinstance(strategy, tf.distribute.Strategy):
+        return None
+    mirrored = all(is_mirrored(variable, strategy) for variable in variables)
+    return strategy if mirrored else None
+
+
+def _maker(value: Any) -> Any:
+    return getattr(value, "distribute_strategy", None)
+
+
+def _devices(value: Any, strategy: tf.distribute.Strategy) -> list[str]:
+    return [copy.device for copy in strategy.experimental_local_results(value)]

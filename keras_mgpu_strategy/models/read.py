@@ -1,0 +1,96 @@
+"""Saved models from disk, mirrored on every replica.
+
+Guarantees:
+
+* The file is checked before Keras sees it. Whatever goes wrong then, the error names
+  the path, what was expected and what to do.
+* `safe_mode` is on by default: no code from a file runs.
+"""
+
+import os
+from types import ModuleType
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.files import check_safe, kind_of
+from keras_mgpu_strategy.models.libraries import check_backend
+from keras_mgpu_strategy.models.mirrored import replicate
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.saved_model import read_saved_model
+
+# What Keras 3 and tf_keras say of classes and functions that they do not know.
+_UNKNOWN_OBJECT = ("Could not locate", "Unknown ", "not registered", "custom_objects")
+
+
+def read(
+    path: str | os.PathLike[str],
+    strategy: tf.distribute.Strategy,
+    *,
+    custom_objects: dict[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> ReplicatedModel:
+    """Reads a saved model onto every replica of a strategy.
+
+    Args:
+        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel
+            folder.
+        strategy: The strategy to mirror it with.
+        custom_objects: Name -> class or function of yours that the file refers to.
+            A SavedModel holds its code and needs none.
+        safe_mode: Refuse `.keras` and HDF5 files that hold Python code.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If it is no model, damaged, unsafe, or cannot run replicated.
+    """
+    path = os.fspath(path)
+    check_backend(keras)
+    kind = kind_of(path)
+    if kind == "saved_model":
+        return read_saved_model(path, strategy)
+    if safe_mode:
+        check_safe(path, kind)
+    options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
+    with strategy.scope():
+        model = _load(path, options)
+    return replicate(model, strategy)
+
+
+def _load(path: str, options: dict[str, Any]) -> Any:
+    """Loads with Keras 3 or else, where it is installed, with tf_keras."""
+    failures: dict[str, Exception] = {}
+    legacy = _tf_keras()
+    for library in (keras, legacy) if legacy else (keras,):
+        try:
+            return library.models.load_model(path, **options)
+        # Code of the user's classes runs here: anything can come.
+        except Exception as error:
+            failures[library.__name__] = error
+    message = _failure(path, failures, has_legacy=legacy is not None)
+    raise ValueError(message) from failures["keras"]
+
+
+def _tf_keras() -> ModuleType | None:
+    try:
+        import tf_keras
+    except ImportError:
+        return None
+    return tf_keras
+
+
+def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
+    causes = [f"{name}: {type(e).__name__}: {e}" for name, e in errors.items()]
+    advice = []
+    if any(word in cause for word in _UNKNOWN_OBJECT for cause in causes):
+        advice.append(
+            "If the model uses classes or functions of your own, pass them as "
+            "`custom_objects={'Name': Name}`."
+        )
+    if not has_legacy:
+        advice.append(
+            "If Keras 2 wrote it, install the extra: "
+            "pip install 'keras-mgpu-strategy[legacy]'."
+        )
+    return "\n".join([f"{path!r} cannot be loaded.", *advice, *causes])

@@ -1,0 +1,56 @@
+"""What a Keras model declares about its inputs and outputs.
+
+Guarantees:
+
+* A spec is the model's own word. Where a model declares nothing (a subclassed
+  one, or one not built yet), the answer is None, never a guess.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.libraries import has_free_batch, is_sequential
+from keras_mgpu_strategy.types import Nest
+
+
+def input_spec_of(model: Any) -> Nest | None:
+    """Returns named `tf.TensorSpec`s in the structure of the model's inputs."""
+    tensors = _declared(model, "inputs", "input")
+    if tensors is None:
+        return None
+    is_free = has_free_batch(model)
+    return tf.nest.map_structure(lambda tensor: _spec(tensor, is_free), tensors)
+
+
+def output_shapes_of(model: Any) -> Nest | None:
+    """Returns `tf.TensorShape`s in the structure of the model's outputs."""
+    tensors = _declared(model, "outputs", "output")
+    if tensors is None:
+        return None
+    is_free = has_free_batch(model)
+    return tf.nest.map_structure(lambda tensor: _shape(tensor, is_free), tensors)
+
+
+def _declared(model: Any, plural: str, singular: str) -> Nest | None:
+    """Returns the symbolic tensors of a functional or Sequential model.
+
+    A Sequential model has one tensor and keeps it in a list; `input` of a
+    functional model has the user's structure.
+    """
+    tensors = getattr(model, plural, None)
+    if not tensors:
+        return None
+    if is_sequential(model):
+        return tensors[0]
+    return getattr(model, singular)
+
+
+def _spec(tensor: Any, is_free: bool) -> tf.TensorSpec:
+    dtype = tf.as_dtype(tensor.dtype)
+    return tf.TensorSpec(_shape(tensor, is_free), dtype, name=tensor.name)
+
+
+def _shape(tensor: Any, is_free: bool) -> tf.TensorShape:
+    shape = tf.TensorShape(tensor.shape)
+    return tf.TensorShape([None, *shape[1:]]) if is_free and shape.rank else shape

@@ -1,0 +1,120 @@
+"""What a rebuilt model must have in common with its original, and gets from it.
+
+Guarantees:
+
+* Architecture is compared before anything is copied: the layers pair up by class
+  and configuration, the variables by shape and dtype. A mismatch is an error.
+* All state is copied: weights, moving statistics, random seeds, vocabularies and
+  what a layer saves through its own hooks; `trainable` flags too.
+"""
+
+import re
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.mirroring import name_of, value_of, variables_of
+
+_FREE_KEYS = frozenset({"name", "seed", "trainable", "vocabulary", "idf_weights"})
+
+
+def check_same(source: Any, target: Any) -> None:
+    """Raises ValueError where a rebuilt model differs from its original."""
+    old, new = layers_of(source), layers_of(target)
+    _check_equal("number of layers", len(old), len(new))
+    for before, after in zip(old, new, strict=True):
+        _check_equal(f"class of layer {before.name!r}", type(before), type(after))
+        _check_equal(f"settings of layer {before.name!r}", *_settings(before, after))
+    old, new = variables_of(source), variables_of(target)
+    _check_equal("number of variables", len(old), len(new))
+    for before, after in zip(old, new, strict=True):
+        label = f"variable {name_of(before)!r}"
+        _check_equal(f"name of {label}", _bare_name(before), _bare_name(after))
+        _check_equal(f"shape of {label}", tuple(before.shape), tuple(after.shape))
+        _check_equal(f"dtype of {label}", before.dtype, after.dtype)
+
+
+def copy_state(source: Any, target: Any) -> None:
+    """Copies all state between models of the same architecture.
+
+    Call it outside any scope: the models may belong to different strategies.
+    """
+    assign_all(variables_of(source), variables_of(target))
+    for before, after in zip(layers_of(source), layers_of(target), strict=True):
+        _copy_own_state(before, after)
+    # From the outside in: setting a model's flag sets those of its layers.
+    for before, after in zip(layers_of(source), layers_of(target), strict=True):
+        if before.trainable != after.trainable:
+            after.trainable = before.trainable
+
+
+def assign_all(sources: list[Any], targets: list[Any]) -> None:
+    """Copies values of variables, one at a time through host memory."""
+    for before, after in zip(sources, targets, strict=True):
+        after.assign(np.asarray(value_of(before)))
+
+
+def _copy_own_state(before: Any, after: Any) -> None:
+    """Runs the hooks by which a layer saves more than plain variables.
+
+    Preprocessing layers derive constants from their variables (`finalize_state`)
+    and keep vocabularies outside of them.
+    """
+    if is_library_class(type(before)) and not hasattr(before, "finalize_state"):
+        return
+    store: dict[str, Any] = {}
+    before.save_own_variables(store)
+    if store:
+        after.load_own_variables({k: np.asarray(v) for k, v in store.items()})
+    if hasattr(before, "save_assets") and hasattr(before, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            before.save_assets(folder)
+            after.load_assets(folder)
+
+
+def _settings(before: Any, after: Any) -> tuple[Any, Any]:
+    """Returns comparable configurations; none where a layer has none.
+
+    That of a graph of layers names tensors after the run that made them; what it
+    holds besides is compared layer by layer.
+    """
+    if getattr(before, "layers", None) and is_library_class(type(before)):
+        return None, None
+    try:
+        return _comparable(before.get_config()), _comparable(after.get_config())
+    except NotImplementedError:
+        return None, None
+
+
+def _comparable(config: Any) -> Any:
+    """Strips what differs between equal objects: automatic names and seeds."""
+    if isinstance(config, dict):
+        items = config.items()
+        return {k: _comparable(v) for k, v in items if k not in _FREE_KEYS}
+    if isinstance(config, list | tuple):
+        return [_comparable(item) for item in config]
+    if isinstance(config, str) and config.endswith("\n"):
+        return "bytecode"  # of a lambda; its encoding differs from time to time
+    plain = config is None or isinstance(config, str | int | float | bool)
+    return config if plain else type(config).__name__
+
+
+def _bare_name(variable: Any) -> str:
+    """Returns a name without the path and the number that make it unique."""
+    last = name_of(variable).rpartition("/")[2].partition(":")[0]
+    return re.sub(r"_\d+$", "", last)
+
+
+def _only(config: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: config.get(key) for key in sorted(keys)}
+
+
+def _check_equal(what: str, expected: Any, received: Any) -> None:
+    if isinstance(expected, dict) and isinstance(received, dict):
+        keys = expected.keys() | received.keys()
+        differing = {k for k in keys if expected.get(k) != received.get(k)}
+        expected, received = _only(expected, differing), _only(received, differing)
+    if expected != received:
+        raise ValueError(f"{what}: {received} in the rebuilt model, not {expected}")
