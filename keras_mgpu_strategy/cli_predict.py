@@ -12,7 +12,7 @@ import functools
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ _define_count = functools.partial(flags.DEFINE_integer, lower_bound=1)
 _define_method = functools.partial(flags.DEFINE_enum, enum_values=_METHODS)
 
 # How to define it, name, default, help that begins with what the value may be.
-_FLAGS = (
+_FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
     (
         flags.DEFINE_string,
         "output",
