@@ -17,6 +17,8 @@ from keras_mgpu_strategy import gather, heads
 from keras_mgpu_strategy.runner import Runner
 from keras_mgpu_strategy.types import Nest
 
+_END = object()
+
 
 def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
     """Runs batches and cuts the results as the batches were.
@@ -29,8 +31,8 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
         Iterator over the outputs of each batch. The first batch is read at once.
     """
     stream = iter(batches)
-    first = next(stream, None)
-    if first is None:
+    first = next(stream, _END)
+    if first is _END:
         return iter(())
     sizes: deque[int] = deque()
 
