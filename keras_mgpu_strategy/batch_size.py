@@ -12,7 +12,7 @@ _TARGET_CHUNK_BYTES = 4 << 20
 _TARGET_BATCH_BYTES = 1 << 20
 _SMALLEST_GUESS = 32
 _LARGEST_GUESS = 1024
-_MOST_MICRO_BATCHES = 64
+_MOST_MICRO_BATCHES = 256
 _CHUNKS_PER_REPLICA = 4
 
 
@@ -50,24 +50,37 @@ def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
     return min(guess, next_power_of_two(ceil_div(num_rows, num_replicas)))
 
 
-def micro_batches_per_chunk(
-    batch_size: int, row_bytes: int, num_rows: int | None, num_replicas: int
+def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
+    """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
+
+    A power of two of micro-batches, so that chunks of fewer of them fit in evenly.
+
+    Args:
+        batch_size: Per-replica batch.
+        row_bytes: Bytes of one input row.
+    """
+    by_bytes = _TARGET_CHUNK_BYTES // max(row_bytes * batch_size, 1)
+    most = min(max(by_bytes, 1), _MOST_MICRO_BATCHES)
+    return batch_size * (1 << (most.bit_length() - 1))
+
+
+def even_chunk_rows(
+    batch_size: int, most_rows: int, num_rows: int | None, num_replicas: int
 ) -> int:
-    """Micro-batches that one chunk holds: about 4 MiB of input, 64 at most.
+    """Rows of chunks of one size for replicas that step together.
 
     Where the number of rows is known, chunks shrink so that every replica gets
     several of them and all replicas end together.
 
     Args:
         batch_size: Per-replica batch.
-        row_bytes: Bytes of one input row.
-        num_rows: Rows of the input, or None where unknown.
+        most_rows: The most rows of a chunk.
+        num_rows: Rows to run, or None where unknown.
         num_replicas: Number of replicas.
     """
-    by_bytes = _TARGET_CHUNK_BYTES // max(row_bytes * batch_size, 1)
-    most = min(max(by_bytes, 1), _MOST_MICRO_BATCHES)
     if num_rows is None:
-        return most
+        return most_rows
     micro_batches = max(ceil_div(num_rows, batch_size), 1)
+    most = most_rows // batch_size
     rounds = max(ceil_div(micro_batches, num_replicas * most), _CHUNKS_PER_REPLICA)
-    return ceil_div(micro_batches, num_replicas * rounds)
+    return batch_size * ceil_div(micro_batches, num_replicas * rounds)

@@ -3,8 +3,8 @@
 Guarantees:
 
 * Chunks leave in the order of their rows, each row in exactly one of them.
-* A chunk holds whole micro-batches: the last one is filled up with copies of its
-  last row, so that a model never sees fewer rows, nor made-up values.
+* What a chunk lacks to whole micro-batches is filled up with copies of its last row,
+  so that a model never sees fewer rows, nor made-up values.
 * A source without rows still gives one chunk, of padding only, so that the
   structure and dtypes of the results are known.
 * An error of the source ends the feed and is kept in `error`, so that the rows
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.batch_size import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
 
 
@@ -27,13 +28,20 @@ class Chunk:
 
     Args:
         start: Index of the first row in the user's input.
-        num_rows: Number of real rows; what follows them is padding.
-        inputs: Nest of NumPy arrays of shape `(k * batch_size, ...)`.
+        num_rows: Number of rows; 0 where the source has none at all, and `inputs`
+            then holds one made-up row.
+        inputs: Nest of NumPy arrays of shape `(num_rows, ...)`.
     """
 
     start: int
     num_rows: int
     inputs: Nest
+
+    def padded(self, batch_size: int) -> list[np.ndarray]:
+        """Flat inputs of whole micro-batches, at least one; a view where they fit."""
+        rows = max(self.num_rows, 1)
+        missing = ceil_div(rows, batch_size) * batch_size - rows
+        return [_fill_up(leaf, missing) for leaf in tf.nest.flatten(self.inputs)]
 
 
 class Feed:
@@ -41,57 +49,69 @@ class Feed:
 
     Args:
         source: The rows.
-        batch_size: Per-replica batch; chunks hold a multiple of it.
-        micro_batches: The most micro-batches that a chunk holds.
+        block_rows: Rows that are read from the source at a time. A chunk does not
+            reach over the end of a block, so this should be a multiple of the rows
+            that are taken.
         start: Index of the first row to hand out.
     """
 
-    def __init__(
-        self, source: Source, batch_size: int, micro_batches: int, start: int = 0
-    ):
+    def __init__(self, source: Source, block_rows: int, start: int = 0):
         self._source = source
-        self._batch_size = batch_size
-        self._start = start
-        self._blocks = source.batches(batch_size * micro_batches, start)
+        self._blocks = source.batches(block_rows, start)
+        self._block: InputBatch | None = None
+        self._position = start
         self._lock = threading.Lock()
         self._handed_out = False
         self._closed = False
         self.error: BaseException | None = None
 
-    def take(self) -> Chunk | None:
-        """The next chunk, or None after the last one and after an error."""
+    @property
+    def rows_left(self) -> int | None:
+        """Rows not taken yet, or None where only reading can tell."""
+        num_rows = self._source.num_rows
+        return None if num_rows is None else max(num_rows - self._position, 0)
+
+    def take(self, most_rows: int) -> Chunk | None:
+        """The next chunk, or None after the last one and after an error.
+
+        Args:
+            most_rows: The most rows that it may hold; at least 1.
+        """
         with self._lock:
             try:
-                block = self._next_block()
+                return self._next_chunk(most_rows)
             except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
-                self.error, block = error, None
-                self._closed = True
-        return None if block is None else self._padded(block)
+                self.error, self._closed = error, True
+                return None
 
     def close(self) -> None:
         """Ends the feed: later calls of `take` return None."""
         with self._lock:
             self._closed = True
+            self._block = None
             _close(self._blocks)
 
-    def _next_block(self) -> InputBatch | None:
+    def _next_chunk(self, most_rows: int) -> Chunk | None:
         if self._closed:
             return None
-        for block in self._blocks:
-            self._handed_out = True
-            return block
-        if self._handed_out:
-            return None
+        if self._block is None:
+            self._block = next(self._blocks, None)
+        block, first = self._block, not self._handed_out
         self._handed_out = True
-        return InputBatch(self._start, 0, example_inputs(self._source.spec, 0))
+        if block is None:
+            example = example_inputs(self._source.spec, 1)
+            return Chunk(self._position, 0, example) if first else None
+        return self._cut(block, min(most_rows, block.num_rows))
 
-    def _padded(self, block: InputBatch) -> Chunk:
-        if block.num_rows == 0:
-            inputs = example_inputs(self._source.spec, self._batch_size)
-            return Chunk(block.start, 0, inputs)
-        missing = -block.num_rows % self._batch_size
-        inputs = tf.nest.map_structure(lambda a: _fill_up(a, missing), block.inputs)
-        return Chunk(block.start, block.num_rows, inputs)
+    def _cut(self, block: InputBatch, num_rows: int) -> Chunk:
+        self._position = block.start + num_rows
+        self._block = None
+        if num_rows == block.num_rows:
+            return Chunk(block.start, num_rows, block.inputs)
+        head = tf.nest.map_structure(lambda leaf: leaf[:num_rows], block.inputs)
+        rest = tf.nest.map_structure(lambda leaf: leaf[num_rows:], block.inputs)
+        self._block = InputBatch(self._position, block.num_rows - num_rows, rest)
+        return Chunk(block.start, num_rows, head)
 
 
 def _fill_up(array: np.ndarray, missing: int) -> np.ndarray:

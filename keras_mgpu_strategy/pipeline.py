@@ -30,6 +30,7 @@ class ReplicaPipelines:
         feed: The chunks.
         spec: Nest of `tf.TensorSpec` of the inputs.
         batch_size: Rows of a micro-batch.
+        chunk_rows: The most rows of a chunk.
         strategy: The strategy whose replicas are fed.
     """
 
@@ -38,11 +39,14 @@ class ReplicaPipelines:
         feed: Feed,
         spec: Nest,
         batch_size: int,
+        chunk_rows: int,
         strategy: tf.distribute.Strategy,
     ):
+        self.spec = spec
         self._feed = feed
         self._specs = tf.nest.flatten(spec)
         self._batch_size = batch_size
+        self._chunk_rows = chunk_rows
         self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
         self.dataset = _distribute(self._replica_dataset, strategy)
 
@@ -60,10 +64,10 @@ class ReplicaPipelines:
         return dataset.with_options(_options())
 
     def _take(self) -> tuple[Any, ...]:
-        chunk = self._feed.take()
+        chunk = self._feed.take(self._chunk_rows)
         if chunk is None:
             return np.int64(-1), np.int64(0), *self._idle
-        inputs = tf.nest.flatten(chunk.inputs)
+        inputs = chunk.padded(self._batch_size)
         self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
 

@@ -15,6 +15,7 @@ from typing import Any
 from keras_mgpu_strategy import callbacks as listeners
 from keras_mgpu_strategy import heads, models, probabilities
 from keras_mgpu_strategy.per_batch import per_batch
+from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Job, Options, Runner
 from keras_mgpu_strategy.sinks.memory import MemorySink
 from keras_mgpu_strategy.strategy import active_strategy, make_strategy
@@ -74,6 +75,11 @@ class Predictor:
     def num_replicas(self) -> int:
         """Number of replicas."""
         return self.strategy.num_replicas_in_sync
+
+    @property
+    def report(self) -> Report | None:
+        """What the last run did and where its time went; None before the first."""
+        return self._runner.report
 
     def predict(
         self,
@@ -205,10 +211,10 @@ class Predictor:
         verbose: listeners.Verbose,
         callbacks: Any,
     ) -> Nest:
-        num_rows, size = job.source.num_rows, job.global_batch
-        level = listeners.check_verbose(verbose)
-        batches = listeners.with_progress(batches, num_rows, size, level)
-        batches = listeners.with_callbacks(batches, callbacks, self.model, size)
+        num_rows, level = job.source.num_rows, listeners.check_verbose(verbose)
+        counts = (num_rows, job.global_batch, level)
+        batches = listeners.with_progress(batches, *counts)
+        batches = listeners.with_callbacks(batches, callbacks, self.model, *counts)
         sink = MemorySink(num_rows)
         for batch in batches:
             sink.write(batch)

@@ -11,10 +11,16 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads, models
-from keras_mgpu_strategy.batch_size import first_guess, per_replica
+from keras_mgpu_strategy.batch_size import (
+    ceil_div,
+    first_guess,
+    next_power_of_two,
+    per_replica,
+)
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
+from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import example_inputs, row_bytes
 from keras_mgpu_strategy.inputs import (
     as_source,
@@ -22,11 +28,13 @@ from keras_mgpu_strategy.inputs import (
     check_inputs,
     select_inputs,
 )
-from keras_mgpu_strategy.signatures import SpecMemory
+from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy.report import Report, StageClock
+from keras_mgpu_strategy.signatures import SpecMemory, spec_key
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, Source
 
-_ENGINES: dict[str, Callable[..., Engine]] = {
+_ENGINES: dict[str, Callable[[Work], Engine]] = {
     "mirrored": MirroredEngine,
     "threads": ThreadsEngine,
 }
@@ -40,19 +48,23 @@ class Options:
         engine: `"threads"`: each device takes the next chunk when it is free.
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
             distributed tf.data pipeline. Same results bit for bit.
+        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs, where every
+            layer supports it.
 
     Raises:
-        ValueError: An unknown engine.
+        ValueError: A value that is none of these.
     """
 
     engine: str = "threads"
+    jit_compile: bool | str = "auto"
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        if self.engine not in _ENGINES:
-            raise ValueError(
-                f"engine={self.engine!r}. Expected one of {sorted(_ENGINES)}."
-            )
+        choices = {"engine": sorted(_ENGINES), "jit_compile": [False, True, "auto"]}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r}. Expected one of {allowed}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,33 +74,52 @@ class Job:
     Args:
         source: The rows.
         engine: What runs them.
-        batch_size: Per-replica batch.
+        clock: Where the time goes.
+        batch_size: Per-replica batch to begin with.
         global_batch: Rows of a batch over all replicas.
+        when_done: Called with the report of a run that has ended, however it ended.
     """
 
     source: Source
     engine: Engine
+    clock: StageClock
     batch_size: int
     global_batch: int
+    when_done: Callable[[Report], None]
 
     def run(self, start: int = 0) -> Iterator[HostBatch]:
         """Yields results in input order, from row `start` on; at least one batch."""
-        return self.engine.run(self.source, self.batch_size, start)
+        try:
+            for batch in self.engine.run(self.source, self.batch_size, start):
+                arrays = tf.nest.flatten(batch.outputs)
+                num_bytes = sum(array.nbytes for array in arrays)
+                self.clock.add_delivered(len(arrays[0]), num_bytes)
+                yield batch
+        finally:
+            self.when_done(self.clock.report())
 
 
 class Runner:
-    """Makes the jobs of one replicated model; keeps what was compiled for it.
+    """Makes the jobs of one replicated model; keeps what was learned about it.
 
     Args:
         replicated: The model.
         options: How it runs.
+
+    Attributes:
+        report: What the last run did; None before the first one.
     """
 
     def __init__(self, replicated: models.ReplicatedModel, options: Options):
+        self.report: Report | None = None
         self._replicated = replicated
         self._options = options
+        self._num_replicas = replicated.strategy.num_replicas_in_sync
         self._compiler = StepCompiler(replicated)
         self._specs = SpecMemory()
+        self._paces: dict[Any, Pace] = {}
+        self._tuned: dict[Any, int] = {}
+        self._limits: dict[Any, int] = {}
 
     def job(
         self, x: Any, batch_size: int | None, steps: int | None, head: heads.Head
@@ -104,14 +135,45 @@ class Runner:
         check_inputs(source.spec, self._replicated.input_spec)
         source = select_inputs(source, self._replicated.input_spec)
         models.build(self._replicated, example_inputs(source.spec, 1))
-        per_replica_batch = self._per_replica_batch(batch_size, source)
-        num_replicas = self._replicated.strategy.num_replicas_in_sync
+        key = (spec_key(source.spec), head)
+        work = self._work(key, batch_size, head)
+        size = self._per_replica_batch(batch_size, source, key)
+        size = min(size, self._limits.get(key, size))
         return Job(
-            source,
-            _ENGINES[self._options.engine](self._compiler, self._specs, head),
-            per_replica_batch,
-            batch_size or per_replica_batch * num_replicas,
+            source=source,
+            engine=_ENGINES[self._options.engine](work),
+            clock=work.clock,
+            batch_size=size,
+            global_batch=batch_size or size * self._num_replicas,
+            when_done=lambda report: self._learn(report, key),
         )
+
+    def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
+        fixed = _fixed_batch(self._replicated.input_spec)
+        return Work(
+            compiler=self._compiler,
+            specs=self._specs,
+            pace=self._paces.setdefault(key, Pace(self._num_replicas)),
+            clock=StageClock(self._num_replicas),
+            head=head,
+            jit_compile=self._uses_xla(),
+            is_fixed=fixed is not None,
+            tunes=batch_size is None and fixed is None and key not in self._tuned,
+        )
+
+    def _learn(self, report: Report, key: Any) -> None:
+        self.report = report
+        if len(report.tried_batches) > 1:
+            self._tuned[key] = report.batch_size
+        if report.back_offs:
+            self._limits[key] = report.batch_size
+
+    def _uses_xla(self) -> bool:
+        if self._options.jit_compile != "auto":
+            return bool(self._options.jit_compile)
+        devices = self._replicated.strategy.extended.worker_devices
+        on_gpus = all("GPU" in device for device in devices)
+        return on_gpus and models.supports_xla(self._replicated.model)
 
     def _with_spec(self, source: Source) -> Source:
         if source.spec is not None:
@@ -124,20 +186,31 @@ class Runner:
             )
         return _NoRows(self._replicated.input_spec)
 
-    def _per_replica_batch(self, batch_size: int | None, source: Source) -> int:
-        num_replicas = self._replicated.strategy.num_replicas_in_sync
+    def _per_replica_batch(
+        self, batch_size: int | None, source: Source, key: Any
+    ) -> int:
         fixed = _fixed_batch(self._replicated.input_spec)
         if batch_size is None:
-            guess = first_guess(row_bytes(source.spec), source.num_rows, num_replicas)
-            return fixed or guess
-        wanted = per_replica(batch_size, num_replicas)
+            return fixed or self._automatic_batch(source, key)
+        wanted = per_replica(batch_size, self._num_replicas)
         if fixed not in (None, wanted):
             raise ValueError(
                 f"batch_size={batch_size} gives {wanted} rows to each of "
-                f"{num_replicas} replicas, but the model was built for batches of "
-                f"exactly {fixed}. Pass batch_size={fixed * num_replicas} or None."
+                f"{self._num_replicas} replicas, but the model was built for batches "
+                f"of exactly {fixed}. Pass batch_size={fixed * self._num_replicas} or "
+                "None."
             )
         return wanted
+
+    def _automatic_batch(self, source: Source, key: Any) -> int:
+        """What was found best for such rows, or a guess; no more than the rows need."""
+        num_rows, num_replicas = source.num_rows, self._num_replicas
+        tuned = self._tuned.get(key)
+        if tuned is None:
+            return first_guess(row_bytes(source.spec), num_rows, num_replicas)
+        if num_rows is None:
+            return tuned
+        return min(tuned, next_power_of_two(ceil_div(num_rows, num_replicas)))
 
 
 def _fixed_batch(input_spec: Nest) -> int | None:

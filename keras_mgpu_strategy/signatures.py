@@ -13,6 +13,12 @@ import tensorflow as tf
 from keras_mgpu_strategy.types import Nest
 
 
+def spec_key(spec: Nest) -> Any:
+    """Hashable form of a nest of `tf.TensorSpec`."""
+    structure = repr(tf.nest.map_structure(lambda _: 0, spec))
+    return structure, tuple(tf.nest.flatten(spec))
+
+
 class SpecMemory:
     """Remembers the loosest spec that was needed for each structure of inputs."""
 

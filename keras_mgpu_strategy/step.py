@@ -20,7 +20,10 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.micro_batches import check_batch_axis, run_micro_batches
 from keras_mgpu_strategy.models import ReplicatedModel
+from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.signatures import spec_key
 from keras_mgpu_strategy.types import Nest
 
 ReplicaStep: TypeAlias = Callable[..., Nest]
@@ -46,9 +49,7 @@ class Signature:
     @property
     def key(self) -> tuple[Any, ...]:
         """Hashable form."""
-        structure = repr(tf.nest.map_structure(lambda _: 0, self.spec))
-        leaves = tuple(tf.nest.flatten(self.spec))
-        return (structure, leaves, self.batch_size, self.head, self.jit_compile)
+        return (spec_key(self.spec), self.batch_size, self.head, self.jit_compile)
 
     def chunk_specs(self) -> list[tf.TensorSpec]:
         """Flat specs of a chunk: any number of rows."""
@@ -80,25 +81,39 @@ class StepCompiler:
         """The strategy whose replicas the steps run on."""
         return self._replicated.strategy
 
-    def replica_steps(self, signature: Signature) -> tuple[ReplicaStep, ...]:
-        """One compiled step per replica.
+    def replica_step(
+        self, signature: Signature, replica: int, clock: StageClock
+    ) -> ReplicaStep:
+        """The compiled step of one replica.
+
+        Args:
+            signature: What to compile.
+            replica: Index of the replica.
+            clock: Notes the time it takes to compile.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        key = signature.key
+        key = (replica, *signature.key)
+        step = self._steps.get(key)
+        if step is not None:
+            return step
         with self._lock:
             if key not in self._steps:
-                self._steps[key] = self._trace(signature)
+                with clock.stage("compile"):
+                    self._steps[key] = self._trace(signature, replica)
             return self._steps[key]
 
-    def lockstep(self, signature: Signature, element_spec: Sequence[Any]) -> Any:
+    def lockstep(
+        self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
+    ) -> Any:
         """One compiled function that runs the step on all replicas together.
 
         Args:
             signature: What to compile.
             element_spec: Flat specs of the distributed dataset that feeds it, which
                 say no more of the shapes than their ranks.
+            clock: Notes the time it takes to compile.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
@@ -107,35 +122,40 @@ class StepCompiler:
         with self._lock:
             if key not in self._steps:
                 run_chunk = self._replica_function(signature)
-                self._steps[key] = tf.function(
+                step = tf.function(
                     lambda *leaves: self.strategy.run(run_chunk, args=leaves),
                     input_signature=element_spec,
                     autograph=False,
                 )
+                with clock.stage("compile"):
+                    step.get_concrete_function()
+                self._steps[key] = step
             return self._steps[key]
 
     def _replica_function(self, signature: Signature) -> ReplicaStep:
         def run_chunk(*chunk: tf.Tensor) -> Nest:
-            return _loop(self._micro_batch_step(signature), chunk, signature)
+            step = self._micro_batch_step(signature)
+            specs = signature.micro_batch_specs(signature.batch_size)
+            return run_micro_batches(step, chunk, specs)
 
         return run_chunk
 
-    def _trace(self, signature: Signature) -> tuple[ReplicaStep, ...]:
-        num_replicas = self.strategy.num_replicas_in_sync
-        steps: list[Any] = [None] * num_replicas
+    def _trace(self, signature: Signature, wanted: int) -> ReplicaStep:
+        steps: list[ReplicaStep] = []
         run_chunk = self._replica_function(signature)
 
         def trace_here() -> None:
             context = tf.distribute.get_replica_context()
             replica = tf.get_static_value(context.replica_id_in_sync_group)
-            step = tf.function(run_chunk, autograph=False)
-            steps[int(replica)] = step.get_concrete_function(*signature.chunk_specs())
+            if int(replica) == wanted:
+                step = tf.function(run_chunk, autograph=False)
+                steps.append(step.get_concrete_function(*signature.chunk_specs()))
 
         # Inside a tf.function, since strategy.run called eagerly logs a warning.
         tf.function(
             lambda: self.strategy.run(trace_here), autograph=False
         ).get_concrete_function()
-        return tuple(steps)
+        return steps[0]
 
     def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
         """The user's structure; a list of one where the model takes one tensor."""
@@ -159,76 +179,8 @@ class StepCompiler:
 
         batch_size = signature.batch_size
         step = trace(batch_size)
-        _check_batch_axis(step.structured_outputs, batch_size)
+        check_batch_axis(step.structured_outputs, batch_size)
         if self._replicated.output_shapes is None:
             # A constant output can have as many rows as the batch by chance.
-            _check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
+            check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
         return step
-
-
-def _check_batch_axis(outputs: Nest, num_rows: int) -> None:
-    for path, leaf in _flatten_with_names(outputs):
-        if not isinstance(leaf, tf.TensorSpec | tf.Tensor):
-            raise ValueError(
-                f"The model's output{path} is a {type(leaf).__name__}, but only dense "
-                "tensors can be joined into arrays. Convert it in the model's last "
-                "layer, for example with `.to_tensor()` or `tf.sparse.to_dense`."
-            )
-        if leaf.shape.rank == 0 or leaf.shape[:1].as_list() not in ([num_rows], [None]):
-            raise ValueError(
-                f"The model's output{path} has no batch axis: {num_rows} input rows "
-                f"gave shape {tuple(leaf.shape)}, expected ({num_rows}, ...). Each "
-                "output needs one row per input row, or it cannot be put together "
-                "from several replicas. Leave this output out of the model, or "
-                "repeat it for each row."
-            )
-
-
-def _flatten_with_names(outputs: Nest) -> list[tuple[str, Any]]:
-    if isinstance(outputs, dict):
-        items = [(f"[{key!r}]", value) for key, value in outputs.items()]
-    elif isinstance(outputs, list | tuple):
-        items = [(f"[{index}]", value) for index, value in enumerate(outputs)]
-    else:
-        return [("", outputs)]
-    return [
-        (name + rest, leaf)
-        for name, value in items
-        for rest, leaf in _flatten_with_names(value)
-    ]
-
-
-def _loop(step: Any, chunk: Sequence[tf.Tensor], signature: Signature) -> Nest:
-    """Runs `step` over the micro-batches of a chunk and joins the outputs."""
-    size = signature.batch_size
-    num_micro_batches = tf.shape(chunk[0])[0] // size
-    specs = tf.nest.flatten(step.structured_outputs)
-    arrays = tuple(_array_like(spec, num_micro_batches) for spec in specs)
-    pairs_in = list(zip(chunk, signature.micro_batch_specs(size), strict=True))
-
-    def body(index: tf.Tensor, written: tuple) -> tuple:
-        rows = slice(index * size, (index + 1) * size)
-        batch = [_shaped(leaf[rows], spec) for leaf, spec in pairs_in]
-        outputs = tf.nest.flatten(step(*batch))
-        pairs = zip(written, outputs, strict=True)
-        return index + 1, tuple(array.write(index, out) for array, out in pairs)
-
-    _, arrays = tf.while_loop(
-        lambda index, _: index < num_micro_batches,
-        body,
-        (tf.constant(0), arrays),
-        parallel_iterations=1,
-    )
-    joined = [array.concat() for array in arrays]
-    return tf.nest.pack_sequence_as(step.structured_outputs, joined)
-
-
-def _shaped(rows: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    rows.set_shape(spec.shape)
-    return rows
-
-
-def _array_like(spec: tf.TensorSpec, size: tf.Tensor) -> tf.TensorArray:
-    return tf.TensorArray(
-        spec.dtype, size=size, element_shape=spec.shape, infer_shape=False
-    )

@@ -4,19 +4,20 @@ Guarantees, beyond those of every engine: results of one step are read to the ho
 while the next step runs. A step ends when its slowest replica ends.
 """
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy import gather, heads
-from keras_mgpu_strategy.batch_size import micro_batches_per_chunk
-from keras_mgpu_strategy.feed import Feed, row_bytes
+from keras_mgpu_strategy import gather
+from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.batch_size import even_chunk_rows, most_chunk_rows
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
-from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.step import Signature, StepCompiler
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
 
@@ -31,49 +32,43 @@ class MirroredEngine:
             meanwhile, in the caller's:   yield the rows of the step before
 
     Args:
-        compiler: Makes the function that one replica runs.
-        specs: The input specs seen so far.
-        head: What is done to the outputs on the device.
+        work: The model, compiled, and the books of this run.
     """
 
-    def __init__(self, compiler: StepCompiler, specs: SpecMemory, head: heads.Head):
-        self._compiler = compiler
-        self._specs = specs
-        self._head = head
+    def __init__(self, work: Work):
+        self._work = work
+        self._strategy = work.compiler.strategy
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
     ) -> Iterator[HostBatch]:
         """Yields results in input order; see `Engine.run`."""
-        strategy = self._compiler.strategy
-        spec = source.spec
-        micro_batches = micro_batches_per_chunk(
-            batch_size,
-            row_bytes(spec),
-            source.num_rows,
-            strategy.num_replicas_in_sync,
+        work = self._work
+        work.specs.cover(source.spec)
+        batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
+        most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
+        feed = Feed(source, most_rows, start)
+        chunk_rows = even_chunk_rows(
+            batch_size, most_rows, feed.rows_left, len(work.devices)
         )
-        self._specs.cover(spec)
-        feed = Feed(source, batch_size, micro_batches, start)
-        return gather.in_order(self._run_steps(feed, spec, batch_size), start)
+        pipelines = ReplicaPipelines(
+            feed, source.spec, batch_size, chunk_rows, self._strategy
+        )
+        return gather.in_order(self._run_steps(feed, pipelines, batch), start)
 
     def _run_steps(
-        self, feed: Feed, spec: Nest, batch_size: int
+        self, feed: Feed, pipelines: ReplicaPipelines, batch: BatchSize
     ) -> Iterator[HostBatch]:
-        strategy = self._compiler.strategy
-        dataset = ReplicaPipelines(feed, spec, batch_size, strategy).dataset
-        elements = iter(dataset)
+        clock = self._work.clock
+        clock.start()
+        elements = iter(pipelines.dataset)
 
         def advance() -> list[HostBatch]:
-            element = next(elements)
-            chunks = self._local_chunks(element)
-            if all(start < 0 for start, *_ in chunks):
+            with clock.stage("input"):
+                chunks = self._local_chunks(next(elements), pipelines.spec)
+            if all(chunk.start < 0 for chunk in chunks):
                 return []
-            for _, _, *leaves in chunks:
-                covered = self._specs.cover(tf.nest.pack_sequence_as(spec, leaves))
-            signature = Signature(covered, batch_size, self._head)
-            step = self._compiler.lockstep(signature, dataset.element_spec[2:])
-            return self._read(step(*element[2:]), chunks)
+            return self._run_chunks(chunks, batch, pipelines)
 
         with ThreadPoolExecutor(1, "mgpu-step") as pool:
             try:
@@ -82,27 +77,86 @@ class MirroredEngine:
                     running = pool.submit(advance)
                     yield from batches
             finally:
-                with suppress(Exception):
+                with contextlib.suppress(Exception):
                     feed.close()
         if feed.error is not None:
             raise feed.error
 
-    def _local_chunks(self, element: Any) -> list[tuple[Any, ...]]:
-        """What each replica was given: `(start, num_rows, *inputs)`."""
-        local_results = self._compiler.strategy.experimental_local_results
-        local = zip(*(local_results(leaf) for leaf in element), strict=True)
-        return [(int(start), int(size), *leaves) for start, size, *leaves in local]
-
-    def _read(self, outputs: Nest, chunks: list[tuple[Any, ...]]) -> list[HostBatch]:
-        local_results = self._compiler.strategy.experimental_local_results
-        results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
+    def _local_chunks(self, element: Any, spec: Nest) -> list[Chunk]:
+        """What each replica was given; the start is -1 where it idles."""
+        local_results = self._strategy.experimental_local_results
+        replicas = zip(*(local_results(leaf) for leaf in element), strict=True)
         return [
-            gather.to_host(
-                tf.nest.pack_sequence_as(outputs, [leaf[replica] for leaf in results]),
-                start,
-                num_rows,
-                padded_rows=leaves[0].shape[0],
-            )
-            for replica, (start, num_rows, *leaves) in enumerate(chunks)
-            if start >= 0
+            Chunk(int(start), int(num_rows), tf.nest.pack_sequence_as(spec, inputs))
+            for start, num_rows, *inputs in replicas
         ]
+
+    def _run_chunks(
+        self, chunks: list[Chunk], batch: BatchSize, pipelines: ReplicaPipelines
+    ) -> list[HostBatch]:
+        while True:
+            size = batch.size
+            try:
+                return self._attempt(chunks, size, pipelines)
+            except tf.errors.ResourceExhaustedError as error:
+                row = min(chunk.start for chunk in chunks if chunk.start >= 0)
+                batch.shrink(size, row, error)
+
+    def _attempt(
+        self, chunks: list[Chunk], size: int, pipelines: ReplicaPipelines
+    ) -> list[HostBatch]:
+        work = self._work
+        inputs = [_whole_batches(chunk.inputs, size) for chunk in chunks]
+        for chunk in chunks:
+            signature = work.signature(chunk.inputs, size)
+        step = work.compiler.lockstep(
+            signature, pipelines.dataset.element_spec[2:], work.clock
+        )
+        with work.clock.stage("compute"):
+            outputs = step(*self._per_replica(inputs))
+        return self._read(outputs, chunks, inputs, size)
+
+    def _per_replica(self, inputs: list[list[Any]]) -> list[Any]:
+        """Turns one flat list per replica into one distributed value per leaf."""
+        distribute = self._strategy.experimental_distribute_values_from_function
+
+        def value(leaf: int) -> Any:
+            return distribute(
+                lambda context: tf.convert_to_tensor(
+                    inputs[context.replica_id_in_sync_group][leaf]
+                )
+            )
+
+        return [value(leaf) for leaf in range(len(inputs[0]))]
+
+    def _read(
+        self, outputs: Nest, chunks: list[Chunk], inputs: list[list[Any]], size: int
+    ) -> list[HostBatch]:
+        local_results = self._strategy.experimental_local_results
+        results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
+        batches = []
+        for replica, (chunk, leaves) in enumerate(zip(chunks, inputs, strict=True)):
+            if chunk.start < 0:
+                continue
+            mine = tf.nest.pack_sequence_as(
+                outputs, [leaf[replica] for leaf in results]
+            )
+            num_bytes = sum(
+                leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves
+            )
+            self._work.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
+            with self._work.clock.stage("read"):
+                batches.append(
+                    gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
+                )
+        return batches
+
+
+def _whole_batches(inputs: Nest, size: int) -> list[Any]:
+    """Flat tensors, padded anew where the batch became smaller on the way."""
+    flat = tf.nest.flatten(inputs)
+    rows = int(flat[0].shape[0])
+    if rows % size == 0:
+        return flat
+    arrays = [np.asarray(leaf) for leaf in flat]
+    return [tf.convert_to_tensor(a) for a in Chunk(0, rows, arrays).padded(size)]

@@ -1,23 +1,29 @@
-"""One thread of control per device, each taking the next chunk when it is free.
+"""Threads for each device, each taking the next chunk when its device is free.
 
 Guarantees, beyond those of every engine:
 
-* A device computes one chunk at a time, while a second one is on its way in or out.
+* A device computes one chunk at a time, while another is on its way in or out.
 * No replica waits for another: a slow device takes fewer chunks.
+* A chunk that does not fit into memory is run again, in smaller batches, by the
+  thread that holds it; no row is read twice, none is delivered twice.
 """
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import gather, heads
-from keras_mgpu_strategy.batch_size import ceil_div, micro_batches_per_chunk
+from keras_mgpu_strategy import gather
+from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.batch_size import ceil_div, most_chunk_rows
+from keras_mgpu_strategy.engines.lanes import collect
+from keras_mgpu_strategy.engines.tuning import tune
+from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
-from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.step import Signature, StepCompiler
 from keras_mgpu_strategy.types import HostBatch, Source
 
 _LANES_PER_DEVICE = 2
@@ -37,106 +43,103 @@ class ThreadsEngine:
     and in the caller's thread: `yield from in_order(done)`.
 
     Args:
-        compiler: Makes and keeps the compiled steps.
-        specs: The input specs seen so far.
-        head: What is done to the outputs on the device.
+        work: The model, compiled, and the books of this run.
     """
 
-    def __init__(self, compiler: StepCompiler, specs: SpecMemory, head: heads.Head):
-        self._compiler = compiler
-        self._specs = specs
-        self._head = head
-        self._devices = tuple(compiler.strategy.extended.worker_devices)
+    def __init__(self, work: Work):
+        self._work = work
+        self._devices = work.devices
+        # Reentrant: near the end a lane holds its device while it takes a chunk.
+        self._locks = [threading.RLock() for _ in self._devices]
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
     ) -> Iterator[HostBatch]:
         """Yields results in input order; see `Engine.run`."""
-        micro_batches = micro_batches_per_chunk(
-            batch_size, row_bytes(source.spec), source.num_rows, len(self._devices)
-        )
-        self._specs.cover(source.spec)
-        feed = Feed(source, batch_size, micro_batches, start)
-        if source.num_rows is not None and source.num_rows - start <= batch_size:
-            return self._run_here(feed, batch_size)
-        num_lanes = len(self._devices) * _LANES_PER_DEVICE
-        if source.num_rows is not None:
-            num_chunks = ceil_div(source.num_rows - start, batch_size * micro_batches)
-            num_lanes = min(num_lanes, num_chunks)
-        return gather.in_order(self._run_lanes(feed, batch_size, num_lanes), start)
+        work = self._work
+        work.specs.cover(source.spec)
+        batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
+        most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
+        feed = Feed(source, most_rows, start)
+        return gather.in_order(self._batches(feed, batch, most_rows), start)
 
-    def _run_here(self, feed: Feed, batch_size: int) -> Iterator[HostBatch]:
-        """The only chunk on the first replica, without any thread."""
-        chunk = feed.take()
-        if chunk is not None:
-            yield self._run_chunk(chunk, batch_size, 0, threading.Lock())
+    def _batches(
+        self, feed: Feed, batch: BatchSize, most_rows: int
+    ) -> Iterator[HostBatch]:
+        self._work.clock.start()
+        if self._work.tunes:
+            devices, clock = len(self._devices), self._work.clock
+            yield from tune(self._run_chunk, feed, batch, devices, clock)
+        rows_left = feed.rows_left
+        if rows_left is not None and rows_left <= batch.size:
+            yield from self._run_here(feed, batch)
+        else:
+            yield from self._run_lanes(feed, batch, most_rows)
         if feed.error is not None:
             raise feed.error
 
+    def _run_here(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
+        """What is left of the rows, on the first replica, without any thread."""
+        while (chunk := feed.take(batch.size)) is not None:
+            yield self._run_chunk(chunk, batch, 0)
+
     def _run_lanes(
-        self, feed: Feed, batch_size: int, num_lanes: int
+        self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
+        num_lanes = len(self._devices) * _LANES_PER_DEVICE
+        if feed.rows_left is not None:
+            num_lanes = min(num_lanes, ceil_div(feed.rows_left, batch.size))
         done: queue.Queue = queue.Queue(maxsize=num_lanes)
-        locks = [threading.Lock() for _ in self._devices]
 
-        def lane(replica: int) -> None:
+        def lane(number: int) -> None:
+            replica = number % len(self._devices)
+            while (
+                ran := self._take_and_run(feed, batch, most_rows, replica)
+            ) is not None:
+                with self._work.clock.stage("write"):
+                    done.put(ran)
+
+        return collect(lane, num_lanes, feed, done)
+
+    def _take_and_run(
+        self, feed: Feed, batch: BatchSize, most_rows: int, replica: int
+    ) -> HostBatch | None:
+        work, left = self._work, feed.rows_left
+        is_ending = left is not None and left <= 2 * len(self._devices) * batch.size
+        # The last chunks go to devices that are free, not to lanes that would wait.
+        with self._locks[replica] if is_ending else contextlib.nullcontext():
+            with work.clock.stage("input"):
+                rows = work.pace.chunk_rows(batch.size, most_rows, feed.rows_left)
+                chunk = feed.take(rows)
+            return None if chunk is None else self._run_chunk(chunk, batch, replica)
+
+    def _run_chunk(self, chunk: Chunk, batch: BatchSize, replica: int) -> HostBatch:
+        while True:
+            size = batch.size
             try:
-                while (chunk := feed.take()) is not None:
-                    done.put(
-                        self._run_chunk(chunk, batch_size, replica, locks[replica])
-                    )
-                done.put(None)
-            except BaseException as error:  # noqa: BLE001 - raised again by the caller
-                done.put(error)
+                return self._attempt(chunk, size, replica)
+            except tf.errors.ResourceExhaustedError as error:
+                batch.shrink(size, chunk.start, error)
 
-        threads = [
-            threading.Thread(
-                target=lane,
-                args=(number % len(self._devices),),
-                name=f"mgpu-lane-{number}",
-                daemon=True,
-            )
-            for number in range(num_lanes)
-        ]
-        yield from _collect(feed, done, threads)
-
-    def _run_chunk(
-        self, chunk: Chunk, batch_size: int, replica: int, lock: threading.Lock
-    ) -> HostBatch:
-        spec = self._specs.cover(chunk.inputs)
-        signature = Signature(spec, batch_size, self._head)
-        step = self._compiler.replica_steps(signature)[replica]
+    def _attempt(self, chunk: Chunk, batch_size: int, replica: int) -> HostBatch:
+        work = self._work
+        signature = work.signature(chunk.inputs, batch_size)
+        step = work.compiler.replica_step(signature, replica, work.clock)
         with tf.device(self._devices[replica]):
-            flat = [tf.convert_to_tensor(a) for a in tf.nest.flatten(chunk.inputs)]
-            with lock:
-                outputs = step(*flat)
-        return gather.to_host(outputs, chunk.start, chunk.num_rows, len(flat[0]))
+            with work.clock.stage("input"):
+                arrays = chunk.padded(batch_size)
+                flat = [tf.convert_to_tensor(array) for array in arrays]
+            outputs = self._compute(step, flat, replica)
+        bytes_in = sum(array.nbytes for array in arrays)
+        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
+        with work.clock.stage("read"):
+            return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
 
-
-def _collect(
-    feed: Feed, done: queue.Queue, threads: list[threading.Thread]
-) -> Iterator[HostBatch]:
-    """Yields what the lanes put; whatever happens, all of them end before it does."""
-    running = len(threads)
-    error = None
-    for thread in threads:
-        thread.start()
-    try:
-        while running:
-            item = done.get()
-            running -= not isinstance(item, HostBatch)
-            if isinstance(item, HostBatch):
-                yield item
-            elif item is not None:
-                # Chunks in flight on other devices may come before the failed one.
-                error = error or item
-                feed.close()
-    finally:
-        with suppress(Exception):
-            feed.close()
-        while running:
-            running -= not isinstance(done.get(), HostBatch)
-        for thread in threads:
-            thread.join()
-    if error or feed.error:
-        raise error or feed.error
+    def _compute(self, step: Any, flat: list[tf.Tensor], replica: int) -> Any:
+        with self._locks[replica]:
+            began = time.perf_counter()
+            outputs = step(*flat)
+            seconds = time.perf_counter() - began
+        self._work.clock.add("compute", seconds)
+        self._work.pace.record(int(flat[0].shape[0]), seconds)
+        return outputs

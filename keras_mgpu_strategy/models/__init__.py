@@ -1,8 +1,16 @@
 """Models on every replica: read from disk, or rebuilt from one in memory."""
 
+from keras_mgpu_strategy.models.libraries import supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
-__all__ = ["ReplicatedModel", "build", "read", "replicate", "strategy_of"]
+__all__ = [
+    "ReplicatedModel",
+    "build",
+    "read",
+    "replicate",
+    "strategy_of",
+    "supports_xla",
+]

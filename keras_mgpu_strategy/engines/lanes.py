@@ -1,0 +1,69 @@
+"""Threads that hand batches to one consumer, and end with it.
+
+Guarantee: when the iterator is used up, closed or fails, all threads have ended.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+from keras_mgpu_strategy.feed import Feed
+from keras_mgpu_strategy.types import HostBatch
+
+
+def collect(
+    lane: Callable[[int], None], num_lanes: int, feed: Feed, done: queue.Queue
+) -> Iterator[HostBatch]:
+    """Runs lanes in threads and yields what they put into a queue.
+
+    Args:
+        lane: Called with its number in a thread of its own; returns when the feed has
+            ended. Its error closes the feed, and is raised when the other lanes have
+            handed over what they had in hand, since those rows may come before.
+        num_lanes: Number of threads.
+        feed: Closed at the end, so that no lane takes another chunk.
+        done: Where the lanes put batches.
+    """
+
+    def run(number: int) -> None:
+        try:
+            lane(number)
+            done.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            done.put(error)
+
+    threads = [
+        threading.Thread(target=run, args=(number,), name=f"mgpu-lane-{number}")
+        for number in range(num_lanes)
+    ]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    error = yield from _until_all_end(done, threads, feed)
+    if error is not None:
+        raise error
+
+
+def _until_all_end(
+    done: queue.Queue, threads: list[threading.Thread], feed: Feed
+) -> Iterator[HostBatch]:
+    running, error = len(threads), None
+    try:
+        while running:
+            item = done.get()
+            if isinstance(item, HostBatch):
+                yield item
+                continue
+            running -= 1
+            if item is not None:
+                error = error or item
+                feed.close()
+        return error
+    finally:
+        with contextlib.suppress(Exception):
+            feed.close()
+        while running:
+            running -= not isinstance(done.get(), HostBatch)
+        for thread in threads:
+            thread.join()

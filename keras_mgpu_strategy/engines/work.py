@@ -1,0 +1,45 @@
+"""What an engine needs for a run besides rows: the compiled model and its books."""
+
+import dataclasses
+
+from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.signatures import SpecMemory
+from keras_mgpu_strategy.step import Signature, StepCompiler
+from keras_mgpu_strategy.types import Nest
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One run of a replicated model.
+
+    Args:
+        compiler: Makes and keeps the compiled steps.
+        specs: The input specs seen so far.
+        pace: How long rows take.
+        clock: Where the time of this run goes.
+        head: What is done to the outputs on the device.
+        jit_compile: Whether XLA compiles the model.
+        is_fixed: Whether the model takes no other batch size.
+        tunes: Whether the engine may look for a better batch size on the way.
+    """
+
+    compiler: StepCompiler
+    specs: SpecMemory
+    pace: Pace
+    clock: StageClock
+    head: heads.Head = heads.identity
+    jit_compile: bool = False
+    is_fixed: bool = False
+    tunes: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each replica's device."""
+        return tuple(self.compiler.strategy.extended.worker_devices)
+
+    def signature(self, inputs: Nest, batch_size: int) -> Signature:
+        """What to compile for inputs of these shapes."""
+        spec = self.specs.cover(inputs)
+        return Signature(spec, batch_size, self.head, self.jit_compile)

@@ -1,0 +1,52 @@
+"""How many rows a replica should take at a time, from how long they took so far.
+
+Guarantees:
+
+* A chunk takes about 30 ms of a replica's time: long enough that the host's work per
+  chunk does not matter, short enough for results to flow and replicas to end together.
+* Towards the end of the input chunks get smaller, down to one micro-batch.
+"""
+
+import threading
+
+from keras_mgpu_strategy.batch_size import ceil_div
+
+_TARGET_SECONDS = 0.03
+_NEWEST = 0.3
+
+
+class Pace:
+    """The time that a row takes, learned from chunk to chunk.
+
+    Args:
+        num_replicas: Number of replicas that share the rows.
+    """
+
+    def __init__(self, num_replicas: int):
+        self._num_replicas = num_replicas
+        self._seconds_per_row: float | None = None
+        self._lock = threading.Lock()
+
+    def record(self, num_rows: int, seconds: float) -> None:
+        """Learns that a replica computed some rows, padding included."""
+        newest = seconds / num_rows
+        with self._lock:
+            known = self._seconds_per_row
+            known = newest if known is None else known
+            self._seconds_per_row = known + _NEWEST * (newest - known)
+
+    def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
+        """Rows to take now: whole micro-batches, one where nothing is known yet.
+
+        Args:
+            batch_size: Per-replica batch.
+            most_rows: The most rows of a chunk.
+            rows_left: Rows not taken by any replica yet, or None where unknown.
+        """
+        if self._seconds_per_row is None:
+            return batch_size
+        wanted = _TARGET_SECONDS / max(self._seconds_per_row * batch_size, 1e-9)
+        most = max(most_rows // batch_size, 1)
+        if rows_left is not None:
+            most = min(most, ceil_div(rows_left, 2 * self._num_replicas * batch_size))
+        return batch_size * max(min(int(wanted), most), 1)

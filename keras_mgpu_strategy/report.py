@@ -1,0 +1,226 @@
+"""What a run did and where its time went.
+
+Guarantee: figures are measured around the stages as they happen; the shares of a
+report add up to one.
+"""
+
+import dataclasses
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STAGES = ("input", "compute", "read", "write")
+
+_COMPUTE_BOUND = 0.75
+_ADVICE = {
+    "input": (
+        "input-bound: {share:.0%} of the time replicas waited for rows. Read ahead "
+        "(`Dataset.prefetch`), decode in parallel, or store rows as a `.npy` memmap."
+    ),
+    "compute": (
+        "compute-bound: {share:.0%} of the time replicas were computing. More devices, "
+        "a larger batch_size, jit_compile=True or a lower precision may help."
+    ),
+    "read": (
+        "read-bound: {share:.0%} of the time replicas waited for results to reach the "
+        "host. Return less: predict_classes, or fewer outputs."
+    ),
+    "write": (
+        "write-bound: {share:.0%} of the time replicas waited for results to be taken. "
+        "Take them faster, or write to a faster disk."
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BackOff:
+    """A batch that did not fit into memory.
+
+    Args:
+        row: First row of the chunk that failed.
+        failed: Per-replica batch that failed.
+        batch_size: Per-replica batch from then on.
+    """
+
+    row: int
+    failed: int
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A run in figures.
+
+    Args:
+        rows: Rows delivered.
+        seconds: From the first row asked for to the last delivered.
+        bytes_in: Bytes of input handed to the replicas, padding included.
+        bytes_out: Bytes of results read from the replicas, padding not included.
+        replica_rows: Rows that each replica ran.
+        batch_size: Per-replica batch at the end of the run.
+        chunk_rows: Rows of the largest chunk.
+        compile_seconds: Tracing and compiling; part of `seconds`.
+        tried_batches: Per-replica batches that were compared on the first rows.
+        back_offs: Batches that did not fit into memory.
+        shares: For each of "input", "compute", "read" and "write", the share of the
+            replicas' time, compiling left out. Time in which a replica did not
+            compute is split by what its threads were doing instead.
+    """
+
+    rows: int
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    replica_rows: tuple[int, ...]
+    batch_size: int
+    chunk_rows: int
+    compile_seconds: float
+    tried_batches: tuple[int, ...]
+    back_offs: tuple[BackOff, ...]
+    shares: dict[str, float]
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows a second, compiling included."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def num_replicas(self) -> int:
+        """Number of replicas, those that ran no row included."""
+        return len(self.replica_rows)
+
+    @property
+    def bottleneck(self) -> str:
+        """One sentence: what the run waited for most, and what to try."""
+        if self.compile_seconds > 0.5 * self.seconds:
+            share = self.compile_seconds / self.seconds
+            return (
+                f"compile-bound: {share:.0%} of the time went into tracing and "
+                "compiling the model; later calls of this Predictor skip that."
+            )
+        stage = max(self.shares, key=lambda name: self.shares[name])
+        if self.shares["compute"] < _COMPUTE_BOUND:
+            rest = {name: self.shares[name] for name in STAGES if name != "compute"}
+            largest = max(rest, key=lambda name: rest[name])
+            stage = largest if rest[largest] > 0.25 else stage
+        return _ADVICE[stage].format(share=self.shares[stage])
+
+    def __str__(self) -> str:
+        """Several lines for a person to read."""
+        shares = ", ".join(f"{name} {self.shares[name]:.0%}" for name in STAGES)
+        lines = [
+            f"{self.rows:,} rows in {self.seconds:.2f} s: "
+            f"{self.rows_per_second:,.0f} rows/s",
+            f"{self.num_replicas} replicas ran "
+            f"{', '.join(f'{rows:,}' for rows in self.replica_rows)} rows, "
+            f"{self.batch_size} a batch, up to {self.chunk_rows:,} a chunk",
+            f"{self.bytes_in / 2**20:,.1f} MiB in, {self.bytes_out / 2**20:,.1f} MiB "
+            f"out; {self.compile_seconds:.2f} s compiling",
+            *(
+                f"out of memory at row {b.row}: batch {b.failed} -> {b.batch_size}"
+                for b in self.back_offs
+            ),
+            f"time: {shares}",
+            self.bottleneck,
+        ]
+        return "\n".join(lines)
+
+
+class StageClock:
+    """Collects the figures of one run from several threads.
+
+    Args:
+        num_replicas: Number of replicas.
+    """
+
+    def __init__(self, num_replicas: int):
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._ended = 0.0
+        self._seconds: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._replica_rows = [0] * num_replicas
+        self._chunk_rows = 0
+        self._batch_size = 0
+        self._tried_batches: list[int] = []
+        self._back_offs: list[BackOff] = []
+
+    def start(self) -> None:
+        """Marks the beginning of the run."""
+        self._began = self._ended = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to a stage, or to "compile"."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds time to a stage."""
+        with self._lock:
+            self._seconds[name] += seconds
+
+    def add_chunk(
+        self, replica: int, num_rows: int, batch_size: int, bytes_in: int
+    ) -> None:
+        """Counts a chunk that a replica ran."""
+        with self._lock:
+            self._replica_rows[replica] += num_rows
+            self._counts["bytes_in"] += bytes_in
+            self._chunk_rows = max(self._chunk_rows, num_rows)
+            self._batch_size = batch_size
+
+    def add_delivered(self, num_rows: int, num_bytes: int) -> None:
+        """Counts rows that reached the user."""
+        with self._lock:
+            self._counts["rows"] += num_rows
+            self._counts["bytes_out"] += num_bytes
+            self._ended = time.perf_counter()
+
+    def add_trial(self, batch_size: int) -> None:
+        """Notes a per-replica batch that is tried out."""
+        with self._lock:
+            self._tried_batches.append(batch_size)
+
+    def add_back_off(self, back_off: BackOff) -> None:
+        """Notes a batch that did not fit into memory."""
+        with self._lock:
+            self._back_offs.append(back_off)
+
+    def report(self) -> Report:
+        """The figures so far."""
+        with self._lock:
+            seconds = self._ended - (self._began or self._ended)
+            return Report(
+                rows=self._counts["rows"],
+                seconds=seconds,
+                bytes_in=self._counts["bytes_in"],
+                bytes_out=self._counts["bytes_out"],
+                replica_rows=tuple(self._replica_rows),
+                batch_size=self._batch_size,
+                chunk_rows=self._chunk_rows,
+                compile_seconds=min(self._seconds["compile"], seconds),
+                tried_batches=tuple(self._tried_batches),
+                back_offs=tuple(self._back_offs),
+                shares=_shares(self._seconds, seconds, len(self._replica_rows)),
+            )
+
+
+def _shares(spent: Counter[str], seconds: float, num_replicas: int) -> dict[str, float]:
+    """Splits the replicas' time, compiling left out, among the stages."""
+    running = max(seconds - spent["compile"], 1e-9) * num_replicas
+    compute = min(spent["compute"] / running, 1.0)
+    waits = {name: spent[name] for name in STAGES if name != "compute"}
+    total = sum(waits.values())
+    if total == 0:
+        return {name: float(name == "compute") for name in STAGES}
+    idle = 1.0 - compute
+    return {
+        name: compute if name == "compute" else idle * waits[name] / total
+        for name in STAGES
+    }
