@@ -55,6 +55,8 @@ def with_progress(
         done = max(ceil_div(batch.stop, batch_size), 1)
         if done != target:
             bar.update(done, finalize=False)
+    # As Keras does where the length was not known: otherwise no last line comes.
+    bar.target = done
     bar.update(done, finalize=True)
 
 
@@ -62,43 +64,55 @@ def with_callbacks(
     batches: Iterable[HostBatch],
     callbacks: Any,
     model: Any,
+    num_rows: int | None,
     batch_size: int,
+    verbose: int = 0,
 ) -> Iterator[HostBatch]:
     """Passes batches on, calling Keras callbacks for each global batch.
 
-    A callback that sets `model.stop_predicting` ends the run behind its batch.
+    A callback that sets `model.stop_predicting` ends the run behind its batch. Where
+    there are no rows, callbacks see the beginning and the end alone.
 
     Args:
         batches: The results.
         callbacks: A callback, a list of them, or a `keras.callbacks.CallbackList`.
         model: The Keras model that the callbacks see.
+        num_rows: Rows to come, or None where unknown.
         batch_size: Rows of a global batch.
+        verbose: 0, 1 or 2, for callbacks to see.
     """
     if not callbacks:
         yield from batches
         return
-    listeners = _callback_list(callbacks, model)
+    steps = None if num_rows is None else ceil_div(num_rows, batch_size)
+    listeners = _callback_list(
+        callbacks, model, {"verbose": verbose, "epochs": 1, "steps": steps}
+    )
     model.stop_predicting = False
     listeners.on_predict_begin()
     for step, batch in enumerate(_global_batches(batches, batch_size)):
-        listeners.on_predict_batch_begin(step)
-        listeners.on_predict_batch_end(step, {"outputs": batch.outputs})
+        if batch.num_rows:
+            listeners.on_predict_batch_begin(step)
+            listeners.on_predict_batch_end(step, {"outputs": batch.outputs})
         yield batch
         if model.stop_predicting:
             break
     listeners.on_predict_end()
 
 
-def _callback_list(callbacks: Any, model: Any) -> keras.callbacks.CallbackList:
+def _callback_list(
+    callbacks: Any, model: Any, params: dict[str, Any]
+) -> keras.callbacks.CallbackList:
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
     listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
-    return keras.callbacks.CallbackList(list(listed), model=model, epochs=1)
+    return keras.callbacks.CallbackList(list(listed), model=model, **params)
 
 
 def _global_batches(
     batches: Iterable[HostBatch], batch_size: int
 ) -> Iterator[HostBatch]:
     for batch in gather.resplit(batches, lambda: batch_size):
-        if batch.num_rows:
+        # Without any row, the empty batch tells the structure of the results.
+        if batch.num_rows or batch.start == 0:
             yield batch
