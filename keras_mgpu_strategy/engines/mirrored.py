@@ -118,6 +118,8 @@ class MirroredEngine:
 
     def _per_replica(self, inputs: list[list[Any]]) -> list[Any]:
         """Turns one flat list per replica into one distributed value per leaf."""
+        if len(inputs) == 1:  # as the data set of a single replica gives it
+            return inputs[0]
         distribute = self._strategy.experimental_distribute_values_from_function
 
         def value(leaf: int) -> Any:
