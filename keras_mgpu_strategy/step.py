@@ -180,7 +180,18 @@ class StepCompiler:
         batch_size = signature.batch_size
         step = trace(batch_size)
         check_batch_axis(step.structured_outputs, batch_size)
-        if self._replicated.output_shapes is None:
+        if not _declares_batch_axes(self._replicated):
             # A constant output can have as many rows as the batch by chance.
             check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
         return step
+
+
+def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
+    """Whether the outputs declare a batch axis, or no other batch can be tried."""
+    if replicated.output_shapes is None:
+        return False
+    inputs = tf.nest.flatten(replicated.input_spec)
+    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
+        return True
+    outputs = tf.nest.flatten(replicated.output_shapes)
+    return all(shape.rank and shape[0] is None for shape in outputs)
