@@ -67,10 +67,8 @@ def _arguments(model: Any) -> dict[str, Any]:
 
 def _parts(model: Any) -> list[Any]:
     """Returns the optimizer, losses and metrics, and what the optimizer holds."""
-    leaves = _map(lambda leaf: leaf, getattr(model, "metrics", []))
-    if hasattr(model, "_compile_config"):
-        leaves = [*leaves, *_flatten(_arguments(model))]
-    return [leaf for leaf in leaves if not isinstance(leaf, str | int | float)]
+    arguments = _arguments(model) if hasattr(model, "_compile_config") else {}
+    return [model.optimizer, *model.metrics, *custom_objects.leaves(arguments)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +130,10 @@ def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
 
 def _variables(optimizer: Any) -> list[Any]:
     # A method in the legacy optimizers of tf_keras.
-    variables = optimizer.variables
-    return list(variables() if callable(variables) else variables)
+    variables: Any = optimizer.variables
+    if callable(variables):
+        variables = variables()
+    return list(variables)
 
 
 def _has_own_compile(model: Any) -> bool:
@@ -162,11 +162,3 @@ def _map(function: Any, value: Nest) -> Nest:
     if isinstance(value, list | tuple):
         return [_map(function, item) for item in value]
     return function(value)
-
-
-def _flatten(value: Nest) -> list[Any]:
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _flatten(item)]
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _flatten(item)]
-    return [value]

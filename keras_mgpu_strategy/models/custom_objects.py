@@ -25,7 +25,7 @@ def collect(roots: Iterable[Any]) -> dict[str, Any]:
     for root in roots:
         _add(root, found)
         for value in vars(root).values() if hasattr(root, "__dict__") else ():
-            for leaf in _leaves(value):
+            for leaf in leaves(value):
                 _add(leaf, found)
     return found
 
@@ -36,7 +36,7 @@ def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
     Keras writes an activation that is a lambda as bytecode, but cannot read it.
     """
     for key in config:
-        value = getattr(layer, key, None)
+        value: Any = getattr(layer, key, None)
         if _is_lambda(value):
             config[key] = {
                 "module": "builtins",
@@ -78,9 +78,10 @@ def _lookup_name(function: types.FunctionType) -> str:
     return f"{function.__name__}{suffix}"
 
 
-def _leaves(value: Any) -> list[Any]:
+def leaves(value: Any) -> list[Any]:
+    """Returns what plain dicts, lists and tuples hold, at any depth."""
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
+        return [leaf for item in value.values() for leaf in leaves(item)]
     if type(value) in (list, tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
+        return [leaf for item in value for leaf in leaves(item)]
     return [value]

@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import layers_of
 
+# No `VarHandleOp` kernel for accelerators in TensorFlow 2.21.
+_HOST_DTYPES = frozenset({tf.int32, tf.string})
+
 
 def variables_of(model: Any) -> list[Any]:
     """Returns all variables of a Keras model or of a loaded SavedModel."""
@@ -48,7 +51,21 @@ def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
         return False
     if _maker(value) is not strategy:
         return False
-    return _devices(value, strategy) == list(strategy.extended.worker_devices)
+    copies = strategy.experimental_local_results(value)
+    devices = strategy.extended.worker_devices
+    return len(copies) == len(devices) and all(map(lives_on, copies, devices))
+
+
+def lives_on(variable: Any, device: str) -> bool:
+    """Whether a TensorFlow variable is on a device.
+
+    TensorFlow keeps variables of the dtypes that no accelerator can hold in host
+    memory, and still makes one for each replica. That counts.
+    """
+    if variable.device == device:
+        return True
+    kind, asked = (_device_type(name) for name in (variable.device, device))
+    return variable.dtype in _HOST_DTYPES and kind == "CPU" and asked != "CPU"
 
 
 def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -> None:
@@ -76,6 +93,10 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
         return None
     mirrored = all(is_mirrored(variable, strategy) for variable in variables)
     return strategy if mirrored else None
+
+
+def _device_type(device: str) -> str | None:
+    return tf.DeviceSpec.from_string(device).device_type
 
 
 def _maker(value: Any) -> Any:

@@ -8,6 +8,7 @@ Guarantees:
 """
 
 import os
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras_mgpu_strategy.models.mirrored import replicate
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.saved_model import read_saved_model
 
+_UNTRAINED_OPTIMIZER = r".*\bsaved optimizer has [0-2] variables"
 # What Keras 3 and tf_keras say of classes and functions that they do not know.
 _UNKNOWN_OBJECT = ("Could not locate", "Unknown ", "not registered", "custom_objects")
 
@@ -59,17 +61,43 @@ def read(
 
 
 def _load(path: str, options: dict[str, Any]) -> Any:
-    """Loads with Keras 3 or else, where it is installed, with tf_keras."""
-    failures: dict[str, Exception] = {}
+    """Loads with Keras 3 or else, where it is installed, with tf_keras.
+
+    Where both fail at the compile settings alone, the model comes without them.
+    """
     legacy = _tf_keras()
-    for library in (keras, legacy) if legacy else (keras,):
-        try:
-            return library.models.load_model(path, **options)
-        # Code of the user's classes runs here: anything can come.
-        except Exception as error:
-            failures[library.__name__] = error
+    libraries = [keras, legacy] if legacy else [keras]
+    failures: dict[str, Exception] = {}
+    for compiled in (True, False):
+        for library in libraries:
+            try:
+                model = _load_with(library, path, {**options, "compile": compiled})
+            # Code of the user's classes runs here: anything can come.
+            except Exception as error:
+                failures.setdefault(library.__name__, error)
+                continue
+            if not compiled:
+                _warn_uncompiled(path, failures[library.__name__])
+            return model
     message = _failure(path, failures, has_legacy=legacy is not None)
     raise ValueError(message) from failures["keras"]
+
+
+def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # Said of a model that was compiled and never trained: nothing is skipped.
+        warnings.filterwarnings("ignore", _UNTRAINED_OPTIMIZER)
+        return library.models.load_model(path, **options)
+
+
+def _warn_uncompiled(path: str, error: Exception) -> None:
+    warnings.warn(
+        f"The compile settings in {path!r} cannot be restored, so the model can "
+        "predict, but needs `compile` before `evaluate` or `fit`; losses and metrics "
+        f"of your own can be passed as `custom_objects`. {type(error).__name__}: "
+        f"{error}",
+        stacklevel=4,
+    )
 
 
 def _tf_keras() -> ModuleType | None:
@@ -91,6 +119,6 @@ def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
     if not has_legacy:
         advice.append(
             "If Keras 2 wrote it, install the extra: "
-            "pip install 'keras-mgpu-strategy[legacy]'."
+            "pip install 'keras_mgpu_strategy[legacy]'."
         )
     return "\n".join([f"{path!r} cannot be loaded.", *advice, *causes])

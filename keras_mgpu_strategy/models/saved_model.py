@@ -5,7 +5,8 @@ Guarantees:
 * A SavedModel that was written from objects (Keras `export`, `tf.saved_model.save`,
   tf_keras) is loaded once, its variables mirrored, and that is checked.
 * TensorFlow cannot mirror the variables of one that a TensorFlow 1 exporter wrote:
-  it is loaded once per replica, and each replica calls its own.
+  it is loaded once per replica, and each replica calls its own; one with reference
+  variables is refused.
 * Endpoints, inputs and outputs are those of the file, string inputs and dict outputs
   included.
 """
@@ -17,12 +18,14 @@ import tensorflow as tf
 from keras_mgpu_strategy.models.endpoints import Endpoint, endpoint_of
 from keras_mgpu_strategy.models.mirroring import (
     check_mirrored,
-    is_mirrored,
+    lives_on,
     value_of,
     variables_of,
 )
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.types import Nest
+
+_REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"})
 
 
 def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
@@ -36,10 +39,11 @@ def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedM
         loaded = _load(path)
     endpoint = endpoint_of(loaded, path)
     variables = [*variables_of(loaded), *endpoint.variables]
-    if not all(is_mirrored(variable, strategy) for variable in variables):
-        if not _is_graph_based(loaded):
-            check_mirrored(variables, strategy)
-        return _per_replica(path, strategy)
+    if _is_graph_based(loaded):
+        _check_no_references(loaded, path)
+        if variables:
+            return _per_replica(path, strategy)
+    check_mirrored(variables, strategy)
     return _replicated(loaded, strategy, endpoint, endpoint)
 
 
@@ -59,13 +63,30 @@ def _is_graph_based(loaded: Any) -> bool:
     return hasattr(loaded, "prune") and hasattr(loaded, "graph")
 
 
+def _check_no_references(loaded: Any, path: str) -> None:
+    """Refuses variables that TensorFlow 2 finds by name when the graph runs.
+
+    Nothing ties such a variable to a device, and where the graph becomes part of
+    another one the name changes and the value is gone.
+    """
+    kinds = _REFERENCE_VARIABLES
+    names = [op.name for op in loaded.graph.get_operations() if op.type in kinds]
+    if names:
+        raise ValueError(
+            f"SavedModel {path!r} holds reference variables of TensorFlow 1 "
+            f"({names[:4]}), which cannot be put on several devices. Write it again "
+            "after `tf.compat.v1.enable_resource_variables()`: rebuild the graph, "
+            "restore its checkpoint and save; or convert the model to a `.keras` file."
+        )
+
+
 def _per_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
     devices = list(strategy.extended.worker_devices)
     copies = {device: _load_on(device, path) for device in devices}
     endpoints = {device: endpoint_of(copies[device], path) for device in devices}
     # A mirrored variable knows which replica or device code is being traced for.
     with strategy.scope():
-        here = tf.Variable(0.0, trainable=False, name="replica_finder")
+        here = tf.Variable(tf.zeros(()), trainable=False, name="replica_finder")
 
     def call(inputs: Nest) -> Nest:
         return endpoints[value_of(here).device](inputs)
@@ -77,13 +98,13 @@ def _per_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel
 def _load_on(device: str, path: str) -> Any:
     with tf.device(device):
         loaded = _load(path)
-    placed = {variable.device for variable in variables_of(loaded)}
-    if placed - {device}:
+    variables = variables_of(loaded)
+    if not all(lives_on(variable, device) for variable in variables):
+        placed = {variable.device for variable in variables}
         raise ValueError(
-            f"SavedModel {path!r} fixes its variables to {sorted(placed)}, so they "
-            f"cannot be put on {device}. Write it again without devices "
-            "(`clear_devices=True` in the TensorFlow 1 exporter), or convert the model "
-            "to a `.keras` file."
+            f"TensorFlow put variables of the SavedModel {path!r} on {sorted(placed)}, "
+            f"expected {device}. Convert the model to a `.keras` file, or use one "
+            "device."
         )
     return loaded
 

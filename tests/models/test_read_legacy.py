@@ -1,0 +1,53 @@
+"""Models from files that only tf_keras reads, put on every replica."""
+
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from keras_mgpu_strategy import models
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You are saving your model as an HDF5 file"
+)
+
+
+def make_tf_op_model():
+    """A model that only tf_keras reads: TensorFlow functions called on its tensors."""
+    inputs = tf_keras.Input((4,))
+    outputs = tf_keras.layers.Dense(2)(tf.nn.softplus(inputs))
+    return tf_keras.Model(inputs, outputs)
+
+
+def test_reads_what_only_tf_keras_can(
+    tmp_path, strategies, rows, run_replicas, assert_same
+):
+    model, path = make_tf_op_model(), str(tmp_path / "model.h5")
+    model.save(path)
+    replicated = models.read(path, strategies[2])
+    assert isinstance(replicated.model, tf_keras.Model)
+    assert models.strategy_of(replicated.model) is strategies[2]
+    for outputs in run_replicas(replicated, rows):
+        assert_same(outputs, model(rows))
+
+
+def test_names_the_extra_where_tf_keras_is_missing(tmp_path):
+    path = str(tmp_path / "model.h5")
+    make_tf_op_model().save(path)
+    script = (
+        "import sys; sys.modules['tf_keras'] = None\n"
+        "import tensorflow as tf\n"
+        "from keras_mgpu_strategy import models\n"
+        "models.read(sys.argv[1], tf.distribute.MirroredStrategy(['CPU:0']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"ValueError: {path!r} cannot be loaded" in done.stderr
+    assert "pip install 'keras_mgpu_strategy[legacy]'" in done.stderr

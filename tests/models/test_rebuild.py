@@ -1,0 +1,117 @@
+"""Models from elsewhere, built again on every replica."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from architectures import (
+    ARCHITECTURES,
+    LIBRARIES,
+    Subclassed,
+    Tokens,
+    deferred,
+    sequential,
+    shared_and_nested,
+)
+
+from keras_mgpu_strategy import models
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("make", ARCHITECTURES)
+def test_rebuilds_models_from_outside_the_scope(
+    make, library, strategies, rows, run_replicas, assert_same, devices_of
+):
+    strategy = strategies[2]
+    model = make(LIBRARIES[library])
+    inputs = {"x": rows} if make is shared_and_nested else rows
+    if make is deferred:
+        model(rows)
+    for weight in model.trainable_weights:
+        weight.assign(np.random.default_rng(2).random(weight.shape) + 0.1)
+    expected = model(inputs, training=False)
+
+    replicated = models.replicate(model, strategy)
+
+    assert replicated.model is not model
+    assert type(replicated.model) is type(model)
+    assert len(replicated.model.weights) == len(model.weights)
+    for variable in replicated.model.variables:
+        assert devices_of(variable, strategy) == list(strategy.extended.worker_devices)
+    for outputs in run_replicas(replicated, inputs):
+        assert_same(outputs, expected)
+    flags = [layer.trainable for layer in model.layers]
+    assert [layer.trainable for layer in replicated.model.layers] == flags
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_rebuilds_models_of_another_strategy(library, strategies, rows, assert_same):
+    with strategies[3].scope():
+        model = sequential(LIBRARIES[library])
+    replicated = models.replicate(model, strategies[2])
+    assert models.strategy_of(model) is strategies[3]
+    assert models.strategy_of(replicated.model) is strategies[2]
+    assert_same(replicated.model(rows), model(rows))
+
+
+def test_rebuilds_a_model_with_a_part_from_the_scope(strategies, rows, assert_same):
+    with strategies[2].scope():
+        head = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), head])
+    assert models.strategy_of(model) is None
+    replicated = models.replicate(model, strategies[2])
+    assert models.strategy_of(replicated.model) is strategies[2]
+    assert_same(replicated.model(rows), model(rows))
+
+
+def test_rebuilds_subclassed_models(strategies, rows, run_replicas, assert_same):
+    model = Subclassed()
+    model(rows)
+    model.scale.trainable = False
+    model.normalize.moving_mean.assign([1.0, 2.0, 3.0])
+    replicated = models.replicate(model, strategies[2])
+    assert type(replicated.model) is Subclassed
+    assert not replicated.model.scale.trainable
+    for outputs in run_replicas(replicated, rows):
+        assert_same(outputs, model(rows, training=False))
+
+
+def test_rebuilds_models_that_keras_cannot_trace(strategies, run_replicas, assert_same):
+    model = Tokens()
+    inputs = {
+        "word": tf.constant([["a"], ["b"], ["c"]]),
+        "weight": tf.constant([[[1.0]], [[2.0]], [[3.0]]]),
+    }
+    model(inputs)
+    for outputs in run_replicas(models.replicate(model, strategies[2]), inputs):
+        assert_same(outputs, model(inputs))
+
+
+def test_rebuilds_subclassed_models_inside_others(strategies, rows, assert_same):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Subclassed()(keras.layers.Dense(4)(inputs)))
+    replicated = models.replicate(model, strategies[2])
+    assert_same(replicated.model(rows), model(rows))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_keeps_adapted_vocabularies(library, strategies, run_replicas, assert_same):
+    lib = LIBRARIES[library]
+    lookup = lib.layers.StringLookup()
+    lookup.adapt(["b", "b", "a"])
+    model = lib.Sequential(
+        [lib.Input((1,), dtype="string"), lookup, lib.layers.Embedding(3, 2)]
+    )
+    words = tf.constant([["a"], ["b"], ["else"]])
+    replicated = models.replicate(model, strategies[2])
+    assert replicated.input_spec.dtype == tf.string
+    for outputs in run_replicas(replicated, words):
+        assert_same(outputs, model(words))
+
+
+def test_copies_random_seeds(strategies):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5, seed=7)])
+    model(np.ones((1, 4)), training=True)
+    (state,) = model.variables
+    (copied,) = models.replicate(model, strategies[2]).model.variables
+    np.testing.assert_array_equal(copied.numpy(), state.numpy())

@@ -1,0 +1,83 @@
+"""SavedModel folders of TensorFlow 1 exporters, put on every replica."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_mgpu_strategy import models
+
+# Two graphs with sessions, as exporters of TensorFlow 1 wrote them: with resource
+# variables that ask for a device, and with reference variables.
+TF1_EXPORTER = """
+import sys
+import tensorflow.compat.v1 as tf
+
+def export(path):
+    with tf.Graph().as_default(), tf.device('/cpu:0'):
+        x = tf.placeholder(tf.float32, (None, 4), name='x')
+        w = tf.get_variable('w', initializer=[[1.0], [2.0], [3.0], [4.0]])
+        b = tf.get_variable('b', initializer=[0.5])
+        y = tf.matmul(x, w) + b
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            tf.saved_model.simple_save(session, path, {'x': x}, {'y': y})
+
+tf.disable_v2_behavior()
+export(sys.argv[1] + '/reference')
+tf.enable_resource_variables()
+export(sys.argv[1] + '/resource')
+"""
+
+
+@pytest.fixture(scope="module")
+def tf1_models(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("tf1"))
+    command = [sys.executable, "-c", TF1_EXPORTER, folder]
+    subprocess.run(command, check=True, capture_output=True)
+    return {kind: os.path.join(folder, kind) for kind in ("reference", "resource")}
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+def test_a_tf1_export(
+    num_replicas, tf1_models, strategies, rows, run_replicas, assert_same
+):
+    strategy = strategies[num_replicas]
+    devices = list(strategy.extended.worker_devices)
+    replicated = models.read(tf1_models["resource"], strategy)
+    expected = rows @ np.float32([[1], [2], [3], [4]]) + 0.5
+    for outputs in run_replicas(replicated, rows):
+        assert_same(outputs, {"y": expected})
+
+    placed = [{v.device for v in copy.variables} for copy in replicated.model]
+    assert placed == [{device} for device in devices]
+    for variable in replicated.model[-1].variables:
+        variable.assign(tf.zeros_like(variable))
+    *others, last = run_replicas(replicated, rows)
+    assert not last["y"].any()
+    for outputs in others:
+        assert_same(outputs, {"y": expected})
+
+
+def test_a_tf1_export_traced_for_one_device(tf1_models, strategies, rows):
+    replicated = models.read(tf1_models["resource"], strategies[2])
+    for variable in replicated.model[1].variables:
+        variable.assign(tf.zeros_like(variable))
+    spec = tf.TensorSpec((None, 4))
+    results = []
+    for device in strategies[2].extended.worker_devices:
+        with strategies[2].scope(), tf.device(device):
+            function = tf.function(replicated.call).get_concrete_function(spec)
+        with tf.device(device):
+            results.append(function(tf.constant(rows))["y"].numpy())
+    assert results[0].any() and not results[1].any()
+
+
+def test_a_tf1_export_with_reference_variables(tf1_models, strategies):
+    with pytest.raises(
+        ValueError, match=r"reference variables .*\['w', 'b'\].*enable_"
+    ):
+        models.read(tf1_models["reference"], strategies[2])
