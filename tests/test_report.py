@@ -1,0 +1,116 @@
+"""Reports: what they count, and the sentence that names the bottleneck."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.report import BackOff, Report, StageClock
+
+ROWS = np.random.default_rng(0).random((100, 4), dtype=np.float32)
+
+
+def report_of(shares, seconds=10.0, compile_seconds=0.0, back_offs=()):
+    return Report(
+        rows=1000,
+        seconds=seconds,
+        bytes_in=2**20,
+        bytes_out=2**19,
+        replica_rows=(600, 400),
+        batch_size=8,
+        chunk_rows=64,
+        compile_seconds=compile_seconds,
+        tried_batches=(),
+        back_offs=back_offs,
+        shares=dict(zip(("input", "compute", "read", "write"), shares, strict=True)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        ((0.05, 0.90, 0.03, 0.02), "compute-bound: 90%"),
+        ((0.71, 0.20, 0.05, 0.04), "input-bound: 71%"),
+        ((0.10, 0.20, 0.60, 0.10), "read-bound: 60%"),
+        ((0.05, 0.30, 0.05, 0.60), "write-bound: 60%"),
+        # Much computing beside one large wait: the wait can be mended.
+        ((0.40, 0.50, 0.05, 0.05), "input-bound: 40%"),
+        # Waits are many and small: computing is still the largest part.
+        ((0.15, 0.60, 0.15, 0.10), "compute-bound: 60%"),
+    ],
+)
+def test_the_bottleneck_is_named(shares, sentence):
+    assert report_of(shares).bottleneck.startswith(sentence)
+
+
+def test_compiling_is_named_where_it_took_most_of_the_time():
+    report = report_of((0, 1, 0, 0), seconds=4, compile_seconds=3)
+    assert report.bottleneck.startswith("compile-bound: 75%")
+
+
+def test_a_person_can_read_it():
+    text = str(report_of((0, 1, 0, 0), back_offs=(BackOff(40, 16, 8),)))
+    assert "1,000 rows in 10.00 s: 100 rows/s" in text
+    assert "2 replicas ran 600, 400 rows, 8 a batch, up to 64 a chunk" in text
+    assert "out of memory at row 40: batch 16 -> 8" in text
+
+
+def test_idle_time_is_split_by_what_was_waited_for():
+    clock = StageClock(2)
+    clock.start()
+    clock.add("compute", 0.0)
+    clock.add("input", 3.0)
+    clock.add("read", 1.0)
+    time.sleep(0.01)
+    clock.add_delivered(1, 1)
+    shares = clock.report().shares
+    assert shares == pytest.approx(
+        {"input": 0.75, "compute": 0.0, "read": 0.25, "write": 0.0}
+    )
+
+
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+def test_a_run_is_counted(engine, strategies):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model, engine=engine)
+    assert predictor.report is None
+    predictor.predict(ROWS, batch_size=16, verbose=0)
+    first = predictor.report
+    assert (first.rows, first.num_replicas, first.batch_size) == (100, 2, 8)
+    assert sum(first.replica_rows) == 100
+    assert first.bytes_in == 13 * 8 * 4 * 4  # 13 batches, the last one padded
+    assert first.bytes_out == 100 * 3 * 4
+    assert 0 < first.compile_seconds < first.seconds
+    assert sum(first.shares.values()) == pytest.approx(1)
+    predictor.predict(ROWS, batch_size=16, verbose=0)
+    assert predictor.report.compile_seconds == 0
+
+
+def test_a_slow_input_is_the_bottleneck(strategies):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+    predictor.predict(ROWS, batch_size=16, verbose=0)
+
+    def slowly():
+        for start in range(0, 96, 16):
+            time.sleep(0.02)
+            yield ROWS[start : start + 16]
+
+    predictor.predict(slowly(), batch_size=16, verbose=0)
+    assert predictor.report.bottleneck.startswith("input-bound")
+
+
+def test_a_slow_consumer_is_the_bottleneck(strategies):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    rows = tf.repeat(ROWS, 20, axis=0).numpy()
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+    predictor.predict(rows, batch_size=16, verbose=0)
+    for _ in predictor.predict_iter(rows, batch_size=16):
+        time.sleep(0.01)
+    assert predictor.report.bottleneck.startswith("write-bound")
