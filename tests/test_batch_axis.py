@@ -1,0 +1,97 @@
+"""Outputs that have no row for each row of the input are refused."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from tests import helpers
+
+
+class Constant(keras.layers.Layer):
+    """Returns the same tensor, whatever its input."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.shape = shape
+
+    def call(self, inputs):
+        return tf.zeros(self.shape)
+
+
+class Total(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.reduce_sum(inputs)
+
+
+class Transposed(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.transpose(inputs)
+
+
+class Ragged(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.RaggedTensor.from_tensor(inputs)
+
+
+class Subclassed(keras.Model):
+    """Declares no outputs; the second one is that of a layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return {"good": inputs, "bad": self.layer(inputs)}
+
+
+def functional(layer):
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, {"good": inputs, "bad": layer(inputs)})
+
+
+@pytest.mark.parametrize(
+    ("engine", "wrap"),
+    [("threads", functional), ("threads", Subclassed), ("mirrored", functional)],
+)
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Total(), r"has no batch axis: .* gave shape \(\)"),
+        (Constant(), r"has no batch axis: .* gave shape \(\)"),
+        (Constant(3, 5), r"has no batch axis: 8 input rows gave shape \(3, 5\)"),
+        # As many rows as the per-replica batch, by chance.
+        (Constant(8, 5), r"has no batch axis: 9 input rows gave shape \(8, 5\)"),
+        (Transposed(), r"has no batch axis: 8 input rows gave shape \(2, 8\)"),
+    ],
+    ids=["total", "scalar", "constant", "constant of 8", "transposed"],
+)
+def test_an_output_without_a_batch_axis_is_refused(
+    layer, message, wrap, engine, strategies
+):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(wrap(layer), engine=engine)
+    with helpers.no_thread_left(), pytest.raises(ValueError, match=message) as caught:
+        predictor.predict(helpers.numbered_rows(40), 16, verbose=0)
+    assert "output['bad']" in str(caught.value)
+    assert "Leave this output out of the model" in str(caught.value)
+
+
+def test_a_good_output_with_a_fixed_batch_axis_passes(strategies):
+    inputs = keras.Input(batch_shape=(4, 2))
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(
+            keras.Model(inputs, keras.layers.Rescaling(2.0)(inputs))
+        )
+    rows = helpers.numbered_rows(10)
+    np.testing.assert_array_equal(predictor.predict(rows, verbose=0), 2 * rows)
+
+
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+def test_a_ragged_output_is_refused(engine, strategies):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(Subclassed(Ragged()), engine=engine)
+    message = r"output\['bad'\] is a RaggedTensor.*\.to_tensor\(\)"
+    with helpers.no_thread_left(), pytest.raises(ValueError, match=message):
+        predictor.predict(helpers.numbered_rows(40), 16, verbose=0)
