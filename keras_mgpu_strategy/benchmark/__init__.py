@@ -1,0 +1,1 @@
+"""Measures prediction on several replicas against other ways to do it."""

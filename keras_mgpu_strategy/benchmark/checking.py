@@ -1,0 +1,74 @@
+"""Whether a contender's results are right, before anybody looks at its speed."""
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.benchmark.contenders.interface import (
+    Contender,
+    cut,
+    num_rows,
+)
+from keras_mgpu_strategy.types import Nest
+
+# The same row in batches of another shape can differ in the last bits, and deep
+# models add up such differences.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+
+
+def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]:
+    """Runs the first call, which traces and compiles; compares the results.
+
+    Args:
+        contender: What to check.
+        x: Whole batches of rows.
+        reference: The right results of all rows of `x`.
+
+    Returns:
+        JSON record: seconds, and the largest difference where there are results.
+
+    Raises:
+        ValueError: If the results are wrong.
+    """
+    started = time.perf_counter()
+    results = contender.predict(x)
+    record: dict[str, Any] = {"first_call_seconds": time.perf_counter() - started}
+    if results is not None:
+        record["largest_difference"] = _compare(contender, x, results, reference)
+    return record
+
+
+def odd_rows(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any] | None:
+    """Tries a number of rows that neither batch nor replicas divide.
+
+    Returns:
+        JSON record: rows in and out, and what went wrong, if anything did. None for a
+        contender that keeps no results.
+    """
+    record: dict[str, Any] = {"rows_in": num_rows(x)}
+    try:
+        results = contender.predict(x)
+        if results is None:
+            return None
+        record["rows_out"] = num_rows(results)
+        record["dropped"] = record["rows_in"] - record["rows_out"]
+        _compare(contender, x, results, reference)
+    except Exception as error:  # noqa: BLE001 - what a user would see is the finding
+        record["error"] = f"{type(error).__name__}: {str(error)[:300]}"
+    return record
+
+
+def _compare(contender: Contender, x: Nest, results: Nest, reference: Nest) -> float:
+    kept = contender.kept(num_rows(x))
+    expected = [leaf[kept] for leaf in tf.nest.flatten(cut(reference, 0, num_rows(x)))]
+    actual = tf.nest.flatten(results)
+    largest = 0.0
+    for got, want in zip(actual, expected, strict=True):
+        if got.shape != want.shape:
+            raise ValueError(f"results of shape {got.shape}, expected {want.shape}")
+        if not np.allclose(got, want, _RELATIVE, _ABSOLUTE):
+            raise ValueError(f"results differ by up to {np.abs(got - want).max()}")
+        largest = max(largest, float(np.abs(got - want).max(initial=0)))
+    return largest

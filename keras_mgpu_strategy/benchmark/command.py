@@ -1,0 +1,192 @@
+"""Flags of `mgpu benchmark` and what it does. Imports no TensorFlow.
+
+Guarantees:
+
+* Bad flags are answered before anything is measured.
+* With `--output`, the folder holds the report as JSON and Markdown after each job.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
+from keras_mgpu_strategy.benchmark.jobs import Options
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Adds the flags of `mgpu benchmark`."""
+    _define_what(flag_values)
+    _define_how_much(flag_values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "<DIR>: Folder for the report. Default: only print it.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "name",
+        None,
+        "<NAME>: Begins the names of the files in --output. Default: the case.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean(
+        "plot",
+        False,
+        "Also write pictures to --output; needs the plot extra.",
+        flag_values=flag_values,
+    )
+
+
+def _define_what(fv: flags.FlagValues) -> None:
+    cases = "; ".join(f"{name}: {text}" for name, text in catalog.CASES.items())
+    flags.DEFINE_enum(
+        "case", "throughput", list(catalog.CASES), f"{cases}.", flag_values=fv
+    )
+    flags.DEFINE_list(
+        "replicas",
+        ["1", "2"],
+        "<LIST>: Numbers of replicas, such as 1,2,4. Each gets a process of its own.",
+        flag_values=fv,
+    )
+    flags.DEFINE_list(
+        "model",
+        [],
+        f"<LIST>: {', '.join(catalog.MODELS)}, or paths of .keras or HDF5 files. "
+        "Default: those of the case.",
+        flag_values=fv,
+    )
+    flags.DEFINE_list(
+        "contenders",
+        [],
+        f"<LIST>: {', '.join(catalog.CONTENDERS)}. Default: all that the case has.",
+        flag_values=fv,
+    )
+    flags.DEFINE_enum(
+        "devices",
+        "auto",
+        ["auto", "gpu", "cpu"],
+        "auto takes GPUs where there are any, else virtual CPU devices.",
+        flag_values=fv,
+    )
+    _define_simulate(fv)
+
+
+def _define_simulate(fv: flags.FlagValues) -> None:
+    flags.DEFINE_list(
+        "simulate",
+        [],
+        "<LIST>: Numbers of devices that sleep 20 ms a batch instead of computing; "
+        "short for --case=simulate --replicas=LIST.",
+        flag_values=fv,
+    )
+    flags.DEFINE_float(
+        "slow_factor",
+        1.0,
+        "<X>: How much slower the first simulated device is.",
+        flag_values=fv,
+    )
+
+
+def _define_how_much(fv: flags.FlagValues) -> None:
+    flags.DEFINE_integer(
+        "batch", None, "<N>: Rows of one replica in a batch.", flag_values=fv
+    )
+    flags.DEFINE_integer(
+        "rows",
+        None,
+        "<N>: Rows of a sample; with --weak those of one replica. Default: as many as "
+        "keep Keras busy for --seconds.",
+        flag_values=fv,
+    )
+    flags.DEFINE_float(
+        "seconds", 3.0, "<X>: Aimed-at length of a sample.", flag_values=fv
+    )
+    flags.DEFINE_integer(
+        "repetitions", 5, "<N>: Samples of each contender.", flag_values=fv
+    )
+    flags.DEFINE_boolean(
+        "weak", False, "Let the rows grow with the replicas.", flag_values=fv
+    )
+    flags.DEFINE_boolean(
+        "odd_rows",
+        True,
+        "After the timing, try a number of rows that nothing divides.",
+        flag_values=fv,
+    )
+    flags.DEFINE_integer("seed", 0, "<N>: Of rows and weights.", flag_values=fv)
+
+
+def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
+    """Measures, prints the table and writes the files.
+
+    Raises:
+        ValueError: A flag that makes no sense, or devices that are not there.
+        RuntimeError: A job that failed.
+    """
+    del arguments
+    options = options_of(flag_values)
+    folder = None if flag_values.output is None else pathlib.Path(flag_values.output)
+    if flag_values.plot and folder is None:
+        raise ValueError("--plot needs --output=DIR, the folder for the pictures.")
+    if flag_values.plot:
+        plots.load_pyplot()
+    stem = flag_values.name or options.case
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(report: dict[str, Any]) -> None:
+        if folder is not None:
+            (folder / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
+            (folder / f"{stem}.md").write_text(tables.report(report))
+
+    report = conductor.measure(
+        options, _command_line(), save, lambda line: print(line, file=sys.stderr)
+    )
+    print(tables.report(report))
+    if flag_values.plot and folder is not None:
+        plots.save(report, folder, stem)
+
+
+def options_of(flag_values: flags.FlagValues) -> Options:
+    """The options that the flags ask for.
+
+    Raises:
+        ValueError: An unknown name, or a number that is none or too small.
+    """
+    fv = flag_values
+    return Options(
+        case="simulate" if fv.simulate else fv.case,
+        replicas=_numbers("simulate" if fv.simulate else "replicas", fv),
+        models=tuple(fv.model),
+        batch=fv.batch,
+        rows=fv.rows,
+        seconds=fv.seconds,
+        repetitions=fv.repetitions,
+        contenders=tuple(fv.contenders),
+        devices=fv.devices,
+        weak=fv.weak,
+        odd_rows=fv.odd_rows,
+        slow_factor=fv.slow_factor,
+        seed=fv.seed,
+    )
+
+
+def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:
+    words: list[str] = flag_values[name].value or []
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError as error:
+        raise ValueError(
+            f"--{name}={','.join(words)}. Expected whole numbers such as 1,2,4."
+        ) from error
+
+
+def _command_line() -> str:
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

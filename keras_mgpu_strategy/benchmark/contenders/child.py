@@ -1,0 +1,59 @@
+"""The program of one process of the one-process-per-device contender."""
+
+from multiprocessing.connection import Connection
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def main(connection: Connection, model_path: str, device: str) -> None:
+    """Loads the model, then answers one request after another until None comes.
+
+    A request is `(input paths, input structure, output paths, start, stop, batch)`.
+    Rows `start` to `stop` are predicted and written in place; the answer is None, or
+    the text of an error.
+
+    Args:
+        connection: To the parent.
+        model_path: A `.keras` file.
+        device: The one device to use.
+    """
+    _keep_one_device(device)
+    model = keras.models.load_model(model_path, compile=False)
+    connection.send(None)
+    while (request := connection.recv()) is not None:
+        try:
+            _answer(model, *request)
+            connection.send(None)
+        except Exception as error:  # noqa: BLE001 - raised again by the parent
+            connection.send(f"{type(error).__name__}: {error}")
+
+
+def _keep_one_device(device: str) -> None:
+    """Hides all other devices; a full name, as a strategy gives it."""
+    kind, index = device.rsplit(":", 2)[-2:]
+    gpus = tf.config.list_physical_devices("GPU") if kind == "GPU" else []
+    mine = gpus[int(index) : int(index) + 1]
+    tf.config.set_visible_devices(mine, "GPU")
+    for gpu in mine:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if kind == "CPU":
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _answer(
+    model: Any,
+    input_files: Any,
+    output_files: list[str],
+    start: int,
+    stop: int,
+    batch_size: int | None,
+) -> None:
+    inputs = tf.nest.map_structure(
+        lambda path: np.load(path, mmap_mode="r")[start:stop], input_files
+    )
+    results = model.predict(inputs, batch_size=batch_size, verbose=0)
+    for path, result in zip(output_files, tf.nest.flatten(results), strict=True):
+        np.load(path, mmap_mode="r+")[start:stop] = result

@@ -1,0 +1,52 @@
+"""Keras `predict` and our own, as a user would call them."""
+
+import dataclasses
+from typing import Any
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.benchmark.contenders.interface import Contender, Setting
+from keras_mgpu_strategy.types import Nest
+
+
+class KerasPredict(Contender):
+    """Keras `predict` on one device, outside any strategy."""
+
+    def __init__(self, setting: Setting):
+        self._model = setting.plain
+        self._batch_size = setting.batch_size
+
+    def predict(self, x: Nest) -> Nest:
+        """Runs all rows."""
+        return self._model.predict(x, batch_size=self._batch_size, verbose=0)
+
+
+class KerasStrategyPredict(KerasPredict):
+    """Keras `predict` of the model that was built under the strategy."""
+
+    def __init__(self, setting: Setting):
+        self._model = setting.mirrored
+        self._batch_size = setting.global_batch
+
+
+class OurPredict(Contender):
+    """`Predictor.predict` over the model that was built under the strategy.
+
+    Args:
+        setting: The model and the batch.
+        engine: As for the Predictor.
+    """
+
+    def __init__(self, setting: Setting, engine: str):
+        self.predictor = mgpu.Predictor(setting.mirrored, engine=engine)
+        self._batch_size = setting.global_batch
+
+    def predict(self, x: Nest) -> Nest:
+        """Runs all rows."""
+        return self.predictor.predict(x, batch_size=self._batch_size, verbose=0)
+
+    def report(self) -> dict[str, Any] | None:
+        """The Predictor's own report of the last run."""
+        report = self.predictor.report
+        if report is None:
+            return None
+        return dataclasses.asdict(report) | {"bottleneck": report.bottleneck}

@@ -1,0 +1,215 @@
+"""What a user asked for, and the jobs that it comes to.
+
+A job is measured in a process of its own, since logical devices cannot be changed
+once TensorFlow has started. Imports no TensorFlow.
+
+Guarantees:
+
+* Whatever is wrong with the options is found before the first job starts.
+* Under strong scaling all replica counts of one model get the same rows, under weak
+  scaling the same rows per replica.
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator
+
+from keras_mgpu_strategy.benchmark import catalog
+
+_DEFAULT_ARGUMENTS = ("defaults", "small_calls", "memory")
+_OTHER_BATCH = 32
+_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Args:
+        case: A name of `catalog.CASES`.
+        replicas: Numbers of replicas.
+        models: Names of `catalog.MODELS`, or paths of Keras model files; empty for
+            those of the case.
+        batch: Per-replica batch; None for those of the model.
+        rows: Rows of a sample (of one replica under weak scaling); None finds as
+            many as keep Keras busy for `seconds`.
+        seconds: Aimed-at length of a sample.
+        repetitions: Samples of each contender.
+        contenders: Names of `catalog.CONTENDERS`; empty for all that the case has.
+        devices: `"auto"` (GPUs where there are any), `"gpu"` or `"cpu"`.
+        weak: Whether rows grow with the replicas.
+        odd_rows: Whether to try, after the timing, a number of rows that no batch
+            and no replica divides.
+        slow_factor: How much slower one of the simulated devices is.
+        seed: Seed of rows and weights.
+
+    Raises:
+        ValueError: An unknown name, or a number below its least.
+    """
+
+    case: str = "throughput"
+    replicas: tuple[int, ...] = (1, 2)
+    models: tuple[str, ...] = ()
+    batch: int | None = None
+    rows: int | None = None
+    seconds: float = 3.0
+    repetitions: int = 5
+    contenders: tuple[str, ...] = ()
+    devices: str = "auto"
+    weak: bool = False
+    odd_rows: bool = True
+    slow_factor: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        _check_name("case", self.case, catalog.CASES)
+        for name in self.contenders:
+            _check_name("contenders", name, catalog.CASE_CONTENDERS[self.case])
+        for model in self.models:
+            _check_model(self.case, model)
+        if not self.replicas:
+            raise ValueError("replicas is empty. Expected numbers such as 1,2,4.")
+        least = {
+            "replicas": min(self.replicas),
+            "repetitions": self.repetitions,
+            "batch": self.batch,
+            "rows": self.rows,
+        }
+        for name, value in least.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}. Expected 1 or more.")
+        if self.seconds <= 0:
+            raise ValueError(f"seconds={self.seconds}. Expected more than 0.")
+        if self.slow_factor < 1:
+            raise ValueError(f"slow_factor={self.slow_factor}. Expected 1 or more.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One model at one batch on one number of replicas.
+
+    Args:
+        model: As one of `Options.models`.
+        replicas: Number of replicas.
+        batch: Per-replica batch; None for each side's default arguments.
+        rows: Rows of a sample; None to find a number.
+        row_multiple: A number that is found is a multiple of this.
+        contenders: What to measure.
+        case, seconds, repetitions, devices, odd_rows, slow_factor, seed: As in
+            `Options`.
+    """
+
+    case: str
+    model: str
+    replicas: int
+    batch: int | None
+    rows: int | None
+    row_multiple: int
+    seconds: float
+    repetitions: int
+    contenders: tuple[str, ...]
+    devices: str
+    odd_rows: bool
+    slow_factor: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """The jobs of one model and batch, one for each number of replicas.
+
+    Args:
+        options: What the user asked for.
+        model: As one of `Options.models`.
+        batch: As in `Job`.
+    """
+
+    options: Options
+    model: str
+    batch: int | None
+
+    def jobs(self, replicas: int, found: tuple[int, int] | None) -> list[Job]:
+        """The jobs for a number of replicas; where memory counts, one per contender.
+
+        Args:
+            replicas: Number of replicas.
+            found: Replicas and rows of the first job of the series, once it is done.
+        """
+        names = self.options.contenders or catalog.CASE_CONTENDERS[self.options.case]
+        alone = self.options.case == "memory"
+        groups = [(name,) for name in names] if alone else [names]
+        return [self._job(replicas, found, group) for group in groups]
+
+    def _job(
+        self,
+        replicas: int,
+        found: tuple[int, int] | None,
+        contenders: tuple[str, ...],
+    ) -> Job:
+        options = self.options
+        return Job(
+            case=options.case,
+            model=self.model,
+            replicas=replicas,
+            batch=self.batch,
+            rows=self._rows(replicas, found),
+            row_multiple=math.lcm(*options.replicas) * (self.batch or 1),
+            seconds=options.seconds,
+            repetitions=options.repetitions,
+            contenders=contenders,
+            devices=options.devices,
+            odd_rows=options.odd_rows and options.case == "throughput",
+            slow_factor=options.slow_factor,
+            seed=options.seed,
+        )
+
+    def _rows(self, replicas: int, found: tuple[int, int] | None) -> int | None:
+        rows = self.options.rows
+        if rows is not None:
+            return rows * replicas if self.options.weak else rows
+        # A simulated device has its own known speed, so nothing is carried over.
+        if found is None or self.options.case == "simulate":
+            return None
+        first_replicas, first_rows = found
+        return (
+            first_rows // first_replicas * replicas if self.options.weak else first_rows
+        )
+
+
+def series(options: Options) -> Iterator[Series]:
+    """Yields the series of all models and batches."""
+    for model in options.models or catalog.CASE_MODELS[options.case]:
+        for batch in _batches(options, model):
+            yield Series(options, model, batch)
+
+
+def _batches(options: Options, model: str) -> tuple[int | None, ...]:
+    if options.batch is not None or options.case in _DEFAULT_ARGUMENTS:
+        return (options.batch,)
+    known = catalog.MODELS.get(model)
+    return known.batches if known else (_OTHER_BATCH,)
+
+
+def _check_name(option: str, name: str, known: object) -> None:
+    names = tuple(known)  # pyright: ignore[reportArgumentType]
+    if name not in names:
+        raise ValueError(f"{option}={name!r}. Expected one of: {', '.join(names)}.")
+
+
+def _check_model(case: str, model: str) -> None:
+    if case == "simulate":
+        raise ValueError(
+            f"model={model!r} does not go with simulated devices, which compute "
+            "nothing. Leave it out."
+        )
+    if model in catalog.MODELS:
+        return
+    path = pathlib.Path(model)
+    if path.suffix not in _MODEL_SUFFIXES or not path.is_file():
+        raise ValueError(
+            f"model={model!r} is neither a model of the suite "
+            f"({', '.join(catalog.MODELS)}) nor a file ending in "
+            f"{', '.join(_MODEL_SUFFIXES)}."
+        )

@@ -1,0 +1,207 @@
+"""Measures one job and returns its record. Runs in a process of its own.
+
+The record of a contender holds `seconds` and `rows_per_second`, one number for each
+repetition, or `error`, where a baseline cannot run the model. Ours may not fail.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.benchmark import (
+    catalog,
+    checking,
+    machine,
+    memory,
+    sleeping,
+    suite,
+    timing,
+)
+from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Contender, Setting
+from keras_mgpu_strategy.benchmark.contenders.interface import cut, num_rows
+from keras_mgpu_strategy.benchmark.jobs import Job
+from keras_mgpu_strategy.types import Nest
+
+_MOST_BYTES = 512 << 20
+_SMALL_CALL_ROWS = 32
+_SMALL_CALLS = 20
+_CHECKED_BATCHES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Everything that the contenders of a job run on.
+
+    Args:
+        setting: Models, devices and batch.
+        rows_of: Makes a number of rows.
+        reference_of: The right results of some rows.
+        ideal_rows_per_second: Sum of the speeds of simulated devices.
+    """
+
+    setting: Setting
+    rows_of: Callable[[int], Nest]
+    reference_of: Callable[[Nest], Nest]
+    ideal_rows_per_second: float | None = None
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Measures a job.
+
+    Raises:
+        ValueError: If the job asks for devices or a model that are not there.
+    """
+    if job.case == "memory":
+        return memory.run(job)
+    bench = _simulated_bench(job) if job.case == "simulate" else _model_bench(job)
+    total = job.rows or _find_rows(job, bench)
+    x = bench.rows_of(total)
+    num_calls = _SMALL_CALLS if job.case == "small_calls" else 1
+    return {
+        "case": job.case,
+        "model": job.model,
+        "replicas": job.replicas,
+        "per_replica_batch": job.batch,
+        "slow_factor": job.slow_factor,
+        "rows": total,
+        "calls_per_sample": num_calls,
+        "devices": list(bench.setting.devices),
+        "ideal_rows_per_second": bench.ideal_rows_per_second,
+        "contenders": _measure_all(job, bench, x, num_calls),
+    }
+
+
+def _model_bench(job: Job) -> Bench:
+    strategy = machine.make_strategy(machine.configure(job.devices), job.replicas)
+    plain = suite.build(job.model, job.seed)
+    with strategy.scope():
+        mirrored = suite.build(job.model, job.seed)
+    mirrored.set_weights(plain.get_weights())
+
+    def rows_of(count: int) -> Nest:
+        return suite.make_rows(plain, job.model, count, job.seed)
+
+    # The reference sees the batches that a replica sees.
+    setting = Setting(plain, mirrored, strategy, job.batch, rows_of(_batch_rows(job)))
+    return Bench(
+        setting,
+        rows_of,
+        lambda x: plain.predict(x, batch_size=job.batch, verbose=0),
+    )
+
+
+def _simulated_bench(job: Job) -> Bench:
+    machine.configure("cpu")
+    # A thread of TensorFlow's pool waits in each sleep; no GPU would hold one.
+    machine.add_threads(4 * job.replicas + 4)
+    strategy = machine.make_strategy("cpu", job.replicas)
+    devices = sleeping.simulated(job.replicas, job.slow_factor)
+    model = sleeping.build(devices, strategy)
+    example = sleeping.make_rows(_batch_rows(job))
+    return Bench(
+        Setting(None, model, strategy, job.batch, example),
+        sleeping.make_rows,
+        lambda x: x[:, :1],
+        ideal_rows_per_second=devices.batches_per_second * (job.batch or 1),
+    )
+
+
+def _batch_rows(job: Job) -> int:
+    per_replica = job.batch or -(-_SMALL_CALL_ROWS // job.replicas)
+    return per_replica * job.replicas
+
+
+def _find_rows(job: Job, bench: Bench) -> int:
+    if job.case == "small_calls":
+        return _SMALL_CALL_ROWS
+    if bench.ideal_rows_per_second is not None:
+        batches = max(int(job.seconds / sleeping.SLEEP_SECONDS), 1)
+        return batches * _batch_rows(job)
+    setting = bench.setting
+    row = [*tf.nest.flatten(bench.rows_of(1)), *_results_of_one_row(setting)]
+    most = max(_MOST_BYTES // sum(leaf.nbytes for leaf in row), 1)
+
+    def time_of(count: int) -> float:
+        x = bench.rows_of(count)
+        bench.reference_of(cut(x, 0, job.row_multiple))
+        return timing.timed(lambda: bench.reference_of(x))()
+
+    return timing.rows_for(job.seconds, time_of, job.row_multiple, most)
+
+
+def _results_of_one_row(setting: Setting) -> list[np.ndarray]:
+    outputs = setting.plain(cut(setting.example, 0, 1), training=False)
+    return [leaf.numpy() for leaf in tf.nest.flatten(outputs)]
+
+
+def _measure_all(
+    job: Job, bench: Bench, x: Nest, num_calls: int
+) -> dict[str, dict[str, Any]]:
+    """Checks all contenders, times those that work, then tries odd rows."""
+    checked = cut(x, 0, min(num_rows(x), _CHECKED_BATCHES * _batch_rows(job)))
+    reference = bench.reference_of(checked)
+    ready: dict[str, Contender] = {}
+    records: dict[str, dict[str, Any]] = {}
+    try:
+        for name in job.contenders:
+            records[name] = _prepare(name, bench.setting, ready, checked, reference)
+        _time_all(ready, records, x, job.repetitions, num_calls)
+        if job.odd_rows:
+            _try_odd_rows(ready, records, job, bench)
+    finally:
+        for contender in ready.values():
+            contender.close()
+    return records
+
+
+def _prepare(
+    name: str,
+    setting: Setting,
+    ready: dict[str, Contender],
+    checked: Nest,
+    reference: Nest,
+) -> dict[str, Any]:
+    try:
+        contender = ready[name] = CONTENDERS[name](setting)
+        record = checking.first_call(contender, checked, reference)
+    except Exception as error:
+        if name in catalog.OURS:
+            raise
+        if name in ready:
+            ready.pop(name).close()
+        return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+    return record | {"start_up_seconds": contender.start_up_seconds}
+
+
+def _time_all(
+    ready: dict[str, Contender],
+    records: dict[str, dict[str, Any]],
+    x: Nest,
+    repetitions: int,
+    num_calls: int,
+) -> None:
+    samples = {
+        name: timing.timed(lambda contender=contender: contender.predict(x), num_calls)
+        for name, contender in ready.items()
+    }
+    for name, seconds in timing.in_turn(samples, repetitions).items():
+        rows = ready[name].rows_run(num_rows(x)) * num_calls
+        records[name]["rows_run"] = rows
+        records[name]["seconds"] = seconds
+        records[name]["report"] = ready[name].report()
+        records[name]["rows_per_second"] = [rows / sample for sample in seconds]
+
+
+def _try_odd_rows(
+    ready: dict[str, Contender],
+    records: dict[str, dict[str, Any]],
+    job: Job,
+    bench: Bench,
+) -> None:
+    x = bench.rows_of(_batch_rows(job) + job.replicas + 1)
+    reference = bench.reference_of(x)
+    for name, contender in ready.items():
+        records[name]["odd_rows"] = checking.odd_rows(contender, x, reference)

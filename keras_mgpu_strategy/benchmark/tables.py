@@ -1,0 +1,199 @@
+"""A report as Markdown: medians, ratios and scaling. Pure functions."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keras_mgpu_strategy.benchmark import catalog, stats
+
+_MISSING = "–"
+
+
+def report(report: dict[str, Any]) -> str:
+    """The whole report, with the command and the machine that it comes from."""
+    versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items() if v)
+    machine = report["machine"]
+    head = [
+        f"`{report['command']}`",
+        "",
+        f"{machine['usable_cpus']} CPUs ({machine['cpu']}), {versions}, "
+        f"commit {(report['commit'] or 'unknown')[:10]}, {report['date'][:10]}.",
+    ]
+    parts = [_runs_of_case(case, report["runs"]) for case in catalog.CASES]
+    return "\n\n".join(["\n".join(head), *(part for part in parts if part)]) + "\n"
+
+
+def _runs_of_case(case: str, runs: Iterable[dict[str, Any]]) -> str:
+    own = [run for run in runs if run["case"] == case]
+    if not own:
+        return ""
+    parts = [f"## {case}: {catalog.CASES[case]}", *_CASE_TABLES[case](own)]
+    return "\n\n".join(parts)
+
+
+def _throughput(runs: Sequence[dict[str, Any]]) -> list[str]:
+    tables = [_run_table(run) for run in runs]
+    scaling = [table for table in (_scaling(runs),) if table]
+    return [*tables, *scaling]
+
+
+def _run_table(run: dict[str, Any]) -> str:
+    lines = []
+    for name, record in run["contenders"].items():
+        ratios = [
+            stats.ratio(run, name, baseline)
+            for baseline in ("keras_strategy", "keras", "limit")
+        ]
+        cells = [number(stats.speed(run, name)), _range(record)]
+        notes = [f"`{name}`", *cells, *map(factor, ratios), _notes(record)]
+        lines.append(notes)
+    columns = [
+        "",
+        "rows/s",
+        "lowest to highest",
+        "against Keras, same strategy",
+        "against Keras, no strategy",
+        "share of the limit",
+        "",
+    ]
+    return f"{_title(run)}\n\n{_table(columns, lines)}"
+
+
+def _simulate(runs: Sequence[dict[str, Any]]) -> list[str]:
+    names = _names(runs)
+    lines = [
+        [
+            str(run["replicas"]),
+            f"{run['slow_factor']:g}",
+            number(run["ideal_rows_per_second"]),
+            *(factor(stats.share_of_ideal(run, name)) for name in names),
+        ]
+        for run in runs
+    ]
+    columns = ["devices", "first one slower by", "ideal rows/s"]
+    return ["Share of the ideal:", _table([*columns, *_code(names)], lines)]
+
+
+def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        [
+            run["model"],
+            str(run["replicas"]),
+            name,
+            f"{_call_seconds(run, record) * 1000:.3g}",
+            factor(stats.ratio(run, name, "keras_strategy")),
+            factor(stats.ratio(run, name, "keras")),
+            factor(stats.ratio(run, name, "strategy_run")),
+        ]
+        for run in runs
+        for name, record in run["contenders"].items()
+        if "seconds" in record
+    ]
+    columns = [
+        "model",
+        "replicas",
+        "",
+        f"ms for a call of {runs[0]['rows']} rows",
+        "against Keras, same strategy",
+        "against Keras, no strategy",
+        "against bare strategy.run",
+    ]
+    return [_table(columns, lines)]
+
+
+def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        [
+            run["model"],
+            str(run["replicas"]),
+            number(run["rows"]),
+            f"`{name}`",
+            f"{record['anonymous_bytes_above'] / 1e6:.0f}",
+            number(stats.speed(run, name)),
+        ]
+        for run in runs
+        for name, record in run["contenders"].items()
+    ]
+    columns = ["model", "replicas", "rows", "", "peak MB above the model", "rows/s"]
+    return [_table(columns, lines)]
+
+
+def _scaling(runs: Sequence[dict[str, Any]]) -> str:
+    """Speed-up from the fewest replicas on, by contender."""
+    lines = []
+    for (_, model, batch, _), group in stats.by_setting(runs).items():
+        replicas = sorted(run["replicas"] for run in group)
+        for name in _names(group) if len(group) > 1 else ():
+            gains = stats.speed_up(group, name)
+            shares = stats.scaling_of_limit(group, name)
+            lines += [
+                [model, str(batch), f"`{name}`", f"{replicas[0]} to {count}"]
+                + [factor(gains.get(count)), factor(shares.get(count))]
+                for count in replicas[1:]
+            ]
+    columns = ["model", "batch", "", "replicas", "speed-up", "of the limit's own"]
+    return f"### Scaling\n\n{_table(columns, lines)}" if lines else ""
+
+
+_CASE_TABLES = {
+    "throughput": _throughput,
+    "defaults": _throughput,
+    "small_calls": _small_calls,
+    "memory": _memory,
+    "simulate": _simulate,
+}
+
+
+def _title(run: dict[str, Any]) -> str:
+    batch = run["per_replica_batch"]
+    size = "default arguments" if batch is None else f"per-replica batch {batch}"
+    plural = "" if run["replicas"] == 1 else "s"
+    return (
+        f"### {run['model']}, {size}, {run['replicas']} replica{plural}, "
+        f"{run['rows']:,} rows"
+    )
+
+
+def _notes(record: dict[str, Any]) -> str:
+    odd = record.get("odd_rows") or {}
+    notes = [record["error"]] if "error" in record else []
+    if record.get("start_up_seconds"):
+        notes.append(f"{record['start_up_seconds']:.1f} s to start, not counted")
+    if odd.get("dropped"):
+        notes.append(f"dropped {odd['dropped']} of {odd['rows_in']} rows")
+    if "error" in odd:
+        notes.append(f"{odd['rows_in']} rows: {odd['error']}")
+    return "; ".join(" ".join(note.split())[:120].replace("|", "/") for note in notes)
+
+
+def _call_seconds(run: dict[str, Any], record: dict[str, Any]) -> float:
+    return stats.median(record["seconds"]) / run["calls_per_sample"]
+
+
+def _names(runs: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run["contenders"]))
+
+
+def _code(names: Iterable[str]) -> list[str]:
+    return [f"`{name}`" for name in names]
+
+
+def _range(record: dict[str, Any]) -> str:
+    samples = record.get("rows_per_second")
+    return f"{number(min(samples))} to {number(max(samples))}" if samples else _MISSING
+
+
+def number(value: float | None) -> str:
+    """Rounds to three digits, or to a whole number from a hundred on."""
+    if value is None:
+        return _MISSING
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def factor(value: float | None) -> str:
+    """A ratio with two digits behind the point."""
+    return _MISSING if value is None else f"{value:.2f}"
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,153 @@
+"""Medians, ratios, scaling and tables, on numbers that can be checked by hand."""
+
+import json
+
+import pytest
+
+from keras_mgpu_strategy.benchmark import plots, stats, tables, timing
+
+
+def run(replicas, **rows_per_second):
+    return {
+        "case": "throughput",
+        "model": "tiny",
+        "replicas": replicas,
+        "per_replica_batch": 8,
+        "slow_factor": 1.0,
+        "rows": 64,
+        "calls_per_sample": 1,
+        "ideal_rows_per_second": 400.0,
+        "contenders": {
+            name: {"rows_per_second": samples, "seconds": samples}
+            for name, samples in rows_per_second.items()
+        },
+    }
+
+
+ONE = run(1, keras=[10.0, 30.0, 20.0], mgpu_threads=[100.0], limit=[100.0])
+TWO = run(2, keras=[20.0], mgpu_threads=[180.0, 150.0], limit=[200.0])
+
+
+def test_speed_is_the_median():
+    assert stats.speed(ONE, "keras") == 20.0
+    assert stats.speed(TWO, "mgpu_threads") == 165.0
+
+
+def test_ratio_is_that_of_the_medians():
+    assert stats.ratio(ONE, "mgpu_threads", "keras") == 5.0
+
+
+def test_what_was_not_measured_has_no_number():
+    failed = run(1, keras=[1.0])
+    failed["contenders"]["make_parallel"] = {"error": "ValueError: no"}
+    assert stats.speed(failed, "make_parallel") is None
+    assert stats.ratio(failed, "keras", "make_parallel") is None
+    assert stats.ratio(failed, "processes", "keras") is None
+
+
+def test_share_of_ideal():
+    assert stats.share_of_ideal(ONE, "mgpu_threads") == 0.25
+
+
+def test_speed_up_counts_from_the_fewest_replicas():
+    assert stats.speed_up([TWO, ONE], "mgpu_threads") == {1: 1.0, 2: 1.65}
+    assert stats.speed_up([ONE], "processes") == {}
+
+
+def test_scaling_is_told_as_a_share_of_the_limits_own():
+    assert stats.scaling_of_limit([ONE, TWO], "mgpu_threads") == {
+        1: 1.0,
+        2: pytest.approx(0.825),
+    }
+
+
+def test_only_runs_that_differ_in_replicas_alone_are_grouped():
+    other = run(2, keras=[1.0]) | {"per_replica_batch": 16}
+    assert list(stats.by_setting([ONE, TWO, other]).values()) == [[ONE, TWO], [other]]
+
+
+REPORT = {
+    "command": "mgpu benchmark",
+    "versions": {"tensorflow": "2.21.0", "keras": None},
+    "machine": {"usable_cpus": 2, "cpu": "some"},
+    "commit": "0123456789abcdef",
+    "date": "2030-01-02T03:04:05",
+    "runs": [ONE, TWO],
+}
+
+
+def test_tables_show_medians_ratios_and_scaling():
+    text = tables.report(REPORT)
+    assert "2 CPUs (some), tensorflow 2.21.0, commit 0123456789, 2030-01-02." in text
+    assert "### tiny, per-replica batch 8, 1 replica, 64 rows" in text
+    assert "| `mgpu_threads` | 165 | 150 to 180 | – | 8.25 | 0.82 |  |" in text
+    assert "| tiny | 8 | `mgpu_threads` | 1 to 2 | 1.65 | 0.82 |" in text
+
+
+def test_tables_tell_of_errors_and_dropped_rows():
+    failed = run(1, keras=[1.0])
+    failed["contenders"]["keras"]["odd_rows"] = {"rows_in": 11, "dropped": 3}
+    failed["contenders"]["processes"] = {"error": "RuntimeError: a|b"}
+    text = tables.report(REPORT | {"runs": [failed]})
+    assert "dropped 3 of 11 rows" in text
+    assert "| `processes` | – | – | – | – | – | RuntimeError: a/b |" in text
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("simulate", "| 1 | 1 | 400 | 0.05 | 0.25 | 0.25 |"),
+        ("small_calls", "| tiny | 1 | mgpu_threads | 1e+05 | – | 5.00 | – |"),
+    ],
+)
+def test_tables_of_other_cases(case, expected):
+    text = tables.report(REPORT | {"runs": [ONE | {"case": case}]})
+    assert expected in text
+
+
+def test_table_of_memory():
+    record = {"anonymous_bytes_above": 12_345_678, "rows_per_second": [5000.0]}
+    measured = ONE | {"case": "memory", "contenders": {"mgpu_threads": record}}
+    text = tables.report(REPORT | {"runs": [measured]})
+    assert "| tiny | 1 | 64 | `mgpu_threads` | 12 | 5,000 |" in text
+
+
+def test_pictures_of_speed_time_and_scaling(tmp_path):
+    shares = {"input": 0.25, "compute": 0.5, "read": 0.25, "write": 0.0}
+    timed = json.loads(json.dumps(TWO))
+    timed["contenders"]["mgpu_threads"]["report"] = {"shares": shares}
+    drawn = plots.save(REPORT | {"runs": [ONE, timed]}, tmp_path, "trial")
+    assert [path.name for path in drawn] == [
+        "trial-tiny-batch8-speed.png",
+        "trial-tiny-batch8-time.png",
+        "trial-tiny-batch8-scaling.png",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_samples_are_taken_in_turn_after_one_pass_of_warming_up():
+    calls = []
+
+    def sample(name):
+        def take():
+            calls.append(name)
+            return float(len(calls))
+
+        return take
+
+    seconds = timing.in_turn({name: sample(name) for name in "abc"}, repetitions=3)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab"
+    assert seconds == {"a": [4, 9, 11], "b": [5, 7, 12], "c": [6, 8, 10]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "rows"),
+    [
+        (1.0, 10_000, 1000),  # 1 ms a row
+        (1.0, 555, 550),  # as many as fit, whole multiples
+        (0.001, 10_000, 10),  # never less than one multiple
+    ],
+)
+def test_rows_for_a_length_of_time(seconds, most, rows):
+    found = timing.rows_for(seconds, lambda count: count / 1000, 10, most)
+    assert found == rows
