@@ -17,6 +17,7 @@ from absl import flags
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import cli_predict, environment
+from keras_mgpu_strategy.benchmark import command as cli_benchmark
 
 _EXIT_BAD_INPUT = 2
 _HELP = ("-h", "-help", "--help")
@@ -190,6 +191,19 @@ COMMANDS = {
             ),
             define_flags=cli_predict.define_flags,
             run=cli_predict.run,
+        ),
+        Command(
+            name="benchmark",
+            arguments=(),
+            required=(),
+            summary="Measures prediction on several devices against other ways.",
+            examples=(
+                "mgpu benchmark --replicas=1,2,4 --output=results --plot",
+                "mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu",
+                "mgpu benchmark --simulate=8,16 --slow_factor=3",
+            ),
+            define_flags=cli_benchmark.define_flags,
+            run=cli_benchmark.run,
         ),
         Command(
             name="devices",
