@@ -189,4 +189,7 @@ def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:
 
 
 def _command_line() -> str:
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    program = os.path.basename(sys.argv[0])
+    # As `python -m keras_mgpu_strategy` names itself.
+    program = "mgpu" if program == "__main__.py" else program
+    return shlex.join([program, *sys.argv[1:]])
