@@ -65,7 +65,7 @@ def run_micro_batches(
     Returns:
         Nest of tensors of shape `(k * batch_size, ...)`.
     """
-    size = specs[0].shape[0]
+    size: Any = specs[0].shape[0]
     num_micro_batches = tf.shape(chunk[0])[0] // size
     outputs = tf.nest.flatten(step.structured_outputs)
     arrays = tuple(_array_like(spec, num_micro_batches) for spec in outputs)

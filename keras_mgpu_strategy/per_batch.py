@@ -52,5 +52,5 @@ def _num_rows(batch: Any) -> int:
     """Rows of the first leaf; what has none is refused where the batch is read."""
     x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
     leaves = tf.nest.flatten(x)
-    shape = getattr(leaves[0], "shape", ()) if leaves else ()
-    return int(shape[0]) if len(shape) else 0
+    shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+    return int(shape[0]) if shape else 0

@@ -139,7 +139,7 @@ class StageClock:
         self._lock = threading.Lock()
         self._began: float | None = None
         self._ended = 0.0
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = dict.fromkeys((*STAGES, "compile"), 0.0)
         self._counts: Counter[str] = Counter()
         self._replica_rows = [0] * num_replicas
         self._chunk_rows = 0
@@ -211,7 +211,9 @@ class StageClock:
             )
 
 
-def _shares(spent: Counter[str], seconds: float, num_replicas: int) -> dict[str, float]:
+def _shares(
+    spent: dict[str, float], seconds: float, num_replicas: int
+) -> dict[str, float]:
     """Splits the replicas' time, compiling left out, among the stages."""
     running = max(seconds - spent["compile"], 1e-9) * num_replicas
     compute = min(spent["compute"] / running, 1.0)

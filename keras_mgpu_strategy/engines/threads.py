@@ -141,5 +141,5 @@ class ThreadsEngine:
             outputs = step(*flat)
             seconds = time.perf_counter() - began
         self._work.clock.add("compute", seconds)
-        self._work.pace.record(int(flat[0].shape[0]), seconds)
+        self._work.pace.record(len(flat[0]), seconds)
         return outputs

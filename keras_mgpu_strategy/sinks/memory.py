@@ -9,6 +9,7 @@ Guarantees:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -82,7 +83,7 @@ class _Leaf:
             self._parts, self._array = [array[:start]], None
         self._parts.append(np.array(rows))
 
-    def joined(self, num_rows: int) -> np.ndarray | tf.RaggedTensor:
+    def joined(self, num_rows: int) -> Any:
         if self._array is not None:
             return self._array[:num_rows]
         parts = [part for part in self._parts if len(part)] or self._parts[:1]
@@ -91,10 +92,11 @@ class _Leaf:
         return _ragged(parts)
 
 
-def _ragged(parts: Sequence[np.ndarray]) -> tf.RaggedTensor:
+def _ragged(parts: Sequence[np.ndarray]) -> Any:
     """Joins parts as Keras does: axes after the last varying one stay uniform."""
     shapes = np.array([part.shape[1:] for part in parts])
     varying = np.flatnonzero((shapes != shapes[0]).any(axis=0))
     ragged_rank = int(varying[-1]) + 1
-    ragged = [tf.RaggedTensor.from_tensor(p, ragged_rank=ragged_rank) for p in parts]
+    kind: Any = tf.RaggedTensor  # its type stub lacks from_tensor
+    ragged = [kind.from_tensor(part, ragged_rank=ragged_rank) for part in parts]
     return tf.concat(ragged, axis=0)

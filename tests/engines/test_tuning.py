@@ -47,8 +47,8 @@ def test_a_cost_per_call_makes_the_batch_grow(strategies):
     assert predictor.report.batch_size == tuned
 
 
-def test_a_cost_per_row_leaves_the_batch_alone(strategies):
-    predictor = predictor_of(strategies[1], Costs(0.0, 2e-6, 0))
+def test_a_batch_that_slows_rows_down_is_not_kept(strategies):
+    predictor = predictor_of(strategies[1], Costs(0.001, 1e-4, 1024))
     result = predictor.predict(ROWS, verbose=0)
     np.testing.assert_array_equal(result, ROWS * 2)
     assert predictor.report.batch_size == 1024
