@@ -156,3 +156,20 @@ def test_an_error_of_the_generator_arrives_as_itself(predictor):
 
     with helpers.no_thread_left(), pytest.raises(LookupError, match="the user's own"):
         list(predictor.predict_batches(batches()))
+
+
+def test_results_before_an_error_of_the_generator_are_delivered(strategies):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(2.0)])
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+
+    def failing():
+        for value in range(3):
+            yield np.full((10, 2), value, np.float32)
+        raise KeyError("a bad file")
+
+    results = predictor.predict_batches(failing())
+    for value in range(3):
+        np.testing.assert_array_equal(next(results), np.full((10, 2), 2.0 * value))
+    with pytest.raises(KeyError, match="a bad file"):
+        next(results)

@@ -6,7 +6,7 @@ Guarantee: when the iterator is used up, closed or fails, all threads have ended
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.feed import Feed
 from keras_mgpu_strategy.types import HostBatch
@@ -37,9 +37,6 @@ def collect(
         threading.Thread(target=run, args=(number,), name=f"mgpu-lane-{number}")
         for number in range(num_lanes)
     ]
-    for thread in threads:
-        thread.daemon = True
-        thread.start()
     error = yield from _until_all_end(done, threads, feed)
     if error is not None:
         raise error
@@ -47,9 +44,13 @@ def collect(
 
 def _until_all_end(
     done: queue.Queue, threads: list[threading.Thread], feed: Feed
-) -> Iterator[HostBatch]:
-    running, error = len(threads), None
+) -> Generator[HostBatch, None, BaseException | None]:
+    running, error = 0, None
     try:
+        for thread in threads:
+            thread.daemon = True
+            thread.start()
+            running += 1
         while running:
             item = done.get()
             if isinstance(item, HostBatch):
@@ -66,4 +67,5 @@ def _until_all_end(
         while running:
             running -= not isinstance(done.get(), HostBatch)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()

@@ -4,7 +4,7 @@ Guarantee: the rows that are tried on are run once and delivered like all others
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.feed import Chunk, Feed
@@ -42,27 +42,34 @@ def tune(
     best_size, best_rate = batch.size, 0.0
     while _enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()
-        rate = 0.0
         clock.add_trial(size)
-        for batches in (1, _TIMED_BATCHES):  # the first run compiles
-            timed = time.perf_counter()
-            chunk = feed.take(batches * size)
-            if chunk is None:
-                break
-            result = run_chunk(chunk, batch, 0)
-            rate = chunk.num_rows / (time.perf_counter() - timed)
-            yield result
+        rate = yield from _trial(run_chunk, feed, batch)
         if batch.size < size:  # out of memory: smaller than ever tried
             return
-        if rate < _WORTH * best_rate:
+        if rate is None or rate < _WORTH * best_rate:
             break
         best_size, best_rate = size, rate
-        if not _worth_going_on(feed, rate, num_replicas, time.perf_counter() - began):
+        spent = time.perf_counter() - began
+        if size == _LARGEST or not _worth_more(feed, rate, num_replicas, spent):
             break
         batch.change(min(2 * size, _LARGEST))
-        if batch.size == size:
-            break
     batch.change(best_size)
+
+
+def _trial(
+    run_chunk: RunChunk, feed: Feed, batch: BatchSize
+) -> Generator[HostBatch, None, float | None]:
+    """Rows per second at the batch's size; None where the rows ended before."""
+    rate = None
+    for batches in (1, _TIMED_BATCHES):  # the first one compiles
+        began = time.perf_counter()
+        chunk = feed.take(batches * batch.size)
+        if chunk is None:
+            return None
+        result = run_chunk(chunk, batch, 0)
+        rate = chunk.num_rows / (time.perf_counter() - began)
+        yield result
+    return rate
 
 
 def _enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
@@ -70,7 +77,7 @@ def _enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
     return feed.error is None and (left is None or left >= 16 * size * num_replicas)
 
 
-def _worth_going_on(feed: Feed, rate: float, num_replicas: int, spent: float) -> bool:
+def _worth_more(feed: Feed, rate: float, num_replicas: int, spent: float) -> bool:
     left = feed.rows_left
     if left is None:
         return spent < _MOST_SECONDS_UNKNOWN

@@ -53,10 +53,13 @@ class RowBuffer:
     def __init__(self, batches: Generator[Rows, None, None]) -> None:
         self._batches = batches
         self._head: Rows | None = None
+        self._error: Exception | None = None
         self.position = 0
 
     def fill(self) -> bool:
         """Reads on until there is a row to take; False at the end of the input."""
+        if self._error is not None:
+            raise self._error
         while self._head is None or self._head.num_rows == 0:
             self._head = next(self._batches, None)
             if self._head is None:
@@ -78,15 +81,27 @@ class RowBuffer:
             self._pop(start - self.position)
 
     def take(self, size: int) -> Rows | None:
-        """Returns the next rows of one shape, at most `size`; None at the end."""
+        """Returns the next rows of one shape, at most `size`; None at the end.
+
+        An error of the input is raised when the rows before it have been taken.
+        """
         taken: list[Rows] = []
         missing = size
-        while missing and self.fill():
+        while missing and self._fill_behind(taken):
             if taken and self._next_shapes() != taken[0].shapes:
                 break
             taken.append(self._pop(missing))
             missing -= taken[-1].num_rows
         return _join(taken)
+
+    def _fill_behind(self, taken: list[Rows]) -> bool:
+        try:
+            return self.fill()
+        except Exception as error:
+            if not taken:
+                raise
+            self._error = error
+            return False
 
     def close(self) -> None:
         """Drops the rows held and closes the user's batches."""

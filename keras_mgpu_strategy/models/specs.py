@@ -28,8 +28,14 @@ def output_shapes_of(model: Any) -> Nest | None:
     tensors = _declared(model, "outputs", "output")
     if tensors is None:
         return None
-    is_free = has_free_batch(model)
-    return tf.nest.map_structure(lambda tensor: _shape(tensor, is_free), tensors)
+    declared = tf.nest.flatten(_declared(model, "inputs", "input"))[0].shape[0]
+
+    def shape(tensor: Any) -> tf.TensorShape:
+        # Only what follows the input's batch is free: a constant output is not.
+        is_batch = len(tensor.shape) > 0 and tensor.shape[0] == declared
+        return _shape(tensor, is_batch and has_free_batch(model))
+
+    return tf.nest.map_structure(shape, tensors)
 
 
 def _declared(model: Any, plural: str, singular: str) -> Nest | None:
