@@ -3,10 +3,12 @@
 from keras_mgpu_strategy.models.libraries import supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
+from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
 __all__ = [
+    "PRECISIONS",
     "ReplicatedModel",
     "build",
     "read",

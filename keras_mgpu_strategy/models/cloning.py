@@ -4,8 +4,9 @@ Guarantees:
 
 * Layers shared within a model, and between a model and models nested in it, are
   shared in the clone.
-* Names, dtype policies and configurations are the original's. Functions are the
-  original objects, so lambdas keep what they refer to.
+* Names, dtype policies and configurations are the original's, but for a precision
+  that is asked for. Functions are the original objects, so lambdas keep what they
+  refer to.
 * Compile settings and weights are not touched; others carry them over.
 """
 
@@ -15,25 +16,29 @@ from typing import Any
 
 from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.mirroring import variables_of
+from keras_mgpu_strategy.models.precision import in_precision, precision_scope
 
 
-def clone(model: Any, library: ModuleType) -> Any:
+def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
     """Returns a new model like `model`. Call it in the scope that is to own it.
 
     Args:
         model: Sequential, functional or subclassed model.
         library: The `keras` or `tf_keras` module that it comes from.
+        precision: Dtype policy of all layers of floats; None keeps their own.
     """
     scope = custom_objects.collect(layers_of(model))
-    with library.saving.custom_object_scope(scope):
-        return _Cloner(library)(model)
+    with precision_scope(library, precision, scope):
+        return _Cloner(library, precision)(model)
 
 
 class _Cloner:
     """Clones layers and models, each once however often it is used."""
 
-    def __init__(self, library: ModuleType):
+    def __init__(self, library: ModuleType, precision: str | None):
         self._library = library
+        self._precision = precision
         self._clones: dict[int, Any] = {}
 
     def __call__(self, layer: Any) -> Any:
@@ -64,6 +69,9 @@ class _Cloner:
             layers.insert(0, self._input(tensor))
         new = type(model)(layers, name=model.name)
         new.trainable = model.trainable
+        if self._precision:
+            # Ids that come as floats must reach an Embedding as they are.
+            new.autocast = False
         if model.built and not new.built:
             new.build_from_config(model.get_build_config())
         return new
@@ -81,6 +89,9 @@ class _Cloner:
     def _from_config(self, layer: Any) -> Any:
         config = self._library.saving.serialize_keras_object(layer)
         config.pop("compile_config", None)
+        if not layer.built:
+            config.pop("build_config", None)
+        config = in_precision(config, self._precision)
         _drop_unaccepted(config["config"], type(layer))
         if not isinstance(layer, self._library.layers.Lambda):  # it reads bytecode
             custom_objects.refer_to_lambdas(layer, config["config"])
@@ -117,6 +128,6 @@ def _build_parts(source: Any, target: Any) -> None:
     """
     pairs = list(zip(layers_of(source), layers_of(target), strict=False))
     for old, new in reversed(pairs):
-        if len(old.variables) > len(new.variables):
+        if len(variables_of(old)) > len(variables_of(new)):
             new.build_from_config(old.get_build_config())
             new.built = old.built

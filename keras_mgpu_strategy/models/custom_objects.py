@@ -53,6 +53,8 @@ def share_functions(source: Any, target: Any) -> None:
     lost, and another function may go by the same name.
     """
     for name, value in vars(source).items():
+        if isinstance(getattr(type(source), name, None), types.FunctionType):
+            continue  # Keras wraps methods such as `build`, bound to their object
         ours = vars(target).get(name)
         if isinstance(value, types.FunctionType) and callable(ours):
             setattr(target, name, value)

@@ -2,8 +2,9 @@
 
 Guarantees:
 
-* A model of this strategy is used as it is. Any other is rebuilt under it, with its
-  weights and compile settings; the original is left alone.
+* A model of this strategy, and of the precision asked for, is used as it is. Any
+  other is rebuilt under it, with its weights and compile settings; the original is
+  left alone.
 * Afterwards every variable is mirrored over exactly the strategy's devices, or an
   error names the one that is not.
 """
@@ -25,36 +26,50 @@ from keras_mgpu_strategy.models.mirroring import (
     is_mirrored,
     variables_of,
 )
+from keras_mgpu_strategy.models.precision import (
+    check_precision,
+    has_precision,
+    precision_scope,
+    with_float32_outputs,
+)
 from keras_mgpu_strategy.models.rebuild import rebuild
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import input_spec_of, output_shapes_of
 from keras_mgpu_strategy.types import Nest
 
 
-def replicate(model: Any, strategy: tf.distribute.Strategy) -> ReplicatedModel:
+def replicate(
+    model: Any, strategy: tf.distribute.Strategy, precision: str | None = None
+) -> ReplicatedModel:
     """Puts a Keras model on every replica of a strategy.
 
     Args:
         model: Any Keras 3 or tf_keras model. One not built yet is returned as it
             is, for `build`.
         strategy: The strategy to mirror it with.
+        precision: "float32", "bfloat16" or "float16": dtype of all float variables
+            and computations; outputs of floats are then float32. None leaves the
+            model and its outputs as they are.
 
     Raises:
         TypeError: If `model` is not a Keras model.
         ValueError: If Keras is on another backend, if the model is stateful and
-            there are several replicas, or if it cannot be rebuilt.
+            there are several replicas, if it cannot be rebuilt, if a layer forces
+            another dtype, or a weight is too large for the precision.
     """
     check_supported(model, strategy)
     variables = variables_of(model)
-    if not all(is_mirrored(variable, strategy) for variable in variables):
-        model = rebuild(model, strategy)
+    is_ours = all(is_mirrored(variable, strategy) for variable in variables)
+    if not (is_ours and has_precision(model, precision)):
+        model = rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
     return ReplicatedModel(
         model=model,
         strategy=strategy,
-        call=_forward(model),
+        call=_forward(model, precision),
         input_spec=input_spec_of(model),
         output_shapes=output_shapes_of(model),
+        precision=precision,
     )
 
 
@@ -68,19 +83,27 @@ def build(replicated: ReplicatedModel, inputs: Nest) -> None:
         inputs: Nest of NumPy arrays or tensors of at least one row.
 
     Raises:
-        ValueError: If the model creates variables that are not mirrored.
+        ValueError: If the model creates variables that are not mirrored, or of
+            another precision.
     """
     if replicated.is_built:
         return
     model, strategy = replicated.model, replicated.strategy
-    with strategy.scope():
+    precision = replicated.precision
+    with strategy.scope(), precision_scope(library_of(model), precision):
         replicated.call(tf.nest.map_structure(tf.convert_to_tensor, inputs))
         check_mirrored(variables_of(model), strategy)
+    check_precision(model, precision)
     note_strategy(model, strategy)
     copy_compile(model, model, strategy, library_of(model))
 
 
-def _forward(model: Any) -> Callable[[Nest], Nest]:
+def _forward(model: Any, precision: str | None) -> Callable[[Nest], Nest]:
+    call = _predict_step(model)
+    return with_float32_outputs(call, precision) if precision else call
+
+
+def _predict_step(model: Any) -> Callable[[Nest], Nest]:
     """Returns the forward pass that Keras' own `predict` would run."""
     owner = next(cls for cls in type(model).__mro__ if "predict_step" in vars(cls))
     if is_library_class(owner):

@@ -32,6 +32,7 @@ def read(
     *,
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
+    precision: str | None = None,
 ) -> ReplicatedModel:
     """Reads a saved model onto every replica of a strategy.
 
@@ -42,22 +43,34 @@ def read(
         custom_objects: Name -> class or function of yours that the file refers to.
             A SavedModel holds its code and needs none.
         safe_mode: Refuse `.keras` and HDF5 files that hold Python code.
+        precision: As in `replicate`.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is no model, damaged, unsafe, or cannot run replicated.
+        ValueError: If it is no model, damaged, unsafe, cannot run replicated, or
+            cannot have that precision.
     """
     path = os.fspath(path)
     check_backend(keras)
     kind = kind_of(path)
     if kind == "saved_model":
+        _check_keeps_precision(path, precision)
         return read_saved_model(path, strategy)
     if safe_mode:
         check_safe(path, kind)
     options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
     with strategy.scope():
         model = _load(path, options)
-    return replicate(model, strategy)
+    return replicate(model, strategy, precision)
+
+
+def _check_keeps_precision(path: str, precision: str | None) -> None:
+    if precision:
+        raise ValueError(
+            f"precision={precision!r} for the SavedModel {path!r}, whose graph has its "
+            "dtypes built in. Pass precision=None, or the model as a `.keras` or "
+            "`.h5` file."
+        )
 
 
 def _load(path: str, options: dict[str, Any]) -> Any:

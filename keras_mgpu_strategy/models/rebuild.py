@@ -16,37 +16,65 @@ import tensorflow as tf
 from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import copy_compile
 from keras_mgpu_strategy.models.libraries import library_of
+from keras_mgpu_strategy.models.precision import check_not_quantized, check_precision
 from keras_mgpu_strategy.models.state import check_same, copy_state
 
 
-def rebuild(model: Any, strategy: tf.distribute.Strategy) -> Any:
+def rebuild(
+    model: Any, strategy: tf.distribute.Strategy, precision: str | None = None
+) -> Any:
     """Returns a copy of a Keras model whose variables `strategy` mirrors.
+
+    Args:
+        model: The original.
+        strategy: The strategy to mirror the copy with.
+        precision: Dtype of the copy's floats; None keeps the original's.
 
     Raises:
         ValueError: If Keras cannot make the model from its configuration, or makes
-            another one.
+            another one; if a layer cannot have that precision.
     """
     library = library_of(model)
     try:
-        new = _clone(model, strategy, library)
+        new = _clone(model, strategy, library, precision)
     # User code runs here (constructors, get_config, build): anything can come.
     except Exception as error:
-        raise ValueError(_how_to_build(model, error)) from error
+        message = _how_to_build(model, error)
+        if precision:
+            message = _how_to_convert(model, precision, error)
+        raise ValueError(message) from error
     copy_state(model, new)
     copy_compile(model, new, strategy, library)
     return new
 
 
-def _clone(model: Any, strategy: tf.distribute.Strategy, library: ModuleType) -> Any:
+def _clone(
+    model: Any,
+    strategy: tf.distribute.Strategy,
+    library: ModuleType,
+    precision: str | None,
+) -> Any:
+    if precision:
+        check_not_quantized(model)
     # Keras warns of lambdas in configurations, which never leave this process here,
     # and of layers that it cannot build, which the comparison finds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         with strategy.scope():
-            new = clone(model, library)
+            new = clone(model, library, precision)
         # Outside the scope: variables of another strategy cannot be read in it.
-        check_same(model, new)
+        check_same(model, new, precision)
+    check_precision(new, precision)
     return new
+
+
+def _how_to_convert(model: Any, precision: str, error: Exception) -> str:
+    return (
+        f"Model {model.name!r} ({type(model).__name__}) cannot be rebuilt with "
+        f"precision={precision!r}: {type(error).__name__}: {error}\n"
+        "Every layer must be made from its configuration and take its dtype from its "
+        "policy (`self.compute_dtype`). Pass precision=None to run the model as it is."
+    )
 
 
 def _how_to_build(model: Any, error: Exception) -> str:

@@ -31,6 +31,8 @@ class ReplicatedModel:
             inputs, batch axis included; None where the model declares no inputs.
         output_shapes: Nest of `tf.TensorShape` in the structure of the outputs,
             batch axis included; None where only a call can tell.
+        precision: Dtype that the floats of `model` were given; outputs of floats are
+            then float32. None where the model is as its maker left it.
     """
 
     model: Any
@@ -38,6 +40,7 @@ class ReplicatedModel:
     call: Callable[[Nest], Nest]
     input_spec: Nest | None = None
     output_shapes: Nest | None = None
+    precision: str | None = None
 
     @property
     def is_built(self) -> bool:

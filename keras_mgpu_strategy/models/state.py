@@ -3,7 +3,8 @@
 Guarantees:
 
 * Architecture is compared before anything is copied: the layers pair up by class
-  and configuration, the variables by shape and dtype. A mismatch is an error.
+  and configuration, the variables by shape and dtype. A mismatch is an error. Where
+  the copy was asked to have a precision, its floats are not compared by dtype.
 * All state is copied: weights, moving statistics, random seeds, vocabularies and
   what a layer saves through its own hooks; `trainable` flags too.
 """
@@ -16,24 +17,29 @@ import numpy as np
 
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.mirroring import name_of, value_of, variables_of
+from keras_mgpu_strategy.models.precision import cast_for, is_float
 
-_FREE_KEYS = frozenset({"name", "seed", "trainable", "vocabulary", "idf_weights"})
+_FREE_KEYS = frozenset(
+    {"name", "seed", "trainable", "vocabulary", "vocabulary_size", "idf_weights"}
+)
 
 
-def check_same(source: Any, target: Any) -> None:
+def check_same(source: Any, target: Any, precision: str | None = None) -> None:
     """Raises ValueError where a rebuilt model differs from its original."""
     old, new = layers_of(source), layers_of(target)
     _check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         _check_equal(f"class of layer {before.name!r}", type(before), type(after))
-        _check_equal(f"settings of layer {before.name!r}", *_settings(before, after))
+        settings = _settings(before, after, precision)
+        _check_equal(f"settings of layer {before.name!r}", *settings)
     old, new = variables_of(source), variables_of(target)
     _check_equal("number of variables", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         label = f"variable {name_of(before)!r}"
         _check_equal(f"name of {label}", _bare_name(before), _bare_name(after))
         _check_equal(f"shape of {label}", tuple(before.shape), tuple(after.shape))
-        _check_equal(f"dtype of {label}", before.dtype, after.dtype)
+        if not (precision and is_float(before)):
+            _check_equal(f"dtype of {label}", before.dtype, after.dtype)
 
 
 def copy_state(source: Any, target: Any) -> None:
@@ -51,9 +57,13 @@ def copy_state(source: Any, target: Any) -> None:
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:
-    """Copies values of variables, one at a time through host memory."""
+    """Copies values of variables, one at a time through host memory.
+
+    Raises:
+        ValueError: If a value is too large for the dtype of its target.
+    """
     for before, after in zip(sources, targets, strict=True):
-        after.assign(np.asarray(value_of(before)))
+        after.assign(cast_for(np.asarray(value_of(before)), after))
 
 
 def _copy_own_state(before: Any, after: Any) -> None:
@@ -74,7 +84,7 @@ def _copy_own_state(before: Any, after: Any) -> None:
             after.load_assets(folder)
 
 
-def _settings(before: Any, after: Any) -> tuple[Any, Any]:
+def _settings(before: Any, after: Any, precision: str | None) -> tuple[Any, Any]:
     """Returns comparable configurations; none where a layer has none.
 
     That of a graph of layers names tensors after the run that made them; what it
@@ -83,18 +93,27 @@ def _settings(before: Any, after: Any) -> tuple[Any, Any]:
     if getattr(before, "layers", None) and is_library_class(type(before)):
         return None, None
     try:
-        return _comparable(before.get_config()), _comparable(after.get_config())
+        configs = [layer.get_config() for layer in (before, after)]
     except NotImplementedError:
         return None, None
+    free = frozenset({"dtype", "initializer"} if precision else ())
+    old, new = (_comparable(config, free) for config in configs)
+    return old, new
 
 
-def _comparable(config: Any) -> Any:
-    """Strips what differs between equal objects: automatic names and seeds."""
+def _comparable(config: Any, free: frozenset[str]) -> Any:
+    """Strips what differs between equal objects: automatic names and seeds.
+
+    Args:
+        config: Configuration of a layer, or a part of it.
+        free: Last words of further keys that may differ.
+    """
     if isinstance(config, dict):
-        items = config.items()
-        return {k: _comparable(v) for k, v in items if k not in _FREE_KEYS}
+        items = [(k, v) for k, v in config.items() if k not in _FREE_KEYS]
+        kept = [(k, v) for k, v in items if str(k).rpartition("_")[2] not in free]
+        return {k: _comparable(v, free) for k, v in kept}
     if isinstance(config, list | tuple):
-        return [_comparable(item) for item in config]
+        return [_comparable(item, free) for item in config]
     if isinstance(config, str) and config.endswith("\n"):
         return "bytecode"  # of a lambda; its encoding differs from time to time
     plain = config is None or isinstance(config, str | int | float | bool)

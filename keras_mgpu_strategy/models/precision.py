@@ -1,0 +1,236 @@
+"""Models in another floating-point precision.
+
+Guarantees:
+
+* Every layer that works on floats computes in the precision and keeps its weights in
+  it, or an error names the layer that does not. Layers and variables of integers and
+  strings stay as they are.
+* No weight becomes infinite in silence.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType, ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.mirroring import name_of, variables_of
+from keras_mgpu_strategy.types import Nest
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+_FLOATS = frozenset({*PRECISIONS, "float64"})
+_ORTHOGONAL = ("Orthogonal", "OrthogonalInitializer", "orthogonal")
+_POLICIES = _FLOATS | {"mixed_bfloat16", "mixed_float16"}
+
+
+@contextlib.contextmanager
+def precision_scope(
+    library: ModuleType,
+    precision: str | None,
+    custom_objects: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[None]:
+    """Gives layers that are made inside without a dtype the precision.
+
+    Args:
+        library: The `keras` or `tf_keras` module that makes them.
+        precision: One of `PRECISIONS`; None leaves the policy as it is.
+        custom_objects: Name -> class or function that configurations refer to. Given
+            here since in Keras 3 an inner scope of names hides an outer one.
+    """
+    names = {**custom_objects, **_replacements(library, precision)}
+    with library.saving.custom_object_scope(names), _policy(library, precision):
+        yield
+
+
+@contextlib.contextmanager
+def _policy(library: ModuleType, precision: str | None) -> Iterator[None]:
+    if precision is None:
+        yield
+        return
+    is_legacy = library.__name__ == "tf_keras"
+    mixed = library.mixed_precision
+    before = mixed.global_policy() if is_legacy else library.config.dtype_policy()
+    change = mixed.set_global_policy if is_legacy else library.config.set_dtype_policy
+    change(precision)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+def _replacements(library: ModuleType, precision: str | None) -> dict[str, Any]:
+    """Returns name -> maker of what layers ask for by name and cannot have.
+
+    Recurrent layers begin with an orthogonal matrix, for which TensorFlow has no
+    kernel in bfloat16. The values of a trained model take its place anyway.
+    """
+    if precision != "bfloat16":
+        return {}
+    maker = SimpleNamespace(from_config=lambda _: library.initializers.GlorotUniform())
+    return dict.fromkeys(_ORTHOGONAL, maker)
+
+
+def in_precision(config: Any, precision: str | None) -> Any:
+    """Returns a layer's configuration with the dtype policies of all layers replaced.
+
+    Layers within layers are told from inputs, operations and tensors by `trainable`
+    in their configuration or by their module. What initializes weights is replaced
+    where it knows no such dtype.
+
+    Args:
+        config: Configuration, as `get_config` or serialization give it.
+        precision: One of `PRECISIONS`; None changes nothing.
+    """
+    if precision is None:
+        return config
+    if isinstance(config, list | tuple):
+        items = [in_precision(item, precision) for item in config]
+        return tuple(items) if isinstance(config, tuple) else items
+    if not isinstance(config, dict):
+        return config
+    if precision == "bfloat16" and config.get("class_name") in _ORTHOGONAL:
+        return {**config, "class_name": "GlorotUniform", "config": {}}
+    new = {key: in_precision(item, precision) for key, item in config.items()}
+    # What serialization wraps around a layer's own configuration.
+    inner = new.get("config") if _is_library_layer(new) else None
+    for settings in (new if "trainable" in new else {}, inner or {}):
+        if _is_float_policy(settings.get("dtype")):
+            settings["dtype"] = precision
+    return new
+
+
+def check_not_quantized(model: Any) -> None:
+    """Raises ValueError that names a layer whose weights are quantized."""
+    for layer in layers_of(model):
+        policy: Any = getattr(layer, "dtype_policy", None)
+        if getattr(policy, "quantization_mode", None):
+            raise ValueError(
+                f"layer {layer.name!r} is quantized ({policy.name!r}), so its weights "
+                "are no floats that could be converted"
+            )
+
+
+def check_precision(model: Any, precision: str | None) -> None:
+    """Raises ValueError that names a part of the model in another precision."""
+    if precision is None:
+        return
+    layers = layers_of(model)
+    for layer in filter(_is_float_layer, layers):
+        dtypes = {layer.compute_dtype, layer.variable_dtype}
+        if dtypes != {precision}:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) forces the dtypes "
+                f"{sorted(dtypes)}. Let its `__init__` take `**kwargs` and hand them "
+                "to `super().__init__`, without a `dtype` of its own"
+            )
+    exempt = {id(v) for layer in filter(_chooses, layers) for v in variables_of(layer)}
+    for variable in variables_of(model):
+        dtype = _dtype_name(variable)
+        if dtype in _FLOATS - {precision} and id(variable) not in exempt:
+            raise ValueError(
+                f"variable {name_of(variable)!r} is forced to be {dtype}. Make it "
+                "with `add_weight` without a `dtype`"
+            )
+
+
+def has_precision(model: Any, precision: str | None) -> bool:
+    """Whether `check_precision` finds nothing."""
+    try:
+        check_precision(model, precision)
+    except ValueError:
+        return False
+    return True
+
+
+def is_float(variable: Any) -> bool:
+    """Whether a Keras or TensorFlow variable holds floats."""
+    return _dtype_name(variable) in _FLOATS
+
+
+def cast_for(value: np.ndarray, variable: Any) -> np.ndarray:
+    """Returns a value in the dtype of the float variable that is to hold it.
+
+    Raises:
+        ValueError: If a finite number would become infinite.
+    """
+    target = tf.as_dtype(variable.dtype)
+    if not is_float(variable) or value.dtype == target.as_numpy_dtype:
+        return value
+    with np.errstate(over="ignore"):
+        cast = value.astype(target.as_numpy_dtype)
+    lost = np.isfinite(value) & ~np.isfinite(cast)
+    if lost.any():
+        worst = float(np.abs(value[lost]).max())
+        raise ValueError(
+            f"Variable {name_of(variable)!r} holds {worst:g}, but {target.name} goes "
+            f"up to {float(target.max):g}. Pass precision='bfloat16', which has the "
+            "range of float32, or precision=None."
+        )
+    return cast
+
+
+def with_float32_outputs(
+    call: Callable[[Nest], Nest], precision: str
+) -> Callable[[Nest], Nest]:
+    """Returns a forward pass whose outputs of any float dtype are cast to float32.
+
+    It raises ValueError where the model's code cannot work in the precision.
+    """
+
+    def cast(output: Any) -> Any:
+        is_other = output.dtype.is_floating and output.dtype != tf.float32
+        return tf.cast(output, tf.float32) if is_other else output
+
+    def cast_call(inputs: Nest) -> Nest:
+        try:
+            outputs = call(inputs)
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(
+                f"The model fails with precision={precision!r}: {error}\nIf that is "
+                "due to a dtype, let its layers compute in `self.compute_dtype`, or "
+                "pass precision=None."
+            ) from error
+        return tf.nest.map_structure(cast, outputs)
+
+    return cast_call
+
+
+def _chooses(layer: Any) -> bool:
+    """Whether a layer may hold floats of another precision.
+
+    One of ids does, and Keras' own, such as the normalization of tf_keras, which keeps
+    float32 statistics on purpose.
+    """
+    is_leaf = len(layers_of(layer)) == 1
+    return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
+
+
+def _is_float_layer(layer: Any) -> bool:
+    # An input computes nothing: what a user feeds stays as it is declared.
+    is_input = type(layer).__name__ == "InputLayer"
+    return not is_input and layer.compute_dtype in _FLOATS
+
+
+def _is_library_layer(config: dict[str, Any]) -> bool:
+    is_layer = str(config.get("module")).endswith("keras.layers")
+    return is_layer and config.get("class_name") != "InputLayer"
+
+
+def _is_float_policy(dtype: Any) -> bool:
+    """Whether a value under `dtype` in a configuration is a policy of floats.
+
+    Keras 3 writes a policy as an object, tf_keras as its name; a map of policies has
+    none and is replaced as a whole.
+    """
+    if not isinstance(dtype, dict):
+        return dtype in _POLICIES
+    is_map = dtype.get("class_name") == "DTypePolicyMap"
+    return is_map or dtype.get("config", {}).get("name") in _POLICIES
+
+
+def _dtype_name(variable: Any) -> str:
+    return tf.as_dtype(variable.dtype).name
