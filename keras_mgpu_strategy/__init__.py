@@ -12,12 +12,14 @@ from keras_mgpu_strategy.version import __version__
 if TYPE_CHECKING:
     from keras_mgpu_strategy.drop_in import predict_proba
     from keras_mgpu_strategy.predictor import Predictor, load
+    from keras_mgpu_strategy.report import Report
     from keras_mgpu_strategy.strategy import scope
     from keras_mgpu_strategy.types import HostBatch
 
 __all__ = [
     "HostBatch",
     "Predictor",
+    "Report",
     "__version__",
     "load",
     "predict_proba",
@@ -27,6 +29,7 @@ __all__ = [
 _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
     "Predictor": "keras_mgpu_strategy.predictor",
+    "Report": "keras_mgpu_strategy.report",
     "load": "keras_mgpu_strategy.predictor",
     "predict_proba": "keras_mgpu_strategy.drop_in",
     "scope": "keras_mgpu_strategy.strategy",

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import pathlib
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +20,8 @@ from absl import flags
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import cli_files, environment
 
+_LOW_PRECISIONS = ("bfloat16", "float16")
+_OPTIONS = ("engine", "precision", "jit_compile", "profile")
 _METHODS = ("predict_proba", "predict", "predict_classes")
 _define_count = functools.partial(flags.DEFINE_integer, lower_bound=1)
 _define_method = functools.partial(flags.DEFINE_enum, enum_values=_METHODS)
@@ -74,6 +75,30 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         "The model's last layer has no softmax or sigmoid: apply it.",
     ),
     (
+        functools.partial(flags.DEFINE_enum, enum_values=("threads", "mirrored")),
+        "engine",
+        None,
+        "Devices each at their own pace (threads, the default), or all in step.",
+    ),
+    (
+        functools.partial(flags.DEFINE_enum, enum_values=("float32", *_LOW_PRECISIONS)),
+        "precision",
+        None,
+        "Compute in this precision. Default: as the model was saved.",
+    ),
+    (
+        flags.DEFINE_boolean,
+        "jit_compile",
+        None,
+        "Compile the model with XLA, or do not. Default: on GPUs where it can be.",
+    ),
+    (
+        flags.DEFINE_string,
+        "profile",
+        None,
+        "<DIR>: Folder for a trace that TensorBoard's profiler reads.",
+    ),
+    (
         flags.DEFINE_boolean,
         "overwrite",
         False,
@@ -97,6 +122,7 @@ class PredictJob:
         labels: Path of a `.npy` file of true classes, or None.
         from_logits: Whether the model's outputs are logits.
         overwrite: Whether `output` may exist.
+        options: Options of the Predictor that were given.
     """
 
     model: pathlib.Path
@@ -109,6 +135,7 @@ class PredictJob:
     labels: pathlib.Path | None
     from_logits: bool
     overwrite: bool
+    options: dict[str, Any]
 
     def __post_init__(self) -> None:
         """Raises ValueError for flags that contradict each other."""
@@ -139,17 +166,18 @@ def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
 
         tf.config.list_physical_devices()
     with mgpu.scope(job.devices, replicas_per_device=job.replicas_per_device):
-        predictor = mgpu.load(job.model)
+        predictor = mgpu.load(job.model, **job.options)
     _check_outputs(job, predictor, inputs)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
     print(f"devices   {', '.join(names)}")
     print(f"replicas  {predictor.num_replicas}", flush=True)
-    started = time.perf_counter()
     outputs = _predict(job, predictor, inputs)
-    seconds = time.perf_counter() - started
     cli_files.save_outputs(job.output, outputs)
     print(f"rows      {len(inputs):,}")
-    print(f"rows/s    {len(inputs) / seconds:,.0f}")
+    report: Any = predictor.report
+    print(f"rows/s    {report.rows_per_second:,.0f}")
+    for line in str(report).splitlines()[1:]:
+        print(f"report    {line}")
     if labels is not None:
         _print_accuracy(outputs, labels)
     print(f"output    {job.output}")
@@ -171,6 +199,7 @@ def _job(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
         labels=None if fv.labels is None else pathlib.Path(fv.labels),
         from_logits=fv.from_logits,
         overwrite=fv.overwrite,
+        options={name: fv[name].value for name in _OPTIONS if fv[name].present},
     )
 
 

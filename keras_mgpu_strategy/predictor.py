@@ -5,7 +5,7 @@ Guarantees, for every input, row count, batch size and number of replicas:
 * The rows of the results are the rows of the input, in order, none missing, none
   twice, and equal to those of a run on one device.
 * Input errors are raised before any row is run.
-* Results are gathered in host memory; devices hold a few chunks at a time.
+* Results are gathered on the host; devices hold a few chunks at a time.
 """
 
 import os
@@ -14,9 +14,11 @@ from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
 from keras_mgpu_strategy import heads, models, probabilities
+from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.per_batch import per_batch
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runner import Job, Options, Runner
+from keras_mgpu_strategy.runner import Runner
 from keras_mgpu_strategy.sinks.memory import MemorySink
 from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 from keras_mgpu_strategy.types import HostBatch, Nest
@@ -31,14 +33,13 @@ class Predictor:
     probabilities = predictor.predict_proba(images)
     ```
 
-    Inside a scope the model is placed on the devices of that scope; outside, on those
-    that it was built on, or on every visible GPU (the CPU where there is none). A
-    model that was built elsewhere is rebuilt with its weights and compile settings.
+    Inside a scope it lives on that scope's devices; outside, where it was built, or on
+    every visible GPU (the CPU where there is none). A model that was built elsewhere is
+    rebuilt with its weights and compile settings.
 
-    All predict methods take: NumPy arrays, tensors, array-likes with `shape` and
-    slicing (memmap, h5py, zarr), pandas frames and series; dicts, lists and tuples of
-    them; `tf.data.Dataset`, `keras.utils.PyDataset`, generators of batches. Rows are
-    independent: the model must not mix the rows of a batch.
+    All predict methods take NumPy arrays, tensors, array-likes with `shape` and slicing
+    (memmap, h5py, zarr), pandas frames and series; dicts, lists and tuples of them;
+    `tf.data.Dataset`, `keras.utils.PyDataset`, generators of batches.
 
     Args:
         model: A built or unbuilt Keras model, or what `load` read.
@@ -52,7 +53,8 @@ class Predictor:
     def __init__(self, model: Any, **options: Any):
         checked_options = Options(**options)
         if not isinstance(model, models.ReplicatedModel):
-            model = models.replicate(model, _strategy_for(model))
+            strategy = _strategy_for(model)
+            model = models.replicate(model, strategy, checked_options.precision)
         self._replicated = model
         self._runner = Runner(model, checked_options)
 
@@ -73,7 +75,7 @@ class Predictor:
 
     @property
     def num_replicas(self) -> int:
-        """Number of replicas."""
+        """How many replicas there are."""
         return self.strategy.num_replicas_in_sync
 
     @property
@@ -100,9 +102,8 @@ class Predictor:
             callbacks: Keras callbacks, called for each global batch.
 
         Returns:
-            Nest of NumPy arrays of shape `(num_rows, ...)` in the structure of the
-            model's outputs. Where rows of different shape cannot be stacked, a
-            `tf.RaggedTensor`, as from Keras.
+            Nest of NumPy arrays of shape `(num_rows, ...)`, structured as the model's
+            outputs; a `tf.RaggedTensor` where rows differ in shape, as from Keras.
 
         Raises:
             TypeError: Inputs of a kind that cannot be read.
@@ -134,8 +135,7 @@ class Predictor:
             As `predict`.
 
         Raises:
-            TypeError: As in `predict`.
-            ValueError: As in `predict`; with `strict`, a value outside [0, 1].
+            ValueError: With `strict`, a value outside [0, 1]. Others as in `predict`.
         """
         head = heads.probabilities_from_logits if from_logits else heads.identity
         job = self._runner.job(x, batch_size, steps, head)
@@ -159,19 +159,15 @@ class Predictor:
             from_logits: One column counts as class 1 above 0 rather than above 0.5.
 
         Returns:
-            As Keras 2 did: the index of the largest value, int64 of shape
-            `(num_rows,)`; where there is one column, int32 of shape `(num_rows, 1)`.
-
-        Raises:
-            TypeError: As in `predict`.
-            ValueError: As in `predict`.
+            As Keras 2 did: index of the largest value, int64 of shape `(num_rows,)`;
+            where there is one column, int32 of shape `(num_rows, 1)`.
         """
         head = heads.class_ids_from_logits if from_logits else heads.class_ids
         job = self._runner.job(x, batch_size, steps, head)
         return self._collect(job, job.run(), verbose, callbacks)
 
     def predict_on_batch(self, x: Any) -> Nest:
-        """Outputs for one batch of any size, without a bar or callbacks."""
+        """Outputs for one batch of any size, without a bar."""
         return self.predict(x, verbose=0)
 
     def predict_iter(
@@ -179,15 +175,13 @@ class Predictor:
     ) -> Iterator[HostBatch]:
         """Outputs in order, as they arrive, without keeping them.
 
-        Inputs are checked at once, before the first batch is asked for. Closing the
-        iterator ends the run.
+        Inputs are checked at once. Closing the iterator ends the run.
 
         Args:
             x, batch_size, steps: As in `predict`.
 
         Returns:
-            Iterator over `HostBatch`: consecutive rows, a chunk at a time. Arrays may
-            be read-only.
+            Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
         """
         return self._runner.job(x, batch_size, steps, heads.identity).run()
 
@@ -195,9 +189,8 @@ class Predictor:
         """One result per batch, in order, whatever the sizes of the batches.
 
         Args:
-            batches: List or generator of batches: arrays or nests of them; a tuple is
-                `(x,)`, `(x, y)` or `(x, y, sample_weight)`, as in Keras. A generator
-                is read as results are asked for, a bounded number of rows ahead.
+            batches: List or generator of arrays, nests of them, or `(x, y)` tuples as
+                in Keras; a generator is read a bounded number of rows ahead.
 
         Returns:
             Iterator over the outputs of each batch.
@@ -230,24 +223,25 @@ def load(
 ) -> Predictor:
     """Reads a model from disk onto every device.
 
-    Inside a `scope` it is placed on the devices of the scope; outside, on every
-    visible GPU, or the CPU where there is none.
-
     Args:
         path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
-        **options: See `Options`.
+        **options: See `Options`. Devices are chosen as by `Predictor`.
 
     Raises:
         FileNotFoundError: There is no such path.
         ValueError: The file is of another kind, damaged, or cannot be placed on every
-            device.
+            device or in the precision asked for.
     """
     checked_options = Options(**options)
     strategy = active_strategy() or make_strategy()
     replicated = models.read(
-        path, strategy, custom_objects=custom_objects, safe_mode=safe_mode
+        path,
+        strategy,
+        custom_objects=custom_objects,
+        safe_mode=safe_mode,
+        precision=checked_options.precision,
     )
     return Predictor(replicated, **vars(checked_options))
 

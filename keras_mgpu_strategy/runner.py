@@ -28,75 +28,18 @@ from keras_mgpu_strategy.inputs import (
     check_inputs,
     select_inputs,
 )
+from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.signatures import SpecMemory, spec_key
 from keras_mgpu_strategy.step import StepCompiler
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Source
 
 _ENGINES: dict[str, Callable[[Work], Engine]] = {
     "mirrored": MirroredEngine,
     "threads": ThreadsEngine,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a Predictor runs.
-
-    Args:
-        engine: `"threads"`: each device takes the next chunk when it is free.
-            `"mirrored"`: all devices step together under `strategy.run`, fed by a
-            distributed tf.data pipeline. Same results bit for bit.
-        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs, where every
-            layer supports it.
-
-    Raises:
-        ValueError: A value that is none of these.
-    """
-
-    engine: str = "threads"
-    jit_compile: bool | str = "auto"
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        choices = {"engine": sorted(_ENGINES), "jit_compile": [False, True, "auto"]}
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r}. Expected one of {allowed}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A run that has been checked and can begin.
-
-    Args:
-        source: The rows.
-        engine: What runs them.
-        clock: Where the time goes.
-        batch_size: Per-replica batch to begin with.
-        global_batch: Rows of a batch over all replicas.
-        when_done: Called with the report of a run that has ended, however it ended.
-    """
-
-    source: Source
-    engine: Engine
-    clock: StageClock
-    batch_size: int
-    global_batch: int
-    when_done: Callable[[Report], None]
-
-    def run(self, start: int = 0) -> Iterator[HostBatch]:
-        """Yields results in input order, from row `start` on; at least one batch."""
-        try:
-            for batch in self.engine.run(self.source, self.batch_size, start):
-                arrays = tf.nest.flatten(batch.outputs)
-                num_bytes = sum(array.nbytes for array in arrays)
-                self.clock.add_delivered(len(arrays[0]), num_bytes)
-                yield batch
-        finally:
-            self.when_done(self.clock.report())
 
 
 class Runner:
@@ -146,6 +89,7 @@ class Runner:
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
+            profile=self._options.profile,
         )
 
     def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
@@ -158,6 +102,7 @@ class Runner:
             head=head,
             jit_compile=self._uses_xla(),
             is_fixed=fixed is not None,
+            in_flight=self._options.in_flight,
             tunes=batch_size is None and fixed is None and key not in self._tuned,
         )
 

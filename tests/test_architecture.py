@@ -139,7 +139,8 @@ def test_files_and_functions_are_short(name):
 
 
 def test_public_names_are_these_and_exist():
-    public = ["HostBatch", "Predictor", "__version__", "load", "predict_proba", "scope"]
+    public = ["HostBatch", "Predictor", "Report", "__version__"]
+    public += ["load", "predict_proba", "scope"]
     assert keras_mgpu_strategy.__all__ == public
     assert [getattr(keras_mgpu_strategy, name).__class__ for name in public]
     assert dir(keras_mgpu_strategy) == public

@@ -114,3 +114,11 @@ def test_a_slow_consumer_is_the_bottleneck(strategies):
     for _ in predictor.predict_iter(rows, batch_size=16):
         time.sleep(0.01)
     assert predictor.report.bottleneck.startswith("write-bound")
+
+
+def test_a_profile_is_written(tmp_path, strategies):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with strategies[1].scope():
+        predictor = mgpu.Predictor(model, profile=str(tmp_path))
+    predictor.predict(ROWS, batch_size=16, verbose=0)
+    assert list(tmp_path.rglob("*.xplane.pb"))

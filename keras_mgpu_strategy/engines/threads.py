@@ -2,7 +2,7 @@
 
 Guarantees, beyond those of every engine:
 
-* A device computes one chunk at a time, while another is on its way in or out.
+* A device holds `in_flight` chunks at a time, while another is on its way in or out.
 * No replica waits for another: a slow device takes fewer chunks.
 * A chunk that does not fit into memory is run again, in smaller batches, by the
   thread that holds it; no row is read twice, none is delivered twice.
@@ -26,18 +26,16 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.types import HostBatch, Source
 
-_LANES_PER_DEVICE = 2
-
 
 class ThreadsEngine:
     """Runs each replica's own compiled step from threads of its own.
 
     The flow, for each device d:
 
-        lane:                          # two threads per device
+        lane:                          # in_flight + 1 threads per device
             while (chunk = feed.take()):
                 tensors = copy to d
-                with d's lock: outputs = step[d](tensors)
+                with a slot of d: outputs = step[d](tensors)
                 done.put(read from d, trimmed)
 
     and in the caller's thread: `yield from in_order(done)`.
@@ -49,8 +47,7 @@ class ThreadsEngine:
     def __init__(self, work: Work):
         self._work = work
         self._devices = work.devices
-        # Reentrant: near the end a lane holds its device while it takes a chunk.
-        self._locks = [threading.RLock() for _ in self._devices]
+        self._slots = [threading.Semaphore(work.in_flight) for _ in self._devices]
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
@@ -86,7 +83,7 @@ class ThreadsEngine:
     def _run_lanes(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        num_lanes = len(self._devices) * _LANES_PER_DEVICE
+        num_lanes = len(self._devices) * (self._work.in_flight + 1)
         if feed.rows_left is not None:
             num_lanes = min(num_lanes, ceil_div(feed.rows_left, batch.size))
         done: queue.Queue = queue.Queue(maxsize=num_lanes)
@@ -107,21 +104,29 @@ class ThreadsEngine:
         work, left = self._work, feed.rows_left
         is_ending = left is not None and left <= 2 * len(self._devices) * batch.size
         # The last chunks go to devices that are free, not to lanes that would wait.
-        with self._locks[replica] if is_ending else contextlib.nullcontext():
+        slot, free = self._slots[replica], contextlib.nullcontext()
+        early, late = (slot, free) if is_ending else (free, slot)
+        with early:
             with work.clock.stage("input"):
                 rows = work.pace.chunk_rows(batch.size, most_rows, feed.rows_left)
                 chunk = feed.take(rows)
-            return None if chunk is None else self._run_chunk(chunk, batch, replica)
+            if chunk is None:
+                return None
+            return self._run_chunk(chunk, batch, replica, late)
 
-    def _run_chunk(self, chunk: Chunk, batch: BatchSize, replica: int) -> HostBatch:
+    def _run_chunk(
+        self, chunk: Chunk, batch: BatchSize, replica: int, slot: Any = None
+    ) -> HostBatch:
         while True:
             size = batch.size
             try:
-                return self._attempt(chunk, size, replica)
+                return self._attempt(chunk, size, replica, slot or self._slots[replica])
             except tf.errors.ResourceExhaustedError as error:
                 batch.shrink(size, chunk.start, error)
 
-    def _attempt(self, chunk: Chunk, batch_size: int, replica: int) -> HostBatch:
+    def _attempt(
+        self, chunk: Chunk, batch_size: int, replica: int, slot: Any
+    ) -> HostBatch:
         work = self._work
         signature = work.signature(chunk.inputs, batch_size)
         step = work.compiler.replica_step(signature, replica, work.clock)
@@ -129,17 +134,17 @@ class ThreadsEngine:
             with work.clock.stage("input"):
                 arrays = chunk.padded(batch_size)
                 flat = [tf.convert_to_tensor(array) for array in arrays]
-            outputs = self._compute(step, flat, replica)
+            with slot:
+                outputs = self._compute(step, flat)
         bytes_in = sum(array.nbytes for array in arrays)
         work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
         with work.clock.stage("read"):
             return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
 
-    def _compute(self, step: Any, flat: list[tf.Tensor], replica: int) -> Any:
-        with self._locks[replica]:
-            began = time.perf_counter()
-            outputs = step(*flat)
-            seconds = time.perf_counter() - began
+    def _compute(self, step: Any, flat: list[tf.Tensor]) -> Any:
+        began = time.perf_counter()
+        outputs = step(*flat)
+        seconds = time.perf_counter() - began
         self._work.clock.add("compute", seconds)
         self._work.pace.record(len(flat[0]), seconds)
         return outputs

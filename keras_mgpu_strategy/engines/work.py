@@ -22,6 +22,7 @@ class Work:
         head: What is done to the outputs on the device.
         jit_compile: Whether XLA compiles the model.
         is_fixed: Whether the model takes no other batch size.
+        in_flight: Chunks that one device holds at a time.
         tunes: Whether the engine may look for a better batch size on the way.
     """
 
@@ -32,6 +33,7 @@ class Work:
     head: heads.Head = heads.identity
     jit_compile: bool = False
     is_fixed: bool = False
+    in_flight: int = 1
     tunes: bool = False
 
     @property

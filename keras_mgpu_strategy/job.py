@@ -1,0 +1,58 @@
+"""A run that has been checked and can begin.
+
+Guarantee: however a run ends, its report is handed over.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.report import Report, StageClock
+from keras_mgpu_strategy.types import HostBatch, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run that has been checked and can begin.
+
+    Args:
+        source: The rows.
+        engine: What runs them.
+        clock: Where the time goes.
+        batch_size: Per-replica batch to begin with.
+        global_batch: Rows of a batch over all replicas.
+        when_done: Called with the report of a run that has ended, however it ended.
+        profile: Folder for a trace of the run, or None.
+    """
+
+    source: Source
+    engine: Engine
+    clock: StageClock
+    batch_size: int
+    global_batch: int
+    when_done: Callable[[Report], None]
+    profile: str | None = None
+
+    def run(self, start: int = 0) -> Iterator[HostBatch]:
+        """Yields results in input order, from row `start` on; at least one batch."""
+        try:
+            with _profiler(self.profile):
+                yield from self._counted(start)
+        finally:
+            self.when_done(self.clock.report())
+
+    def _counted(self, start: int) -> Iterator[HostBatch]:
+        for batch in self.engine.run(self.source, self.batch_size, start):
+            arrays = tf.nest.flatten(batch.outputs)
+            num_bytes = sum(array.nbytes for array in arrays)
+            self.clock.add_delivered(len(arrays[0]), num_bytes)
+            yield batch
+
+
+def _profiler(folder: str | None) -> contextlib.AbstractContextManager:
+    if folder is None:
+        return contextlib.nullcontext()
+    return tf.profiler.experimental.Profile(folder)

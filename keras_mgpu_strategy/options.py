@@ -1,0 +1,49 @@
+"""How a Predictor runs: checked when it is made, the same for all of its runs."""
+
+import dataclasses
+
+from keras_mgpu_strategy.models import PRECISIONS
+
+ENGINES = ("mirrored", "threads")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a Predictor runs.
+
+    Args:
+        engine: `"threads"`: each device takes the next chunk when it is free.
+            `"mirrored"`: all devices step together under `strategy.run`, fed by a
+            distributed tf.data pipeline. Same results bit for bit.
+        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs, where every
+            layer supports it.
+        in_flight: Chunks that a device holds at a time under `"threads"`. A second one
+            keeps an accelerator busy while the host prepares the next call, and takes
+            memory for its activations; on a CPU it would take another replica's core.
+        profile: Folder for a trace of each run, which TensorBoard's profiler reads.
+        precision: `"float32"`, `"bfloat16"` or `"float16"`: the model is rebuilt so
+            that all its floats have that dtype; results of floats are float32. None:
+            the model as it is.
+
+    Raises:
+        ValueError: A value that is none of these.
+    """
+
+    engine: str = "threads"
+    jit_compile: bool | str = "auto"
+    in_flight: int = 1
+    profile: str | None = None
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        choices = {
+            "engine": list(ENGINES),
+            "jit_compile": [False, True, "auto"],
+            "in_flight": [1, 2, 3, 4],
+            "precision": [None, *PRECISIONS],
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r}. Expected one of {allowed}.")
