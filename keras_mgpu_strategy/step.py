@@ -9,10 +9,12 @@ Guarantees:
 * Steps are compiled once per input signature, per-replica batch and head, and kept.
 * Each replica's step is traced by `strategy.run` in that replica's own context, so
   that it reads that replica's own copy of every variable.
-* An output without a batch axis is an error when the step is compiled.
+* An output without a batch axis is an error when the step is compiled. What XLA
+  cannot compile is one when the step first runs, which is when XLA looks at it.
 """
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -25,6 +27,8 @@ from keras_mgpu_strategy.models import ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import spec_key
 from keras_mgpu_strategy.types import Nest
+
+_XLA_REASON = re.compile("XLA|tf2xla|compile")
 
 ReplicaStep: TypeAlias = Callable[..., Nest]
 """Takes the flat tensors of a chunk and returns the nest of its outputs."""
@@ -101,7 +105,8 @@ class StepCompiler:
         with self._lock:
             if key not in self._steps:
                 with clock.stage("compile"):
-                    self._steps[key] = self._trace(signature, replica)
+                    step = self._trace(signature, replica)
+                self._steps[key] = _explained(step) if signature.jit_compile else step
             return self._steps[key]
 
     def lockstep(
@@ -129,7 +134,7 @@ class StepCompiler:
                 )
                 with clock.stage("compile"):
                     step.get_concrete_function()
-                self._steps[key] = step
+                self._steps[key] = _explained(step) if signature.jit_compile else step
             return self._steps[key]
 
     def _replica_function(self, signature: Signature) -> ReplicaStep:
@@ -184,6 +189,24 @@ class StepCompiler:
             # A constant output can have as many rows as the batch by chance.
             check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
         return step
+
+
+def _explained(step: ReplicaStep) -> ReplicaStep:
+    """Says in an error of XLA's compiler what the user can do."""
+
+    def run(*chunk: Any) -> Nest:
+        try:
+            return step(*chunk)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if _XLA_REASON.search(line)), None)
+            if reason is None:
+                raise
+            raise ValueError(
+                f"XLA cannot compile the model: {reason[:400]}\nPass jit_compile=False."
+            ) from error
+
+    return run
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
