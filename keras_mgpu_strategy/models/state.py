@@ -14,6 +14,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.mirroring import name_of, value_of, variables_of
@@ -63,7 +64,18 @@ def assign_all(sources: list[Any], targets: list[Any]) -> None:
         ValueError: If a value is too large for the dtype of its target.
     """
     for before, after in zip(sources, targets, strict=True):
-        after.assign(cast_for(np.asarray(value_of(before)), after))
+        after.assign(cast_for(_host_value(before), after))
+
+
+def _host_value(value: Any) -> np.ndarray:
+    """Returns the value of a variable, or an array.
+
+    A mirrored variable cannot be read as a whole in the scope of another strategy, nor
+    some of them in that of their own; one of its copies can.
+    """
+    if hasattr(value, "assign"):
+        value = value_of(value)
+    return np.asarray(tf.distribute.get_strategy().experimental_local_results(value)[0])
 
 
 def _copy_own_state(before: Any, after: Any) -> None:
@@ -77,7 +89,7 @@ def _copy_own_state(before: Any, after: Any) -> None:
     store: dict[str, Any] = {}
     before.save_own_variables(store)
     if store:
-        after.load_own_variables({k: np.asarray(v) for k, v in store.items()})
+        after.load_own_variables({k: _host_value(v) for k, v in store.items()})
     if hasattr(before, "save_assets") and hasattr(before, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             before.save_assets(folder)

@@ -194,3 +194,20 @@ def test_repeats_a_compile_by_its_hooks(strategies, rows):
     rebuilt = models.replicate(model, strategies[2]).model
     assert rebuilt.compiled
     assert rebuilt.optimizer.learning_rate.numpy() == 0.25
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_converts_a_compiled_model_inside_its_scope(library, strategies, rows, targets):
+    lib = LIBRARIES[library]
+    with strategies[2].scope():
+        layers = [lib.Input((4,)), lib.layers.BatchNormalization(), lib.layers.Dense(3)]
+        model = lib.Sequential(layers)
+        model.compile(lib.optimizers.Adam(0.25), "mse")
+    model.fit(rows, targets, verbose=0)
+    # Where users make a Predictor.
+    with strategies[2].scope():
+        new = models.replicate(model, strategies[2], "bfloat16").model
+    assert int(new.optimizer.iterations.numpy()) == 1
+    assert float(new.optimizer.learning_rate.numpy()) == 0.25
+    for old, copied in zip(model.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_allclose(copied.astype("float32"), old, rtol=0.01)

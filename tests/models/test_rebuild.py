@@ -115,3 +115,30 @@ def test_copies_random_seeds(strategies):
     (state,) = model.variables
     (copied,) = models.replicate(model, strategies[2]).model.variables
     np.testing.assert_array_equal(copied.numpy(), state.numpy())
+
+
+def test_a_copy_builds_itself(strategies):
+    class Late(keras.layers.Layer):
+        def build(self, input_shape):
+            self.dense = keras.layers.Dense(2)
+            self.dense.build(input_shape)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    outside = keras.Sequential([Late(), keras.layers.Dense(3)])
+    outside.layers[1].build((None, 2))
+    with strategies[2].scope():
+        new = models.replicate(outside, strategies[2]).model
+        new.build((None, 4))
+    assert not outside.layers[0].built
+    assert models.strategy_of(new) is strategies[2]
+
+
+def test_rebuilds_bags_of_words(strategies, assert_same):
+    vectorize = keras.layers.TextVectorization(output_mode="tf_idf")
+    vectorize.adapt(["a a b", "b c", "c d"])
+    model = keras.Sequential([keras.Input((), dtype="string"), vectorize])
+    model.add(keras.layers.Dense(2))
+    text = tf.constant(["a b d", "c"])
+    assert_same(models.replicate(model, strategies[2]).call(text), model(text))
