@@ -113,7 +113,7 @@ class Report:
         lines = [
             f"{self.rows:,} rows in {self.seconds:.2f} s: "
             f"{self.rows_per_second:,.0f} rows/s",
-            f"{self.num_replicas} replicas ran "
+            f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran "
             f"{', '.join(f'{rows:,}' for rows in self.replica_rows)} rows, "
             f"{self.batch_size} a batch, up to {self.chunk_rows:,} a chunk",
             f"{self.bytes_in / 2**20:,.1f} MiB in, {self.bytes_out / 2**20:,.1f} MiB "
