@@ -74,14 +74,16 @@ INPUTS = {
 def test_every_kind_of_input_gives_the_rows_of_one_device(kind, predictor, expected):
     result = predictor.predict(INPUTS[kind](), verbose=0)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, np.int64, np.bool_])
 def test_dtypes_are_cast_as_keras_casts_them(dtype, predictor, model):
     rows = (ROWS * 3).astype(dtype)
     result = predictor.predict(rows, batch_size=4, verbose=0)
-    np.testing.assert_allclose(result, model.predict(rows, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        result, model.predict(rows, verbose=0), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_predict_has_the_signature_of_keras():
@@ -96,14 +98,14 @@ def test_read_chunk_by_chunk_from_a_memmap(tmp_path, predictor, expected):
     np.save(tmp_path / "rows.npy", ROWS)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
     result = predictor.predict(mapped, batch_size=6, verbose=0)
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_steps_draw_the_first_batches(predictor, expected):
     for x, batch_size in [(ROWS, 10), (INPUTS["dataset"](), None)]:
         rows = 30 if batch_size else 33
         result = predictor.predict(x, batch_size=batch_size, steps=3, verbose=0)
-        np.testing.assert_allclose(result, expected[:rows], rtol=1e-5)
+        np.testing.assert_allclose(result, expected[:rows], rtol=1e-5, atol=1e-6)
 
 
 def test_an_endless_dataset_needs_steps(predictor):
@@ -137,11 +139,11 @@ def test_proba_of_logits(strategies):
     with pytest.warns(UserWarning, match=r"-7\.5 in row 20 .*from_logits=True") as seen:
         result = predictor.predict_proba(rows, batch_size=4, verbose=0)
     assert len(seen) == 1
-    np.testing.assert_allclose(result, rows[:, :3], rtol=1e-5)
+    np.testing.assert_allclose(result, rows[:, :3], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"-7\.5 in row 20"):
         predictor.predict_proba(rows, batch_size=4, verbose=0, strict=True)
     result = predictor.predict_proba(rows, verbose=0, from_logits=True)
-    np.testing.assert_allclose(result, tf.nn.softmax(rows[:, :3]), rtol=1e-5)
+    np.testing.assert_allclose(result, tf.nn.softmax(rows[:, :3]), rtol=1e-5, atol=1e-6)
 
 
 def test_proba_of_one_logit_is_a_sigmoid(strategies):
@@ -150,7 +152,7 @@ def test_proba_of_one_logit_is_a_sigmoid(strategies):
         predictor = mgpu.Predictor(plain)
     logits = plain.predict(ROWS, verbose=0)
     result = predictor.predict_proba(ROWS, verbose=0, from_logits=True)
-    np.testing.assert_allclose(result, tf.sigmoid(logits), rtol=1e-5)
+    np.testing.assert_allclose(result, tf.sigmoid(logits), rtol=1e-5, atol=1e-6)
     classes = predictor.predict_classes(ROWS, verbose=0, from_logits=True)
     np.testing.assert_array_equal(classes, (logits > 0).astype(np.int32))
 
@@ -173,7 +175,7 @@ def test_classes_of_one_column(strategies):
 def test_on_batch_takes_any_size(predictor, expected):
     for size in (1, 2, 37):
         result = predictor.predict_on_batch(ROWS[:size])
-        np.testing.assert_allclose(result, expected[:size], rtol=1e-5)
+        np.testing.assert_allclose(result, expected[:size], rtol=1e-5, atol=1e-6)
 
 
 def test_iter_yields_positions_and_rows_in_order(predictor, expected):
@@ -193,7 +195,9 @@ def test_batches_give_one_result_each_whatever_their_sizes(predictor, expected):
     for batches in (generator_of(*sizes), list(generator_of(*sizes))):
         results = list(predictor.predict_batches(batches))
         assert [len(result) for result in results] == sizes
-        np.testing.assert_allclose(np.concatenate(results), expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            np.concatenate(results), expected, rtol=1e-5, atol=1e-6
+        )
     assert list(predictor.predict_batches([])) == []
 
 
@@ -230,7 +234,9 @@ def test_nested_structures_come_back_as_from_keras(strategies):
         result = mgpu.Predictor(plain).predict(x_used, batch_size=5, verbose=0)
     tf.nest.assert_same_structure(result, reference)
     tf.nest.map_structure(
-        lambda o, r: np.testing.assert_allclose(o, r, rtol=1e-5), result, reference
+        lambda o, r: np.testing.assert_allclose(o, r, rtol=1e-5, atol=1e-6),
+        result,
+        reference,
     )
 
 
@@ -261,7 +267,9 @@ def test_lengths_that_vary_come_back_ragged_as_from_keras(engine, strategies):
     result = predictor.predict(ragged_rows(), verbose=0)
     assert isinstance(result, tf.RaggedTensor)
     assert result.shape.as_list() == reference.shape.as_list()
-    np.testing.assert_allclose(result.flat_values, reference.flat_values, rtol=1e-5)
+    np.testing.assert_allclose(
+        result.flat_values, reference.flat_values, rtol=1e-5, atol=1e-6
+    )
     assert (
         result.row_lengths().numpy().tolist() == [4] * 3 + [7] * 3 + [2] * 3 + [7] * 3
     )
@@ -302,7 +310,9 @@ def test_drop_in_uses_the_weights_of_the_moment(strategies):
         mgpu.predict_proba(plain, ROWS, verbose=0)
         plain.set_weights([w + 1 for w in plain.get_weights()])
         result = mgpu.predict_proba(plain, ROWS, batch_size=7, verbose=0)
-    np.testing.assert_allclose(result, plain.predict(ROWS, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        result, plain.predict(ROWS, verbose=0), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_outside_a_scope_a_model_stays_on_its_own_devices(strategies):

@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.custom_objects import share_functions
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.mirroring import outside_scopes
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.types import Nest
 
@@ -25,8 +26,6 @@ def copy_compile(
     source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
 ) -> None:
     """Compiles `target` as `source` is compiled.
-
-    Call it outside any scope: the models may belong to different strategies.
 
     Args:
         source: Compiled model, or one that is not (then nothing is done).
@@ -38,7 +37,8 @@ def copy_compile(
         return
     optimizer = source.optimizer
     has_hooks = _has_own_compile(source)
-    recipes = {} if has_hooks else _recipes(source, library)
+    # An optimizer's configuration holds what its variables say at the time.
+    recipes = {} if has_hooks else outside_scopes(_recipes, source, library)
     scope = custom_objects.collect([*layers_of(source), *_parts(source)])
     with library.saving.custom_object_scope(scope), strategy.scope():
         if has_hooks:

@@ -8,7 +8,8 @@ Guarantees:
   variables cannot be updated in this one's replica context.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
@@ -105,3 +106,13 @@ def _maker(value: Any) -> Any:
 
 def _devices(value: Any, strategy: tf.distribute.Strategy) -> list[str]:
     return [copy.device for copy in strategy.experimental_local_results(value)]
+
+
+def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function where no strategy's scope is active.
+
+    TensorFlow refuses to read variables of one strategy in the scope of another, and
+    has no way to leave a scope but its end. Scopes belong to a thread.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
