@@ -2,8 +2,9 @@
 
 Guarantees:
 
-* Each replica's pipeline takes its own chunks from the shared feed; arrays are
-  sliced a chunk at a time and never become one tensor.
+* Chunks are dealt in turn: of R pipelines, the r-th one gets chunks r, r + R, r + 2R
+  and so on, however far each reads ahead. Arrays are sliced a chunk at a time and
+  never become one tensor.
 * Elements never end: after the last chunk a replica gets idle ones (one micro-batch
   of rows that were run before), so that all replicas step together to the end, and
   none of them ever runs on 0 rows.
@@ -11,12 +12,15 @@ Guarantees:
   one of TensorFlow's; it ends the pipelines and stays in the feed.
 """
 
+import functools
+import threading
+from collections import deque
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.feed import Feed, example_inputs
+from keras_mgpu_strategy.feed import Chunk, Feed, example_inputs
 from keras_mgpu_strategy.types import Nest
 
 
@@ -48,13 +52,18 @@ class ReplicaPipelines:
         self._batch_size = batch_size
         self._chunk_rows = chunk_rows
         self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
+        self._dealt: list[deque[Chunk]] = []
+        self._next = 0
+        self._lock = threading.Lock()
         self.dataset = _distribute(self._replica_dataset, strategy)
 
     def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
+        mine = functools.partial(self._take, len(self._dealt))
+        self._dealt.append(deque())
         dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in self._specs)]
 
         def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            start, num_rows, *inputs = tf.numpy_function(self._take, [], dtypes)
+            start, num_rows, *inputs = tf.numpy_function(mine, [], dtypes)
             for leaf, spec in zip(inputs, self._specs, strict=True):
                 # Only the rank: rows of another length follow in some sources.
                 leaf.set_shape([None] * spec.shape.rank)
@@ -63,13 +72,23 @@ class ReplicaPipelines:
         dataset = tf.data.Dataset.counter().map(take).prefetch(2)
         return dataset.with_options(_options())
 
-    def _take(self) -> tuple[Any, ...]:
-        chunk = self._feed.take(self._chunk_rows)
+    def _take(self, replica: int) -> tuple[Any, ...]:
+        with self._lock:
+            chunk = self._deal(replica)
         if chunk is None:
             return np.int64(-1), np.int64(0), *self._idle
         inputs = chunk.padded(self._batch_size)
         self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
+
+    def _deal(self, replica: int) -> Chunk | None:
+        while not self._dealt[replica]:
+            chunk = self._feed.take(self._chunk_rows)
+            if chunk is None:
+                return None
+            self._dealt[self._next].append(chunk)
+            self._next = (self._next + 1) % len(self._dealt)
+        return self._dealt[replica].popleft()
 
 
 def _options() -> tf.data.Options:
