@@ -122,3 +122,27 @@ def test_a_profile_is_written(tmp_path, strategies):
         predictor = mgpu.Predictor(model, profile=str(tmp_path))
     predictor.predict(ROWS, batch_size=16, verbose=0)
     assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+class Naps(keras.layers.Layer):
+    """Takes its time, as a large model does."""
+
+    def call(self, inputs):
+        def nap(rows):
+            time.sleep(0.02)
+            return rows
+
+        outputs = tf.numpy_function(nap, [inputs], inputs.dtype, stateful=False)
+        outputs.set_shape(inputs.shape)
+        return outputs
+
+
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+def test_a_slow_model_is_the_bottleneck_on_several_replicas(engine, strategies):
+    with strategies[2].scope():
+        model = keras.Sequential([keras.Input((4,)), Naps(), keras.layers.Dense(3)])
+        predictor = mgpu.Predictor(model, engine=engine)
+    for _ in range(2):
+        predictor.predict(ROWS, batch_size=8, verbose=0)
+    assert predictor.report.bottleneck.startswith("compute-bound")
+    assert predictor.report.shares["compute"] > 0.6
