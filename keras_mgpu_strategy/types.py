@@ -8,9 +8,10 @@ Guarantees:
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 Nest: TypeAlias = Any
@@ -56,8 +57,29 @@ class HostBatch:
         return self.start + self.num_rows
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowMarks:
+    """What a source knows of rows besides what the model is given.
+
+    Args:
+        names: A name for each row, such as the file that it was read from, or None.
+        missing: Boolean array of shape `(num_rows,)`, True for the rows that could not
+            be read and whose results mean nothing; None where all were read.
+    """
+
+    names: Sequence[str] | None = None
+    missing: np.ndarray | None = None
+
+
+NO_MARKS = RowMarks()
+
+
 class Source(Protocol):
-    """Rows that can be read in order, from a given row on."""
+    """Rows that can be read in order, from a given row on.
+
+    A source may also have a method `marks(start, stop) -> RowMarks`, asked about rows
+    after they were read.
+    """
 
     @property
     def num_rows(self) -> int | None:

@@ -1,11 +1,15 @@
-"""The one interface that every sink has.
+"""The interfaces of the places where results go.
 
 A sink takes results in the order of their rows and knows neither model nor device.
 """
 
+import dataclasses
+import pathlib
 from typing import Protocol
 
-from keras_mgpu_strategy.types import HostBatch
+import numpy as np
+
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 
 
 class Sink(Protocol):
@@ -13,13 +17,13 @@ class Sink(Protocol):
 
     Guarantees that every sink gives:
 
-    * Rows `0 .. num_written` are stored, in order, exactly as handed over.
+    * Rows up to `num_written` are stored, in order, exactly as handed over.
     * `write` copies what it keeps: the caller's arrays may be views.
     """
 
     @property
     def num_written(self) -> int:
-        """Number of rows stored so far."""
+        """Index of the next row to store."""
         ...
 
     def write(self, batch: HostBatch) -> None:
@@ -28,4 +32,119 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Ends writing; calling it twice is harmless."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """One output of a model, as a file holds it.
+
+    Args:
+        name: Unique among the columns; safe as the name of a file.
+        row_shape: Shape of one row's value; () for a number.
+        dtype: Of its values, native byte order.
+    """
+
+    name: str
+    row_shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """What a file is to hold, known once the first results are there.
+
+    Args:
+        columns: One per output of the model, in the order of `tf.nest.flatten`.
+        first_row: Index of the first row to store; more than 0 in a shard.
+        stop_row: Index behind the last row to store; None where only the end of the
+            input tells.
+        num_rows: Rows of the whole input, of which a shard holds a range; None where
+            unknown.
+        has_names: Whether rows come with names.
+        shard: `(index, count)` where the file holds one of several ranges of the rows.
+        row_multiple: The boundaries between shards are multiples of this power of two.
+    """
+
+    columns: tuple[Column, ...]
+    first_row: int = 0
+    stop_row: int | None = None
+    num_rows: int | None = None
+    has_names: bool = False
+    shard: tuple[int, int] | None = None
+    row_multiple: int = 1
+
+
+class FileSink(Protocol):
+    """Results on disk, which outlive the process.
+
+    Made by a `FileFormat`. Guarantees that every file sink gives:
+
+    * After `flush`, the rows it counts survive the process being killed and the
+      machine losing power.
+    * What `finish` leaves is byte for byte the same, however often writing was
+      interrupted and taken up again, and however the rows were cut into batches.
+    * A full disk is an `OSError`, never a crash.
+    """
+
+    @property
+    def num_written(self) -> int:
+        """Index of the next row to store."""
+        ...
+
+    def write(self, batch: HostBatch, marks: RowMarks = NO_MARKS) -> None:
+        """Stores a batch, which must begin at row `num_written`.
+
+        Raises:
+            ValueError: The batch does not fit the layout: another row (the message
+                tells which), row shape or dtype than the first results had.
+        """
+        ...
+
+    def flush(self) -> dict[str, int]:
+        """Puts everything written safely on disk.
+
+        Returns:
+            What `FileFormat.reopen` needs, `rows` (the `num_written` of now) among it.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Completes the file: after it, other tools can read all rows. Closes."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the files, complete or not; calling it twice is harmless."""
+        ...
+
+
+class FileFormat(Protocol):
+    """A kind of file that results can be written to."""
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing.
+
+        Raises:
+            ValueError: This kind of file cannot hold them.
+            ImportError: A package is missing; names the extra to install.
+        """
+        ...
+
+    def create(self, path: pathlib.Path, layout: Layout) -> FileSink:
+        """Begins a new file or folder at `path`, in place of what may be there."""
+        ...
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> FileSink:
+        """Goes on with a file that `create` began, behind the rows of `mark`.
+
+        Args:
+            path: The file or folder; whatever was written behind the mark is dropped.
+            layout: As it was given to `create`.
+            mark: What `flush` returned.
+
+        Raises:
+            ValueError: The file is missing, shorter than the mark says, or damaged.
+        """
         ...
