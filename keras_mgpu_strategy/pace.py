@@ -4,6 +4,7 @@ Guarantees:
 
 * A chunk takes about 30 ms of a replica's time: long enough that the host's work per
   chunk does not matter, short enough for results to flow and replicas to end together.
+  Many replicas get longer ones, since one host serves them all, a chunk at a time.
 * Towards the end of the input chunks get smaller, down to one micro-batch.
 """
 
@@ -11,7 +12,8 @@ import threading
 
 from keras_mgpu_strategy.batch_size import ceil_div
 
-_TARGET_SECONDS = 0.03
+_LEAST_SECONDS = 0.03
+_SECONDS_PER_REPLICA = 0.005
 _NEWEST = 0.3
 
 
@@ -24,6 +26,7 @@ class Pace:
 
     def __init__(self, num_replicas: int):
         self._num_replicas = num_replicas
+        self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
         self._seconds_per_row: float | None = None
         self._lock = threading.Lock()
 
@@ -45,7 +48,7 @@ class Pace:
         """
         if self._seconds_per_row is None:
             return batch_size
-        wanted = _TARGET_SECONDS / max(self._seconds_per_row * batch_size, 1e-9)
+        wanted = self._target / max(self._seconds_per_row * batch_size, 1e-9)
         most = max(most_rows // batch_size, 1)
         if rows_left is not None:
             most = min(most, ceil_div(rows_left, 2 * self._num_replicas * batch_size))
