@@ -3,7 +3,8 @@
 Guarantees:
 
 * A simulated device runs one batch at a time, whoever calls it, as the stream of a
-  GPU would, and its threads are free while it does.
+  GPU would: a batch that is called while another one runs begins when that one ends,
+  not when a thread of the host has noticed. Its threads are free while it does.
 * The result is the first column of the input, so that order can be checked.
 """
 
@@ -53,7 +54,8 @@ class Sleep(keras.layers.Layer):
     def __init__(self, devices: SimulatedDevices, **kwargs: Any):
         super().__init__(trainable=False, **kwargs)
         self._devices = devices
-        self._locks = [threading.Lock() for _ in devices.seconds]
+        self._clock_lock = threading.Lock()
+        self._free_at = [0.0 for _ in devices.seconds]
         self.device_id = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", name="device_id"
         )
@@ -68,8 +70,11 @@ class Sleep(keras.layers.Layer):
         return tf.ensure_shape(slept, column.shape)
 
     def _sleep(self, column: np.ndarray, device_id: np.ndarray) -> np.ndarray:
-        with self._locks[int(device_id)]:
-            time.sleep(self._devices.seconds[int(device_id)])
+        device = int(device_id)
+        with self._clock_lock:
+            begin = max(time.perf_counter(), self._free_at[device])
+            end = self._free_at[device] = begin + self._devices.seconds[device]
+        time.sleep(max(end - time.perf_counter(), 0.0))
         return column
 
 
