@@ -20,6 +20,7 @@ class Options:
         in_flight: Chunks that a device holds at a time under `"threads"`. A second one
             keeps an accelerator busy while the host prepares the next call, and takes
             memory for its activations; on a CPU it would take another replica's core.
+            `"auto"`: 2 on GPUs, 1 on CPUs.
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
         precision: `"float32"`, `"bfloat16"` or `"float16"`: the model is rebuilt so
             that all its floats have that dtype; results of floats are float32. None:
@@ -31,7 +32,7 @@ class Options:
 
     engine: str = "threads"
     jit_compile: bool | str = "auto"
-    in_flight: int = 1
+    in_flight: int | str = "auto"
     profile: str | None = None
     precision: str | None = None
 
@@ -40,7 +41,7 @@ class Options:
         choices = {
             "engine": list(ENGINES),
             "jit_compile": [False, True, "auto"],
-            "in_flight": [1, 2, 3, 4],
+            "in_flight": ["auto", 1, 2, 3, 4],
             "precision": [None, *PRECISIONS],
         }
         for name, allowed in choices.items():

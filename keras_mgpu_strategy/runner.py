@@ -102,7 +102,7 @@ class Runner:
             head=head,
             jit_compile=self._uses_xla(),
             is_fixed=fixed is not None,
-            in_flight=self._options.in_flight,
+            in_flight=self._in_flight(),
             tunes=batch_size is None and fixed is None and key not in self._tuned,
         )
 
@@ -116,9 +116,16 @@ class Runner:
     def _uses_xla(self) -> bool:
         if self._options.jit_compile != "auto":
             return bool(self._options.jit_compile)
+        return self._on_gpus() and models.supports_xla(self._replicated.model)
+
+    def _in_flight(self) -> int:
+        if self._options.in_flight != "auto":
+            return int(self._options.in_flight)
+        return 2 if self._on_gpus() else 1
+
+    def _on_gpus(self) -> bool:
         devices = self._replicated.strategy.extended.worker_devices
-        on_gpus = all("GPU" in device for device in devices)
-        return on_gpus and models.supports_xla(self._replicated.model)
+        return all("GPU" in device for device in devices)
 
     def _with_spec(self, source: Source) -> Source:
         if source.spec is not None:

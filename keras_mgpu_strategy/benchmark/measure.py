@@ -102,7 +102,8 @@ def _simulated_bench(job: Job) -> Bench:
     model = sleeping.build(devices, strategy)
     example = sleeping.make_rows(_batch_rows(job))
     return Bench(
-        Setting(None, model, strategy, job.batch, example),
+        # They stand for accelerators, and get what "auto" gives those.
+        Setting(None, model, strategy, job.batch, example, in_flight=2),
         sleeping.make_rows,
         lambda x: x[:, :1],
         ideal_rows_per_second=devices.batches_per_second * (job.batch or 1),

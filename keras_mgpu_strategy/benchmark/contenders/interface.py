@@ -22,6 +22,7 @@ class Setting:
         batch_size: Per-replica batch; None for each side's default arguments.
         example: Nest of at least one global batch of rows, for contenders that
             keep their input on the devices.
+        in_flight: As for the Predictor.
     """
 
     plain: Any
@@ -29,6 +30,7 @@ class Setting:
     strategy: Any
     batch_size: int | None
     example: Nest
+    in_flight: int | str = "auto"
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ class OurPredict(Contender):
     """
 
     def __init__(self, setting: Setting, engine: str):
-        self.predictor = mgpu.Predictor(setting.mirrored, engine=engine)
+        self.predictor = mgpu.Predictor(
+            setting.mirrored, engine=engine, in_flight=setting.in_flight
+        )
         self._batch_size = setting.global_batch
 
     def predict(self, x: Nest) -> Nest:
