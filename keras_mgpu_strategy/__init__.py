@@ -11,7 +11,9 @@ from keras_mgpu_strategy.version import __version__
 
 if TYPE_CHECKING:
     from keras_mgpu_strategy.drop_in import predict_proba
-    from keras_mgpu_strategy.predictor import Predictor, load
+    from keras_mgpu_strategy.inputs import files
+    from keras_mgpu_strategy.loading import load
+    from keras_mgpu_strategy.predictor import Predictor
     from keras_mgpu_strategy.report import Report
     from keras_mgpu_strategy.strategy import scope
     from keras_mgpu_strategy.types import HostBatch
@@ -21,6 +23,7 @@ __all__ = [
     "Predictor",
     "Report",
     "__version__",
+    "files",
     "load",
     "predict_proba",
     "scope",
@@ -30,7 +33,8 @@ _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
     "Predictor": "keras_mgpu_strategy.predictor",
     "Report": "keras_mgpu_strategy.report",
-    "load": "keras_mgpu_strategy.predictor",
+    "files": "keras_mgpu_strategy.inputs",
+    "load": "keras_mgpu_strategy.loading",
     "predict_proba": "keras_mgpu_strategy.drop_in",
     "scope": "keras_mgpu_strategy.strategy",
 }

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
 
 
@@ -36,6 +37,11 @@ class Chunk:
     start: int
     num_rows: int
     inputs: Nest
+
+    @property
+    def failed(self) -> str:
+        """A note for errors of a step on this chunk."""
+        return f"Raised while rows {self.start} to {self.start + self.num_rows} ran."
 
     def padded(self, batch_size: int) -> list[np.ndarray]:
         """Flat inputs of whole micro-batches, at least one; a view where they fit."""
@@ -57,6 +63,7 @@ class Feed:
 
     def __init__(self, source: Source, block_rows: int, start: int = 0):
         self._source = source
+        self._block_rows = block_rows
         self._blocks = source.batches(block_rows, start)
         self._block: InputBatch | None = None
         self._position = start
@@ -81,6 +88,8 @@ class Feed:
             try:
                 return self._next_chunk(most_rows)
             except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
+                first, stop = self._position, self._position + self._block_rows
+                add_note(error, f"Raised while rows {first} to {stop} were read.")
                 self.error, self._closed = error, True
                 return None
 

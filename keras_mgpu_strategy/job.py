@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.marking import MarksOf, no_marks
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.types import HostBatch, Source
 
@@ -26,6 +27,10 @@ class Job:
         global_batch: Rows of a batch over all replicas.
         when_done: Called with the report of a run that has ended, however it ended.
         profile: Folder for a trace of the run, or None.
+        marks: Tells what is known of rows besides the model's inputs.
+        identity: Differs where the input was read from other files.
+        total_rows: Rows of the whole input; None where only reading can tell.
+        first_row: Index of the first row to run.
     """
 
     source: Source
@@ -35,12 +40,20 @@ class Job:
     global_batch: int
     when_done: Callable[[Report], None]
     profile: str | None = None
+    marks: MarksOf = no_marks
+    identity: str = ""
+    total_rows: int | None = None
+    first_row: int = 0
 
-    def run(self, start: int = 0) -> Iterator[HostBatch]:
-        """Yields results in input order, from row `start` on; at least one batch."""
+    def run(self, start: int | None = None) -> Iterator[HostBatch]:
+        """Yields results in input order; at least one batch.
+
+        Args:
+            start: Index of the first row to run; None for `first_row`.
+        """
         try:
             with _profiler(self.profile):
-                yield from self._counted(start)
+                yield from self._counted(self.first_row if start is None else start)
         finally:
             self.when_done(self.clock.report())
 

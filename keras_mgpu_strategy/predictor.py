@@ -1,4 +1,4 @@
-"""`Predictor`: a model that lives on every device, and how to make one.
+"""`Predictor`: a model that lives on every device.
 
 Guarantees, for every input, row count, batch size and number of replicas:
 
@@ -9,17 +9,20 @@ Guarantees, for every input, row count, batch size and number of replicas:
 """
 
 import os
+import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
-from keras_mgpu_strategy import heads, models, probabilities
-from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy import models, probabilities
+from keras_mgpu_strategy.collecting import collect
+from keras_mgpu_strategy.file_run import Request, predict_to
+from keras_mgpu_strategy.marking import masked
+from keras_mgpu_strategy.methods import head_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.per_batch import per_batch
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Runner
-from keras_mgpu_strategy.sinks.memory import MemorySink
 from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 from keras_mgpu_strategy.types import HostBatch, Nest
 
@@ -39,7 +42,8 @@ class Predictor:
 
     All predict methods take NumPy arrays, tensors, array-likes with `shape` and slicing
     (memmap, h5py, zarr), pandas frames and series; dicts, lists and tuples of them;
-    `tf.data.Dataset`, `keras.utils.PyDataset`, generators of batches.
+    `tf.data.Dataset`, `keras.utils.PyDataset`, generators of batches; paths and
+    `mgpu.files`.
 
     Args:
         model: A built or unbuilt Keras model, or what `load` read.
@@ -53,7 +57,7 @@ class Predictor:
     def __init__(self, model: Any, **options: Any):
         checked_options = Options(**options)
         if not isinstance(model, models.ReplicatedModel):
-            strategy = _strategy_for(model)
+            strategy = active_strategy() or models.strategy_of(model) or make_strategy()
             model = models.replicate(model, strategy, checked_options.precision)
         self._replicated = model
         self._runner = Runner(model, checked_options)
@@ -109,8 +113,8 @@ class Predictor:
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
-        job = self._runner.job(x, batch_size, steps, heads.identity)
-        return self._collect(job, job.run(), verbose, callbacks)
+        job = self._runner.job(x, batch_size, steps, head_of("predict"))
+        return collect(job, job.run(), self.model, verbose, callbacks)
 
     def predict_proba(
         self,
@@ -137,10 +141,10 @@ class Predictor:
         Raises:
             ValueError: With `strict`, a value outside [0, 1]. Others as in `predict`.
         """
-        head = heads.probabilities_from_logits if from_logits else heads.identity
+        head = head_of("predict_proba", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
         batches = probabilities.checked(job.run(), strict=strict)
-        return self._collect(job, batches, verbose, callbacks)
+        return collect(job, batches, self.model, verbose, callbacks)
 
     def predict_classes(
         self,
@@ -162,9 +166,9 @@ class Predictor:
             As Keras 2 did: index of the largest value, int64 of shape `(num_rows,)`;
             where there is one column, int32 of shape `(num_rows, 1)`.
         """
-        head = heads.class_ids_from_logits if from_logits else heads.class_ids
+        head = head_of("predict_classes", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
-        return self._collect(job, job.run(), verbose, callbacks)
+        return collect(job, job.run(), self.model, verbose, callbacks)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
@@ -173,9 +177,7 @@ class Predictor:
     def predict_iter(
         self, x: Any, batch_size: int | None = None, steps: int | None = None
     ) -> Iterator[HostBatch]:
-        """Outputs in order, as they arrive, without keeping them.
-
-        Inputs are checked at once. Closing the iterator ends the run.
+        """Outputs in order, as they arrive; closing the iterator ends the run.
 
         Args:
             x, batch_size, steps: As in `predict`.
@@ -183,7 +185,8 @@ class Predictor:
         Returns:
             Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
         """
-        return self._runner.job(x, batch_size, steps, heads.identity).run()
+        job = self._runner.job(x, batch_size, steps, head_of("predict"))
+        return masked(job.run(), job.marks)
 
     def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
         """One result per batch, in order, whatever the sizes of the batches.
@@ -197,54 +200,50 @@ class Predictor:
         """
         return per_batch(self._runner, batches)
 
-    def _collect(
+    def predict_to(
         self,
-        job: Job,
-        batches: Iterator[HostBatch],
-        verbose: listeners.Verbose,
-        callbacks: Any,
-    ) -> Nest:
-        num_rows, level = job.source.num_rows, listeners.check_verbose(verbose)
-        counts = (num_rows, job.global_batch, level)
-        batches = listeners.with_progress(batches, *counts)
-        batches = listeners.with_callbacks(batches, callbacks, self.model, *counts)
-        sink = MemorySink(num_rows)
-        for batch in batches:
-            sink.write(batch)
-        return sink.result()
+        path: str | os.PathLike[str],
+        x: Any,
+        batch_size: int | None = None,
+        verbose: listeners.Verbose = "auto",
+        steps: int | None = None,
+        *,
+        method: str = "predict_proba",
+        from_logits: bool = False,
+        strict: bool = False,
+        resume: bool = False,
+        overwrite: bool = False,
+        shard: tuple[int, int] | None = None,
+        on_nonfinite: str = "warn",
+    ) -> Report:
+        """Writes the results of all rows to a file, in constant memory.
 
+        The output has its name once it is complete. Until then rows are in
+        `PATH.partial`, and `PATH.journal` tells which of them are safely on disk.
+        Ctrl-C and SIGTERM end the run behind the batch in hand.
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    custom_objects: dict[str, Any] | None = None,
-    safe_mode: bool = True,
-    **options: Any,
-) -> Predictor:
-    """Reads a model from disk onto every device.
+        Args:
+            path: The output: `.npy` (a folder where there are several outputs),
+                `.parquet` (a folder), `.zarr` (a folder) or `.csv`.
+            x, batch_size, steps: As in `predict`. With `batch_size`, a run that was
+                resumed gives the same bits.
+            verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
+            method, from_logits, strict: `"predict"` or another method's name, and what
+                it takes.
+            resume: Go on with an earlier run; begin where there is none.
+            overwrite: Replace what is there, once the new output is complete.
+            shard: `(index, count)`: run one of `count` ranges of the rows.
+            on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.
 
-    Args:
-        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
-        custom_objects: Names to classes or functions that the model needs.
-        safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
-        **options: See `Options`. Devices are chosen as by `Predictor`.
+        Returns:
+            The report of this run.
 
-    Raises:
-        FileNotFoundError: There is no such path.
-        ValueError: The file is of another kind, damaged, or cannot be placed on every
-            device or in the precision asked for.
-    """
-    checked_options = Options(**options)
-    strategy = active_strategy() or make_strategy()
-    replicated = models.read(
-        path,
-        strategy,
-        custom_objects=custom_objects,
-        safe_mode=safe_mode,
-        precision=checked_options.precision,
-    )
-    return Predictor(replicated, **vars(checked_options))
-
-
-def _strategy_for(model: Any) -> Any:
-    return active_strategy() or models.strategy_of(model) or make_strategy()
+        Raises:
+            OSError: The output cannot be written, or exists.
+            ValueError: The earlier run was another one, or its journal is damaged; a
+                result cannot be stored in such a file. Others as in `predict`.
+        """
+        how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
+        output = pathlib.Path(path)
+        request = Request(output, x, batch_size, verbose, steps, *how)
+        return predict_to(self._runner, request)

@@ -28,10 +28,13 @@ from keras_mgpu_strategy.inputs import (
     check_inputs,
     select_inputs,
 )
+from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.marking import marks_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import Report, StageClock
+from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signatures import SpecMemory, spec_key
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
@@ -64,8 +67,28 @@ class Runner:
         self._tuned: dict[Any, int] = {}
         self._limits: dict[Any, int] = {}
 
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there are."""
+        return self._num_replicas
+
+    @property
+    def last_report(self) -> Report:
+        """That of the run that has ended."""
+        assert self.report is not None, "no run has ended"
+        return self.report
+
+    def digest(self) -> str:
+        """A short name for what the model computes."""
+        return models.digest(self._replicated)
+
     def job(
-        self, x: Any, batch_size: int | None, steps: int | None, head: heads.Head
+        self,
+        x: Any,
+        batch_size: int | None,
+        steps: int | None,
+        head: heads.Head,
+        shard: Shard | None = None,
     ) -> Job:
         """Checks the input against the model and chooses batch size and engine.
 
@@ -73,10 +96,13 @@ class Runner:
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
+        input_spec = self._replicated.input_spec
         check_batch_size(batch_size, x)
-        source = self._with_spec(as_source(x, steps=steps, batch_size=batch_size))
-        check_inputs(source.spec, self._replicated.input_spec)
-        source = select_inputs(source, self._replicated.input_spec)
+        whole = self._with_spec(
+            as_source(x, steps=steps, batch_size=batch_size, input_spec=input_spec)
+        )
+        check_inputs(whole.spec, input_spec)
+        source, first_row = _rows_of(shard, select_inputs(whole, input_spec))
         models.build(self._replicated, example_inputs(source.spec, 1))
         key = (spec_key(source.spec), head)
         work = self._work(key, batch_size, head)
@@ -89,6 +115,10 @@ class Runner:
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
+            marks=marks_of(whole),
+            identity=getattr(whole, "identity", ""),
+            total_rows=whole.num_rows,
+            first_row=first_row,
             profile=self._options.profile,
         )
 
@@ -171,6 +201,20 @@ def _fixed_batch(input_spec: Nest) -> int | None:
         return None
     sizes = [leaf.shape[0] for leaf in tf.nest.flatten(input_spec) if leaf.shape.rank]
     return next((size for size in sizes if size is not None), None)
+
+
+def _rows_of(shard: Shard | None, source: Source) -> tuple[Source, int]:
+    """The source up to the end of a shard, and the shard's first row."""
+    if shard is None:
+        return source, 0
+    if source.num_rows is None:
+        raise ValueError(
+            f"shard=({shard.index}, {shard.count}) needs an input whose number of rows "
+            "is known before it is read, so not a generator or a tf.data.Dataset. Pass "
+            "arrays or files, or give each machine its own part of the input."
+        )
+    rows = shard.rows(source.num_rows)
+    return Limited(source, rows.stop, on_short=lambda rows: None), rows.start
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import even_chunk_rows, most_chunk_rows
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
+from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
@@ -102,6 +103,11 @@ class MirroredEngine:
             except tf.errors.ResourceExhaustedError as error:
                 row = min(chunk.start for chunk in chunks if chunk.start >= 0)
                 batch.shrink(size, row, error)
+            except Exception as error:
+                for chunk in chunks:
+                    if chunk.start >= 0:
+                        add_note(error, chunk.failed)
+                raise
 
     def _attempt(
         self, chunks: list[Chunk], size: int, pipelines: ReplicaPipelines

@@ -24,6 +24,7 @@ from keras_mgpu_strategy.engines.lanes import collect
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
+from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import HostBatch, Source
 
 
@@ -123,6 +124,9 @@ class ThreadsEngine:
                 return self._attempt(chunk, size, replica, slot or self._slots[replica])
             except tf.errors.ResourceExhaustedError as error:
                 batch.shrink(size, chunk.start, error)
+            except Exception as error:
+                add_note(error, chunk.failed)
+                raise
 
     def _attempt(
         self, chunk: Chunk, batch_size: int, replica: int, slot: Any

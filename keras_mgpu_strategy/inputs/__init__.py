@@ -10,8 +10,9 @@ Guarantees:
   What only reading shows is an error that names the batch and its first row.
 """
 
+from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.matching import check_inputs, select_inputs
 from keras_mgpu_strategy.inputs.table import as_source
 from keras_mgpu_strategy.inputs.validate import check_batch_size
 
-__all__ = ["as_source", "check_batch_size", "check_inputs", "select_inputs"]
+__all__ = ["as_source", "check_batch_size", "check_inputs", "files", "select_inputs"]

@@ -1,5 +1,6 @@
 """Models on every replica: read from disk, or rebuilt from one in memory."""
 
+from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.libraries import supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
@@ -11,6 +12,7 @@ __all__ = [
     "PRECISIONS",
     "ReplicatedModel",
     "build",
+    "digest",
     "read",
     "replicate",
     "strategy_of",

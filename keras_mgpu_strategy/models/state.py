@@ -31,7 +31,7 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
     _check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         _check_equal(f"class of layer {before.name!r}", type(before), type(after))
-        settings = _settings(before, after, precision)
+        settings = [settings_of(layer, precision) for layer in (before, after)]
         _check_equal(f"settings of layer {before.name!r}", *settings)
     old, new = variables_of(source), variables_of(target)
     _check_equal("number of variables", len(old), len(new))
@@ -64,10 +64,10 @@ def assign_all(sources: list[Any], targets: list[Any]) -> None:
         ValueError: If a value is too large for the dtype of its target.
     """
     for before, after in zip(sources, targets, strict=True):
-        after.assign(cast_for(_host_value(before), after))
+        after.assign(cast_for(host_value(before), after))
 
 
-def _host_value(value: Any) -> np.ndarray:
+def host_value(value: Any) -> np.ndarray:
     """Returns the value of a variable, or an array.
 
     A mirrored variable cannot be read as a whole in the scope of another strategy, nor
@@ -89,28 +89,31 @@ def _copy_own_state(before: Any, after: Any) -> None:
     store: dict[str, Any] = {}
     before.save_own_variables(store)
     if store:
-        after.load_own_variables({k: _host_value(v) for k, v in store.items()})
+        after.load_own_variables({k: host_value(v) for k, v in store.items()})
     if hasattr(before, "save_assets") and hasattr(before, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             before.save_assets(folder)
             after.load_assets(folder)
 
 
-def _settings(before: Any, after: Any, precision: str | None) -> tuple[Any, Any]:
-    """Returns comparable configurations; none where a layer has none.
+def settings_of(layer: Any, precision: str | None = None) -> Any:
+    """Returns a layer's comparable configuration; None where it has none.
 
     That of a graph of layers names tensors after the run that made them; what it
-    holds besides is compared layer by layer.
+    holds besides is found layer by layer.
+
+    Args:
+        layer: A layer or a model.
+        precision: Leaves out dtypes where a copy was asked to have a precision.
     """
-    if getattr(before, "layers", None) and is_library_class(type(before)):
-        return None, None
+    if getattr(layer, "layers", None) and is_library_class(type(layer)):
+        return None
     try:
-        configs = [layer.get_config() for layer in (before, after)]
+        config = layer.get_config()
     except NotImplementedError:
-        return None, None
+        return None
     free = frozenset({"dtype", "initializer"} if precision else ())
-    old, new = (_comparable(config, free) for config in configs)
-    return old, new
+    return _comparable(config, free)
 
 
 def _comparable(config: Any, free: frozenset[str]) -> Any:

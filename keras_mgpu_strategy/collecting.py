@@ -1,0 +1,35 @@
+"""Runs whose results are all kept in memory."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from keras_mgpu_strategy import callbacks as listeners
+from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.marking import masked
+from keras_mgpu_strategy.sinks.memory import MemorySink
+from keras_mgpu_strategy.types import HostBatch, Nest
+
+
+def collect(
+    job: Job,
+    batches: Iterable[HostBatch],
+    model: Any,
+    verbose: listeners.Verbose,
+    callbacks: Any,
+) -> Nest:
+    """All results, in the structure that Keras' `predict` returns.
+
+    Args:
+        job: The run.
+        batches: Its results, checked as the method wants.
+        model: The Keras model that callbacks see.
+        verbose, callbacks: As for `Predictor.predict`.
+    """
+    num_rows, level = job.source.num_rows, listeners.check_verbose(verbose)
+    counts = (num_rows, job.global_batch, level)
+    batches = listeners.with_progress(masked(batches, job.marks), *counts)
+    batches = listeners.with_callbacks(batches, callbacks, model, *counts)
+    sink = MemorySink(num_rows)
+    for batch in batches:
+        sink.write(batch)
+    return sink.result()

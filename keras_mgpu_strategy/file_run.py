@@ -1,0 +1,158 @@
+"""Runs that write to a file, and can be stopped at any moment and gone on with.
+
+```
+journal of an earlier run -> first row, batch size
+x -> Job -> results -> checks -> FileSink --every 2 s--> flush, journal
+                                    |--at the end------> finish, the output's own name
+```
+
+Guarantees:
+
+* A row is in the journal only once it is safely on disk, and an output has its name
+  only once it is complete.
+* A run that is gone on with starts at a multiple of its per-replica batch, so that the
+  file is byte for byte that of a run that was never stopped.
+* However a run ends, the rows that were written before are kept.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keras_mgpu_strategy import heads, probabilities
+from keras_mgpu_strategy.batch_size import per_replica
+from keras_mgpu_strategy.callbacks import Verbose, check_verbose
+from keras_mgpu_strategy.fingerprint import check_same, fingerprint
+from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.marking import masked
+from keras_mgpu_strategy.methods import head_of
+from keras_mgpu_strategy.nonfinite import NonFiniteRows
+from keras_mgpu_strategy.progress import show_progress
+from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.runner import Runner
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks.formats import format_of, shards_share
+from keras_mgpu_strategy.sinks.interface import Layout
+from keras_mgpu_strategy.sinks.journal import Journal
+from keras_mgpu_strategy.sinks.target import Target
+from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.writing import Output, Writer
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A run that writes to a file, as a user asks for it.
+
+    Args:
+        path: The output; its suffix says what kind of file.
+        x, batch_size, verbose, steps: As for `Predictor.predict`.
+        method: Name of the Predictor's method, part of what resuming compares.
+        from_logits: Whether the model's outputs are logits.
+        strict: Whether results that must be probabilities and are not are an error.
+        resume: Go on with an earlier run of the same kind.
+        overwrite: Replace what is there.
+        shard: Index and count of the range of the rows to run; None for all.
+        on_nonfinite: What to do about NaN and infinite results.
+    """
+
+    path: pathlib.Path
+    x: Any
+    batch_size: int | None
+    verbose: Verbose
+    steps: int | None
+    method: str
+    from_logits: bool
+    strict: bool
+    resume: bool
+    overwrite: bool
+    shard: tuple[int, int] | None
+    on_nonfinite: str
+
+    @property
+    def head(self) -> heads.Head:
+        """What is done to the outputs on the device."""
+        return head_of(self.method, from_logits=self.from_logits)
+
+    @property
+    def range(self) -> Shard | None:
+        """The shard, checked."""
+        return None if self.shard is None else Shard(*self.shard)
+
+
+def predict_to(runner: Runner, request: Request) -> Report:
+    """Runs all rows, or those that an earlier run left, and writes their results.
+
+    Args:
+        runner: Runs the rows.
+        request: What to run and where to write it.
+
+    Returns:
+        The report of this run alone.
+
+    Raises:
+        OSError: The output cannot be written where it should be, or is there already.
+        ValueError: The output of an earlier run is of another kind or damaged, or a
+            value of the request or an input does not fit.
+    """
+    check_verbose(request.verbose)
+    looker = NonFiniteRows(request.on_nonfinite)
+    output = _output(runner, request)
+    journal = output.journal
+    if journal is not None and journal.progress and journal.progress.finished:
+        output.target.place()
+        output.job.when_done(output.job.clock.report())
+        return runner.last_report
+    with contextlib.closing(output.job.run(output.start)) as results:
+        checked = _checked(results, request, output.job, looker)
+        shown = show_progress(checked, output.rows, output.job.clock, request.verbose)
+        with contextlib.closing(shown):
+            Writer(output, request.range).write(shown)
+    return runner.last_report
+
+
+def _output(runner: Runner, request: Request) -> Output:
+    """Checks everything that can be checked before the first row."""
+    file_format = format_of(request.path)
+    file_format.check(Layout(columns=()))
+    target = Target(request.path, request.range, is_shared=shards_share(request.path))
+    target.check(resume=request.resume, overwrite=request.overwrite)
+    journal = target.begun() if request.resume else None
+    job = _job(runner, request, journal)
+    about = _about(runner, request, job)
+    if journal is not None:
+        check_same(journal.about.get("run", {}), about, target.journal)
+    return Output(job, file_format, target, about, journal)
+
+
+def _checked(
+    batches: Iterable[HostBatch], request: Request, job: Job, looker: NonFiniteRows
+) -> Iterator[HostBatch]:
+    """Looks at values in the order in which a user wants to hear of them."""
+    looked = looker.watching(batches, job.marks)
+    if request.method == "predict_proba":
+        looked = probabilities.checked(looked, strict=request.strict)
+    return masked(looked, job.marks, floats_only=True)
+
+
+def _job(runner: Runner, request: Request, journal: Journal | None) -> Job:
+    """The job; with the batch of the earlier run where the user gives none."""
+    batch_size = request.batch_size
+    if batch_size is None and journal is not None and journal.progress is not None:
+        batch_size = journal.progress.batch_size * runner.num_replicas
+    return runner.job(request.x, batch_size, request.steps, request.head, request.range)
+
+
+def _about(runner: Runner, request: Request, job: Job) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with."""
+    batch, shard = request.batch_size, request.shard
+    settings = {
+        "method": request.method,
+        "from_logits": request.from_logits,
+        "format": request.path.suffix.lower(),
+        "shard": None if shard is None else list(shard),
+        "steps": request.steps,
+        "per-replica batch": batch and per_replica(batch, runner.num_replicas),
+    }
+    return fingerprint(runner.digest(), job, settings)

@@ -1,0 +1,41 @@
+"""`load`: from a model on disk to a Predictor."""
+
+import os
+from typing import Any
+
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.predictor import Predictor
+from keras_mgpu_strategy.strategy import active_strategy, make_strategy
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    custom_objects: dict[str, Any] | None = None,
+    safe_mode: bool = True,
+    **options: Any,
+) -> Predictor:
+    """Reads a model from disk onto every device.
+
+    Args:
+        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
+        custom_objects: Names to classes or functions that the model needs.
+        safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
+        **options: See `Options`. Devices are chosen as by `Predictor`.
+
+    Raises:
+        FileNotFoundError: There is no such path.
+        ValueError: The file is of another kind, damaged, or cannot be placed on every
+            device or in the precision asked for.
+    """
+    checked_options = Options(**options)
+    strategy = active_strategy() or make_strategy()
+    replicated = models.read(
+        path,
+        strategy,
+        custom_objects=custom_objects,
+        safe_mode=safe_mode,
+        precision=checked_options.precision,
+    )
+    return Predictor(replicated, **vars(checked_options))

@@ -1,0 +1,82 @@
+"""What is known of rows besides the model's inputs, put to their results.
+
+Guarantee: the results of a row that could not be read never pass for results.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+
+MarksOf = Callable[[int, int], RowMarks]
+
+
+def no_marks(start: int, stop: int) -> RowMarks:
+    """The marks of a source that has none."""
+    del start, stop
+    return NO_MARKS
+
+
+def marks_of(source: Any) -> MarksOf:
+    """Returns how to ask a source for the marks of rows."""
+    return getattr(source, "marks", no_marks)
+
+
+def masked(
+    batches: Iterable[HostBatch], marks: MarksOf, *, floats_only: bool = False
+) -> Iterator[HostBatch]:
+    """Passes batches on, with NaN as the results of rows that could not be read.
+
+    Args:
+        batches: The results.
+        marks: Tells which rows could not be read.
+        floats_only: Leave other results, which have no NaN, to whoever takes them.
+
+    Raises:
+        ValueError: Such a row has other results, unless `floats_only`.
+    """
+    for batch in batches:
+        missing = marks(batch.start, batch.stop).missing
+        if missing is None or not missing.any():
+            yield batch
+            continue
+        if not floats_only:
+            _check_floats(batch, missing)
+        yield with_nan(batch, missing)
+
+
+def _check_floats(batch: HostBatch, missing: np.ndarray) -> None:
+    for array in tf.nest.flatten(batch.outputs):
+        if not is_float(array):
+            row = batch.start + int(np.argmax(missing))
+            raise ValueError(
+                f"Row {row} could not be read, and results of dtype {array.dtype} "
+                'cannot say so: they have no NaN. Pass on_bad_file="raise", call '
+                "predict_proba or predict, or write to .parquet or .csv."
+            )
+
+
+def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:
+    """A copy of a batch with NaN for some rows, where results are floats.
+
+    Args:
+        batch: The results.
+        missing: Boolean array of shape `(num_rows,)`.
+    """
+
+    def put(array: np.ndarray) -> np.ndarray:
+        if not is_float(array):
+            return array
+        array = array.copy()
+        array[missing] = np.nan
+        return array
+
+    return HostBatch(batch.start, tf.nest.map_structure(put, batch.outputs))
+
+
+def is_float(array: np.ndarray) -> bool:
+    """Whether values can be NaN; bfloat16 and the like are of NumPy's kind "V"."""
+    return array.dtype.kind in "fcV"

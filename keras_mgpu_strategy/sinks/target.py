@@ -1,0 +1,152 @@
+"""Where an output lies while it is written, and how it gets its name at the end.
+
+For `scores.npy`, rows are written to `scores.npy.partial`, with a journal beside it in
+`scores.npy.journal`. At the end the first gets the output's name and the second goes.
+
+A shard has its own `scores.npy.shard-00002-of-00008.partial` and `.journal`. At the end
+its rows are in the folder of all shards, or, where the format makes single files, in
+`scores.shard-00002-of-00008.npy`; the journal stays, to show that they are there.
+
+Guarantees:
+
+* An output under its own name is complete. What it replaces stays until then.
+* A process that is killed at any moment leaves what `resume` can go on with.
+"""
+
+import contextlib
+import os
+import pathlib
+
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.durable import remove, sync_folder
+from keras_mgpu_strategy.sinks.journal import Journal
+
+
+class Target:
+    """The places of one output.
+
+    Args:
+        path: The output, as the user names it.
+        shard: Which range of its rows, where several runs share it.
+        is_shared: Whether all shards write into the output itself, at the same time.
+    """
+
+    def __init__(
+        self, path: pathlib.Path, shard: Shard | None, *, is_shared: bool = False
+    ):
+        self.path = path
+        self._shard = shard
+        stem = path.name if shard is None else f"{path.name}.{shard.name}"
+        self.journal = path.with_name(f"{stem}.journal")
+        self._is_shared = is_shared and shard is not None
+        self.partial = path if self._is_shared else path.with_name(f"{stem}.partial")
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Checks, touching nothing, that the output can be written.
+
+        Raises:
+            OSError: Its folder is missing or cannot be written; or the output is
+                there, finished or not, and neither flag says what to do with it.
+            ValueError: Both flags are set.
+        """
+        if resume and overwrite:
+            raise ValueError(
+                "Received resume=True and overwrite=True. Expected one: the first goes "
+                "on with what is there, the second begins again."
+            )
+        check_folder(self.path)
+        if overwrite:
+            return
+        if self.journal.exists() and not resume:
+            raise FileExistsError(
+                f"{self.journal} shows that {self.path} was begun and not finished. "
+                "Pass resume=True to go on with it, or overwrite=True to begin again."
+            )
+        if not self.journal.exists():
+            self._refuse_existing()
+
+    def begun(self) -> Journal | None:
+        """The journal of an earlier run; None where there is nothing to go on with.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        return journals.read(self.journal) if self.journal.exists() else None
+
+    def clear(self) -> None:
+        """Removes what an earlier run left; of a shard, its finished rows too."""
+        with contextlib.suppress(FileNotFoundError):
+            self.journal.unlink()
+        if self._is_shared:
+            return
+        remove(self.partial)
+        if self._shard is not None and self.path.is_dir():
+            for part in self.path.glob(f"*{self._shard.numbers}*"):
+                part.unlink()
+
+    def place(self) -> None:
+        """Gives the finished output its name; goes on where a kill cut that short."""
+        if not self._is_shared and self.partial.exists():
+            self._move()
+            sync_folder(self.path.parent)
+        if self._shard is None:
+            self.journal.unlink(missing_ok=True)
+            sync_folder(self.path.parent)
+
+    def _move(self) -> None:
+        if self._shard is None:
+            _replace(self.partial, self.path)
+        elif self.partial.is_dir():
+            self.path.mkdir(exist_ok=True)
+            for part in sorted(self.partial.iterdir()):
+                os.replace(part, self.path / part.name)
+            sync_folder(self.path)
+            self.partial.rmdir()
+        else:
+            os.replace(self.partial, shard_file(self.path, self._shard))
+
+    def _refuse_existing(self) -> None:
+        found = self.path
+        if self._shard is not None:
+            if any(self.path.parent.glob(f"{self.path.name}.shard-*.journal")):
+                return
+            if not found.exists():
+                found = shard_file(self.path, self._shard)
+        if found.exists():
+            raise FileExistsError(
+                f"{found} exists, and is finished or was not written by this package. "
+                "Pass overwrite=True to replace it, or give another path."
+            )
+
+
+def check_folder(path: pathlib.Path) -> None:
+    """Checks that an output can be written where its path says.
+
+    Raises:
+        OSError: The folder around it is missing or cannot be written.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {folder} cannot be written.")
+
+
+def shard_file(path: pathlib.Path, shard: Shard) -> pathlib.Path:
+    """The finished file of one shard, where each has one."""
+    return path.with_name(f"{path.stem}.{shard.name}{path.suffix}")
+
+
+def _replace(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Renames a file or folder; what was there goes only when the new one is there."""
+    if not target.is_dir() and not source.is_dir():
+        os.replace(source, target)
+        return
+    old = target.with_name(f"{target.name}.old")
+    remove(old)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    sync_folder(target.parent)
+    remove(old)

@@ -1,0 +1,202 @@
+"""Writes the results of a run to a file, and keeps its journal.
+
+Guarantee: whatever ends the run, rows that were written are put on disk and noted
+before the error or the signal goes on to the user.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy import signals
+from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.notes import add_note
+from keras_mgpu_strategy.progress import RowRange
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.columns import columns_of
+from keras_mgpu_strategy.sinks.interface import FileFormat, FileSink, Layout
+from keras_mgpu_strategy.sinks.journal import Journal, Progress
+from keras_mgpu_strategy.sinks.target import Target
+from keras_mgpu_strategy.types import HostBatch
+
+_SECONDS_BETWEEN_FLUSHES = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What to write, and where.
+
+    Args:
+        job: The run.
+        file_format: What kind of file to write.
+        target: Where it lies.
+        about: What must be the same for the run to be gone on with.
+        journal: That of an earlier run to go on with, or None.
+    """
+
+    job: Job
+    file_format: FileFormat
+    target: Target
+    about: dict[str, Any]
+    journal: Journal | None
+
+    @property
+    def safe_rows(self) -> int:
+        """Index behind the last row that is on disk."""
+        progress = self.journal and self.journal.progress
+        return progress.rows if progress else self.job.first_row
+
+    @property
+    def start(self) -> int:
+        """First row to run: where a run that was never stopped begins a batch too."""
+        first, size = self.job.first_row, self.job.batch_size
+        return first + (self.safe_rows - first) // size * size
+
+    @property
+    def rows(self) -> RowRange:
+        """The rows of the whole job, and those of this run."""
+        return RowRange(self.job.first_row, self.safe_rows, self.job.source.num_rows)
+
+
+class Writer:
+    """Writes one output.
+
+    Args:
+        output: What to write, and where.
+        shard: As in the layout of the file.
+    """
+
+    def __init__(self, output: Output, shard: Shard | None):
+        self._output = output
+        self._shard = shard
+        self._journal = output.journal
+        self._sink: FileSink | None = None
+        self._flushed = time.monotonic()
+
+    def write(self, batches: Iterable[HostBatch]) -> None:
+        """Writes all results and gives the output its name.
+
+        Args:
+            batches: The results from `output.start` on; rows that are on disk already
+                are passed over.
+        """
+        with signals.held_back() as held:
+            try:
+                is_complete = self._write_until(batches, held)
+                if is_complete:
+                    self._finish()
+                else:
+                    self._flush()
+            except BaseException as error:
+                self._save(error)
+                raise
+            finally:
+                self._close()
+
+    def _write_until(self, batches: Iterable[HostBatch], held: signals.Held) -> bool:
+        for batch in batches:
+            sink = self._sink or self._open(batch)
+            batch = rows_from(batch, sink.num_written)
+            if batch.num_rows:
+                sink.write(batch, self._output.job.marks(batch.start, batch.stop))
+            if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
+                self._flush()
+            if held.signal is not None:
+                return False
+        return True
+
+    def _open(self, batch: HostBatch) -> FileSink:
+        """Begins the file, or goes on with it, once its layout is known."""
+        output, layout = self._output, self._layout(batch)
+        output.file_format.check(layout)
+        described = _described(layout)
+        journal = self._journal
+        if journal is not None and journal.about["layout"] != described:
+            raise ValueError(
+                f"{journal.path} tells of outputs {journal.about['layout']}, but this "
+                f"run has {described}. Nothing was touched. Pass overwrite=True to "
+                "begin again."
+            )
+        if journal is not None and journal.progress is not None:
+            mark = journal.progress.mark
+            sink = output.file_format.reopen(output.target.partial, layout, mark)
+        else:
+            output.target.clear()
+            about = {"run": output.about, "layout": described}
+            self._journal = journals.create(output.target.journal, about)
+            sink = output.file_format.create(output.target.partial, layout)
+        self._sink = sink
+        return sink
+
+    def _layout(self, batch: HostBatch) -> Layout:
+        job = self._output.job
+        marks = job.marks(batch.start, batch.stop)
+        shard, total = self._shard, job.total_rows or 0
+        return Layout(
+            columns=columns_of(batch.outputs),
+            first_row=job.first_row,
+            stop_row=job.source.num_rows,
+            num_rows=job.total_rows,
+            has_names=marks.names is not None,
+            shard=None if shard is None else (shard.index, shard.count),
+            row_multiple=1 if shard is None else shard.row_multiple(total),
+        )
+
+    def _flush(self, *, finished: bool = False) -> None:
+        if self._sink is None or self._journal is None:
+            return
+        if finished:
+            mark, rows = {}, self._sink.num_written
+        else:
+            mark = self._sink.flush()
+            rows = mark["rows"]
+        job = self._output.job
+        size = job.clock.report().batch_size or job.batch_size
+        self._journal.add(Progress(rows, size, mark, finished))
+        self._flushed = time.monotonic()
+
+    def _finish(self) -> None:
+        self._flush()
+        assert self._sink is not None, "a run without rows has an empty batch"
+        self._sink.finish()
+        self._flush(finished=True)
+        self._output.target.place()
+
+    def _save(self, error: BaseException) -> None:
+        """Keeps what was written, and says how to go on; the error comes first."""
+        with contextlib.suppress(Exception):
+            self._flush()
+        if self._journal is None or self._journal.progress is None:
+            return
+        rows, first = self._journal.progress.rows, self._output.job.first_row
+        add_note(
+            error,
+            f"Rows {first} to {rows} are safe in {self._output.target.partial}. To go "
+            "on from there, run the same with resume=True (--resume).",
+        )
+
+    def _close(self) -> None:
+        with contextlib.suppress(Exception):
+            if self._sink is not None:
+                self._sink.close()
+        if self._journal is not None:
+            self._journal.close()
+
+
+def rows_from(batch: HostBatch, start: int) -> HostBatch:
+    """The rows of a batch from some index on; none where it ends before."""
+    skipped = max(start - batch.start, 0)
+    if skipped == 0:
+        return batch
+    outputs = tf.nest.map_structure(lambda array: array[skipped:], batch.outputs)
+    return HostBatch(batch.start + skipped, outputs)
+
+
+def _described(layout: Layout) -> list[list[Any]]:
+    columns = [[c.name, list(c.row_shape), c.dtype.name] for c in layout.columns]
+    return [*columns, *([["file", [], "name"]] if layout.has_names else [])]
