@@ -16,6 +16,7 @@ from typing import Any
 from keras_mgpu_strategy import callbacks as listeners
 from keras_mgpu_strategy import models, probabilities
 from keras_mgpu_strategy.collecting import collect
+from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.file_run import Request, predict_to
 from keras_mgpu_strategy.marking import masked
 from keras_mgpu_strategy.methods import head_of
@@ -55,12 +56,12 @@ class Predictor:
     """
 
     def __init__(self, model: Any, **options: Any):
-        checked_options = Options(**options)
+        chosen = Options(**options)
         if not isinstance(model, models.ReplicatedModel):
             strategy = active_strategy() or models.strategy_of(model) or make_strategy()
-            model = models.replicate(model, strategy, checked_options.precision)
+            model = models.replicate(model, strategy, chosen.precision)
         self._replicated = model
-        self._runner = Runner(model, checked_options)
+        self._runner = Runner(LocalBackend(model, chosen), chosen.profile)
 
     @property
     def model(self) -> Any:

@@ -5,21 +5,19 @@ asked for the first row.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import heads, models
+from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.batch_size import (
     ceil_div,
     first_guess,
     next_power_of_two,
     per_replica,
 )
-from keras_mgpu_strategy.engines.interface import Engine
-from keras_mgpu_strategy.engines.mirrored import MirroredEngine
-from keras_mgpu_strategy.engines.threads import ThreadsEngine
+from keras_mgpu_strategy.engines.backend import Backend
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import example_inputs, row_bytes
 from keras_mgpu_strategy.inputs import (
@@ -30,38 +28,29 @@ from keras_mgpu_strategy.inputs import (
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
-from keras_mgpu_strategy.marking import marks_of
-from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signatures import SpecMemory, spec_key
-from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
-
-_ENGINES: dict[str, Callable[[Work], Engine]] = {
-    "mirrored": MirroredEngine,
-    "threads": ThreadsEngine,
-}
 
 
 class Runner:
     """Makes the jobs of one replicated model; keeps what was learned about it.
 
     Args:
-        replicated: The model.
-        options: How it runs.
+        backend: Where the model lives.
+        profile: Folder for traces of runs, or None.
 
     Attributes:
         report: What the last run did; None before the first one.
     """
 
-    def __init__(self, replicated: models.ReplicatedModel, options: Options):
+    def __init__(self, backend: Backend, profile: str | None = None):
         self.report: Report | None = None
-        self._replicated = replicated
-        self._options = options
-        self._num_replicas = replicated.strategy.num_replicas_in_sync
-        self._compiler = StepCompiler(replicated)
+        self._backend = backend
+        self._profile = profile
+        self._num_replicas = len(backend.devices)
         self._specs = SpecMemory()
         self._paces: dict[Any, Pace] = {}
         self._tuned: dict[Any, int] = {}
@@ -80,7 +69,7 @@ class Runner:
 
     def digest(self) -> str:
         """A short name for what the model computes."""
-        return models.digest(self._replicated)
+        return self._backend.digest()
 
     def job(
         self,
@@ -96,43 +85,41 @@ class Runner:
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
-        input_spec = self._replicated.input_spec
+        input_spec = self._backend.input_spec
         check_batch_size(batch_size, x)
         whole = self._with_spec(
             as_source(x, steps=steps, batch_size=batch_size, input_spec=input_spec)
         )
         check_inputs(whole.spec, input_spec)
         source, first_row = _rows_of(shard, select_inputs(whole, input_spec))
-        models.build(self._replicated, example_inputs(source.spec, 1))
+        self._backend.build(example_inputs(source.spec, 1))
         key = (spec_key(source.spec), head)
         work = self._work(key, batch_size, head)
         size = self._per_replica_batch(batch_size, source, key)
         size = min(size, self._limits.get(key, size))
         return Job(
-            source=source,
-            engine=_ENGINES[self._options.engine](work),
+            source=self._backend.shipped(x, source),
+            engine=self._backend.engine(work),
             clock=work.clock,
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
-            marks=marks_of(whole),
+            marks=self._backend.marks(whole),
             identity=getattr(whole, "identity", ""),
             total_rows=whole.num_rows,
             first_row=first_row,
-            profile=self._options.profile,
+            profile=self._profile,
         )
 
     def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
-        fixed = _fixed_batch(self._replicated.input_spec)
+        fixed = _fixed_batch(self._backend.input_spec)
         return Work(
-            compiler=self._compiler,
+            devices=self._backend.devices,
             specs=self._specs,
             pace=self._paces.setdefault(key, Pace(self._num_replicas)),
             clock=StageClock(self._num_replicas),
             head=head,
-            jit_compile=self._uses_xla(),
             is_fixed=fixed is not None,
-            in_flight=self._in_flight(),
             tunes=batch_size is None and fixed is None and key not in self._tuned,
         )
 
@@ -143,35 +130,21 @@ class Runner:
         if report.back_offs:
             self._limits[key] = report.batch_size
 
-    def _uses_xla(self) -> bool:
-        if self._options.jit_compile != "auto":
-            return bool(self._options.jit_compile)
-        return self._on_gpus() and models.supports_xla(self._replicated.model)
-
-    def _in_flight(self) -> int:
-        if self._options.in_flight != "auto":
-            return int(self._options.in_flight)
-        return 2 if self._on_gpus() else 1
-
-    def _on_gpus(self) -> bool:
-        devices = self._replicated.strategy.extended.worker_devices
-        return all("GPU" in device for device in devices)
-
     def _with_spec(self, source: Source) -> Source:
         if source.spec is not None:
             return source
-        if self._replicated.input_spec is None:
+        if self._backend.input_spec is None:
             raise ValueError(
                 "The input has no batch at all, and the model does not declare its "
                 "inputs, so the shape of the results is not known. Pass at least one "
                 "batch, or arrays of shape (0, ...)."
             )
-        return _NoRows(self._replicated.input_spec)
+        return _NoRows(self._backend.input_spec)
 
     def _per_replica_batch(
         self, batch_size: int | None, source: Source, key: Any
     ) -> int:
-        fixed = _fixed_batch(self._replicated.input_spec)
+        fixed = _fixed_batch(self._backend.input_spec)
         if batch_size is None:
             return fixed or self._automatic_batch(source, key)
         wanted = per_replica(batch_size, self._num_replicas)

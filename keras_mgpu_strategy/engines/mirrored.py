@@ -20,6 +20,7 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
+from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
 
@@ -34,12 +35,14 @@ class MirroredEngine:
             meanwhile, in the caller's:   yield the rows of the step before
 
     Args:
-        work: The model, compiled, and the books of this run.
+        work: The books of this run.
+        compiler: Makes and keeps the compiled step.
     """
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, compiler: StepCompiler):
         self._work = work
-        self._strategy = work.compiler.strategy
+        self._compiler = compiler
+        self._strategy = compiler.strategy
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
@@ -116,7 +119,7 @@ class MirroredEngine:
         inputs = [_whole_batches(chunk.inputs, size) for chunk in chunks]
         for chunk in chunks:
             signature = work.signature(chunk.inputs, size)
-        step = work.compiler.lockstep(
+        step = self._compiler.lockstep(
             signature, pipelines.dataset.element_spec[2:], work.clock
         )
         began = time.perf_counter()

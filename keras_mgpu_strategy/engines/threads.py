@@ -4,27 +4,23 @@ Guarantees, beyond those of every engine:
 
 * A device holds `in_flight` chunks at a time, while another is on its way in or out.
 * No replica waits for another: a slow device takes fewer chunks.
-* A chunk that does not fit into memory is run again, in smaller batches, by the
-  thread that holds it; no row is read twice, none is delivered twice.
+* A chunk that fails on a replica, and can be run again, is run again by the thread
+  that holds it; no row is read twice, none is delivered twice.
 """
 
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Iterator
-from typing import Any
-
-import tensorflow as tf
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div, most_chunk_rows
+from keras_mgpu_strategy.engines.backend import ChunkRunner
 from keras_mgpu_strategy.engines.lanes import collect
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
-from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import HostBatch, Source
 
 
@@ -35,18 +31,18 @@ class ThreadsEngine:
 
         lane:                          # in_flight + 1 threads per device
             while (chunk = feed.take()):
-                tensors = copy to d
-                with a slot of d: outputs = step[d](tensors)
-                done.put(read from d, trimmed)
+                done.put(chunks.run(chunk, d, a slot of d))
 
     and in the caller's thread: `yield from in_order(done)`.
 
     Args:
-        work: The model, compiled, and the books of this run.
+        work: The books of this run.
+        chunks: Runs a chunk on a replica.
     """
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, chunks: ChunkRunner):
         self._work = work
+        self._chunks = chunks
         self._devices = work.devices
         self._slots = [threading.Semaphore(work.in_flight) for _ in self._devices]
 
@@ -67,7 +63,7 @@ class ThreadsEngine:
         self._work.clock.start()
         if self._work.tunes:
             devices, clock = len(self._devices), self._work.clock
-            yield from tune(self._run_chunk, feed, batch, devices, clock)
+            yield from tune(self._run_first, feed, batch, devices, clock)
         rows_left = feed.rows_left
         if rows_left is not None and rows_left <= batch.size:
             yield from self._run_here(feed, batch)
@@ -79,7 +75,10 @@ class ThreadsEngine:
     def _run_here(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
         """What is left of the rows, on the first replica, without any thread."""
         while (chunk := feed.take(batch.size)) is not None:
-            yield self._run_chunk(chunk, batch, 0)
+            yield self._run_first(chunk, batch)
+
+    def _run_first(self, chunk: Chunk, batch: BatchSize) -> HostBatch:
+        return self._chunks.run(chunk, batch, 0, self._slots[0])
 
     def _run_lanes(
         self, feed: Feed, batch: BatchSize, most_rows: int
@@ -113,42 +112,4 @@ class ThreadsEngine:
                 chunk = feed.take(rows)
             if chunk is None:
                 return None
-            return self._run_chunk(chunk, batch, replica, late)
-
-    def _run_chunk(
-        self, chunk: Chunk, batch: BatchSize, replica: int, slot: Any = None
-    ) -> HostBatch:
-        while True:
-            size = batch.size
-            try:
-                return self._attempt(chunk, size, replica, slot or self._slots[replica])
-            except tf.errors.ResourceExhaustedError as error:
-                batch.shrink(size, chunk.start, error)
-            except Exception as error:
-                add_note(error, chunk.failed)
-                raise
-
-    def _attempt(
-        self, chunk: Chunk, batch_size: int, replica: int, slot: Any
-    ) -> HostBatch:
-        work = self._work
-        signature = work.signature(chunk.inputs, batch_size)
-        step = work.compiler.replica_step(signature, replica, work.clock)
-        with tf.device(self._devices[replica]):
-            with work.clock.stage("input"):
-                arrays = chunk.padded(batch_size)
-                flat = [tf.convert_to_tensor(array) for array in arrays]
-            with slot:
-                outputs = self._compute(step, flat)
-        bytes_in = sum(array.nbytes for array in arrays)
-        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
-        with work.clock.stage("read"):
-            return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
-
-    def _compute(self, step: Any, flat: list[tf.Tensor]) -> Any:
-        began = time.perf_counter()
-        outputs = step(*flat)
-        seconds = time.perf_counter() - began
-        self._work.clock.add("compute", seconds)
-        self._work.pace.record(len(flat[0]), seconds)
-        return outputs
+            return self._chunks.run(chunk, batch, replica, late)

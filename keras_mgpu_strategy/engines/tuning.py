@@ -17,7 +17,7 @@ _MOST_SHARE_OF_RUN = 0.1
 _MOST_SECONDS_UNKNOWN = 2.0
 _TIMED_BATCHES = 3
 
-RunChunk = Callable[[Chunk, BatchSize, int], HostBatch]
+RunChunk = Callable[[Chunk, BatchSize], HostBatch]
 
 
 def tune(
@@ -33,7 +33,7 @@ def tune(
     of the time that the rest of the rows needs, where memory runs out, and at 8192.
 
     Args:
-        run_chunk: Runs a chunk on a replica.
+        run_chunk: Runs a chunk on the first replica.
         feed: The rows.
         batch: The size to begin with, and the result.
         num_replicas: Replicas that share the rest of the rows.
@@ -66,7 +66,7 @@ def _trial(
         chunk = feed.take(batches * batch.size)
         if chunk is None:
             return None
-        result = run_chunk(chunk, batch, 0)
+        result = run_chunk(chunk, batch)
         rate = chunk.num_rows / (time.perf_counter() - began)
         yield result
     return rate

@@ -1,4 +1,4 @@
-"""What an engine needs for a run besides rows: the compiled model and its books."""
+"""What an engine needs for a run besides rows and a model: its books."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.step import Signature, StepCompiler
+from keras_mgpu_strategy.step import Signature
 from keras_mgpu_strategy.types import Nest
 
 
@@ -15,7 +15,7 @@ class Work:
     """One run of a replicated model.
 
     Args:
-        compiler: Makes and keeps the compiled steps.
+        devices: Each replica's device.
         specs: The input specs seen so far.
         pace: How long rows take.
         clock: Where the time of this run goes.
@@ -26,7 +26,7 @@ class Work:
         tunes: Whether the engine may look for a better batch size on the way.
     """
 
-    compiler: StepCompiler
+    devices: tuple[str, ...]
     specs: SpecMemory
     pace: Pace
     clock: StageClock
@@ -35,11 +35,6 @@ class Work:
     is_fixed: bool = False
     in_flight: int = 1
     tunes: bool = False
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Each replica's device."""
-        return tuple(self.compiler.strategy.extended.worker_devices)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""

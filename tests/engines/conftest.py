@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy import heads, models
-from keras_mgpu_strategy.runner import Options, Runner
+from keras_mgpu_strategy.engines.local import LocalBackend
+from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.runner import Runner
 from tests import helpers
 
 
@@ -13,7 +15,8 @@ def engine_of(request):
     """Makes the engine of a model, as the Predictor does."""
 
     def make(model, strategy):
-        runner = Runner(models.replicate(model, strategy), Options(request.param))
+        replicated = models.replicate(model, strategy)
+        runner = Runner(LocalBackend(replicated, Options(request.param)))
         example = np.zeros((0, *model.input_shape[1:]), np.float32)
         batch_size = helpers.BATCH * strategy.num_replicas_in_sync
         return runner.job(example, batch_size, None, heads.identity).engine

@@ -1,0 +1,71 @@
+"""The interfaces between an engine and the place where a model lives."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.feed import Chunk
+from keras_mgpu_strategy.marking import MarksOf
+from keras_mgpu_strategy.types import HostBatch, Nest, Source
+
+
+class ChunkRunner(Protocol):
+    """Runs one chunk at a time on one replica; called by several threads."""
+
+    def run(
+        self,
+        chunk: Chunk,
+        batch: BatchSize,
+        replica: int,
+        slot: AbstractContextManager[Any],
+    ) -> HostBatch:
+        """Returns the results of a chunk.
+
+        Args:
+            chunk: The rows.
+            batch: The per-replica batch, shrunk where memory runs out.
+            replica: Index of the replica.
+            slot: Entered while the device computes.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Where a model lives, and how to run it there."""
+
+    @property
+    def input_spec(self) -> Nest | None:
+        """Nest of named `tf.TensorSpec` that the model declares; None where none."""
+        ...
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Name of each replica's device."""
+        ...
+
+    def build(self, example: Nest) -> None:
+        """Creates the variables of a model that has none yet, from example rows."""
+        ...
+
+    def engine(self, work: Work) -> Engine:
+        """What runs a job."""
+        ...
+
+    def digest(self) -> str:
+        """A short name for what the model computes."""
+        ...
+
+    def shipped(self, x: Any, source: Source) -> Source:
+        """The rows as they are to travel to the replicas.
+
+        Args:
+            x: The input as the user gave it.
+            source: Its rows.
+        """
+        ...
+
+    def marks(self, source: Source) -> MarksOf:
+        """How to ask for the marks of rows that have run."""
+        ...

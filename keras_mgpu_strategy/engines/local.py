@@ -1,0 +1,85 @@
+"""A model on the devices of this process."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.local_chunks import LocalChunks
+from keras_mgpu_strategy.engines.mirrored import MirroredEngine
+from keras_mgpu_strategy.engines.threads import ThreadsEngine
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.marking import MarksOf, marks_of
+from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.step import StepCompiler
+from keras_mgpu_strategy.types import Nest, Source
+
+_ENGINES: dict[str, Callable[[Work, StepCompiler], Engine]] = {
+    "mirrored": MirroredEngine,
+    "threads": lambda work, compiler: ThreadsEngine(work, LocalChunks(work, compiler)),
+}
+
+
+class LocalBackend:
+    """A `Backend` of this process.
+
+    Args:
+        replicated: The model.
+        options: How it runs.
+    """
+
+    def __init__(self, replicated: models.ReplicatedModel, options: Options):
+        self._replicated = replicated
+        self._options = options
+        self.compiler = StepCompiler(replicated)
+
+    @property
+    def input_spec(self) -> Nest | None:
+        """What the model declares."""
+        return self._replicated.input_spec
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each replica's device."""
+        return tuple(self._replicated.strategy.extended.worker_devices)
+
+    def build(self, example: Nest) -> None:
+        """Creates the variables of a model that has none yet."""
+        models.build(self._replicated, example)
+
+    def engine(self, work: Work) -> Engine:
+        """The engine of the options."""
+        return _ENGINES[self._options.engine](self.fitted(work), self.compiler)
+
+    def fitted(self, work: Work) -> Work:
+        """The books with the options that depend on devices and model filled in."""
+        return dataclasses.replace(
+            work, jit_compile=self._uses_xla(), in_flight=self._in_flight()
+        )
+
+    def digest(self) -> str:
+        """A short name for what the model computes."""
+        return models.digest(self._replicated)
+
+    def shipped(self, x: Any, source: Source) -> Source:
+        """The source itself: rows are read in this process."""
+        del x
+        return source
+
+    def marks(self, source: Source) -> MarksOf:
+        """Those of the source."""
+        return marks_of(source)
+
+    def _uses_xla(self) -> bool:
+        if self._options.jit_compile != "auto":
+            return bool(self._options.jit_compile)
+        return self._on_gpus() and models.supports_xla(self._replicated.model)
+
+    def _in_flight(self) -> int:
+        if self._options.in_flight != "auto":
+            return int(self._options.in_flight)
+        return 2 if self._on_gpus() else 1
+
+    def _on_gpus(self) -> bool:
+        return all("GPU" in device for device in self.devices)

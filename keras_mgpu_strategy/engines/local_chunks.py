@@ -1,0 +1,78 @@
+"""Runs chunks on the devices of this process.
+
+Guarantee: a chunk that does not fit into memory is run again in smaller batches.
+"""
+
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy import gather
+from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.feed import Chunk
+from keras_mgpu_strategy.notes import add_note
+from keras_mgpu_strategy.step import StepCompiler
+from keras_mgpu_strategy.types import HostBatch
+
+
+class LocalChunks:
+    """A `ChunkRunner` for the replicas of a strategy.
+
+    Args:
+        work: The books of the run.
+        compiler: Makes and keeps the compiled steps.
+    """
+
+    def __init__(self, work: Work, compiler: StepCompiler):
+        self._work = work
+        self._compiler = compiler
+
+    def run(
+        self,
+        chunk: Chunk,
+        batch: BatchSize,
+        replica: int,
+        slot: AbstractContextManager[Any],
+    ) -> HostBatch:
+        """Returns the results of a chunk."""
+        while True:
+            size = batch.size
+            try:
+                return self._attempt(chunk, size, replica, slot)
+            except tf.errors.ResourceExhaustedError as error:
+                batch.shrink(size, chunk.start, error)
+            except Exception as error:
+                add_note(error, chunk.failed)
+                raise
+
+    def _attempt(
+        self,
+        chunk: Chunk,
+        batch_size: int,
+        replica: int,
+        slot: AbstractContextManager[Any],
+    ) -> HostBatch:
+        work = self._work
+        signature = work.signature(chunk.inputs, batch_size)
+        step = self._compiler.replica_step(signature, replica, work.clock)
+        with tf.device(work.devices[replica]):
+            with work.clock.stage("input"):
+                arrays = chunk.padded(batch_size)
+                flat = [tf.convert_to_tensor(array) for array in arrays]
+            with slot:
+                outputs = self._compute(step, flat)
+        bytes_in = sum(array.nbytes for array in arrays)
+        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
+        with work.clock.stage("read"):
+            return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
+
+    def _compute(self, step: Any, flat: list[tf.Tensor]) -> Any:
+        began = time.perf_counter()
+        outputs = step(*flat)
+        seconds = time.perf_counter() - began
+        self._work.clock.add("compute", seconds)
+        self._work.pace.record(len(flat[0]), seconds)
+        return outputs
