@@ -31,6 +31,10 @@ _ADVICE = {
         "write-bound: {share:.0%} of the time replicas waited for results to be taken. "
         "Take them faster, or write to a faster disk."
     ),
+    "compile": (
+        "compile-bound: {share:.0%} of the time went into tracing and compiling the "
+        "model; later calls of this Predictor skip that."
+    ),
 }
 
 
@@ -92,20 +96,28 @@ class Report:
         return len(self.replica_rows)
 
     @property
-    def bottleneck(self) -> str:
-        """One sentence: what the run waited for most, and what to try."""
+    def bound(self) -> str:
+        """What to mend first: "input", "compute", "read", "write" or "compile".
+
+        The largest share, except that a large wait counts more than computing, which
+        is the work itself.
+        """
         if self.compile_seconds > 0.5 * self.seconds:
-            share = self.compile_seconds / self.seconds
-            return (
-                f"compile-bound: {share:.0%} of the time went into tracing and "
-                "compiling the model; later calls of this Predictor skip that."
-            )
+            return "compile"
         stage = max(self.shares, key=lambda name: self.shares[name])
         if self.shares["compute"] < _COMPUTE_BOUND:
             rest = {name: self.shares[name] for name in STAGES if name != "compute"}
             largest = max(rest, key=lambda name: rest[name])
             stage = largest if rest[largest] > 0.25 else stage
-        return _ADVICE[stage].format(share=self.shares[stage])
+        return stage
+
+    @property
+    def bottleneck(self) -> str:
+        """One sentence: what the run waited for most, and what to try."""
+        shares = dict(self.shares)
+        if self.seconds:
+            shares["compile"] = self.compile_seconds / self.seconds
+        return _ADVICE[self.bound].format(share=shares[self.bound])
 
     def __str__(self) -> str:
         """Several lines for a person to read."""

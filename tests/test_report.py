@@ -43,12 +43,21 @@ def report_of(shares, seconds=10.0, compile_seconds=0.0, back_offs=()):
     ],
 )
 def test_the_bottleneck_is_named(shares, sentence):
-    assert report_of(shares).bottleneck.startswith(sentence)
+    report = report_of(shares)
+    assert report.bottleneck.startswith(sentence)
+    assert report.bound == sentence.partition("-bound")[0]
 
 
 def test_compiling_is_named_where_it_took_most_of_the_time():
     report = report_of((0, 1, 0, 0), seconds=4, compile_seconds=3)
     assert report.bottleneck.startswith("compile-bound: 75%")
+    assert report.bound == "compile"
+
+
+def test_a_run_that_has_not_begun_has_a_report():
+    report = StageClock(1).report()
+    assert (report.rows, report.seconds, report.bound) == (0, 0, "compute")
+    assert report.bottleneck.startswith("compute-bound: 100%")
 
 
 def test_a_person_can_read_it():
