@@ -1,0 +1,171 @@
+"""Files that survive the process being killed and the machine losing power.
+
+Guarantees:
+
+* A file that is written through `replacing` is either the old one or the new one,
+  whole, at every moment.
+* What was written through an `Appender` and synced is on disk; what is behind the
+  place that it is reopened at is dropped.
+* A full disk is an `OSError`, never a crash.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(path: pathlib.Path) -> None:
+    """Puts on disk which files a folder holds."""
+    if os.name == "nt":  # Windows opens no folders, and keeps their content itself
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Makes a folder whose parent exists; it may exist already."""
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
+    """The name under which `replacing` writes: hidden, and known, to be cleaned up."""
+    return path.with_name(f".{path.name}{tag}.partial")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path, tag: str = "") -> Iterator[pathlib.Path]:
+    """Gives another name to write a file to, which then takes the place of `path`.
+
+    Args:
+        path: The file to write.
+        tag: Keeps writers apart that write the same file at the same time.
+    """
+    scratch = scratch_of(path, tag)
+    try:
+        yield scratch
+        with open(scratch, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_whole(path: pathlib.Path, content: bytes, tag: str = "") -> None:
+    """Writes a small file, whole or not at all."""
+    with replacing(path, tag) as scratch:
+        scratch.write_bytes(content)
+
+
+class Appender:
+    """A file that grows at its end, or is filled from its start.
+
+    Writes are not buffered: what is written before the process is killed is the
+    system's to keep, and an error is raised by the write that it concerns.
+
+    Args:
+        path: The file.
+        kept: Bytes of an existing file to keep; what is behind them is dropped. None
+            makes a new file.
+
+    Raises:
+        ValueError: The file is missing or shorter than `kept`.
+    """
+
+    def __init__(self, path: pathlib.Path, kept: int | None = None):
+        self._path = path
+        if kept is None:
+            self._file = open(path, "w+b", buffering=0)  # noqa: SIM115
+            sync_folder(path.parent)
+        else:
+            self._file = self._reopened(kept)
+
+    def reserve(self, num_bytes: int) -> None:
+        """Grows the file to `num_bytes`, with room on the disk for all of them.
+
+        File systems that cannot promise room are asked for none.
+
+        Raises:
+            OSError: The disk has less room.
+        """
+        if num_bytes == 0 or not hasattr(os, "posix_fallocate"):
+            return
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, num_bytes)
+        except OSError as error:
+            if error.errno in _CANNOT_RESERVE:
+                return
+            reason = f"{error.strerror} for {num_bytes} bytes of results"
+            raise OSError(error.errno, reason, str(self._path)) from error
+
+    def put(self, content: bytes | np.ndarray, offset: int) -> int:
+        """Writes bytes, or an array's values in C order; returns where they end."""
+        if isinstance(content, np.ndarray):
+            values = np.ascontiguousarray(content).reshape(-1)
+            view = values.view(np.uint8).data if values.size else memoryview(b"")
+        else:
+            view = memoryview(content)
+        self._file.seek(offset)
+        end = offset + len(view)
+        while view:
+            view = view[self._file.write(view) :]
+        return end
+
+    def sync(self) -> None:
+        """Puts on disk what was written."""
+        os.fsync(self._file.fileno())
+
+    def end_at(self, num_bytes: int) -> None:
+        """Gives the file its final length."""
+        self._file.truncate(num_bytes)
+
+    def close(self) -> None:
+        """Closes the file; calling it twice is harmless."""
+        self._file.close()
+
+    def _reopened(self, kept: int):
+        size = file_size(self._path)
+        if size < kept:
+            raise damaged(self._path, f"has {size} bytes, expected at least {kept}")
+        file = open(self._path, "r+b", buffering=0)  # noqa: SIM115
+        file.truncate(kept)
+        return file
+
+
+def file_size(path: pathlib.Path) -> int:
+    """Bytes of a file that must be there.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if not path.is_file():
+        raise damaged(path, "is missing")
+    return path.stat().st_size
+
+
+def damaged(path: pathlib.Path, what: str) -> ValueError:
+    """The error for files that cannot be gone on with."""
+    return ValueError(
+        f"{path} {what}, so the unfinished output cannot be continued. Put the file "
+        "back as it was left, or start again from the first row."
+    )
