@@ -1,0 +1,143 @@
+"""Results in `.npy` files, byte for byte as `numpy.save` writes them.
+
+One output is a file. Several are a folder with a `NAME.npy` for each, and an
+`index.json` with their names, in order, their structure and the number of rows. The
+names of rows are not stored. A shard holds its own range of rows alone.
+
+Guarantees:
+
+* The bytes are the same whether the number of rows was known before or not.
+* Where it was known, a disk with too little room is found before any work.
+* Rows are written by plain file writes and not through a memory map: when a page
+  cannot be written, as on a full disk, a map ends the process by a signal (SIGBUS),
+  while a write raises an `OSError`.
+* Nothing is pickled.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from keras_mgpu_strategy.sinks.durable import (
+    make_folder,
+    remove,
+    scratch_of,
+    write_whole,
+)
+from keras_mgpu_strategy.sinks.interface import Layout
+from keras_mgpu_strategy.sinks.npy_file import NpyFile
+from keras_mgpu_strategy.sinks.refusals import check_kinds, refuse_missing
+from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
+
+_INDEX_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NpyFormat:
+    """Makes `.npy` files, or folders of them."""
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".npy", "biufcSU")
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "NpySink":
+        """Begins a new file or folder at `path`, in place of what may be there."""
+        self.check(layout)
+        remove(path)
+        if len(layout.columns) > 1:
+            make_folder(path)
+        try:
+            files = _opened(path, layout, lambda file: file.create())
+        except OSError:
+            remove(path)  # what was reserved is room that others may need
+            raise
+        return NpySink(path, layout, files, layout.first_row)
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "NpySink":
+        """Goes on with a file that `create` began, behind the rows of `mark`."""
+        kept = mark["rows"] - layout.first_row
+        if len(layout.columns) > 1:
+            scratch_of(path / "index.json").unlink(missing_ok=True)
+        files = _opened(path, layout, lambda file: file.reopen(kept))
+        return NpySink(path, layout, files, mark["rows"])
+
+
+class NpySink(RowSink):
+    """See the module; made by `NpyFormat`."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        layout: Layout,
+        files: list[NpyFile],
+        num_written: int,
+    ):
+        super().__init__(layout, num_written)
+        self._index = path / "index.json" if len(files) > 1 else None
+        self._files = files
+
+    def _begin(self, structure: Any) -> None:
+        if self._index is not None:
+            self._write_index(structure, None)
+
+    def _append(self, rows: Rows) -> None:
+        refuse_missing(self._layout, rows, ".npy")
+        for file, array in zip(self._files, rows.arrays, strict=True):
+            file.put(rows.start - self._layout.first_row, array)
+
+    def _sync(self) -> dict[str, int]:
+        for file in self._files:
+            file.sync()
+        return {}
+
+    def _complete(self) -> None:
+        num_rows = self._num_written - self._layout.first_row
+        for file in self._files:
+            file.complete(num_rows)
+        if self._index is not None:
+            self._write_index(_structure_in(self._index), num_rows)
+
+    def _release(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _write_index(self, structure: Any, num_rows: int | None) -> None:
+        index = {
+            "version": _INDEX_VERSION,
+            "outputs": [column.name for column in self._layout.columns],
+            "structure": structure,
+            "first_row": self._layout.first_row,
+            "num_rows": num_rows,
+        }
+        content = f"{json.dumps(index, indent=2, sort_keys=True)}\n"
+        write_whole(self._index or pathlib.Path(), content.encode())
+
+
+def _opened(
+    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile], None]
+) -> list[NpyFile]:
+    """The files of all columns, each begun; none stays open where one fails."""
+    columns = stored_columns(layout)
+    stop = layout.stop_row
+    num_rows = None if stop is None else stop - layout.first_row
+    files = []
+    with contextlib.ExitStack() as stack:
+        for column in columns:
+            name = path if len(columns) == 1 else path / f"{column.name}.npy"
+            file = NpyFile(name, column, num_rows)
+            stack.callback(file.close)
+            begin(file)
+            files.append(file)
+        stack.pop_all()
+    return files
+
+
+def _structure_in(index: pathlib.Path) -> Any:
+    """The structure of the outputs that an earlier `write` left there."""
+    return json.loads(index.read_text())["structure"] if index.is_file() else None

@@ -1,0 +1,147 @@
+"""What `.npy` files hold."""
+
+import dataclasses
+import io
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from keras_mgpu_strategy.sinks.npy import NpyFormat
+from keras_mgpu_strategy.types import HostBatch
+from tests.sinks import stored
+
+DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "c8", "S7", "U7"]
+
+
+def saved(array):
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1, 4), (0,)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [0, 1, 1001])
+def test_the_bytes_are_those_of_numpy_save(dtype, shape, num_rows, tmp_path):
+    outputs = stored.some((num_rows, *shape), dtype)
+    layout = stored.layout_of(outputs, stop_row=num_rows)
+    what = stored.Results(outputs, layout)
+    assert stored.written("npy", tmp_path / "a", what) == {"": saved(outputs)}
+    what = what.unknown()
+    assert stored.written("npy", tmp_path / "b", what) == {"": saved(outputs)}
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
+def test_types_that_files_do_not_know_are_widened_exactly(dtype, tmp_path):
+    every = np.arange(2 ** (8 * np.dtype(dtype).itemsize))
+    outputs = every.astype(f"u{np.dtype(dtype).itemsize}").view(dtype)
+    what = stored.Results(outputs, stored.layout_of(outputs))
+    stored.written("npy", tmp_path / "out", what, step=1000)
+    array = np.load(tmp_path / "out")
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, outputs.astype(np.float32))
+    known = ~np.isnan(array)
+    assert array[known].astype(dtype).tobytes() == outputs[known].tobytes()
+
+
+def test_several_outputs_are_a_folder_with_an_index(tmp_path):
+    what = stored.results(stored.nested, 30)
+    files = stored.written("npy", tmp_path / "out", what)
+    assert json.loads(files.pop("index.json")) == {
+        "version": 1,
+        "outputs": ["a", "heads_0", "heads_1_0", "heads_1_1"],
+        "structure": {"a": "a", "heads": ["heads_0", ["heads_1_0", "heads_1_1"]]},
+        "first_row": 0,
+        "num_rows": 30,
+    }
+    heads = what.outputs["heads"]
+    assert files == {
+        "a.npy": saved(what.outputs["a"]),
+        "heads_0.npy": saved(heads[0]),
+        "heads_1_0.npy": saved(heads[1][0]),
+        "heads_1_1.npy": saved(heads[1][1]),
+    }
+
+
+def test_room_is_reserved_where_the_rows_are_known(tmp_path):
+    num_rows = 200_000
+    layout = stored.layout_of(np.zeros((0, 4), np.float32), stop_row=num_rows)
+    sink = NpyFormat().create(tmp_path / "out", layout)
+    status = (tmp_path / "out").stat()
+    assert status.st_size == 128 + num_rows * 16
+    assert status.st_blocks * 512 >= num_rows * 16
+    sink.close()
+
+
+def begun(path):
+    """An output of which 20 of 30 rows are written."""
+    what = stored.results(stored.many, 30).unknown()
+    sink = NpyFormat().create(path, what.layout)
+    what.write(sink, 20)
+    mark = sink.flush()
+    sink.close()
+    return what, mark
+
+
+def test_bytes_behind_the_mark_are_dropped(tmp_path):
+    what, mark = begun(tmp_path / "out")
+    with open(tmp_path / "out/id.npy", "ab") as file:
+        file.write(b"half of a row, and more" * 100)
+    (tmp_path / "out/.index.json.partial").write_text("{")
+    sink = NpyFormat().reopen(tmp_path / "out", what.layout, mark)
+    what.write(sink, 30)
+    sink.finish()
+    expected = stored.written("npy", tmp_path / "whole", what)
+    assert stored.content(tmp_path / "out") == expected
+
+
+def shorter(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def other(path):
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def other_rows(path):
+    np.save(path, np.zeros((30, 2), np.int64))
+
+
+DAMAGES = [
+    (shorter, "has 287 bytes, expected at least 288"),
+    (other, "has no header of a .npy file"),
+    (other_rows, r"holds int64 rows of shape \(2,\), expected int64 rows of shape"),
+    (lambda path: path.unlink(), "id.npy is missing"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
+    what, mark = begun(tmp_path / "out")
+    damage(tmp_path / "out/id.npy")
+    before = stored.content(tmp_path / "out")
+    with pytest.raises(ValueError, match=message):
+        NpyFormat().reopen(tmp_path / "out", what.layout, mark)
+    assert stored.content(tmp_path / "out") == before
+
+
+def test_longer_strings_than_the_first_are_refused(tmp_path):
+    first = np.array(["ab", "c"])
+    sink = NpyFormat().create(tmp_path / "out", stored.layout_of(first))
+    sink.write(HostBatch(0, first))
+    sink.write(HostBatch(2, np.array(["d"])))
+    with pytest.raises(ValueError, match="is <U3 from row 3 on, but <U2 before"):
+        sink.write(HostBatch(3, np.array(["efg"])))
+    sink.finish()
+    assert np.load(tmp_path / "out").tolist() == ["ab", "c", "d"]
+
+
+def test_a_shard_is_a_file_of_its_own_rows(tmp_path):
+    what = stored.results(stored.one, 90, first_row=32, stop_row=64, shard=(1, 3))
+    assert stored.written("npy", tmp_path / "out", what) == {"": saved(what.outputs)}
+    what = dataclasses.replace(
+        what, layout=dataclasses.replace(what.layout, stop_row=None, num_rows=None)
+    )
+    assert stored.written("npy", tmp_path / "un", what) == {"": saved(what.outputs)}
