@@ -1,0 +1,160 @@
+"""Results in a `.zarr` store (format 3): a group with an array for each output.
+
+One output too is an array in a group. The group's attributes are `outputs`, the names
+of the arrays in order, and `structure`, the nest of those names. Names of rows are an
+array of strings, `file`. Chunks hold whole rows, about 4 MiB of them.
+
+Shards write one store at one path at the same time, each the chunks of its own rows.
+
+Guarantees:
+
+* What shards have in common is written with the same content by each of them, whole,
+  so that it does not matter who is first.
+* Float rows that were never written read as NaN.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.sinks.durable import (
+    make_folder,
+    remove,
+    scratch_of,
+    write_whole,
+)
+from keras_mgpu_strategy.sinks.interface import Layout
+from keras_mgpu_strategy.sinks.refusals import (
+    check_kinds,
+    check_widths,
+    refuse_missing,
+)
+from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.rows import Rows
+from keras_mgpu_strategy.sinks.zarr_array import ArrayWriter
+from keras_mgpu_strategy.sinks.zarr_encoding import group_metadata, specs_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ZarrFormat:
+    """Makes zarr stores.
+
+    Args:
+        chunk_bytes: Size of a chunk before it is compressed, about.
+    """
+
+    chunk_bytes: int = 4 * 2**20
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".zarr", "biufc")
+        check_widths(layout, ".zarr")
+        _check_range(layout)
+        try:
+            from zarr import create_array  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "A .zarr output needs the package zarr, version 3.1 or newer, which is "
+                'not installed. Run `pip install "keras_mgpu_strategy[zarr]"`.'
+            ) from error
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "ZarrSink":
+        """Begins a new store at `path`, in place of what may be there.
+
+        A shard joins the store of others, and takes the place of its own rows alone.
+
+        Raises:
+            ValueError: Other shards write another store there.
+        """
+        self.check(layout)
+        if layout.shard is None:
+            remove(path)
+        make_folder(path)
+        sink = ZarrSink(path, layout, self.chunk_bytes, layout.first_row)
+        for array in sink.arrays:
+            array.create()
+        return sink
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "ZarrSink":
+        """Goes on with a store that `create` began, behind the rows of `mark`."""
+        sink = ZarrSink(path, layout, self.chunk_bytes, mark["rows"])
+        for array in sink.arrays:
+            array.reopen(mark["rows"])
+        return sink
+
+
+class ZarrSink(RowSink):
+    """See the module; made by `ZarrFormat`."""
+
+    def __init__(
+        self, path: pathlib.Path, layout: Layout, chunk_bytes: int, num_written: int
+    ):
+        super().__init__(layout, num_written)
+        shard = layout.shard
+        self._tag = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
+        self._metadata = path / "zarr.json"
+        scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
+        specs = specs_of(layout, chunk_bytes)
+        self._chunk_rows = min(spec.chunk_rows for spec in specs)
+        self._num_saved = -1
+        self.arrays = [
+            ArrayWriter(path / spec.name, spec, layout, self._tag) for spec in specs
+        ]
+
+    def _begin(self, structure: Any) -> None:
+        self._write_group(structure)
+
+    def _limit(self) -> int:
+        return (
+            self._num_written
+            - self._num_written % self._chunk_rows
+            + (self._chunk_rows)
+        )
+
+    def _append(self, rows: Rows) -> None:
+        refuse_missing(self._layout, rows, ".zarr")
+        arrays = list(rows.arrays)
+        if rows.names is not None:
+            arrays.append(np.array(rows.names, object))
+        for array, values in zip(self.arrays, arrays, strict=True):
+            array.put(rows.start, values)
+
+    def _sync(self) -> dict[str, int]:
+        if self._num_written > self._num_saved:
+            for array in self.arrays:
+                array.save(self._num_written)
+                if self._layout.num_rows is None:
+                    array.resize(self._num_written)
+            self._num_saved = self._num_written
+        return {}
+
+    def _complete(self) -> None:
+        self._sync()
+        if not self._metadata.is_file():
+            self._write_group(None)
+
+    def _write_group(self, structure: Any) -> None:
+        names = [column.name for column in self._layout.columns]
+        content = group_metadata({"outputs": names, "structure": structure})
+        write_whole(self._metadata, content, self._tag)
+
+
+def _check_range(layout: Layout) -> None:
+    """Checks that the array's length is known, and that shards share no chunk."""
+    is_part = layout.shard is not None or layout.first_row > 0
+    if is_part and layout.num_rows is None:
+        raise ValueError(
+            "A shard of a .zarr output needs to know the number of rows of the whole "
+            "input. Give an input of known length, or a .parquet output."
+        )
+    ends = {layout.first_row, layout.stop_row} - {layout.num_rows}
+    if is_part and any(end is None or end % layout.row_multiple for end in ends):
+        raise ValueError(
+            f"A shard of a .zarr output holds rows {layout.first_row} to "
+            f"{layout.stop_row}. Expected multiples of {layout.row_multiple}, or the "
+            "end of the input."
+        )
