@@ -25,8 +25,8 @@ def held_back() -> Iterator[Held]:
     """Holds back SIGINT (Ctrl-C) and SIGTERM until the end of the block.
 
     The block looks at what it is given and ends soon after a signal. A second signal
-    is not held back. Outside the main thread, where Python handles no signals, nothing
-    is done.
+    is not held back. Signals that are ignored stay so. Outside the main thread, where
+    Python handles no signals, nothing is done.
     """
     held = Held()
     if threading.current_thread() is not threading.main_thread():
@@ -40,8 +40,9 @@ def held_back() -> Iterator[Held]:
         _restore(before)
 
     for number in _SIGNALS:
-        # None stands for a handler that was not set from Python: it is left alone.
-        if signal.getsignal(number) is not None:
+        # None stands for a handler that was not set from Python: it is left alone. So
+        # is a signal that is ignored, as in jobs that a shell runs in the background.
+        if signal.getsignal(number) not in (None, signal.SIG_IGN):
             before[number] = signal.signal(number, hold)
     try:
         yield held

@@ -6,8 +6,9 @@ before the error or the signal goes on to the user.
 
 import contextlib
 import dataclasses
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -77,6 +78,7 @@ class Writer:
         self._journal = output.journal
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
+        self._can_go_on = True
 
     def write(self, batches: Iterable[HostBatch]) -> None:
         """Writes all results and gives the output its name.
@@ -84,26 +86,32 @@ class Writer:
         Args:
             batches: The results from `output.start` on; rows that are on disk already
                 are passed over.
+
+        Raises:
+            InterruptedError: A signal ended the run, and its handler raised nothing.
         """
-        with signals.held_back() as held:
-            try:
+        try:
+            with signals.held_back() as held, self._kept():
                 is_complete = self._write_until(batches, held)
                 if is_complete:
                     self._finish()
                 else:
                     self._flush()
-            except BaseException as error:
-                self._save(error)
-                raise
-            finally:
-                self._close()
+            if not is_complete:
+                raise InterruptedError(
+                    f"{signal.Signals(held.signal or 0).name} ended the run of "
+                    f"{self._output.target.path} before its last row."
+                )
+        except BaseException as error:
+            self._say_how_to_go_on(error)
+            raise
 
     def _write_until(self, batches: Iterable[HostBatch], held: signals.Held) -> bool:
         for batch in batches:
             sink = self._sink or self._open(batch)
             batch = rows_from(batch, sink.num_written)
-            if batch.num_rows:
-                sink.write(batch, self._output.job.marks(batch.start, batch.stop))
+            # One without rows is written too: it tells the structure of the outputs.
+            sink.write(batch, self._output.job.marks(batch.start, batch.stop))
             if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
                 self._flush()
             if held.signal is not None:
@@ -113,6 +121,7 @@ class Writer:
     def _open(self, batch: HostBatch) -> FileSink:
         """Begins the file, or goes on with it, once its layout is known."""
         output, layout = self._output, self._layout(batch)
+        self._can_go_on = False
         output.file_format.check(layout)
         described = _described(layout)
         journal = self._journal
@@ -130,7 +139,7 @@ class Writer:
             about = {"run": output.about, "layout": described}
             self._journal = journals.create(output.target.journal, about)
             sink = output.file_format.create(output.target.partial, layout)
-        self._sink = sink
+        self._sink, self._can_go_on = sink, True
         return sink
 
     def _layout(self, batch: HostBatch) -> Layout:
@@ -166,14 +175,25 @@ class Writer:
         self._sink.finish()
         self._flush(finished=True)
         self._output.target.place()
+        self._can_go_on = False
 
-    def _save(self, error: BaseException) -> None:
-        """Keeps what was written, and says how to go on; the error comes first."""
-        with contextlib.suppress(Exception):
-            self._flush()
-        if self._journal is None or self._journal.progress is None:
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Puts on disk what was written where the block fails; then closes."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error counts
+                self._flush()
+            raise
+        finally:
+            self._close()
+
+    def _say_how_to_go_on(self, error: BaseException) -> None:
+        progress = None if self._journal is None else self._journal.progress
+        if progress is None or not self._can_go_on:
             return
-        rows, first = self._journal.progress.rows, self._output.job.first_row
+        rows, first = progress.rows, self._output.job.first_row
         add_note(
             error,
             f"Rows {first} to {rows} are safe in {self._output.target.partial}. To go "
