@@ -14,8 +14,10 @@ Guarantees:
 """
 
 import contextlib
+import glob
 import os
 import pathlib
+from collections.abc import Iterator
 
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
@@ -59,9 +61,10 @@ class Target:
         if overwrite:
             return
         if self.journal.exists() and not resume:
+            what = self.path if self._shard is None else f"this shard of {self.path}"
             raise FileExistsError(
-                f"{self.journal} shows that {self.path} was begun and not finished. "
-                "Pass resume=True to go on with it, or overwrite=True to begin again."
+                f"{self.journal} shows that {what} was begun. Pass resume=True to go "
+                "on with it, or overwrite=True to begin again."
             )
         if not self.journal.exists():
             self._refuse_existing()
@@ -82,7 +85,7 @@ class Target:
             return
         remove(self.partial)
         if self._shard is not None and self.path.is_dir():
-            for part in self.path.glob(f"*{self._shard.numbers}*"):
+            for part in self._own_parts(self._shard):
                 part.unlink()
 
     def place(self) -> None:
@@ -90,9 +93,25 @@ class Target:
         if not self._is_shared and self.partial.exists():
             self._move()
             sync_folder(self.path.parent)
+        if not self._is_placed():
+            raise FileNotFoundError(
+                f"{self.journal} shows that {self.path} was finished, but it is gone. "
+                "Pass overwrite=True to begin again."
+            )
         if self._shard is None:
+            remove(_replaced(self.path))
             self.journal.unlink(missing_ok=True)
             sync_folder(self.path.parent)
+
+    def _is_placed(self) -> bool:
+        if self._shard is None or self._is_shared:
+            return self.path.exists()
+        if shard_file(self.path, self._shard).exists():
+            return True
+        return self.path.is_dir() and any(self._own_parts(self._shard))
+
+    def _own_parts(self, shard: Shard) -> Iterator[pathlib.Path]:
+        return self.path.glob(f"*-{shard.numbers}-*")
 
     def _move(self) -> None:
         if self._shard is None:
@@ -109,7 +128,7 @@ class Target:
     def _refuse_existing(self) -> None:
         found = self.path
         if self._shard is not None:
-            if any(self.path.parent.glob(f"{self.path.name}.shard-*.journal")):
+            if self._has_other_shards(self._shard):
                 return
             if not found.exists():
                 found = shard_file(self.path, self._shard)
@@ -118,6 +137,19 @@ class Target:
                 f"{found} exists, and is finished or was not written by this package. "
                 "Pass overwrite=True to replace it, or give another path."
             )
+
+    def _has_other_shards(self, shard: Shard) -> bool:
+        """Whether the output is there because other shards of this run write it."""
+        pattern = f"{glob.escape(self.path.name)}.shard-*.journal"
+        others = [path.name for path in self.path.parent.glob(pattern)]
+        for name in others:
+            if not name.endswith(f"-of-{shard.count:05d}.journal"):
+                raise FileExistsError(
+                    f"{name} shows that {self.path} was begun with another number of "
+                    f"shards than {shard.count}, whose rows would overlap. Run with "
+                    "that number, or give another path."
+                )
+        return bool(others)
 
 
 def check_folder(path: pathlib.Path) -> None:
@@ -138,12 +170,17 @@ def shard_file(path: pathlib.Path, shard: Shard) -> pathlib.Path:
     return path.with_name(f"{path.stem}.{shard.name}{path.suffix}")
 
 
+def _replaced(target: pathlib.Path) -> pathlib.Path:
+    """Where a folder waits until the one that takes its place has its name."""
+    return target.with_name(f"{target.name}.partial.old")
+
+
 def _replace(source: pathlib.Path, target: pathlib.Path) -> None:
     """Renames a file or folder; what was there goes only when the new one is there."""
     if not target.is_dir() and not source.is_dir():
         os.replace(source, target)
         return
-    old = target.with_name(f"{target.name}.old")
+    old = _replaced(target)
     remove(old)
     if target.exists():
         os.replace(target, old)
