@@ -13,6 +13,7 @@ Guarantees:
 
 import dataclasses
 import json
+import operator
 import pathlib
 import zlib
 from typing import Any
@@ -74,6 +75,8 @@ class Journal:
             self._file = Appender(self.path, self._end)
         line = _line(dataclasses.asdict(progress))
         end = self._file.put(line, self._end)
+        # What an earlier try that failed may have left behind a shorter line.
+        self._file.end_at(end)
         self._file.sync()
         self._end, self.progress = end, progress
 
@@ -116,7 +119,12 @@ def read(path: pathlib.Path) -> Journal:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    text = json.dumps(record, sort_keys=True, allow_nan=False).encode()
+    # The default is for NumPy's integers, which JSON does not know.
+    text = json.dumps(record, sort_keys=True, allow_nan=False, default=operator.index)
+    return _with_crc(text.encode())
+
+
+def _with_crc(text: bytes) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -124,7 +132,10 @@ def _record(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     crc, _, text = line.partition(b" ")
     if crc != b"%08x" % zlib.crc32(text):
         raise _damaged(path, number)
-    record = json.loads(text)
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _damaged(path, number) from None
     if not isinstance(record, dict):
         raise _damaged(path, number)
     return record
@@ -142,9 +153,9 @@ def _about(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 def _progress(path: pathlib.Path, number: int, record: dict[str, Any]) -> Progress:
     try:
         progress = Progress(**record)
-    except TypeError:
+        numbers = (progress.rows, progress.batch_size, *progress.mark.values())
+    except (TypeError, AttributeError):
         raise _damaged(path, number) from None
-    numbers = (progress.rows, progress.batch_size, *progress.mark.values())
     if not all(isinstance(value, int) and value >= 0 for value in numbers):
         raise _damaged(path, number)
     return progress
