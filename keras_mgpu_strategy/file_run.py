@@ -139,8 +139,10 @@ def _checked(
 def _job(runner: Runner, request: Request, journal: Journal | None) -> Job:
     """The job; with the batch of the earlier run where the user gives none."""
     batch_size = request.batch_size
-    if batch_size is None and journal is not None and journal.progress is not None:
-        batch_size = journal.progress.batch_size * runner.num_replicas
+    progress = None if journal is None else journal.progress
+    # With steps, a batch size would also say how many rows there are.
+    if batch_size is None and request.steps is None and progress is not None:
+        batch_size = progress.batch_size * runner.num_replicas
     return runner.job(request.x, batch_size, request.steps, request.head, request.range)
 
 
