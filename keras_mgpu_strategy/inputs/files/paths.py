@@ -1,0 +1,149 @@
+"""Paths as users give them, made into a list of files that exist.
+
+Guarantees:
+
+* The files of a folder come sorted by name; those whose names begin with `_` or `.`
+  are no rows and are left out. Anything else that is not read is an error.
+* An identity holds names below the given path, sizes and row counts: it is the same
+  wherever the files are moved to, and differs where they are other files.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = PathLike | Sequence[PathLike]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileList:
+    """Files in the order in which they are read.
+
+    Args:
+        files: Where they are.
+        names: Their names relative to the path that was given.
+    """
+
+    files: tuple[pathlib.Path, ...]
+    names: tuple[str, ...]
+
+    def identity(self, num_rows: int | None, *chosen: object) -> str:
+        """Returns a short string that other files do not have.
+
+        Args:
+            num_rows: Of all files; None where unknown.
+            chosen: What is read of them, such as the names of columns.
+        """
+        sizes = [file.stat().st_size for file in self.files]
+        pairs = list(zip(self.names, sizes, strict=True))
+        digest = hashlib.sha256(repr((pairs, num_rows, chosen)).encode()).hexdigest()
+        rows = "unknown" if num_rows is None else num_rows
+        return (
+            f"{len(sizes)} files, {sum(sizes)} bytes, {rows} rows, sha256 {digest[:16]}"
+        )
+
+
+def is_path(x: Any) -> bool:
+    """Whether `x` is a path: `str` or `os.PathLike`, but not `bytes`."""
+    return isinstance(x, (str, os.PathLike))
+
+
+def as_path(path: Any) -> pathlib.Path:
+    """Returns a path.
+
+    Raises:
+        TypeError: If it is neither `str` nor `os.PathLike`.
+    """
+    if not is_path(path):
+        raise TypeError(
+            f"Received {path!r:.80} ({type(path).__name__}), expected a path: str or "
+            "os.PathLike."
+        )
+    return pathlib.Path(path)
+
+
+def one_file(path: Any, kind: str) -> FileList:
+    """Checks that a path is a file.
+
+    Args:
+        path: The path.
+        kind: What it is to hold; named in messages.
+
+    Raises:
+        TypeError: If it is no path.
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is a folder.
+    """
+    file = as_path(path)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder. Expected one {kind} file.")
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}.")
+    return FileList((file,), (file.name,))
+
+
+def list_files(paths: Any, kind: str, pattern: str) -> FileList:
+    """Lists the files of a path, a folder or a list of paths.
+
+    Args:
+        paths: A file, a folder of files, or a list of files.
+        kind: What they hold; named in messages.
+        pattern: Regular expression that finds the suffix of such files in a folder.
+
+    Raises:
+        TypeError: If something is no path.
+        FileNotFoundError: If a file is missing.
+        ValueError: If there is no file, or a folder holds something else.
+    """
+    if not is_path(paths):
+        return _listed(paths, kind)
+    folder = as_path(paths)
+    if not folder.is_dir():
+        return one_file(folder, kind)
+    found = visible(folder)
+    others = [f.name for f in found if f.is_dir() or not re.search(pattern, f.name)]
+    if others:
+        raise ValueError(
+            f"The folder {folder} holds what is no {kind} file: {shorten(others)}. "
+            "Expected only such files; pass a list of the files to read."
+        )
+    if not found:
+        raise ValueError(f"The folder {folder} holds no {kind} file.")
+    return FileList(tuple(found), tuple(file.name for file in found))
+
+
+def tree(folder: pathlib.Path) -> FileList:
+    """Lists all files below a folder, those with hidden names too."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = tuple(file.relative_to(folder).as_posix() for file in files)
+    return FileList(tuple(files), names)
+
+
+def visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what a folder holds, sorted, without names that begin with _ or `.`."""
+    return sorted(path for path in folder.iterdir() if path.name[0] not in "_.")
+
+
+def shorten(names: Iterable[object]) -> str:
+    """Returns the names, or the first ten of many, for a message."""
+    shown = [str(name) for name in names]
+    rest = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return ", ".join(shown[:10]) + rest
+
+
+def _listed(paths: Any, kind: str) -> FileList:
+    if not isinstance(paths, Sequence) or isinstance(paths, bytes):
+        as_path(paths)
+    files = tuple(one_file(path, kind).files[0] for path in paths)
+    if not files:
+        raise ValueError(
+            f"Received an empty list of paths, expected one or more {kind} files."
+        )
+    above = os.path.commonpath([file.absolute().parent for file in files])
+    names = (os.path.relpath(file.absolute(), above) for file in files)
+    return FileList(files, tuple(pathlib.PurePath(n).as_posix() for n in names))
