@@ -1,0 +1,161 @@
+"""Which columns of a table go to which input of a model.
+
+Guarantees:
+
+* A column is taken by its name, as the user says, or because nothing else fits.
+* A column `row`, which this package's own files have, is never taken unasked.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.inputs.files.choosing import (
+    Declared,
+    by_input,
+    check_known,
+    declared_inputs,
+)
+from keras_mgpu_strategy.inputs.files.paths import shorten
+from keras_mgpu_strategy.types import Nest
+
+Columns: TypeAlias = (
+    str | Sequence[str] | Mapping[str, str] | Mapping[str, Sequence[str]] | None
+)
+NUMBER, TEXT, LIST, OTHER = "number", "text", "list", "other"
+"""Kinds of columns: a number or a string a row, lists of these, and the rest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """The columns of one model input.
+
+    Args:
+        input: What the model declares.
+        columns: Names in the table.
+        is_stacked: Whether the columns become a last axis, one value each; otherwise
+            there is one column, which is the input.
+    """
+
+    input: Declared
+    columns: tuple[str, ...]
+    is_stacked: bool = False
+
+
+def choose_columns(
+    kinds: Mapping[str, str], given: Columns, input_spec: Nest, where: object
+) -> list[Choice]:
+    """Chooses the columns for each input of a model.
+
+    Args:
+        kinds: The table's columns in order, each with its kind.
+        given: What the user asks for: names to be stacked for a model with one input,
+            one name per input in the order of the model, or a dict of a name or names
+            by input; None to choose by the names of the inputs. The columns of a
+            model with one input and no column of that name are all columns of
+            numbers if they are as many as its features, or else the one with lists.
+        input_spec: What the model declares, or None.
+        where: Names the table in messages.
+
+    Returns:
+        The columns, in the order of `choosing.declared_inputs`.
+
+    Raises:
+        ValueError: They are not in the table, do not fit, or nothing tells which.
+    """
+    inputs = declared_inputs(input_spec)
+    if given is not None:
+        choices = _as_given(given, inputs, input_spec, where)
+    else:
+        choices = _by_name(kinds, inputs, where)
+    for choice in choices:
+        check_known(choice.columns, list(kinds), f"{where}, columns")
+        _check_kinds(choice, kinds, where)
+    return choices
+
+
+def _as_given(
+    given: Columns, inputs: list[Declared], input_spec: Nest, where: object
+) -> list[Choice]:
+    if len(inputs) == 1 and not isinstance(given, Mapping):
+        return [_choice(inputs[0], given)]
+    named = by_input(given, inputs, input_spec, f"{where}, columns")
+    return [_choice(item, named[item.name]) for item in inputs]
+
+
+def _choice(item: Declared, given: object) -> Choice:
+    if isinstance(given, str):
+        return Choice(item, (given,))
+    names = tuple(given) if isinstance(given, Sequence) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"Received columns={given!r}, expected names of columns: str, or a list of "
+            "one or more."
+        )
+    return Choice(item, names, is_stacked=True)
+
+
+def _by_name(
+    kinds: Mapping[str, str], inputs: list[Declared], where: object
+) -> list[Choice]:
+    missing = [item.name for item in inputs if item.name not in kinds]
+    if not missing:
+        return [Choice(item, (item.name,)) for item in inputs]
+    if len(inputs) == 1:
+        return [_by_shape(kinds, inputs[0], where)]
+    raise ValueError(
+        f"{where} lacks columns for the model inputs {missing}: received "
+        f"{shorten(kinds)}. Pass columns={{input: column or columns}}."
+    )
+
+
+def _by_shape(kinds: Mapping[str, str], item: Declared, where: object) -> Choice:
+    """The columns for the one input of a model, where none has its name."""
+    wanted = TEXT if item.spec is not None and item.spec.dtype == tf.string else NUMBER
+    plain = [name for name in kinds if kinds[name] == wanted and name != "row"]
+    lists = [name for name in kinds if kinds[name] == LIST]
+    num_features = _num_features(item)
+    if plain and len(plain) == num_features:
+        return Choice(item, tuple(plain), is_stacked=True)
+    if len(lists) == 1 and num_features != 1:
+        return Choice(item, (lists[0],))
+    if len(kinds) == 1:
+        return Choice(item, tuple(kinds))
+    expected = "its" if num_features is None else f"{num_features}"
+    raise ValueError(
+        f"{where} has no column of the name of the model's input, {item.name!r}, and "
+        f"{len(plain)} columns of {wanted}s to choose from, expected {expected}: "
+        f"received {shorten(kinds)}. Pass columns=[...]."
+    )
+
+
+def _num_features(item: Declared) -> int | None:
+    """Values of a row that is a vector or a number; None for anything else."""
+    shape = item.row_shape
+    if shape is None or len(shape) > 1:
+        return None
+    return shape[0] if shape else 1
+
+
+def _check_kinds(choice: Choice, kinds: Mapping[str, str], where: object) -> None:
+    found = {kinds[name] for name in choice.columns}
+    if OTHER in found:
+        odd = [name for name in choice.columns if kinds[name] == OTHER]
+        raise ValueError(
+            f"{where}, columns {shorten(odd)}: expected numbers, bools, strings or "
+            "lists of these. Convert them first."
+        )
+    if len(choice.columns) > 1 and (LIST in found or len(found) > 1):
+        raise ValueError(
+            f"{where}: columns {shorten(choice.columns)} are stacked for one input, "
+            "expected one number, or one string, a row in each."
+        )
+    num_features, num_columns = _num_features(choice.input), len(choice.columns)
+    is_narrow = found <= {NUMBER, TEXT} and choice.input.row_shape is not None
+    if is_narrow and num_columns != (num_features or num_columns):
+        raise ValueError(
+            f"{where}: {num_columns} columns ({shorten(choice.columns)}) for the model "
+            f"input {choice.input.name!r}, which takes {num_features} features."
+        )

@@ -1,0 +1,144 @@
+"""Parquet files and folders of them, through pyarrow.
+
+Guarantees:
+
+* Row groups are decoded a few rows at a time and once in a reading, however large
+  they are. Those before the first row asked for are skipped.
+* The number of rows and the columns are known, and the same columns are in every
+  file, before any row is read.
+* A null, or a list of another length, is an error with the file, column and row.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Generator
+from typing import Any
+
+from keras_mgpu_strategy.inputs.files.arrow_columns import (
+    ColumnType,
+    decode,
+    row_bytes,
+)
+from keras_mgpu_strategy.inputs.files.bad_rows import until_bad
+from keras_mgpu_strategy.inputs.files.choosing import in_structure
+from keras_mgpu_strategy.inputs.files.columns import Choice, Columns, choose_columns
+from keras_mgpu_strategy.inputs.files.forming import Form, form_for
+from keras_mgpu_strategy.inputs.files.parquet_files import (
+    Part,
+    first_list_lengths,
+    open_parts,
+    read_batches,
+)
+from keras_mgpu_strategy.inputs.files.paths import Paths, list_files
+from keras_mgpu_strategy.inputs.files.row_stream import TableSource
+from keras_mgpu_strategy.inputs.rebatch import Rows
+from keras_mgpu_strategy.types import Nest
+
+PATTERN = r"\.(parquet|pq)$"
+_BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Parquet:
+    """Rows of a Parquet file, of a folder of such files, or of a list of them.
+
+    Args:
+        paths: A file, a folder or a list of files. The files of a folder are read
+            sorted by name; names that begin with `_` or `.` are left out.
+        columns: Names of the columns: for a model with one input, a column or several
+            to be stacked; for one with several inputs, one per input in the order of
+            the model; or a dict of these by input. None takes columns by the names of
+            the model's inputs. For a model with one input and no column of its name,
+            it takes all columns of numbers if they are as many as its features, or
+            else the only column of lists; never one called `row`.
+    """
+
+    paths: Paths
+    columns: Columns = None
+
+    def open_rows(self, input_spec: Nest) -> TableSource:
+        """Opens the files, see `FileInput`.
+
+        A column of numbers, bools or strings gives rows of shape `()`, several
+        stacked ones of shape `(columns,)`, and a column of lists, nested or not, rows
+        of the lists' shape. Where the model declares another shape for as many values,
+        rows are brought into it.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+            ValueError: A file is damaged, the files differ in their columns, or these
+                do not fit the model.
+            ImportError: pyarrow is missing.
+        """
+        files = list_files(self.paths, "Parquet", PATTERN)
+        parts, types = open_parts(files.files)
+        kinds = {name: kind.kind for name, kind in types.items()}
+        choices = choose_columns(kinds, self.columns, input_spec, parts[0].path)
+        types = _with_lengths(parts, types, choices)
+        columns = [_ChosenColumns(choice, types) for choice in choices]
+        num_rows = sum(part.num_rows for part in parts)
+        reader = _Reader(parts, columns)
+        spec = in_structure(input_spec, [column.form.spec for column in columns])
+        identity = files.identity(num_rows, [choice.columns for choice in choices])
+        return TableSource(reader.read, num_rows, spec, identity)
+
+
+def _with_lengths(
+    parts: list[Part], types: dict[str, ColumnType], choices: list[Choice]
+) -> dict[str, ColumnType]:
+    """Looks at the first row for lengths of lists that types do not tell."""
+    names = {name for choice in choices for name in choice.columns}
+    chosen = {name: types[name] for name in types if name in names}
+    unknown = [name for name in chosen if None in chosen[name].lengths]
+    found = first_list_lengths(parts, {n: len(chosen[n].lengths) for n in unknown})
+    for name, lengths in found.items():
+        chosen[name] = dataclasses.replace(chosen[name], lengths=lengths)
+    return chosen
+
+
+class _ChosenColumns:
+    """The columns of one model input."""
+
+    def __init__(self, choice: Choice, types: dict[str, ColumnType]) -> None:
+        self.names = choice.columns
+        self._types = [types[name] for name in choice.columns]
+        cells = [(kind.dtype, kind.lengths) for kind in self._types]
+        self.form: Form = form_for(choice, cells)
+        self.row_bytes = sum(row_bytes(kind) for kind in self._types)
+
+    def read(self, part: Part, batch: Any, first: int) -> Any:
+        """Returns the input's rows of a record batch that begins at row `first`."""
+        cells = []
+        for name, kind in zip(self.names, self._types, strict=True):
+            lengths = tuple(length or 0 for length in kind.lengths)
+            fail = part.failing(name, first)
+            cells.append(decode(batch.column(name), lengths, fail))
+        return self.form.join(cells)
+
+
+class _Reader:
+    """Reads chosen columns of files in order."""
+
+    def __init__(self, parts: list[Part], columns: list[_ChosenColumns]) -> None:
+        self._parts = parts
+        self._columns = columns
+        self._names = sorted({name for column in columns for name in column.names})
+        bytes_per_row = sum(column.row_bytes for column in columns)
+        self._size = min(max(_BATCH_BYTES // max(bytes_per_row, 1), 1), _MOST_ROWS)
+
+    def read(self, start: int) -> Generator[Rows, None, None]:
+        """Yields all rows from `start` on."""
+        for part in self._parts:
+            if start < part.num_rows:
+                yield from self._read_part(part, start)
+            start = max(start - part.num_rows, 0)
+
+    def _read_part(self, part: Part, start: int) -> Generator[Rows, None, None]:
+        for first, batch in read_batches(part, self._names, self._size, start):
+            decode = functools.partial(self._decode, part, batch, first)
+            yield from until_bad(batch.num_rows, decode)
+
+    def _decode(self, part: Part, batch: Any, first: int, num_rows: int) -> Rows:
+        some = batch.slice(0, num_rows)
+        flat = [column.read(part, some, first) for column in self._columns]
+        return Rows(flat, num_rows)
