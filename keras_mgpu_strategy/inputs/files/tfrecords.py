@@ -1,0 +1,133 @@
+"""TFRecord files, parsed by a function of the user.
+
+Guarantees:
+
+* Records keep their order; parsing runs in parallel.
+* tf.data's autotuner is off: at the end of a pass it can stall for as long as the pass
+  took.
+* A damaged record is an error that names the file; an error of the user's function
+  passes through as it is. A file cut off exactly between two records cannot be told
+  from a shorter one.
+"""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.inputs.datasets import dataset_source, without_autotune
+from keras_mgpu_strategy.inputs.files.opened import FileSource
+from keras_mgpu_strategy.inputs.files.paths import Paths, list_files
+from keras_mgpu_strategy.inputs.streams import StreamSource
+from keras_mgpu_strategy.inputs.validate import check_batch_size
+from keras_mgpu_strategy.types import InputBatch, Nest
+
+PATTERN = r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$"
+
+
+@dataclasses.dataclass(frozen=True)
+class TFRecords:
+    """Rows of TFRecord files; only reading to the end tells how many.
+
+    Args:
+        paths: A file, a folder or a list of files; compressed ones end in `.gz`. The
+            files of a folder are read sorted by name; names that begin with `_` or `.`
+            are left out.
+        parse_fn: Makes one row of one record, in a graph: takes a string tensor of
+            shape `()`, returns x, or a dict of x by the names of the model's inputs.
+        batch_size: Rows that are held together while parsing, and that `steps` counts.
+    """
+
+    paths: Paths
+    parse_fn: Callable[[tf.Tensor], Any]
+    batch_size: int = 128
+
+    def open_rows(self, input_spec: Nest) -> FileSource:
+        """Opens the files, see `FileInput`. Rows have the shape that `parse_fn` gives.
+
+        Raises:
+            OSError: There is no such file.
+            TypeError: `parse_fn` cannot be called, or returns sparse or ragged tensors.
+            ValueError: Something else about `parse_fn`, or a damaged file.
+        """
+        del input_spec
+        check_batch_size(self.batch_size, self)
+        if not callable(self.parse_fn):
+            raise TypeError(
+                f"Received parse_fn={self.parse_fn!r}, expected a function that makes "
+                "a row of a serialized record, e.g. with tf.io.parse_single_example."
+            )
+        files = list_files(self.paths, "TFRecord", PATTERN)
+        source = dataset_source(self._dataset(files.files), None)
+        name = getattr(self.parse_fn, "__qualname__", type(self.parse_fn).__name__)
+        return FileSource(_Checked(source, files.files), files.identity(None, name))
+
+    def _dataset(self, files: tuple[pathlib.Path, ...]) -> tf.data.Dataset:
+        groups = [list(group) for _, group in itertools.groupby(files, _compression)]
+        records = _records(groups[0])
+        for group in groups[1:]:
+            records = records.concatenate(_records(group))
+        rows = records.map(
+            self.parse_fn, num_parallel_calls=_num_cpus(), deterministic=True
+        )
+        return rows.batch(self.batch_size).prefetch(1)
+
+
+class _Checked:
+    """A stream of records that says which file is damaged."""
+
+    def __init__(self, source: StreamSource, files: tuple[pathlib.Path, ...]) -> None:
+        self._source = source
+        self._files = files
+
+    @property
+    def num_rows(self) -> None:
+        return None
+
+    @property
+    def spec(self) -> Nest:
+        try:
+            return self._source.spec
+        except tf.errors.DataLossError as error:
+            raise self._damage(error) from error
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        return self._read(self._source.batches(batch_size, start))
+
+    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
+        try:
+            yield from batches
+        except tf.errors.DataLossError as error:
+            raise self._damage(error) from error
+
+    def _damage(self, error: tf.errors.DataLossError) -> ValueError:
+        damaged = next((f for f in self._files if not _is_whole(f)), "A TFRecord file")
+        return ValueError(f"{damaged} is damaged or cut short: {error.message}")
+
+
+def _compression(file: pathlib.Path) -> Literal["GZIP", ""]:
+    return "GZIP" if file.suffix == ".gz" else ""
+
+
+def _records(files: Sequence[pathlib.Path]) -> tf.data.TFRecordDataset:
+    """Reads files of one compression, one after the other."""
+    names = [str(file) for file in files]
+    return tf.data.TFRecordDataset(names, compression_type=_compression(files[0]))
+
+
+def _is_whole(file: pathlib.Path) -> bool:
+    """Reads a file to its end; TensorFlow does not say which one it was reading."""
+    try:
+        for _ in without_autotune(_records([file]).batch(1024)):
+            pass
+    except tf.errors.DataLossError:
+        return False
+    return True
+
+
+def _num_cpus() -> int:
+    return os.cpu_count() or 1
