@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.arrays import ACCEPTED, ArraySource, is_array_like
 from keras_mgpu_strategy.inputs.datasets import dataset_source
+from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
+from keras_mgpu_strategy.inputs.files.interface import FileInput
+from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.inputs.nests import is_nest
 from keras_mgpu_strategy.inputs.refusals import refuse
 from keras_mgpu_strategy.inputs.streams import (
@@ -27,7 +30,11 @@ from keras_mgpu_strategy.types import Nest, Source
 
 
 def as_source(
-    x: Any, *, steps: int | None = None, batch_size: int | None = None
+    x: Any,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    input_spec: Nest = None,
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
@@ -36,29 +43,63 @@ def as_source(
             and slicing on axis 0 (memory maps, h5py, zarr), or dicts, lists and
             tuples of them, one per model input; or a batched `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator or iterator of batches, each
-            `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+            `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; or files: a path, a list
+            of paths to files of one kind, a dict of paths to `.npy` files by input,
+            or one of the classes in `inputs/files`.
         steps: Number of batches to read; None for all. Batches are the user's own,
-            or `batch_size` rows of arrays.
-        batch_size: Rows of a batch of arrays, for `steps` alone. As in Keras, if it
-            is None the rows are divided over `steps` batches, so that all are read.
+            or `batch_size` rows of arrays and files.
+        batch_size: Rows of a batch of arrays or files, for `steps` alone. As in Keras,
+            if it is None the rows are divided over `steps` batches, so that all are
+            read.
+        input_spec: What the model declares, by which columns of files are chosen; None
+            where it declares nothing.
 
     Returns:
         The source. Its `spec` is None for an iterator or PyDataset without a batch.
 
     Raises:
         TypeError: If `x`, or a leaf of it, is of a kind that cannot be read.
-        ValueError: If lengths, dtypes, `steps` or `batch_size` do not fit.
+        ValueError: If lengths, dtypes, `steps` or `batch_size` do not fit, or files
+            are damaged or do not fit the model.
+        OSError: If a file is missing or cannot be read.
+        ImportError: If reading a file needs a package that is missing.
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
+    named = file_input(x) if names_files(x) else x
+    if isinstance(named, FileInput) and not isinstance(named, type):
+        return _files(named, steps, batch_size, input_spec)
     refuse(x, "x")
     for applies, adapter in _SOURCES:
         if applies(x):
             return adapter(x, steps, batch_size)
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
-        "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, or a "
-        "generator or iterator of batches (iter(x) of an iterable)."
+        "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
+        "generator or iterator of batches (iter(x) of an iterable), or a path."
+    )
+
+
+def _files(
+    x: FileInput, steps: int | None, batch_size: int | None, input_spec: Nest
+) -> Source:
+    """Opens files; `steps` counts batches of the size that they or the user name."""
+    source = x.open_rows(input_spec)
+    # TFRecords come in batches of their own, as data sets do.
+    size = getattr(x, "batch_size", None) or batch_size
+    if steps is None:
+        return source
+    if size is None and source.num_rows is None:
+        raise ValueError(
+            f"Received steps={steps} for {type(x).__name__}, whose number of rows is "
+            "not known, expected batch_size= with it: the rows of a step."
+        )
+    if size is None:
+        return source
+    if source.num_rows is not None:
+        warn_short(steps, math.ceil(source.num_rows / size))
+    return Limited(
+        source, steps * size, lambda rows: warn_short(steps, math.ceil(rows / size))
     )
 
 

@@ -54,16 +54,15 @@ def test_what_has_no_rows(x):
 def test_the_refusal_lists_what_is_accepted():
     message = (
         "Cannot read rows from object, expected NumPy arrays, tensors, pandas .* "
-        r"tf.data.Dataset, a keras.utils.PyDataset, or a generator.*\(iter\(x\)"
+        r"tf.data.Dataset, a keras.utils.PyDataset, a generator.*\(iter\(x\).*a path"
     )
     with pytest.raises(TypeError, match=message):
         as_source(object())
 
 
-@pytest.mark.parametrize("x", ["images.npy", b"images"])
-def test_a_path_is_not_opened(x):
+def test_bytes_are_no_path():
     with pytest.raises(TypeError, match=r"x is .*images.*Open a file first.*np.load"):
-        as_source(x)
+        as_source(b"images")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_lists_of_numbers(x, path):
 
 
 def test_lists_of_strings():
-    with pytest.raises(TypeError, match=r"x\[0\] is str 'a'.*np.asarray\(list_of_str"):
+    with pytest.raises(ValueError, match=r"the list a, b, .*np.asarray\(list_of_str"):
         as_source(["a", "b"])
 
 

@@ -1,0 +1,157 @@
+"""What a bare path, or a list or dict of paths, stands for.
+
+Guarantees:
+
+* A file is known by its suffix, a folder by what it holds; what is not known, or not
+  alone, is refused with the list of what is.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from keras_mgpu_strategy.inputs.files import tfrecords, zarr
+from keras_mgpu_strategy.inputs.files.csv import Csv
+from keras_mgpu_strategy.inputs.files.hdf5 import Hdf5
+from keras_mgpu_strategy.inputs.files.images import Images
+from keras_mgpu_strategy.inputs.files.interface import FileInput
+from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest, is_npy
+from keras_mgpu_strategy.inputs.files.npz import Npz
+from keras_mgpu_strategy.inputs.files.parquet import PATTERN, Parquet
+from keras_mgpu_strategy.inputs.files.paths import is_path, shorten, visible
+from keras_mgpu_strategy.inputs.files.zarr import Zarr
+from keras_mgpu_strategy.inputs.nests import is_nest, leaves
+
+_KNOWN = (
+    ".npy, .npz, .parquet (also a folder or list of them), .csv, .h5, .zarr, a folder "
+    "or list of images, TFRecords(path, parse_fn), or a dict of .npy files by input"
+)
+_NO_PATHS = "Pass strings that are data as np.asarray(list_of_strings)."
+
+
+def _tfrecords(paths: Any) -> NoReturn:
+    raise ValueError(
+        f"{_shown(paths)}: TFRecord files do not say what their records hold. Pass "
+        "TFRecords(path, parse_fn), where parse_fn makes a row of a serialized record."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of file.
+
+    Args:
+        pattern: Finds the suffix in a lower-case name.
+        make: Makes the input of a path.
+        is_many: Whether it also takes a list and a folder of such files.
+    """
+
+    pattern: str
+    make: Callable[[Any], FileInput]
+    is_many: bool = False
+
+
+# Also images that Images cannot decode: it says so itself.
+_IMAGE_PATTERN = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
+_IMAGES = _Kind(_IMAGE_PATTERN, Images, is_many=True)
+_KINDS = (
+    _Kind(r"\.npy$", Npy),
+    _Kind(r"\.npz$", Npz),
+    _Kind(PATTERN, Parquet, is_many=True),
+    _Kind(r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$", Csv),
+    _Kind(tfrecords.PATTERN, _tfrecords, is_many=True),
+    _Kind(r"\.(h5|hdf5)$", Hdf5),
+    _Kind(r"\.zarr$", Zarr),
+    _IMAGES,
+)
+
+
+def names_files(x: Any) -> bool:
+    """Whether `x` is a path, or a list, tuple or dict that holds nothing but paths."""
+    if is_path(x):
+        return True
+    # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
+    if isinstance(x, dict):
+        return bool(x) and all(is_path(leaf) or is_npy(leaf) for _, leaf in leaves(x))
+    return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
+
+
+def file_input(x: Any) -> FileInput:
+    """Returns what reads the files that `names_files` found.
+
+    Args:
+        x: A path; a list of paths to files of one kind; or a dict of paths to `.npy`
+            files by the names of the model's inputs.
+
+    Raises:
+        FileNotFoundError: There is nothing of an unknown kind at the path.
+        ValueError: It is of no known kind, or of one that says too little.
+    """
+    if isinstance(x, Mapping):
+        return _dict_input(x)
+    if is_nest(x):
+        return _list_input(x)
+    return _path_input(pathlib.Path(x), x)
+
+
+def _path_input(path: pathlib.Path, x: Any) -> FileInput:
+    kind = _kind_of(path.name)
+    if kind is not None and (kind is not _IMAGES or not path.is_dir()):
+        return kind.make(x)
+    if path.is_dir():
+        return _folder_input(path, x)
+    if not path.suffix and not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}. {_NO_PATHS}")
+    raise ValueError(f"Cannot read rows from {path}, expected {_KNOWN}. {_NO_PATHS}")
+
+
+def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
+    if any((folder / marker).is_file() for marker in zarr.MARKERS):
+        return Zarr(x)
+    found = visible(folder)
+    kinds = [None if path.is_dir() else _kind_of(path.name) for path in found]
+    several = [kind for kind in kinds if kind is not None and kind.is_many]
+    if several and all(kind is several[0] for kind in kinds):
+        return several[0].make(x)
+    if all(kind is _IMAGES for kind in several) and _has_images(folder):
+        return Images(x)
+    raise ValueError(
+        f"Cannot tell what to read from the folder {folder}, which holds "
+        f"{shorten(path.name for path in found) or 'nothing'}. Expected {_KNOWN}."
+    )
+
+
+def _list_input(x: Sequence[Any]) -> FileInput:
+    kinds = {_kind_of(pathlib.Path(path).name) for path in x}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind is not None and kind.is_many:
+        return kind.make(x)
+    raise ValueError(
+        f"Cannot read rows from the list {_shown(x)}, expected Parquet files or images "
+        "in a list, all of one kind. Files for several model inputs go into a dict of "
+        f".npy files by input. {_NO_PATHS}"
+    )
+
+
+def _dict_input(x: Mapping[str, Any]) -> FileInput:
+    others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
+    if others:
+        raise ValueError(
+            f"Cannot read rows from a dict of paths with {_shown(others)}, expected "
+            ".npy files alone. Other kinds hold several inputs in one file."
+        )
+    return NpyNest(x)
+
+
+def _has_images(folder: pathlib.Path) -> bool:
+    return any(_kind_of(path.name) is _IMAGES for path in folder.rglob("*"))
+
+
+def _kind_of(name: str) -> _Kind | None:
+    return next((k for k in _KINDS if re.search(k.pattern, name.lower())), None)
+
+
+def _shown(paths: Any) -> str:
+    return str(paths) if is_path(paths) else shorten(paths)
