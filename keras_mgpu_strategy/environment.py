@@ -28,6 +28,15 @@ def visible_cuda_devices() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
+def prepare_ray() -> None:
+    """Keeps Ray quiet, private and out of the home folder, unless a user says else."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # Ray would write the token of its own authentication into the home folder; what
+    # listens on the loopback interface alone needs none.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
     """Hides TensorFlow's start-up chatter while TensorFlow is loaded and started.

@@ -3,10 +3,8 @@
 import os
 from typing import Any
 
-from keras_mgpu_strategy import models
-from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.placing import place_file
 from keras_mgpu_strategy.predictor import Predictor
-from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 
 
 def load(
@@ -22,20 +20,12 @@ def load(
         path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
-        **options: See `Options`. Devices are chosen as by `Predictor`.
+        **options: See `Options` and, for processes, `RayOptions`. Devices are chosen as
+            by `Predictor`.
 
     Raises:
         FileNotFoundError: There is no such path.
         ValueError: The file is of another kind, damaged, or cannot be placed on every
             device or in the precision asked for.
     """
-    checked_options = Options(**options)
-    strategy = active_strategy() or make_strategy()
-    replicated = models.read(
-        path,
-        strategy,
-        custom_objects=custom_objects,
-        safe_mode=safe_mode,
-        precision=checked_options.precision,
-    )
-    return Predictor(replicated, **vars(checked_options))
+    return Predictor(place_file(path, custom_objects, safe_mode, options))

@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_mgpu_strategy.models import PRECISIONS
 
-ENGINES = ("mirrored", "threads")
+ENGINES = ("mirrored", "threads", "ray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Options:
     Args:
         engine: `"threads"`: each device takes the next chunk when it is free.
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
-            distributed tf.data pipeline. Same results bit for bit.
+            distributed tf.data pipeline. `"ray"`: each device has a process of its own,
+            on this machine or on a cluster; see `RayOptions`. Same results bit for bit.
         jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs, where every
             layer supports it.
         in_flight: Chunks that a device holds at a time under `"threads"`. A second one

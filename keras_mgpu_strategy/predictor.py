@@ -14,17 +14,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
-from keras_mgpu_strategy import models, probabilities
+from keras_mgpu_strategy import probabilities
 from keras_mgpu_strategy.collecting import collect
-from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.file_run import Request, predict_to
 from keras_mgpu_strategy.marking import masked
 from keras_mgpu_strategy.methods import head_of
-from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.per_batch import per_batch
+from keras_mgpu_strategy.placing import Placed, place
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Runner
-from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
@@ -48,7 +46,7 @@ class Predictor:
 
     Args:
         model: A built or unbuilt Keras model, or what `load` read.
-        **options: See `Options`.
+        **options: See `Options` and, for processes, `RayOptions`.
 
     Raises:
         TypeError: Not a Keras model, or an unknown option.
@@ -56,32 +54,29 @@ class Predictor:
     """
 
     def __init__(self, model: Any, **options: Any):
-        chosen = Options(**options)
-        if not isinstance(model, models.ReplicatedModel):
-            strategy = active_strategy() or models.strategy_of(model) or make_strategy()
-            model = models.replicate(model, strategy, chosen.precision)
-        self._replicated = model
-        self._runner = Runner(LocalBackend(model, chosen), chosen.profile)
+        placed = model if isinstance(model, Placed) else place(model, options)
+        self._backend = placed.backend
+        self._runner = Runner(placed.backend, placed.profile)
 
     @property
     def model(self) -> Any:
         """The model whose variables live on every device; `fit` and `evaluate` work."""
-        return self._replicated.model
+        return self._backend.model
 
     @property
     def strategy(self) -> Any:
         """The `tf.distribute.Strategy` over the devices."""
-        return self._replicated.strategy
+        return self._backend.strategy
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Full name of each replica's device."""
-        return tuple(self.strategy.extended.worker_devices)
+        return self._backend.devices
 
     @property
     def num_replicas(self) -> int:
         """How many replicas there are."""
-        return self.strategy.num_replicas_in_sync
+        return len(self._backend.devices)
 
     @property
     def report(self) -> Report | None:
@@ -115,7 +110,7 @@ class Predictor:
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
         job = self._runner.job(x, batch_size, steps, head_of("predict"))
-        return collect(job, job.run(), self.model, verbose, callbacks)
+        return collect(job, job.run(), self._backend, verbose, callbacks)
 
     def predict_proba(
         self,
@@ -145,7 +140,7 @@ class Predictor:
         head = head_of("predict_proba", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
         batches = probabilities.checked(job.run(), strict=strict)
-        return collect(job, batches, self.model, verbose, callbacks)
+        return collect(job, batches, self._backend, verbose, callbacks)
 
     def predict_classes(
         self,
@@ -169,7 +164,7 @@ class Predictor:
         """
         head = head_of("predict_classes", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
-        return collect(job, job.run(), self.model, verbose, callbacks)
+        return collect(job, job.run(), self._backend, verbose, callbacks)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""

@@ -204,6 +204,11 @@ class StageClock:
         with self._lock:
             self._back_offs.append(back_off)
 
+    def seconds(self) -> dict[str, float]:
+        """Time spent in each stage and in "compile"."""
+        with self._lock:
+            return dict(self._seconds)
+
     def report(self) -> Report:
         """The figures so far."""
         with self._lock:

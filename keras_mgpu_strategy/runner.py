@@ -24,6 +24,7 @@ from keras_mgpu_strategy.inputs import (
     as_source,
     check_batch_size,
     check_inputs,
+    named_rows,
     select_inputs,
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
@@ -92,19 +93,21 @@ class Runner:
         )
         check_inputs(whole.spec, input_spec)
         source, first_row = _rows_of(shard, select_inputs(whole, input_spec))
+        if self._backend.is_remote:
+            source = named_rows(x, source, input_spec)
         self._backend.build(example_inputs(source.spec, 1))
         key = (spec_key(source.spec), head)
         work = self._work(key, batch_size, head)
         size = self._per_replica_batch(batch_size, source, key)
         size = min(size, self._limits.get(key, size))
         return Job(
-            source=self._backend.shipped(x, source),
+            source=source,
             engine=self._backend.engine(work),
             clock=work.clock,
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
-            marks=self._backend.marks(whole),
+            marks=self._backend.marks(whole, work),
             identity=getattr(whole, "identity", ""),
             total_rows=whole.num_rows,
             first_row=first_row,

@@ -8,7 +8,7 @@ Guarantees:
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -72,6 +72,30 @@ class RowMarks:
 
 
 NO_MARKS = RowMarks()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedRows:
+    """Rows that are not held but named, for another process to read.
+
+    Args:
+        key: Tells inputs apart, so that each is opened once.
+        open_fn: Opens the input; can be pickled.
+        start: Index of the first row.
+        stop: Index behind the last row.
+    """
+
+    key: str
+    open_fn: Callable[[], "Source"]
+    start: int
+    stop: int
+
+    def __getitem__(self, rows: slice) -> "NamedRows":
+        """Some of the rows, counted from the first of these."""
+        first, stop, _ = rows.indices(self.stop - self.start)
+        return dataclasses.replace(
+            self, start=self.start + first, stop=self.start + max(stop, first)
+        )
 
 
 class Source(Protocol):

@@ -41,6 +41,16 @@ class Backend(Protocol):
         ...
 
     @property
+    def model(self) -> Any:
+        """The model whose variables live on every device."""
+        ...
+
+    @property
+    def strategy(self) -> Any:
+        """The `tf.distribute.Strategy` over the devices."""
+        ...
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Name of each replica's device."""
         ...
@@ -57,15 +67,11 @@ class Backend(Protocol):
         """A short name for what the model computes."""
         ...
 
-    def shipped(self, x: Any, source: Source) -> Source:
-        """The rows as they are to travel to the replicas.
-
-        Args:
-            x: The input as the user gave it.
-            source: Its rows.
-        """
+    @property
+    def is_remote(self) -> bool:
+        """Whether replicas read files themselves, in other processes."""
         ...
 
-    def marks(self, source: Source) -> MarksOf:
-        """How to ask for the marks of rows that have run."""
+    def marks(self, source: Source, work: Work) -> MarksOf:
+        """How to ask for the marks of rows that a job has run."""
         ...

@@ -33,6 +33,7 @@ class LocalBackend:
         self._replicated = replicated
         self._options = options
         self.compiler = StepCompiler(replicated)
+        self.is_remote = False
 
     @property
     def input_spec(self) -> Nest | None:
@@ -43,6 +44,23 @@ class LocalBackend:
     def devices(self) -> tuple[str, ...]:
         """Each replica's device."""
         return tuple(self._replicated.strategy.extended.worker_devices)
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables live on every device."""
+        return self._replicated.model
+
+    @property
+    def strategy(self) -> Any:
+        """The strategy over the devices."""
+        return self._replicated.strategy
+
+    @property
+    def in_flight(self) -> int:
+        """Chunks that a device holds at a time."""
+        if self._options.in_flight != "auto":
+            return int(self._options.in_flight)
+        return 2 if self._on_gpus() else 1
 
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
@@ -55,31 +73,22 @@ class LocalBackend:
     def fitted(self, work: Work) -> Work:
         """The books with the options that depend on devices and model filled in."""
         return dataclasses.replace(
-            work, jit_compile=self._uses_xla(), in_flight=self._in_flight()
+            work, jit_compile=self._uses_xla(), in_flight=self.in_flight
         )
 
     def digest(self) -> str:
         """A short name for what the model computes."""
         return models.digest(self._replicated)
 
-    def shipped(self, x: Any, source: Source) -> Source:
-        """The source itself: rows are read in this process."""
-        del x
-        return source
-
-    def marks(self, source: Source) -> MarksOf:
+    def marks(self, source: Source, work: Work) -> MarksOf:
         """Those of the source."""
+        del work
         return marks_of(source)
 
     def _uses_xla(self) -> bool:
         if self._options.jit_compile != "auto":
             return bool(self._options.jit_compile)
         return self._on_gpus() and models.supports_xla(self._replicated.model)
-
-    def _in_flight(self) -> int:
-        if self._options.in_flight != "auto":
-            return int(self._options.in_flight)
-        return 2 if self._on_gpus() else 1
 
     def _on_gpus(self) -> bool:
         return all("GPU" in device for device in self.devices)

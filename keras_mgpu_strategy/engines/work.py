@@ -24,6 +24,7 @@ class Work:
         is_fixed: Whether the model takes no other batch size.
         in_flight: Chunks that one device holds at a time.
         tunes: Whether the engine may look for a better batch size on the way.
+        missing: Filled with the rows that other processes could not read.
     """
 
     devices: tuple[str, ...]
@@ -35,6 +36,7 @@ class Work:
     is_fixed: bool = False
     in_flight: int = 1
     tunes: bool = False
+    missing: set[int] = dataclasses.field(default_factory=set)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""

@@ -12,7 +12,15 @@ Guarantees:
 
 from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.matching import check_inputs, select_inputs
+from keras_mgpu_strategy.inputs.shipping import named_rows
 from keras_mgpu_strategy.inputs.table import as_source
 from keras_mgpu_strategy.inputs.validate import check_batch_size
 
-__all__ = ["as_source", "check_batch_size", "check_inputs", "files", "select_inputs"]
+__all__ = [
+    "as_source",
+    "check_batch_size",
+    "check_inputs",
+    "files",
+    "named_rows",
+    "select_inputs",
+]

@@ -1,5 +1,6 @@
 """Models on every replica: read from disk, or rebuilt from one in memory."""
 
+from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.libraries import supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
@@ -12,6 +13,7 @@ __all__ = [
     "PRECISIONS",
     "ReplicatedModel",
     "build",
+    "custom_objects_of",
     "digest",
     "read",
     "replicate",

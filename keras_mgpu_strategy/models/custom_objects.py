@@ -9,7 +9,11 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from keras_mgpu_strategy.models.libraries import is_library_class, root_module
+from keras_mgpu_strategy.models.libraries import (
+    is_library_class,
+    layers_of,
+    root_module,
+)
 
 _NOT_CUSTOM = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
 
@@ -28,6 +32,11 @@ def collect(roots: Iterable[Any]) -> dict[str, Any]:
             for leaf in leaves(value):
                 _add(leaf, found)
     return found
+
+
+def custom_objects_of(model: Any) -> dict[str, Any]:
+    """Returns name -> class or function for all custom parts of a Keras model."""
+    return collect(layers_of(model))
 
 
 def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:

@@ -1,0 +1,101 @@
+"""A model in several processes, on this machine or on a cluster."""
+
+import dataclasses
+from typing import NoReturn
+
+import numpy as np
+
+from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.ray.chunks import RemoteChunks
+from keras_mgpu_strategy.engines.ray.cluster import connect
+from keras_mgpu_strategy.engines.ray.fleet import Fleet
+from keras_mgpu_strategy.engines.ray.model_file import ModelFile
+from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
+from keras_mgpu_strategy.engines.threads import ThreadsEngine
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.marking import MarksOf, marks_of
+from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.types import Nest, RowMarks, Source
+
+
+class RayBackend:
+    """A `Backend` of one process per device.
+
+    Args:
+        model: The model, packed.
+        options: How it runs.
+        spread: Over what it is spread.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: The cluster has less than what is asked for, or the model cannot be
+            read.
+    """
+
+    def __init__(self, model: ModelFile, options: Options, spread: RayOptions):
+        self._ray = connect(spread.ray_address)
+        plan = make_plan(spread, self._ray.cluster_resources())
+        self._in_flight = 1 if options.in_flight == "auto" else int(options.in_flight)
+        inner = dataclasses.replace(options, engine="threads", profile=None)
+        arguments = (self._ray.put(model), inner, spread.cpus_per_actor)
+        self._fleet = Fleet(self._ray, plan, self._in_flight + 1, arguments)
+        self._digest: str | None = None
+        self.is_remote = True
+
+    @property
+    def input_spec(self) -> Nest | None:
+        """What the model declares."""
+        return self._fleet.abouts[0].input_spec
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Machine, process and device of each replica."""
+        return tuple(
+            f"{about.node}/{about.pid}/{about.device}" for about in self._fleet.abouts
+        )
+
+    @property
+    def model(self) -> NoReturn:
+        """The model is in other processes."""
+        raise AttributeError(
+            'With engine="ray" the model lives in other processes. Load it once more '
+            "with keras.models.load_model to look at it."
+        )
+
+    @property
+    def strategy(self) -> NoReturn:
+        """Each process has a strategy of its own."""
+        raise AttributeError('With engine="ray" no strategy spans the processes.')
+
+    def build(self, example: Nest) -> None:
+        """Creates the variables of a model that has none yet."""
+        if self.input_spec is None:
+            self._fleet.build(example)
+
+    def engine(self, work: Work) -> Engine:
+        """Threads that each wait for one process."""
+        work = dataclasses.replace(work, in_flight=self._in_flight)
+        return ThreadsEngine(work, RemoteChunks(self._ray, self._fleet, work))
+
+    def digest(self) -> str:
+        """A short name for what the model computes."""
+        if self._digest is None:
+            self._digest = self._ray.get(self._fleet.actor(0).digest.remote())
+        return self._digest
+
+    def marks(self, source: Source, work: Work) -> MarksOf:
+        """Those of the source, with what the processes could not read."""
+        marks_here, missing = marks_of(source), work.missing
+
+        def marks(start: int, stop: int) -> RowMarks:
+            known = marks_here(start, stop)
+            rows = [row in missing for row in range(start, stop)] if missing else None
+            if rows is None or not any(rows):
+                return known
+            return dataclasses.replace(known, missing=np.array(rows))
+
+        return marks
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._fleet.close()

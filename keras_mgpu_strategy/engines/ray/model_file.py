@@ -1,0 +1,78 @@
+"""A saved model that travels to other processes and machines."""
+
+import dataclasses
+import io
+import pathlib
+import tarfile
+import tempfile
+from typing import Any
+
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.strategy import make_strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """The bytes of a saved model, and how to read them.
+
+    Args:
+        name: Name of the file or folder; its suffix tells the kind.
+        content: The file; of a folder, a tar archive.
+        is_folder: Whether it is a folder.
+        custom_objects: Names to classes or functions that the model needs.
+        safe_mode: As for `load`.
+    """
+
+    name: str
+    content: bytes
+    is_folder: bool
+    custom_objects: dict[str, Any] | None
+    safe_mode: bool
+
+    def read(self, precision: str | None) -> models.ReplicatedModel:
+        """Reads the model onto the devices of this process."""
+        with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
+            path = pathlib.Path(folder) / self.name
+            if self.is_folder:
+                with tarfile.open(fileobj=io.BytesIO(self.content)) as archive:
+                    archive.extractall(path, filter="data")
+            else:
+                path.write_bytes(self.content)
+            return models.read(
+                path,
+                make_strategy(),
+                custom_objects=self.custom_objects,
+                safe_mode=self.safe_mode,
+                precision=precision,
+            )
+
+
+def from_path(
+    path: pathlib.Path, custom_objects: dict[str, Any] | None, *, safe_mode: bool
+) -> ModelFile:
+    """Packs a model that is on disk.
+
+    Raises:
+        FileNotFoundError: There is no such path.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model {path}.")
+    content = _archive(path) if path.is_dir() else path.read_bytes()
+    return ModelFile(path.name, content, path.is_dir(), custom_objects, safe_mode)
+
+
+def from_model(model: Any) -> ModelFile:
+    """Packs a Keras model that is in memory, with the user's classes that it uses."""
+    with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        objects = models.custom_objects_of(model)
+        # The code in it is that of the process that packs it.
+        return from_path(path, objects, safe_mode=False)
+
+
+def _archive(folder: pathlib.Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return buffer.getvalue()
