@@ -32,12 +32,12 @@ def connect(address: str | None) -> Any:
     if ray.is_initialized():
         _check_same(ray, address)
         return ray
-    quiet = {"log_to_driver": False, "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is not None:
         ray.init(address=address, **quiet)
         return ray
     # Private to Ray, but its only way to stay on the loopback. Tried with Ray 2.60.
-    loopback = {"_node_ip_address": "127.0.0.1"}
+    loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
     ray.init(address="local", include_dashboard=False, **quiet, **loopback)
     return ray
 
