@@ -80,7 +80,7 @@ class RayBackend:
     def digest(self) -> str:
         """A short name for what the model computes."""
         if self._digest is None:
-            self._digest = self._ray.get(self._fleet.actor(0).digest.remote())
+            self._digest = str(self._ray.get(self._fleet.actor(0).digest.remote()))
         return self._digest
 
     def marks(self, source: Source, work: Work) -> MarksOf:

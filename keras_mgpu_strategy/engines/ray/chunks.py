@@ -58,7 +58,7 @@ class RemoteChunks:
         return done.batch
 
     def _run_somewhere(self, task: Task, replica: int) -> Done | Failed:
-        errors = self._ray.exceptions
+        errors, last = self._ray.exceptions, None
         for _ in range(_MOST_ATTEMPTS):
             actor = self._fleet.actor(replica)
             try:
