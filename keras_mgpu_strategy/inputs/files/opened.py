@@ -100,7 +100,7 @@ def naming(where: object, what: str) -> Iterator[None]:
         if str(where) in str(error):
             raise
         raise OSError(f"{where} cannot {what}: {error}") from error
-    except (ImportError, MemoryError, NotImplementedError):
+    except (ImportError, MemoryError):
         raise
     except Exception as error:
         if str(where) in str(error):

@@ -74,6 +74,8 @@ def open_parts(
         with _opened(path) as file:
             metadata, found = file.metadata, file.schema_arrow
             sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+            raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
         parts.append(Part(path, tuple(sizes)))
         if schema is None:
             schema = _unique(found, path)
