@@ -4,6 +4,7 @@ import copy
 import pathlib
 import pickle
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -201,6 +202,23 @@ def test_steps_need_a_batch_size_where_the_rows_are_not_known(tmp_path):
         source = as_source(path, steps=6, batch_size=5, input_spec=one([]))
         read(source, 4)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("x.parquet", "pyarrow", "parquet"),
+        ("x.csv", "pandas", "pandas"),
+        ("x.h5", "h5py", "hdf5"),
+        ("x.zarr", "zarr", "zarr"),
+    ],
+)
+def test_a_missing_package(name, package, extra, tmp_path, monkeypatch):
+    path = save(tmp_path, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"needs {package}: pip install 'keras_mgpu_strategy\[{extra}\]'"
+    with pytest.raises(ImportError, match=message):
+        as_source(path, input_spec=one([]))
 
 
 VALUES = [
