@@ -23,16 +23,11 @@ class RowBuffer:
         self._missing = np.zeros(num_rows, bool)
 
     def put(self, offset: int, rows: Rows) -> None:
-        """Copies rows to a place, behind which nothing is kept.
-
-        The values of missing rows become 0, so that files do not depend on them.
-        """
+        """Copies rows to a place, behind which nothing is kept."""
         place = slice(offset, offset + rows.stop - rows.start)
         self._missing[place] = False if rows.missing is None else rows.missing
         for array, values in zip(self._arrays, rows.arrays, strict=True):
             array[place] = values
-            if rows.missing is not None:
-                array[place][rows.missing] = np.zeros((), array.dtype)
         if self._names is not None:
             self._names[offset:] = rows.names or []
 

@@ -91,6 +91,23 @@ def test_interrupted_runs_leave_the_same_bytes(kind, make, steps, num_rows, know
             assert run.finish() == expected
 
 
+@pytest.mark.parametrize("num_rows", [0, 3, 16])
+def test_an_input_that_ends_at_an_earlier_mark_drops_the_rest(kind, num_rows, tmp_path):
+    shorter = stored.results(stored.many, num_rows)
+    expected = stored.written(kind, tmp_path / "whole", shorter)
+    longer = stored.Results(stored.many(40), shorter.layout).unknown()
+    longer.outputs["id"][:num_rows] = shorter.outputs["id"]
+    longer.outputs["scores"][:num_rows] = shorter.outputs["scores"]
+    run = Run(kind, tmp_path / "out", longer)
+    run.flush(num_rows)
+    mark = run.mark
+    run.flush(40)
+    sink = stored.resumed(kind, tmp_path / "out", longer, mark)
+    sink.finish()
+    run.sink.close()
+    assert stored.content(tmp_path / "out") == expected
+
+
 @every_output
 @pytest.mark.parametrize("num_rows", [0, 1, 33])
 def test_rows_need_not_be_known(kind, make, num_rows, tmp_path):
