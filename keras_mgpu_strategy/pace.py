@@ -38,6 +38,11 @@ class Pace:
             known = newest if known is None else known
             self._seconds_per_row = known + _NEWEST * (newest - known)
 
+    def seconds(self, num_rows: int) -> float:
+        """What one replica takes for some rows; infinite where nothing is known yet."""
+        known = self._seconds_per_row
+        return float("inf") if known is None else known * num_rows
+
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
         """Rows to take now: whole micro-batches, one where nothing is known yet.
 

@@ -24,6 +24,9 @@ from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.types import HostBatch, Source
 
 
+_SECONDS_TO_START_THREADS = 0.004
+
+
 class ThreadsEngine:
     """Runs each replica's own compiled step from threads of its own.
 
@@ -64,17 +67,25 @@ class ThreadsEngine:
         if self._work.tunes:
             devices, clock = len(self._devices), self._work.clock
             yield from tune(self._run_first, feed, batch, devices, clock)
-        rows_left = feed.rows_left
-        if rows_left is not None and rows_left <= batch.size:
-            yield from self._run_here(feed, batch)
+        if self._is_small(feed.rows_left, batch.size):
+            yield from self._run_here(feed, batch, most_rows)
         else:
             yield from self._run_lanes(feed, batch, most_rows)
         if feed.error is not None:
             raise feed.error
 
-    def _run_here(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
+    def _is_small(self, rows_left: int | None, batch_size: int) -> bool:
+        """Whether threads would cost more than they save."""
+        if rows_left is None:
+            return False
+        is_short = self._work.pace.seconds(rows_left) < _SECONDS_TO_START_THREADS
+        return rows_left <= batch_size or is_short
+
+    def _run_here(
+        self, feed: Feed, batch: BatchSize, most_rows: int
+    ) -> Iterator[HostBatch]:
         """What is left of the rows, on the first replica, without any thread."""
-        while (chunk := feed.take(batch.size)) is not None:
+        while (chunk := feed.take(most_rows)) is not None:
             yield self._run_first(chunk, batch)
 
     def _run_first(self, chunk: Chunk, batch: BatchSize) -> HostBatch:
