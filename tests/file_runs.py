@@ -1,0 +1,211 @@
+"""Runs that write to files: inputs, results read back, and runs that fail."""
+
+import csv
+import shutil
+
+import keras
+import numpy as np
+import pyarrow.parquet as pq
+import tensorflow as tf
+import zarr
+
+from keras_mgpu_strategy import writing
+from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy.sinks import formats
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.parquet import ParquetFormat
+from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+
+SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
+BATCH = 8
+"""The global batch of most runs."""
+USER_BATCH = 5
+"""Rows of a batch of generators and data sets."""
+
+
+def classifier(num_outputs=3, activation="softmax", seed=7):
+    """A model whose results are probabilities."""
+    inputs = keras.Input((2,), name="x")
+    dense = keras.layers.Dense(num_outputs, activation)
+    return with_weights(keras.Model(inputs, dense(inputs)), seed)
+
+
+def two_headed(seed=7):
+    """A model of several outputs, by name."""
+    inputs = keras.Input((2,), name="x")
+    outputs = {
+        "scores": keras.layers.Dense(3, "softmax")(inputs),
+        "chance": keras.layers.Dense(1, "sigmoid")(inputs),
+    }
+    return with_weights(keras.Model(inputs, outputs), seed)
+
+
+def two_armed(seed=7):
+    """A model of two inputs, by name."""
+    inputs = {"a": keras.Input((1,), name="a"), "b": keras.Input((1,), name="b")}
+    joined = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
+    outputs = keras.layers.Dense(3, "softmax")(joined)
+    return with_weights(keras.Model(inputs, outputs), seed)
+
+
+def with_weights(model, seed):
+    random = np.random.default_rng(seed)
+    model.set_weights([random.standard_normal(w.shape) for w in model.get_weights()])
+    return model
+
+
+def rows(num_rows, seed=0):
+    return np.random.default_rng(seed).standard_normal((num_rows, 2), np.float32)
+
+
+class Broken(Exception):
+    """An error of the user's own."""
+
+
+def generator(x, fails_at=None):
+    """Batches of rows; fails instead of the batch that holds a row."""
+    for start in range(0, len(x), USER_BATCH):
+        if fails_at is not None and fails_at < start + USER_BATCH:
+            raise Broken(f"at batch {start // USER_BATCH}")
+        yield x[start : start + USER_BATCH]
+
+
+def data_set(x, fails_at=None):
+    """The same as a `tf.data.Dataset`, whose map fails."""
+    bad = np.int64(-1 if fails_at is None else fails_at)
+
+    def check(index, row):
+        with tf.control_dependencies([tf.debugging.assert_none_equal(index, bad)]):
+            return tf.identity(row)
+
+    numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(x)), x))
+    return numbered.map(check).batch(USER_BATCH)
+
+
+class Array:
+    """The same as an array that is read from elsewhere, and fails there."""
+
+    def __init__(self, x, fails_at=None):
+        self._x, self._fails_at = x, fails_at
+        self.shape, self.dtype = x.shape, x.dtype
+
+    def __len__(self):
+        return len(self._x)
+
+    def __getitem__(self, key):
+        bad = self._fails_at
+        stop = key.stop if isinstance(key, slice) else key + 1
+        if bad is not None and (stop is None or stop > bad):
+            raise Broken(f"at row {bad}")
+        return self._x[key]
+
+
+INPUTS = {
+    "array": lambda x: x,
+    "generator": generator,
+    "dataset": data_set,
+}
+FAILING = {"array": Array, "generator": generator, "dataset": data_set}
+ERRORS = {
+    "array": Broken,
+    "generator": Broken,
+    "dataset": tf.errors.InvalidArgumentError,
+}
+
+
+def make_small(monkeypatch, *, flushes=False):
+    """Parts and chunks of some rows; also a flush behind every micro-batch."""
+    if flushes:
+        monkeypatch.setattr(writing, "_SECONDS_BETWEEN_FLUSHES", -1.0)
+        monkeypatch.setattr(Pace, "chunk_rows", lambda pace, batch_size, *_: batch_size)
+    monkeypatch.setitem(formats.FORMATS, ".parquet", ParquetFormat(part_bytes=700))
+    monkeypatch.setitem(formats.FORMATS, ".zarr", ZarrFormat(chunk_bytes=200))
+
+
+def results_in(path):
+    """What other tools read: name of each output -> array of all rows."""
+    return _READERS[path.suffix](path)
+
+
+def _of_npy(path):
+    if path.is_dir():
+        return {file.stem: np.load(file) for file in path.glob("*.npy")}
+    return {"output": np.load(path)}
+
+
+def _of_parquet(path):
+    table = pq.read_table(path).sort_by("row")
+    assert table["row"].to_pylist() == list(range(table.num_rows))
+    values = {name: table[name].combine_chunks() for name in table.column_names}
+    del values["row"]
+    return {name: _array_of(column) for name, column in values.items()}
+
+
+def _array_of(column):
+    if hasattr(column.type, "list_size"):
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(column), column.type.list_size)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _of_zarr(path):
+    group = zarr.open_group(path, mode="r")
+    return {name: array[...] for name, array in group.arrays()}
+
+
+def _of_csv(path):
+    with open(path, newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header[0] == "row"
+    assert [line[0] for line in lines] == [str(row) for row in range(len(lines))]
+    columns = {}
+    for index, name in enumerate(header[1:], 1):
+        stem, _, number = name.rpartition("_")
+        values = np.array([line[index] for line in lines], np.float64)
+        columns.setdefault(stem if number.isdigit() else name, []).append(values)
+    return {name: np.stack(parts, 1) for name, parts in columns.items()}
+
+
+_READERS = {
+    ".npy": _of_npy,
+    ".parquet": _of_parquet,
+    ".zarr": _of_zarr,
+    ".csv": _of_csv,
+}
+
+
+def assert_holds(path, expected):
+    """Checks that a file holds results exactly; `.csv` has one shape for vectors."""
+    if not isinstance(expected, dict):
+        expected = {"output": expected}
+    found = results_in(path)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        array = found[name]
+        if path.suffix == ".csv":
+            array = array.astype(values.dtype).reshape(values.shape)
+        assert array.dtype == values.dtype
+        np.testing.assert_array_equal(array, values)
+
+
+def assert_nothing_beside(path):
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def journal_of(path):
+    return path.with_name(f"{path.name}.journal")
+
+
+def partial_of(path):
+    return path.with_name(f"{path.name}.partial")
+
+
+def safe_rows(path):
+    """How many rows the journal of an unfinished output counts."""
+    progress = journals.read(journal_of(path)).progress
+    return progress.rows if progress else 0
+
+
+def copied(folder, target):
+    shutil.copytree(folder, target)
+    return target
