@@ -54,6 +54,7 @@ CASES = {
     "small_calls": "seconds of one small call on a warm model",
     "memory": "peak anonymous memory from file to file",
     "simulate": "devices that sleep instead of computing",
+    "one_device": "one replica or several on one device",
 }
 
 _WITHOUT_PLAIN_MODEL = ("keras_strategy", *OURS, "strategy_run", "limit")
@@ -64,6 +65,7 @@ CASE_CONTENDERS = {
     "small_calls": ("keras", "keras_strategy", *OURS, "strategy_run"),
     "memory": OURS,
     "simulate": _WITHOUT_PLAIN_MODEL,
+    "one_device": ("mgpu_threads",),
 }
 """Case -> the contenders that it can measure."""
 
@@ -73,5 +75,6 @@ CASE_MODELS = {
     "small_calls": ("tiny",),
     "memory": ("tiny",),
     "simulate": ("sleep",),
+    "one_device": ("mlp", "cnn"),
 }
 """Case -> the models that it measures unless some are given."""

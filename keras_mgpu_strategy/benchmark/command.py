@@ -19,6 +19,9 @@ from absl import flags
 from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
 from keras_mgpu_strategy.benchmark.jobs import Options
 
+_CASE_OF = {"simulate": "simulate", "replicas_per_device": "one_device"}
+"""Flag that is short for a case -> the case."""
+
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Adds the flags of `mgpu benchmark`."""
@@ -75,10 +78,17 @@ def _define_what(fv: flags.FlagValues) -> None:
         "auto takes GPUs where there are any, else virtual CPU devices.",
         flag_values=fv,
     )
-    _define_simulate(fv)
+    _define_cases(fv)
 
 
-def _define_simulate(fv: flags.FlagValues) -> None:
+def _define_cases(fv: flags.FlagValues) -> None:
+    flags.DEFINE_list(
+        "replicas_per_device",
+        [],
+        "<LIST>: Numbers of replicas that share one device, such as 1,2,4: does that "
+        "pay? Short for --case=one_device --replicas=LIST.",
+        flag_values=fv,
+    )
     flags.DEFINE_list(
         "simulate",
         [],
@@ -161,9 +171,10 @@ def options_of(flag_values: flags.FlagValues) -> Options:
         ValueError: An unknown name, or a number that is none or too small.
     """
     fv = flag_values
+    case, replicas = _case_and_replicas(fv)
     return Options(
-        case="simulate" if fv.simulate else fv.case,
-        replicas=_numbers("simulate" if fv.simulate else "replicas", fv),
+        case=case,
+        replicas=replicas,
         models=tuple(fv.model),
         batch=fv.batch,
         rows=fv.rows,
@@ -176,6 +187,23 @@ def options_of(flag_values: flags.FlagValues) -> Options:
         slow_factor=fv.slow_factor,
         seed=fv.seed,
     )
+
+
+def _case_and_replicas(flag_values: flags.FlagValues) -> tuple[str, tuple[int, ...]]:
+    short = [name for name in _CASE_OF if flag_values[name].value]
+    if not short:
+        return flag_values.case, _numbers("replicas", flag_values)
+    others = [
+        name
+        for name in ("case", "replicas", *_CASE_OF)
+        if name != short[0] and flag_values[name].present
+    ]
+    if others:
+        raise ValueError(
+            f"--{short[0]} stands for --case={_CASE_OF[short[0]]} and its --replicas, "
+            f"and does not go with --{others[0]}. Leave one of them out."
+        )
+    return _CASE_OF[short[0]], _numbers(short[0], flag_values)
 
 
 def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class Options:
 
     Args:
         case: A name of `catalog.CASES`.
-        replicas: Numbers of replicas.
+        replicas: Numbers of replicas; under `one_device` those of that device.
         models: Names of `catalog.MODELS`, or paths of Keras model files; empty for
             those of the case.
         batch: Per-replica batch; None for those of the model.
@@ -94,6 +94,7 @@ class Job:
         model: As one of `Options.models`.
         replicas: Number of replicas.
         batch: Per-replica batch; None for each side's default arguments.
+        reference_batch: Batch of the plain model where its results are the reference.
         rows: Rows of a sample; None to find a number.
         row_multiple: A number that is found is a multiple of this.
         contenders: What to measure.
@@ -105,6 +106,7 @@ class Job:
     model: str
     replicas: int
     batch: int | None
+    reference_batch: int | None
     rows: int | None
     row_multiple: int
     seconds: float
@@ -154,6 +156,7 @@ class Series:
             model=self.model,
             replicas=replicas,
             batch=self.batch,
+            reference_batch=self._reference_batch(),
             rows=self._rows(replicas, found),
             row_multiple=math.lcm(*options.replicas) * (self.batch or 1),
             seconds=options.seconds,
@@ -164,6 +167,12 @@ class Series:
             slow_factor=options.slow_factor,
             seed=options.seed,
         )
+
+    def _reference_batch(self) -> int | None:
+        """Of a size that Keras is fast with, since it also sizes the sample."""
+        if self.batch is None and self.options.case == "one_device":
+            return max(_known_batches(self.options, self.model))
+        return self.batch
 
     def _rows(self, replicas: int, found: tuple[int, int] | None) -> int | None:
         rows = self.options.rows
@@ -186,7 +195,14 @@ def series(options: Options) -> Iterator[Series]:
 
 
 def _batches(options: Options, model: str) -> tuple[int | None, ...]:
-    if options.batch is not None or options.case in _DEFAULT_ARGUMENTS:
+    if options.case in _DEFAULT_ARGUMENTS:
+        return (options.batch,)
+    known = _known_batches(options, model)
+    return (*known, None) if options.case == "one_device" else known
+
+
+def _known_batches(options: Options, model: str) -> tuple[int, ...]:
+    if options.batch is not None:
         return (options.batch,)
     known = catalog.MODELS.get(model)
     return known.batches if known else (_OTHER_BATCH,)

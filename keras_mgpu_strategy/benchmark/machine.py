@@ -3,10 +3,13 @@
 Guarantees:
 
 * A CPU replica has one intra-op thread, as a replica on a GPU has one GPU:
-  otherwise one replica uses all cores and scaling says nothing.
+  otherwise one replica uses all cores and scaling says nothing. Replicas that share
+  one CPU are given equal parts of all its cores.
 * A GPU's memory is taken as it is needed, so that other processes find some.
 """
 
+import os
+import sys
 from typing import Any
 
 import tensorflow as tf
@@ -16,16 +19,17 @@ import keras_mgpu_strategy as mgpu
 KINDS = ("auto", "gpu", "cpu")
 
 
-def configure(kind: str) -> str:
+def configure(kind: str, cpu_threads: int = 1) -> str:
     """Sets threads and memory; returns the kind of device to use, gpu or cpu.
 
     Args:
         kind: `"auto"` takes GPUs where there are any.
+        cpu_threads: Intra-op threads where the kind is cpu.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "cpu" or (kind == "auto" and not gpus):
         tf.config.set_visible_devices([], "GPU")
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(cpu_threads)
         return "cpu"
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -48,3 +52,30 @@ def make_strategy(kind: str, num_replicas: int) -> Any:
             return strategy
     with mgpu.scope("cpu", replicas_per_device=num_replicas) as strategy:
         return strategy
+
+
+def share_device(kind: str, num_replicas: int) -> Any:
+    """The strategy over equal parts of the first GPU, or of the CPU.
+
+    Raises:
+        ValueError: If there is no GPU.
+        RuntimeError: If the memory of the GPU is not known.
+    """
+    with mgpu.scope(f"{kind}:0", replicas_per_device=num_replicas) as strategy:
+        return strategy
+
+
+def share_of_cores(num_replicas: int) -> int:
+    """Cores for each of the replicas that share the CPU; at least one."""
+    return max(_usable_cores() // num_replicas, 1)
+
+
+def intra_op_threads() -> int | None:
+    """Threads of an op on the CPU; None where TensorFlow chooses."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or None
+
+
+def _usable_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -69,13 +69,14 @@ def run(job: Job) -> dict[str, Any]:
         "rows": total,
         "calls_per_sample": num_calls,
         "devices": list(bench.setting.devices),
+        "intra_op_threads": machine.intra_op_threads(),
         "ideal_rows_per_second": bench.ideal_rows_per_second,
         "contenders": _measure_all(job, bench, x, num_calls),
     }
 
 
 def _model_bench(job: Job) -> Bench:
-    strategy = machine.make_strategy(machine.configure(job.devices), job.replicas)
+    strategy = _strategy(job)
     plain = suite.build(job.model, job.seed)
     with strategy.scope():
         mirrored = suite.build(job.model, job.seed)
@@ -89,8 +90,15 @@ def _model_bench(job: Job) -> Bench:
     return Bench(
         setting,
         rows_of,
-        lambda x: plain.predict(x, batch_size=job.batch, verbose=0),
+        lambda x: plain.predict(x, batch_size=job.reference_batch, verbose=0),
     )
+
+
+def _strategy(job: Job) -> Any:
+    if job.case != "one_device":
+        return machine.make_strategy(machine.configure(job.devices), job.replicas)
+    kind = machine.configure(job.devices, machine.share_of_cores(job.replicas))
+    return machine.share_device(kind, job.replicas)
 
 
 def _simulated_bench(job: Job) -> Bench:

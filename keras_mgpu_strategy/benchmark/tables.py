@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import catalog, stats
-
-_MISSING = "–"
+from keras_mgpu_strategy.benchmark import catalog, sharing, stats
+from keras_mgpu_strategy.benchmark.cells import factor, number, speed_range, table
 
 
 def report(report: dict[str, Any]) -> str:
@@ -43,7 +42,7 @@ def _run_table(run: dict[str, Any]) -> str:
             stats.ratio(run, name, baseline)
             for baseline in ("keras_strategy", "keras", "limit")
         ]
-        cells = [number(stats.speed(run, name)), _range(record)]
+        cells = [number(stats.speed(run, name)), speed_range(record)]
         notes = [f"`{name}`", *cells, *map(factor, ratios), _notes(record)]
         lines.append(notes)
     columns = [
@@ -55,7 +54,7 @@ def _run_table(run: dict[str, Any]) -> str:
         "share of the limit",
         "",
     ]
-    return f"{_title(run)}\n\n{_table(columns, lines)}"
+    return f"{_title(run)}\n\n{table(columns, lines)}"
 
 
 def _simulate(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -70,7 +69,7 @@ def _simulate(runs: Sequence[dict[str, Any]]) -> list[str]:
         for run in runs
     ]
     columns = ["devices", "first one slower by", "ideal rows/s"]
-    return ["Share of the ideal:", _table([*columns, *_code(names)], lines)]
+    return ["Share of the ideal:", table([*columns, *_code(names)], lines)]
 
 
 def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -97,7 +96,7 @@ def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
         "against Keras, no strategy",
         "against bare strategy.run",
     ]
-    return [_table(columns, lines)]
+    return [table(columns, lines)]
 
 
 def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -114,7 +113,7 @@ def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
         for name, record in run["contenders"].items()
     ]
     columns = ["model", "replicas", "rows", "", "peak MB above the model", "rows/s"]
-    return [_table(columns, lines)]
+    return [table(columns, lines)]
 
 
 def _scaling(runs: Sequence[dict[str, Any]]) -> str:
@@ -131,7 +130,7 @@ def _scaling(runs: Sequence[dict[str, Any]]) -> str:
                 for count in replicas[1:]
             ]
     columns = ["model", "batch", "", "replicas", "speed-up", "of the limit's own"]
-    return f"### Scaling\n\n{_table(columns, lines)}" if lines else ""
+    return f"### Scaling\n\n{table(columns, lines)}" if lines else ""
 
 
 _CASE_TABLES = {
@@ -140,6 +139,7 @@ _CASE_TABLES = {
     "small_calls": _small_calls,
     "memory": _memory,
     "simulate": _simulate,
+    "one_device": sharing.tables,
 }
 
 
@@ -175,25 +175,3 @@ def _names(runs: Iterable[dict[str, Any]]) -> list[str]:
 
 def _code(names: Iterable[str]) -> list[str]:
     return [f"`{name}`" for name in names]
-
-
-def _range(record: dict[str, Any]) -> str:
-    samples = record.get("rows_per_second")
-    return f"{number(min(samples))} to {number(max(samples))}" if samples else _MISSING
-
-
-def number(value: float | None) -> str:
-    """Rounds to three digits, or to a whole number from a hundred on."""
-    if value is None:
-        return _MISSING
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def factor(value: float | None) -> str:
-    """A ratio with two digits behind the point."""
-    return _MISSING if value is None else f"{value:.2f}"
-
-
-def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,30 @@
+"""Numbers and tables as Markdown. Pure functions."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+MISSING = "–"
+
+
+def number(value: float | None) -> str:
+    """Rounds to three digits, or to a whole number from a hundred on."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def factor(value: float | None) -> str:
+    """A ratio with two digits behind the point."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def speed_range(record: dict[str, Any]) -> str:
+    """Lowest and highest rows per second of a contender's record."""
+    samples = record.get("rows_per_second")
+    return f"{number(min(samples))} to {number(max(samples))}" if samples else MISSING
+
+
+def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table with a line of heads."""
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

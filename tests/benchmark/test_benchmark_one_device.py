@@ -1,0 +1,156 @@
+"""One replica or several on one device: what is measured, and how it is told."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from keras_mgpu_strategy.benchmark import catalog, command, machine, sharing
+from keras_mgpu_strategy.benchmark.jobs import Options, series
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def options_of(*words):
+    flag_values = flags.FlagValues()
+    command.define_flags(flag_values)
+    flag_values(["benchmark", *words])
+    return command.options_of(flag_values)
+
+
+def test_the_flag_is_short_for_a_case():
+    options = options_of("--replicas_per_device=1,2,4", "--model=mlp")
+    assert options == Options(case="one_device", replicas=(1, 2, 4), models=("mlp",))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--simulate=2"],
+            "does not go with --replicas_per_device. Leave one of them out.",
+        ),
+        (["--replicas=2"], "does not go with --replicas. Leave one of them out."),
+        (["--case=memory"], "does not go with --case. Leave one of them out."),
+    ],
+)
+def test_what_it_does_not_go_with(words, message):
+    with pytest.raises(ValueError, match="stands for --case=") as raised:
+        options_of("--replicas_per_device=1,2", *words)
+    assert message in str(raised.value)
+
+
+def test_numbers_that_are_none():
+    with pytest.raises(ValueError, match="--replicas_per_device=1,x. Expected whole"):
+        options_of("--replicas_per_device=1,x")
+    with pytest.raises(ValueError, match="replicas=0. Expected 1 or more."):
+        options_of("--replicas_per_device=1,0")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"models": ("mlp",)}, [(32, 32), (1024, 1024), (None, 1024)]),
+        ({"models": ("mlp",), "batch": 8}, [(8, 8), (None, 8)]),
+    ],
+)
+def test_each_batch_and_an_automatic_one(options, expected):
+    every = series(Options(case="one_device", replicas=(2,), **options))
+    jobs = [job for one in every for job in one.jobs(2, None)]
+    assert [(job.batch, job.reference_batch) for job in jobs] == expected
+    assert {job.contenders for job in jobs} == {("mgpu_threads",)}
+    assert not any(job.odd_rows for job in jobs)
+
+
+def test_other_cases_compare_with_the_batch_that_they_measure():
+    for case in ("throughput", "defaults"):
+        for one in series(Options(case=case, replicas=(2,), models=("mlp",))):
+            assert all(job.reference_batch == job.batch for job in one.jobs(2, None))
+
+
+def test_replicas_get_equal_parts_of_all_cores():
+    cores = machine.share_of_cores(1)
+    assert cores == len(os.sched_getaffinity(0))
+    assert machine.share_of_cores(2) == max(cores // 2, 1)
+    assert machine.share_of_cores(cores + 1) == 1
+
+
+def test_replicas_share_one_device():
+    # The CPU of the tests is split into four already.
+    strategy = machine.share_device("cpu", 4)
+    names = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
+    assert names == ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]
+
+
+def run(replicas, batch, *rows_per_second):
+    record = {"rows_per_second": list(rows_per_second), "report": {"batch_size": 512}}
+    return {
+        "case": "one_device",
+        "model": "mlp",
+        "replicas": replicas,
+        "per_replica_batch": batch,
+        "slow_factor": 1.0,
+        "devices": ["/job:localhost/replica:0/task:0/device:CPU:0"] * replicas,
+        "intra_op_threads": 2 // replicas,
+        "contenders": {"mgpu_threads": record},
+    }
+
+
+def test_one_table_against_the_fewest_replicas():
+    runs = [run(1, 8, 100.0), run(2, 8, 150.0, 130.0), run(1, None, 400.0)]
+    heading, text = sharing.tables([*runs, run(2, None, 300.0)])
+    assert heading == "All replicas share the CPU."
+    head, _, *lines = text.splitlines()
+    assert head.endswith("| lowest to highest | against 1 |")
+    assert lines == [
+        "| mlp | 8 | 1 | 2 | `mgpu_threads` | 100 | 100 to 100 | 1.00 |",
+        "| mlp | 8 | 2 | 1 | `mgpu_threads` | 140 | 130 to 150 | 1.40 |",
+        "| mlp | automatic (512) | 1 | 2 | `mgpu_threads` | 400 | 400 to 400 | 1.00 |",
+        "| mlp | automatic (512) | 2 | 1 | `mgpu_threads` | 300 | 300 to 300 | 0.75 |",
+    ]
+
+
+def test_threads_of_a_gpu_are_not_told():
+    on_gpu = run(2, 8, 100.0) | {"devices": ["GPU:0"], "intra_op_threads": None}
+    heading, text = sharing.tables([on_gpu])
+    assert heading == "All replicas share a GPU."
+    assert "| mlp | 8 | 2 | – |" in text
+    assert "| against 2 |" in text
+
+
+@pytest.mark.slow
+def test_a_whole_run(tmp_path):
+    words = ["--replicas_per_device=1,2", "--devices=cpu", "--model=tiny", "--batch=8"]
+    size = ["--rows=4000", "--repetitions=1", f"--output={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "benchmarks/predict_benchmark.py", *words, *size],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "one_device.json").read_text())
+    cores = len(os.sched_getaffinity(0))
+    measured = [
+        (one["replicas"], one["per_replica_batch"], one["intra_op_threads"])
+        for one in report["runs"]
+    ]
+    assert measured == [
+        (1, 8, cores),
+        (2, 8, max(cores // 2, 1)),
+        (1, None, cores),
+        (2, None, max(cores // 2, 1)),
+    ]
+    for one in report["runs"]:
+        record = one["contenders"]["mgpu_threads"]
+        assert len(one["devices"]) == one["replicas"]
+        assert record["report"]["rows"] == 4000
+        assert record["rows_per_second"][0] > 0
+    assert f"## one_device: {catalog.CASES['one_device']}" in done.stdout
+    assert (tmp_path / "one_device.md").read_text().strip() == done.stdout.strip()
