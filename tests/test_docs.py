@@ -30,7 +30,7 @@ def commands(block):
     return [shlex.split(line) for line in lines if line]
 
 
-PYTHON_BLOCKS = [block for page in PAGES for block in blocks(page, "python")]
+PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 SET_UP_AND_PREDICT, SET_UP_AND_TEST = [
     code for _, code in blocks(ROOT / "README.md", "sh")[:2]
 ]
@@ -44,15 +44,15 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), PYTHON_BLOCKS, ids=[name for name, _ in PYTHON_BLOCKS]
-)
-def test_python_examples_run(name, code, clone):
-    exec(compile(code, name, "exec"), {"__name__": "__main__"})
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
+def test_python_examples_run_one_after_another(page, clone):
+    names = {"__name__": "__main__"}
+    for name, code in blocks(page, "python"):
+        exec(compile(code, name, "exec"), names)
 
 
 def test_there_are_python_examples():
-    assert len(PYTHON_BLOCKS) >= 3
+    assert len(PYTHON_PAGES) >= 3
 
 
 def test_readme_opens_with_a_command_that_does_the_main_job(clone):
