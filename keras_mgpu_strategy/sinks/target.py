@@ -116,14 +116,21 @@ class Target:
     def _move(self) -> None:
         if self._shard is None:
             _replace(self.partial, self.path)
-        elif self.partial.is_dir():
+        elif self._holds_parts(self._shard):
             self.path.mkdir(exist_ok=True)
             for part in sorted(self.partial.iterdir()):
                 os.replace(part, self.path / part.name)
             sync_folder(self.path)
             self.partial.rmdir()
         else:
-            os.replace(self.partial, shard_file(self.path, self._shard))
+            _replace(self.partial, shard_file(self.path, self._shard))
+
+    def _holds_parts(self, shard: Shard) -> bool:
+        """Whether the output is a folder of files that all shards may share."""
+        if not self.partial.is_dir():
+            return False
+        names = [part.name for part in self.partial.iterdir()]
+        return all(f"-{shard.numbers}-" in name for name in names)
 
     def _refuse_existing(self) -> None:
         found = self.path
