@@ -95,7 +95,8 @@ def _header(column: Column, num_rows: int) -> bytes:
     fields = {
         "descr": np.lib.format.dtype_to_descr(column.dtype),
         "fortran_order": False,
-        "shape": (num_rows, *column.row_shape),
+        # NumPy's own integers would be written in words that no reader takes.
+        "shape": (int(num_rows), *column.row_shape),
     }
     np.lib.format.write_array_header_1_0(content, fields)
     return content.getvalue()
