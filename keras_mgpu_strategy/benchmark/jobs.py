@@ -158,7 +158,7 @@ class Series:
             batch=self.batch,
             reference_batch=self._reference_batch(),
             rows=self._rows(replicas, found),
-            row_multiple=math.lcm(*options.replicas) * (self.batch or 1),
+            row_multiple=math.lcm(*options.replicas) * (self._reference_batch() or 1),
             seconds=options.seconds,
             repetitions=options.repetitions,
             contenders=contenders,

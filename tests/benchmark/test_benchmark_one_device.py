@@ -64,6 +64,8 @@ def test_each_batch_and_an_automatic_one(options, expected):
     assert [(job.batch, job.reference_batch) for job in jobs] == expected
     assert {job.contenders for job in jobs} == {("mgpu_threads",)}
     assert not any(job.odd_rows for job in jobs)
+    # A sample of whole batches also where the batch is found, so that it is not tiny.
+    assert [job.row_multiple for job in jobs] == [2 * each for _, each in expected]
 
 
 def test_other_cases_compare_with_the_batch_that_they_measure():
