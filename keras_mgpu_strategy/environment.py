@@ -28,6 +28,11 @@ def visible_cuda_devices() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
+def ray_address() -> str | None:
+    """The cluster that Ray's own programs join, such as a job submitted to it."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
 def prepare_ray() -> None:
     """Keeps Ray quiet, private and out of the home folder, unless a user says else."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,6 +40,10 @@ def prepare_ray() -> None:
     # Ray would write the token of its own authentication into the home folder; what
     # listens on the loopback interface alone needs none.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # It prints this on the standard output. A process that dies is replaced, or else an
+    # error or a warning says so.
+    died = "A worker died or was killed while executing a task"
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", died)
 
 
 @contextlib.contextmanager

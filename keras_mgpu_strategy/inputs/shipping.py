@@ -1,24 +1,35 @@
 """Inputs that other processes open themselves, so that no row passes through this one.
 
-Guarantee: rows are named only where reading from any row on is cheap; others travel.
+Guarantees:
+
+* Rows are named only where reading from any row on is cheap; others travel.
+* A memory map is taken for its file only where it is all of that file, unchanged.
+* A process that finds other files than this one did raises an error.
 """
 
 import dataclasses
 import functools
+import hashlib
 import mmap
+import os
+import pathlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
-from keras_mgpu_strategy.inputs.files.npy import NpyNest
+from keras_mgpu_strategy.inputs.files.image_source import ImageSource
+from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest
 from keras_mgpu_strategy.inputs.matching import select_inputs
+from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, NamedRows, Nest, Source
 
 _CHEAP_FROM_ANY_ROW = (files.Npy, NpyNest, files.Hdf5, files.Zarr, files.Images)
+_PATHS = ("path", "paths", "files")
+_MAPPINGS = pathlib.Path("/proc/self/maps")
 
 
 def named_rows(x: Any, source: Source, input_spec: Nest) -> Source:
@@ -29,30 +40,85 @@ def named_rows(x: Any, source: Source, input_spec: Nest) -> Source:
         source: Its rows.
         input_spec: What the model declares.
     """
-    opened = file_input(x) if names_files(x) else _mapped(x)
+    opened = file_input(x) if names_files(x) else x
+    if isinstance(opened, np.memmap) and (path := _file_of(opened)) is not None:
+        opened = files.Npy(path)
     if not isinstance(opened, _CHEAP_FROM_ANY_ROW):
         return source
-    open_fn = functools.partial(_open, opened, input_spec)
+    opened = _absolute(opened)
+    identity = _identity(opened.open_rows(input_spec))
+    open_fn = functools.partial(_open, opened, input_spec, identity)
     return _Named(source, uuid.uuid4().hex, open_fn)
 
 
-def _mapped(x: Any) -> Any:
-    """The file of an array that is mapped from all of a `.npy` file, or x."""
-    if not isinstance(x, np.memmap) or not isinstance(x.base, mmap.mmap):
-        return x
+def _file_of(x: np.memmap) -> str | None:
+    """The `.npy` file that a memory map shows as it is; None where there is none."""
+    if x.mode != "r" or not isinstance(x.base, mmap.mmap) or x.filename is None:
+        return None  # changed in this process, perhaps, or a part of another map
     path = str(x.filename)
     try:
         whole = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
-        return x
-    same = (whole.shape, whole.dtype, whole.offset, whole.strides)
-    if not isinstance(whole, np.memmap):
-        return x
-    return files.Npy(path) if same == (x.shape, x.dtype, x.offset, x.strides) else x
+        return None
+    same = (whole.shape, whole.dtype, whole.strides, getattr(whole, "offset", None))
+    if same != (x.shape, x.dtype, x.strides, x.offset) or not _is_still(path, x):
+        return None
+    return path
 
 
-def _open(opened: files.FileInput, input_spec: Nest) -> Source:
-    return select_inputs(opened.open_rows(input_spec), input_spec)
+def _is_still(path: str, x: np.memmap) -> bool:
+    """Whether the name still leads to the file that is mapped: it may be replaced."""
+    if not x.nbytes or not _MAPPINGS.exists():
+        return False
+    address, inode = x.ctypes.data, os.stat(path).st_ino
+    for line in _MAPPINGS.read_text().splitlines():
+        first, _, last = line.split()[0].partition("-")
+        if int(first, 16) <= address < int(last, 16):
+            return int(line.split()[4]) == inode
+    return False
+
+
+def _absolute(opened: Any) -> Any:
+    """The input with whole paths: other processes may work in other folders."""
+    paths = {
+        name: _whole(getattr(opened, name)) for name in _PATHS if hasattr(opened, name)
+    }
+    return dataclasses.replace(opened, **paths)
+
+
+def _whole(paths: Any) -> Any:
+    if isinstance(paths, Npy):
+        return _absolute(paths)
+    if isinstance(paths, Mapping):
+        return {key: _whole(path) for key, path in paths.items()}
+    if isinstance(paths, (list, tuple)):
+        return tuple(map(_whole, paths))
+    return os.path.abspath(os.fspath(paths))
+
+
+def _open(opened: files.FileInput, input_spec: Nest, identity: str) -> Source:
+    try:
+        source = opened.open_rows(input_spec)
+    except OSError as error:
+        add_note(error, f"Expected on every machine that runs the model: {opened}.")
+        raise
+    found = _identity(source)
+    if found != identity:
+        raise ValueError(
+            f"{opened} is not what it was where the run began: found {found}, expected "
+            f"{identity}. It must be the same on every machine, and not change while "
+            "it is read."
+        )
+    return select_inputs(source, input_spec)
+
+
+def _identity(source: Any) -> str:
+    """Differs where the files are others; of images, the names alone are looked at."""
+    if not isinstance(source, ImageSource):
+        return source.identity
+    names = source.marks(0, source.num_rows).names
+    digest = hashlib.sha256(repr(names).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{source.num_rows} images, sha256 {digest[:16]}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """A model in several processes, on this machine or on a cluster."""
 
 import dataclasses
+import warnings
 from typing import NoReturn
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.ray.chunks import RemoteChunks
-from keras_mgpu_strategy.engines.ray.cluster import connect
+from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
@@ -33,12 +35,16 @@ class RayBackend:
     """
 
     def __init__(self, model: ModelFile, options: Options, spread: RayOptions):
-        self._ray = connect(spread.ray_address)
-        plan = make_plan(spread, self._ray.cluster_resources())
-        self._in_flight = 1 if options.in_flight == "auto" else int(options.in_flight)
+        _leave_gpu_memory()
+        ray = connect(spread.ray_address)
+        plan = make_plan(spread, ray.nodes())
+        wait_for_room(ray, plan)
+        automatic = 2 if plan.gpus_per_actor else 1
+        chosen = options.in_flight
+        self._in_flight = automatic if chosen == "auto" else int(chosen)
         inner = dataclasses.replace(options, engine="threads", profile=None)
-        arguments = (self._ray.put(model), inner, spread.cpus_per_actor)
-        self._fleet = Fleet(self._ray, plan, self._in_flight + 1, arguments)
+        arguments = (ray.put(model), inner, plan.cpus_per_actor)
+        self._fleet = Fleet(ray, plan, self._in_flight + 1, arguments)
         self._digest: str | None = None
         self.is_remote = True
 
@@ -50,9 +56,7 @@ class RayBackend:
     @property
     def devices(self) -> tuple[str, ...]:
         """Machine, process and device of each replica."""
-        return tuple(
-            f"{about.node}/{about.pid}/{about.device}" for about in self._fleet.abouts
-        )
+        return tuple(map(str, self._fleet.abouts))
 
     @property
     def model(self) -> NoReturn:
@@ -74,13 +78,15 @@ class RayBackend:
 
     def engine(self, work: Work) -> Engine:
         """Threads that each wait for one process."""
+        self._fleet.refill()
         work = dataclasses.replace(work, in_flight=self._in_flight)
-        return ThreadsEngine(work, RemoteChunks(self._ray, self._fleet, work))
+        return ThreadsEngine(work, RemoteChunks(self._fleet, work))
 
     def digest(self) -> str:
         """A short name for what the model computes."""
         if self._digest is None:
-            self._digest = str(self._ray.get(self._fleet.actor(0).digest.remote()))
+            what = "Computing the digest of the model"
+            self._digest = str(self._fleet.call(0, "digest", what=what))
         return self._digest
 
     def marks(self, source: Source, work: Work) -> MarksOf:
@@ -99,3 +105,18 @@ class RayBackend:
     def close(self) -> None:
         """Ends the processes."""
         self._fleet.close()
+
+
+def _leave_gpu_memory() -> None:
+    """Keeps TensorFlow in this process, which runs no model, off the GPUs' memory."""
+    try:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        warnings.warn(
+            "TensorFlow has started in this process and holds the memory of its GPUs, "
+            'which the processes of engine="ray" need. Make the Predictor first, from '
+            "a file, or call tf.config.experimental.set_memory_growth before.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* A chunk whose process dies is run again, in another process; one that ends its process
-  several times is an error that names its rows.
-* An exception in the model arrives as itself.
+* A process has its next chunk while it works on one.
+* Results that wait for a chunk that is late, because its process died, are bounded.
+* Results are copied out of Ray's store, so that keeping them does not fill it.
 """
 
 import threading
@@ -12,32 +12,32 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
-from keras_mgpu_strategy.engines.ray.worker import Done, Failed, Task
+from keras_mgpu_strategy.engines.ray.window import Window
+from keras_mgpu_strategy.engines.ray.worker import Done, Task
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
-from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import HostBatch
 
-_MOST_ATTEMPTS = 4
+_MOST_WAITING_BYTES = 2**28
 
 
 class RemoteChunks:
     """A `ChunkRunner` for the processes of a fleet.
 
     Args:
-        ray: The package, connected.
         fleet: The processes.
         work: The books of the run.
     """
 
-    def __init__(self, ray: Any, fleet: Fleet, work: Work):
-        self._ray = ray
+    def __init__(self, fleet: Fleet, work: Work):
         self._fleet = fleet
         self._work = work
+        self._window = Window(_MOST_WAITING_BYTES)
         self._lock = threading.Lock()
 
     def run(
@@ -48,32 +48,15 @@ class RemoteChunks:
         slot: AbstractContextManager[Any],
     ) -> HostBatch:
         """Returns the results of a chunk."""
-        with slot:
+        del slot  # the process has its own: it takes a chunk while it computes another
+        rows = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
+        with self._window.admitted(chunk.start):
             task = Task(chunk, batch.size, self._work.is_fixed, self._work.head)
-            done = self._run_somewhere(task, replica)
-        if isinstance(done, Failed):
-            add_note(done.error, f"In the process of replica {replica}:\n{done.trace}")
-            raise done.error
+            done = self._fleet.call(replica, "run", task, what=rows)
         self._keep_books(chunk, batch, replica, done)
-        return done.batch
-
-    def _run_somewhere(self, task: Task, replica: int) -> Done | Failed:
-        errors, last = self._ray.exceptions, None
-        for _ in range(_MOST_ATTEMPTS):
-            actor = self._fleet.actor(replica)
-            try:
-                return self._ray.get(actor.run.remote(task))
-            except errors.RayTaskError:
-                raise
-            except errors.RayError as error:
-                self._fleet.replace(actor)
-                last = error
-        rows = f"{task.chunk.start} to {task.chunk.start + task.chunk.num_rows}"
-        raise RuntimeError(
-            f"Rows {rows} ended the process that ran them {_MOST_ATTEMPTS} times "
-            f"({type(last).__name__}). Rows before them are delivered. Look at these "
-            "rows, at the memory of the machine, and at Ray's logs of the workers."
-        ) from last
+        with self._work.clock.stage("read"):
+            outputs = tf.nest.map_structure(np.array, done.batch.outputs)
+        return HostBatch(done.batch.start, outputs)
 
     def _keep_books(
         self, chunk: Chunk, batch: BatchSize, replica: int, done: Done
@@ -86,11 +69,13 @@ class RemoteChunks:
         clock.add_chunk(replica, chunk.num_rows, done.batch_size, done.bytes_in)
         padded = ceil_div(max(chunk.num_rows, 1), done.batch_size) * done.batch_size
         self._work.pace.record(padded, done.seconds["compute"])
+        arrays = tf.nest.flatten(done.batch.outputs)
+        self._window.learn(chunk.num_rows, sum(array.nbytes for array in arrays))
         with self._lock:
             for back_off in done.back_offs:
-                clock.add_back_off(back_off)
-            if done.batch_size < batch.size:
-                batch.change(done.batch_size)
+                if back_off.batch_size < batch.size:  # not noted for another process
+                    clock.add_back_off(back_off)
+                    batch.change(back_off.batch_size)
             if done.missing is not None:
                 rows = chunk.start + np.flatnonzero(done.missing)
                 self._work.missing.update(rows.tolist())

@@ -1,20 +1,31 @@
 """Joins a Ray cluster, or starts Ray on this machine.
 
-Guarantee: Ray that is started here listens on the loopback interface only, sends no
-usage statistics, shows no dashboard and writes nothing into the home folder.
+Guarantees:
+
+* Ray that is started here listens on the loopback interface only, sends no usage
+  statistics, shows no dashboard and writes nothing into the home folder.
+* An address where nothing answers is an error within seconds.
 """
 
+import re
+import socket
+import time
 from typing import Any
 
 from keras_mgpu_strategy import environment
+from keras_mgpu_strategy.engines.ray.plan import Plan
+
+_CONNECT_SECONDS = 10
+_FREE_SECONDS = 10
+_HOST_AND_PORT = re.compile(r"\[?([^\[\]/]+)\]?:(\d+)")
 
 
 def connect(address: str | None) -> Any:
     """Returns the package `ray`, connected.
 
     Args:
-        address: A running cluster; None for the one that this process has joined, or
-            else a new one on this machine.
+        address: A running cluster; None for the one that this process has joined or
+            that RAY_ADDRESS names, or else a new one on this machine.
 
     Raises:
         ImportError: Ray is not installed.
@@ -33,13 +44,37 @@ def connect(address: str | None) -> Any:
         _check_same(ray, address)
         return ray
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    address = address or environment.ray_address()
     if address is not None:
+        _check_answers(address)
         ray.init(address=address, **quiet)
         return ray
     # Private to Ray, but its only way to stay on the loopback. Tried with Ray 2.60.
     loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
     ray.init(address="local", include_dashboard=False, **quiet, **loopback)
     return ray
+
+
+def wait_for_room(ray: Any, plan: Plan) -> None:
+    """Waits a moment for what ended processes leave, on a cluster of this machine.
+
+    On a larger one, others' jobs may end, and Ray itself waits for that.
+
+    Raises:
+        ValueError: Too little is free.
+    """
+    if not ray.get_runtime_context().gcs_address.startswith("127.0.0.1:"):
+        return
+    deadline = time.monotonic() + _FREE_SECONDS
+    while not plan.all_fit(free := ray.available_resources()):
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"{plan.num_actors} processes of {plan.needs} each were asked for, but "
+                f"of what Ray has here only {int(free.get('GPU', 0))} GPUs and "
+                f"{int(free.get('CPU', 0))} CPU cores are free. Another Predictor of "
+                "this process may hold the rest: delete it first."
+            )
+        time.sleep(0.1)
 
 
 def _check_same(ray: Any, address: str | None) -> None:
@@ -49,3 +84,18 @@ def _check_same(ray: Any, address: str | None) -> None:
             f"ray_address={address!r}, but this process has joined {joined}. Call "
             "ray.shutdown() first, or leave ray_address out."
         )
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes, and then end this process."""
+    match = _HOST_AND_PORT.fullmatch(address.removeprefix("ray://"))
+    if match is None:  # "auto" and the like
+        return
+    try:
+        place = (match[1], int(match[2]))
+        socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"ray_address={address!r}: nothing answers there ({error}). Expected the "
+            "address that `ray start --head` prints, host:port, 6379 by default."
+        ) from error

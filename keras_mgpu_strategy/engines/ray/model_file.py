@@ -1,11 +1,15 @@
 """A saved model that travels to other processes and machines."""
 
+import contextlib
 import dataclasses
 import io
 import pathlib
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from typing import Any
+
+import keras
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.strategy import make_strategy
@@ -16,35 +20,36 @@ class ModelFile:
     """The bytes of a saved model, and how to read them.
 
     Args:
-        name: Name of the file or folder; its suffix tells the kind.
+        path: Where the file or folder was; its suffix tells the kind.
         content: The file; of a folder, a tar archive.
         is_folder: Whether it is a folder.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: As for `load`.
     """
 
-    name: str
+    path: pathlib.Path
     content: bytes
     is_folder: bool
-    custom_objects: dict[str, Any] | None
+    custom_objects: dict[str, Any]
     safe_mode: bool
 
     def read(self, precision: str | None) -> models.ReplicatedModel:
         """Reads the model onto the devices of this process."""
         with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
-            path = pathlib.Path(folder) / self.name
+            path = pathlib.Path(folder) / self.path.name
             if self.is_folder:
                 with tarfile.open(fileobj=io.BytesIO(self.content)) as archive:
                     archive.extractall(path, filter="data")
             else:
                 path.write_bytes(self.content)
-            return models.read(
-                path,
-                make_strategy(),
-                custom_objects=self.custom_objects,
-                safe_mode=self.safe_mode,
-                precision=precision,
-            )
+            with _named(path, self.path):
+                return models.read(
+                    path,
+                    make_strategy(),
+                    custom_objects=self.custom_objects,
+                    safe_mode=self.safe_mode,
+                    precision=precision,
+                )
 
 
 def from_path(
@@ -58,7 +63,9 @@ def from_path(
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path}.")
     content = _archive(path) if path.is_dir() else path.read_bytes()
-    return ModelFile(path.name, content, path.is_dir(), custom_objects, safe_mode)
+    # What is registered in this process is not in others.
+    objects = {**keras.saving.get_custom_objects(), **(custom_objects or {})}
+    return ModelFile(path, content, path.is_dir(), objects, safe_mode)
 
 
 def from_model(model: Any) -> ModelFile:
@@ -76,3 +83,13 @@ def _archive(folder: pathlib.Path) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(folder, arcname=".")
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _named(copy: pathlib.Path, original: pathlib.Path) -> Iterator[None]:
+    """Has errors name the file that the user knows."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        text = str(error).replace(str(copy), str(original))
+        raise type(error)(text) from error

@@ -1,11 +1,13 @@
 """How many processes to run a model in, and what each of them gets."""
 
 import dataclasses
-from collections.abc import Mapping
-
-from keras_mgpu_strategy.batch_size import ceil_div
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _INTEGERS = ("num_actors", "replicas_per_device", "cpus_per_actor")
+_OPTIONAL = ("num_actors", "cpus_per_actor")
+# Ray counts GPUs in steps of 0.0001, so that three thirds are less than one.
+_ROUNDED = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +16,15 @@ class RayOptions:
 
     Args:
         num_actors: Processes, each with a replica of the model. None: one for each GPU
-            that Ray knows of (`replicas_per_device` of them), or one where Ray knows of
-            no GPU.
+            that Ray knows of (`replicas_per_device` of them); where it knows of none,
+            one for each machine.
         replicas_per_device: Processes that share one GPU.
         cpus_per_actor: CPU cores that Ray reserves for a process, and threads that an
-            op uses in it where it has no GPU.
+            op uses in it where it has no GPU. None: one where it has a GPU, else as
+            many as all processes can have.
         ray_address: A running cluster to join, as `ray.init` takes it. None starts Ray
-            on this machine, unless this process has joined a cluster already.
+            on this machine, unless this process has joined a cluster already or the
+            environment variable RAY_ADDRESS names one.
 
     Raises:
         TypeError: A number that is not whole.
@@ -29,14 +33,14 @@ class RayOptions:
 
     num_actors: int | None = None
     replicas_per_device: int = 1
-    cpus_per_actor: int = 1
+    cpus_per_actor: int | None = None
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
         for name in _INTEGERS:
             value = getattr(self, name)
-            if value is None and name == "num_actors":
+            if value is None and name in _OPTIONAL:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name}={value!r}. Expected a whole number from 1 on.")
@@ -63,31 +67,97 @@ class Plan:
         """What one process needs, as Ray's actor options."""
         return {"num_gpus": self.gpus_per_actor, "num_cpus": self.cpus_per_actor}
 
+    def fits(self, available: Mapping[str, float]) -> bool:
+        """Whether there is enough for one process."""
+        return dataclasses.replace(self, num_actors=1).all_fit(available)
 
-def make_plan(options: RayOptions, available: Mapping[str, float]) -> Plan:
+    def all_fit(self, available: Mapping[str, float]) -> bool:
+        """Whether there is enough for all of them."""
+        gpus = self.num_actors * self.gpus_per_actor
+        has_gpus = available.get("GPU", 0) >= gpus - _ROUNDED
+        cpus = self.num_actors * self.cpus_per_actor
+        return has_gpus and available.get("CPU", 0) >= cpus
+
+    @property
+    def needs(self) -> str:
+        """What one process needs, for people."""
+        cores = f"{self.cpus_per_actor} CPU core{'s' * (self.cpus_per_actor > 1)}"
+        gpus = f"{self.gpus_per_actor:.3g} GPU and " if self.gpus_per_actor else ""
+        return gpus + cores
+
+
+def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
     """Plans the processes for a cluster.
 
     Args:
         options: What the user asks for.
-        available: Resources of the cluster, as `ray.cluster_resources()` tells them.
+        nodes: The machines, as `ray.nodes()` tells them.
 
     Raises:
         ValueError: The cluster has less than what is asked for.
     """
-    gpus, cpus = int(available.get("GPU", 0)), int(available.get("CPU", 0))
-    shared = options.replicas_per_device
-    if gpus == 0 and shared > 1 and options.num_actors is None:
+    machines = _machines(nodes)
+    gpus, shared = sum(gpus for gpus, _ in machines), options.replicas_per_device
+    if gpus == 0 and shared > 1:
         raise ValueError(
             f"replicas_per_device={shared}, but Ray knows of no GPU to share. Pass "
-            "num_actors, the number of processes."
+            "num_actors, the number of processes, instead."
         )
-    num_actors = options.num_actors or max(gpus * shared, 1)
-    needed_gpus = ceil_div(num_actors, shared) if gpus else 0
-    needed_cpus = num_actors * options.cpus_per_actor
-    if needed_gpus > gpus or needed_cpus > cpus:
+    num_actors = options.num_actors or (gpus * shared or len(machines))
+    if gpus:
+        plan = Plan(num_actors, 1 / shared, options.cpus_per_actor or 1)
+    else:
+        cpus = options.cpus_per_actor or _equal_share(machines, num_actors)
+        plan = Plan(num_actors, 0, cpus)
+    room = _room(machines, plan)
+    if num_actors > room:
         raise ValueError(
-            f"{num_actors} processes need {needed_gpus} GPUs and {needed_cpus} CPU "
-            f"cores, but Ray has {gpus} GPUs and {cpus} cores. Ask for fewer "
-            "(num_actors, cpus_per_actor), or join a larger cluster (ray_address)."
+            f"{num_actors} processes of {plan.needs} each were asked for, but there "
+            f"is room for {room}: Ray has {len(machines)} machine(s) with "
+            f"{_listed(machines)}. Ask for fewer (num_actors, cpus_per_actor), or join "
+            "a larger cluster (ray_address)."
         )
-    return Plan(num_actors, 1 / shared if gpus else 0, options.cpus_per_actor)
+    return plan
+
+
+def capacity(nodes: Iterable[Mapping[str, Any]], plan: Plan) -> int:
+    """How many processes of a plan the machines can hold, whoever else uses them.
+
+    Args:
+        nodes: The machines, as `ray.nodes()` tells them.
+        plan: The plan.
+    """
+    return _room(_machines(nodes), plan)
+
+
+def _machines(nodes: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """GPUs and CPU cores of each machine that is alive and has any."""
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    pairs = [(int(r.get("GPU", 0)), int(r.get("CPU", 0))) for r in resources]
+    return [pair for pair in pairs if any(pair)]
+
+
+def _room(machines: Iterable[tuple[int, int]], plan: Plan) -> int:
+    if not plan.gpus_per_actor:
+        return sum(cpus // plan.cpus_per_actor for _, cpus in machines)
+    shared = round(1 / plan.gpus_per_actor)
+    return sum(
+        min(gpus * shared, cpus // plan.cpus_per_actor) for gpus, cpus in machines
+    )
+
+
+def _equal_share(machines: list[tuple[int, int]], num_actors: int) -> int:
+    """The most cores for each such that all processes have room; at least 1."""
+    most = max((cpus for _, cpus in machines), default=1)
+    shares = (
+        share
+        for share in range(most, 0, -1)
+        if sum(cpus // share for _, cpus in machines) >= num_actors
+    )
+    return next(shares, 1)
+
+
+def _listed(machines: list[tuple[int, int]]) -> str:
+    shown = [f"{gpus} GPUs and {cpus} CPU cores" for gpus, cpus in machines[:8]]
+    rest = f" and {len(machines) - 8} more" if len(machines) > 8 else ""
+    return "; ".join(shown) + rest

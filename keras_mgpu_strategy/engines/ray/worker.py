@@ -2,27 +2,33 @@
 
 import contextlib
 import dataclasses
+import functools
+import importlib
 import os
-import pickle
 import threading
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
+from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
+from keras_mgpu_strategy.notes import notes_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.signatures import SpecMemory
 from keras_mgpu_strategy.types import HostBatch, NamedRows, Nest, Source
+
+_MOST_SOURCES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +37,7 @@ class About:
 
     Args:
         input_spec: As of `ReplicatedModel`.
-        device: Name of its device.
+        device: Its device, a GPU by the number that it has on the machine.
         node: The machine.
         pid: The process.
     """
@@ -40,6 +46,10 @@ class About:
     device: str
     node: str
     pid: int
+
+    def __str__(self) -> str:
+        """Machine, process and device."""
+        return f"{self.node}/{self.pid}/{self.device}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +92,31 @@ class Done:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """An exception of a task, as it was raised.
+    """An exception in a process.
 
     Args:
-        error: The exception.
+        error: As it was raised.
+        notes: What was noted on it; not every class of errors takes that along.
         trace: Its traceback, as text.
     """
 
     error: Exception
+    notes: tuple[str, ...]
     trace: str
+
+
+def _answering(method: Callable) -> Callable:
+    """Has a method return its exception: Ray would wrap one that is raised."""
+
+    @functools.wraps(method)
+    def answer(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except Exception as error:
+            notes = tuple(notes_of(error))
+            return Failed(_picklable(error), notes, traceback.format_exc())
+
+    return answer
 
 
 class Worker:
@@ -103,36 +129,37 @@ class Worker:
     """
 
     def __init__(self, model: ModelFile, options: Options, num_threads: int):
-        _configure(num_threads)
-        self._backend = LocalBackend(model.read(options.precision), options)
+        self._arguments = (model, options, num_threads)
         self._specs = SpecMemory()
         self._pace = Pace(1)
-        self._slot = threading.Semaphore(self._backend.in_flight)
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
 
-    def about(self) -> About:
-        """What the driver needs to know."""
-        device = self._backend.devices[0].rpartition("device:")[2]
-        node = os.uname().nodename
-        return About(self._backend.input_spec, device, node, os.getpid())
+    @_answering
+    def open(self) -> About:
+        """Reads the model; called once, before everything else."""
+        model, options, num_threads = self._arguments
+        gpus = process.gpu_ids()
+        process.configure(num_threads, gpus)
+        self._backend = LocalBackend(model.read(options.precision), options)
+        self._slot = threading.Semaphore(self._backend.in_flight)
+        del self._arguments
+        device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
+        return About(self._backend.input_spec, device, process.node(), os.getpid())
 
+    @_answering
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
         self._backend.build(example)
 
+    @_answering
     def digest(self) -> str:
         """A short name for what the model computes."""
         return self._backend.digest()
 
-    def run(self, task: Task) -> Done | Failed:
+    @_answering
+    def run(self, task: Task) -> Done:
         """Runs a chunk."""
-        try:
-            return self._run(task)
-        except Exception as error:
-            return Failed(_picklable(error), traceback.format_exc())
-
-    def _run(self, task: Task) -> Done:
         clock = StageClock(1)
         work = Work(
             devices=self._backend.devices,
@@ -161,30 +188,43 @@ class Worker:
         named = chunk.inputs
         if not isinstance(named, NamedRows):
             return chunk, None
-        with self._lock, clock.stage("input"):
-            if named.key not in self._sources:
-                self._sources = {named.key: named.open_fn()}
-            source = self._sources[named.key]
-            batches = source.batches(named.stop - named.start, named.start)
-            with contextlib.closing(batches):  # pyright: ignore[reportArgumentType]
-                rows = next(batches)
+        with clock.stage("input"):
+            source = self._opened(named)
+            inputs = _rows(source, named)
         missing = marks_of(source)(named.start, named.stop).missing
-        return Chunk(chunk.start, chunk.num_rows, rows.inputs), missing
+        return Chunk(chunk.start, chunk.num_rows, inputs), missing
+
+    def _opened(self, named: NamedRows) -> Source:
+        """The input, opened once for a run; those of a few runs are kept."""
+        with self._lock:
+            if named.key not in self._sources:
+                while len(self._sources) >= _MOST_SOURCES:
+                    del self._sources[next(iter(self._sources))]
+                self._sources[named.key] = named.open_fn()
+            return self._sources[named.key]
 
 
-def _configure(num_threads: int) -> None:
-    """Sets TensorFlow up for a process that may share its GPU with others."""
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if not gpus:
-        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+def _rows(source: Source, named: NamedRows) -> Nest:
+    wanted = named.stop - named.start
+    batches = source.batches(wanted, named.start)
+    with contextlib.closing(batches):  # pyright: ignore[reportArgumentType]
+        batch = next(batches, None)
+        if batch is None or batch.num_rows != wanted:
+            next(batches, None)  # raises what is wrong with the row behind
+            raise ValueError(
+                f"Rows {named.start} to {named.stop} cannot be read: the input has "
+                "other rows here than where the run began. It must be the same on "
+                "every machine, and not change while it is read."
+            )
+        return batch.inputs
 
 
 def _picklable(error: Exception) -> Exception:
     """The error itself, or one of the same text where it cannot travel."""
+    # As Ray itself sends it: classes of a user's program travel with their code.
+    pickles: Any = importlib.import_module("ray.cloudpickle")
     try:
-        pickle.loads(pickle.dumps(error))
+        pickles.loads(pickles.dumps(error))
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

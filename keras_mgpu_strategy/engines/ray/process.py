@@ -1,0 +1,46 @@
+"""Sets TensorFlow up in a process that Ray has started."""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def gpu_ids() -> list[str]:
+    """The GPUs that Ray has given this process, by the numbers they have on it."""
+    import ray
+
+    ids = ray.get_runtime_context().get_accelerator_ids()
+    return [str(number) for number in ids.get("GPU", [])]
+
+
+def configure(num_threads: int, gpus: Sequence[str]) -> None:
+    """Keeps TensorFlow to what Ray has given this process.
+
+    Args:
+        num_threads: Threads of an op where it has no GPU.
+        gpus: The GPUs that it has. It may share them, so memory is taken as needed.
+
+    Raises:
+        RuntimeError: TensorFlow sees no GPU although Ray has given one.
+    """
+    if not gpus:
+        # Ray hides no GPU from a process that asked for none.
+        tf.config.set_visible_devices([], "GPU")
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        return
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        raise RuntimeError(
+            f"Ray has given process {os.getpid()} on {node()} the GPU "
+            f"{', '.join(gpus)}, but TensorFlow sees no GPU there. Install "
+            "tensorflow[and-cuda] and NVIDIA's driver on that machine, or start Ray on "
+            "it with num_gpus=0."
+        )
+    for gpu in found:
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def node() -> str:
+    """Name of this machine."""
+    return os.uname().nodename
