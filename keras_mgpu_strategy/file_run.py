@@ -10,7 +10,7 @@ Guarantees:
 
 * A row is in the journal only once it is safely on disk, and an output has its name
   only once it is complete.
-* A run that is gone on with starts at a multiple of its per-replica batch, so that the
+* A run that is gone on with starts at a row that began a batch before, so that the
   file is byte for byte that of a run that was never stopped.
 * However a run ends, the rows that were written before are kept.
 """

@@ -55,8 +55,8 @@ class Output:
     @property
     def start(self) -> int:
         """First row to run: where a run that was never stopped begins a batch too."""
-        first, size = self.job.first_row, self.job.batch_size
-        return first + (self.safe_rows - first) // size * size
+        progress = self.journal and self.journal.progress
+        return progress.start if progress else self.job.first_row
 
     @property
     def rows(self) -> RowRange:
@@ -78,6 +78,7 @@ class Writer:
         self._journal = output.journal
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
+        self._chunk_start = output.start
         self._can_go_on = True
 
     def write(self, batches: Iterable[HostBatch]) -> None:
@@ -109,6 +110,7 @@ class Writer:
     def _write_until(self, batches: Iterable[HostBatch], held: signals.Held) -> bool:
         for batch in batches:
             sink = self._sink or self._open(batch)
+            self._chunk_start = batch.start
             batch = rows_from(batch, sink.num_written)
             # One without rows is written too: it tells the structure of the outputs.
             sink.write(batch, self._output.job.marks(batch.start, batch.stop))
@@ -166,7 +168,8 @@ class Writer:
             rows = mark["rows"]
         job = self._output.job
         size = job.clock.report().batch_size or job.batch_size
-        self._journal.add(Progress(rows, size, mark, finished))
+        start = rows - (rows - self._chunk_start) % size
+        self._journal.add(Progress(rows, start, size, mark, finished))
         self._flushed = time.monotonic()
 
     def _finish(self) -> None:

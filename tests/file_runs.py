@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import zarr
 
-from keras_mgpu_strategy import writing
-from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy import batch_size, writing
 from keras_mgpu_strategy.sinks import formats
 from keras_mgpu_strategy.sinks import journal as journals
 from keras_mgpu_strategy.sinks.parquet import ParquetFormat
@@ -23,10 +22,10 @@ USER_BATCH = 5
 """Rows of a batch of generators and data sets."""
 
 
-def classifier(num_outputs=3, activation="softmax", seed=7):
+def classifier(activation="softmax", seed=7, fixed_batch=None):
     """A model whose results are probabilities."""
-    inputs = keras.Input((2,), name="x")
-    dense = keras.layers.Dense(num_outputs, activation)
+    inputs = keras.Input((2,), fixed_batch, name="x")
+    dense = keras.layers.Dense(3, activation)
     return with_weights(keras.Model(inputs, dense(inputs)), seed)
 
 
@@ -48,6 +47,14 @@ def two_armed(seed=7):
     return with_weights(keras.Model(inputs, outputs), seed)
 
 
+def averaging(seed=7):
+    """A model of rows of any length."""
+    inputs = keras.Input((None, 2))
+    mean = keras.layers.GlobalAveragePooling1D()(inputs)
+    outputs = keras.layers.Dense(3, "softmax")(mean)
+    return with_weights(keras.Model(inputs, outputs), seed)
+
+
 def with_weights(model, seed):
     random = np.random.default_rng(seed)
     model.set_weights([random.standard_normal(w.shape) for w in model.get_weights()])
@@ -56,6 +63,11 @@ def with_weights(model, seed):
 
 def rows(num_rows, seed=0):
     return np.random.default_rng(seed).standard_normal((num_rows, 2), np.float32)
+
+
+def sequences(num_rows, length, seed):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((num_rows, length, 2), np.float32)
 
 
 class Broken(Exception):
@@ -117,7 +129,7 @@ def make_small(monkeypatch, *, flushes=False):
     """Parts and chunks of some rows; also a flush behind every micro-batch."""
     if flushes:
         monkeypatch.setattr(writing, "_SECONDS_BETWEEN_FLUSHES", -1.0)
-        monkeypatch.setattr(Pace, "chunk_rows", lambda pace, batch_size, *_: batch_size)
+        monkeypatch.setattr(batch_size, "_MOST_MICRO_BATCHES", 1)
     monkeypatch.setitem(formats.FORMATS, ".parquet", ParquetFormat(part_bytes=700))
     monkeypatch.setitem(formats.FORMATS, ".zarr", ZarrFormat(chunk_bytes=200))
 

@@ -35,12 +35,15 @@ class Progress:
 
     Args:
         rows: Index behind the last row that is safely on disk.
+        start: Index of the last row up to there that began a batch of the model, where
+            a run that goes on must begin for rows to have the same places in batches.
         batch_size: Per-replica batch that was used last.
         mark: What `FileFormat.reopen` needs; empty before the first flush.
         finished: Whether the output is complete.
     """
 
     rows: int
+    start: int
     batch_size: int
     mark: dict[str, int]
     finished: bool = False
@@ -153,7 +156,8 @@ def _about(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
 def _progress(path: pathlib.Path, number: int, record: dict[str, Any]) -> Progress:
     try:
         progress = Progress(**record)
-        numbers = (progress.rows, progress.batch_size, *progress.mark.values())
+        sizes = (progress.start, progress.batch_size)
+        numbers = (progress.rows, *sizes, *progress.mark.values())
     except (TypeError, AttributeError):
         raise _damaged(path, number) from None
     if not all(isinstance(value, int) and value >= 0 for value in numbers):

@@ -6,7 +6,7 @@ import pathlib
 from keras_mgpu_strategy.sinks import journal, target
 from keras_mgpu_strategy.sinks.journal import Progress
 
-FINISHED = Progress(9, 4, {}, finished=True)
+FINISHED = Progress(9, 8, 4, {}, finished=True)
 
 
 class Stopped(BaseException):
@@ -16,7 +16,7 @@ class Stopped(BaseException):
 def begin(place, *, finished=False):
     """Leaves a journal, as a run that was stopped does."""
     written = journal.create(place.journal, {"run": {}})
-    written.add(FINISHED if finished else Progress(5, 4, {"rows": 5}))
+    written.add(FINISHED if finished else Progress(5, 4, 4, {"rows": 5}))
     written.close()
 
 

@@ -16,10 +16,10 @@ from tests.sinks import stored
 
 ABOUT = {"run": {"model": "ä" * 3, "shard": [1, 4], "steps": None}, "layout": []}
 STEPS = [
-    Progress(0, 16, {"rows": 0}),
-    Progress(96, 16, {"rows": 96, "bytes": 1234}),
-    Progress(1000, 8, {"rows": 1000, "bytes": 99999}),
-    Progress(1001, 8, {}, finished=True),
+    Progress(0, 0, 16, {"rows": 0}),
+    Progress(96, 96, 16, {"rows": 96, "bytes": 1234}),
+    Progress(1003, 1000, 8, {"rows": 1003, "bytes": 99999}),
+    Progress(1007, 1000, 8, {}, finished=True),
 ]
 
 
@@ -128,7 +128,13 @@ def test_what_is_no_journal_is_an_error(path, content):
 @pytest.mark.parametrize(
     "changes",
     [{"rows": -1}, {"rows": 1.5}, {"rows": "9"}, {"rows": None}, {"batch_size": -1}]
-    + [{"mark": []}, {"mark": {"rows": "9"}}, {"mark": {"rows": -9}}, {"more": 1}],
+    + [
+        {"start": -1},
+        {"mark": []},
+        {"mark": {"rows": "9"}},
+        {"mark": {"rows": -9}},
+        {"more": 1},
+    ],
 )
 def test_progress_that_cannot_be_is_an_error(path, changes):
     journal.create(path, ABOUT)
@@ -165,10 +171,10 @@ def test_going_on_drops_a_torn_line_and_adds_behind_the_last_whole_one(path, who
 def test_numbers_of_numpy_are_written_as_numbers(path):
     number: Any = np.int64(5)
     written = journal.create(path, {"batch": np.int64(16)})
-    written.add(Progress(number, 16, {"rows": number}))
+    written.add(Progress(number, 0, 16, {"rows": number}))
     written.close()
     assert journal.read(path).about == {"batch": 16}
-    assert journal.read(path).progress == Progress(5, 16, {"rows": 5})
+    assert journal.read(path).progress == Progress(5, 0, 16, {"rows": 5})
 
 
 def test_creating_takes_the_place_of_what_was_there_at_once(path, whole):
