@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_mgpu_strategy.drop_in import predict_proba
     from keras_mgpu_strategy.inputs import files
     from keras_mgpu_strategy.loading import load
+    from keras_mgpu_strategy.parallel import make_parallel
     from keras_mgpu_strategy.predictor import Predictor
     from keras_mgpu_strategy.report import Report
     from keras_mgpu_strategy.strategy import scope
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "files",
     "load",
+    "make_parallel",
     "predict_proba",
     "scope",
 ]
@@ -35,6 +37,7 @@ _MODULES = {
     "Report": "keras_mgpu_strategy.report",
     "files": "keras_mgpu_strategy.inputs",
     "load": "keras_mgpu_strategy.loading",
+    "make_parallel": "keras_mgpu_strategy.parallel",
     "predict_proba": "keras_mgpu_strategy.drop_in",
     "scope": "keras_mgpu_strategy.strategy",
 }

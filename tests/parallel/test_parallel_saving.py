@@ -1,0 +1,96 @@
+"""What is saved, and what comes back."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from tests.conformance import zoo
+
+ROOT = pathlib.Path(__file__).parents[2]
+ROWS = zoo.rows("dense", 11)
+TARGETS = np.random.default_rng(0).random((11, 3))
+
+
+def plain_model():
+    """Of Keras' own layers, so that another process can read it."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    parallel = mgpu.make_parallel(plain_model(), 2)
+    parallel.compile("adam", "mse", metrics=["mae"])
+    parallel.fit(ROWS, TARGETS, 4, verbose=0)
+    return parallel
+
+
+@pytest.fixture(scope="module")
+def path(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "parallel.keras"
+    trained.save(path)
+    return path
+
+
+def test_a_saved_model_comes_back_parallel_on_every_device(trained, path):
+    loaded = keras.models.load_model(path)
+    assert loaded.devices == ("CPU:0", "CPU:1", "CPU:2", "CPU:3")
+    assert loaded.name == trained.name
+    assert loaded.optimizer.iterations.numpy() == 3
+    for model in (trained, loaded):
+        model.fit(ROWS, TARGETS, 4, verbose=0, shuffle=False)
+    np.testing.assert_allclose(
+        loaded.predict(ROWS, verbose=0), trained.predict(ROWS, verbose=0), 1e-5
+    )
+    scores = [m.evaluate(ROWS, TARGETS, verbose=0) for m in (trained, loaded)]
+    np.testing.assert_allclose(*scores, 1e-5)
+
+
+def test_the_model_within_is_saved_as_the_plain_model_it_is(trained, tmp_path):
+    trained.model.save(tmp_path / "plain.keras")
+    plain = keras.models.load_model(tmp_path / "plain.keras")
+    assert isinstance(plain, keras.Sequential)
+    np.testing.assert_allclose(
+        plain.predict(ROWS, verbose=0), trained.predict(ROWS, verbose=0), 1e-5
+    )
+
+
+def test_weights_alone(trained, tmp_path):
+    trained.save_weights(tmp_path / "some.weights.h5")
+    other = mgpu.make_parallel(plain_model(), 3)
+    other.load_weights(tmp_path / "some.weights.h5")
+    np.testing.assert_allclose(
+        other.predict(ROWS, verbose=0), trained.predict(ROWS, verbose=0), 1e-5
+    )
+
+
+def test_a_machine_with_one_cpu_reads_it_too(path):
+    code = f"""
+import keras
+from keras_mgpu_strategy import make_parallel
+model = keras.models.load_model({str(path)!r})
+print(*model.devices)
+try:
+    make_parallel(model.model, gpu_count=2)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    devices, error = done.stdout.splitlines()
+    assert devices == "CPU:0"
+    assert error.startswith("gpu_count=2, but the devices there are on this machine")
+    assert "replicas_per_device" in error
