@@ -42,6 +42,7 @@ CONTENDERS = {
     "processes": "one process per device, each with Keras predict on its share",
     "mgpu_threads": "Predictor, engine threads",
     "mgpu_mirrored": "Predictor, engine mirrored",
+    "mgpu_make_parallel": "Keras predict of make_parallel; drops no rows",
     "strategy_run": "bare strategy.run in a loop, no input, no results",
     "limit": "bare compiled forward passes, one thread per device",
 }

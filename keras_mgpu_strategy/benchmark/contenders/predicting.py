@@ -28,6 +28,14 @@ class KerasStrategyPredict(KerasPredict):
         self._batch_size = setting.global_batch
 
 
+class OurMakeParallel(KerasPredict):
+    """Keras `predict` of what our own `make_parallel` returns."""
+
+    def __init__(self, setting: Setting):
+        self._model = mgpu.make_parallel(setting.plain, devices=setting.devices)
+        self._batch_size = setting.global_batch
+
+
 class OurPredict(Contender):
     """`Predictor.predict` over the model that was built under the strategy.
 

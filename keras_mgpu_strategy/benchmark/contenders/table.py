@@ -8,6 +8,7 @@ from keras_mgpu_strategy.benchmark.contenders.interface import Contender, Settin
 from keras_mgpu_strategy.benchmark.contenders.predicting import (
     KerasPredict,
     KerasStrategyPredict,
+    OurMakeParallel,
     OurPredict,
 )
 from keras_mgpu_strategy.benchmark.contenders.processes import Processes
@@ -20,6 +21,7 @@ CONTENDERS: dict[str, Callable[[Setting], Contender]] = {
     "processes": Processes,
     "mgpu_threads": functools.partial(OurPredict, engine="threads"),
     "mgpu_mirrored": functools.partial(OurPredict, engine="mirrored"),
+    "mgpu_make_parallel": OurMakeParallel,
     "strategy_run": StrategyRun,
     "limit": Limit,
 }
