@@ -1,0 +1,303 @@
+"""Kills runs that write files at random moments, goes on with them, compares bytes.
+
+    python benchmarks/kill_and_resume.py [--kills=25] [--output=PATH.md]
+
+For each kind of file and number of replicas, a run in a process of its own is ended by
+SIGKILL, gone on with in a new process, killed again, and so on until it completes; then
+the next output is begun, until there were enough kills. Every output is compared with
+that of a run that was never stopped. Outputs are written by turns from an array, whose
+number of rows is known, and from a generator.
+
+Processes are forked from one that has TensorFlow loaded but not started.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import pathlib
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import result_tables
+
+SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
+REPLICAS = (1, 2)
+BATCH = 16
+"""Of each replica."""
+USER_BATCH = 60
+SECONDS_PER_ROW = 2e-4
+SECONDS_BETWEEN_FLUSHES = 0.03
+AIMS = ("anywhere", "anywhere", "at the beginning", "at the end")
+HEADER = ("sink", "replicas", "outputs", "kills", "resumes", "mismatches")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that a child makes.
+
+    Args:
+        path: The output.
+        replicas: Number of replicas.
+        num_rows: Rows of the input.
+        is_known: Whether their number is known beforehand.
+    """
+
+    path: pathlib.Path
+    replicas: int
+    num_rows: int
+    is_known: bool
+
+    @property
+    def journal(self) -> pathlib.Path:
+        """The journal beside the output."""
+        return self.path.with_name(f"{self.path.name}.journal")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the output has its name and nothing is left to do."""
+        return self.path.exists() and not self.journal.exists()
+
+
+@dataclasses.dataclass
+class Counts:
+    """What happened to the outputs of one kind of file."""
+
+    outputs: int = 0
+    kills: int = 0
+    resumes: int = 0
+    mismatches: int = 0
+
+
+class SlowRows:
+    """An array that takes its time, as a disk or a network does."""
+
+    def __init__(self, x: Any):
+        self._x = x
+        self.shape, self.dtype = x.shape, x.dtype
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._x)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Some of the rows."""
+        part = self._x[key]
+        time.sleep(SECONDS_PER_ROW * len(part))
+        return part
+
+
+def child(run: Run, begun: Any) -> None:
+    """Makes a run, or goes on with it; in a process of its own."""
+    import tensorflow as tf
+
+    import keras_mgpu_strategy as mgpu
+
+    make_small()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    with mgpu.scope("cpu", replicas_per_device=run.replicas):
+        predictor = mgpu.Predictor(make_model())
+    begun.set()
+    predictor.predict_to(
+        run.path, make_input(run), BATCH * run.replicas, verbose=0, resume=True
+    )
+
+
+def make_small() -> None:
+    """Many flushes, parts and chunks in a run of a second."""
+    from keras_mgpu_strategy import batch_size, writing
+    from keras_mgpu_strategy.sinks import formats
+    from keras_mgpu_strategy.sinks.parquet import ParquetFormat
+    from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+
+    writing._SECONDS_BETWEEN_FLUSHES = SECONDS_BETWEEN_FLUSHES
+    batch_size._MOST_MICRO_BATCHES = 2
+    formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**15)
+    formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**14)
+
+
+def make_model() -> Any:
+    """A small classifier of two outputs with known weights."""
+    import keras
+    import numpy as np
+
+    inputs = keras.Input((4,))
+    outputs = {
+        "scores": keras.layers.Dense(10, "softmax")(inputs),
+        "chance": keras.layers.Dense(1, "sigmoid")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(7)
+    model.set_weights([rng.standard_normal(w.shape) for w in model.get_weights()])
+    return model
+
+
+def make_input(run: Run) -> Any:
+    """An array, or a generator of its rows in batches."""
+    import numpy as np
+
+    x = np.random.default_rng(1).standard_normal((run.num_rows, 4), np.float32)
+    slow = SlowRows(x)
+    return slow if run.is_known else in_batches(slow)
+
+
+def in_batches(slow: SlowRows) -> Iterator[Any]:
+    """Batches that are no multiples of those of the replicas."""
+    for start in range(0, len(slow), USER_BATCH):
+        yield slow[start : start + USER_BATCH]
+
+
+class Killer:
+    """Kills the runs of one kind of file and number of replicas.
+
+    Args:
+        context: Starts processes.
+        folder: Where to write.
+        suffix: Kind of file.
+        replicas: Number of replicas.
+        num_rows: Rows of each output.
+        seed: Of the moments.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        folder: pathlib.Path,
+        suffix: str,
+        replicas: int,
+        num_rows: int,
+        seed: int,
+    ):
+        self._context, self._folder = context, folder
+        self._suffix, self._replicas, self._num_rows = suffix, replicas, num_rows
+        self._random = random.Random(f"{seed} {suffix} {replicas}")
+        self._counts = Counts()
+
+    def kill(self, num_kills: int) -> list[Any]:
+        """Kills so often, completes all outputs; returns a line of the table."""
+        whole = self._run("whole", is_known=True)
+        seconds = self._complete(whole)
+        expected = content(whole.path)
+        counts = self._counts
+        while counts.kills < num_kills:
+            run = self._run(f"{counts.outputs}", is_known=counts.outputs % 2 == 0)
+            self._kill_until_complete(run, seconds, num_kills)
+            counts.outputs += 1
+            beside = [path for path in run.path.parent.iterdir() if path != run.path]
+            counts.mismatches += bool(beside) or content(run.path) != expected
+        return [self._suffix, self._replicas, *dataclasses.astuple(counts)]
+
+    def _run(self, name: str, is_known: bool) -> Run:
+        folder = self._folder / f"{self._suffix[1:]}-{self._replicas}-{name}"
+        folder.mkdir()
+        path = folder / f"out{self._suffix}"
+        return Run(path, self._replicas, self._num_rows, is_known)
+
+    def _kill_until_complete(self, run: Run, seconds: float, num_kills: int) -> None:
+        counts = self._counts
+        attempts = 0
+        while not run.is_complete:
+            counts.resumes += attempts > 0
+            attempts += 1
+            if counts.kills == num_kills:
+                self._complete(run)
+                return
+            process = self._start(run)
+            self._wait(process, run, seconds)
+            process.kill()
+            process.join()
+            if process.exitcode not in (0, -9):
+                raise RuntimeError(f"{run} ended with code {process.exitcode}")
+            counts.kills += process.exitcode == -9
+
+    def _start(self, run: Run) -> Any:
+        begun = self._context.Event()
+        process = self._context.Process(target=child, args=(run, begun))
+        process.start()
+        while not begun.wait(0.1) and process.is_alive():
+            pass
+        return process
+
+    def _wait(self, process: Any, run: Run, seconds: float) -> None:
+        """Until a random moment, or the end."""
+        aim = self._random.choice(AIMS)
+        if aim == "at the end":
+            while process.is_alive() and rows_in(run.journal) < 0.8 * run.num_rows:
+                time.sleep(0.005)
+            process.join(self._random.uniform(0, 0.3 * seconds))
+        else:
+            share = 0.15 if aim == "at the beginning" else 1.0
+            process.join(self._random.uniform(0, share * seconds))
+
+    def _complete(self, run: Run) -> float:
+        process = self._start(run)
+        began = time.monotonic()
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"{run} ended with code {process.exitcode}")
+        return time.monotonic() - began
+
+
+def rows_in(journal: pathlib.Path) -> int:
+    """How many rows a journal counts; 0 where there is none, or none that is whole."""
+    from keras_mgpu_strategy.sinks import journal as journals
+
+    try:
+        progress = journals.read(journal).progress
+    except (ValueError, OSError):
+        return 0
+    return progress.rows if progress else 0
+
+
+def content(path: pathlib.Path) -> dict[str, bytes]:
+    """The bytes of a file, or of every file in a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in files
+        if file.is_file()
+    }
+
+
+def measure(arguments: argparse.Namespace) -> list[list[Any]]:
+    """The lines of the table."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_mgpu_strategy.predictor", "zarr", "pyarrow"])
+    pairs = [(suffix, count) for suffix in arguments.sinks for count in REPLICAS]
+    with tempfile.TemporaryDirectory() as folder:
+        killers = [
+            Killer(context, pathlib.Path(folder), *pair, arguments.rows, arguments.seed)
+            for pair in pairs
+        ]
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            lines = pool.map(lambda killer: killer.kill(arguments.kills), killers)
+            return [show(line) for line in lines]
+
+
+def show(line: list[Any]) -> list[Any]:
+    """Shows how far it is."""
+    print(*line, file=sys.stderr, flush=True)
+    return line
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=25, help="for each line")
+    parser.add_argument("--rows", type=int, default=8000, help="of each output")
+    parser.add_argument("--sinks", nargs="+", choices=SUFFIXES, default=SUFFIXES)
+    parser.add_argument("--jobs", type=int, default=1, help="lines at the same time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=pathlib.Path, help="a Markdown file")
+    arguments = parser.parse_args()
+    lines = measure(arguments)
+    result_tables.save(arguments.output, result_tables.table(HEADER, lines))
+    sys.exit(any(line[-1] for line in lines))
+
+
+if __name__ == "__main__":
+    main()
