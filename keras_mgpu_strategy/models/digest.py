@@ -7,10 +7,11 @@ own that is neither in a layer's configuration nor in its weights.
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.models.libraries import layers_of
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.mirroring import variables_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.state import host_value, settings_of
@@ -24,13 +25,49 @@ def digest(replicated: ReplicatedModel) -> str:
     model = replicated.model
     sha = hashlib.sha256(repr(replicated.precision).encode())
     for layer in layers_of(model) if hasattr(model, "layers") else ():
-        settings = json.dumps(settings_of(layer), sort_keys=True, default=str)
+        parts = [settings_of(layer), _wiring(layer), _vocabulary(layer)]
+        settings = json.dumps(parts, sort_keys=True, default=lambda x: type(x).__name__)
         sha.update(f"{type(layer).__name__} {settings}\n".encode())
     for variable in getattr(model, "weights", None) or variables_of(model):
         value = np.ascontiguousarray(host_value(variable))
         sha.update(f"{value.dtype} {value.shape}\n".encode())
         sha.update(_bytes_of(value))
     return sha.hexdigest()
+
+
+def _wiring(layer: Any) -> Any:
+    """Which layer of a graph takes what from which; numbers stand for their names."""
+    if not getattr(layer, "layers", None) or not is_library_class(type(layer)):
+        return None
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        return None
+    parts = config.get("layers") or []
+    numbers = {part.get("name"): f"#{index}" for index, part in enumerate(parts)}
+    nodes = [[part["class_name"], part.get("inbound_nodes")] for part in parts]
+    ends = [config.get("input_layers"), config.get("output_layers")]
+    return _renamed([nodes, ends], numbers)
+
+
+def _renamed(value: Any, names: dict[Any, str]) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _renamed(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_renamed(inner, names) for inner in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _vocabulary(layer: Any) -> Any:
+    """What lookup layers keep in tables rather than in weights."""
+    if not is_library_class(type(layer)) or not hasattr(layer, "get_vocabulary"):
+        return None
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    frequencies = {key: host_value(value).tolist() for key, value in store.items()}
+    return [[str(word) for word in layer.get_vocabulary()], frequencies]
 
 
 def _bytes_of(value: np.ndarray) -> bytes:

@@ -1,0 +1,5 @@
+"""Loaded by the process that children are forked from; starts no device."""
+
+import tensorflow  # noqa: F401
+
+import keras_mgpu_strategy.predictor  # noqa: F401

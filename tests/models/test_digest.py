@@ -1,0 +1,190 @@
+"""Digests: the same for the same model anywhere, another for any change."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.models import digest, read, replicate
+from tests import children
+
+layers = keras.layers
+
+
+def make(units=4, activation="relu", rate=0.5, bias=True, seed=3):
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(units, activation, use_bias=bias),
+            layers.BatchNormalization(),
+            layers.Dropout(rate),
+            layers.Dense(2),
+        ]
+    )
+    random = np.random.default_rng(seed)
+    model.set_weights([random.random(w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def digest_on(strategies):
+    """Digest of a model on a number of replicas."""
+
+    def digest_of(model, num_replicas=2, precision=None):
+        return digest(replicate(model, strategies[num_replicas], precision))
+
+    return digest_of
+
+
+@pytest.fixture(scope="module")
+def base(digest_on):
+    return digest_on(make())
+
+
+def test_a_digest_is_a_sha256(base):
+    assert len(base) == 64
+    assert int(base, 16) > 0
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+def test_replicas_do_not_matter(digest_on, base, num_replicas):
+    assert digest_on(make(), num_replicas) == base
+
+
+def test_the_scope_of_a_model_does_not_matter(strategies, base):
+    with strategies[2].scope():
+        assert digest(replicate(make(), strategies[2])) == base
+    assert digest(replicate(make(), strategies[1])) == base
+
+
+def test_running_a_model_does_not_matter(strategies, base):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(make())
+    predictor.predict(np.zeros((5, 3), np.float32), verbose=0)
+    assert digest(replicate(predictor.model, strategies[2])) == base
+
+
+def write_digest(path, num_replicas, model_path=None):
+    """In a process of its own, on devices of its own, behind other models."""
+    with mgpu.scope("cpu", replicas_per_device=num_replicas) as strategy:
+        make(units=9)
+        make(units=8)
+        model = make() if model_path is None else mgpu.load(model_path).model
+        path.write_text(digest(replicate(model, strategy)))
+
+
+def test_other_processes_find_the_same(base, tmp_path):
+    make().save(tmp_path / "model.keras")
+    jobs = [(1, None), (2, None), (2, tmp_path / "model.keras")]
+    processes = [
+        children.start(write_digest, tmp_path / f"{index}", *job)
+        for index, job in enumerate(jobs)
+    ]
+    assert [children.end_of(process) for process in processes] == [0, 0, 0]
+    assert {(tmp_path / f"{index}").read_text() for index in range(3)} == {base}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_saved_models_have_the_same(strategies, base, suffix, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    make().save(path)
+    assert digest(read(path, strategies[2])) == base
+
+
+def test_exported_models_are_told_apart_by_their_weights(strategies, tmp_path):
+    for seed in (3, 4):
+        make(seed=seed).export(tmp_path / f"{seed}", verbose=False)
+    first, again = (read(tmp_path / "3", strategies[count]) for count in (1, 2))
+    other = read(tmp_path / "4", strategies[2])
+    assert digest(first) == digest(again) != digest(other)
+
+
+CHANGES = {
+    "units": lambda: make(units=5),
+    "activation": lambda: make(activation="tanh"),
+    "bias": lambda: make(bias=False),
+    "seed": lambda: make(seed=4),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_the_model_changes_it(digest_on, base, change):
+    assert digest_on(CHANGES[change]()) != base
+
+
+def test_a_change_of_any_weight_changes_it(digest_on, base):
+    model = make()
+    found = {base}
+    for index, weight in enumerate(model.get_weights()):
+        changed = model.get_weights()
+        changed[index] = weight.copy()
+        changed[index].flat[-1] = np.nextafter(changed[index].flat[-1], 9)
+        other = make()
+        other.set_weights(changed)
+        found.add(digest_on(other))
+    assert len(found) == 1 + len(model.get_weights())
+
+
+def test_weights_that_change_places_change_it(digest_on):
+    def pair(first, second):
+        inputs = keras.Input((2,))
+        parts = [layers.Dense(2), layers.Dense(2)]
+        model = keras.Model(inputs, layers.Add()([part(inputs) for part in parts]))
+        for part, value in zip(parts, (first, second), strict=True):
+            part.set_weights([np.full((2, 2), value), np.zeros(2)])
+        return model
+
+    assert digest_on(pair(1, 2)) != digest_on(pair(2, 1))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_precision_changes_it(digest_on, base, precision):
+    low = digest_on(make(), precision=precision)
+    assert low != base
+    assert digest_on(make(), 1, precision=precision) == low
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_the_graph_of_layers_counts(digest_on, library):
+    def wired(swapped=False, factor=2.0):
+        a, b = library.Input((2,)), library.Input((2,))
+        pair = (b, a) if swapped else (a, b)
+        inner = library.Model([a, b], library.layers.Subtract()(pair) * factor)
+        a, b = library.Input((2,)), library.Input((2,))
+        return library.Model([a, b], library.layers.Add()([inner([a, b]), b]))
+
+    base = digest_on(wired())
+    assert digest_on(wired(), 1) == base
+    assert digest_on(wired(swapped=True)) != base
+    assert digest_on(wired(factor=3.0)) != base
+
+
+def words(vocabulary):
+    inputs = keras.Input((1,), dtype="string")
+    return keras.Model(inputs, layers.StringLookup(vocabulary=vocabulary)(inputs))
+
+
+def texts(sentences):
+    layer = layers.TextVectorization(output_mode="tf_idf")
+    layer.adapt(sentences)
+    inputs = keras.Input((1,), dtype="string")
+    return keras.Model(inputs, layer(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make_model", "first", "second"),
+    [
+        (words, ["a", "b"], ["b", "a"]),
+        (texts, ["a b c", "a b"], ["a b d", "a b"]),
+        (texts, ["a a b c", "a b"], ["a b c", "a b", "a"]),
+    ],
+    ids=["vocabulary", "adapted", "frequencies"],
+)
+def test_vocabularies_count(digest_on, make_model, first, second, tmp_path, strategies):
+    base = digest_on(make_model(first))
+    assert digest_on(make_model(first), 1) == base
+    assert digest_on(make_model(second)) != base
+    make_model(first).save(tmp_path / "model.keras")
+    assert digest(read(tmp_path / "model.keras", strategies[2])) == base
