@@ -1,0 +1,118 @@
+"""What child processes do in `test_predict_to_faults.py`."""
+
+import pathlib
+import resource
+import signal
+import time
+
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy import batch_size, writing
+from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.sinks import formats
+from keras_mgpu_strategy.sinks.parquet import ParquetFormat
+from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+from tests import file_runs
+
+NUM_ROWS = 1000
+BATCH = 16
+X = file_runs.rows(NUM_ROWS)
+
+
+def set_up(num_replicas, *, seconds_between_flushes):
+    writing._SECONDS_BETWEEN_FLUSHES = seconds_between_flushes
+    batch_size._MOST_MICRO_BATCHES = 1
+    formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**13)
+    formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**13)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    with mgpu.scope("cpu", replicas_per_device=num_replicas):
+        return mgpu.Predictor(file_runs.classifier())
+
+
+def write(predictor, path, x, **options):
+    return predictor.predict_to(path, x, BATCH, verbose=0, **options)
+
+
+def on_a_full_disk(path, kind, seconds_between_flushes, num_bytes):
+    """Runs where no file may be longer than some bytes; then where there is room."""
+    predictor = set_up(2, seconds_between_flushes=seconds_between_flushes)
+    make = file_runs.INPUTS[kind]
+    whole = path.with_name(f"whole{path.suffix}")
+    write(predictor, whole, make(X))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for _ in range(2):  # going on while the disk is still full changes nothing
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            write(predictor, path, make(X), resume=True)
+        except OSError as error:
+            notes = "\n".join(notes_of(error))
+        else:
+            raise AssertionError("no OSError")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        safe = file_runs.safe_rows(path) if file_runs.journal_of(path).exists() else 0
+        assert not safe or f"Rows 0 to {safe} are safe in" in notes
+    path.with_suffix(".safe").write_text(f"{safe}")
+    assert not path.exists()
+    report = write(predictor, path, make(X), resume=True)
+    assert report.rows <= NUM_ROWS - safe + BATCH
+
+
+def slowly(x):
+    for batch in file_runs.generator(x):
+        time.sleep(0.01)
+        yield batch
+
+
+def until_a_signal(path, num_replicas):
+    """Runs until a signal comes, and notes what it raised."""
+    predictor = set_up(num_replicas, seconds_between_flushes=0.0)
+    try:
+        write(predictor, path, slowly(X))
+    except BaseException as error:
+        lines = [type(error).__name__, str(error), *notes_of(error)]
+        path.with_suffix(".error").write_text("\n".join(lines))
+        raise
+
+
+def until_a_signal_that_is_noted(path, num_replicas):
+    """The same where the user's own handler only makes a note."""
+    noted = path.with_suffix(".noted")
+    signal.signal(signal.SIGTERM, lambda number, _: noted.write_text(f"{number}"))
+    until_a_signal(path, num_replicas)
+
+
+def with_signals_ignored(path, num_replicas):
+    """The same in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    until_a_signal(path, num_replicas)
+
+
+def go_on(path, num_replicas):
+    """Goes on, and writes the same without a stop beside."""
+    predictor = set_up(num_replicas, seconds_between_flushes=2.0)
+    report = write(predictor, path, file_runs.generator(X), resume=True)
+    assert report.rows < NUM_ROWS
+    write(predictor, path.with_name(f"whole{path.suffix}"), X)
+
+
+def without_rights(folder, user):
+    """Runs as a user who may not write to the folder."""
+    import os
+
+    predictor = set_up(1, seconds_between_flushes=2.0)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+    def never():
+        raise AssertionError("a row was read before the folder was looked at")
+        yield
+
+    try:
+        write(predictor, pathlib.Path(folder) / "out.npy", never())
+    except PermissionError as error:
+        assert "cannot be written" in str(error)
+        return
+    raise AssertionError("no PermissionError")
