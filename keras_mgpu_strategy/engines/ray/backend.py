@@ -12,6 +12,7 @@ from keras_mgpu_strategy.engines.ray.chunks import RemoteChunks
 from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
+from keras_mgpu_strategy.engines.ray.packing import pack
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.work import Work
@@ -43,7 +44,7 @@ class RayBackend:
         chosen = options.in_flight
         self._in_flight = automatic if chosen == "auto" else int(chosen)
         inner = dataclasses.replace(options, engine="threads", profile=None)
-        arguments = (ray.put(model), inner, plan.cpus_per_actor)
+        arguments = (ray.put(pack(model)), inner, plan.cpus_per_actor)
         self._fleet = Fleet(ray, plan, self._in_flight + 1, arguments)
         self._digest: str | None = None
         self.is_remote = True

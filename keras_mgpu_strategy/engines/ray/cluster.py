@@ -16,7 +16,7 @@ from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.engines.ray.plan import Plan
 
 _CONNECT_SECONDS = 10
-_FREE_SECONDS = 10
+_FREE_SECONDS = 5
 _HOST_AND_PORT = re.compile(r"\[?([^\[\]/]+)\]?:(\d+)")
 
 

@@ -161,7 +161,7 @@ class Fleet:
         except self._ray.exceptions.RayActorError as error:
             raise RuntimeError(
                 "A process died while it read the model. Look at the memory of the "
-                "machine, and at Ray's logs."
+                f"machine, and at Ray's logs. Ray says: {error}"
             ) from error
         for place, answer in zip(self._places, answers, strict=True):
             place.about = _unwrapped(answer, "In a process that reads the model")

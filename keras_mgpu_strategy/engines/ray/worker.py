@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import importlib
 import os
 import threading
 import traceback
@@ -18,6 +17,7 @@ from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
+from keras_mgpu_strategy.engines.ray.packing import Packed, pickles
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
@@ -123,12 +123,12 @@ class Worker:
     """One replica in a process of its own; its methods are called through Ray.
 
     Args:
-        model: The model.
+        model: The model, a `ModelFile`.
         options: How it runs.
         num_threads: Threads of an op where the process has no GPU.
     """
 
-    def __init__(self, model: ModelFile, options: Options, num_threads: int):
+    def __init__(self, model: Packed, options: Options, num_threads: int):
         self._arguments = (model, options, num_threads)
         self._specs = SpecMemory()
         self._pace = Pace(1)
@@ -138,9 +138,10 @@ class Worker:
     @_answering
     def open(self) -> About:
         """Reads the model; called once, before everything else."""
-        model, options, num_threads = self._arguments
+        packed, options, num_threads = self._arguments
         gpus = process.gpu_ids()
         process.configure(num_threads, gpus)
+        model: ModelFile = packed.unpack()
         self._backend = LocalBackend(model.read(options.precision), options)
         self._slot = threading.Semaphore(self._backend.in_flight)
         del self._arguments
@@ -221,10 +222,8 @@ def _rows(source: Source, named: NamedRows) -> Nest:
 
 def _picklable(error: Exception) -> Exception:
     """The error itself, or one of the same text where it cannot travel."""
-    # As Ray itself sends it: classes of a user's program travel with their code.
-    pickles: Any = importlib.import_module("ray.cloudpickle")
     try:
-        pickles.loads(pickles.dumps(error))
+        pickles().loads(pickles().dumps(error))
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -1,0 +1,55 @@
+"""Values that travel with what is needed to import their classes."""
+
+import dataclasses
+import importlib
+import os
+import sys
+from typing import Any
+
+from keras_mgpu_strategy.notes import add_note
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A value for another process, which may know fewer modules.
+
+    Args:
+        content: The value, pickled as Ray does it: classes and functions of the
+            user's program with their code, those of modules by name.
+        folders: Where this process finds modules.
+    """
+
+    content: bytes
+    folders: tuple[str, ...]
+
+    def unpack(self) -> Any:
+        """The value.
+
+        Raises:
+            ImportError: A module of the user's is not on this machine.
+        """
+        sys.path.extend(
+            path
+            for path in self.folders
+            if path not in sys.path and os.path.exists(path)
+        )
+        try:
+            return pickles().loads(self.content)
+        except ImportError as error:
+            note = (
+                "The model needs this module in every process. Install it on every "
+                "machine, or call ray.init(runtime_env={'working_dir': ...}) before."
+            )
+            add_note(error, note)
+            raise
+
+
+def pack(value: Any) -> Packed:
+    """Packs a value, as this process sees it."""
+    folders = tuple(os.path.abspath(path) for path in sys.path)
+    return Packed(pickles().dumps(value), folders)
+
+
+def pickles() -> Any:
+    """Ray's own pickling."""
+    return importlib.import_module("ray.cloudpickle")

@@ -1,0 +1,88 @@
+"""A reduced matrix: the Ray engine against the local one, bit for bit.
+
+One model stands for many, since a process takes seconds to start: several inputs by
+name, several outputs, convolution, normalization, a recurrent layer, a custom one.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from tests.conformance import zoo
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+layers = keras.layers
+BATCHES = (1, 3, 8)
+MOST_ROWS = 3 * 3 * 8 + 2
+
+
+class Twice(layers.Layer):
+    """A class that the processes know from this test alone."""
+
+    def call(self, inputs):
+        return inputs + inputs
+
+
+def many_in_one():
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    image, steps = keras.Input((8, 8, 3), name="image"), keras.Input((6, 3), name="s")
+    seen = layers.BatchNormalization()(layers.Conv2D(4, 3)(zoo.NeverEmpty()(image)))
+    outputs = {
+        "dense": layers.Dense(2)(layers.Concatenate()([Twice()(left), right])),
+        "image": seen,
+        "steps": layers.LSTM(4)(zoo.NeverEmpty()(steps)),
+        "label": layers.Rescaling(10.0)(right),
+    }
+    model = keras.Model([left, right, image, steps], outputs)
+    random = np.random.default_rng(3)
+    model.set_weights([random.random(w.shape) - 0.4 for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return many_in_one()
+
+
+@pytest.fixture(scope="module")
+def rows(model):
+    random = np.random.default_rng(5)
+    return {
+        tensor.name: random.random((MOST_ROWS, *tensor.shape[1:]), np.float32)
+        for tensor in model.inputs
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(model, rows, strategies):
+    """Per-replica batch -> the local engine's results."""
+    with strategies[1].scope():
+        local = mgpu.Predictor(model)
+    return {batch: local.predict(rows, batch, verbose=0) for batch in BATCHES}
+
+
+def row_counts(batch, num_replicas):
+    """0..3R+1, and around one and three global batches."""
+    step = batch * num_replicas
+    around = {b + shift for b in (step, 3 * step) for shift in (-1, 0, 1)}
+    return sorted(set(range(3 * num_replicas + 2)) | around)
+
+
+@pytest.mark.parametrize("num_actors", [1, 2, 3])
+def test_the_same_bits(num_actors, model, rows, expected, cluster):
+    predictor = mgpu.Predictor(model, engine="ray", num_actors=num_actors)
+    assert predictor.num_replicas == num_actors
+    assert len(set(predictor.devices)) == num_actors
+    for batch in BATCHES:
+        for num_rows in row_counts(batch, num_actors):
+            some = {name: array[:num_rows] for name, array in rows.items()}
+            result = predictor.predict(some, batch * num_actors, verbose=0)
+            message = f"R={num_actors} batch={batch} rows={num_rows}"
+            assert predictor.report.rows == num_rows, message
+            for name, reference in expected[batch].items():
+                assert result[name].dtype == reference.dtype, message
+                np.testing.assert_array_equal(
+                    result[name], reference[:num_rows], err_msg=f"{message} {name}"
+                )

@@ -1,0 +1,239 @@
+"""Every input, method and sink on two processes, bit for bit as on one device here."""
+
+import itertools
+import os
+
+import keras
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.engines.ray import cluster as connecting
+from tests import file_runs
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+BATCH, NUM_ROWS = 4, 61
+SHAPE = (8, 8, 3)
+PIXELS = np.random.default_rng(1).integers(0, 256, (NUM_ROWS, *SHAPE), np.uint8)
+ROWS = PIXELS.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3, strides=2)]
+    outputs = inputs = keras.Input(SHAPE, name="x")
+    for layer in [*layers, keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]:
+        outputs = layer(outputs)
+    return file_runs.with_weights(keras.Model(inputs, outputs), 7)
+
+
+@pytest.fixture(scope="module")
+def local(model, strategies):
+    with strategies[1].scope():
+        return mgpu.Predictor(model)
+
+
+@pytest.fixture(scope="module")
+def predictor(model, cluster):
+    return mgpu.Predictor(model, engine="ray", num_actors=2)
+
+
+@pytest.fixture(scope="module")
+def expected(local):
+    return local.predict(ROWS, BATCH, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The rows as files of several kinds."""
+    folder = tmp_path_factory.mktemp("rows")
+    np.save(folder / "x.npy", ROWS)
+    np.savez(folder / "x.npz", x=ROWS)
+    (folder / "images").mkdir()
+    for row, pixels in enumerate(PIXELS):
+        name = os.fspath(folder / "images" / f"{row:03}.png")
+        tf.io.write_file(name, tf.io.encode_png(pixels))
+    table = pd.DataFrame({"x": list(ROWS.reshape(NUM_ROWS, -1))})
+    table.to_parquet(folder / "x.parquet", row_group_size=9)
+    return folder
+
+
+def generator():
+    for start in range(0, NUM_ROWS, 7):
+        yield ROWS[start : start + 7]
+
+
+INPUTS = {
+    "array": lambda folder: ROWS,
+    "tensor": lambda folder: tf.constant(ROWS),
+    "dict": lambda folder: {"x": ROWS},
+    "generator": lambda folder: generator(),
+    "dataset": lambda folder: tf.data.Dataset.from_tensor_slices(ROWS).batch(9),
+    "memmap": lambda folder: np.load(folder / "x.npy", mmap_mode="r"),
+    "sliced memmap": lambda folder: np.load(folder / "x.npy", mmap_mode="r")[:],
+    "npy": lambda folder: folder / "x.npy",
+    "npz": lambda folder: folder / "x.npz",
+    "images": lambda folder: folder / "images",
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_inputs(kind, predictor, expected, folder):
+    result = predictor.predict(INPUTS[kind](folder), 2 * BATCH, verbose=0)
+    np.testing.assert_array_equal(result, expected)
+    assert predictor.report.rows == sum(predictor.report.replica_rows) == NUM_ROWS
+
+
+@pytest.mark.parametrize("num_rows", [*range(8), 15, 16, 17])
+def test_row_counts(num_rows, predictor, expected):
+    result = predictor.predict(ROWS[:num_rows], 2 * BATCH, verbose=0)
+    np.testing.assert_array_equal(result, expected[:num_rows])
+
+
+def test_methods(predictor, local):
+    for method, logits in itertools.product(
+        ("predict_proba", "predict_classes"), (False, True)
+    ):
+        mine, theirs = getattr(predictor, method), getattr(local, method)
+        np.testing.assert_array_equal(
+            mine(ROWS, 2 * BATCH, 0, from_logits=logits),
+            theirs(ROWS, BATCH, 0, from_logits=logits),
+        )
+
+
+def test_iter_and_batches(predictor, expected):
+    stop = 0
+    for batch in predictor.predict_iter(ROWS, 2 * BATCH):
+        assert batch.start == stop
+        stop = batch.stop
+        np.testing.assert_array_equal(batch.outputs, expected[batch.start : stop])
+        batch.outputs[:] = 0  # not a view of memory that Ray shares
+    assert stop == NUM_ROWS
+    sizes = [5, 0, 1, 30]
+    parts = np.split(ROWS, np.cumsum(sizes))[:4]
+    results = list(predictor.predict_batches(iter(parts)))
+    assert [len(result) for result in results] == sizes
+    np.testing.assert_allclose(np.concatenate(results), expected[:36], rtol=1e-5)
+
+
+def test_a_run_that_is_left_early_ends(predictor, expected):
+    batches = predictor.predict_iter(ROWS, 2)
+    first, other = next(batches), predictor.predict_iter(ROWS, 2)
+    np.testing.assert_array_equal(next(other).outputs, first.outputs)
+    batches.close()
+    other.close()
+    result = predictor.predict(ROWS, 2 * BATCH, verbose=0)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_automatic_batches(predictor, expected):
+    result = predictor.predict(ROWS, verbose=0)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", file_runs.SUFFIXES)
+@pytest.mark.parametrize("kind", ["array", "npy", "generator"])
+def test_sinks(suffix, kind, predictor, expected, folder, tmp_path):
+    path = tmp_path / f"out{suffix}"
+    report = predictor.predict_to(
+        path, INPUTS[kind](folder), 2 * BATCH, verbose=0, method="predict"
+    )
+    assert report.rows == NUM_ROWS
+    file_runs.assert_holds(path, expected)
+
+
+def test_shards(predictor, expected, folder, tmp_path):
+    path = tmp_path / "out.parquet"
+    for index in (1, 0, 2):
+        predictor.predict_to(
+            path, folder / "x.npy", 2 * BATCH, verbose=0, shard=(index, 3)
+        )
+    table = pq.read_table(path).to_pandas().sort_values("row")
+    assert table["row"].tolist() == list(range(NUM_ROWS))
+    np.testing.assert_allclose(np.stack(table["output"]), expected, rtol=1e-5)
+
+
+def test_local_and_remote_runs_go_on_with_each_other(
+    predictor, local, expected, folder, tmp_path
+):
+    def fails_late():
+        yield from itertools.islice(generator(), 6)
+        raise KeyError("on purpose")
+
+    path = tmp_path / "out.npy"
+    how = {"verbose": 0, "method": "predict", "resume": True}
+    with pytest.raises(KeyError):
+        predictor.predict_to(path, fails_late(), 2 * BATCH, **how)
+    local.predict_to(path, generator(), BATCH, **how)
+    np.testing.assert_array_equal(np.load(path), expected)
+
+
+def test_images_that_cannot_be_read(predictor, local, expected, folder, tmp_path):
+    names = sorted((folder / "images").iterdir())
+    for row in (5, 40):
+        names[row] = tmp_path / f"bad{row}.png"
+        names[row].write_bytes(b"no image")
+    skipping = mgpu.files.Images(names, on_bad_file="skip")
+    result = predictor.predict(skipping, 2 * BATCH, verbose=0)
+    assert np.flatnonzero(np.isnan(result).all(axis=1)).tolist() == [5, 40]
+    good = np.setdiff1d(np.arange(NUM_ROWS), [5, 40])
+    np.testing.assert_array_equal(result[good], expected[good])
+    mine, theirs = tmp_path / "mine.parquet", tmp_path / "theirs.parquet"
+    predictor.predict_to(mine, skipping, 2 * BATCH, verbose=0)
+    local.predict_to(theirs, skipping, BATCH, verbose=0)
+    tables = [pq.read_table(path).sort_by("row") for path in (mine, theirs)]
+    assert tables[0].equals(tables[1])
+    assert tables[0]["output"].null_count == 2
+    with pytest.raises(ValueError, match=r"Row 5: the image file .*bad5.png"):
+        predictor.predict(mgpu.files.Images(names), 2 * BATCH, verbose=0)
+
+
+def test_what_the_user_calls_on_images_travels(predictor, local, folder):
+    def upside_down(images):
+        return images[:, ::-1]
+
+    images = mgpu.files.Images(folder / "images", preprocess=upside_down)
+    np.testing.assert_array_equal(
+        predictor.predict(images, 2 * BATCH, verbose=0),
+        local.predict(images, BATCH, verbose=0),
+    )
+
+
+def test_a_file_that_goes_away_between_two_runs(predictor, tmp_path):
+    path = tmp_path / "x.npy"
+    for value in (1, 2):  # the same name, shape and size, another file
+        np.save(tmp_path / "next.npy", np.full((9, *SHAPE), value, np.float32))
+        os.replace(tmp_path / "next.npy", path)
+        result = predictor.predict(path, 2 * BATCH, verbose=0)
+        other = predictor.predict(np.load(path), 2 * BATCH, verbose=0)
+        np.testing.assert_array_equal(result, other)
+
+
+def test_errors_of_inputs_come_before_any_work(predictor):
+    with pytest.raises(ValueError, match="received shape"):
+        predictor.predict(ROWS[:, :4], verbose=0)
+    with pytest.raises(AttributeError, match="lives in other processes"):
+        _ = predictor.model
+
+
+def test_more_processes_than_are_free_are_an_error(predictor, model, monkeypatch):
+    monkeypatch.setattr(connecting, "_FREE_SECONDS", 0.5)
+    with pytest.raises(ValueError, match="99 processes of 1 CPU core each were asked"):
+        mgpu.Predictor(model, engine="ray", num_actors=99)
+    with pytest.raises(ValueError, match="Another Predictor of this process may hold"):
+        mgpu.Predictor(model, engine="ray", num_actors=8)
+
+
+def test_a_model_that_cannot_be_read(cluster, tmp_path):
+    path = tmp_path / "broken.keras"
+    path.write_bytes(b"PK\x03\x04 no model")
+    with pytest.raises(ValueError) as here:
+        mgpu.load(path)
+    with pytest.raises(ValueError) as there:
+        mgpu.load(path, engine="ray", num_actors=1, cpus_per_actor=1)
+    assert str(here.value) == str(there.value)
+    assert os.fspath(path) in str(there.value)
