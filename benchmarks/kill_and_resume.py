@@ -1,6 +1,6 @@
 """Kills runs that write files at random moments, goes on with them, compares bytes.
 
-    python benchmarks/kill_and_resume.py [--kills=25] [--output=PATH.md]
+    python benchmarks/kill_and_resume.py [--kills=25] [--output=FILE.md]
 
 For each kind of file and number of replicas, a run in a process of its own is ended by
 SIGKILL, gone on with in a new process, killed again, and so on until it completes; then
@@ -20,47 +20,15 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import result_tables
+from killed_run import Run, child
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 REPLICAS = (1, 2)
-BATCH = 16
-"""Of each replica."""
-USER_BATCH = 60
-SECONDS_PER_ROW = 2e-4
-SECONDS_BETWEEN_FLUSHES = 0.03
 AIMS = ("anywhere", "anywhere", "at the beginning", "at the end")
 HEADER = ("sink", "replicas", "outputs", "kills", "resumes", "mismatches")
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A run that a child makes.
-
-    Args:
-        path: The output.
-        replicas: Number of replicas.
-        num_rows: Rows of the input.
-        is_known: Whether their number is known beforehand.
-    """
-
-    path: pathlib.Path
-    replicas: int
-    num_rows: int
-    is_known: bool
-
-    @property
-    def journal(self) -> pathlib.Path:
-        """The journal beside the output."""
-        return self.path.with_name(f"{self.path.name}.journal")
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the output has its name and nothing is left to do."""
-        return self.path.exists() and not self.journal.exists()
 
 
 @dataclasses.dataclass
@@ -71,84 +39,6 @@ class Counts:
     kills: int = 0
     resumes: int = 0
     mismatches: int = 0
-
-
-class SlowRows:
-    """An array that takes its time, as a disk or a network does."""
-
-    def __init__(self, x: Any):
-        self._x = x
-        self.shape, self.dtype = x.shape, x.dtype
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self._x)
-
-    def __getitem__(self, key: Any) -> Any:
-        """Some of the rows."""
-        part = self._x[key]
-        time.sleep(SECONDS_PER_ROW * len(part))
-        return part
-
-
-def child(run: Run, begun: Any) -> None:
-    """Makes a run, or goes on with it; in a process of its own."""
-    import tensorflow as tf
-
-    import keras_mgpu_strategy as mgpu
-
-    make_small()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    with mgpu.scope("cpu", replicas_per_device=run.replicas):
-        predictor = mgpu.Predictor(make_model())
-    begun.set()
-    predictor.predict_to(
-        run.path, make_input(run), BATCH * run.replicas, verbose=0, resume=True
-    )
-
-
-def make_small() -> None:
-    """Many flushes, parts and chunks in a run of a second."""
-    from keras_mgpu_strategy import batch_size, writing
-    from keras_mgpu_strategy.sinks import formats
-    from keras_mgpu_strategy.sinks.parquet import ParquetFormat
-    from keras_mgpu_strategy.sinks.zarr import ZarrFormat
-
-    writing._SECONDS_BETWEEN_FLUSHES = SECONDS_BETWEEN_FLUSHES
-    batch_size._MOST_MICRO_BATCHES = 2
-    formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**15)
-    formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**14)
-
-
-def make_model() -> Any:
-    """A small classifier of two outputs with known weights."""
-    import keras
-    import numpy as np
-
-    inputs = keras.Input((4,))
-    outputs = {
-        "scores": keras.layers.Dense(10, "softmax")(inputs),
-        "chance": keras.layers.Dense(1, "sigmoid")(inputs),
-    }
-    model = keras.Model(inputs, outputs)
-    rng = np.random.default_rng(7)
-    model.set_weights([rng.standard_normal(w.shape) for w in model.get_weights()])
-    return model
-
-
-def make_input(run: Run) -> Any:
-    """An array, or a generator of its rows in batches."""
-    import numpy as np
-
-    x = np.random.default_rng(1).standard_normal((run.num_rows, 4), np.float32)
-    slow = SlowRows(x)
-    return slow if run.is_known else in_batches(slow)
-
-
-def in_batches(slow: SlowRows) -> Iterator[Any]:
-    """Batches that are no multiples of those of the replicas."""
-    for start in range(0, len(slow), USER_BATCH):
-        yield slow[start : start + USER_BATCH]
 
 
 class Killer:

@@ -25,7 +25,8 @@ def save(path: pathlib.Path | None, text: str) -> None:
     machine = f"{made['machine']['usable_cpus']} CPUs ({made['machine']['cpu']})"
     commit = (made["commit"] or "unknown")[:10]
     script = f"benchmarks/{pathlib.Path(sys.argv[0]).name}"
-    command = shlex.join(["python", script, *sys.argv[1:]])
+    options = [word for word in sys.argv[1:] if not word.startswith("--output")]
+    command = shlex.join(["python", script, *options])
     head = (
         f"`{command}`\n\n{machine}, {versions}, commit {commit}, {made['date'][:10]}."
     )
