@@ -91,7 +91,7 @@ def test_a_run_that_failed_twice_ends_as_if_it_never_had(
     file_runs.assert_nothing_beside(path)
 
 
-@pytest.mark.parametrize("fails_at", [5, 8, 16, 17, 32, 59, 60])
+@pytest.mark.parametrize("fails_at", [5, 8, 17, 60])
 def test_a_run_may_fail_at_any_row(pair, path, fails_at):
     _, safe = fail(pair, path, "generator", fails_at)
     # All batches that the generator gave are on disk.
@@ -434,7 +434,7 @@ def snapshots(run, folder, target, monkeypatch):
 def test_a_run_may_be_killed_between_any_two_changes_of_the_disk(
     pair, path, kind, old, monkeypatch, tmp_path
 ):
-    x = X[:37]
+    x = X[:25]
     make = file_runs.INPUTS[kind]
     expected = uninterrupted(pair, path, x)
     if old:
@@ -446,7 +446,7 @@ def test_a_run_may_be_killed_between_any_two_changes_of_the_disk(
 
     taken = snapshots(run, path.parent, tmp_path / "snapshots", monkeypatch)
     assert_same_files(path, expected)
-    assert len(taken) > 15
+    assert len(taken) > 12
     for folder in taken:
         found = folder / path.name
         if found.exists() and not (old and stored.content(found) == before):
