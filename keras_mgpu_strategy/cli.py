@@ -2,7 +2,8 @@
 
 Guarantees:
 
-* Bad input ends with exit code 2 and one line on the standard error stream.
+* Bad input ends with exit code 2 and one line on the standard error stream, a run
+  that had begun and failed with 1, one that a signal stopped with 128 and its number.
 * Help is answered before TensorFlow is loaded.
 """
 
@@ -16,10 +17,14 @@ from typing import NoReturn
 from absl import flags
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy import cli_predict, environment
+from keras_mgpu_strategy import cli_flags, cli_merge, cli_predict, environment
 from keras_mgpu_strategy.benchmark import command as cli_benchmark
+from keras_mgpu_strategy.cli_call import Call
+from keras_mgpu_strategy.cli_ending import EXIT_FAILED, Failed, Stopped
+from keras_mgpu_strategy.cli_text import as_flags
 
 _EXIT_BAD_INPUT = 2
+_BAD_INPUT = (ValueError, TypeError, OSError, RuntimeError, ImportError, flags.Error)
 _HELP = ("-h", "-help", "--help")
 
 
@@ -34,7 +39,8 @@ class Command:
         summary: One line for people.
         examples: Shell lines that work.
         define_flags: Adds the command's flags.
-        run: Does the work, given the positional arguments and the flags.
+        run: Does the work.
+        notes: Paragraphs of help behind the flags, each with a title.
     """
 
     name: str
@@ -43,16 +49,16 @@ class Command:
     summary: str
     examples: tuple[str, ...]
     define_flags: Callable[[flags.FlagValues], None]
-    run: Callable[[Sequence[str], flags.FlagValues], None]
+    run: Callable[[Call], None]
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Invocation:
-    """A command with its arguments and flags as the user gave them."""
+    """A command, and how the user called it."""
 
     command: Command
-    arguments: tuple[str, ...]
-    flag_values: flags.FlagValues
+    call: Call
 
 
 def parse(argv: Sequence[str]) -> Invocation:
@@ -70,13 +76,13 @@ def parse(argv: Sequence[str]) -> Invocation:
     if name == "--version":
         _answer(f"keras_mgpu_strategy {mgpu.__version__}")
     with _exit_on_bad_input():
-        return _parse_command(_find_command(name), argv[2:])
+        return _parse_command(_find_command(name), argv)
 
 
 def main(invocation: Invocation) -> None:
     """Runs a command that was read by `parse`."""
     with _exit_on_bad_input():
-        invocation.command.run(invocation.arguments, invocation.flag_values)
+        invocation.command.run(invocation.call)
 
 
 def _find_command(name: str) -> Command:
@@ -88,7 +94,8 @@ def _find_command(name: str) -> Command:
     return COMMANDS[name]
 
 
-def _parse_command(command: Command, rest: Sequence[str]) -> Invocation:
+def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
+    rest = argv[2:]
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)
     command.define_flags(flag_values)
@@ -101,19 +108,29 @@ def _parse_command(command: Command, rest: Sequence[str]) -> Invocation:
             f"({_usage(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
             f"See mgpu {command.name} --help."
         )
-    return Invocation(command, arguments, flag_values)
+    return Invocation(command, Call(tuple(argv), arguments, flag_values))
 
 
 @contextlib.contextmanager
 def _exit_on_bad_input() -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, OSError, RuntimeError, flags.Error) as error:
-        print("mgpu:", " ".join(str(error).split()), file=sys.stderr)
+    except _BAD_INPUT as error:
+        _print_error(" ".join(str(error).split()))
         sys.exit(_EXIT_BAD_INPUT)
+    except Failed as failed:
+        _print_error(*str(failed).splitlines())
+        sys.exit(EXIT_FAILED)
+    except Stopped as stopped:  # which has said so itself
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
-        print("mgpu: interrupted", file=sys.stderr)
+        _print_error("interrupted")
         sys.exit(130)
+
+
+def _print_error(*lines: str) -> None:
+    for line in lines:
+        print("mgpu:", as_flags(line), file=sys.stderr)
 
 
 def _answer(text: str) -> NoReturn:
@@ -148,21 +165,28 @@ def _command_help(command: Command, flag_values: flags.FlagValues) -> str:
     if described:
         lines[0] += " [FLAGS]"
         lines += ["", "Flags:", *described]
-    return "\n".join([*lines, "", "Examples:", *(f"  {e}" for e in command.examples)])
+    for title, text in command.notes:
+        lines += ["", f"{title}:", _indented(text, 2)]
+    return "\n".join(
+        [*lines, "", "Examples:", *(f"  {e}".rstrip() for e in command.examples)]
+    )
 
 
 def _describe(flag: flags.Flag) -> str:
     # As absl does it for an enum, help begins with what the value may be, in <>.
     value, _, text = (flag.help or "").rpartition(">: ")
     head = f"  --{flag.name}" + (f"={value[1:]}" if value else "")
-    indent = " " * 6
-    body = textwrap.fill(text, 79, initial_indent=indent, subsequent_indent=indent)
-    return f"{head}\n{body}"
+    return f"{head}\n{_indented(text, 6)}"
 
 
-def _list_devices(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
+def _indented(text: str, width: int) -> str:
+    space = " " * width
+    return textwrap.fill(text, 79, initial_indent=space, subsequent_indent=space)
+
+
+def _list_devices(call: Call) -> None:
     """Prints the devices that TensorFlow sees, one a line."""
-    del arguments, flag_values
+    del call
     with environment.quiet_start():
         import tensorflow as tf
 
@@ -180,17 +204,22 @@ COMMANDS = {
         Command(
             name="predict",
             arguments=("MODEL", "INPUT"),
-            required=("--output=FILE.npy",),
-            summary="Runs a model over the rows of a .npy file, on every device.",
-            examples=(
-                "mgpu predict model.keras images.npy --output=probabilities.npy",
-                "mgpu predict model.keras images.npy --output=classes.npy \\",
-                "    --method=predict_classes --devices=gpu:0,gpu:1 --batch_size=512",
-                "mgpu predict model.keras images.npy --output=trial.npy \\",
-                "    --devices=cpu --replicas_per_device=2 --labels=labels.npy",
-            ),
-            define_flags=cli_predict.define_flags,
+            required=("--output=PATH",),
+            summary="Runs a model over all rows of files, on every device.",
+            examples=cli_flags.EXAMPLES,
+            define_flags=cli_flags.define_flags,
             run=cli_predict.run,
+            notes=cli_flags.NOTES,
+        ),
+        Command(
+            name="merge",
+            arguments=("PATH",),
+            required=(),
+            summary="Completes an output that mgpu predict --shard=I/N wrote.",
+            examples=cli_merge.EXAMPLES,
+            define_flags=lambda flag_values: None,
+            run=cli_merge.run,
+            notes=cli_merge.NOTES,
         ),
         Command(
             name="benchmark",
@@ -203,7 +232,7 @@ COMMANDS = {
                 "mgpu benchmark --simulate=8,16 --slow_factor=3",
             ),
             define_flags=cli_benchmark.define_flags,
-            run=cli_benchmark.run,
+            run=lambda call: cli_benchmark.run(call.arguments, call.flag_values),
         ),
         Command(
             name="devices",

@@ -1,19 +1,22 @@
-"""The files of the command line: checked before work, written whole.
+"""The files of the command line, checked before TensorFlow is loaded.
 
 Guarantees:
 
 * Arrays are opened as memory maps; nothing in a file is ever unpickled.
-* An output file is written under another name in its folder, then renamed.
+* Nothing is written.
 """
 
+import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-_SUFFIXES = (".npy", ".npz")
+_IMAGES = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
+_TABLES = {r"\.(parquet|pq)$": "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
+_ROWS_AT_A_TIME = 2**16
 
 
 def open_rows(path: pathlib.Path) -> np.ndarray:
@@ -42,8 +45,66 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
     return array
 
 
-def open_labels(path: pathlib.Path, num_rows: int) -> np.ndarray:
+def check_input(path: pathlib.Path) -> int | None:
+    """Checks what can be checked of the input.
+
+    Returns:
+        The number of rows of a `.npy` file; None for others.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: It is a `.npy` file that cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    is_npy = path.suffix.lower() == ".npy" and path.is_file()
+    return len(open_rows(path)) if is_npy else None
+
+
+def reader_of(
+    path: pathlib.Path, columns: bool, image_flags: Collection[str]
+) -> str | None:
+    """Returns which class of `mgpu.files` takes the flags for an input.
+
+    Args:
+        path: The input.
+        columns: Whether columns are chosen.
+        image_flags: Names of the flags for images that were given.
+
+    Returns:
+        The name of the class; None where no such flag was given.
+
+    Raises:
+        ValueError: The input is not of the kind that a flag is for.
+    """
+    name = path.name.lower()
+    table = next((kind for end, kind in _TABLES.items() if re.search(end, name)), None)
+    if image_flags:
+        is_folder = path.is_dir() and table is None and path.suffix != ".zarr"
+        is_images = is_folder or re.search(_IMAGES, name) is not None
+        _check_kind(is_images, sorted(image_flags), "a folder of images", path)
+        _check_kind(not columns, ["columns"], "a Parquet or CSV file", path)
+        return "Images"
+    if columns:
+        is_table = table is not None or path.is_dir()
+        _check_kind(is_table, ["columns"], "a Parquet or CSV file", path)
+        return table or "Parquet"
+    return None
+
+
+def has_images(path: pathlib.Path) -> bool:
+    """Whether an input is an image, or a folder with one, however deep."""
+    inside = (name for _, _, files in os.walk(path) for name in files)
+    names = itertools.chain([path.name], inside)
+    return any(re.search(_IMAGES, name.lower()) for name in names)
+
+
+def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
     """Opens a `.npy` file of the true class of each row.
+
+    Args:
+        path: The file.
+        num_rows: How many rows there are; None where that is not known yet.
 
     Returns:
         An array of shape `(num_rows,)`.
@@ -53,102 +114,82 @@ def open_labels(path: pathlib.Path, num_rows: int) -> np.ndarray:
         ValueError: It does not hold one whole number per row.
     """
     labels = open_rows(path)
-    if (
-        labels.shape not in ((num_rows,), (num_rows, 1))
-        or labels.dtype.kind not in "iub"
-    ):
+    expected = len(labels) if num_rows is None else num_rows
+    shapes = ((expected,), (expected, 1))
+    if labels.shape not in shapes or labels.dtype.kind not in "iub":
         raise ValueError(
             f"{path} holds {labels.dtype} of shape {labels.shape}. Expected one class "
-            f"index per input row: integers of shape ({num_rows},)."
+            f"index per input row: integers of shape ({expected},)."
         )
-    return labels.reshape(num_rows)
+    return labels.reshape(expected)
 
 
-def check_output(
-    path: pathlib.Path, *, overwrite: bool, read: Sequence[pathlib.Path]
-) -> None:
-    """Checks that a result can be written, before it is computed.
+def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
+    """Checks that what is written is not read, too.
 
     Args:
-        path: The file to write.
-        overwrite: Whether the file may exist.
-        read: Files that are read, and must not be written.
+        path: The output.
+        read: Files and folders that are read.
 
     Raises:
-        FileNotFoundError: Its folder does not exist.
-        FileExistsError: The file exists.
-        PermissionError: Its folder cannot be written.
-        ValueError: It has another suffix, is a folder, or is one of `read`.
+        ValueError: It is one of them, or lies in one.
     """
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(f"--output={path} does not end in .npy or .npz.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} for --output.")
-    if path.is_dir():
-        raise ValueError(f"--output={path} is a folder. Expected a file.")
-    if path.resolve() in {other.resolve() for other in read}:
-        raise ValueError(f"--output={path} is also read. Give another file.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Give --overwrite to replace it.")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"The folder {path.parent} cannot be written.")
+    places = (path.resolve(), *path.resolve().parents)
+    for other in read:
+        if other.resolve() == places[0]:
+            raise ValueError(f"--output={path} is also read. Give another path.")
+        if other.resolve() in places:
+            raise ValueError(
+                f"--output={path} lies in {other}, which is read. Give a path outside "
+                "of it."
+            )
 
 
-def save_outputs(path: pathlib.Path, outputs: Any) -> None:
-    """Writes results to a `.npy` file, or by name to a `.npz` file.
-
-    Args:
-        path: The file to write; replaced if it exists.
-        outputs: An array, or dicts, lists and tuples of arrays.
-    """
-    named = dict(_named("output", outputs))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(scratch, "xb") as file:
-            _write(file, path.suffix, named)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def classes_of(outputs: np.ndarray) -> np.ndarray:
-    """Returns the class index of each row.
+def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
+    """Counts the rows whose class is the true one, some rows at a time.
 
     Args:
         outputs: Class indices of shape `(rows,)` or `(rows, 1)`, or probabilities of
-            shape `(rows, classes)`, where one column stands for two classes.
+            shape `(rows, classes)`, where one column stands for two classes. Rows with
+            a NaN, which have no class, are not right.
+        labels: Class indices of shape `(rows,)`.
 
     Raises:
-        ValueError: Another shape.
+        ValueError: Another shape, or another number of rows.
     """
     if outputs.ndim not in (1, 2):
         raise ValueError(
             f"No accuracy: the output was written, but it has shape {outputs.shape}, "
             f"and --labels expects one class per row."
         )
+    if len(outputs) != len(labels):
+        raise ValueError(
+            f"No accuracy: the output was written and has {len(outputs)} rows, but "
+            f"--labels has {len(labels)}. Expected one class per row."
+        )
+    starts = range(0, len(labels), _ROWS_AT_A_TIME)
+    parts = [slice(start, start + _ROWS_AT_A_TIME) for start in starts]
+    right = [_classes_of(outputs[part]) == labels[part] for part in parts]
+    return sum(int(np.count_nonzero(part)) for part in right)
+
+
+def _classes_of(outputs: np.ndarray) -> np.ndarray:
+    """The class index of each row; -1 where there is none."""
     columns = outputs[:, np.newaxis] if outputs.ndim == 1 else outputs
-    if outputs.dtype.kind in "iu":
+    if columns.dtype.kind in "iu":
         return columns[:, 0]
+    classes = columns.argmax(axis=1)
     if columns.shape[1] == 1:
-        return (columns[:, 0] > 0.5).astype(np.int64)
-    return columns.argmax(axis=1)
+        classes = (columns[:, 0] > 0.5).astype(np.int64)
+    return np.where(np.isnan(columns).any(axis=1), -1, classes)
 
 
-def _named(name: str, outputs: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Flat names of nested results: `output`, `output_0`, or a dict's own keys."""
-    if isinstance(outputs, dict):
-        for key, value in outputs.items():
-            yield from _named(str(key), value)
-    elif isinstance(outputs, list | tuple):
-        for index, value in enumerate(outputs):
-            yield from _named(f"{name}_{index}", value)
-    else:
-        yield name, np.asarray(outputs)
-
-
-def _write(file: BinaryIO, suffix: str, named: dict[str, np.ndarray]) -> None:
-    if suffix == ".npz":
-        np.savez(file, **named)  # pyright: ignore[reportArgumentType]
-    else:
-        (array,) = named.values()
-        np.save(file, array, allow_pickle=False)
+def _check_kind(
+    fits: bool, given: list[str], expected: str, path: pathlib.Path
+) -> None:
+    if not fits:
+        named = ", ".join(f"--{name}" for name in given)
+        raise ValueError(
+            f"{named} received for the input {path}, expected {expected}. Leave out "
+            f"{'it' if len(given) == 1 else 'them'}."
+        )

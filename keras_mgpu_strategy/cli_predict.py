@@ -1,249 +1,145 @@
-"""`mgpu predict`: from a model file and a `.npy` file to a `.npy` file.
+"""`mgpu predict`: from a model and files of rows to a file of results.
 
 Guarantees:
 
-* All files are checked before TensorFlow is loaded, and the model before it runs.
-* The output appears whole or not at all, and never in place of a file that was there
-  before, unless `--overwrite` says so.
+* Files are checked as far as that goes before TensorFlow is loaded, and all of them
+  before the model runs.
+* The output has its name once it is complete, and never takes the place of what was
+  there before, unless `--overwrite` says so.
 """
 
-import dataclasses
-import functools
-import pathlib
+import os
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import cli_files, environment
-
-_LOW_PRECISIONS = ("bfloat16", "float16")
-_OPTIONS = ("engine", "precision", "jit_compile", "profile")
-_METHODS = ("predict_proba", "predict", "predict_classes")
-_define_count = functools.partial(flags.DEFINE_integer, lower_bound=1)
-_define_method = functools.partial(flags.DEFINE_enum, enum_values=_METHODS)
-
-# How to define it, name, default, help that begins with what the value may be.
-_FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
-    (
-        flags.DEFINE_string,
-        "output",
-        None,
-        "<FILE>: File to write, required: .npy, or .npz where the model has several "
-        "outputs.",
-    ),
-    (
-        _define_method,
-        "method",
-        "predict_proba",
-        "What to write: probabilities (the default), the model's raw outputs, or "
-        "class indices.",
-    ),
-    (
-        flags.DEFINE_string,
-        "devices",
-        None,
-        "<LIST>: Devices to run on, such as gpu:0,gpu:1 or cpu:0, or gpu or cpu for "
-        "all of a kind. Default: every GPU, or the CPU where there is none. "
-        "mgpu devices lists them.",
-    ),
-    (
-        _define_count,
-        "replicas_per_device",
-        1,
-        "<N>: Copies of the model on each device. Default: 1.",
-    ),
-    (
-        _define_count,
-        "batch_size",
-        None,
-        "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
-    ),
-    (
-        flags.DEFINE_string,
-        "labels",
-        None,
-        "<FILE>: A .npy file of the true classes, one per row: prints the accuracy.",
-    ),
-    (
-        flags.DEFINE_boolean,
-        "from_logits",
-        False,
-        "The model's last layer has no softmax or sigmoid: apply it.",
-    ),
-    (
-        functools.partial(flags.DEFINE_enum, enum_values=("threads", "mirrored")),
-        "engine",
-        None,
-        "Devices each at their own pace (threads, the default), or all in step.",
-    ),
-    (
-        functools.partial(flags.DEFINE_enum, enum_values=("float32", *_LOW_PRECISIONS)),
-        "precision",
-        None,
-        "Compute in this precision. Default: as the model was saved.",
-    ),
-    (
-        flags.DEFINE_boolean,
-        "jit_compile",
-        None,
-        "Compile the model with XLA, or do not. Default: on GPUs where it can be.",
-    ),
-    (
-        flags.DEFINE_string,
-        "profile",
-        None,
-        "<DIR>: Folder for a trace that TensorBoard's profiler reads.",
-    ),
-    (
-        flags.DEFINE_boolean,
-        "overwrite",
-        False,
-        "Replace the output file if it exists.",
-    ),
+from keras_mgpu_strategy.cli_call import Call
+from keras_mgpu_strategy.cli_ending import (
+    Run,
+    plain_warnings,
+    stoppable,
+    told,
 )
+from keras_mgpu_strategy.cli_job import PredictJob, job_of
+from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.sinks.target import Target, shard_file
 
 
-@dataclasses.dataclass(frozen=True)
-class PredictJob:
-    """What a user asked `mgpu predict` to do.
+def run(call: Call) -> None:
+    """Predicts, saves and reports.
 
-    Args:
-        model: Path of the model.
-        inputs: Path of the `.npy` file of input rows.
-        output: Path of the file to write; `.npy`, or `.npz` for several outputs.
-        method: Name of the Predictor's method.
-        devices: As for `scope()`.
-        replicas_per_device: As for `scope()`.
-        batch_size: As for the Predictor's methods; None lets it choose.
-        labels: Path of a `.npy` file of true classes, or None.
-        from_logits: Whether the model's outputs are logits.
-        overwrite: Whether `output` may exist.
-        options: Options of the Predictor that were given.
+    Raises:
+        Stopped: A signal came.
+        Failed: The run failed after it had begun.
+        ValueError: Bad input; also other errors that the Python API documents.
     """
-
-    model: pathlib.Path
-    inputs: pathlib.Path
-    output: pathlib.Path
-    method: str
-    devices: str | None
-    replicas_per_device: int
-    batch_size: int | None
-    labels: pathlib.Path | None
-    from_logits: bool
-    overwrite: bool
-    options: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for flags that contradict each other."""
-        if self.method == "predict" and self.from_logits:
-            raise ValueError(
-                "--from_logits goes with --method=predict_proba or predict_classes; "
-                "--method=predict writes what the model returns."
-            )
-        if self.method == "predict" and self.labels is not None:
-            raise ValueError(
-                "--labels goes with --method=predict_proba or predict_classes; "
-                "--method=predict may return anything."
-            )
+    job = job_of(call.arguments, call.flag_values)
+    labels = _check_files(job)
+    target = Target(job.output, job.shard)
+    target.check(resume=job.running["resume"], overwrite=job.running["overwrite"])
+    unfinished = Run(target, job.shard, call.to_resume())
+    with stoppable(unfinished), plain_warnings():
+        predictor = _load(job)
+        _check_outputs(job, predictor)
+        rows = _input(job)
+        _note_on_names(job, rows)
+        with told(unfinished, lambda: predictor.report is not None, _module(job)):
+            report = predictor.predict_to(job.output, rows, **job.running)
+    _print_report(job, report)
+    if labels is not None:
+        _print_accuracy(job, labels)
+    print(f"output    {_written(job)}")
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Adds the flags of `mgpu predict`."""
-    for define, name, default, text in _FLAGS:
-        define(name=name, default=default, help=text, flag_values=flag_values)
+def _check_files(job: PredictJob) -> np.ndarray | None:
+    """Returns the labels, read from disk as they are needed."""
+    if not job.model.exists():
+        raise FileNotFoundError(f"There is no model {job.model}.")
+    num_rows = cli_files.check_input(job.inputs)
+    cli_files.reader_of(job.inputs, "columns" in job.reading, job.images)
+    read = [job.model, job.inputs, *([job.labels] if job.labels else [])]
+    cli_files.check_output(job.output, read)
+    return None if job.labels is None else cli_files.open_labels(job.labels, num_rows)
 
 
-def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
-    """Predicts, saves and reports."""
-    job = _job(arguments, flag_values)
-    inputs, labels = _check_files(job)
+def _load(job: PredictJob) -> Any:
     with environment.quiet_start():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
     with mgpu.scope(job.devices, replicas_per_device=job.replicas_per_device):
         predictor = mgpu.load(job.model, **job.options)
-    _check_outputs(job, predictor, inputs)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
     print(f"devices   {', '.join(names)}")
     print(f"replicas  {predictor.num_replicas}", flush=True)
-    outputs = _predict(job, predictor, inputs)
-    cli_files.save_outputs(job.output, outputs)
-    print(f"rows      {len(inputs):,}")
-    report: Any = predictor.report
+    return predictor
+
+
+def _check_outputs(job: PredictJob, predictor: Any) -> None:
+    """Refuses labels for several outputs, where a model declares its outputs."""
+    declared = getattr(predictor.model, "outputs", None)
+    if job.labels is not None and isinstance(declared, list) and len(declared) > 1:
+        raise ValueError(
+            f"--labels goes with a model of one output; {job.model} has "
+            f"{len(declared)}."
+        )
+
+
+def _input(job: PredictJob) -> Any:
+    """What the Predictor reads: the path itself, or one of `mgpu.files`."""
+    reader = cli_files.reader_of(job.inputs, "columns" in job.reading, job.images)
+    if _module(job) is not None and os.getcwd() not in sys.path:
+        # `mgpu`, unlike `python -m`, does not look for modules where the user is.
+        sys.path.insert(0, os.getcwd())
+    if reader is None:
+        return job.inputs
+    return getattr(mgpu.files, reader)(job.inputs, **job.reading)
+
+
+def _module(job: PredictJob) -> str | None:
+    """The module of the user's function that prepares images, if there is one."""
+    module, colon, _ = str(job.reading.get("preprocess", "")).partition(":")
+    return module if colon else None
+
+
+def _note_on_names(job: PredictJob, rows: Any) -> None:
+    is_images = isinstance(rows, mgpu.files.Images) or cli_files.has_images(job.inputs)
+    if is_images and job.output.suffix.lower() == ".npy":
+        print(
+            f"mgpu: note: {job.output} will not hold the names of the images: its rows "
+            "are the files in the order of their paths. A .parquet or .csv output has "
+            "the names in a column.",
+            file=sys.stderr,
+        )
+
+
+def _print_report(job: PredictJob, report: Report) -> None:
+    if job.shard is not None:
+        print(f"shard     {job.shard.index}/{job.shard.count}")
+    of_this_run = " in this run" if job.running["resume"] else ""
+    print(f"rows      {report.rows:,}{of_this_run}")
     print(f"rows/s    {report.rows_per_second:,.0f}")
     for line in str(report).splitlines()[1:]:
         print(f"report    {line}")
-    if labels is not None:
-        _print_accuracy(outputs, labels)
-    print(f"output    {job.output}")
 
 
-def _job(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
-    if not fv.output:
+def _print_accuracy(job: PredictJob, labels: np.ndarray) -> None:
+    if job.output.is_dir():
         raise ValueError(
-            "predict needs --output=FILE.npy. See mgpu predict --help for examples."
+            "No accuracy: the output was written, but the model has several outputs, "
+            "and --labels expects one class per row."
         )
-    return PredictJob(
-        model=pathlib.Path(arguments[0]),
-        inputs=pathlib.Path(arguments[1]),
-        output=pathlib.Path(fv.output),
-        method=fv.method,
-        devices=fv.devices,
-        replicas_per_device=fv.replicas_per_device,
-        batch_size=fv.batch_size,
-        labels=None if fv.labels is None else pathlib.Path(fv.labels),
-        from_logits=fv.from_logits,
-        overwrite=fv.overwrite,
-        options={name: fv[name].value for name in _OPTIONS if fv[name].present},
-    )
-
-
-def _check_files(job: PredictJob) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the input rows and the labels, read from disk as they are needed."""
-    if not job.model.exists():
-        raise FileNotFoundError(f"There is no model {job.model}.")
-    read = [job.model, job.inputs, *([job.labels] if job.labels else [])]
-    cli_files.check_output(job.output, overwrite=job.overwrite, read=read)
-    inputs = cli_files.open_rows(job.inputs)
-    if job.labels is None:
-        return inputs, None
-    return inputs, cli_files.open_labels(job.labels, num_rows=len(inputs))
-
-
-def _check_outputs(job: PredictJob, predictor: Any, inputs: np.ndarray) -> None:
-    """Refuses several outputs for one array, and labels for several outputs."""
-    import tensorflow as tf
-
-    structure = predictor.predict(inputs[:1], batch_size=job.batch_size, verbose=0)
-    several = len(tf.nest.flatten(structure)) != 1
-    if several and job.output.suffix == ".npy":
-        raise ValueError(
-            f"{job.model} has several outputs, and --output={job.output} holds one "
-            f"array. Give --output={job.output.with_suffix('.npz')}."
-        )
-    if several and job.labels is not None:
-        raise ValueError(
-            f"--labels goes with a model of one output; {job.model} has several."
-        )
-
-
-def _predict(job: PredictJob, predictor: Any, inputs: np.ndarray) -> Any:
-    options = {"from_logits": True} if job.from_logits else {}
-    return getattr(predictor, job.method)(
-        inputs,
-        batch_size=job.batch_size,
-        verbose=1 if sys.stdout.isatty() else 0,
-        **options,
-    )
-
-
-def _print_accuracy(outputs: np.ndarray, labels: np.ndarray) -> None:
-    classes = cli_files.classes_of(outputs)
-    num_right = int(np.count_nonzero(classes == labels))
+    num_right = cli_files.count_right(cli_files.open_rows(job.output), labels)
     share = num_right / max(len(labels), 1)
     print(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")
+
+
+def _written(job: PredictJob) -> Any:
+    """Where the rows are now."""
+    if job.shard is None:
+        return job.output
+    own = shard_file(job.output, job.shard)
+    return own if own.exists() else job.output

@@ -1,49 +1,26 @@
 import os
-import pathlib
 import pty
 import subprocess
-import sys
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
-
-from keras_mgpu_strategy import cli
-
-EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
-DIGITS = EXAMPLES / "digits.keras"
-IMAGES = EXAMPLES / "digits_images.npy"
-LABELS = EXAMPLES / "digits_labels.npy"
-MGPU = [sys.executable, "-m", "keras_mgpu_strategy"]
-
-
-def mgpu(*arguments, **environment):
-    """Runs the command line as a user does, without the suite's environment."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
-    return subprocess.run(
-        [*MGPU, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**inherited, **environment},
-    )
-
-
-def predict_here(*arguments):
-    """Runs `mgpu predict` in this process, where TensorFlow has started."""
-    cli.main(cli.parse(["mgpu", "predict", *map(str, arguments)]))
-
-
-def assert_bad_input(result, message):
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("mgpu: ") and result.stderr.count("\n") == 1
-    assert message in result.stderr
-    assert result.stdout == ""
+from command_line import (
+    DIGITS,
+    IMAGES,
+    LABELS,
+    MGPU,
+    assert_bad_input,
+    mgpu,
+    predict_here,
+)
 
 
 @pytest.fixture(scope="module")
 def expected():
-    return keras.models.load_model(DIGITS).predict(np.load(IMAGES), verbose=0)
+    model: Any = keras.models.load_model(DIGITS)
+    return model.predict(np.load(IMAGES), verbose=0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +41,10 @@ def test_digits_from_a_shell(tmp_path, expected):
         *("predict", DIGITS, IMAGES, f"--output={output}", f"--labels={LABELS}"),
         *("--devices=cpu", "--replicas_per_device=2"),
     )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
+    # Not on a terminal: no bar, but a line that says how it went.
+    assert result.stderr.startswith("1,797 of 1,797 rows (100%)")
+    assert result.stderr.count("\n") == 1
     report = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert report.pop("rows/s") != "0"
     # The last of several lines of that name: what the run waited for.
@@ -96,7 +76,7 @@ def test_a_user_who_asks_for_tensorflows_messages_gets_them():
 def test_a_terminal_sees_a_progress_bar(tmp_path):
     terminal, process_end = pty.openpty()
     arguments = ["predict", DIGITS, IMAGES, f"--output={tmp_path / 'o.npy'}"]
-    process = subprocess.Popen([*MGPU, *map(str, arguments)], stdout=process_end)
+    process = subprocess.Popen([*MGPU, *map(str, arguments)], stderr=process_end)
     os.close(process_end)
     seen = b""
     # Reading a terminal whose other end is closed is an error on Linux.
@@ -121,9 +101,10 @@ def test_help_names_the_commands(arguments):
 def test_help_of_a_command_shows_its_own_flags_and_examples():
     result = mgpu("predict", "--help")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "Usage: mgpu predict MODEL INPUT --output=FILE.npy [FLAGS]" in result.stdout
+    assert "Usage: mgpu predict MODEL INPUT --output=PATH [FLAGS]" in result.stdout
     assert "--method=predict_proba|predict|predict_classes" in result.stdout
     assert "Examples:\n  mgpu predict model.keras images.npy" in result.stdout
+    assert "Exit codes:\n  0, the output is complete; 2, bad input" in result.stdout
     assert "verbosity" not in result.stdout
 
 
@@ -136,9 +117,10 @@ def test_version_is_told():
     [
         (["train"], "unknown command 'train'. Expected one of: predict, "),
         (["predict", DIGITS, IMAGES, "--gpus=2"], "Unknown command line flag 'gpus'"),
-        (["predict", DIGITS, IMAGES], "predict needs --output=FILE.npy."),
+        (["predict", DIGITS, IMAGES], "predict needs --output=PATH."),
         (["predict", DIGITS], "predict takes 2 arguments (mgpu predict MODEL INPUT"),
         (["devices", "gpu:0"], "devices takes 0 arguments"),
+        (["merge"], "merge takes 1 arguments (mgpu merge PATH)"),
         (["predict", DIGITS, IMAGES, "--batch_size=0"], "--batch_size=0"),
         (
             ["predict", DIGITS, IMAGES, "--method=fit"],
@@ -164,6 +146,9 @@ def files(tmp_path):
     (tmp_path / "empty.npy").touch()
     (tmp_path / "old.npy").write_text("precious")
     (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "half.npy.journal").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a.csv").touch()
     np.save(tmp_path / "labels_of_two.npy", np.zeros(2, int))
     np.save(tmp_path / "labels_float.npy", np.zeros(3))
     return tmp_path
@@ -173,17 +158,29 @@ def files(tmp_path):
     ("arguments", "message"),
     [
         ("no.keras rows.npy --output=o.npy", "There is no model no.keras."),
-        ("M no.npy --output=o.npy", "There is no file no.npy."),
+        ("M no.npy --output=o.npy", "There is no file or folder no.npy."),
         ("M single.npy --output=o.npy", "single.npy holds a single value."),
         ("M objects.npy --output=o.npy", "objects.npy cannot be read as a .npy file"),
         ("M archive.npy --output=o.npy", "archive.npy cannot be read"),
         ("M short.npy --output=o.npy", "short.npy cannot be read"),
         ("M text.npy --output=o.npy", "text.npy cannot be read"),
         ("M empty.npy --output=o.npy", "empty.npy cannot be read"),
-        ("M rows.npy --output=o.csv", "--output=o.csv does not end in .npy or .npz."),
-        ("M rows.npy --output=no/o.npy", "There is no folder no for --output."),
-        ("M rows.npy --output=folder.npy", "--output=folder.npy is a folder."),
-        ("M rows.npy --output=old.npy", "old.npy exists. Give --overwrite to replace"),
+        ("M rows.npy --output=o.txt", "Expected a name that ends in one of .npy, .par"),
+        ("M rows.npy --output=o.npz", "Expected o.npy, a folder with a .npy file for"),
+        ("M rows.npy --output=no/o.npy", "There is no folder no to write o.npy to."),
+        ("M rows.npy --output=folder.npy", "folder.npy exists, and is finished or was"),
+        ("M rows.npy --output=old.npy", "Pass --overwrite to replace it"),
+        ("M rows.npy --output=half.npy", "Pass --resume to go on with it"),
+        ("M rows.npy --output=o.npy --resume --overwrite", "Give one of them."),
+        ("M photos --output=photos/o.csv", "--output=photos/o.csv lies in photos"),
+        ("M rows.npy --output=o.npy --shard=2/2", "--shard=2/2. Expected I/N with"),
+        ("M rows.npy --output=o.npy --shard=half", "--shard=half. Expected I/N with"),
+        ("M photos --output=o.npy --image_size=8", "--image_size=8. Expected height"),
+        ("M rows.npy --output=o.npy --columns=a", "--columns received for the input"),
+        ("M rows.npy --output=o.npy --preprocess=unit", "expected a folder of images"),
+        ("M a.csv --output=o.npy --on_bad_file=skip", "--on_bad_file received for"),
+        ("M rows.npy --output=o.csv --labels=rows.npy", "goes with a .npy output"),
+        ("M rows.npy --output=o.npy --labels=rows.npy --shard=0/2", "a whole run"),
         ("M rows.npy --output=rows.npy --overwrite", "--output=rows.npy is also read."),
         ("M rows.npy --output=o.npy --labels=no.npy", "There is no file no.npy."),
         ("M rows.npy --output=o.npy --labels=labels_of_two.npy", "of shape (3,)."),
@@ -246,22 +243,16 @@ def test_classes_and_raw_outputs(tmp_path, expected, capsys):
     np.testing.assert_allclose(raw, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_several_outputs_need_an_archive(two_outputs, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        predict_here(*two_outputs, f"--output={tmp_path}/o.npy")
-    assert f"Give --output={tmp_path}/o.npz." in capsys.readouterr().err
-    predict_here(*two_outputs, f"--output={tmp_path}/o.npz")
-    with np.load(tmp_path / "o.npz") as archive:
-        shapes = {name: archive[name].shape for name in archive}
-    assert shapes == {"first": (3, 2), "second": (3, 1)}
+def test_several_outputs_are_a_folder(two_outputs, tmp_path, capsys):
+    predict_here(*two_outputs, f"--output={tmp_path}/o.npy")
+    shapes = {path.name: np.load(path).shape for path in tmp_path.glob("o.npy/*.npy")}
+    assert shapes == {"first.npy": (3, 2), "second.npy": (3, 1)}
 
 
 def test_labels_need_one_output(two_outputs, tmp_path, capsys):
     np.save(tmp_path / "labels.npy", np.zeros(3, int))
+    labels = f"--labels={tmp_path}/labels.npy"
     with pytest.raises(SystemExit, match="2"):
-        predict_here(
-            *two_outputs,
-            f"--output={tmp_path}/o.npz",
-            f"--labels={tmp_path}/labels.npy",
-        )
+        predict_here(*two_outputs, f"--output={tmp_path}/o.npy", labels)
     assert "goes with a model of one output" in capsys.readouterr().err
+    assert not (tmp_path / "o.npy").exists()

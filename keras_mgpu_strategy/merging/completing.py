@@ -1,0 +1,188 @@
+"""`merge`: from the shards of an output to the whole.
+
+```
+journals -> Sharded -> files checked -> PATH.merge.partial -> PATH.merge
+                                                           -> PATH
+                                                           -> shards and journals gone
+```
+
+Guarantees:
+
+* Nothing is touched before everything is checked, and nothing is removed before the
+  whole output is safely on disk.
+* A merge that was killed at any moment completes when it is run again.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from keras_mgpu_strategy.merging.in_place import check_parquet, check_zarr
+from keras_mgpu_strategy.merging.joining import (
+    check_csv,
+    check_npy,
+    join_csv,
+    join_npy,
+)
+from keras_mgpu_strategy.merging.sharded import Sharded, find_shards
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks.durable import remove, sync_folder, write_whole
+from keras_mgpu_strategy.sinks.target import Target, check_folder
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Merged:
+    """What was merged.
+
+    Args:
+        num_shards: How many shards there were.
+        num_rows: Of all of them.
+    """
+
+    num_shards: int
+    num_rows: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    check: Callable[[Sharded], None]
+    join: Callable[[Sharded, pathlib.Path], None] | None = None
+
+
+_KINDS = {
+    ".npy": _Kind(check_npy, join_npy),
+    ".csv": _Kind(check_csv, join_csv),
+    ".parquet": _Kind(check_parquet),
+    ".zarr": _Kind(check_zarr),
+}
+
+
+def merge(path: str | os.PathLike[str]) -> Merged:
+    """Completes an output whose rows were run in shards.
+
+    Args:
+        path: The output, as it was given to each of the runs.
+
+    Returns:
+        What was merged.
+
+    Raises:
+        OSError: Shards are missing, or the output exists, or cannot be written.
+        ValueError: Shards are of different runs, or their files do not hold their rows.
+    """
+    output = pathlib.Path(path)
+    kind = _kind_of(output)
+    check_folder(output)
+    verified = _Verified(output)
+    if not verified.is_there():
+        sharded = find_shards(output)
+        if not sharded.is_shared:
+            _check_free(output)
+        kind.check(sharded)
+        if kind.join is not None:
+            _join(kind.join, sharded, verified.partial)
+        verified.note(sharded)
+    return verified.complete()
+
+
+class _Verified:
+    """The note that all is checked and joined, and only tidying up is left.
+
+    It holds what the journals were, so that those of later runs are not taken for
+    them.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._note = path.with_name(f"{path.name}.merge")
+        self.partial = path.with_name(f"{path.name}.merge.partial")
+
+    def is_there(self) -> bool:
+        """Whether an earlier merge got that far, and nothing was run since."""
+        if not self._note.exists():
+            return False
+        if not (self._path.exists() or self.partial.exists()):
+            return False
+        journals, known = self._journals(), self._read()["journals"]
+        return all(known.get(name) == crc for name, crc in journals.items())
+
+    def note(self, sharded: Sharded) -> None:
+        """Notes what was checked, safely on disk."""
+        content = {
+            "num_shards": sharded.num_shards,
+            "num_rows": sharded.num_rows,
+            "is_shared": sharded.is_shared,
+            "journals": self._journals(),
+        }
+        write_whole(self._note, json.dumps(content).encode())
+
+    def complete(self) -> Merged:
+        """Gives the output its name, and removes what is no more needed."""
+        note = self._read()
+        if self.partial.exists():
+            _check_free(self._path)
+            os.replace(self.partial, self._path)
+            sync_folder(self._path.parent)
+        num_shards, num_rows = note["num_shards"], note["num_rows"]
+        sharded = Sharded(self._path, num_shards, num_rows, (), False)
+        for shard in sharded.shards:
+            journal = self._journal(shard)
+            # The journal goes last: it tells that its file is one of this merge.
+            if journal.exists() and not note["is_shared"]:
+                remove(sharded.file(shard))
+            journal.unlink(missing_ok=True)
+        sync_folder(self._path.parent)
+        self._note.unlink()
+        return Merged(sharded.num_shards, sharded.num_rows)
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self._note.read_text())
+
+    def _journal(self, shard: Shard) -> pathlib.Path:
+        return Target(self._path, shard).journal
+
+    def _journals(self) -> dict[str, int]:
+        """The CRC-32 of each journal of a shard, by its name."""
+        begin, end = f"{self._path.name}.shard-", ".journal"
+        found = [path for path in self._path.parent.iterdir() if path.is_file()]
+        return {
+            path.name: zlib.crc32(path.read_bytes())
+            for path in found
+            if path.name.startswith(begin) and path.name.endswith(end)
+        }
+
+
+def _join(
+    join: Callable[[Sharded, pathlib.Path], None],
+    sharded: Sharded,
+    partial: pathlib.Path,
+) -> None:
+    remove(partial)
+    try:
+        join(sharded, partial)
+        sync_folder(partial.parent)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def _kind_of(path: pathlib.Path) -> _Kind:
+    suffix = path.suffix.lower()
+    if suffix not in _KINDS:
+        raise ValueError(
+            f"{path} is no output of mgpu predict. Expected a name that ends in one "
+            f"of {', '.join(_KINDS)}, as it was given to --output."
+        )
+    return _KINDS[suffix]
+
+
+def _check_free(path: pathlib.Path) -> None:
+    if path.exists():
+        raise FileExistsError(
+            f"{path} exists, beside shards that are to be joined into it. Nothing was "
+            "touched. Remove it, or move it away, and merge again."
+        )

@@ -1,0 +1,141 @@
+"""Checks of outputs into which all shards wrote their rows themselves.
+
+Guarantee: nothing but metadata is read, unless a Parquet file lacks statistics.
+"""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from keras_mgpu_strategy.merging.sharded import Sharded
+from keras_mgpu_strategy.shards import Shard
+
+_PART = re.compile(r"part-(\d+)-of-(\d+)-(\d+)\.parquet")
+
+
+def check_parquet(sharded: Sharded) -> None:
+    """Checks that the parts of all shards hold all rows once, and nothing else does.
+
+    Raises:
+        ValueError: They do not.
+        ImportError: pyarrow is missing.
+    """
+    parts = _listed(sharded)
+    schema = None
+    for shard in sharded.shards:
+        row = sharded.rows(shard).start
+        for path in parts.get(shard.index, []):
+            row, found = _checked_part(sharded, shard, path, row)
+            schema = found if schema is None else schema
+            if not found.equals(schema):
+                raise sharded.damaged(shard, f"has other columns than shard 0: {path}")
+        if row != sharded.rows(shard).stop or shard.index not in parts:
+            stop = sharded.rows(shard).stop
+            raise sharded.damaged(shard, f"lacks rows {row} to {stop}")
+
+
+def check_zarr(sharded: Sharded) -> None:
+    """Checks that the store has all rows and every chunk of them.
+
+    Raises:
+        ValueError: It does not.
+    """
+    names = ("file",) if sharded.has_names else ()
+    for name in (*sharded.outputs, *names):
+        folder = sharded.path / name
+        shape, chunk_rows = _array(folder)
+        if shape[0] != sharded.num_rows:
+            raise ValueError(
+                f"{folder} has {shape[0]} rows, but its shards were run for "
+                f"{sharded.num_rows}. Nothing was touched. Run all shards again with "
+                "--overwrite."
+            )
+        found = {path.name for path in folder.iterdir()}
+        tail = ".0" * (len(shape) - 1)
+        for start in range(0, sharded.num_rows, chunk_rows):
+            if f"c.{start // chunk_rows}{tail}" not in found:
+                shard = _shard_of(sharded, start)
+                raise sharded.damaged(shard, f"lacks rows from {start} on in {folder}")
+
+
+def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
+    """The parts of each shard, in order."""
+    numbered: dict[int, dict[int, pathlib.Path]] = {}
+    folder = sharded.path
+    others = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        match = _PART.fullmatch(path.name)
+        if match and int(match[2]) == sharded.num_shards:
+            numbered.setdefault(int(match[1]), {})[int(match[3])] = path
+        elif not path.name.startswith((".", "_")):
+            others.append(path.name)
+    if others:
+        raise ValueError(
+            f"{folder} holds what no shard of it wrote: {', '.join(others[:5])}. "
+            "Readers would take it for rows. Nothing was touched. Remove it."
+        )
+    return {
+        index: [path for _, path in sorted(parts.items())]
+        for index, parts in numbered.items()
+    }
+
+
+def _checked_part(
+    sharded: Sharded, shard: Shard, path: pathlib.Path, start: int
+) -> tuple[int, Any]:
+    """Returns the row behind a part, which must begin at `start`, and its schema."""
+    pa, pq = _pyarrow()
+    try:
+        with pq.ParquetFile(path) as file:
+            num_rows, schema = file.metadata.num_rows, file.schema_arrow
+            first, last = _ends(file) if num_rows else (start, start - 1)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise sharded.damaged(shard, f"cannot be read in {path} ({error})") from error
+    if (first, last + 1) != (start, start + num_rows):
+        raise sharded.damaged(
+            shard,
+            f"has rows {first} to {last + 1} in {path}, expected {num_rows} rows from "
+            f"{start} on",
+        )
+    return start + num_rows, schema
+
+
+def _ends(file: Any) -> tuple[int, int]:
+    """The least and the greatest row of a part."""
+    column = file.schema_arrow.get_field_index("row")
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    statistics = [group.column(column).statistics for group in groups]
+    if all(found is not None and found.has_min_max for found in statistics):
+        return min(s.min for s in statistics), max(s.max for s in statistics)
+    row = file.read(["row"])["row"].to_numpy()
+    return int(row.min()), int(row.max())
+
+
+def _array(folder: pathlib.Path) -> tuple[list[int], int]:
+    """Shape of a zarr array, and rows of a chunk."""
+    try:
+        found = json.loads((folder / "zarr.json").read_text())
+        chunk = found["chunk_grid"]["configuration"]["chunk_shape"]
+        return found["shape"], chunk[0]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{folder} cannot be read as a zarr array ({error}). Nothing was touched. "
+            "Run all shards again with --overwrite."
+        ) from error
+
+
+def _shard_of(sharded: Sharded, row: int) -> Shard:
+    return next(shard for shard in sharded.shards if row in sharded.rows(shard))
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "Checking a .parquet output needs the package pyarrow, which is not "
+            'installed. Run `pip install "keras_mgpu_strategy[parquet]"`.'
+        ) from error
+    return pyarrow, pyarrow.parquet

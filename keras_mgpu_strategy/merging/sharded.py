@@ -1,0 +1,200 @@
+"""The shards of one output, as their journals tell of them.
+
+Guarantee: a `Sharded` has all its shards, each finished, all of the same run.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.journal import Journal
+from keras_mgpu_strategy.sinks.target import Target, shard_file
+
+SHARED = (".parquet", ".zarr")
+"""Suffixes of outputs that hold the rows of all shards from the start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharded:
+    """An output in shards.
+
+    Args:
+        path: The output.
+        num_shards: How many there are.
+        num_rows: Of all of them.
+        outputs: Names of the model's outputs, in order.
+        has_names: Whether rows came with names.
+    """
+
+    path: pathlib.Path
+    num_shards: int
+    num_rows: int
+    outputs: tuple[str, ...]
+    has_names: bool
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards, in order."""
+        return [Shard(index, self.num_shards) for index in range(self.num_shards)]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the rows are in their place already."""
+        return self.path.suffix.lower() in SHARED
+
+    def rows(self, shard: Shard) -> range:
+        """The rows of a shard."""
+        return shard.rows(self.num_rows)
+
+    def file(self, shard: Shard) -> pathlib.Path:
+        """The finished file or folder of a shard, where each has one."""
+        return shard_file(self.path, shard)
+
+    def damaged(self, shard: Shard, what: str) -> ValueError:
+        """The error for a shard whose file is not as its journal says."""
+        return ValueError(
+            f"Shard {shard.index} of {self.path} {what}. Nothing was touched. Run "
+            f"{_command(self.path, shard, '--overwrite')}"
+        )
+
+
+def find_shards(path: pathlib.Path) -> Sharded:
+    """Finds the journals beside an output and checks what they tell.
+
+    Raises:
+        FileNotFoundError: There are no shards, or some are missing.
+        ValueError: A journal is damaged, of another run than the others, or tells of
+            other rows than it should.
+    """
+    listed = _listed(path)
+    found = {
+        shard.index: journals.read(Target(path, shard).journal) for shard in listed
+    }
+    shards = [Shard(index, listed[0].count) for index in range(listed[0].count)]
+    _check_finished(path, shards, found)
+    for shard in shards:
+        _check_same(path, found[0], found[shard.index], shard)
+    run, layout = found[0].about["run"], found[0].about["layout"]
+    sharded = Sharded(
+        path,
+        len(shards),
+        run["rows of the input"],
+        tuple(name for name, _, dtype in layout if dtype != "name"),
+        any(dtype == "name" for _, _, dtype in layout),
+    )
+    for shard in shards:
+        _check_range(sharded, shard, found[shard.index])
+    return sharded
+
+
+def _listed(path: pathlib.Path) -> list[Shard]:
+    """The shards that have journals; all of the same number of shards."""
+    name = re.compile(rf"{re.escape(path.name)}\.shard-(\d+)-of-(\d+)\.journal")
+    folder = path.parent
+    names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
+    matches = [match for match in map(name.fullmatch, names) if match]
+    shards = sorted(
+        (Shard(int(match[1]), int(match[2])) for match in matches),
+        key=lambda shard: (shard.count, shard.index),
+    )
+    if not shards:
+        what = "It is complete, or was" if path.exists() else f"{path} was"
+        raise FileNotFoundError(
+            f"There are no journals of shards beside {path}, such as {path.name}."
+            f"{Shard(0, 2).name}.journal. {what} not run with --shard=I/N."
+        )
+    counts = sorted({shard.count for shard in shards})
+    if len(counts) > 1:
+        raise ValueError(
+            f"Beside {path} are journals of runs with {counts} shards. Expected one "
+            "number of shards. Remove the journals of the others."
+        )
+    return shards
+
+
+def _check_finished(
+    path: pathlib.Path, shards: Iterable[Shard], found: dict[int, Journal]
+) -> None:
+    missing = [shard for shard in shards if shard.index not in found]
+    begun = [
+        shard
+        for shard in shards
+        if shard.index in found and not _is_finished(path, shard, found[shard.index])
+    ]
+    if not (missing or begun):
+        return
+    counts = [(missing, "not there"), (begun, "not finished")]
+    lacks = ", and ".join(
+        f"{_numbers([shard.index for shard in some])} {what}"
+        for some, what in counts
+        if some
+    )
+    first = min([*missing, *begun], key=lambda shard: shard.index)
+    others = "" if len([*missing, *begun]) == 1 else " and so on for the others: "
+    raise FileNotFoundError(
+        f"{path} lacks shards of {first.count}: {lacks}. Nothing was touched. Run"
+        f"{others} {_command(path, first, '--resume')}"
+    )
+
+
+def _is_finished(path: pathlib.Path, shard: Shard, journal: Journal) -> bool:
+    """Whether it ran to its end, and its rows were put in their place after."""
+    is_done = journal.progress is not None and journal.progress.finished
+    return is_done and not Target(path, shard).partial.exists()
+
+
+def _check_same(
+    path: pathlib.Path, first: Journal, other: Journal, shard: Shard
+) -> None:
+    before, now = _described(first), _described(other)
+    names = sorted(before.keys() | now.keys())
+    differing = [name for name in names if before.get(name) != now.get(name)]
+    if differing:
+        lines = "; ".join(
+            f"{name}: {_short(before.get(name))} in shard 0, "
+            f"{_short(now.get(name))} in shard {shard.index}"
+            for name in differing
+        )
+        raise ValueError(
+            f"The shards of {path} are not of the same run ({lines}). Nothing was "
+            f"touched. Run again those that are wrong, such as "
+            f"{_command(path, shard, '--overwrite')}"
+        )
+
+
+def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
+    stop, progress = sharded.rows(shard).stop, journal.progress
+    if progress is None or progress.rows != stop:
+        found = progress and progress.rows
+        raise sharded.damaged(shard, f"ends at row {found}, expected row {stop}")
+
+
+def _described(journal: Journal) -> dict[str, Any]:
+    run = {name: x for name, x in journal.about["run"].items() if name != "shard"}
+    return {**run, "outputs": journal.about["layout"]}
+
+
+def _command(path: pathlib.Path, shard: Shard, flag: str) -> str:
+    return (
+        f"mgpu predict MODEL INPUT --output={shlex.quote(str(path))} "
+        f"--shard={shard.index}/{shard.count} {flag}"
+    )
+
+
+def _numbers(numbers: list[int]) -> str:
+    """As in "1, 4 to 7"."""
+    runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    ranges = [[number for _, number in run] for _, run in runs]
+    named = [str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in ranges]
+    return f"{', '.join(named)} {'is' if len(numbers) == 1 else 'are'}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
