@@ -1,6 +1,5 @@
-"""`predict_to` from beginning to end: every file holds what `predict` returns."""
+"""What is there already, what is asked for, and results that are no numbers."""
 
-import json
 import warnings
 
 import numpy as np
@@ -10,112 +9,9 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.nonfinite import POLICIES
 from keras_mgpu_strategy.notes import notes_of
 from tests import file_runs
-from tests.file_runs import BATCH, SUFFIXES
+from tests.file_runs import BATCH
+from tests.resuming import NUM_ROWS, X, write
 from tests.sinks import stored
-
-NUM_ROWS = 61
-X = file_runs.rows(NUM_ROWS)
-METHODS = ("predict", "predict_proba", "predict_classes")
-
-
-@pytest.fixture(scope="module", params=[1, 2, 3])
-def predictor(request, strategies):
-    with strategies[request.param].scope():
-        return mgpu.Predictor(file_runs.classifier())
-
-
-@pytest.fixture(scope="module")
-def pair(strategies):
-    with strategies[2].scope():
-        return mgpu.Predictor(file_runs.classifier())
-
-
-@pytest.fixture(params=SUFFIXES)
-def path(request, tmp_path, monkeypatch):
-    file_runs.make_small(monkeypatch)
-    return tmp_path / f"out{request.param}"
-
-
-def write(predictor, path, x, **options):
-    return predictor.predict_to(
-        path, x, **({"batch_size": BATCH, "verbose": 0} | options)
-    )
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_files_hold_what_predict_returns(pair, path, method):
-    expected = getattr(pair, method)(X, BATCH, verbose=0)
-    for make in file_runs.INPUTS.values():
-        write(pair, path, make(X), method=method, overwrite=True)
-        file_runs.assert_holds(path, expected)
-
-
-@pytest.mark.parametrize("kind", file_runs.INPUTS)
-def test_any_number_of_replicas_writes_the_same(predictor, path, kind):
-    expected = predictor.predict_proba(X, BATCH, verbose=0)
-    report = write(predictor, path, file_runs.INPUTS[kind](X))
-    file_runs.assert_holds(path, expected)
-    file_runs.assert_nothing_beside(path)
-    assert (report.rows, report.num_replicas) == (NUM_ROWS, predictor.num_replicas)
-    assert report is predictor.report
-
-
-def test_inputs_by_name(strategies, path):
-    with strategies[2].scope():
-        predictor = mgpu.Predictor(file_runs.two_armed())
-    x = {"a": X[:, :1], "b": X[:, 1:]}
-    write(predictor, path, x)
-    file_runs.assert_holds(path, predictor.predict(x, BATCH, verbose=0))
-
-
-@pytest.mark.parametrize("kind", ["array", "generator"])
-def test_without_a_batch_size_files_hold_the_same_results(pair, path, kind):
-    write(pair, path, file_runs.INPUTS[kind](X), batch_size=None)
-    (found,) = file_runs.results_in(path).values()
-    np.testing.assert_allclose(found, pair.predict(X, verbose=0), rtol=1e-6)
-
-
-def test_from_logits(pair, path):
-    write(pair, path, X, from_logits=True)
-    expected = pair.predict_proba(X, BATCH, verbose=0, from_logits=True)
-    file_runs.assert_holds(path, expected)
-
-
-@pytest.mark.parametrize("batch_size", [BATCH, np.int64(BATCH)])
-def test_steps(pair, path, batch_size):
-    write(pair, path, X, steps=3, batch_size=batch_size)
-    file_runs.assert_holds(path, pair.predict(X[: 3 * BATCH], BATCH, verbose=0))
-
-
-@pytest.mark.parametrize("kind", ["array", "generator", "dataset"])
-def test_several_outputs(strategies, path, kind):
-    with strategies[2].scope():
-        predictor = mgpu.Predictor(file_runs.two_headed())
-    expected = predictor.predict(X, BATCH, verbose=0)
-    write(predictor, path, file_runs.INPUTS[kind](X))
-    file_runs.assert_holds(path, expected)
-    if path.suffix == ".npy":
-        index = json.loads((path / "index.json").read_text())
-        assert index["structure"] == {"chance": "chance", "scores": "scores"}
-        assert index["num_rows"] == NUM_ROWS
-
-
-@pytest.mark.parametrize("kind", ["array", "generator"])
-@pytest.mark.parametrize("make", [file_runs.classifier, file_runs.two_headed])
-def test_no_rows(strategies, path, make, kind):
-    with strategies[2].scope():
-        predictor = mgpu.Predictor(make())
-    expected = predictor.predict(X[:0], verbose=0)
-    report = write(predictor, path, file_runs.INPUTS[kind](X[:0]))
-    assert report.rows == 0
-    file_runs.assert_holds(path, expected)
-    file_runs.assert_nothing_beside(path)
-    if path.is_dir() and path.suffix == ".npy":
-        structure = json.loads((path / "index.json").read_text())["structure"]
-        assert structure == {"chance": "chance", "scores": "scores"}
-
-
-# What is there already.
 
 
 def test_an_output_is_replaced_only_on_demand(pair, path):
@@ -167,9 +63,6 @@ def test_resuming_without_an_earlier_run_begins(pair, path):
     file_runs.assert_holds(path, pair.predict(X, BATCH, verbose=0))
 
 
-# Bad requests, found before any work.
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -210,9 +103,6 @@ def test_inputs_that_do_not_fit_touch_nothing(pair, path):
     assert not list(path.parent.iterdir())
 
 
-# Results that are no numbers, or no probabilities.
-
-
 def with_nan(*bad):
     x = X.copy()
     x[list(bad)] = np.nan
@@ -233,8 +123,7 @@ def test_rows_that_are_not_finite_can_be_ignored(pair, path):
     file_runs.assert_holds(path, expected)
 
 
-def test_rows_that_are_not_finite_can_end_the_run(pair, path, monkeypatch):
-    file_runs.make_small(monkeypatch, flushes=True)
+def test_rows_that_are_not_finite_can_end_the_run(pair, path):
     options = {"method": "predict", "on_nonfinite": "raise"}
     with pytest.raises(ValueError, match="NaN or infinite in 1 rows: 47. Look") as info:
         write(pair, path, file_runs.generator(with_nan(47)), **options)

@@ -1,0 +1,143 @@
+"""Runs that failed are gone on with: the same bytes as if they never had."""
+
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.target import Target
+from tests import file_runs
+from tests.file_runs import BATCH
+from tests.resuming import (
+    NUM_ROWS,
+    X,
+    assert_same_files,
+    fail,
+    uninterrupted,
+    write,
+)
+from tests.sinks import places
+
+
+# An input fails at a row, and then again at another.
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+@pytest.mark.parametrize("kind", file_runs.FAILING)
+def test_a_run_that_failed_twice_ends_as_if_it_never_had(
+    predictors, num_replicas, path, kind
+):
+    predictor = predictors[num_replicas]
+    _, first = fail(predictor, path, kind, 23)
+    _, second = fail(predictor, path, kind, 48, resume=True)
+    assert 0 < first <= 23 < second <= 48
+    write(predictor, path, file_runs.FAILING[kind](X), resume=True)
+    expected = uninterrupted(predictor, path, X)
+    assert_same_files(path, expected)
+    file_runs.assert_nothing_beside(path)
+
+
+@pytest.mark.parametrize("fails_at", [5, 8, 17, 60])
+def test_a_run_may_fail_at_any_row(pair, path, fails_at):
+    _, safe = fail(pair, path, "generator", fails_at)
+    # All batches that the generator gave are on disk.
+    assert safe == fails_at // file_runs.USER_BATCH * file_runs.USER_BATCH
+    write(pair, path, file_runs.generator(X), resume=True)
+    assert_same_files(path, uninterrupted(pair, path, X))
+
+
+@pytest.mark.parametrize("fails_at", [17, 60])
+def test_several_outputs_are_gone_on_with(strategies, path, fails_at):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.two_headed())
+    fail(predictor, path, "generator", fails_at)
+    write(predictor, path, file_runs.generator(X), resume=True)
+    assert_same_files(path, uninterrupted(predictor, path, X))
+
+
+@pytest.mark.parametrize("fails_at", [9, 12, 23])
+def test_rows_of_changing_shape_are_gone_on_with(strategies, path, fails_at):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.averaging())
+
+    def make(fails_at=None):
+        # Lengths change at rows that are no multiple of the batch.
+        for batch in range(30):
+            if batch == fails_at:
+                raise file_runs.Broken
+            yield file_runs.sequences(5, 3 + batch // 5, seed=batch)
+
+    with pytest.raises(file_runs.Broken):
+        write(predictor, path, make(fails_at))
+    assert file_runs.safe_rows(path) == 5 * fails_at
+    write(predictor, path, make(), resume=True)
+    assert_same_files(path, uninterrupted(predictor, path, make()))
+
+
+@pytest.mark.parametrize("kind", file_runs.FAILING)
+def test_an_error_says_which_rows_and_how_to_go_on(pair, path, kind):
+    error, safe = fail(pair, path, kind, 37)
+    *_, read, saved = notes_of(error)
+    assert read.startswith(f"Raised while rows {safe} to")
+    assert saved == (
+        f"Rows 0 to {safe} are safe in {file_runs.partial_of(path)}. To go on from "
+        "there, run the same with resume=True (--resume)."
+    )
+
+
+@pytest.mark.parametrize("kind", ["generator", "dataset"])
+def test_an_error_in_the_first_batch_leaves_nothing(pair, path, kind):
+    with pytest.raises(file_runs.ERRORS[kind]) as info:
+        write(pair, path, file_runs.FAILING[kind](X, 0))
+    assert not list(path.parent.iterdir())
+    assert "resume" not in "".join(notes_of(info.value))
+
+
+def test_only_rows_that_are_not_safe_are_run_again(pair, path):
+    _, safe = fail(pair, path, "array", 41)
+    start = safe // (BATCH // 2) * (BATCH // 2)
+    report = write(pair, path, X, resume=True)
+    assert report.rows == NUM_ROWS - start
+
+
+@pytest.mark.parametrize("steps", [None, 7])
+@pytest.mark.parametrize("kind", ["array", "generator"])
+def test_without_a_batch_size_that_of_the_first_run_is_kept(pair, path, kind, steps):
+    options = {"batch_size": None, "steps": steps}
+    count = NUM_ROWS if steps is None or kind == "array" else 7 * file_runs.USER_BATCH
+    fail(pair, path, kind, 33, **options)
+    if steps is None:
+        before = journals.read(file_runs.journal_of(path)).progress
+        report = write(pair, path, file_runs.FAILING[kind](X), resume=True, **options)
+        assert report.batch_size == before.batch_size
+    else:
+        write(pair, path, file_runs.FAILING[kind](X), resume=True, **options)
+    (found,) = file_runs.results_in(path).values()
+    expected = pair.predict(X[:count], verbose=0)
+    np.testing.assert_allclose(found.astype(np.float32), expected, rtol=1e-6)
+
+
+def test_the_batch_of_a_model_of_fixed_batches_is_kept(strategies, path):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.classifier(fixed_batch=4))
+    fail(predictor, path, "generator", 33, batch_size=None)
+    write(predictor, path, file_runs.generator(X), batch_size=None, resume=True)
+    file_runs.assert_holds(path, predictor.predict(X, verbose=0))
+
+
+def test_a_finished_run_is_only_given_its_name(pair, path, monkeypatch):
+    expected = uninterrupted(pair, path, X)
+
+    def stop(target):
+        raise places.Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "place", stop)
+        with pytest.raises(places.Stopped):
+            write(pair, path, X)
+    assert not path.exists()
+    with pytest.raises(FileExistsError, match="was begun. Pass resume=True to go on"):
+        write(pair, path, X)
+    report = write(pair, path, X, resume=True)
+    assert report.rows == 0
+    assert_same_files(path, expected)
+    file_runs.assert_nothing_beside(path)
