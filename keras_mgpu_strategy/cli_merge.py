@@ -10,7 +10,7 @@ NOTES = (
         "What it does",
         "Checks that the shards of PATH are of the same run and hold all rows once, "
         "each, by the journals beside PATH and what the files hold. Then it joins .npy "
-        "and .csv shards into PATH, as a run without shards would have written it; "
+        "and .csv shards into PATH, in the form that a run without shards gives it; "
         ".parquet and .zarr outputs are in place already. At last it removes the "
         "journals and the joined shards. Nothing is touched before all is checked, and "
         "after it was stopped it can be run again.",

@@ -2,7 +2,7 @@
 
 Guarantees:
 
-* The bytes are those that a run without shards writes.
+* The bytes are those that a run without shards writes for the same results.
 * No more than a piece of a file is in memory.
 """
 
