@@ -5,7 +5,7 @@ Guarantee: however a run ends, its report is handed over.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import tensorflow as tf
 
@@ -45,7 +45,7 @@ class Job:
     total_rows: int | None = None
     first_row: int = 0
 
-    def run(self, start: int | None = None) -> Iterator[HostBatch]:
+    def run(self, start: int | None = None) -> Generator[HostBatch, None, None]:
         """Yields results in input order; at least one batch.
 
         Args:

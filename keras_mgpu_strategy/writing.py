@@ -54,9 +54,13 @@ class Output:
 
     @property
     def start(self) -> int:
-        """First row to run: where a run that was never stopped begins a batch too."""
+        """First row to run: where a run of all rows, never stopped, begins a batch too.
+
+        A row's last bits depend on its place in a batch of the model.
+        """
         progress = self.journal and self.journal.progress
-        return progress.start if progress else self.job.first_row
+        first = self.job.first_row
+        return progress.start if progress else first - first % self.job.batch_size
 
     @property
     def rows(self) -> RowRange:

@@ -23,7 +23,6 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.types import HostBatch, Source
 
-
 _SECONDS_TO_START_THREADS = 0.004
 
 

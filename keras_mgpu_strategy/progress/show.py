@@ -15,7 +15,7 @@ Guarantees:
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TextIO
 
 from keras_mgpu_strategy.callbacks import Verbose, check_verbose
@@ -38,7 +38,7 @@ def show_progress(
     description: str = "predicting",
     stream: TextIO | None = None,
     now: Callable[[], float] = time.monotonic,
-) -> Iterator[HostBatch]:
+) -> Generator[HostBatch, None, None]:
     """Passes batches on and shows how far the run is.
 
     Close the iterator where it is not read to its end: that ends the bar.
@@ -81,7 +81,7 @@ def _shown(
     meter: Meter,
     display: Display,
     now: Callable[[], float],
-) -> Iterator[HostBatch]:
+) -> Generator[HostBatch, None, None]:
     began = looked = now()
     taken: HostBatch | None = None
     is_complete = False
