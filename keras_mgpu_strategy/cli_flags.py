@@ -123,10 +123,29 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
     ),
     (
-        _one_of("threads", "mirrored"),
+        _one_of("threads", "mirrored", "ray"),
         "engine",
         None,
-        "Devices each at their own pace (threads, the default), or all in step.",
+        "Devices each at their own pace (threads, the default), all in step "
+        "(mirrored), or each in a process of its own (ray).",
+    ),
+    (
+        _count,
+        "num_actors",
+        None,
+        "<N>: Processes under --engine=ray. Default: one for each GPU, or one.",
+    ),
+    (
+        _count,
+        "cpus_per_actor",
+        None,
+        "<N>: CPU cores of a process under --engine=ray. Default: 1.",
+    ),
+    (
+        _text,
+        "ray_address",
+        None,
+        "<ADDRESS>: A running Ray cluster to join. Default: Ray on this machine.",
     ),
     (
         _one_of("float32", *_LOW_PRECISIONS),

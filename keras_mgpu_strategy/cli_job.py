@@ -16,7 +16,8 @@ from keras_mgpu_strategy.shards import Shard
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 """Of the kinds of files that can be written."""
 
-_OPTIONS = ("engine", "precision", "jit_compile", "profile")
+_RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
+_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_RAY_FLAGS)
 _IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
 _READING = ("columns", *_IMAGE_FLAGS)
 
@@ -57,10 +58,20 @@ class PredictJob:
                 "--resume goes on with what is there, --overwrite begins again. Give "
                 "one of them."
             )
+        if self.is_ray and self.devices is not None:
+            raise ValueError(
+                f"--devices={self.devices} does not go with --engine=ray, which gives "
+                "each process its device. Give --num_actors."
+            )
         if self.running["method"] == "predict":
             self._check_raw()
         if self.labels is not None:
             self._check_labels()
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether each device has a process of its own."""
+        return self.options.get("engine") == "ray"
 
     @property
     def images(self) -> dict[str, Any]:

@@ -70,8 +70,13 @@ def _load(job: PredictJob) -> Any:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-    with mgpu.scope(job.devices, replicas_per_device=job.replicas_per_device):
-        predictor = mgpu.load(job.model, **job.options)
+    replicas_per_device = job.replicas_per_device
+    if job.is_ray:
+        options = {**job.options, "replicas_per_device": replicas_per_device}
+        predictor = mgpu.load(job.model, **options)
+    else:
+        with mgpu.scope(job.devices, replicas_per_device=replicas_per_device):
+            predictor = mgpu.load(job.model, **job.options)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
     print(f"devices   {', '.join(names)}")
     print(f"replicas  {predictor.num_replicas}", flush=True)
@@ -80,8 +85,10 @@ def _load(job: PredictJob) -> Any:
 
 def _check_outputs(job: PredictJob, predictor: Any) -> None:
     """Refuses labels for several outputs, where a model declares its outputs."""
+    if job.labels is None or job.is_ray:  # those of Ray are counted at the end
+        return
     declared = getattr(predictor.model, "outputs", None)
-    if job.labels is not None and isinstance(declared, list) and len(declared) > 1:
+    if isinstance(declared, list) and len(declared) > 1:
         raise ValueError(
             f"--labels goes with a model of one output; {job.model} has "
             f"{len(declared)}."

@@ -34,16 +34,22 @@ def ray_address() -> str | None:
 
 
 def prepare_ray() -> None:
-    """Keeps Ray quiet, private and out of the home folder, unless a user says else."""
+    """Keeps Ray quiet, unless a user says else; called before Ray is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # Ray would write the token of its own authentication into the home folder; what
-    # listens on the loopback interface alone needs none.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # It prints this on the standard output. A process that dies is replaced, or else an
     # error or a warning says so.
     died = "A worker died or was killed while executing a task"
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", died)
+
+
+def keep_ray_private() -> None:
+    """Keeps Ray that is about to start here out of the home folder.
+
+    It would write the token of its own authentication there; what listens on the
+    loopback interface alone needs none. A cluster that is joined may want it.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 @contextlib.contextmanager

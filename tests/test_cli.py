@@ -256,3 +256,14 @@ def test_labels_need_one_output(two_outputs, tmp_path, capsys):
         predict_here(*two_outputs, f"--output={tmp_path}/o.npy", labels)
     assert "goes with a model of one output" in capsys.readouterr().err
     assert not (tmp_path / "o.npy").exists()
+
+
+def test_ray_gives_each_device_a_process(tmp_path):
+    output = tmp_path / "out.npy"
+    flags = [f"--output={output}", "--engine=ray", f"--labels={LABELS}"]
+    result = mgpu("predict", DIGITS, IMAGES, *flags)
+    assert result.returncode == 0, result.stderr
+    assert "accuracy  0.9917" in result.stdout
+    result = mgpu("predict", DIGITS, IMAGES, *flags, "--overwrite", "--devices=cpu")
+    assert result.returncode == 2
+    assert "does not go with --engine=ray" in result.stderr

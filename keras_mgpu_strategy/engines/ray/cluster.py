@@ -49,6 +49,7 @@ def connect(address: str | None) -> Any:
         _check_answers(address)
         ray.init(address=address, **quiet)
         return ray
+    environment.keep_ray_private()
     # Private to Ray, but its only way to stay on the loopback. Tried with Ray 2.60.
     loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
     ray.init(address="local", include_dashboard=False, **quiet, **loopback)
