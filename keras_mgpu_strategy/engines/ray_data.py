@@ -15,7 +15,9 @@ Guarantees:
 * A block of any number of rows is run in calls of one static shape: ragged blocks
   neither compile again nor fail.
 * Every row that comes in goes out, in its place in the block, with the columns that
-  were there and one for each output.
+  were there and one for each output; also a block of no rows has these columns.
+* Within Ray, TensorFlow keeps to the GPUs and the CPU cores that the process was given,
+  and takes the memory of a GPU as it needs it.
 """
 
 import os
@@ -25,8 +27,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.engines.ray import process
+from keras_mgpu_strategy.feed import example_inputs
 from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.methods import head_of
+from keras_mgpu_strategy.models.specs import input_spec_of
 from keras_mgpu_strategy.sinks.columns import columns_of
 from keras_mgpu_strategy.types import Nest
 
@@ -67,7 +72,11 @@ class BatchPredictor:
         **options: Any,
     ):
         head_of(method, from_logits=from_logits)
-        self._predict = getattr(load(path, **options), method)
+        if process.is_actor():
+            process.configure(process.num_cpus(), process.gpu_ids())
+        predictor = load(path, **options)
+        self._input_spec = input_spec_of(predictor.model)
+        self._predict = getattr(predictor, method)
         self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
         if from_logits:
             self._arguments["from_logits"] = True
@@ -83,8 +92,14 @@ class BatchPredictor:
                 one length.
 
         Raises:
+            TypeError: The block is no dict of arrays.
             ValueError: A column is missing, or its rows differ in shape.
         """
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                f"Received a block of type {type(batch).__name__}, expected a dict of "
+                'arrays. Leave batch_format of map_batches as it is: "numpy".'
+            )
         results = self._predict(self._inputs(batch), **self._arguments)
         names = self._outputs or [column.name for column in columns_of(results)]
         arrays = tf.nest.flatten(results)
@@ -103,6 +118,8 @@ class BatchPredictor:
         return {**kept, **dict(zip(names, map(np.asarray, arrays), strict=True))}
 
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> Nest:
+        if self._input_spec is not None and not any(map(len, batch.values())):
+            return example_inputs(self._input_spec, 0)  # lists of no rows have no shape
         columns = self._columns
         if columns is None and len(batch) == 1:
             columns = next(iter(batch))
@@ -130,11 +147,17 @@ def _stacked(name: str, column: np.ndarray) -> np.ndarray:
         return column
     if isinstance(column[0], (str, bytes)):
         return column.astype("S" if isinstance(column[0], bytes) else "U")
-    rows = [np.asarray(row) for row in column]
-    shapes = sorted({row.shape for row in rows})
-    if len(shapes) > 1:
+    try:
+        return _dense(column)
+    except ValueError as error:
         raise ValueError(
-            f"Rows of the column {name!r} have different shapes {shapes[:4]}. Expected "
-            "one shape, as fixed-size lists and tensors have."
-        )
-    return np.stack(rows)
+            f"Rows of the column {name!r} have different shapes, or are no numbers: "
+            f"{error}. Expected one shape, as fixed-size lists and tensors have."
+        ) from error
+
+
+def _dense(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != object or array.ndim == 0:
+        return array
+    return np.stack([_dense(row) for row in array])

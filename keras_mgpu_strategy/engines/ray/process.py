@@ -1,6 +1,8 @@
 """Sets TensorFlow up in a process that Ray has started."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -14,6 +16,22 @@ def gpu_ids() -> list[str]:
     return [str(number) for number in ids.get("GPU", [])]
 
 
+def num_cpus() -> int:
+    """The CPU cores that Ray has given this process; at least 1."""
+    import ray
+
+    assigned = ray.get_runtime_context().get_assigned_resources()
+    return max(int(assigned.get("CPU", 1)), 1)
+
+
+def is_actor() -> bool:
+    """Whether this process is one of Ray's, that holds an object of a class."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    return ray.get_runtime_context().get_actor_id() is not None
+
+
 def configure(num_threads: int, gpus: Sequence[str]) -> None:
     """Keeps TensorFlow to what Ray has given this process.
 
@@ -24,12 +42,14 @@ def configure(num_threads: int, gpus: Sequence[str]) -> None:
     Raises:
         RuntimeError: TensorFlow sees no GPU although Ray has given one.
     """
-    if not gpus:
-        # Ray hides no GPU from a process that asked for none.
-        tf.config.set_visible_devices([], "GPU")
-        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
-        return
     found = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if found:  # Ray hides no GPU from a process that asked for none
+            tf.config.set_visible_devices([], "GPU")
+        # Too late where the process has run TensorFlow for another task of Ray's.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        return
     if not found:
         raise RuntimeError(
             f"Ray has given process {os.getpid()} on {node()} the GPU "
