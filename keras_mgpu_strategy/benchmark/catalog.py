@@ -43,6 +43,7 @@ CONTENDERS = {
     "mgpu_threads": "Predictor, engine threads",
     "mgpu_mirrored": "Predictor, engine mirrored",
     "mgpu_make_parallel": "Keras predict of make_parallel; drops no rows",
+    "ray": "Predictor, engine ray: one process per device",
     "strategy_run": "bare strategy.run in a loop, no input, no results",
     "limit": "bare compiled forward passes, one thread per device",
 }
@@ -69,6 +70,9 @@ CASE_CONTENDERS = {
     "one_device": ("mgpu_threads",),
 }
 """Case -> the contenders that it can measure."""
+
+NEEDS = {"ray": "ray"}
+"""Contender -> a package that it needs, without which it is left out by default."""
 
 CASE_MODELS = {
     "throughput": ("tiny", "mlp", "cnn", "resnet50"),

@@ -11,6 +11,7 @@ Guarantees:
 """
 
 import dataclasses
+import importlib.util
 import math
 import pathlib
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ class Series:
             replicas: Number of replicas.
             found: Replicas and rows of the first job of the series, once it is done.
         """
-        names = self.options.contenders or catalog.CASE_CONTENDERS[self.options.case]
+        names = self.options.contenders or _by_default(self.options.case)
         alone = self.options.case == "memory"
         groups = [(name,) for name in names] if alone else [names]
         return [self._job(replicas, found, group) for group in groups]
@@ -206,6 +207,16 @@ def _known_batches(options: Options, model: str) -> tuple[int, ...]:
         return (options.batch,)
     known = catalog.MODELS.get(model)
     return known.batches if known else (_OTHER_BATCH,)
+
+
+def _by_default(case: str) -> tuple[str, ...]:
+    """The contenders of a case whose packages are installed."""
+
+    def is_there(name: str) -> bool:
+        package = catalog.NEEDS.get(name)
+        return package is None or importlib.util.find_spec(package) is not None
+
+    return tuple(filter(is_there, catalog.CASE_CONTENDERS[case]))
 
 
 def _check_name(option: str, name: str, known: object) -> None:

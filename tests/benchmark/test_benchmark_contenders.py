@@ -48,7 +48,7 @@ def rows(setting):
     return suite.make_rows(setting.plain, "two_inputs", 5 * BATCH + 3, 1)
 
 
-IN_PROCESS = [name for name in CONTENDERS if name != "processes"]
+IN_PROCESS = [name for name in CONTENDERS if name not in ("processes", "ray")]
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)

@@ -1,6 +1,7 @@
 """Keras `predict` and our own, as a user would call them."""
 
 import dataclasses
+import time
 from typing import Any
 
 import keras_mgpu_strategy as mgpu
@@ -45,7 +46,7 @@ class OurPredict(Contender):
     """
 
     def __init__(self, setting: Setting, engine: str):
-        self.predictor = mgpu.Predictor(
+        self.predictor: Any = mgpu.Predictor(
             setting.mirrored, engine=engine, in_flight=setting.in_flight
         )
         self._batch_size = setting.global_batch
@@ -60,3 +61,26 @@ class OurPredict(Contender):
         if report is None:
             return None
         return dataclasses.asdict(report) | {"bottleneck": report.bottleneck}
+
+
+class RayPredict(OurPredict):
+    """`Predictor.predict` over as many processes as there are replicas.
+
+    A process on a CPU has one thread, as a replica has in this process. Starting Ray
+    and the processes is not counted.
+    """
+
+    def __init__(self, setting: Setting):
+        started = time.perf_counter()
+        self.predictor = mgpu.Predictor(
+            setting.plain,
+            engine="ray",
+            num_actors=setting.num_replicas,
+            cpus_per_actor=1,
+        )
+        self._batch_size = setting.global_batch
+        self.start_up_seconds = time.perf_counter() - started
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self.predictor = None

@@ -10,6 +10,7 @@ from keras_mgpu_strategy.benchmark.contenders.predicting import (
     KerasStrategyPredict,
     OurMakeParallel,
     OurPredict,
+    RayPredict,
 )
 from keras_mgpu_strategy.benchmark.contenders.processes import Processes
 from keras_mgpu_strategy.benchmark.contenders.towers import MakeParallel
@@ -22,6 +23,7 @@ CONTENDERS: dict[str, Callable[[Setting], Contender]] = {
     "mgpu_threads": functools.partial(OurPredict, engine="threads"),
     "mgpu_mirrored": functools.partial(OurPredict, engine="mirrored"),
     "mgpu_make_parallel": OurMakeParallel,
+    "ray": RayPredict,
     "strategy_run": StrategyRun,
     "limit": Limit,
 }
