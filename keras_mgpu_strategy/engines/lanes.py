@@ -12,6 +12,18 @@ from keras_mgpu_strategy.feed import Feed
 from keras_mgpu_strategy.types import HostBatch
 
 
+class ChunkError(Exception):
+    """An error of a lane, its cause, and the first row of the chunk that it met.
+
+    Args:
+        start: Index of that row.
+    """
+
+    def __init__(self, start: int):
+        super().__init__(start)
+        self.start = start
+
+
 def collect(
     lane: Callable[[int], None], num_lanes: int, feed: Feed, done: queue.Queue
 ) -> Iterator[HostBatch]:
@@ -19,8 +31,9 @@ def collect(
 
     Args:
         lane: Called with its number in a thread of its own; returns when the feed has
-            ended. Its error closes the feed, and is raised when the other lanes have
-            handed over what they had in hand, since those rows may come before.
+            ended. Its error closes the feed. When the other lanes have handed over what
+            they had in hand, since those rows may come before, the error of the first
+            row is raised: the cause of a `ChunkError`, or any other error at once.
         num_lanes: Number of threads.
         feed: Closed at the end, so that no lane takes another chunk.
         done: Where the lanes put batches.
@@ -37,15 +50,16 @@ def collect(
         threading.Thread(target=run, args=(number,), name=f"mgpu-lane-{number}")
         for number in range(num_lanes)
     ]
-    error = yield from _until_all_end(done, threads, feed)
-    if error is not None:
-        raise error
+    errors = yield from _until_all_end(done, threads, feed)
+    if errors:
+        first = min(errors, key=lambda error: getattr(error, "start", -1))
+        raise (first.__cause__ if isinstance(first, ChunkError) else None) or first
 
 
 def _until_all_end(
     done: queue.Queue, threads: list[threading.Thread], feed: Feed
-) -> Generator[HostBatch, None, BaseException | None]:
-    running, error = 0, None
+) -> Generator[HostBatch, None, list[BaseException]]:
+    running, errors = 0, []
     try:
         for thread in threads:
             thread.daemon = True
@@ -58,9 +72,9 @@ def _until_all_end(
                 continue
             running -= 1
             if item is not None:
-                error = error or item
+                errors.append(item)
                 feed.close()
-        return error
+        return errors
     finally:
         with contextlib.suppress(Exception):
             feed.close()

@@ -17,7 +17,7 @@ from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div, most_chunk_rows
 from keras_mgpu_strategy.engines.backend import ChunkRunner
-from keras_mgpu_strategy.engines.lanes import collect
+from keras_mgpu_strategy.engines.lanes import ChunkError, collect
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
@@ -122,4 +122,7 @@ class ThreadsEngine:
                 chunk = feed.take(rows)
             if chunk is None:
                 return None
-            return self._chunks.run(chunk, batch, replica, late)
+            try:
+                return self._chunks.run(chunk, batch, replica, late)
+            except BaseException as error:
+                raise ChunkError(chunk.start) from error
