@@ -1,7 +1,10 @@
 """Four virtual CPU devices for every test, made before TensorFlow starts."""
 
+import re
+
 import pytest
 import tensorflow as tf
+from xdist.scheduler import LoadScopeScheduling
 
 NUM_DEVICES = 4
 
@@ -16,6 +19,22 @@ def pytest_configure() -> None:
     )
     # A GPU would make the suite's results depend on the machine.
     tf.config.set_visible_devices([], "GPU")
+
+
+class RayInOneWorker(LoadScopeScheduling):
+    """Deals tests out one by one, but for those that need Ray: one worker starts it.
+
+    The mark `xdist_group` would say the same, but pytest-xdist 3.8 under pytest 9.2
+    leaves it unheard.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if re.search(r"engines/ray/|\[ray\.md\]", nodeid) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return RayInOneWorker(config, log)
 
 
 @pytest.fixture(scope="session")

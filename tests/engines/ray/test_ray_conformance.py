@@ -11,7 +11,7 @@ import pytest
 import keras_mgpu_strategy as mgpu
 from tests.conformance import zoo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 layers = keras.layers
 BATCHES = (1, 3, 8)

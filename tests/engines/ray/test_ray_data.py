@@ -162,7 +162,6 @@ def write_rows(folder, *sizes):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_from_parquet_to_parquet(two, cluster, tmp_path):
     import ray.data
 

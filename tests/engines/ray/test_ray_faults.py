@@ -13,7 +13,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.notes import notes_of
 from tests.engines.ray import acting
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 BATCH, NUM_ROWS = 4, 400
 

@@ -14,7 +14,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.engines.ray import cluster as connecting
 from tests import file_runs
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 BATCH, NUM_ROWS = 4, 61
 SHAPE = (8, 8, 3)

@@ -14,7 +14,7 @@ import time
 import keras
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[3]
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
