@@ -39,7 +39,7 @@ def local(model, strategies):
 
 @pytest.fixture(scope="module")
 def predictor(model, cluster):
-    return mgpu.Predictor(model, engine="ray", num_actors=2)
+    return mgpu.Predictor(model, engine="ray", num_actors=2, cpus_per_actor=1)
 
 
 @pytest.fixture(scope="module")
