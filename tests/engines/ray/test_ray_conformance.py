@@ -4,12 +4,16 @@ One model stands for many, since a process takes seconds to start: several input
 name, several outputs, convolution, normalization, a recurrent layer, a custom one.
 """
 
+import os
+import time
+
 import keras
 import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
 from tests.conformance import zoo
+from tests.engines.ray import acting
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +90,13 @@ def test_the_same_bits(num_actors, model, rows, expected, cluster):
                 np.testing.assert_array_equal(
                     result[name], reference[:num_rows], err_msg=f"{message} {name}"
                 )
+    pids = acting.pids_of(predictor)
+    del predictor  # and with it its processes
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid):
+    return os.path.exists(f"/proc/{pid}")

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -106,15 +105,3 @@ def test_rows_that_end_every_process_are_an_error_and_the_rest_can_go_on(
     report = pair.predict_to(path, rows, BATCH * 2, resume=True, **how)
     assert report.rows == NUM_ROWS - first  # all rows before were delivered
     np.testing.assert_array_equal(np.load(path), 2 * rows + 1)
-
-
-def test_the_processes_end_with_the_predictor(cluster):
-    model = acting.acting_model()
-    predictor = mgpu.Predictor(model, engine="ray", num_actors=1, cpus_per_actor=1)
-    (pid,) = acting.pids_of(predictor)
-    predictor.predict(acting.numbered(8), verbose=0)
-    del predictor
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not os.path.exists(f"/proc/{pid}")

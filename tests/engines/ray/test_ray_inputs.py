@@ -122,8 +122,10 @@ def test_iter_and_batches(predictor, expected):
 
 def test_a_run_that_is_left_early_ends(predictor, expected):
     batches = predictor.predict_iter(ROWS, 2)
-    first, other = next(batches), predictor.predict_iter(ROWS, 2)
-    np.testing.assert_array_equal(next(other).outputs, first.outputs)
+    first, other = next(batches).outputs, predictor.predict_iter(ROWS, 2)
+    second = next(other).outputs  # chunks are cut by how long rows take
+    common = min(len(first), len(second))
+    np.testing.assert_array_equal(second[:common], first[:common])
     batches.close()
     other.close()
     result = predictor.predict(ROWS, 2 * BATCH, verbose=0)

@@ -26,7 +26,7 @@ import keras_mgpu_strategy as mgpu
 predictor = mgpu.load("model.keras", engine="ray", num_actors=1, cpus_per_actor=1)
 """
 
-NORMAL = """
+ENDLESS = """
 import pathlib
 
 def listeners():
@@ -38,20 +38,13 @@ def listeners():
 
 before = listeners()
 START
-assert predictor.predict(np.zeros((5, 2), "f4"), verbose=0).shape == (5, 3)
-print(*(listeners() - before))
-raise KeyError("mine")
-"""
-
-ENDLESS = """
-START
 def rows():
     while True:
         yield np.zeros((8, 2), "f4")
 
 for batch in predictor.predict_iter(rows(), 8):
     if batch.start == 0:
-        print("runs", flush=True)
+        print(*(listeners() - before), flush=True)
 """
 
 
@@ -122,17 +115,18 @@ def without_tensorflow(text):
     ]
 
 
-def test_a_program_is_quiet_private_and_leaves_nothing(start):
-    program = start(NORMAL.replace("START", START))
-    output, errors = program.communicate(timeout=120)
-    assert program.returncode == 1
-    (listening,) = output.splitlines()
-    addresses = {place.partition(":")[0] for place in listening.split()}
-    assert addresses
+def test_a_program_is_quiet_and_private_and_leaves_nothing_behind_ctrl_c(start):
+    program = start(ENDLESS.replace("START", START))
+    addresses = {place.partition(":")[0] for place in program.stdout.readline().split()}
+    assert addresses, program.stderr.read()
     assert addresses <= LOOPBACK
+    assert any("ray::Worker" in line for line in processes_of(start.mark))
+    os.killpg(program.pid, signal.SIGINT)  # reaches all processes in the foreground
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode != 0
     said = without_tensorflow(errors)
     assert said[0].startswith("Traceback")
-    assert said[-1] == "KeyError: 'mine'"
+    assert said[-1] == "KeyboardInterrupt"
     # These are Keras' and Matplotlib's own.
     assert {path.name for path in start.home.iterdir()} <= {
         ".cache", ".config", ".keras",
@@ -141,21 +135,13 @@ def test_a_program_is_quiet_private_and_leaves_nothing(start):
     assert_none_left(start.mark)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_program_that_is_ended_by_a_signal_leaves_no_process(number, start):
+def test_a_program_that_is_killed_leaves_no_device_in_use(start):
     program = start(ENDLESS.replace("START", START))
-    assert program.stdout.readline() == "runs\n", program.stderr.read()
-    assert any("ray::Worker" in line for line in processes_of(start.mark))
-    # Ctrl-C reaches all processes in the foreground.
-    (os.kill if number == signal.SIGKILL else os.killpg)(program.pid, number)
-    _, errors = program.communicate(timeout=60)
-    assert program.returncode != 0
-    if number == signal.SIGKILL:
-        # Two agents of Ray's, which hold no device, look for their end now and then.
-        assert_none_left(start.mark, besides=r"ray::(DashboardAgent|RuntimeEnvAgent)")
-    else:
-        assert without_tensorflow(errors)[-1] == "KeyboardInterrupt"
-        assert_none_left(start.mark)
+    assert program.stdout.readline(), program.stderr.read()
+    program.kill()
+    program.communicate(timeout=60)
+    # Two agents of Ray's, which hold no device, look for their end now and then.
+    assert_none_left(start.mark, besides=r"ray::(DashboardAgent|RuntimeEnvAgent)")
 
 
 GPUS = """
@@ -177,7 +163,7 @@ def gpus_of(**options):
         ray.kill(actor)
     return "".join(found)
 
-print(gpus_of(), gpus_of(replicas_per_device=2), gpus_of(replicas_per_device=3))
+print(gpus_of(), gpus_of(replicas_per_device=2))
 import keras_mgpu_strategy as mgpu
 try:
     mgpu.load("model.keras", engine="ray")
@@ -192,7 +178,7 @@ def test_gpus_are_shared_as_planned_and_one_that_is_not_there_is_an_error(start)
     output, errors = program.communicate(timeout=120)
     assert program.returncode == 0, errors
     shared, error = output.splitlines()
-    assert shared == "01 0011 000111"
+    assert shared == "01 0011"
     assert re.match(r"Ray has given process \d+ on .* the GPU [01], but", error)
     assert "TensorFlow sees no GPU there. Install tensorflow[and-cuda]" in error
 
@@ -203,7 +189,7 @@ def test_errors_of_connecting_come_at_once(folder):
 import sys
 import time
 import keras_mgpu_strategy as mgpu
-for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "auto", None):
+for address in ("127.0.0.1:1", "ray://127.0.0.1:1", None):
     if address is None:
         sys.modules["ray"] = None  # as if it were not installed
     began = time.monotonic()
@@ -220,9 +206,8 @@ for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "auto", None):
         text=True,
         timeout=60,
     )
-    plain, client, automatic, missing = done.stdout.splitlines()
+    plain, client, missing = done.stdout.splitlines()
     assert "ray_address='127.0.0.1:1': nothing answers there" in plain
     assert "ray_address='ray://127.0.0.1:1': nothing answers there" in client
-    assert "Could not find any running Ray instance" in automatic
     assert 'pip install "keras_mgpu_strategy[ray]"' in missing
     assert max(float(line.split()[0]) for line in done.stdout.splitlines()) < 20
