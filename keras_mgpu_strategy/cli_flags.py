@@ -133,19 +133,22 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         _count,
         "num_actors",
         None,
-        "<N>: Processes under --engine=ray. Default: one for each GPU, or one.",
+        "<N>: Processes under --engine=ray. Default: one for each GPU, or for each "
+        "machine where there is none.",
     ),
     (
         _count,
         "cpus_per_actor",
         None,
-        "<N>: CPU cores of a process under --engine=ray. Default: 1.",
+        "<N>: CPU cores of a process under --engine=ray. Default: 1 with a GPU, else "
+        "an equal share of the machine.",
     ),
     (
         _text,
         "ray_address",
         None,
-        "<ADDRESS>: A running Ray cluster to join. Default: Ray on this machine.",
+        "<ADDRESS>: A running Ray cluster to join. Default: that of the environment "
+        "variable RAY_ADDRESS, else Ray on this machine.",
     ),
     (
         _one_of("float32", *_LOW_PRECISIONS),
