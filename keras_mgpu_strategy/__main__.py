@@ -1,13 +1,22 @@
 """Entry point of `mgpu` and of `python -m keras_mgpu_strategy`."""
 
+import os
+import sys
+
 from absl import app
 
-from keras_mgpu_strategy import cli
+from keras_mgpu_strategy.cli import command
+
+_EXIT_NOBODY_READS = 141
 
 
 def run() -> None:
     """Reads the command line and runs it."""
-    app.run(cli.main, flags_parser=cli.parse)
+    try:
+        app.run(command.main, flags_parser=command.parse)
+    except BrokenPipeError:  # `mgpu --help | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_EXIT_NOBODY_READS)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy import cli
+from keras_mgpu_strategy.cli import command
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 DIGITS = EXAMPLES / "digits.keras"
@@ -37,7 +37,7 @@ def mgpu(*arguments, cwd=None, **variables):
 
 def mgpu_here(*arguments):
     """Runs a command in this process, where TensorFlow has started."""
-    cli.main(cli.parse(["mgpu", *map(str, arguments)]))
+    command.main(command.parse(["mgpu", *map(str, arguments)]))
 
 
 def predict_here(*arguments):

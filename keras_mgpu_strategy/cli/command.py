@@ -1,0 +1,249 @@
+"""The command line `mgpu`: commands, their flags, help and exit codes.
+
+Guarantees:
+
+* Bad input ends with exit code 2 and one line on the standard error stream, a run
+  that had begun and failed with 1, one that a signal stopped with 128 and its number.
+* Help is answered before TensorFlow is loaded.
+"""
+
+import contextlib
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from absl import flags
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy import environment
+from keras_mgpu_strategy.benchmark import command as benchmark
+from keras_mgpu_strategy.cli import flags as predict_flags
+from keras_mgpu_strategy.cli import merge, predict
+from keras_mgpu_strategy.cli.call import Call
+from keras_mgpu_strategy.cli.ending import EXIT_FAILED, Failed, Stopped
+from keras_mgpu_strategy.cli.text import as_flags
+
+_EXIT_BAD_INPUT = 2
+_BAD_INPUT = (ValueError, TypeError, OSError, RuntimeError, ImportError, flags.Error)
+_HELP = ("-h", "-help", "--help")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One word after `mgpu`.
+
+    Args:
+        name: The word.
+        arguments: Names of the positional arguments, in order.
+        required: Flags that must be given, as they are written.
+        summary: One line for people.
+        examples: Shell lines that work.
+        define_flags: Adds the command's flags.
+        run: Does the work.
+        notes: Paragraphs of help behind the flags, each with a title.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    required: tuple[str, ...]
+    summary: str
+    examples: tuple[str, ...]
+    define_flags: Callable[[flags.FlagValues], None]
+    run: Callable[[Call], None]
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """A command, and how the user called it."""
+
+    command: Command
+    call: Call
+
+
+def parse(argv: Sequence[str]) -> Invocation:
+    """Reads a command line. Answers `--help` and ends the process on bad input.
+
+    Args:
+        argv: The command line, the program's name first.
+    """
+    # Nothing but the program's name goes to absl's own flags: its 60 flags are not
+    # ours to offer. Messages of absl below a warning are not for our users.
+    flags.FLAGS([argv[0], "--verbosity=-1"])
+    name = argv[1] if len(argv) > 1 else "--help"
+    if name in (*_HELP, "help"):
+        _answer(_overview())
+    if name == "--version":
+        _answer(f"keras_mgpu_strategy {mgpu.__version__}")
+    with _exit_on_bad_input():
+        return _parse_command(_find_command(name), argv)
+
+
+def main(invocation: Invocation) -> None:
+    """Runs a command that was read by `parse`."""
+    with _exit_on_bad_input():
+        invocation.command.run(invocation.call)
+
+
+def _find_command(name: str) -> Command:
+    if name not in COMMANDS:
+        raise ValueError(
+            f"unknown command {name!r}. Expected one of: {', '.join(COMMANDS)}. "
+            f"See mgpu --help."
+        )
+    return COMMANDS[name]
+
+
+def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
+    rest = argv[2:]
+    flag_values = flags.FlagValues()
+    flag_values.set_gnu_getopt(True)
+    command.define_flags(flag_values)
+    if any(word in _HELP for word in rest):
+        _answer(_command_help(command, flag_values))
+    arguments = tuple(flag_values([command.name, *rest])[1:])
+    if len(arguments) != len(command.arguments):
+        raise ValueError(
+            f"{command.name} takes {len(command.arguments)} arguments "
+            f"({_usage(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
+            f"See mgpu {command.name} --help."
+        )
+    return Invocation(command, Call(tuple(argv), arguments, flag_values))
+
+
+@contextlib.contextmanager
+def _exit_on_bad_input() -> Iterator[None]:
+    try:
+        yield
+    except _BAD_INPUT as error:
+        _print_error(" ".join(str(error).split()))
+        sys.exit(_EXIT_BAD_INPUT)
+    except Failed as failed:
+        _print_error(*str(failed).splitlines())
+        sys.exit(EXIT_FAILED)
+    except Stopped as stopped:  # which has said so itself
+        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        sys.exit(130)
+
+
+def _print_error(*lines: str) -> None:
+    for line in lines:
+        print("mgpu:", as_flags(line), file=sys.stderr)
+
+
+def _answer(text: str) -> NoReturn:
+    print(text, flush=True)
+    sys.exit(0)
+
+
+def _overview() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: mgpu COMMAND [ARGUMENTS] [FLAGS]",
+            "",
+            "Exact, ordered Keras predictions on every device of this machine.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "mgpu COMMAND --help explains a command; mgpu --version tells the version.",
+        ]
+    )
+
+
+def _usage(command: Command) -> str:
+    return " ".join(["mgpu", command.name, *command.arguments, *command.required])
+
+
+def _command_help(command: Command, flag_values: flags.FlagValues) -> str:
+    described = [_describe(flag_values[name]) for name in flag_values]
+    lines = [f"Usage: {_usage(command)}", "", command.summary]
+    if described:
+        lines[0] += " [FLAGS]"
+        lines += ["", "Flags:", *described]
+    for title, text in command.notes:
+        lines += ["", f"{title}:", _indented(text, 2)]
+    return "\n".join(
+        [*lines, "", "Examples:", *(f"  {e}".rstrip() for e in command.examples)]
+    )
+
+
+def _describe(flag: flags.Flag) -> str:
+    # As absl does it for an enum, help begins with what the value may be, in <>.
+    value, _, text = (flag.help or "").rpartition(">: ")
+    head = f"  --{flag.name}" + (f"={value[1:]}" if value else "")
+    return f"{head}\n{_indented(text, 6)}"
+
+
+def _indented(text: str, width: int) -> str:
+    space = " " * width
+    return textwrap.fill(text, 79, initial_indent=space, subsequent_indent=space)
+
+
+def _list_devices(call: Call) -> None:
+    """Prints the devices that TensorFlow sees, one a line."""
+    del call
+    with environment.quiet_start():
+        import tensorflow as tf
+
+        physical = tf.config.list_physical_devices()
+        logical = tf.config.list_logical_devices()
+    for title, devices in (("physical", physical), ("logical", logical)):
+        print(f"{title} devices")
+        for device in devices:
+            print(f"  {':'.join(device.name.split(':')[-2:])}")
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            name="predict",
+            arguments=("MODEL", "INPUT"),
+            required=("--output=PATH",),
+            summary="Runs a model over all rows of files, on every device.",
+            examples=predict_flags.EXAMPLES,
+            define_flags=predict_flags.define_flags,
+            run=predict.run,
+            notes=predict_flags.NOTES,
+        ),
+        Command(
+            name="merge",
+            arguments=("PATH",),
+            required=(),
+            summary="Completes an output that mgpu predict --shard=I/N wrote.",
+            examples=merge.EXAMPLES,
+            define_flags=lambda flag_values: None,
+            run=merge.run,
+            notes=merge.NOTES,
+        ),
+        Command(
+            name="benchmark",
+            arguments=(),
+            required=(),
+            summary="Measures prediction on several devices against other ways.",
+            examples=(
+                "mgpu benchmark --replicas=1,2,4 --output=results --plot",
+                "mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu",
+                "mgpu benchmark --simulate=8,16 --slow_factor=3",
+            ),
+            define_flags=benchmark.define_flags,
+            run=lambda call: benchmark.run(call.arguments, call.flag_values),
+        ),
+        Command(
+            name="devices",
+            arguments=(),
+            required=(),
+            summary="Lists the devices that TensorFlow sees.",
+            examples=("mgpu devices",),
+            define_flags=lambda flag_values: None,
+            run=_list_devices,
+        ),
+    )
+}

@@ -1,0 +1,174 @@
+"""How `mgpu predict` ends before its output is complete.
+
+Guarantees:
+
+* Ctrl-C and SIGTERM end the run behind the chunk in hand, with exit code 130 or 143;
+  one more ends the process at once.
+* Such a run, and one that failed once it had begun, says how many rows are safe, and
+  the command to go on with.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from keras_mgpu_strategy.cli.text import as_flags
+from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks.target import Target
+
+EXIT_FAILED = 1
+_SECONDS_TO_END = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has come, and users were told how far the run is.
+
+    Args:
+        number: Which.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Failed(Exception):
+    """A run that had begun and failed; the message tells users all there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that may end early.
+
+    Args:
+        target: Where its output lies.
+        shard: Which range of the rows it runs, or None.
+        to_resume: The command that goes on with it.
+    """
+
+    target: Target
+    shard: Shard | None
+    to_resume: str
+
+    def what_is_safe(self) -> str:
+        """How many rows are on disk, and how to go on."""
+        return f"{self._safe_rows()} To go on: {self.to_resume}"
+
+    def _safe_rows(self) -> str:
+        with contextlib.suppress(ValueError, OSError):
+            journal = self.target.begun()
+            if journal is not None and journal.progress is not None:
+                total = journal.about["run"]["rows of the input"]
+                return self._counted(journal.progress.rows, total)
+        return "No row is safe yet."
+
+    def _counted(self, stop: int, total: int | None) -> str:
+        if total is None:
+            return f"{stop:,} rows are safe."
+        rows = range(total) if self.shard is None else self.shard.rows(total)
+        return f"{stop - rows.start:,} of {len(rows):,} rows are safe."
+
+
+@contextlib.contextmanager
+def told(
+    run: Run, has_begun: Callable[[], bool], own_module: str | None = None
+) -> Iterator[None]:
+    """Makes `Failed` of an error that ends a run before it is complete.
+
+    Args:
+        run: The run.
+        has_begun: Whether it got beyond the checks of its input.
+        own_module: A module of the user that takes part in it, or None.
+
+    Raises:
+        Failed: The run failed once it had begun, or in a function of the user.
+    """
+    try:
+        yield
+    except Exception as error:
+        place = _place(error, own_module)
+        if not (has_begun() or place):
+            raise
+        notes = [note for note in notes_of(error) if "resume=True" not in note]
+        lines = [f"{_described(error)}{place}", *notes, run.what_is_safe()]
+        raise Failed("\n".join(lines)) from error
+
+
+@contextlib.contextmanager
+def stoppable(run: Run) -> Iterator[None]:
+    """Raises `Stopped` for Ctrl-C and SIGTERM, unless they are ignored.
+
+    By then the run has its rows on disk, or it is the second signal; so the process
+    says how far the run is and ends within seconds, whatever its threads wait for.
+    """
+    before: dict[int, Any] = {}
+    has_come = False
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        nonlocal has_come
+        del frame
+        if has_come:
+            _end(number)
+        has_come = True
+        # What was asked for may wait for an input that is slow to answer.
+        limit = threading.Timer(_SECONDS_TO_END, _end, [number])
+        limit.daemon = True
+        limit.start()
+        name = "interrupted" if number == signal.SIGINT else "terminated"
+        print(f"mgpu: {name}. {run.what_is_safe()}", file=sys.stderr, flush=True)
+        raise Stopped(number)
+
+    for number in _SIGNALS:
+        if signal.getsignal(number) not in (None, signal.SIG_IGN):
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        if not has_come:  # else the process is ending
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Prints warnings for users as lines like those of errors."""
+
+    def show(message: Any, category: Any, *rest: Any) -> None:
+        if not issubclass(category, UserWarning):
+            return before(message, category, *rest)
+        print(f"mgpu: warning: {as_flags(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+        warnings.showwarning = show
+        yield
+
+
+def _end(number: int) -> NoReturn:
+    """Ends the process, with the cursor that a bar may have hidden."""
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")
+    os._exit(128 + number)
+
+
+def _described(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, _TOLD_WELL) else f"{type(error).__name__}: {text}"
+
+
+def _place(error: Exception, own_module: str | None) -> str:
+    """Where in the user's module an error comes from; nothing where it does not."""
+    file = getattr(sys.modules.get(own_module or ""), "__file__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f" ({file}, line {lines[-1]})" if file and lines else ""

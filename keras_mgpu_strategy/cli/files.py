@@ -1,0 +1,195 @@
+"""The files of the command line, checked before TensorFlow is loaded.
+
+Guarantees:
+
+* Arrays are opened as memory maps; nothing in a file is ever unpickled.
+* Nothing is written.
+"""
+
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+_IMAGES = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
+_TABLES = {r"\.(parquet|pq)$": "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
+_ROWS_AT_A_TIME = 2**16
+
+
+def open_rows(path: pathlib.Path) -> np.ndarray:
+    """Opens a `.npy` file of rows.
+
+    Returns:
+        A read-only array of shape `(rows, ...)`, read from disk as it is used.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no `.npy` file, cut short, or holds no rows.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} cannot be read as a .npy file of plain numbers or strings: "
+            f"{error} Write it with numpy.save."
+        ) from error
+    if array.ndim == 0:
+        raise ValueError(
+            f"{path} holds a single value. Expected an array of shape (rows, ...)."
+        )
+    return array
+
+
+def check_input(path: pathlib.Path) -> int | None:
+    """Checks what can be checked of the input.
+
+    Returns:
+        The number of rows of a `.npy` file; None for others.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: It is a `.npy` file that cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    is_npy = path.suffix.lower() == ".npy" and path.is_file()
+    return len(open_rows(path)) if is_npy else None
+
+
+def reader_of(
+    path: pathlib.Path, columns: bool, image_flags: Collection[str]
+) -> str | None:
+    """Returns which class of `mgpu.files` takes the flags for an input.
+
+    Args:
+        path: The input.
+        columns: Whether columns are chosen.
+        image_flags: Names of the flags for images that were given.
+
+    Returns:
+        The name of the class; None where no such flag was given.
+
+    Raises:
+        ValueError: The input is not of the kind that a flag is for.
+    """
+    name = path.name.lower()
+    table = next((kind for end, kind in _TABLES.items() if re.search(end, name)), None)
+    if image_flags:
+        is_folder = path.is_dir() and table is None and path.suffix != ".zarr"
+        is_images = is_folder or re.search(_IMAGES, name) is not None
+        _check_kind(is_images, sorted(image_flags), "a folder of images", path)
+        _check_kind(not columns, ["columns"], "a Parquet or CSV file", path)
+        return "Images"
+    if columns:
+        is_table = table is not None or path.is_dir()
+        _check_kind(is_table, ["columns"], "a Parquet or CSV file", path)
+        return table or "Parquet"
+    return None
+
+
+def has_images(path: pathlib.Path) -> bool:
+    """Whether an input is an image, or a folder with one, however deep."""
+    inside = (name for _, _, files in os.walk(path) for name in files)
+    names = itertools.chain([path.name], inside)
+    return any(re.search(_IMAGES, name.lower()) for name in names)
+
+
+def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
+    """Opens a `.npy` file of the true class of each row.
+
+    Args:
+        path: The file.
+        num_rows: How many rows there are; None where that is not known yet.
+
+    Returns:
+        An array of shape `(num_rows,)`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold one whole number per row.
+    """
+    labels = open_rows(path)
+    expected = len(labels) if num_rows is None else num_rows
+    shapes = ((expected,), (expected, 1))
+    if labels.shape not in shapes or labels.dtype.kind not in "iub":
+        raise ValueError(
+            f"{path} holds {labels.dtype} of shape {labels.shape}. Expected one class "
+            f"index per input row: integers of shape ({expected},)."
+        )
+    return labels.reshape(expected)
+
+
+def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
+    """Checks that what is written is not read, too.
+
+    Args:
+        path: The output.
+        read: Files and folders that are read.
+
+    Raises:
+        ValueError: It is one of them, or lies in one.
+    """
+    places = (path.resolve(), *path.resolve().parents)
+    for other in read:
+        if other.resolve() == places[0]:
+            raise ValueError(f"--output={path} is also read. Give another path.")
+        if other.resolve() in places:
+            raise ValueError(
+                f"--output={path} lies in {other}, which is read. Give a path outside "
+                "of it."
+            )
+
+
+def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
+    """Counts the rows whose class is the true one, some rows at a time.
+
+    Args:
+        outputs: Class indices of shape `(rows,)` or `(rows, 1)`, or probabilities of
+            shape `(rows, classes)`, where one column stands for two classes. Rows with
+            a NaN, which have no class, are not right.
+        labels: Class indices of shape `(rows,)`.
+
+    Raises:
+        ValueError: Another shape, or another number of rows.
+    """
+    if outputs.ndim not in (1, 2):
+        raise ValueError(
+            f"No accuracy: the output was written, but it has shape {outputs.shape}, "
+            f"and --labels expects one class per row."
+        )
+    if len(outputs) != len(labels):
+        raise ValueError(
+            f"No accuracy: the output was written and has {len(outputs)} rows, but "
+            f"--labels has {len(labels)}. Expected one class per row."
+        )
+    starts = range(0, len(labels), _ROWS_AT_A_TIME)
+    parts = [slice(start, start + _ROWS_AT_A_TIME) for start in starts]
+    right = [_classes_of(outputs[part]) == labels[part] for part in parts]
+    return sum(int(np.count_nonzero(part)) for part in right)
+
+
+def _classes_of(outputs: np.ndarray) -> np.ndarray:
+    """The class index of each row; -1 where there is none."""
+    columns = outputs[:, np.newaxis] if outputs.ndim == 1 else outputs
+    if columns.dtype.kind in "iu":
+        return columns[:, 0]
+    classes = columns.argmax(axis=1)
+    if columns.shape[1] == 1:
+        classes = (columns[:, 0] > 0.5).astype(np.int64)
+    return np.where(np.isnan(columns).any(axis=1), -1, classes)
+
+
+def _check_kind(
+    fits: bool, given: list[str], expected: str, path: pathlib.Path
+) -> None:
+    if not fits:
+        named = ", ".join(f"--{name}" for name in given)
+        raise ValueError(
+            f"{named} received for the input {path}, expected {expected}. Leave out "
+            f"{'it' if len(given) == 1 else 'them'}."
+        )

@@ -1,0 +1,227 @@
+"""The flags of `mgpu predict`. Imports no TensorFlow."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+_LOW_PRECISIONS = ("bfloat16", "float16")
+
+_text = flags.DEFINE_string
+_yes_or_no = flags.DEFINE_boolean
+_count = functools.partial(flags.DEFINE_integer, lower_bound=1)
+
+
+def _one_of(*values: str) -> Callable[..., Any]:
+    return functools.partial(flags.DEFINE_enum, enum_values=values)
+
+
+# How to define it, name, default, help that begins with what the value may be.
+_FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
+    (
+        _text,
+        "output",
+        None,
+        "<PATH>: What to write, required; see Output below.",
+    ),
+    (
+        _one_of("predict_proba", "predict", "predict_classes"),
+        "method",
+        "predict_proba",
+        "What to write: probabilities (the default), the model's raw outputs, or "
+        "class indices.",
+    ),
+    (
+        _yes_or_no,
+        "from_logits",
+        False,
+        "The model's last layer has no softmax or sigmoid: apply it.",
+    ),
+    (
+        _yes_or_no,
+        "resume",
+        False,
+        "Go on where an earlier run of the same command stopped; begin where there "
+        "was none. With --batch_size, the finished output is byte for byte that of a "
+        "run that was never stopped.",
+    ),
+    (
+        _yes_or_no,
+        "overwrite",
+        False,
+        "Replace the output, finished or not.",
+    ),
+    (
+        _text,
+        "shard",
+        None,
+        "<I/N>: Run one of N ranges of the rows, I from 0 to N-1, such as 2/8, so that "
+        "N machines share a job. mgpu merge completes the output.",
+    ),
+    (
+        _one_of("raise", "warn", "ignore"),
+        "on_nonfinite",
+        "warn",
+        "What to do about results that are NaN or infinite. Default: warn.",
+    ),
+    (
+        _text,
+        "labels",
+        None,
+        "<FILE>: A .npy file of the true classes, one per row: prints the accuracy. "
+        "Goes with a .npy output.",
+    ),
+    (
+        flags.DEFINE_list,
+        "columns",
+        None,
+        "<A,B>: Columns of a Parquet or CSV file to read: those of the model's one "
+        "input, or one for each input, in order. Default: by the inputs' names.",
+    ),
+    (
+        _text,
+        "image_size",
+        None,
+        "<HxW>: Resize images to this height and width, such as 224x224. Default: what "
+        "the model declares.",
+    ),
+    (
+        _text,
+        "preprocess",
+        None,
+        "<none|unit|imagenet|MODULE:FUNCTION>: What is done to the pixels of images: "
+        "left from 0 to 255 (the default), scaled to 0 to 1, scaled as DenseNet takes "
+        "them, or given in batches to a function of a module, on PYTHONPATH or in this "
+        "folder.",
+    ),
+    (
+        _one_of("raise", "skip"),
+        "on_bad_file",
+        None,
+        "Images that cannot be decoded end the run (the default), or are rows "
+        "without a result.",
+    ),
+    (
+        _text,
+        "devices",
+        None,
+        "<LIST>: Devices to run on, such as gpu:0,gpu:1 or cpu:0, or gpu or cpu for "
+        "all of a kind. Default: every GPU, or the CPU where there is none. "
+        "mgpu devices lists them.",
+    ),
+    (
+        _count,
+        "replicas_per_device",
+        1,
+        "<N>: Copies of the model on each device. Default: 1.",
+    ),
+    (
+        _count,
+        "batch_size",
+        None,
+        "<N>: Rows of one batch, shared among the replicas. Default: chosen for you.",
+    ),
+    (
+        _one_of("threads", "mirrored", "ray"),
+        "engine",
+        None,
+        "Devices each at their own pace (threads, the default), all in step "
+        "(mirrored), or each in a process of its own (ray).",
+    ),
+    (
+        _count,
+        "num_actors",
+        None,
+        "<N>: Processes under --engine=ray. Default: one for each GPU, or for each "
+        "machine where there is none.",
+    ),
+    (
+        _count,
+        "cpus_per_actor",
+        None,
+        "<N>: CPU cores of a process under --engine=ray. Default: 1 with a GPU, else "
+        "an equal share of the machine.",
+    ),
+    (
+        _text,
+        "ray_address",
+        None,
+        "<ADDRESS>: A running Ray cluster to join. Default: that of the environment "
+        "variable RAY_ADDRESS, else Ray on this machine.",
+    ),
+    (
+        _one_of("float32", *_LOW_PRECISIONS),
+        "precision",
+        None,
+        "Compute in this precision. Default: as the model was saved.",
+    ),
+    (
+        _yes_or_no,
+        "jit_compile",
+        None,
+        "Compile the model with XLA, or do not. Default: on GPUs where it can be.",
+    ),
+    (
+        _text,
+        "profile",
+        None,
+        "<DIR>: Folder for a trace that TensorBoard's profiler reads.",
+    ),
+    (
+        _one_of("0", "1", "2", "auto"),
+        "verbose",
+        "auto",
+        "Progress on the standard error stream: none, a bar, a line every 30 s, or a "
+        "bar on a terminal and lines elsewhere (the default).",
+    ),
+)
+
+
+NOTES = (
+    (
+        "Input",
+        "A .npy, .npz, .parquet (also a folder of them), .csv, .h5 or .zarr, or a "
+        "folder of images. Files with several arrays or columns feed models of "
+        "several inputs, by name.",
+    ),
+    (
+        "Output",
+        "By the suffix of PATH: .npy (a folder with a .npy for each output where the "
+        "model has several), .parquet (a folder of parts), .zarr or .csv. Until it is "
+        "complete, rows are in PATH.partial, and PATH.journal tells which are safe.",
+    ),
+    (
+        "Exit codes",
+        "0, the output is complete; 2, bad input, nothing was run; 1, a run that had "
+        "begun failed; 130 and 143, stopped by Ctrl-C or SIGTERM. After the last three "
+        "the rows that were done are safe, and the last line is the command to go on.",
+    ),
+)
+EXAMPLES = (
+    "mgpu predict model.keras images.npy --output=probabilities.npy",
+    "mgpu predict model.keras images.npy --output=classes.npy \\",
+    "    --method=predict_classes --devices=gpu:0,gpu:1 --batch_size=512",
+    "mgpu predict model.keras images.npy --output=trial.npy \\",
+    "    --devices=cpu --replicas_per_device=2 --labels=labels.npy",
+    "",
+    "# A folder of images, with the files' names and nulls for damaged ones:",
+    "mgpu predict model.keras photos --output=scores.parquet \\",
+    "    --preprocess=unit --on_bad_file=skip",
+    "",
+    "# Columns of a table; Ctrl-C at any time, then go on:",
+    "mgpu predict model.keras rows.parquet --columns=a,b,c --output=scores.parquet",
+    "mgpu predict model.keras rows.parquet --columns=a,b,c --output=scores.parquet \\",
+    "    --resume",
+    "",
+    "# Two machines with one folder between them; then, once, anywhere:",
+    "mgpu predict model.keras images.npy --output=scores.npy --shard=0/2",
+    "mgpu predict model.keras images.npy --output=scores.npy --shard=1/2",
+    "mgpu merge scores.npy",
+)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Adds the flags of `mgpu predict`."""
+    for define, name, default, text in _FLAGS:
+        define(name=name, default=default, help=text, flag_values=flag_values)

@@ -1,0 +1,169 @@
+"""What a command line of `mgpu predict` asks for. Imports no TensorFlow.
+
+Guarantee: a `PredictJob` holds no flags that contradict each other.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from keras_mgpu_strategy.shards import Shard
+
+SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
+"""Of the kinds of files that can be written."""
+
+_RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
+_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_RAY_FLAGS)
+_IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
+_READING = ("columns", *_IMAGE_FLAGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictJob:
+    """What a user asked `mgpu predict` to do.
+
+    Args:
+        model: Path of the model.
+        inputs: Path of the file or folder of input rows.
+        output: Path of what to write.
+        shard: Which range of the rows to run, or None.
+        labels: Path of a `.npy` file of true classes, or None.
+        devices: As for `scope()`.
+        replicas_per_device: As for `scope()`.
+        reading: How to read `inputs`: arguments for a class of `mgpu.files`.
+        options: Options of the Predictor that were given.
+        running: Further arguments of `Predictor.predict_to`.
+    """
+
+    model: pathlib.Path
+    inputs: pathlib.Path
+    output: pathlib.Path
+    shard: Shard | None
+    labels: pathlib.Path | None
+    devices: str | None
+    replicas_per_device: int
+    reading: dict[str, Any]
+    options: dict[str, Any]
+    running: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for flags that contradict each other."""
+        _check_suffix(self.output)
+        if self.running["resume"] and self.running["overwrite"]:
+            raise ValueError(
+                "--resume goes on with what is there, --overwrite begins again. Give "
+                "one of them."
+            )
+        if self.is_ray and self.devices is not None:
+            raise ValueError(
+                f"--devices={self.devices} does not go with --engine=ray, which gives "
+                "each process its device. Give --num_actors."
+            )
+        if self.running["method"] == "predict":
+            self._check_raw()
+        if self.labels is not None:
+            self._check_labels()
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether each device has a process of its own."""
+        return self.options.get("engine") == "ray"
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """The part of `reading` that is for images."""
+        return {name: x for name, x in self.reading.items() if name in _IMAGE_FLAGS}
+
+    def _check_raw(self) -> None:
+        for name, is_given, why in (
+            ("from_logits", self.running["from_logits"], "writes what the model"),
+            ("labels", self.labels is not None, "writes whatever the model"),
+        ):
+            if is_given:
+                raise ValueError(
+                    f"--{name} goes with --method=predict_proba or predict_classes; "
+                    f"--method=predict {why} returns."
+                )
+
+    def _check_labels(self) -> None:
+        if self.output.suffix.lower() != ".npy":
+            raise ValueError(
+                f"--labels goes with a .npy output, not with {self.output}. Leave it "
+                "out, or give --output=NAME.npy."
+            )
+        if self.shard is not None:
+            raise ValueError("--labels goes with a whole run, not with --shard.")
+
+
+def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
+    """Returns what a command line asks for.
+
+    Raises:
+        ValueError: A flag is missing, or has a value that it cannot have.
+    """
+    if not fv.output:
+        raise ValueError(
+            "predict needs --output=PATH. See mgpu predict --help for examples."
+        )
+    shard = None if fv.shard is None else _shard(fv.shard)
+    running = {name: fv[name].value for name in ("method", "from_logits", "batch_size")}
+    running |= {name: fv[name].value for name in ("resume", "overwrite")}
+    return PredictJob(
+        model=pathlib.Path(arguments[0]),
+        inputs=pathlib.Path(arguments[1]),
+        output=pathlib.Path(fv.output),
+        shard=shard,
+        labels=None if fv.labels is None else pathlib.Path(fv.labels),
+        devices=fv.devices,
+        replicas_per_device=fv.replicas_per_device,
+        reading={name: _reading(name, fv) for name in _READING if fv[name].present},
+        options={name: fv[name].value for name in _OPTIONS if fv[name].present},
+        running={
+            **running,
+            "on_nonfinite": fv.on_nonfinite,
+            "shard": None if shard is None else (shard.index, shard.count),
+            "verbose": fv.verbose if fv.verbose == "auto" else int(fv.verbose),
+        },
+    )
+
+
+def _reading(name: str, fv: flags.FlagValues) -> Any:
+    return _image_size(fv.image_size) if name == "image_size" else fv[name].value
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    try:
+        return Shard(*map(int, match.groups())) if match else Shard(-1, 1)
+    except ValueError:
+        raise ValueError(
+            f"--shard={text}. Expected I/N with I from 0 to N-1, such as 0/8 for the "
+            "first of 8 ranges of the rows."
+        ) from None
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+    if match is None:
+        raise ValueError(
+            f"--image_size={text}. Expected height and width in pixels, such as "
+            "224x224."
+        )
+    return int(match[1]), int(match[2])
+
+
+def _check_suffix(output: pathlib.Path) -> None:
+    suffix = output.suffix.lower()
+    if suffix in SUFFIXES:
+        return
+    expected = f"a name that ends in one of {', '.join(SUFFIXES)}"
+    if suffix == ".npz":
+        expected = (
+            f"{output.with_suffix('.npy')}, a folder with a .npy file for each "
+            "output where the model has several"
+        )
+    raise ValueError(f"--output={output} cannot be written. Expected {expected}.")

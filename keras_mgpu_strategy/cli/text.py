@@ -1,0 +1,21 @@
+"""Messages of the Python API in the words of the command line."""
+
+import re
+
+_WORDS = (
+    (r"\b(resume|overwrite)=True\b", r"--\1"),
+    (
+        r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method)="
+        r"([\"'])([\w:.]+)\2",
+        r"--\1=\3",
+    ),
+    (r"\bimage_size=\(height, width\)", "--image_size=HxW"),
+    (r"\bimage_size=\((\d+), (\d+)\)", r"--image_size=\1x\2"),
+)
+
+
+def as_flags(message: str) -> str:
+    """Returns a message with `--resume` in place of `resume=True`, and so on."""
+    for pattern, flag in _WORDS:
+        message = re.sub(pattern, flag, message)
+    return message

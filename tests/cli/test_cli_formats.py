@@ -1,0 +1,163 @@
+"""Files of every kind in and out of `mgpu predict`, and `mgpu merge`."""
+
+import filecmp
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from command_line import DIGITS, IMAGES, LABELS, mgpu_here, predict_here, write_photos
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.cli import job as cli_job
+from keras_mgpu_strategy.sinks.formats import FORMATS
+
+BATCH = "--batch_size=64"
+
+
+def test_the_command_line_knows_the_formats_without_loading_them():
+    assert tuple(FORMATS) == cli_job.SUFFIXES
+
+
+@pytest.fixture(scope="module")
+def expected():
+    images = np.load(IMAGES)
+    with mgpu.scope("cpu:0"):
+        return mgpu.load(DIGITS).predict_proba(images, batch_size=64)
+
+
+def read(path):
+    """The one output of a file of any kind, in the order of rows."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".zarr":
+        group: Any = zarr.open_group(path, mode="r")
+        return group["output"][:]
+    if path.suffix == ".csv":
+        table = np.loadtxt(path, np.float32, delimiter=",", skiprows=1)
+        assert table[:, 0].tolist() == list(range(len(table)))
+        return table[:, 1:]
+    table = pd.read_parquet(path).sort_values("row")
+    assert table["row"].tolist() == list(range(len(table)))
+    return np.stack(table["output"].tolist())
+
+
+@pytest.mark.parametrize("suffix", cli_job.SUFFIXES)
+def test_shards_merge_into_what_one_run_writes(suffix, expected, tmp_path, capsys):
+    whole, merged = tmp_path / f"whole{suffix}", tmp_path / f"merged{suffix}"
+    same = (DIGITS, IMAGES, "--devices=cpu:0", BATCH, "--verbose=0")
+    predict_here(*same, f"--output={whole}")
+    for index in range(3):
+        predict_here(*same, f"--output={merged}", f"--shard={index}/3")
+    assert "shard     2/3" in capsys.readouterr().out
+    mgpu_here("merge", merged)
+    assert (
+        capsys.readouterr().out == f"shards    3\nrows      1,797\noutput    {merged}\n"
+    )
+    assert sorted(os.listdir(tmp_path)) == [merged.name, whole.name]
+    np.testing.assert_array_equal(read(whole), expected)
+    np.testing.assert_array_equal(read(merged), expected)
+    if merged.is_file():
+        assert filecmp.cmp(whole, merged, shallow=False)
+
+
+def test_columns_of_a_table(tmp_path, expected, capsys):
+    rows = np.load(IMAGES)[:100].reshape(100, 64)
+    names = [f"pixel_{index}" for index in range(64)]
+    pd.DataFrame(rows, columns=names).assign(other=1.0).to_csv(
+        tmp_path / "rows.csv", index=False
+    )
+    pd.DataFrame(rows, columns=names).assign(other=1.0).to_parquet(
+        tmp_path / "rows.parquet"
+    )
+    for name in ("rows.csv", "rows.parquet"):
+        output = tmp_path / f"{name}.npy"
+        columns = f"--columns={','.join(names)}"
+        predict_here(DIGITS, tmp_path / name, f"--output={output}", columns)
+        np.testing.assert_allclose(
+            np.load(output), expected[:100], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_a_folder_of_images(tmp_path, capsys):
+    pixels = write_photos(tmp_path / "photos", 20)
+    (tmp_path / "photos" / "0007.png").write_bytes(b"no image")
+    with mgpu.scope("cpu:0"):
+        expected = mgpu.load(DIGITS).predict_proba(pixels)
+    same = (DIGITS, tmp_path / "photos", "--preprocess=unit", "--verbose=0")
+    predict_here(*same, f"--output={tmp_path}/o.parquet", "--on_bad_file=skip")
+    assert capsys.readouterr().err == ""
+    table = pd.read_parquet(tmp_path / "o.parquet").set_index("file")["output"]
+    assert list(table.index) == [f"{number:04d}.png" for number in range(20)]
+    assert table.isna().to_numpy().nonzero()[0].tolist() == [7]
+    kept = np.delete(expected, 7, axis=0)
+    np.testing.assert_allclose(np.stack(list(table.dropna())), kept, 1e-5, 1e-6)
+
+    predict_here(
+        *(*same, f"--output={tmp_path}/o.npy", "--on_bad_file=skip"),
+        *("--image_size=8x8", f"--labels={_labels(tmp_path, 20)}"),
+    )
+    printed = capsys.readouterr()
+    assert (
+        printed.err.startswith("mgpu: note: ") and "will not hold the n" in printed.err
+    )
+    assert "accuracy  0.9500 (19 of 20)" in printed.out
+    assert np.isnan(np.load(tmp_path / "o.npy")).any(axis=1).nonzero()[0].tolist() == [
+        7
+    ]
+
+
+def test_a_damaged_image_ends_a_run_that_can_be_gone_on_with(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 20)
+    (tmp_path / "photos" / "0017.png").write_bytes(b"no image")
+    same = (DIGITS, tmp_path / "photos", "--preprocess=unit", "--batch_size=4")
+    same = (*same, f"--output={tmp_path}/o.csv", "--verbose=0", "--devices=cpu:0")
+    with pytest.raises(SystemExit, match="1"):
+        predict_here(*same)
+    error, where, how = capsys.readouterr().err.splitlines()
+    assert "Row 17: the image file" in error and "--on_bad_file=skip" in error
+    assert "while rows 17 to" in where
+    assert " of 20 rows are safe. To go on: mgpu predict " in how
+    assert how.endswith(" --resume")
+    predict_here(*same, "--resume", "--on_bad_file=skip")
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table["row"].tolist() == list(range(20))
+    assert table["output_0"].isna().to_numpy().nonzero()[0].tolist() == [17]
+
+
+def test_labels_of_another_number_of_rows(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 4)
+    labels = _labels(tmp_path, 5)
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(
+            *(DIGITS, tmp_path / "photos", f"--output={tmp_path}/o.npy"),
+            *("--verbose=0", f"--labels={labels}"),
+        )
+    assert "has 4 rows, but --labels has 5." in capsys.readouterr().err
+    assert pathlib.Path(tmp_path / "o.npy").exists()
+
+
+@pytest.mark.filterwarnings("default:Results are NaN")
+def test_results_that_are_not_finite(tmp_path, capsys):
+    rows = np.load(IMAGES)[:8].copy()
+    rows[3] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    same = (DIGITS, tmp_path / "rows.npy", "--verbose=0", f"--output={tmp_path}/o.npy")
+    with pytest.raises(SystemExit, match="1"):
+        predict_here(*same, "--on_nonfinite=raise", "--method=predict")
+    assert "NaN or infinite in 1 rows: 3." in capsys.readouterr().err
+    predict_here(*same, "--overwrite", "--method=predict")
+    warning = capsys.readouterr().err
+    assert warning.startswith(
+        "mgpu: warning: Results are NaN or infinite in 1 rows: 3."
+    )
+    assert "--on_nonfinite=ignore" in warning and warning.count("\n") == 1
+
+
+def _labels(folder, count):
+    labels = np.load(LABELS)
+    np.save(folder / "labels.npy", np.resize(labels, count))
+    return folder / "labels.npy"

@@ -1,0 +1,151 @@
+"""Runs of the real command line that are stopped or fail, and are gone on with."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import DIGITS, MGPU, environment, mgpu, write_photos
+
+from keras_mgpu_strategy.sinks import journal as journals
+
+NUM_PHOTOS = 400
+OWN_MODULE = """
+import os, time
+
+def slowly(batch):
+    time.sleep(float(os.environ.get("SECONDS_A_ROW", "0")) * len(batch))
+    return batch / 255
+
+def broken(batch):
+    if batch.any() and len(batch) != 1:
+        raise KeyError("brightness")
+    return batch / 255
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with images and a module of the user."""
+    folder = tmp_path_factory.mktemp("stopping")
+    write_photos(folder / "photos", NUM_PHOTOS)
+    (folder / "own.py").write_text(OWN_MODULE)
+    return folder
+
+
+@pytest.fixture
+def in_place(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def start(*flags):
+    """Starts a run of some seconds."""
+    words = (*MGPU, "predict", DIGITS, "photos", "--preprocess=own:slowly", *flags)
+    return subprocess.Popen(
+        [*map(str, words), "--batch_size=1", "--verbose=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(SECONDS_A_ROW="0.03"),
+    )
+
+
+def wait_for_rows(process, output):
+    """Waits until some rows are on disk."""
+    journal = pathlib.Path(f"{output}.journal")
+    deadline = time.monotonic() + 100
+    while not (journal.exists() and journals.read(journal).progress):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
+    numbers = {
+        "scores.parquet": (signal.SIGINT, "interrupted"),
+        "the scores.csv": (signal.SIGTERM, "terminated"),
+    }
+    runs = {output: start(f"--output={output}") for output in numbers}
+    for output, process in runs.items():
+        wait_for_rows(process, output)
+        process.send_signal(numbers[output][0])
+    resumed = {
+        output: check_stopped(process, output, *numbers[output])
+        for output, process in runs.items()
+    }
+    for output, (process, num_safe) in resumed.items():
+        printed, complaints = process.communicate(timeout=100)
+        assert (process.returncode, complaints) == (0, "")
+        assert f"rows      {NUM_PHOTOS - num_safe} in this run" in printed
+        assert not os.path.exists(f"{output}.journal")
+        read = pd.read_csv if output.endswith(".csv") else pd.read_parquet
+        table = read(output)
+        assert table["row"].tolist() == list(range(NUM_PHOTOS))
+        assert not table.isna().to_numpy().any()
+
+
+def check_stopped(process, output, number, word):
+    """Checks how a run ended, and goes on with it as it says."""
+    printed = process.communicate(timeout=100)[1]
+    assert process.returncode == 128 + number
+    begin, _, command = printed.rstrip("\n").partition(" To go on: ")
+    progress = journals.read(pathlib.Path(f"{output}.journal")).progress
+    assert progress is not None
+    num_safe = progress.rows
+    assert 0 < num_safe < NUM_PHOTOS
+    assert begin == f"mgpu: {word}. {num_safe} of {NUM_PHOTOS} rows are safe."
+    assert command.endswith(" --resume") and "\n" not in command
+    assert not os.path.exists(output)
+    pipe = subprocess.PIPE
+    resumed = subprocess.Popen(
+        command, shell=True, stdout=pipe, stderr=pipe, text=True, env=environment()
+    )
+    return resumed, num_safe
+
+
+def test_a_second_signal_ends_the_process_at_once(in_place):
+    process = start("--output=o.npy")
+    wait_for_rows(process, "o.npy")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=100)
+    assert time.monotonic() - began < 4
+    # The second: where Python is ending already, the system itself ends the process.
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_an_error_in_a_function_of_the_user(in_place, place):
+    result = mgpu(
+        *("predict", DIGITS, "photos", "--preprocess=own:broken", "--output=b.npy"),
+        cwd=place,
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if "mgpu: " in line]
+    assert lines[-3].startswith("mgpu: KeyError: 'brightness' (")
+    assert lines[-3].endswith("own.py, line 10)")
+    assert lines[-2].startswith("mgpu: Raised while rows ")
+    assert lines[-1].startswith("mgpu: No row is safe yet. To go on: ")
+
+
+def test_a_full_disk(in_place):
+    # A limit on the size of files is an error of the same kind, without a mount.
+    np.save("rows.npy", np.zeros((100_000, 8, 8, 1), np.float32))
+    command = f"ulimit -f 1000; {' '.join(MGPU)} predict {DIGITS} rows.npy"
+    result = subprocess.run(
+        f"{command} --output=full.csv --verbose=0",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert result.returncode == 1, result.stderr
+    error, rows = result.stderr.splitlines()
+    assert error.startswith("mgpu: [Errno 27] File too large")
+    assert " of 100,000 rows are safe. To go on: " in rows
