@@ -10,7 +10,6 @@ Guarantees:
 """
 
 import dataclasses
-import operator
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from keras_mgpu_strategy import gpu_memory
+from keras_mgpu_strategy.whole_numbers import whole_number
 
 Devices: TypeAlias = str | int | Sequence[str | int] | None
 """What a user may write for devices; see `parse_devices`."""
@@ -138,17 +138,6 @@ def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
             f"devices each; it has {', '.join(existing)}."
         )
     return tuple(part for name in names for part in parts[name])
-
-
-def whole_number(value: Any) -> int:
-    """Returns an int of any make; a bool is none.
-
-    Raises:
-        TypeError: The value is no whole number.
-    """
-    if isinstance(value, bool):
-        raise TypeError("a bool is not a number of devices")
-    return operator.index(value)
 
 
 def _parse_entry(entry: Any) -> list[DeviceRequest]:

@@ -10,7 +10,6 @@ Guarantees:
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
@@ -21,8 +20,8 @@ from keras_mgpu_strategy.devices import (
     parse_devices,
     select_devices,
     split_devices,
-    whole_number,
 )
+from keras_mgpu_strategy.whole_numbers import count
 
 
 @contextlib.contextmanager
@@ -80,7 +79,7 @@ def make_strategy(
         ValueError: As in `scope()`.
         RuntimeError: TensorFlow has started, and the devices are not split as asked.
     """
-    num_parts = _check_replicas_per_device(replicas_per_device)
+    num_parts = count("replicas_per_device", replicas_per_device)
     requests = parse_devices(devices)
     if num_parts == 1:
         names = select_devices(requests, list_logical())
@@ -89,20 +88,6 @@ def make_strategy(
     # The default reduction is right for every layout: TensorFlow takes NCCL only
     # where no GPU is split, and prediction reduces nothing.
     return tf.distribute.MirroredStrategy(list(names))
-
-
-def _check_replicas_per_device(value: Any) -> int:
-    expected = "Expected a whole number from 1 on."
-    try:
-        number = whole_number(value)
-    except TypeError as error:
-        raise TypeError(
-            f"replicas_per_device={value!r} is of type {type(value).__name__}. "
-            f"{expected}"
-        ) from error
-    if number < 1:
-        raise ValueError(f"replicas_per_device={number}. {expected}")
-    return number
 
 
 def active_strategy() -> tf.distribute.Strategy | None:

@@ -16,8 +16,8 @@ from keras_mgpu_strategy.devices import (
     list_logical,
     parse_devices,
     select_devices,
-    whole_number,
 )
+from keras_mgpu_strategy.whole_numbers import count, whole_number
 
 
 def choose_devices(
@@ -60,22 +60,14 @@ def _kind(existing: Sequence[str]) -> str:
 
 
 def _first(name: str, value: Any) -> tuple[str, ...]:
-    expected = "Expected a whole number from 1 on."
-    try:
-        count = whole_number(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{name}={value!r} is of type {type(value).__name__}. {expected}"
-        ) from error
-    if count < 1:
-        raise ValueError(f"{name}={count}. {expected}")
+    wanted = count(name, value)
     existing = _gpus_or_stand_ins()
-    if count > len(existing):
+    if wanted > len(existing):
         raise ValueError(
-            f"{name}={count}, but the devices there are on this machine are: "
+            f"{name}={wanted}, but the devices there are on this machine are: "
             f"{', '.join(existing)}. {_advice(existing)}"
         )
-    return existing[:count]
+    return existing[:wanted]
 
 
 def _advice(existing: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_mgpu_strategy.whole_numbers import count
+
 _INTEGERS = ("num_actors", "replicas_per_device", "cpus_per_actor")
 _OPTIONAL = ("num_actors", "cpus_per_actor")
 # Ray counts GPUs in steps of 0.0001, so that three thirds are less than one.
@@ -42,10 +44,7 @@ class RayOptions:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name}={value!r}. Expected a whole number from 1 on.")
-            if value < 1:
-                raise ValueError(f"{name}={value}. Expected a whole number from 1 on.")
+            count(name, value)
 
 
 @dataclasses.dataclass(frozen=True)
