@@ -85,11 +85,11 @@ def resplit(
         while (size := next_size() if size is None else size) is not None:
             if size > _count(held):
                 break
-            ready, rest = _cut(join(held), size)
+            ready, rest = split(join(held), size)
             held, size = [rest], None
             yield ready
     while held and (size := next_size() if size is None else size) is not None:
-        ready, rest = _cut(join(held), size)
+        ready, rest = split(join(held), size)
         held, size = [rest] if rest.num_rows or size == 0 else [], None
         yield ready
 
@@ -111,7 +111,8 @@ def join(parts: list[HostBatch]) -> HostBatch:
     return HostBatch(parts[0].start, outputs)
 
 
-def _cut(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
+def split(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
+    """The first rows of a batch, and the others; no row where there are none."""
     head = tf.nest.map_structure(lambda array: array[:num_rows], batch.outputs)
     rest = tf.nest.map_structure(lambda array: array[num_rows:], batch.outputs)
     return HostBatch(batch.start, head), HostBatch(batch.start + num_rows, rest)

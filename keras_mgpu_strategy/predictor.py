@@ -8,6 +8,7 @@ Guarantees, for every input, row count, batch size and number of replicas:
 * Results are gathered on the host; devices hold a few chunks at a time.
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,8 @@ from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
 from keras_mgpu_strategy import probabilities
-from keras_mgpu_strategy.collecting import collect
+from keras_mgpu_strategy.collecting import collect, passed_on
 from keras_mgpu_strategy.file_run import Request, predict_to
-from keras_mgpu_strategy.marking import masked
 from keras_mgpu_strategy.methods import head_of
 from keras_mgpu_strategy.per_batch import per_batch
 from keras_mgpu_strategy.placing import Placed, place
@@ -80,7 +80,7 @@ class Predictor:
 
     @property
     def report(self) -> Report | None:
-        """What the last run did and where its time went; None before the first."""
+        """What the run that ended last did, in any thread; None before the first."""
         return self._runner.report
 
     def predict(
@@ -110,7 +110,7 @@ class Predictor:
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
         job = self._runner.job(x, batch_size, steps, head_of("predict"))
-        return collect(job, job.run(), self._backend, verbose, callbacks)
+        return collect(job, self._backend, verbose, callbacks)
 
     def predict_proba(
         self,
@@ -139,8 +139,8 @@ class Predictor:
         """
         head = head_of("predict_proba", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
-        batches = probabilities.checked(job.run(), strict=strict)
-        return collect(job, batches, self._backend, verbose, callbacks)
+        check = functools.partial(probabilities.checked, strict=strict)
+        return collect(job, self._backend, verbose, callbacks, check)
 
     def predict_classes(
         self,
@@ -164,7 +164,7 @@ class Predictor:
         """
         head = head_of("predict_classes", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
-        return collect(job, job.run(), self._backend, verbose, callbacks)
+        return collect(job, self._backend, verbose, callbacks)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
@@ -181,8 +181,7 @@ class Predictor:
         Returns:
             Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
         """
-        job = self._runner.job(x, batch_size, steps, head_of("predict"))
-        return masked(job.run(), job.marks)
+        return passed_on(self._runner.job(x, batch_size, steps, head_of("predict")))
 
     def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
         """One result per batch, in order, whatever the sizes of the batches.
@@ -235,7 +234,9 @@ class Predictor:
             The report of this run.
 
         Raises:
-            OSError: The output cannot be written, or exists.
+            OSError: The output cannot be written, exists, or is being written by
+                another run.
+            InterruptedError: SIGTERM ended the run, and its handler raised nothing.
             ValueError: The earlier run was another one, or its journal is damaged; a
                 result cannot be stored in such a file. Others as in `predict`.
         """

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from keras_mgpu_strategy import signals
+from keras_mgpu_strategy.gather import split
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.progress import RowRange
@@ -22,6 +21,7 @@ from keras_mgpu_strategy.sinks import journal as journals
 from keras_mgpu_strategy.sinks.columns import columns_of
 from keras_mgpu_strategy.sinks.interface import FileFormat, FileSink, Layout
 from keras_mgpu_strategy.sinks.journal import Journal, Progress
+from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.target import Target
 from keras_mgpu_strategy.types import HostBatch
 
@@ -80,6 +80,7 @@ class Writer:
         self._output = output
         self._shard = shard
         self._journal = output.journal
+        self._lock = Lock(output.target.journal)
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
         self._chunk_start = output.start
@@ -137,6 +138,7 @@ class Writer:
                 f"run has {described}. Nothing was touched. Pass overwrite=True to "
                 "begin again."
             )
+        self._lock.take()
         if journal is not None and journal.progress is not None:
             mark = journal.progress.mark
             sink = output.file_format.reopen(output.target.partial, layout, mark)
@@ -144,6 +146,7 @@ class Writer:
             output.target.clear()
             about = {"run": output.about, "layout": described}
             self._journal = journals.create(output.target.journal, about)
+            self._lock.take()
             sink = output.file_format.create(output.target.partial, layout)
         self._sink, self._can_go_on = sink, True
         return sink
@@ -213,15 +216,12 @@ class Writer:
                 self._sink.close()
         if self._journal is not None:
             self._journal.close()
+        self._lock.release()
 
 
 def rows_from(batch: HostBatch, start: int) -> HostBatch:
     """The rows of a batch from some index on; none where it ends before."""
-    skipped = max(start - batch.start, 0)
-    if skipped == 0:
-        return batch
-    outputs = tf.nest.map_structure(lambda array: array[skipped:], batch.outputs)
-    return HostBatch(batch.start + skipped, outputs)
+    return batch if start <= batch.start else split(batch, start - batch.start)[1]
 
 
 def _described(layout: Layout) -> list[list[Any]]:

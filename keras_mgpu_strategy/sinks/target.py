@@ -23,6 +23,7 @@ from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
 from keras_mgpu_strategy.sinks.durable import remove, sync_folder
 from keras_mgpu_strategy.sinks.journal import Journal
+from keras_mgpu_strategy.sinks.lock import Lock
 
 
 class Target:
@@ -49,7 +50,8 @@ class Target:
 
         Raises:
             OSError: Its folder is missing or cannot be written; or the output is
-                there, finished or not, and neither flag says what to do with it.
+                there, finished or not, and neither flag says what to do with it;
+                or another run is writing it.
             ValueError: Both flags are set.
         """
         if resume and overwrite:
@@ -58,6 +60,9 @@ class Target:
                 "on with what is there, the second begins again."
             )
         check_folder(self.path)
+        lock = Lock(self.journal)
+        lock.take()
+        lock.release()
         if overwrite:
             return
         if self.journal.exists() and not resume:

@@ -141,3 +141,20 @@ def test_a_finished_run_is_only_given_its_name(pair, path, monkeypatch):
     assert report.rows == 0
     assert_same_files(path, expected)
     file_runs.assert_nothing_beside(path)
+
+
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+def test_an_output_has_one_writer_at_a_time(pair, path, flag):
+    refused = []
+
+    def batches():
+        for number, batch in enumerate(file_runs.generator(X)):
+            if number == 6:  # rows are on disk, and others are under way
+                with pytest.raises(BlockingIOError, match="another run is writing"):
+                    write(pair, path, X, **{flag: True})
+                refused.append(number)
+            yield batch
+
+    write(pair, path, batches())
+    assert refused
+    assert_same_files(path, uninterrupted(pair, path, X))
