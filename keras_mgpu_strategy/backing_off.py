@@ -4,7 +4,9 @@ Guarantee: a size that failed is not tried again in the run; several threads tha
 fail at the same size shrink it once.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 
 from keras_mgpu_strategy.batch_size import ceil_div
 from keras_mgpu_strategy.report import BackOff, StageClock
@@ -23,12 +25,38 @@ class BatchSize:
         self._size = size
         self._clock = clock
         self._is_fixed = is_fixed
+        self._most: int | None = None
+        self._on_trial = False
         self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
         """Rows of one call of the model."""
         return self._size
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a larger size may follow, so that `most` is worth asking for."""
+        return self._on_trial
+
+    @contextlib.contextmanager
+    def trial(self) -> Iterator[None]:
+        """While a size is tried; by one thread, before there are others."""
+        self._on_trial = True
+        try:
+            yield
+        finally:
+            self._on_trial = False
+
+    @property
+    def most(self) -> int | None:
+        """The largest size that memory allows, where that is known."""
+        return self._most
+
+    def bound(self, most: int | None) -> None:
+        """Notes the largest size that memory allows, if it could be asked for."""
+        with self._lock:
+            self._most = most
 
     def change(self, size: int) -> None:
         """Goes on with another size."""

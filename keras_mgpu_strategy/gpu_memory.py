@@ -1,15 +1,19 @@
-"""How much memory each part of a split GPU may take.
+"""How much memory there is on a GPU, or on each part of one that is split.
 
 TensorFlow splits a GPU only with a memory limit per part, and has no public call
-that tells a GPU's memory before it starts. NVIDIA's driver does.
+that tells how much memory a GPU has. NVIDIA's driver does.
 """
 
+import functools
 import subprocess
+
+import tensorflow as tf
 
 from keras_mgpu_strategy import environment
 
 # CUDA needs some memory of its own for each process and each logical device.
 _USABLE_SHARE = 0.9
+_WHOLE = tf.config.LogicalDeviceConfiguration()
 
 _BY_HAND = (
     "Split the GPUs by hand before TensorFlow starts, with "
@@ -27,11 +31,32 @@ def memory_limit(num_parts: int) -> int:
     Raises:
         RuntimeError: The driver does not tell.
     """
-    return limit_from_report(_driver_report(), num_parts)
+    return limit_from_report(_driver_report("free"), num_parts)
+
+
+@functools.cache
+def capacity(device: str) -> int | None:
+    """Returns the bytes that TensorFlow may take of a logical GPU, as `GPU:0`.
+
+    The limit of a part of a split GPU; else, of the visible GPU with the least memory,
+    what the driver says it has. None where the driver does not tell. Neither changes
+    while a process runs.
+    """
+    parts = [
+        part.memory_limit
+        for gpu in tf.config.get_visible_devices("GPU")
+        for part in tf.config.get_logical_device_configuration(gpu) or [_WHOLE]
+    ]
+    limit = parts[int(device.rpartition(":")[2])]
+    try:
+        mebibytes = limit or limit_from_report(_driver_report("total"), num_parts=1)
+    except RuntimeError:
+        return None
+    return int(mebibytes) << 20
 
 
 def limit_from_report(report: str, num_parts: int) -> int:
-    """Returns the MiB for each part, from one line of free MiB per GPU.
+    """Returns the MiB for each part, from one line of MiB per GPU.
 
     Raises:
         RuntimeError: The report has a line that is not a number, or no line.
@@ -40,16 +65,17 @@ def limit_from_report(report: str, num_parts: int) -> int:
         least_free = min(int(line) for line in report.split("\n") if line.strip())
     except ValueError as error:
         raise RuntimeError(
-            f"The free memory of the GPUs is not known: expected one number per GPU "
+            f"The memory of the GPUs is not known: expected one number per GPU "
             f"from nvidia-smi, got {report!r}. {_BY_HAND}"
         ) from error
     return int(least_free * _USABLE_SHARE) // num_parts
 
 
-def _driver_report() -> str:
+def _driver_report(kind: str) -> str:
+    """MiB of each visible GPU, a line each; of the `kind` "free" or "total"."""
     command = [
         "nvidia-smi",
-        "--query-gpu=memory.free",
+        f"--query-gpu=memory.{kind}",
         "--format=csv,noheader,nounits",
     ]
     visible = environment.visible_cuda_devices()
@@ -61,6 +87,6 @@ def _driver_report() -> str:
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise RuntimeError(
-            f"The free memory of the GPUs is not known: nvidia-smi failed ({error}). "
+            f"The memory of the GPUs is not known: nvidia-smi failed ({error}). "
             f"{_BY_HAND}"
         ) from error

@@ -5,6 +5,8 @@ Guarantees:
 * A chunk takes about 30 ms of a replica's time: long enough that the host's work per
   chunk does not matter, short enough for results to flow and replicas to end together.
   Many replicas get longer ones, since one host serves them all, a chunk at a time.
+* Calls that wait for each other on one device count once: a device that holds two
+  chunks is not taken for one of half the speed.
 * Towards the end of the input chunks get smaller, down to one micro-batch.
 """
 
@@ -28,7 +30,21 @@ class Pace:
         self._num_replicas = num_replicas
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
         self._seconds_per_row: float | None = None
+        self._free_since = [0.0] * num_replicas
         self._lock = threading.Lock()
+
+    def busy(self, replica: int, began: float, ended: float) -> float:
+        """Seconds of a call in which its device was not at work on an earlier one.
+
+        Args:
+            replica: Index of the replica.
+            began: When the call began, as `time.perf_counter` tells.
+            ended: When it ended.
+        """
+        with self._lock:
+            free_since = self._free_since[replica]
+            self._free_since[replica] = max(ended, free_since)
+            return max(ended - max(began, free_since), 0.0)
 
     def record(self, num_rows: int, seconds: float) -> None:
         """Learns that a replica computed some rows, padding included."""

@@ -32,3 +32,13 @@ def test_one_slow_chunk_does_not_change_much():
     before = pace.chunk_rows(1, MOST, None)
     pace.record(10, 20e-5)
     assert 0.7 * before < pace.chunk_rows(1, MOST, None) < before
+
+
+def test_calls_that_wait_for_each_other_count_once():
+    pace = Pace(num_replicas=2)
+    # Two chunks in flight on a device that takes 20 ms for each.
+    calls = [(0.00, 0.02), (0.00, 0.04), (0.02, 0.06), (0.04, 0.08)]
+    assert [pace.busy(0, *call) for call in calls] == pytest.approx([0.02] * 4)
+    assert pace.busy(1, 0.0, 0.08) == pytest.approx(0.08)  # another device
+    assert pace.busy(0, 0.10, 0.12) == pytest.approx(0.02)  # after a pause
+    assert pace.busy(0, 0.10, 0.11) == 0.0  # ended before the one before it

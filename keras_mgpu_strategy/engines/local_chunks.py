@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.engines.device_memory import Probe
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.notes import add_note
@@ -40,13 +41,18 @@ class LocalChunks:
         """Returns the results of a chunk."""
         while True:
             size = batch.size
+            probe = Probe(self._work.devices[replica]) if batch.on_trial else None
             try:
-                return self._attempt(chunk, size, replica, slot)
+                results = self._attempt(chunk, size, replica, slot)
             except tf.errors.ResourceExhaustedError as error:
                 batch.shrink(size, chunk.start, error)
+                continue
             except Exception as error:
                 add_note(error, chunk.failed)
                 raise
+            if probe is not None:
+                batch.bound(probe.largest_batch(size))
+            return results
 
     def _attempt(
         self,
@@ -63,16 +69,28 @@ class LocalChunks:
                 arrays = chunk.padded(batch_size)
                 flat = [tf.convert_to_tensor(array) for array in arrays]
             with slot:
-                outputs = self._compute(step, flat)
+                outputs = self._compute(step, flat, replica)
         bytes_in = sum(array.nbytes for array in arrays)
         work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
         with work.clock.stage("read"):
             return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
 
-    def _compute(self, step: Any, flat: list[tf.Tensor]) -> Any:
+    def _compute(self, step: Any, flat: list[tf.Tensor], replica: int) -> Any:
         began = time.perf_counter()
         outputs = step(*flat)
-        seconds = time.perf_counter() - began
+        if "CPU" not in self._work.devices[replica]:
+            wait_for(outputs)
+        seconds = self._work.pace.busy(replica, began, time.perf_counter())
         self._work.clock.add("compute", seconds)
         self._work.pace.record(len(flat[0]), seconds)
         return outputs
+
+
+def wait_for(outputs: Any) -> None:
+    """Returns once a device has computed the outputs of a call.
+
+    A call returns when the kernels of a GPU are launched, not when they are done; time
+    and chunks in flight would not be counted as what they are. Reading one value waits.
+    """
+    first = tf.nest.flatten(outputs)[0]
+    tf.reshape(first, [-1])[:1].numpy()

@@ -30,7 +30,8 @@ def tune(
     """Doubles the batch on the first replica while rows per second rise.
 
     Leaves the best size in `batch`. Stops where trying would take more than a tenth
-    of the time that the rest of the rows needs, where memory runs out, and at 8192.
+    of the time that the rest of the rows needs, where memory runs out or is known to
+    be too small for twice the rows, and at 8192.
 
     Args:
         run_chunk: Runs a chunk on the first replica.
@@ -43,14 +44,15 @@ def tune(
     while _enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()
         clock.add_trial(size)
-        rate = yield from _trial(run_chunk, feed, batch)
+        with batch.trial():
+            rate = yield from _trial(run_chunk, feed, batch)
         if batch.size < size:  # out of memory: smaller than ever tried
             return
         if rate is None or rate < _WORTH * best_rate:
             break
         best_size, best_rate = size, rate
         spent = time.perf_counter() - began
-        if size == _LARGEST or not _worth_more(feed, rate, num_replicas, spent):
+        if not _may_grow(batch) or not _worth_more(feed, rate, num_replicas, spent):
             break
         batch.change(min(2 * size, _LARGEST))
     batch.change(best_size)
@@ -75,6 +77,11 @@ def _trial(
 def _enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
     left = feed.rows_left
     return feed.error is None and (left is None or left >= 16 * size * num_replicas)
+
+
+def _may_grow(batch: BatchSize) -> bool:
+    most = _LARGEST if batch.most is None else min(batch.most, _LARGEST)
+    return batch.size < _LARGEST and min(2 * batch.size, _LARGEST) <= most
 
 
 def _worth_more(feed: Feed, rate: float, num_replicas: int, spent: float) -> bool:

@@ -51,7 +51,13 @@ class RemoteChunks:
         del slot  # the process has its own: it takes a chunk while it computes another
         rows = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
         with self._window.admitted(chunk.start):
-            task = Task(chunk, batch.size, self._work.is_fixed, self._work.head)
+            task = Task(
+                chunk,
+                batch.size,
+                self._work.is_fixed,
+                self._work.head,
+                batch.on_trial,
+            )
             done = self._fleet.call(replica, "run", task, what=rows)
         self._keep_books(chunk, batch, replica, done)
         with self._work.clock.stage("read"):
@@ -71,6 +77,7 @@ class RemoteChunks:
         self._work.pace.record(padded, done.seconds["compute"])
         arrays = tf.nest.flatten(done.batch.outputs)
         self._window.learn(chunk.num_rows, sum(array.nbytes for array in arrays))
+        batch.bound(done.most)
         with self._lock:
             for back_off in done.back_offs:
                 if back_off.batch_size < batch.size:  # not noted for another process

@@ -61,12 +61,14 @@ class Task:
         batch_size: Per-replica batch.
         is_fixed: Whether the model takes no other.
         head: What is done to the outputs on the device.
+        on_trial: Whether a larger batch may follow.
     """
 
     chunk: Chunk
     batch_size: int
     is_fixed: bool
     head: heads.Head
+    on_trial: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Done:
         bytes_in: Bytes of input, padding included.
         seconds: Stage -> time, "compile" among them.
         back_offs: Batches that did not fit into memory.
+        most: The largest batch that memory allows; None where it was not asked for.
     """
 
     batch: HostBatch
@@ -88,6 +91,7 @@ class Done:
     bytes_in: int
     seconds: dict[str, float]
     back_offs: tuple[BackOff, ...]
+    most: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +177,8 @@ class Worker:
         chunk, missing = self._read(task.chunk, clock)
         batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)
         runner = LocalChunks(self._backend.fitted(work), self._backend.compiler)
-        results = runner.run(chunk, batch, 0, self._slot)
+        with batch.trial() if task.on_trial else contextlib.nullcontext():
+            results = runner.run(chunk, batch, 0, self._slot)
         report = clock.report()
         return Done(
             results,
@@ -182,6 +187,7 @@ class Worker:
             report.bytes_in,
             clock.seconds(),
             report.back_offs,
+            batch.most,
         )
 
     def _read(self, chunk: Chunk, clock: StageClock) -> tuple[Chunk, np.ndarray | None]:
