@@ -11,7 +11,7 @@ Guarantees:
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -30,8 +30,8 @@ _EXPECTED = (
 )
 _NAME = re.compile(
     r"(?:/job:localhost/replica:0/task:0)?/?(?:(?:physical_)?device:)?"
-    r"(?P<kind>gpu|cpu)(?::(?P<index>\d+))?",
-    re.IGNORECASE,
+    r"(?P<kind>gpu|cpu)(?::(?P<index>\d{1,9}))?",
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -50,12 +50,18 @@ class DeviceRequest:
 
 def list_logical() -> tuple[str, ...]:
     """Names of TensorFlow's logical devices, GPUs first. Starts TensorFlow."""
-    return _names(tf.config.list_logical_devices())
+    return tuple(by_name(tf.config.list_logical_devices()))
 
 
 def list_physical() -> tuple[str, ...]:
     """Names of the physical devices that are visible to TensorFlow, GPUs first."""
-    return _names(tf.config.get_visible_devices())
+    return tuple(by_name(tf.config.get_visible_devices()))
+
+
+def by_name(devices: Sequence[Any]) -> dict[str, Any]:
+    """Name, as `"GPU:0"` -> TensorFlow's device, GPUs first."""
+    ordered = [d for kind in KINDS for d in devices if d.device_type == kind]
+    return {":".join(device.name.split(":")[-2:]): device for device in ordered}
 
 
 def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
@@ -126,18 +132,40 @@ def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
             GPU is not known.
         ValueError: A device is configured to have another number of parts.
     """
-    visible = _by_name(tf.config.get_visible_devices())
+    visible = by_name(tf.config.get_visible_devices())
     for name in names:
         _split(name, visible[name], num_parts)
-    parts = _parts_by_name(visible)
-    existing = list_logical()
-    missing = [part for name in names for part in parts[name] if part not in existing]
-    if missing or any(len(parts[name]) != num_parts for name in names):
+    counts = {name: _num_parts(device) for name, device in visible.items()}
+    return select_parts(names, num_parts, counts, list_logical())
+
+
+def select_parts(
+    names: Sequence[str],
+    num_parts: int,
+    counts: Mapping[str, int],
+    existing: Sequence[str],
+) -> tuple[str, ...]:
+    """Picks the logical devices that physical devices have been split into.
+
+    Args:
+        names: Names of physical devices.
+        num_parts: Logical devices that each of them was to be split into.
+        counts: Name of every visible physical device -> number of its logical
+            devices, in TensorFlow's order.
+        existing: Names of the logical devices that exist.
+
+    Raises:
+        RuntimeError: Not every device has that many parts.
+    """
+    parts = _parts_by_name(counts)
+    chosen = tuple(part for name in names for part in parts[name])
+    is_split = all(counts[name] == num_parts for name in names)
+    if not is_split or not set(chosen) <= set(existing):
         raise RuntimeError(
             f"TensorFlow did not split {', '.join(names)} into {num_parts} logical "
             f"devices each; it has {', '.join(existing)}."
         )
-    return tuple(part for name in names for part in parts[name])
+    return chosen
 
 
 def _parse_entry(entry: Any) -> list[DeviceRequest]:
@@ -149,7 +177,7 @@ def _parse_entry(entry: Any) -> list[DeviceRequest]:
 def _parse_name(name: str) -> DeviceRequest:
     match = _NAME.fullmatch(name.strip())
     if match is None:
-        raise ValueError(f"Unknown device {name!r}. {_EXPECTED}.")
+        raise ValueError(f"Unknown device {name!r:.60}. {_EXPECTED}.")
     index = match["index"]
     return DeviceRequest(match["kind"].upper(), None if index is None else int(index))
 
@@ -194,36 +222,26 @@ def _split(name: str, device: Any, num_parts: int) -> None:
     except RuntimeError as error:
         raise RuntimeError(
             f"replicas_per_device={num_parts} needs {name} split into {num_parts} "
-            f"logical devices, but it has {len(configured or [name])}, and TensorFlow "
+            f"logical devices, but it has {_num_parts(device)}, and TensorFlow "
             f"does not change this once it has started. Call "
             f"scope(replicas_per_device={num_parts}) before anything else that uses "
             f"TensorFlow (before the first tensor, layer or model), in a new process."
         ) from error
 
 
-def _parts_by_name(visible: dict[str, Any]) -> dict[str, list[str]]:
+def _num_parts(device: Any) -> int:
+    return len(tf.config.get_logical_device_configuration(device) or [device])
+
+
+def _parts_by_name(counts: Mapping[str, int]) -> dict[str, list[str]]:
     """Physical name -> names of its logical devices, which TensorFlow counts on."""
     parts: dict[str, list[str]] = {}
     used: dict[str, int] = dict.fromkeys(KINDS, 0)
-    for name, device in visible.items():
+    for name, count in counts.items():
         kind = name.partition(":")[0]
-        count = len(tf.config.get_logical_device_configuration(device) or [name])
         parts[name] = [f"{kind}:{used[kind] + part}" for part in range(count)]
         used[kind] += count
     return parts
-
-
-def _names(devices: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(_by_name(devices))
-
-
-def _by_name(devices: Sequence[Any]) -> dict[str, Any]:
-    ordered = [device for kind in KINDS for device in _typed(kind, devices)]
-    return {":".join(device.name.split(":")[-2:]): device for device in ordered}
-
-
-def _typed(kind: str, devices: Sequence[Any]) -> list[Any]:
-    return [device for device in devices if device.device_type == kind]
 
 
 def _of_kind(kind: str, names: Sequence[str]) -> list[str]:

@@ -3,7 +3,13 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy import devices, gpu_memory
-from keras_mgpu_strategy.devices import DeviceRequest, parse_devices, select_devices
+from keras_mgpu_strategy.devices import (
+    DeviceRequest,
+    parse_devices,
+    select_devices,
+    select_parts,
+)
+from tests.messages import exactly
 
 GPU, CPU = DeviceRequest("GPU"), DeviceRequest("CPU")
 GPU0, GPU1, GPU12 = (DeviceRequest("GPU", index) for index in (0, 1, 12))
@@ -95,6 +101,30 @@ def test_missing_and_repeated_devices_are_refused(written, existing, message):
         select_devices(parse_devices(written), existing)
 
 
+def test_every_device_of_several_that_was_repeated_is_named():
+    message = (
+        "Devices asked for more than once: GPU:0, GPU:1. Name each device once; for "
+        "several replicas on one device use replicas_per_device."
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        select_devices(parse_devices("gpu:1,gpu:0,cpu:0,gpu:0,gpu:1"), BOX)
+
+
+def test_devices_go_by_short_names_gpus_first():
+    found = [
+        tf.config.PhysicalDevice("/physical_device:CPU:0", "CPU"),
+        tf.config.LogicalDevice("/device:GPU:1", "GPU"),
+        tf.config.PhysicalDevice("/physical_device:XLA_CPU:0", "XLA_CPU"),
+        tf.config.LogicalDevice("/job:localhost/replica:0/task:0/device:GPU:12", "GPU"),
+    ]
+    named = devices.by_name(found)
+    assert list(named.items()) == [
+        ("GPU:1", found[1]),
+        ("GPU:12", found[3]),
+        ("CPU:0", found[0]),
+    ]
+
+
 def test_devices_of_this_machine_are_listed():
     assert devices.list_logical() == ("CPU:0", "CPU:1", "CPU:2", "CPU:3")
     assert devices.list_physical() == ("CPU:0",)
@@ -107,11 +137,54 @@ def test_devices_that_are_split_already_are_kept():
 
 def test_a_split_after_tensorflow_has_started_is_refused():
     tf.constant(0)
-    with pytest.raises(
-        RuntimeError, match="CPU:0 split into 3 .* but it has 4"
-    ) as info:
+    message = (
+        "replicas_per_device=3 needs CPU:0 split into 3 logical devices, but it has 4, "
+        "and TensorFlow does not change this once it has started. Call "
+        "scope(replicas_per_device=3) before anything else that uses TensorFlow "
+        "(before the first tensor, layer or model), in a new process."
+    )
+    with pytest.raises(RuntimeError, match=exactly(message)) as info:
         devices.split_devices(["CPU:0"], 3)
-    assert "before anything else that uses TensorFlow" in str(info.value)
+    assert str(info.value.__cause__) == "4 parts are configured"
+
+
+PARTS = ("GPU:0", "GPU:1", "GPU:2", "GPU:3", "CPU:0", "CPU:1")
+
+
+@pytest.mark.parametrize(
+    ("names", "counts", "expected"),
+    [
+        (["CPU:0"], {"CPU:0": 2}, ("CPU:0", "CPU:1")),
+        (["GPU:1"], {"GPU:0": 2, "GPU:1": 2}, ("GPU:2", "GPU:3")),
+        (["GPU:1"], {"GPU:0": 1, "GPU:1": 2}, ("GPU:1", "GPU:2")),
+        (["GPU:2"], {"GPU:0": 1, "GPU:1": 1, "GPU:2": 2}, ("GPU:2", "GPU:3")),
+        # In the order asked for; each kind is counted for itself.
+        (
+            ["CPU:0", "GPU:1", "GPU:0"],
+            {"GPU:0": 2, "GPU:1": 2, "CPU:0": 2},
+            ("CPU:0", "CPU:1", "GPU:2", "GPU:3", "GPU:0", "GPU:1"),
+        ),
+    ],
+)
+def test_parts_are_numbered_over_all_devices_of_a_kind(names, counts, expected):
+    assert select_parts(names, 2, counts, PARTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "existing"),
+    [
+        ({"GPU:0": 2, "GPU:1": 2}, ("GPU:0", "GPU:1", "GPU:2")),
+        ({"GPU:0": 2, "GPU:1": 1}, ("GPU:0", "GPU:1", "GPU:2")),
+        ({"GPU:0": 3, "GPU:1": 2}, ("GPU:0", "GPU:1", "GPU:2", "GPU:3", "GPU:4")),
+    ],
+)
+def test_devices_with_another_number_of_parts_are_refused(counts, existing):
+    message = (
+        "TensorFlow did not split GPU:0, GPU:1 into 2 logical devices each; it has "
+        f"{', '.join(existing)}."
+    )
+    with pytest.raises(RuntimeError, match=exactly(message)):
+        select_parts(["GPU:0", "GPU:1"], 2, counts, existing)
 
 
 def test_each_part_gets_its_share_of_the_least_free_memory():
