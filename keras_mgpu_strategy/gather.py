@@ -53,8 +53,6 @@ def in_order(batches: Iterable[HostBatch], start: int) -> Iterator[HostBatch]:
             ready = early.pop(start)
             start = ready.stop
             yield ready
-            if ready.num_rows == 0:
-                break
     if early:
         raise RuntimeError(f"Rows from {start} on are missing before {min(early)}.")
 

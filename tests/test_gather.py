@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.types import HostBatch
 from tests import helpers
+from tests.messages import exactly
 
 SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=12)
 
@@ -42,9 +43,12 @@ class TestToHost:
 
     @pytest.mark.parametrize("shape", [(), (5, 2), (7, 2), (1, 6)])
     def test_another_number_of_rows_is_an_error(self, shape):
-        with pytest.raises(
-            ValueError, match=r"output of shape .* for 6 rows, expected"
-        ):
+        message = (
+            f"The model gave an output of shape {shape} for 6 rows, expected "
+            "(6, ...). Each output needs one row per input row; leave outputs without "
+            "a batch axis out of the model."
+        )
+        with pytest.raises(ValueError, match=exactly(message)):
             gather.to_host([tf.range(6), tf.zeros(shape)], 0, 4, padded_rows=6)
 
 
@@ -71,14 +75,23 @@ class TestInOrder:
 
     def test_a_batch_without_rows_ends_nothing_and_repeats_nothing(self):
         empty = HostBatch(3, np.zeros((0, 2), np.float32))
+        rest = HostBatch(3, np.ones((2, 2), np.float32))
         assert list(gather.in_order([empty], 3)) == [empty]
+        assert list(gather.in_order([empty, rest], 3)) == [empty, rest]
 
     def test_a_hole_is_an_error(self):
         first, _, third = cut([2, 2, 2])
         ordered = gather.in_order([first, third], 0)
         assert next(ordered) is first
-        with pytest.raises(RuntimeError, match="Rows from 2 on are missing before 4"):
+        message = "Rows from 2 on are missing before 4."
+        with pytest.raises(RuntimeError, match=exactly(message)):
             next(ordered)
+
+    def test_of_several_holes_the_first_is_named(self):
+        batches = cut([2] * 5)
+        message = "Rows from 0 on are missing before 2."
+        with pytest.raises(RuntimeError, match=exactly(message)):
+            list(gather.in_order([batches[4], batches[1], batches[3]], 0))
 
 
 class TestJoin:
@@ -98,6 +111,22 @@ class TestJoin:
         outputs = gather.join(parts).outputs
         assert outputs["a"].tolist() == [0, 1]
         assert outputs["b"][0].shape == (2, 2)
+
+    def test_a_single_batch_is_not_copied(self):
+        (batch,) = cut([3])
+        assert gather.join([batch]) is batch
+
+
+class TestSplit:
+    @pytest.mark.parametrize("num_rows", [0, 2, 5])
+    def test_both_sides_keep_their_rows_without_a_copy(self, num_rows):
+        rows = helpers.numbered_rows(5)
+        head, rest = gather.split(HostBatch(7, {"a": rows, "b": [rows]}), num_rows)
+        assert (head.start, rest.start) == (7, 7 + num_rows)
+        for side, expected in ((head, rows[:num_rows]), (rest, rows[num_rows:])):
+            for array in (side.outputs["a"], side.outputs["b"][0]):
+                np.testing.assert_array_equal(array, expected)
+                assert array.base is rows
 
 
 class TestResplit:
