@@ -163,11 +163,13 @@ class StepCompiler:
         return steps[0]
 
     def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
-        """The user's structure; a list of one where the model takes one tensor."""
-        takes_one = isinstance(self._replicated.input_spec, tf.TensorSpec)
-        if takes_one and isinstance(spec, list | tuple) and len(flat) == 1:
-            return flat[0]
-        return tf.nest.pack_sequence_as(spec, flat)
+        """The user's structure; the model's own where it has one input.
+
+        Keras warns of a dict that holds the only input, or takes it for another one.
+        """
+        declared = self._replicated.input_spec
+        has_one = declared is not None and len(tf.nest.flatten(declared)) == 1
+        return tf.nest.pack_sequence_as(declared if has_one else spec, flat)
 
     def _micro_batch_step(self, signature: Signature) -> Any:
         def forward(*flat: tf.Tensor) -> Nest:

@@ -199,3 +199,24 @@ class TestEachReplicaReadsItsOwnCopy:
             copy.assign(tf.zeros_like(copy))
         np.testing.assert_array_equal(steps[0](tf.ones((2, 2))), before)
         np.testing.assert_array_equal(steps[1](tf.ones((2, 2))), np.zeros((2, 3)))
+
+
+SHELLS = {
+    "bare": lambda x: x,
+    "list": lambda x: [x],
+    "tuple": lambda x: (x,),
+    "dict": lambda x: {"x": x},
+}
+
+
+@pytest.mark.parametrize("declared", SHELLS)
+def test_the_only_input_may_come_in_any_shell(declared, strategies):
+    x = keras.Input((2,), name="x")
+    model = keras.Model(SHELLS[declared](x), keras.layers.Rescaling(2.0)(x))
+    with strategies[1].scope():
+        predictor = mgpu.Predictor(model)
+    rows = helpers.numbered_rows(3)
+    for shell in SHELLS.values():
+        # Keras warns, which is an error here, where the structure is not its own.
+        result = predictor.predict(shell(rows), batch_size=3, verbose=0)
+        np.testing.assert_array_equal(result, 2 * rows)
