@@ -14,6 +14,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from keras_mgpu_strategy.npy_header import open_mapped
+
 _IMAGES = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
 _TABLES = {r"\.(parquet|pq)$": "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
 _ROWS_AT_A_TIME = 2**16
@@ -32,7 +34,7 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = open_mapped(path)
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read as a .npy file of plain numbers or strings: "

@@ -12,10 +12,9 @@ import pathlib
 
 import numpy as np
 
+from keras_mgpu_strategy.npy_header import read_header
 from keras_mgpu_strategy.sinks.durable import Appender, damaged, file_size
 from keras_mgpu_strategy.sinks.interface import Column
-
-_LONGEST_HEADER = 2**16
 
 
 class NpyFile:
@@ -103,14 +102,12 @@ def _header(column: Column, num_rows: int) -> bytes:
 
 
 def _check_header(path: pathlib.Path, column: Column) -> None:
-    with open(path, "rb") as file:
-        start = file.read(_LONGEST_HEADER)
     try:
-        content = io.BytesIO(start)
-        np.lib.format.read_magic(content)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+        with open(path, "rb") as file:
+            header = read_header(file)
     except ValueError as error:
         raise damaged(path, f"has no header of a .npy file ({error})") from error
+    shape, dtype = header.shape, header.dtype
     if (shape[1:], dtype) != (column.row_shape, column.dtype):
         raise damaged(
             path,

@@ -3,15 +3,14 @@
 Guarantees:
 
 * Rows are read from disk as they are used; nothing is ever unpickled.
-* A file that is cut short is an error before any row is read.
+* A file that is cut short, or that claims more rows than it has, is an error before any
+  row is read.
 """
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from keras_mgpu_strategy.inputs.files.mapped import MappedArray
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
@@ -22,6 +21,7 @@ from keras_mgpu_strategy.inputs.files.paths import (
     one_file,
 )
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.npy_header import open_mapped
 from keras_mgpu_strategy.types import Nest
 
 
@@ -84,7 +84,7 @@ def open_npy(path: pathlib.Path) -> MappedArray:
     """
     expected = "as a .npy file of plain numbers or strings. Write it with numpy.save"
     with naming(path, f"be read {expected}"):
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = open_mapped(path)
     if array.ndim == 0:
         raise ValueError(
             f"{path} holds a single value. Expected an array of shape (rows, ...)."

@@ -6,10 +6,13 @@ Guarantees:
   and their rows read from disk as they are used.
 * Compressed members (`numpy.savez_compressed`) cannot be sliced. Those that the model
   takes are read whole when the file is opened, the others not at all.
-* Nothing is ever unpickled.
+* Nothing is ever unpickled, and no memory is set aside for more than the file can hold:
+  about a thousand times its size where it is compressed.
 """
 
 import dataclasses
+import math
+import os
 import pathlib
 import struct
 import zipfile
@@ -21,13 +24,13 @@ from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structur
 from keras_mgpu_strategy.inputs.files.mapped import MappedArray
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
+from keras_mgpu_strategy.npy_header import NpyHeader, check_length, read_header
 from keras_mgpu_strategy.types import Nest
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_MOST_RATIO = 1032
+"""What deflate can make of a byte at most."""
+_PIECE_BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,44 +68,45 @@ class Npz:
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     infos = archive.infolist()
-    return {info.filename.removesuffix(".npy"): info for info in infos}
+    members = {info.filename.removesuffix(".npy"): info for info in infos}
+    if len(members) < len(infos):
+        raise ValueError("it holds several arrays of one name. Save it again.")
+    return members
 
 
 def _open(
     archive: zipfile.ZipFile, path: pathlib.Path, info: zipfile.ZipInfo
 ) -> MappedArray | np.ndarray:
     with naming(f"{path}, {info.filename},", "be read as an array"):
-        mapped = None
-        if info.compress_type == zipfile.ZIP_STORED:
-            mapped = _map(archive, path, info)
-        if mapped is not None:
-            return mapped
         with archive.open(info) as file:
-            # Reading to the end makes zipfile compare the checksum.
+            header = read_header(file)
+        check_length(header, info.file_size)
+        if info.compress_type == zipfile.ZIP_STORED and math.prod(header.shape):
+            return _map(path, info, header)
+        _check_ratio(info, os.path.getsize(path))
+        with archive.open(info) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-            file.read()
+            # Reading to the end makes zipfile compare the checksum.
+            while file.read(_PIECE_BYTES):
+                pass
             return array
 
 
-def _map(
-    archive: zipfile.ZipFile, path: pathlib.Path, info: zipfile.ZipInfo
-) -> MappedArray | None:
-    """Maps an uncompressed member; None for what only reading it whole can tell."""
-    with archive.open(info) as file:
-        header = _HEADERS.get(np.lib.format.read_magic(file))
-        if header is None:
-            return None
-        shape, is_fortran, dtype = header(file)
-        offset = file.tell()
-    size = dtype.itemsize * int(np.prod(shape, dtype=object))
-    if dtype.hasobject or size == 0:
-        return None
-    if offset + size > info.file_size:
+def _check_ratio(info: zipfile.ZipInfo, archive_size: int) -> None:
+    """Checks the size that memory is set aside for: the archive only claims it."""
+    packed = min(info.compress_size, archive_size)
+    if info.file_size > _MOST_RATIO * (packed + 1):
         raise ValueError(
-            f"it is cut short: {info.file_size} bytes, expected {offset + size}."
+            f"{packed} bytes cannot be unpacked to the {info.file_size} "
+            "that it claims. Expected a file as numpy.savez_compressed writes it."
         )
-    offset += _data_offset(path, info)
-    order = "F" if is_fortran else "C"
+
+
+def _map(path: pathlib.Path, info: zipfile.ZipInfo, header: NpyHeader) -> MappedArray:
+    """Maps an uncompressed member where it lies in the archive."""
+    offset = _data_offset(path, info) + header.offset
+    order = "F" if header.is_fortran else "C"
+    shape, dtype = header.shape, header.dtype
     return MappedArray(
         np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
     )

@@ -1,0 +1,128 @@
+"""What the header of a `.npy` file says, held against the file. Loads no TensorFlow.
+
+NumPy reads headers by parsing Python literals: hostile ones end there in errors of many
+kinds, in want of memory, or in arithmetic that overflows with a warning.
+
+Guarantees:
+
+* A header is taken only where it is one of plain values, not of Python objects, and
+  the file has room for all of them. Everything else is a `ValueError`.
+* Nothing is unpickled, and no memory is taken up for what a header claims.
+"""
+
+import dataclasses
+import math
+import os
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+
+_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_MOST_AXES = 32
+_MOST_EMPTY = 2**32
+"""Rows without a value, which take no room in the file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NpyHeader:
+    """What a `.npy` file says of itself.
+
+    Args:
+        shape: Of the array.
+        is_fortran: Whether its values lie in Fortran's order.
+        dtype: Of its values.
+        offset: Where they begin.
+    """
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype
+    offset: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of a file with this header and all its values."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(file: BinaryIO | Any) -> NpyHeader:
+    """Reads a header from the start of a `.npy` file.
+
+    Args:
+        file: Open at its start; left behind the header.
+
+    Raises:
+        ValueError: It has none that can be used.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _READERS:
+            raise ValueError(
+                f"its format has version {version}, expected 1.0 or 2.0, as NumPy "
+                "writes for plain numbers and strings."
+            )
+        shape, is_fortran, dtype = _READERS[version](file)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of Python's parser, want of memory for it included
+        kind = type(error).__name__
+        raise ValueError(f"its header cannot be parsed ({kind}: {error}).") from error
+    if dtype.hasobject:
+        raise ValueError(
+            "it holds Python objects, which are never unpickled. Expected numbers, "
+            "bools or strings: convert the array with .astype(...)."
+        )
+    _check_shape(shape, dtype)
+    return NpyHeader(shape, is_fortran, dtype, file.tell())
+
+
+def check_length(header: NpyHeader, size: int) -> None:
+    """Checks that a file has room for what its header claims.
+
+    Args:
+        header: Of the file.
+        size: Its length in bytes.
+
+    Raises:
+        ValueError: It has not.
+    """
+    if size < header.num_bytes:
+        raise ValueError(
+            f"it is cut short: {size} bytes, expected {header.num_bytes} for "
+            f"{header.dtype} of shape {header.shape}."
+        )
+
+
+def open_mapped(path: str | os.PathLike[str]) -> np.memmap:
+    """Maps the array in a `.npy` file into memory, read-only.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no `.npy` file of plain values, or is cut short.
+    """
+    with open(path, "rb") as file:
+        header = read_header(file)
+        check_length(header, os.fstat(file.fileno()).st_size)
+    return np.memmap(
+        path,
+        header.dtype,
+        mode="r",
+        offset=header.offset,
+        shape=header.shape,
+        order="F" if header.is_fortran else "C",
+    )
+
+
+def _check_shape(shape: tuple[Any, ...], dtype: np.dtype) -> None:
+    sizes = [size for size in shape if type(size) is int and size >= 0]
+    if len(sizes) < len(shape) or len(shape) > _MOST_AXES:
+        raise ValueError(f"its header has the shape {shape!r:.80}.")
+    num_bytes = math.prod(sizes) * dtype.itemsize
+    # NumPy multiplies the other axes where there are no rows, too.
+    counted = math.prod(size for size in sizes if size) * max(dtype.itemsize, 1)
+    if counted > sys.maxsize or (num_bytes == 0 and sizes and sizes[0] > _MOST_EMPTY):
+        raise ValueError(f"its header claims more than can be: shape {shape!r:.80}.")
