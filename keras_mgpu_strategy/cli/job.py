@@ -136,21 +136,21 @@ def _reading(name: str, fv: flags.FlagValues) -> Any:
 
 
 def _shard(text: str) -> Shard:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     try:
         return Shard(*map(int, match.groups())) if match else Shard(-1, 1)
     except ValueError:
         raise ValueError(
-            f"--shard={text}. Expected I/N with I from 0 to N-1, such as 0/8 for the "
-            "first of 8 ranges of the rows."
+            f"--shard={text:.60}. Expected I/N with I from 0 to N-1, such as 0/8 for "
+            "the first of 8 ranges of the rows."
         ) from None
 
 
 def _image_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+    match = re.fullmatch(r"([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
     if match is None:
         raise ValueError(
-            f"--image_size={text}. Expected height and width in pixels, such as "
+            f"--image_size={text:.60}. Expected height and width in pixels, such as "
             "224x224."
         )
     return int(match[1]), int(match[2])
