@@ -19,7 +19,9 @@ def load(
     Args:
         path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
         custom_objects: Names to classes or functions that the model needs.
-        safe_mode: Refuse `.keras` files that hold pickled code (Lambda layers).
+        safe_mode: Refuse `.keras` and HDF5 files that hold Python code (Lambda layers)
+            or name code that is neither Keras' nor yours. A SavedModel is a program,
+            for which there is no safe mode: load only those that you trust.
         **options: See `Options` and, for processes, `RayOptions`. Devices are chosen as
             by `Predictor`.
 

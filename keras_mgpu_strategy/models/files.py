@@ -4,17 +4,23 @@ Guarantees:
 
 * The content is looked at, not only the name: a text file called `model.keras`, a
   cut archive and a file of weights alone are each told apart.
-* In safe mode no file is loaded whose configuration carries Python code.
+* No file is loaded that refers to other files, or that would take up much more room
+  than it has bytes (`archives.py`, `hdf5_files.py`).
+* In safe mode no file is loaded whose configuration carries Python code, or would
+  have Keras run other code than its own (`safety.py`).
 """
 
 import json
 import os
-import zipfile
 from typing import Any
 
-import h5py
+from keras_mgpu_strategy.models import hdf5_files
+from keras_mgpu_strategy.models.archives import check_archive, read_config, weights_in
+from keras_mgpu_strategy.models.damage import EXPECTED, damaged
+from keras_mgpu_strategy.models.safety import unsafe_parts
 
-_EXPECTED = "a `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder"
+_COMPILE_CONFIGS = ("compile_config", "training_config")
+"""Of a `.keras` file and of a legacy `.h5` file."""
 
 
 def kind_of(path: str) -> str:
@@ -26,7 +32,7 @@ def kind_of(path: str) -> str:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(
-            f"There is no model at {path!r}; expected {_EXPECTED}. Check the path; "
+            f"There is no model at {path!r}; expected {EXPECTED}. Check the path; "
             f"the working directory is {os.getcwd()!r}."
         )
     if os.path.isdir(path):
@@ -34,7 +40,7 @@ def kind_of(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _CHECKS:
         raise ValueError(
-            f"{path!r} has the suffix {suffix!r}; expected {_EXPECTED}. Rename the "
+            f"{path!r} has the suffix {suffix!r}; expected {EXPECTED}. Rename the "
             "file if it is one of these."
         )
     kind, check = _CHECKS[suffix]
@@ -42,18 +48,26 @@ def kind_of(path: str) -> str:
     return kind
 
 
-def check_safe(path: str, kind: str) -> None:
-    """Refuses a file with Lambda layers that hold Python code (a ValueError).
+def check_safe(
+    path: str, kind: str, custom_objects: dict[str, Any] | None = None
+) -> str | None:
+    """Refuses a file that would run other code than Keras' own (a ValueError).
 
-    Keras checks `.keras` files only, and not the same way in every version.
+    Args:
+        path: The file.
+        kind: As `kind_of` told.
+        custom_objects: The user's own classes and functions that it may refer to.
+
+    Returns:
+        Why its compile settings, which a model can do without, must not be restored;
+        None where they may.
     """
-    names = sorted(set(_lambdas(_config(path, kind))))
-    if names:
-        raise ValueError(
-            f"{path!r} holds Python code in the Lambda layers {names}, which would run "
-            "on this machine. Pass `safe_mode=False` if you trust where the file comes "
-            "from."
-        )
+    config = _configs(path, kind)
+    apart = {key: config.pop(key) for key in _COMPILE_CONFIGS if key in config}
+    problem = unsafe_parts(config, custom_objects)
+    if problem:
+        raise ValueError(f"{path!r} {problem}")
+    return unsafe_parts(apart, custom_objects)
 
 
 def _kind_of_folder(path: str) -> str:
@@ -63,84 +77,34 @@ def _kind_of_folder(path: str) -> str:
         return "saved_model"
     raise ValueError(
         f"Folder {path!r} has no `saved_model.pb`, so it is no SavedModel; it holds "
-        f"{sorted(os.listdir(path))[:8]}. Expected {_EXPECTED}. If the model is in a "
+        f"{sorted(os.listdir(path))[:8]}. Expected {EXPECTED}. If the model is in a "
         "folder inside it, give that one."
     )
 
 
 def _check_keras(path: str) -> None:
-    if not zipfile.is_zipfile(path):
-        with open(path, "rb") as file:
-            is_cut = file.read(2) == b"PK"
-        raise _damaged(path) if is_cut else _foreign(path, "a `.keras` file")
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            raise _foreign(path, "a `.keras` file")
-        try:
-            corrupt = archive.testzip()
-        except Exception as error:
-            raise _damaged(path) from error
-    if corrupt:
-        raise _damaged(path)
-
-
-def _check_h5(path: str) -> None:
-    if not h5py.is_hdf5(path):
-        raise _foreign(path, "an HDF5 file")
-    try:
-        with h5py.File(path, "r") as file:
-            has_model = "model_config" in file.attrs
-    except OSError as error:
-        raise _damaged(path) from error
-    if not has_model:
-        raise ValueError(
-            f"{path!r} is an HDF5 file without a model configuration, maybe weights "
-            "alone. Expected a whole model: write it with `model.save('model.keras')`, "
-            "or build the model inside `mgpu.scope()` and call `model.load_weights`."
-        )
+    check_archive(path)
+    with open(path, "rb") as file:
+        weights = weights_in(file, path)
+        if weights is not None:
+            hdf5_files.check_tree(weights, path)
 
 
 _CHECKS = {
     ".keras": ("keras", _check_keras),
-    ".h5": ("h5", _check_h5),
-    ".hdf5": ("h5", _check_h5),
+    ".h5": ("h5", hdf5_files.check_model_file),
+    ".hdf5": ("h5", hdf5_files.check_model_file),
 }
 
 
-def _damaged(path: str) -> ValueError:
-    return ValueError(
-        f"{path!r} is truncated or damaged ({os.path.getsize(path)} bytes). Copy or "
-        "save the model again."
-    )
-
-
-def _foreign(path: str, expected: str) -> ValueError:
-    return ValueError(
-        f"{path!r} is not {expected}, in spite of its name. Expected {_EXPECTED}, as "
-        "written by `model.save('model.keras')`."
-    )
-
-
-def _config(path: str, kind: str) -> Any:
-    if kind == "keras":
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))
-    with h5py.File(path, "r") as file:
-        return json.loads(str(file.attrs["model_config"]))
-
-
-def _lambdas(node: Any, name: str = "?") -> list[str]:
-    """Returns names of the layers whose configuration carries bytecode."""
-    if isinstance(node, list):
-        return [found for item in node for found in _lambdas(item, name)]
-    if not isinstance(node, dict):
-        return []
-    name = node["name"] if isinstance(node.get("name"), str) else name
-    # Keras 3 marks bytecode with `__lambda__`; Keras 2 with the type of function.
-    is_code = node.get("class_name") == "__lambda__" or "lambda" in (
-        node.get("function_type"),
-        node.get("output_shape_type"),
-        node.get("mask_type"),
-    )
-    found = [name] if is_code else []
-    return found + [f for item in node.values() for f in _lambdas(item, name)]
+def _configs(path: str, kind: str) -> dict[str, Any]:
+    """The configuration of the model, with that of its training."""
+    if kind == "h5":
+        return hdf5_files.read_configs(path)
+    try:
+        config = json.loads(read_config(path))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path) from error
+    if not isinstance(config, dict):
+        raise damaged(path)
+    return config

@@ -4,7 +4,8 @@ Guarantees:
 
 * The file is checked before Keras sees it. Whatever goes wrong then, the error names
   the path, what was expected and what to do.
-* `safe_mode` is on by default: no code from a file runs.
+* `safe_mode` is on by default: no Python code from a `.keras` or HDF5 file runs. The
+  graph of a SavedModel is code in itself, which nothing holds back.
 """
 
 import os
@@ -42,7 +43,10 @@ def read(
         strategy: The strategy to mirror it with.
         custom_objects: Name -> class or function of yours that the file refers to.
             A SavedModel holds its code and needs none.
-        safe_mode: Refuse `.keras` and HDF5 files that hold Python code.
+        safe_mode: Refuse `.keras` and HDF5 files that hold Python code, or refer to
+            code that is neither Keras' nor among `custom_objects` or registered. It
+            says nothing about a SavedModel, whose graph may do whatever TensorFlow
+            can, such as read and write files.
         precision: As in `replicate`.
 
     Raises:
@@ -56,11 +60,10 @@ def read(
     if kind == "saved_model":
         _check_keeps_precision(path, precision)
         return read_saved_model(path, strategy)
-    if safe_mode:
-        check_safe(path, kind)
+    unsafe = check_safe(path, kind, custom_objects) if safe_mode else None
     options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
     with strategy.scope():
-        model = _load(path, options)
+        model = _load(path, options, unsafe)
     return replicate(model, strategy, precision)
 
 
@@ -73,15 +76,16 @@ def _check_keeps_precision(path: str, precision: str | None) -> None:
         )
 
 
-def _load(path: str, options: dict[str, Any]) -> Any:
+def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
     """Loads with Keras 3 or else, where it is installed, with tf_keras.
 
-    Where both fail at the compile settings alone, the model comes without them.
+    Where both fail at the compile settings alone, or these are not safe to be
+    restored, the model comes without them.
     """
     legacy = _tf_keras()
     libraries = [keras, legacy] if legacy else [keras]
     failures: dict[str, Exception] = {}
-    for compiled in (True, False):
+    for compiled in (False,) if unsafe else (True, False):
         for library in libraries:
             try:
                 model = _load_with(library, path, {**options, "compile": compiled})
@@ -90,7 +94,8 @@ def _load(path: str, options: dict[str, Any]) -> Any:
                 failures.setdefault(library.__name__, error)
                 continue
             if not compiled:
-                _warn_uncompiled(path, failures[library.__name__])
+                why = failures.get(library.__name__, ValueError(f"The file {unsafe}"))
+                _warn_uncompiled(path, why)
             return model
     message = _failure(path, failures, has_legacy=legacy is not None)
     raise ValueError(message) from failures["keras"]
