@@ -5,9 +5,11 @@ Guarantees:
 * Opened read-only, and rows are read from disk as they are used.
 * Nothing outside the file is opened: external links, external storage and virtual
   data sets over other files are refused.
+* Data sets that claim far more rows than they hold are refused.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,8 @@ from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
 from keras_mgpu_strategy.types import Nest
 
 _MOST_LINKS = 16
+_FREE_BYTES, _MOST_RATIO = 2**32, 2000
+"""What deflate, and a filter before it, can make of a byte at most, about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +73,26 @@ def _h5py() -> ModuleType:
     return h5py
 
 
-def _walk(h5py: ModuleType, group: Any, above: str = "") -> Iterator[str]:
-    """Yields the names of all data sets and links, which are not followed."""
-    for key in group:
-        link = group.get(key, getlink=True)
-        kind = group.get(key, getclass=True) if _is_hard(h5py, link) else None
-        if kind is h5py.Group:
-            yield from _walk(h5py, group[key], f"{above}{key}/")
-        elif kind in (None, h5py.Dataset):
-            yield f"{above}{key}"
+def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:
+    """Yields the names of all data sets and links, which are not followed.
+
+    Groups may hold each other, or one group many times: each is walked through once.
+    """
+    waiting, seen = [("", root)], {_address(h5py, root)}
+    while waiting:
+        above, group = waiting.pop()
+        for key in group:
+            link = group.get(key, getlink=True)
+            kind = group.get(key, getclass=True) if _is_hard(h5py, link) else None
+            if kind in (None, h5py.Dataset):
+                yield f"{above}{key}"
+            elif kind is h5py.Group and _address(h5py, group[key]) not in seen:
+                seen.add(_address(h5py, group[key]))
+                waiting.append((f"{above}{key}/", group[key]))
+
+
+def _address(h5py: ModuleType, group: Any) -> int:
+    return h5py.h5o.get_info(group.id).addr
 
 
 def _is_hard(h5py: ModuleType, link: Any) -> bool:
@@ -98,7 +113,20 @@ def _find(h5py: ModuleType, file: Any, name: str, path: Any) -> Any:
             f"{path}, {name!r} keeps its rows in other files, which are not opened: "
             f"{others[0]!r:.80}. Copy them into one file."
         )
+    if not found.is_virtual:
+        _check_size(found, f"{path}, {name!r}")
     return found
+
+
+def _check_size(found: Any, where: str) -> None:
+    """Refuses rows that were never written: HDF5 makes them up as they are read."""
+    claimed = math.prod(found.shape) * found.dtype.itemsize
+    stored = found.id.get_storage_size()
+    if claimed > max(_FREE_BYTES, _MOST_RATIO * stored):
+        raise ValueError(
+            f"{where} claims {claimed} bytes for shape {found.shape} and holds "
+            f"{stored}. Expected rows that were written; pass a file of these alone."
+        )
 
 
 def _follow(h5py: ModuleType, file: Any, name: str, where: str) -> Any:

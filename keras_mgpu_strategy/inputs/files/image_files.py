@@ -7,10 +7,12 @@ Guarantees:
   list come in its order.
 * Nothing that looks like an image is left out, readable or not. What is hidden (its
   name begins with a dot) or has no suffix of images is no image.
-* A link back to a folder around it is not followed; other links are.
+* A link back to a folder around it is not followed; other links are, but no folder is
+  listed more than a hundred times, since links among folders can multiply.
 * Nothing is opened, so that a million files are listed in seconds.
 """
 
+import collections
 import dataclasses
 import errno
 import hashlib
@@ -24,6 +26,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 """What every TensorFlow decodes; by content, the suffix only finds the files."""
 
 _NEWER_SUFFIXES = (".webp",) if hasattr(tf.image, "decode_webp") else ()
+_MOST_VISITS = 100
 _OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".webp")
 
 
@@ -80,7 +83,7 @@ def find_images(
         raise FileNotFoundError(errno.ENOENT, "No such folder or image file", path)
     if not os.path.isdir(path):
         return _listed([path], must_read)
-    names = tuple(sorted(_walk(path, "", frozenset())))
+    names = tuple(sorted(_walk(path, "", frozenset(), collections.Counter())))
     if not names:
         raise ValueError(
             f"Received the folder {path!r}, which holds no image: expected files that "
@@ -91,17 +94,25 @@ def find_images(
     return FileList(os.path.join(path, ""), names)
 
 
-def _walk(folder: str, relative: str, around: frozenset) -> Iterator[str]:
+def _walk(
+    folder: str, relative: str, around: frozenset, visits: collections.Counter
+) -> Iterator[str]:
     status = os.stat(folder)
     key = (status.st_dev, status.st_ino)
     if key in around:
         return
+    visits[key] += 1
+    if visits[key] > _MOST_VISITS:
+        raise ValueError(
+            f"Links lead to the folder {folder!r} in more than {_MOST_VISITS} ways. "
+            "Remove links, or pass a list of the image files."
+        )
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in visible:
         if _is_folder(entry):
             inner = f"{relative}{entry.name}/"
-            yield from _walk(entry.path, inner, around | {key})
+            yield from _walk(entry.path, inner, around | {key}, visits)
         elif _has_image_suffix(entry.name) and _is_file(entry):
             yield relative + entry.name
 

@@ -8,12 +8,15 @@ Guarantees:
 * A damaged record is an error that names the file; an error of the user's function
   passes through as it is. A file cut off exactly between two records cannot be told
   from a shorter one.
+* A record that claims more bytes than its file has is found before TensorFlow reads it,
+  which would end the process there (2.21). That is not known of compressed files.
 """
 
 import dataclasses
 import itertools
 import os
 import pathlib
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -26,6 +29,8 @@ from keras_mgpu_strategy.inputs.streams import StreamSource
 from keras_mgpu_strategy.inputs.validate import check_batch_size
 from keras_mgpu_strategy.types import InputBatch, Nest
 
+_HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
+"""The length of a record and its CRC before it, and one behind."""
 PATTERN = r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$"
 
 
@@ -62,6 +67,8 @@ class TFRecords:
                 "a row of a serialized record, e.g. with tf.io.parse_single_example."
             )
         files = list_files(self.paths, "TFRecord", PATTERN)
+        for file in files.files:
+            _check_lengths(file)
         source = dataset_source(self._dataset(files.files), None)
         name = getattr(self.parse_fn, "__qualname__", type(self.parse_fn).__name__)
         return FileSource(_Checked(source, files.files), files.identity(None, name))
@@ -107,6 +114,24 @@ class _Checked:
     def _damage(self, error: tf.errors.DataLossError) -> ValueError:
         damaged = next((f for f in self._files if not _is_whole(f)), "A TFRecord file")
         return ValueError(f"{damaged} is damaged or cut short: {error.message}")
+
+
+def _check_lengths(file: pathlib.Path) -> None:
+    """Walks from length to length; the records themselves are passed over."""
+    if _compression(file):
+        return
+    size, place = file.stat().st_size, 0
+    with open(file, "rb") as opened:
+        while place < size:
+            head = opened.read(_HEAD.size)
+            length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else size
+            stop = place + _HEAD.size + length + _CRC_BYTES
+            if stop > size:
+                raise ValueError(
+                    f"{file} is damaged or cut short: the record at byte {place} ends "
+                    f"at byte {stop}, and the file at {size}. Copy or write it again."
+                )
+            place = opened.seek(stop)
 
 
 def _compression(file: pathlib.Path) -> Literal["GZIP", ""]:

@@ -3,7 +3,7 @@
 Guarantees:
 
 * Opened read-only, and rows are read from disk as they are used.
-* Only arrays inside the folder are opened.
+* Only arrays inside the folder are opened, and only by codecs that run no code.
 * As zarr defines it, chunks that are not there read as the array's fill value: a
   missing chunk cannot be told from one that was never written. One that is cut short
   is an error.
@@ -20,6 +20,7 @@ from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structur
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, as_path, tree
 from keras_mgpu_strategy.inputs.files.zarr_chunks import check_chunks
+from keras_mgpu_strategy.inputs.files.zarr_safety import check_array, check_links
 from keras_mgpu_strategy.types import Nest
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -52,6 +53,7 @@ class Zarr:
         path = as_path(self.path)
         _check_folder(path)
         with naming(path, "be opened as a zarr array or group"):
+            check_links(path)
             root = zarr.open(str(path), mode="r")
             if isinstance(root, zarr.Array):
                 names, arrays = [""], [root]
@@ -60,7 +62,8 @@ class Zarr:
                 what = f"{path}, names of arrays"
                 names = choose(list(_walk(path)), self.arrays, input_spec, what)
                 arrays = [root[name] for name in names]
-            for name in names:
+            for name, array in zip(names, arrays, strict=True):
+                check_array(array)
                 check_chunks(path / name)
         nest = root if names == [""] else in_structure(input_spec, arrays)
         return open_arrays(nest, lambda n: tree(path).identity(n, names), path)

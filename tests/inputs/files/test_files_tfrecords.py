@@ -94,9 +94,8 @@ def test_a_damaged_record_names_the_file(name, folder):
 def test_a_file_that_is_cut_short_names_the_file(name, missing, folder):
     path = folder / name
     path.write_bytes(path.read_bytes()[:-missing])
-    source = TFRecords(folder, parse).open_rows(None)
     with pytest.raises(ValueError, match=f"{path} is damaged or cut short"):
-        read(source, 4)
+        read(TFRecords(folder, parse).open_rows(None), 4)
 
 
 def test_an_error_of_the_function_passes_through(folder):
