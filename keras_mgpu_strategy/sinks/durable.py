@@ -7,6 +7,8 @@ Guarantees:
 * What was written through an `Appender` and synced is on disk; what is behind the
   place that it is reopened at is dropped.
 * A full disk is an `OSError`, never a crash.
+* No link is followed to where something is written: a new file takes the place of a
+  link that someone else left under its name, and a file that is gone on with is none.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,9 +44,43 @@ def sync_folder(path: pathlib.Path) -> None:
 
 
 def make_folder(path: pathlib.Path) -> None:
-    """Makes a folder whose parent exists; it may exist already."""
+    """Makes a folder whose parent exists; it may exist already.
+
+    Raises:
+        FileExistsError: There is a file, or a link to somewhere else.
+    """
     path.mkdir(exist_ok=True)
+    refuse_link(path)
     sync_folder(path.parent)
+
+
+def refuse_link(path: pathlib.Path) -> None:
+    """Refuses a link under a name that something is to be written to.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    if path.is_symlink():
+        raise FileExistsError(
+            f"{path} is a link, and links are not written through. Remove it, or give "
+            "the path that it leads to."
+        )
+
+
+def new_file(path: pathlib.Path, buffering: int = -1) -> Any:
+    """Opens an empty file in place of a file or link that may be there.
+
+    Args:
+        path: The file.
+        buffering: As for `open`; a raw file may take but a part of what is written.
+
+    Raises:
+        FileExistsError: Someone else has just made one.
+    """
+    with contextlib.suppress(FileExistsError):
+        return open(path, "x+b", buffering=buffering)
+    path.unlink()
+    return open(path, "x+b", buffering=buffering)
 
 
 def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
@@ -52,8 +89,8 @@ def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path, tag: str = "") -> Iterator[pathlib.Path]:
-    """Gives another name to write a file to, which then takes the place of `path`.
+def replacing(path: pathlib.Path, tag: str = "") -> Iterator[BinaryIO]:
+    """Opens a file to write to, which then takes the place of `path`.
 
     Args:
         path: The file to write.
@@ -61,8 +98,9 @@ def replacing(path: pathlib.Path, tag: str = "") -> Iterator[pathlib.Path]:
     """
     scratch = scratch_of(path, tag)
     try:
-        yield scratch
-        with open(scratch, "rb+") as file:
+        with new_file(scratch) as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except BaseException:
@@ -73,8 +111,8 @@ def replacing(path: pathlib.Path, tag: str = "") -> Iterator[pathlib.Path]:
 
 def write_whole(path: pathlib.Path, content: bytes, tag: str = "") -> None:
     """Writes a small file, whole or not at all."""
-    with replacing(path, tag) as scratch:
-        scratch.write_bytes(content)
+    with replacing(path, tag) as file:
+        file.write(content)
 
 
 class Appender:
@@ -94,8 +132,9 @@ class Appender:
 
     def __init__(self, path: pathlib.Path, kept: int | None = None):
         self._path = path
+        self._file: Any
         if kept is None:
-            self._file = open(path, "w+b", buffering=0)  # noqa: SIM115
+            self._file = new_file(path, buffering=0)
             sync_folder(path.parent)
         else:
             self._file = self._reopened(kept)
@@ -143,21 +182,27 @@ class Appender:
         """Closes the file; calling it twice is harmless."""
         self._file.close()
 
-    def _reopened(self, kept: int):
+    def _reopened(self, kept: int) -> Any:
         size = file_size(self._path)
         if size < kept:
             raise damaged(self._path, f"has {size} bytes, expected at least {kept}")
-        file = open(self._path, "r+b", buffering=0)  # noqa: SIM115
+        file = open(self._path, "r+b", buffering=0, opener=_without_links)  # noqa: SIM115
         file.truncate(kept)
         return file
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def file_size(path: pathlib.Path) -> int:
     """Bytes of a file that must be there.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such file, or a link in its place.
     """
+    if path.is_symlink():
+        raise damaged(path, "is a link, which is not followed")
     if not path.is_file():
         raise damaged(path, "is missing")
     return path.stat().st_size

@@ -55,10 +55,8 @@ class Parts:
 
         # A row group's values are held once more, and twice their number in levels.
         group_rows = max(1, self._part_rows // _GROUPS)
-        with replacing(self.path_of(index)) as scratch:
-            pq.write_table(
-                table, scratch, row_group_size=group_rows, use_dictionary=False
-            )
+        with replacing(self.path_of(index)) as file:
+            pq.write_table(table, file, row_group_size=group_rows, use_dictionary=False)
 
     def drop(self, index: int) -> None:
         """Removes the parts from `index` on, and what was not completed."""

@@ -21,7 +21,12 @@ from collections.abc import Iterator
 
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.durable import remove, sync_folder
+from keras_mgpu_strategy.sinks.durable import (
+    make_folder,
+    refuse_link,
+    remove,
+    sync_folder,
+)
 from keras_mgpu_strategy.sinks.journal import Journal
 from keras_mgpu_strategy.sinks.lock import Lock
 
@@ -60,6 +65,8 @@ class Target:
                 "on with what is there, the second begins again."
             )
         check_folder(self.path)
+        if self._shard is not None:
+            refuse_link(self.path)
         lock = Lock(self.journal)
         lock.take()
         lock.release()
@@ -122,7 +129,7 @@ class Target:
         if self._shard is None:
             _replace(self.partial, self.path)
         elif self._holds_parts(self._shard):
-            self.path.mkdir(exist_ok=True)
+            make_folder(self.path)
             for part in sorted(self.partial.iterdir()):
                 os.replace(part, self.path / part.name)
             sync_folder(self.path)

@@ -9,12 +9,12 @@ from keras_mgpu_strategy.sinks.durable import Appender, remove, replacing, write
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     write_whole(path, b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as scratch:
-        scratch.write_bytes(b"half of the n")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+        file.write(b"half of the n")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
-    with replacing(path) as scratch:
-        scratch.write_bytes(b"new")
+    with replacing(path) as file:
+        file.write(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
@@ -23,8 +23,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 def test_tags_keep_writers_of_one_file_apart(tmp_path):
     path = tmp_path / "file"
     with replacing(path, ".0") as first, replacing(path, ".1") as second:
-        first.write_bytes(b"same")
-        second.write_bytes(b"same")
+        first.write(b"same")
+        second.write(b"same")
     assert path.read_bytes() == b"same"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
