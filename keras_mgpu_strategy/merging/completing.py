@@ -28,10 +28,14 @@ from keras_mgpu_strategy.merging.joining import (
     join_csv,
     join_npy,
 )
-from keras_mgpu_strategy.merging.sharded import Sharded, find_shards
+from keras_mgpu_strategy.merging.sharded import MOST_SHARDS, Sharded, find_shards
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks.durable import remove, sync_folder, write_whole
+from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 from keras_mgpu_strategy.sinks.target import Target, check_folder
+
+_NOTE = {"num_shards", "num_rows", "is_shared", "journals"}
+_MOST_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +144,15 @@ class _Verified:
         return Merged(sharded.num_shards, sharded.num_rows)
 
     def _read(self) -> dict[str, Any]:
-        return json.loads(self._note.read_text())
+        try:
+            if self._note.stat().st_size > _MOST_BYTES:
+                raise ValueError("it is too long")
+            return _checked_note(parse(self._note.read_bytes()))
+        except ValueError as error:
+            raise ValueError(
+                f"{self._note} is no note that mgpu merge left, or is damaged "
+                f"({error}). Nothing was touched. Remove it, and merge again."
+            ) from error
 
     def _journal(self, shard: Shard) -> pathlib.Path:
         return Target(self._path, shard).journal
@@ -154,6 +166,18 @@ class _Verified:
             for path in found
             if path.name.startswith(begin) and path.name.endswith(end)
         }
+
+
+def _checked_note(note: Any) -> dict[str, Any]:
+    if not has_keys(note, _NOTE) or type(note["is_shared"]) is not bool:
+        raise ValueError(f"it has not the fields {sorted(_NOTE)}")
+    counts = [note["num_shards"], note["num_rows"]]
+    if not all(map(is_count, counts)) or not 0 < counts[0] <= MOST_SHARDS:
+        raise ValueError(f"it tells of {counts!r:.80} shards and rows")
+    journals = note["journals"]
+    if not isinstance(journals, dict) or not all(map(is_count, journals.values())):
+        raise ValueError("it does not list journals")
+    return note
 
 
 def _join(

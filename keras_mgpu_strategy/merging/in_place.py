@@ -10,7 +10,9 @@ from typing import Any
 
 from keras_mgpu_strategy.merging.sharded import Sharded
 from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks.strict_json import is_count
 
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 _PART = re.compile(r"part-(\d+)-of-(\d+)-(\d+)\.parquet")
 
 
@@ -117,8 +119,11 @@ def _array(folder: pathlib.Path) -> tuple[list[int], int]:
     try:
         found = json.loads((folder / "zarr.json").read_text())
         chunk = found["chunk_grid"]["configuration"]["chunk_shape"]
-        return found["shape"], chunk[0]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        shape = list(found["shape"])
+        if not (all(map(is_count, [*shape, chunk[0]])) and shape and chunk[0]):
+            raise ValueError(f"shape {shape!r:.80} in chunks of {chunk!r:.80}")
+        return shape, chunk[0]
+    except _UNREADABLE as error:
         raise ValueError(
             f"{folder} cannot be read as a zarr array ({error}). Nothing was touched. "
             "Run all shards again with --overwrite."

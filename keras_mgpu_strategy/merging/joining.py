@@ -7,32 +7,22 @@ Guarantees:
 """
 
 import csv
-import dataclasses
 import io
-import json
-import math
+import itertools
 import os
 import pathlib
 import shutil
-from typing import Any
 
 import numpy as np
 
 from keras_mgpu_strategy.merging.sharded import Sharded
+from keras_mgpu_strategy.npy_header import NpyHeader, read_header
 from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.durable import sync_folder, write_whole
+from keras_mgpu_strategy.sinks import npy_index
+from keras_mgpu_strategy.sinks.durable import new_file, sync_folder, write_whole
+from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
 
 _PIECE_BYTES = 2**24
-_INDEX = "index.json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Header:
-    """What a `.npy` file says of itself, and where its values begin."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    offset: int
 
 
 def check_npy(sharded: Sharded) -> None:
@@ -63,15 +53,10 @@ def join_npy(sharded: Sharded, target: pathlib.Path) -> None:
     for name in names:
         _join_npy(sharded, name, target / name)
     indices = [_index(sharded, shard) for shard in sharded.shards]
-    structures = [x["structure"] for x in indices if x["structure"] is not None]
-    whole = {
-        **indices[0],
-        "structure": structures[0] if structures else None,
-        "first_row": 0,
-        "num_rows": sharded.num_rows,
-    }
-    content = f"{json.dumps(whole, indent=2, sort_keys=True)}\n"
-    write_whole(target / _INDEX, content.encode())
+    structures = [x.structure for x in indices if x.structure is not None]
+    structure = structures[0] if structures else None
+    whole = NpyIndex(sharded.outputs, structure, 0, sharded.num_rows)
+    write_whole(target / npy_index.NAME, whole.content())
     sync_folder(target)
 
 
@@ -121,8 +106,8 @@ def _join_npy(sharded: Sharded, name: str, target: pathlib.Path) -> None:
 def _join(
     target: pathlib.Path, head: bytes, parts: list[tuple[pathlib.Path, int]]
 ) -> None:
-    """Writes bytes, then those of files from some offset on, safely to disk."""
-    with open(target, "wb") as output:
+    """Writes bytes, then those of files from some offset on, safely to a new file."""
+    with new_file(target) as output:
         output.write(head)
         for path, offset in parts:
             with open(path, "rb") as file:
@@ -139,7 +124,7 @@ def _npy_names(sharded: Sharded) -> list[str]:
     return [f"{name}.npy" for name in sharded.outputs]
 
 
-def _checked_npy(sharded: Sharded, shard: Shard, name: str) -> _Header:
+def _checked_npy(sharded: Sharded, shard: Shard, name: str) -> NpyHeader:
     path = sharded.file(shard) / name
     if not path.is_file():
         raise sharded.damaged(shard, f"lacks the file {path}")
@@ -152,44 +137,51 @@ def _checked_npy(sharded: Sharded, shard: Shard, name: str) -> _Header:
         raise sharded.damaged(
             shard, f"has shape {header.shape} in {path}, expected {num_rows} rows"
         )
-    num_bytes = header.offset + math.prod(header.shape) * header.dtype.itemsize
-    if path.stat().st_size != num_bytes:
-        size = path.stat().st_size
+    size = path.stat().st_size
+    if size != header.num_bytes or header.is_fortran:
         raise sharded.damaged(
-            shard, f"has {size} bytes in {path}, expected {num_bytes}"
+            shard,
+            f"has {size} bytes in {path}, expected {header.num_bytes}, row by row",
         )
     return header
 
 
-def _header(path: pathlib.Path) -> _Header:
+def _header(path: pathlib.Path) -> NpyHeader:
     with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        return _Header(shape, dtype, file.tell())
+        return read_header(file)
 
 
-def _index(sharded: Sharded, shard: Shard) -> dict[str, Any]:
-    path = sharded.file(shard) / _INDEX
+def _index(sharded: Sharded, shard: Shard) -> NpyIndex:
+    path = sharded.file(shard) / npy_index.NAME
+    rows = sharded.rows(shard)
     try:
-        return {"structure": None, **json.loads(path.read_text())}
-    except (OSError, ValueError, TypeError) as error:
-        raise sharded.damaged(shard, f"has no {_INDEX} ({error})") from error
+        index = read_index(path)
+    except (OSError, ValueError) as error:
+        raise sharded.damaged(shard, f"has no {npy_index.NAME} ({error})") from error
+    told = (index.outputs, index.first_row, index.num_rows)
+    if told != (sharded.outputs, rows.start, len(rows)):
+        raise sharded.damaged(shard, f"has other outputs or rows in {path}")
+    return index
 
 
 def _check_csv_rows(sharded: Sharded, shard: Shard) -> None:
     """Reads the number of each row: quoted text may hold ends of lines."""
     rows = sharded.rows(shard)
+    row = rows.start
     with open(sharded.file(shard), encoding="utf-8", newline="") as file:
-        records = csv.reader(file)
-        next(records)
-        row = rows.start
-        for record in records:
-            if not record or record[0] != str(row):
-                raise sharded.damaged(
-                    shard, f"has {record[:1]} in place of row {row} in {file.name}"
-                )
-            row += 1
+        try:
+            for record in itertools.islice(csv.reader(file), 1, None):
+                if not record or record[0] != str(row):
+                    raise _no_row(sharded, shard, f"{record[:1]!r:.80}", row)
+                row += 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise _no_row(sharded, shard, f"{error}", row) from error
     if row != rows.stop:
         raise sharded.damaged(
             shard, f"has rows up to {row}, expected {rows.stop}, in {file.name}"
         )
+
+
+def _no_row(sharded: Sharded, shard: Shard, found: str, row: int) -> ValueError:
+    path = sharded.file(shard)
+    return sharded.damaged(shard, f"has {found} in place of row {row} in {path}")

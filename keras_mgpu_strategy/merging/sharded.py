@@ -14,10 +14,13 @@ from typing import Any
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
 from keras_mgpu_strategy.sinks.journal import Journal
+from keras_mgpu_strategy.sinks.strict_json import is_count
 from keras_mgpu_strategy.sinks.target import Target, shard_file
 
 SHARED = (".parquet", ".zarr")
 """Suffixes of outputs that hold the rows of all shards from the start."""
+
+MOST_SHARDS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +83,11 @@ def find_shards(path: pathlib.Path) -> Sharded:
     _check_finished(path, shards, found)
     for shard in shards:
         _check_same(path, found[0], found[shard.index], shard)
-    run, layout = found[0].about["run"], found[0].about["layout"]
+    layout = found[0].about["layout"]
     sharded = Sharded(
         path,
         len(shards),
-        run["rows of the input"],
+        _num_rows(found[0]),
         tuple(name for name, _, dtype in layout if dtype != "name"),
         any(dtype == "name" for _, _, dtype in layout),
     )
@@ -93,14 +96,22 @@ def find_shards(path: pathlib.Path) -> Sharded:
     return sharded
 
 
+def _num_rows(journal: Journal) -> int:
+    rows = journal.about["run"].get("rows of the input")
+    if not is_count(rows):
+        raise ValueError(
+            f"{journal.path} tells of {rows!r:.40} rows of the input, expected a whole "
+            "number. Nothing was touched. Run all shards again with --overwrite."
+        )
+    return rows
+
+
 def _listed(path: pathlib.Path) -> list[Shard]:
     """The shards that have journals; all of the same number of shards."""
-    name = re.compile(rf"{re.escape(path.name)}\.shard-(\d+)-of-(\d+)\.journal")
     folder = path.parent
     names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
-    matches = [match for match in map(name.fullmatch, names) if match]
     shards = sorted(
-        (Shard(int(match[1]), int(match[2])) for match in matches),
+        filter(None, (_shard_of(path, name) for name in names)),
         key=lambda shard: (shard.count, shard.index),
     )
     if not shards:
@@ -116,6 +127,22 @@ def _listed(path: pathlib.Path) -> list[Shard]:
             "number of shards. Remove the journals of the others."
         )
     return shards
+
+
+def _shard_of(path: pathlib.Path, name: str) -> Shard | None:
+    """The shard whose journal a file is, by its name; None for any other file."""
+    name_of = rf"{re.escape(path.name)}\.shard-([0-9]{{5,}})-of-([0-9]{{5,}})\.journal"
+    match = re.fullmatch(name_of, name)
+    if match is None:
+        return None
+    index, count = int(match[1]), int(match[2])
+    is_own = index < count <= MOST_SHARDS
+    if not is_own or Target(path, Shard(index, count)).journal.name != name:
+        raise ValueError(
+            f"{path.with_name(name)} has the name of a journal of a shard that cannot "
+            f"be: expected shards 0 to N-1 of N, at most {MOST_SHARDS}. Remove it."
+        )
+    return Shard(index, count)
 
 
 def _check_finished(
@@ -169,6 +196,9 @@ def _check_same(
 
 
 def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
+    told = journal.about["run"].get("shard")
+    if told != [shard.index, shard.count]:
+        raise sharded.damaged(shard, f"has the journal of the shard {told!r:.40}")
     stop, progress = sharded.rows(shard).stop, journal.progress
     if progress is None or progress.rows != stop:
         found = progress and progress.rows

@@ -18,11 +18,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_mgpu_strategy.sinks.columns import unique
+from keras_mgpu_strategy.sinks.column_names import unique
 from keras_mgpu_strategy.sinks.durable import Appender, damaged, file_size, remove
 from keras_mgpu_strategy.sinks.interface import Column, Layout
 from keras_mgpu_strategy.sinks.refusals import check_kinds
-from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 
 _MOST_COLUMNS = 1000
@@ -66,9 +66,10 @@ class CsvFormat:
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "CsvSink":
         """Goes on with a file that `create` began, behind the rows of `mark`."""
-        _check_kept(path, _header(layout), mark["bytes"])
-        file = Appender(path, mark["bytes"])
-        return CsvSink(file, layout, mark["rows"], mark["bytes"])
+        header, row = _header(layout), row_of(path, layout, mark)
+        kept = mark.get("bytes", 0)
+        _check_kept(path, header, kept)
+        return CsvSink(Appender(path, kept), layout, row, kept)
 
 
 class CsvSink(RowSink):
@@ -145,8 +146,9 @@ def _encoded(lines: Iterable[Iterable[str]]) -> bytes:
 
 def _check_kept(path: pathlib.Path, header: bytes, kept: int) -> None:
     size = file_size(path)
-    if size < kept:
-        raise damaged(path, f"has {size} bytes, expected at least {kept}")
+    if size < kept or kept < len(header):
+        least = max(kept, len(header))
+        raise damaged(path, f"has {min(size, kept)} bytes, expected at least {least}")
     with open(path, "rb") as file:
         if file.read(len(header)) != header:
             raise damaged(path, "does not begin with the names of these outputs")

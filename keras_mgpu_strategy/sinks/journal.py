@@ -7,8 +7,10 @@ of the rest of the line, which is JSON.
 Guarantees:
 
 * A journal appears whole, before the first row is written, and then only grows.
-* It is read strictly: a line that is not as it was written is an error. Only behind
-  the last whole line may there be a part of one, as a kill leaves it; that is dropped.
+* It is read strictly: a line that is not as it was written is an error, also where its
+  CRC-32, which anyone can compute, is right. Only behind the last whole line may there
+  be a part of one, as a kill leaves it; that is dropped.
+* What it says of outputs are names that lead to no other folder.
 """
 
 import dataclasses
@@ -18,15 +20,21 @@ import pathlib
 import zlib
 from typing import Any
 
+from keras_mgpu_strategy.sinks.descriptions import check_described
 from keras_mgpu_strategy.sinks.durable import (
     Appender,
     file_size,
     sync_folder,
     write_whole,
 )
+from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 
 _VERSION = 1
 _MOST_BYTES = 1 << 30
+_ABOUT = {"run", "layout"}
+_PROGRESS = {"rows", "start", "batch_size", "mark", "finished"}
+_MARKS = {"rows", "bytes"}
+_LARGEST_BATCH = 2**31
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +62,8 @@ class Journal:
 
     Args:
         path: The file.
-        about: What the output is: nests of dicts, lists, strings and numbers.
+        about: What the output is: `run`, a dict of what must be the same for it to be
+            gone on with, and `layout`, as in `descriptions.py`.
         progress: How far it is; None before the first flush.
         num_bytes: Length of the file.
     """
@@ -116,9 +125,10 @@ def read(path: pathlib.Path) -> Journal:
         _record(path, number, line)
         for number, line in enumerate(whole.split(b"\n"), start=1)
     ]
-    about = _about(path, records[0])
-    steps = [_progress(path, number, r) for number, r in enumerate(records[1:], 2)]
-    return Journal(path, about, steps[-1] if steps else None, len(whole) + 1)
+    about, progress = _about(path, records[0]), None
+    for number, record in enumerate(records[1:], start=2):
+        progress = _progress(path, number, record, progress)
+    return Journal(path, about, progress, len(whole) + 1)
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -136,37 +146,64 @@ def _record(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     if crc != b"%08x" % zlib.crc32(text):
         raise _damaged(path, number)
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _damaged(path, number) from None
+        record = parse(text)
+    except ValueError as error:
+        raise _damaged(path, number, str(error)) from None
     if not isinstance(record, dict):
         raise _damaged(path, number)
     return record
 
 
 def _about(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    if record.get("journal") != _VERSION or not isinstance(record.get("about"), dict):
+    about = record.get("about")
+    if record.get("journal") != _VERSION or not isinstance(about, dict):
         raise ValueError(
             f"{path} is no journal of version {_VERSION}, so it was written by another "
             "version of this package or is another file. Remove it to begin again."
         )
-    return record["about"]
-
-
-def _progress(path: pathlib.Path, number: int, record: dict[str, Any]) -> Progress:
+    if not has_keys(record, {"journal", "about"}) or not has_keys(about, _ABOUT):
+        raise _damaged(path, 1)
+    if not isinstance(about["run"], dict):
+        raise _damaged(path, 1)
     try:
-        progress = Progress(**record)
-        sizes = (progress.start, progress.batch_size)
-        numbers = (progress.rows, *sizes, *progress.mark.values())
-    except (TypeError, AttributeError):
-        raise _damaged(path, number) from None
-    if not all(isinstance(value, int) and value >= 0 for value in numbers):
+        check_described(about["layout"])
+    except ValueError as error:
+        raise _damaged(path, 1, str(error)) from None
+    return about
+
+
+def _progress(
+    path: pathlib.Path, number: int, record: dict[str, Any], before: Progress | None
+) -> Progress:
+    if not has_keys(record, _PROGRESS) or not isinstance(record["mark"], dict):
+        raise _damaged(path, number)
+    progress = Progress(**record)
+    if not _is_possible(progress) or not _follows(progress, before):
         raise _damaged(path, number)
     return progress
 
 
-def _damaged(path: pathlib.Path, number: int) -> ValueError:
+def _is_possible(progress: Progress) -> bool:
+    sizes = [progress.rows, progress.start, progress.batch_size]
+    mark = progress.mark
+    if not all(map(is_count, [*sizes, *mark.values()])) or not mark.keys() <= _MARKS:
+        return False
+    if type(progress.finished) is not bool or progress.batch_size > _LARGEST_BATCH:
+        return False
+    # A finished output has nothing to be reopened by.
+    is_marked = mark.get("rows") == progress.rows or (progress.finished and not mark)
+    return is_marked and progress.start <= progress.rows
+
+
+def _follows(progress: Progress, before: Progress | None) -> bool:
+    """Whether a line can stand behind another: rows are never taken back."""
+    return before is None or (before.rows <= progress.rows and not before.finished)
+
+
+def _damaged(path: pathlib.Path, number: int, why: str = "") -> ValueError:
+    because = f" ({why})" if why else ""
     return ValueError(
-        f"The journal {path} is damaged in line {number}, so how far its output is "
-        f"cannot be known. Nothing was touched. Pass overwrite=True to begin again."
+        f"The journal {path} is damaged in line {number}{because}, so how far its "
+        "output is cannot be known. Nothing was touched. Pass overwrite=True to begin "
+        "again."
     )

@@ -16,12 +16,13 @@ Guarantees:
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from keras_mgpu_strategy.sinks import npy_index
 from keras_mgpu_strategy.sinks.durable import (
+    damaged,
     make_folder,
     remove,
     scratch_of,
@@ -29,11 +30,10 @@ from keras_mgpu_strategy.sinks.durable import (
 )
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.npy_file import NpyFile
+from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
 from keras_mgpu_strategy.sinks.refusals import check_kinds, refuse_missing
-from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
-
-_INDEX_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,11 +61,12 @@ class NpyFormat:
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "NpySink":
         """Goes on with a file that `create` began, behind the rows of `mark`."""
-        kept = mark["rows"] - layout.first_row
+        row = row_of(path, layout, mark)
+        kept = row - layout.first_row
         if len(layout.columns) > 1:
-            scratch_of(path / "index.json").unlink(missing_ok=True)
+            scratch_of(path / npy_index.NAME).unlink(missing_ok=True)
         files = _opened(path, layout, lambda file: file.reopen(kept))
-        return NpySink(path, layout, files, mark["rows"])
+        return NpySink(path, layout, files, row)
 
 
 class NpySink(RowSink):
@@ -79,7 +80,7 @@ class NpySink(RowSink):
         num_written: int,
     ):
         super().__init__(layout, num_written)
-        self._index = path / "index.json" if len(files) > 1 else None
+        self._index = path / npy_index.NAME if len(files) > 1 else None
         self._files = files
 
     def _begin(self, structure: Any) -> None:
@@ -108,15 +109,9 @@ class NpySink(RowSink):
             file.close()
 
     def _write_index(self, structure: Any, num_rows: int | None) -> None:
-        index = {
-            "version": _INDEX_VERSION,
-            "outputs": [column.name for column in self._layout.columns],
-            "structure": structure,
-            "first_row": self._layout.first_row,
-            "num_rows": num_rows,
-        }
-        content = f"{json.dumps(index, indent=2, sort_keys=True)}\n"
-        write_whole(self._index or pathlib.Path(), content.encode())
+        names = tuple(column.name for column in self._layout.columns)
+        index = NpyIndex(names, structure, self._layout.first_row, num_rows)
+        write_whole(self._index or pathlib.Path(), index.content())
 
 
 def _opened(
@@ -140,4 +135,9 @@ def _opened(
 
 def _structure_in(index: pathlib.Path) -> Any:
     """The structure of the outputs that an earlier `write` left there."""
-    return json.loads(index.read_text())["structure"] if index.is_file() else None
+    if not index.is_file():
+        return None
+    try:
+        return read_index(index).structure
+    except ValueError as error:
+        raise damaged(index, f"is damaged: {error}") from error

@@ -24,7 +24,7 @@ from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.parquet_parts import Parts
 from keras_mgpu_strategy.sinks.refusals import check_kinds, check_widths
 from keras_mgpu_strategy.sinks.row_buffer import RowBuffer
-from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 
 _MOST_ROWS = 2**20
@@ -75,8 +75,9 @@ class ParquetFormat:
     ) -> "ParquetSink":
         """Goes on with a folder that `create` began, behind the rows of `mark`."""
         parts = Parts(path, layout, self._part_rows(layout))
-        parts.check(mark["rows"])
-        return ParquetSink(parts, layout, parts.tail(mark["rows"]), mark["rows"])
+        row = row_of(path, layout, mark)
+        parts.check(row)
+        return ParquetSink(parts, layout, parts.tail(row), row)
 
     def _part_rows(self, layout: Layout) -> int:
         """Rows of a part: a power of two, from the layout alone."""

@@ -8,13 +8,33 @@ Guarantees:
 """
 
 import abc
+import pathlib
 import sys
 from typing import Any
 
 from keras_mgpu_strategy.sinks.columns import structure_of
+from keras_mgpu_strategy.sinks.durable import damaged
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.rows import Rows, checked_rows
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+
+
+def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
+    """Returns the row behind which an output is gone on with.
+
+    Args:
+        path: The output; named in errors.
+        layout: What it holds.
+        mark: Tells how far it is.
+
+    Raises:
+        ValueError: The output has no such row.
+    """
+    row, first, stop = mark["rows"], layout.first_row, layout.stop_row
+    if row < first or (stop is not None and row > stop):
+        rows = f"{first} to {'its end' if stop is None else stop}"
+        raise damaged(path, f"is marked at row {row}, but holds rows {rows}")
+    return row
 
 
 class RowSink(abc.ABC):

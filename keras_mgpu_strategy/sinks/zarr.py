@@ -21,6 +21,7 @@ import numpy as np
 
 from keras_mgpu_strategy.sinks.durable import (
     make_folder,
+    refuse_link,
     remove,
     scratch_of,
     write_whole,
@@ -31,7 +32,7 @@ from keras_mgpu_strategy.sinks.refusals import (
     check_widths,
     refuse_missing,
 )
-from keras_mgpu_strategy.sinks.row_sink import RowSink
+from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows
 from keras_mgpu_strategy.sinks.zarr_array import ArrayWriter
 from keras_mgpu_strategy.sinks.zarr_encoding import group_metadata, specs_of
@@ -81,9 +82,11 @@ class ZarrFormat:
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "ZarrSink":
         """Goes on with a store that `create` began, behind the rows of `mark`."""
-        sink = ZarrSink(path, layout, self.chunk_bytes, mark["rows"])
+        row = row_of(path, layout, mark)
+        refuse_link(path)
+        sink = ZarrSink(path, layout, self.chunk_bytes, row)
         for array in sink.arrays:
-            array.reopen(mark["rows"])
+            array.reopen(row)
         return sink
 
 

@@ -22,6 +22,7 @@ from keras_mgpu_strategy.sinks.durable import (
     write_whole,
 )
 from keras_mgpu_strategy.sinks.interface import Layout
+from keras_mgpu_strategy.sinks.strict_json import is_count
 from keras_mgpu_strategy.sinks.zarr_encoding import (
     ArraySpec,
     ChunkEncoder,
@@ -119,7 +120,9 @@ class ArrayWriter:
         try:
             found = json.loads(self._metadata.read_text())
             num_rows = found["shape"][0]
-        except (ValueError, LookupError, TypeError) as error:
+            if not is_count(num_rows):
+                raise ValueError(f"it has {num_rows!r:.40} rows")
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise damaged(self._metadata, f"cannot be read ({error})") from error
         if self._layout.num_rows is not None:
             num_rows = self._layout.num_rows

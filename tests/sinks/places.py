@@ -15,7 +15,7 @@ class Stopped(BaseException):
 
 def begin(place, *, finished=False):
     """Leaves a journal, as a run that was stopped does."""
-    written = journal.create(place.journal, {"run": {}})
+    written = journal.create(place.journal, {"run": {}, "layout": []})
     written.add(FINISHED if finished else Progress(5, 4, 4, {"rows": 5}))
     written.close()
 

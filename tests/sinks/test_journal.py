@@ -170,18 +170,19 @@ def test_going_on_drops_a_torn_line_and_adds_behind_the_last_whole_one(path, who
 
 def test_numbers_of_numpy_are_written_as_numbers(path):
     number: Any = np.int64(5)
-    written = journal.create(path, {"batch": np.int64(16)})
+    written = journal.create(path, {"run": {"batch": np.int64(16)}, "layout": []})
     written.add(Progress(number, 0, 16, {"rows": number}))
     written.close()
-    assert journal.read(path).about == {"batch": 16}
+    assert journal.read(path).about["run"] == {"batch": 16}
     assert journal.read(path).progress == Progress(5, 0, 16, {"rows": 5})
 
 
 def test_creating_takes_the_place_of_what_was_there_at_once(path, whole):
     other = path.with_name("link")
     os.link(path, other)
-    journal.create(path, {"run": 2})
-    assert journal.read(path).about == {"run": 2}
+    about = {"run": {"model": 2}, "layout": []}
+    journal.create(path, about)
+    assert journal.read(path).about == about
     assert other.read_bytes() == whole  # another file, so never a mix of both
     assert sorted(path.parent.iterdir()) == [other, path]
 

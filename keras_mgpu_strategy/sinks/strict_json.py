@@ -1,0 +1,48 @@
+"""JSON that was written here, read back strictly.
+
+Guarantee: what is read is what JSON itself can mean and this package writes: UTF-8,
+each key once in its object, no NaN or infinity. Anything else is a `ValueError`, also
+what is nested too deeply to be read.
+"""
+
+import json
+from typing import Any, NoReturn
+
+
+def parse(content: bytes) -> Any:
+    """Returns what a JSON text says.
+
+    Raises:
+        ValueError: It is no strict JSON; says what is wrong.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 0 to what a file can have of anything."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def has_keys(value: Any, keys: set[str]) -> bool:
+    """Whether a value is an object with exactly these keys."""
+    return isinstance(value, dict) and value.keys() == keys
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key {doubled!r:.40} twice")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number of JSON")
