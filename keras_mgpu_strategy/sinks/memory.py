@@ -4,10 +4,13 @@ Guarantees:
 
 * Where the number of rows is known, each output array is allocated once and
   written in place; elsewhere batches are kept and joined at the end.
+* Results that do not fit into memory are an error before the first is kept, where the
+  number of rows is known.
 * Rows that cannot be stacked, since their shape differs between batches, come back
   as a `tf.RaggedTensor`, as from Keras.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +75,7 @@ class _Leaf:
         self._array: np.ndarray | None = None
         self._parts: list[np.ndarray] = []
         if num_rows is not None:
-            self._array = np.empty((num_rows, *example.shape[1:]), example.dtype)
+            self._array = _empty((num_rows, *example.shape[1:]), example.dtype)
 
     def append(self, start: int, rows: np.ndarray) -> None:
         array = self._array
@@ -90,6 +93,19 @@ class _Leaf:
         if len({part.shape[1:] for part in parts}) == 1:
             return np.concatenate(parts)
         return _ragged(parts)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    try:
+        return np.empty(shape, dtype)
+    # The second for more bytes than can be counted.
+    except (MemoryError, ValueError) as error:
+        num_bytes = math.prod(shape) * dtype.itemsize
+        raise ValueError(
+            f"The results of {shape[0]} rows take {num_bytes} bytes, more than there "
+            "is memory. Check that the input has as many rows; write results to a file "
+            "with `predict_to`, or take them a batch at a time from `predict_iter`."
+        ) from error
 
 
 def _ragged(parts: Sequence[np.ndarray]) -> Any:
