@@ -60,9 +60,10 @@ def _arguments(model: Any) -> dict[str, Any]:
 
     `_compile_config` is read because the public `get_compile_config` serialises it,
     which loses lambdas, closures and functions of the same name. Tried with Keras
-    3.15 and tf_keras 2.21.
+    3.5 and 3.15, tf_keras 2.18 and 2.21.
     """
-    return dict(model._compile_config.config)
+    # Keras 3 takes the optimizer out when it writes the model to an `.h5` file.
+    return {"optimizer": model.optimizer, **model._compile_config.config}
 
 
 def _parts(model: Any) -> list[Any]:

@@ -116,6 +116,16 @@ def test_keeps_a_changed_learning_rate(strategies):
     assert rebuilt.optimizer.learning_rate.numpy() == 0.125
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_keeps_the_optimizer_of_a_model_that_was_saved_as_h5(strategies, tmp_path):
+    model = make_model(keras)
+    model.compile(keras.optimizers.SGD(0.25), "mse")
+    model.save(tmp_path / "model.h5")
+    rebuilt = models.replicate(model, strategies[2]).model
+    assert isinstance(rebuilt.optimizer, keras.optimizers.SGD)
+    assert rebuilt.optimizer.learning_rate.numpy() == 0.25
+
+
 def test_wraps_the_optimizer_of_a_half_precision_model(strategies, rows, targets):
     inputs = keras.Input((4,), dtype="float32")
     outputs = keras.layers.Dense(3, dtype="mixed_float16")(inputs)
