@@ -2,7 +2,8 @@
 
 Writes beside this file what the examples use:
 
-* `digits.keras`: the model, trained on 1,347 of the rows.
+* `digits.keras`: the model, trained on 1,347 of the rows. The one in the repository was
+  written by Keras 3.5, so that every supported version reads it.
 * `digits_images.npy`: all rows in their original order, float32 in [0, 1], of shape
   (1797, 8, 8, 1). Rows from 1,347 on were not seen in training.
 * `digits_labels.npy`: the true digits, uint8, of shape (1797,).
