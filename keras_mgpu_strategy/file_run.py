@@ -102,14 +102,15 @@ def predict_to(runner: Runner, request: Request) -> Report:
     journal = output.journal
     if journal is not None and journal.progress and journal.progress.finished:
         output.target.place()
-        output.job.when_done(output.job.clock.report())
-        return runner.last_report
+        report = output.job.clock.report()
+        output.job.when_done(report)
+        return report
     with contextlib.closing(output.job.run(output.start)) as results:
         checked = _checked(results, request, output.job, looker)
         shown = show_progress(checked, output.rows, output.job.clock, request.verbose)
         with contextlib.closing(shown):
             Writer(output, request.range).write(shown)
-    return runner.last_report
+    return output.job.clock.report()  # the runner's may be that of another thread
 
 
 def _output(runner: Runner, request: Request) -> Output:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.marking import MarksOf, no_marks
+from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.types import HostBatch, Source
 
@@ -31,6 +32,7 @@ class Job:
         identity: Differs where the input was read from other files.
         total_rows: Rows of the whole input; None where only reading can tell.
         first_row: Index of the first row to run.
+        home: The process that it runs in.
     """
 
     source: Source
@@ -44,18 +46,25 @@ class Job:
     identity: str = ""
     total_rows: int | None = None
     first_row: int = 0
+    home: HomeProcess = dataclasses.field(default_factory=HomeProcess)
 
     def run(self, start: int | None = None) -> Generator[HostBatch, None, None]:
         """Yields results in input order; at least one batch.
 
         Args:
             start: Index of the first row to run; None for `first_row`.
+
+        Raises:
+            RuntimeError: In a process that was forked since the job was made.
         """
+        self.home.check()
         try:
             with _profiler(self.profile):
                 yield from self._counted(self.first_row if start is None else start)
         finally:
-            self.when_done(self.clock.report())
+            # In a forked process the clock may be in the hands of a thread for ever.
+            if self.home.is_this:
+                self.when_done(self.clock.report())
 
     def _counted(self, start: int) -> Iterator[HostBatch]:
         for batch in self.engine.run(self.source, self.batch_size, start):
@@ -63,6 +72,7 @@ class Job:
             num_bytes = sum(array.nbytes for array in arrays)
             self.clock.add_delivered(len(arrays[0]), num_bytes)
             yield batch
+            self.home.check()
 
 
 def _profiler(folder: str | None) -> contextlib.AbstractContextManager:

@@ -30,6 +30,7 @@ from keras_mgpu_strategy.inputs import (
 from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signatures import SpecMemory, spec_key
@@ -44,13 +45,14 @@ class Runner:
         profile: Folder for traces of runs, or None.
 
     Attributes:
-        report: What the last run did; None before the first one.
+        report: What the run that ended last did, in whichever thread; None before.
     """
 
     def __init__(self, backend: Backend, profile: str | None = None):
         self.report: Report | None = None
         self._backend = backend
         self._profile = profile
+        self._home = HomeProcess()
         self._num_replicas = len(backend.devices)
         self._specs = SpecMemory()
         self._paces: dict[Any, Pace] = {}
@@ -61,12 +63,6 @@ class Runner:
     def num_replicas(self) -> int:
         """How many replicas there are."""
         return self._num_replicas
-
-    @property
-    def last_report(self) -> Report:
-        """That of the run that has ended."""
-        assert self.report is not None, "no run has ended"
-        return self.report
 
     def digest(self) -> str:
         """A short name for what the model computes."""
@@ -83,9 +79,11 @@ class Runner:
         """Checks the input against the model and chooses batch size and engine.
 
         Raises:
+            RuntimeError: In a process that was forked from the model's.
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
+        self._home.check()
         input_spec = self._backend.input_spec
         check_batch_size(batch_size, x)
         whole = self._with_spec(

@@ -20,6 +20,7 @@ from keras_mgpu_strategy.engines.ray.place import Place
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
 from keras_mgpu_strategy.engines.ray.worker import About, Failed, Worker
 from keras_mgpu_strategy.notes import add_note, notes_of
+from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.types import Nest
 
 _MOST_ATTEMPTS = 3
@@ -55,7 +56,7 @@ class Fleet:
             "max_task_retries": 0,
         }
         self._places = [Place(self._start()) for _ in range(plan.num_actors)]
-        self._finalizer = weakref.finalize(self, _end, ray, self._places)
+        self._finalizer = weakref.finalize(self, _end, ray, self._places, HomeProcess())
         try:
             self._open_all()
         except BaseException:
@@ -225,8 +226,9 @@ def _unwrapped(answer: Any, where: str) -> Any:
     raise answer.error
 
 
-def _end(ray: Any, places: list[Place]) -> None:
-    if not ray.is_initialized():
+def _end(ray: Any, places: list[Place], home: HomeProcess) -> None:
+    # A process that was forked from that one has no say in its fleet.
+    if not home.is_this or not ray.is_initialized():
         return
     for place in places:
         if place.actor is not None:

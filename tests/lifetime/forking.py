@@ -1,0 +1,110 @@
+"""What goes on in processes that are forked behind a Predictor's back.
+
+Run by `tests.children`, in processes in which TensorFlow has not started before.
+"""
+
+import gc
+import multiprocessing
+import os
+import pathlib
+import signal
+import tempfile
+import traceback
+
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from tests import helpers
+from tests.lifetime import calling
+
+SECONDS = 60
+
+
+def forked(function):
+    """Runs a function in a forked process, and that process to its end.
+
+    Returns:
+        Exit code; -SIGALRM where it hung.
+    """
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(SECONDS)
+        code = 1
+        try:
+            function()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def predictor_of(engine):
+    with mgpu.scope(replicas_per_device=2):
+        model = helpers.doubling_model(num_columns=None)
+        return mgpu.Predictor(model, engine=engine)
+
+
+def refused():
+    return pytest.raises(RuntimeError, match="was forked from it.*load the model")
+
+
+def a_forked_process_is_refused_and_its_parent_goes_on(engine):
+    predictor = predictor_of(engine)
+    rows = calling.rows_of(1, 500)
+    calling.by_predict(predictor, rows)
+    batches = predictor.predict_iter(rows, 8)
+    begun, path = next(batches), pathlib.Path(tempfile.mkdtemp(), "rows.npy")
+    not_begun = predictor.predict_iter(rows)
+
+    def child():
+        for way in calling.WAYS:
+            with refused():
+                way(predictor, rows)
+        with refused():
+            predictor.predict_to(path, rows, method="predict")
+        with refused():
+            next(not_begun)
+        with refused():
+            next(batches)
+        assert list(batches) == []
+        gc.collect()
+
+    assert forked(child) == 0
+    assert list(path.parent.iterdir()) == []
+    calling.check(helpers.joined([begun, *batches]), rows)
+    calling.check(helpers.joined(not_begun), rows)
+    calling.by_predict(predictor, rows)
+
+
+def a_forked_process_can_leave_an_iterator_behind(engine):
+    predictor = predictor_of(engine)
+    rows = calling.rows_of(1, 500)
+    held = [predictor.predict_iter(rows, 8)]
+    begun = next(held[0])
+    for end in (lambda: held[0].close(), held.clear):
+        assert forked(end) == 0
+    calling.check(helpers.joined([begun, *held[0]]), rows)
+
+
+def a_process_of_multiprocessing_is_refused(engine):
+    predictor = predictor_of(engine)
+    calling.by_predict(predictor, calling.rows_of(1, 50))
+
+    def child():
+        signal.alarm(SECONDS)
+        with refused():
+            predictor.predict(calling.rows_of(1, 50))
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def a_process_forked_before_tensorflow_starts_loads_a_model(engine):
+    def child():
+        calling.by_predict(predictor_of(engine), calling.rows_of(1, 50))
+
+    assert forked(child) == 0
