@@ -1,6 +1,11 @@
-"""Runs whose results are all kept in memory."""
+"""Runs whose results are kept in memory, or passed on as they come.
 
-from collections.abc import Iterable
+Guarantee: a run ends with whoever takes its results. An error on the way would else
+hold the run, and its threads, for as long as it is looked at.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
@@ -10,28 +15,39 @@ from keras_mgpu_strategy.marking import masked
 from keras_mgpu_strategy.sinks.memory import MemorySink
 from keras_mgpu_strategy.types import HostBatch, Nest
 
+Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
+
+
+def passed_on(job: Job) -> Iterator[HostBatch]:
+    """Results in order, as they arrive; closing the iterator ends the run."""
+    with contextlib.closing(job.run()) as results:
+        yield from masked(results, job.marks)
+
 
 def collect(
     job: Job,
-    batches: Iterable[HostBatch],
     backend: Backend,
     verbose: listeners.Verbose,
     callbacks: Any,
+    check: Check = iter,
 ) -> Nest:
     """All results, in the structure that Keras' `predict` returns.
 
     Args:
         job: The run.
-        batches: Its results, checked as the method wants.
         backend: Has the Keras model that callbacks see.
         verbose, callbacks: As for `Predictor.predict`.
+        check: Looks at the results and passes them on.
     """
     num_rows, level = job.source.num_rows, listeners.check_verbose(verbose)
     counts = (num_rows, job.global_batch, level)
-    batches = listeners.with_progress(masked(batches, job.marks), *counts)
-    if callbacks:
-        batches = listeners.with_callbacks(batches, callbacks, backend.model, *counts)
     sink = MemorySink(num_rows)
-    for batch in batches:
-        sink.write(batch)
+    with contextlib.closing(job.run()) as results:
+        batches = masked(check(results), job.marks)
+        batches = listeners.with_progress(batches, *counts)
+        if callbacks:
+            seen = (callbacks, backend.model, *counts)
+            batches = listeners.with_callbacks(batches, *seen)
+        for batch in batches:
+            sink.write(batch)
     return sink.result()

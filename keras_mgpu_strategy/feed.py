@@ -9,8 +9,11 @@ Guarantees:
   structure and dtypes of the results are known.
 * An error of the source ends the feed and is kept in `error`, so that the rows
   before it can be delivered before it is raised.
+* Ending a feed waits for nothing, so that any thread may do it at any moment, also
+  one that is reading, when the garbage collector runs in it.
 """
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
@@ -69,7 +72,7 @@ class Feed:
         self._position = start
         self._lock = threading.Lock()
         self._handed_out = False
-        self._closed = False
+        self._is_stopped = False
         self.error: BaseException | None = None
 
     @property
@@ -85,23 +88,50 @@ class Feed:
             most_rows: The most rows that it may hold; at least 1.
         """
         with self._lock:
-            try:
-                return self._next_chunk(most_rows)
-            except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
-                first, stop = self._position, self._position + self._block_rows
-                add_note(error, f"Raised while rows {first} to {stop} were read.")
-                self.error, self._closed = error, True
-                return None
+            chunk = self._chunk_or_none(most_rows)
+        if self._has_ended:
+            self._close_source()
+        return chunk
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the feed was ended before its last row; an error does not count."""
+        return self._is_stopped
+
+    def stop(self) -> None:
+        """Ends the feed: later calls of `take` return None, and close the source."""
+        self._is_stopped = True
 
     def close(self) -> None:
-        """Ends the feed: later calls of `take` return None."""
-        with self._lock:
-            self._closed = True
+        """Ends the feed and closes the source; a thread that reads it does so then."""
+        self._is_stopped = True
+        self._close_source()
+
+    def _close_source(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return  # whoever has it comes here next
+        try:
             self._block = None
-            _close(self._blocks)
+            with contextlib.suppress(Exception):  # how the run went counts
+                _close(self._blocks)
+        finally:
+            self._lock.release()
+
+    def _chunk_or_none(self, most_rows: int) -> Chunk | None:
+        try:
+            return self._next_chunk(most_rows)
+        except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
+            first, stop = self._position, self._position + self._block_rows
+            add_note(error, f"Raised while rows {first} to {stop} were read.")
+            self.error = error
+            return None
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._is_stopped or self.error is not None
 
     def _next_chunk(self, most_rows: int) -> Chunk | None:
-        if self._closed:
+        if self._has_ended:
             return None
         if self._block is None:
             self._block = next(self._blocks, None)

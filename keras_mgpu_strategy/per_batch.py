@@ -5,15 +5,17 @@ that small, large and uneven ones cost the same per row; a result has the rows o
 its batch, also where these are none.
 """
 
+import contextlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather, heads
+from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.runner import Runner
 from keras_mgpu_strategy.types import Nest
 
@@ -45,7 +47,13 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
         return sizes.popleft() if sizes else None
 
     job = runner.job(recorded(), None, None, heads.identity)
-    return (part.outputs for part in gather.resplit(job.run(), next_size))
+    return _cut_anew(job, next_size)
+
+
+def _cut_anew(job: Job, next_size: Callable[[], int | None]) -> Iterator[Nest]:
+    with contextlib.closing(job.run()) as results:
+        for part in gather.resplit(results, next_size):
+            yield part.outputs
 
 
 def _num_rows(batch: Any) -> int:

@@ -148,7 +148,8 @@ class StageClock:
     """
 
     def __init__(self, num_replicas: int):
-        self._lock = threading.Lock()
+        # The garbage collector may end a run in a thread of it that has the lock.
+        self._lock = threading.RLock()
         self._began: float | None = None
         self._ended = 0.0
         self._seconds: dict[str, float] = dict.fromkeys((*STAGES, "compile"), 0.0)

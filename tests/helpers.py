@@ -80,11 +80,11 @@ def joined(batches, start=0):
 
 
 @contextlib.contextmanager
-def no_thread_left():
+def no_thread_left(seconds=1.0):
     """Fails where a thread that was begun inside still runs a second later."""
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + seconds
     while (left := _new_threads(before)) and time.monotonic() < deadline:
         gc.collect()  # an exception can keep an iterator alive in a cycle
         time.sleep(0.01)

@@ -1,15 +1,30 @@
-"""Threads that hand batches to one consumer, and end with it.
+"""Threads that hand results to one consumer, and end with it.
 
-Guarantee: when the iterator is used up, closed or fails, all threads have ended.
+Guarantees:
+
+* When the iterator is used up, or a lane has failed, all threads have ended.
+* When it is closed or forgotten, the consumer fails, or the interpreter exits, the
+  threads end behind what they have in hand. They are waited for, but not for ever: one
+  may be held up by the user's generator, or, where the garbage collector closes the
+  iterator, by a lock of the very thread that waits.
+* In a process that was forked meanwhile nothing is done, since it has no lanes.
 """
 
-import contextlib
+import atexit
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeAlias, TypeVar
 
 from keras_mgpu_strategy.feed import Feed
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.processes import HomeProcess
+
+_MOST_SECONDS = 10.0
+
+T = TypeVar("T")
+Lane: TypeAlias = Callable[[int, Callable[[T], None]], None]
 
 
 class ChunkError(Exception):
@@ -24,62 +39,124 @@ class ChunkError(Exception):
         self.start = start
 
 
-def collect(
-    lane: Callable[[int], None], num_lanes: int, feed: Feed, done: queue.Queue
-) -> Iterator[HostBatch]:
-    """Runs lanes in threads and yields what they put into a queue.
+def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]:
+    """Runs lanes in threads and yields what they put.
 
     Args:
-        lane: Called with its number in a thread of its own; returns when the feed has
-            ended. Its error closes the feed. When the other lanes have handed over what
-            they had in hand, since those rows may come before, the error of the first
-            row is raised: the cause of a `ChunkError`, or any other error at once.
+        lane: Called in a thread of its own, with its number and a function that hands
+            a result over; returns when the feed has ended. Its error ends the feed.
+            When the other lanes have handed over what they had in hand, since those
+            rows may come before, the error of the first row is raised: the cause of a
+            `ChunkError`, or any other error at once.
         num_lanes: Number of threads.
-        feed: Closed at the end, so that no lane takes another chunk.
-        done: Where the lanes put batches.
+        feed: Ended with the iterator, so that no lane takes another chunk.
+        room: Results that may wait for the consumer, the one that it has included.
+    """
+    lanes = _Lanes(lane, num_lanes, feed, room)
+    results = lanes.results()
+    # An interrupt can come before the generator's own clean-up has begun.
+    weakref.finalize(results, lanes.end).atexit = False
+    return results
+
+
+class _Lanes:
+    """What the threads share with the consumer; they do not hold its iterator.
+
+    Its queues are the ones that the garbage collector may use in any thread, at any
+    moment: `queue.Queue` and `threading.Semaphore` could wait for the same thread.
     """
 
-    def run(number: int) -> None:
+    def __init__(self, lane: Lane, num_lanes: int, feed: Feed, room: int):
+        self._feed = feed
+        self._home = HomeProcess()
+        self._has_ended = self._is_over = False
+        self._done: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(room):
+            self._room.put(None)
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(lane, number),
+                name=f"mgpu-lane-{number}",
+                daemon=True,
+            )
+            for number in range(num_lanes)
+        ]
+
+    def results(self) -> Generator[Any, None, None]:
+        """Yields what the lanes put."""
+        errors: list[BaseException] = []
         try:
-            lane(number)
-            done.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            done.put(error)
+            # Daemons, which Python does not wait for at exit, before this is called.
+            atexit.register(self._exit)
+            for thread in self._threads:
+                thread.start()
+            yield from self._until_all_end(errors)
+        finally:
+            self._finish()
+        if errors:
+            raise _taken_first(errors)
 
-    threads = [
-        threading.Thread(target=run, args=(number,), name=f"mgpu-lane-{number}")
-        for number in range(num_lanes)
-    ]
-    errors = yield from _until_all_end(done, threads, feed)
-    if errors:
-        first = min(errors, key=lambda error: getattr(error, "start", -1))
-        raise (first.__cause__ if isinstance(first, ChunkError) else None) or first
-
-
-def _until_all_end(
-    done: queue.Queue, threads: list[threading.Thread], feed: Feed
-) -> Generator[HostBatch, None, list[BaseException]]:
-    running, errors = 0, []
-    try:
-        for thread in threads:
-            thread.daemon = True
-            thread.start()
-            running += 1
+    def _until_all_end(self, errors: list[BaseException]) -> Iterator[Any]:
+        running = len(self._threads)
         while running:
-            item = done.get()
-            if isinstance(item, HostBatch):
+            is_end, item = self._done.get()
+            if not is_end:
                 yield item
+                self._room.put(None)
                 continue
             running -= 1
             if item is not None:
                 errors.append(item)
-                feed.close()
-        return errors
-    finally:
-        with contextlib.suppress(Exception):
-            feed.close()
-        while running:
-            running -= not isinstance(done.get(), HostBatch)
-        for thread in threads:
+                self._feed.stop()
+        if self._has_ended:  # by `_exit`, while a daemon of the user's takes the rows
+            raise RuntimeError("The interpreter exits, and rows are left to run.")
+
+    def _run(self, lane: Lane, number: int) -> None:
+        try:
+            lane(number, self._put)
+            self._done.put((True, None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            self._done.put((True, None if self._has_ended else error))
+
+    def _put(self, item: Any) -> None:
+        self._room.get()
+        if not self._has_ended:
+            self._done.put((False, item))
+
+    def end(self) -> None:
+        """Tells the threads to end; waits for nothing."""
+        if self._is_over or not self._home.is_this:
+            return
+        self._has_ended = True
+        self._feed.stop()
+        for _ in self._threads:
+            self._room.put(None)
+
+    def _finish(self) -> None:
+        if self._is_over:  # since the exit of the interpreter
+            return
+        try:
+            self._exit()
+        finally:
+            atexit.unregister(self._exit)
+
+    def _exit(self) -> None:
+        self.end()
+        if self._home.is_this and threading.current_thread() not in self._threads:
+            self._wait()
+        self._is_over = True
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _MOST_SECONDS
+        for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+def _taken_first(errors: list[BaseException]) -> BaseException:
+    """The error of the first row; none stays in the list, which it would hold."""
+    first = min(errors, key=lambda error: getattr(error, "start", -1))
+    errors.clear()
+    return (first.__cause__ if isinstance(first, ChunkError) else None) or first

@@ -6,8 +6,7 @@ while the next step runs. A step ends when its slowest replica ends.
 
 import contextlib
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import even_chunk_rows, most_chunk_rows
+from keras_mgpu_strategy.engines.lanes import collect
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
 from keras_mgpu_strategy.notes import add_note
@@ -30,9 +30,10 @@ class MirroredEngine:
     The flow:
 
         pipelines = one tf.data pipeline per replica
-        while any replica has rows:
-            next step runs in a thread:   step(next(pipelines))
-            meanwhile, in the caller's:   yield the rows of the step before
+        lane:                              # one thread
+            while any replica has rows:
+                put(step(next(pipelines)))
+        meanwhile, in the caller's thread: yield the rows of the step before
 
     Args:
         work: The books of this run.
@@ -52,38 +53,39 @@ class MirroredEngine:
         work.specs.cover(source.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
         most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
-        feed = Feed(source, most_rows, start)
-        chunk_rows = even_chunk_rows(
-            batch_size, most_rows, feed.rows_left, len(work.devices)
-        )
-        pipelines = ReplicaPipelines(
-            feed, source.spec, batch_size, chunk_rows, self._strategy
-        )
-        return gather.in_order(self._run_steps(feed, pipelines, batch), start)
+        with contextlib.closing(Feed(source, most_rows, start)) as feed:
+            rows, devices = feed.rows_left, len(work.devices)
+            chunk_rows = even_chunk_rows(batch_size, most_rows, rows, devices)
+            pipelines = ReplicaPipelines(
+                feed, source.spec, batch_size, chunk_rows, self._strategy
+            )
+            steps = self._steps(feed, pipelines, batch)
+            with contextlib.closing(steps) as batches:
+                yield from gather.in_order(batches, start)
 
-    def _run_steps(
+    def _steps(
         self, feed: Feed, pipelines: ReplicaPipelines, batch: BatchSize
-    ) -> Iterator[HostBatch]:
+    ) -> Generator[HostBatch, None, None]:
         clock = self._work.clock
         clock.start()
-        elements = iter(pipelines.dataset)
 
-        def advance() -> list[HostBatch]:
-            with clock.stage("input"):
-                chunks = self._local_chunks(next(elements), pipelines.spec)
-            if all(chunk.start < 0 for chunk in chunks):
-                return []
-            return self._run_chunks(chunks, batch, pipelines)
-
-        with ThreadPoolExecutor(1, "mgpu-step") as pool:
+        def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
+            elements = iter(pipelines.dataset)
             try:
-                running = pool.submit(advance)
-                while batches := running.result():
-                    running = pool.submit(advance)
-                    yield from batches
+                while not feed.is_stopped:
+                    with clock.stage("input"):
+                        chunks = self._local_chunks(next(elements), pipelines.spec)
+                    if all(chunk.start < 0 for chunk in chunks):
+                        return
+                    batches = self._run_chunks(chunks, batch, pipelines)
+                    with clock.stage("write"):
+                        put(batches)
             finally:
-                with contextlib.suppress(Exception):
-                    feed.close()
+                # The frame of an error would keep it, and with it threads of tf.data.
+                del elements
+
+        for batches in collect(lane, 1, feed, room=1):
+            yield from batches
         if feed.error is not None:
             raise feed.error
 

@@ -9,9 +9,8 @@ Guarantees, beyond those of every engine:
 """
 
 import contextlib
-import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
@@ -33,9 +32,9 @@ class ThreadsEngine:
 
         lane:                          # in_flight + 1 threads per device
             while (chunk = feed.take()):
-                done.put(chunks.run(chunk, d, a slot of d))
+                put(chunks.run(chunk, d, a slot of d))
 
-    and in the caller's thread: `yield from in_order(done)`.
+    and in the caller's thread: `yield from in_order(what was put)`.
 
     Args:
         work: The books of this run.
@@ -56,12 +55,15 @@ class ThreadsEngine:
         work.specs.cover(source.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
         most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
-        feed = Feed(source, most_rows, start)
-        return gather.in_order(self._batches(feed, batch, most_rows), start)
+        with (
+            contextlib.closing(Feed(source, most_rows, start)) as feed,
+            contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
+        ):
+            yield from gather.in_order(batches, start)
 
     def _batches(
         self, feed: Feed, batch: BatchSize, most_rows: int
-    ) -> Iterator[HostBatch]:
+    ) -> Generator[HostBatch, None, None]:
         self._work.clock.start()
         if self._work.tunes:
             devices, clock = len(self._devices), self._work.clock
@@ -96,17 +98,16 @@ class ThreadsEngine:
         num_lanes = len(self._devices) * (self._work.in_flight + 1)
         if feed.rows_left is not None:
             num_lanes = min(num_lanes, ceil_div(feed.rows_left, batch.size))
-        done: queue.Queue = queue.Queue(maxsize=num_lanes)
 
-        def lane(number: int) -> None:
+        def lane(number: int, put: Callable[[HostBatch], None]) -> None:
             replica = number % len(self._devices)
             while (
                 ran := self._take_and_run(feed, batch, most_rows, replica)
             ) is not None:
                 with self._work.clock.stage("write"):
-                    done.put(ran)
+                    put(ran)
 
-        return collect(lane, num_lanes, feed, done)
+        return collect(lane, num_lanes, feed, room=num_lanes + 1)
 
     def _take_and_run(
         self, feed: Feed, batch: BatchSize, most_rows: int, replica: int

@@ -1,6 +1,5 @@
 """Which error a run raises where several lanes fail."""
 
-import queue
 import threading
 
 import pytest
@@ -10,7 +9,7 @@ from tests import helpers
 
 
 class NoRows:
-    def close(self):
+    def stop(self):
         pass
 
 
@@ -18,14 +17,14 @@ def errors_of(*failures):
     """Runs a lane for each failure, the first of which fails first."""
     failed = [threading.Event() for _ in failures]
 
-    def lane(number):
+    def lane(number, put):
         if number:
             assert failed[number - 1].wait(10)
         failed[number].set()
         raise failures[number]
 
     with helpers.no_thread_left(), pytest.raises(Exception) as info:  # noqa: B017
-        list(collect(lane, len(failures), NoRows(), queue.Queue()))
+        list(collect(lane, len(failures), NoRows(), room=1))
     return info.value
 
 
