@@ -1,6 +1,7 @@
 """A model on the devices of this process."""
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ class LocalBackend:
         self._options = options
         self.compiler = StepCompiler(replicated)
         self.is_remote = False
+        self._building = threading.Lock()
 
     @property
     def input_spec(self) -> Nest | None:
@@ -64,7 +66,8 @@ class LocalBackend:
 
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
-        models.build(self._replicated, example)
+        with self._building:
+            models.build(self._replicated, example)
 
     def engine(self, work: Work) -> Engine:
         """The engine of the options."""
