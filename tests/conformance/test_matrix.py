@@ -6,7 +6,6 @@
 import functools
 import itertools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -96,7 +95,7 @@ def test_the_same_bits_on_any_number_of_replicas(name, batch, strategies):
 
 
 def test_a_replica_that_runs_on_no_rows_would_be_noticed():
-    model = keras.Sequential([keras.Input((2,)), zoo.NeverEmpty()])
+    model = zoo.keras.Sequential([zoo.keras.Input((2,)), zoo.NeverEmpty()])
     with pytest.raises((tf.errors.InvalidArgumentError, AssertionError)):
         model(tf.zeros((0, 2)))
 

@@ -1,12 +1,15 @@
-"""The models of the conformance matrix, each with rows to feed it."""
+"""The models of the conformance matrix, each with rows to feed it.
+
+`tf.keras` is tf_keras where the environment has TF_USE_LEGACY_KERAS=1, else Keras 3.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+keras = tf.keras
 layers = keras.layers
 
 
