@@ -68,7 +68,8 @@ def predict_to(
 def _read_npy(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:
     if path.is_dir():
         return {file.stem: np.load(file) for file in sorted(path.glob("*.npy"))}
-    return {"output": np.load(path)}
+    (column,) = columns  # one file has no room for a name
+    return {column.name: np.load(path)}
 
 
 def _read_zarr(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:

@@ -26,6 +26,9 @@ _KEPT = 64
 class Bench:
     """Models and Predictors, kept for the cases that share them.
 
+    A Predictor learns from its calls how many rows to take at a time. Where a failure
+    hangs on that, hypothesis calls it flaky, and shows the case all the same.
+
     Args:
         strategies: Number of replicas -> strategy.
     """
