@@ -21,6 +21,7 @@ from keras_mgpu_strategy.models.libraries import check_backend
 from keras_mgpu_strategy.models.mirrored import replicate
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.saved_model import read_saved_model
+from keras_mgpu_strategy.models.written_by import newer_keras
 
 _UNTRAINED_OPTIMIZER = r".*\bsaved optimizer has [0-2] variables"
 # What Keras 3 and tf_keras say of classes and functions that they do not know.
@@ -129,6 +130,12 @@ def _tf_keras() -> ModuleType | None:
 def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
     causes = [f"{name}: {type(e).__name__}: {e}" for name, e in errors.items()]
     advice = []
+    newer = newer_keras(path)
+    if newer:
+        advice.append(
+            f"Keras {newer} wrote it, and this is Keras {keras.__version__}: run "
+            "`pip install --upgrade keras`, or save the model with this version."
+        )
     if any(word in cause for word in _UNKNOWN_OBJECT for cause in causes):
         advice.append(
             "If the model uses classes or functions of your own, pass them as "
