@@ -54,8 +54,7 @@ def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]
     """
     lanes = _Lanes(lane, num_lanes, feed, room)
     results = lanes.results()
-    # An interrupt can come before the generator's own clean-up has begun.
-    weakref.finalize(results, lanes.end).atexit = False
+    lanes.hold_on_to(results)
     return results
 
 
@@ -83,6 +82,11 @@ class _Lanes:
             )
             for number in range(num_lanes)
         ]
+
+    def hold_on_to(self, results: Any) -> None:
+        """Ends with an iterator that goes before its own clean-up: by an interrupt."""
+        self._forgotten = weakref.finalize(results, self.end)
+        self._forgotten.atexit = False
 
     def results(self) -> Generator[Any, None, None]:
         """Yields what the lanes put."""
@@ -129,10 +133,10 @@ class _Lanes:
         """Tells the threads to end; waits for nothing."""
         if self._is_over or not self._home.is_this:
             return
-        self._has_ended = True
         self._feed.stop()
         for _ in self._threads:
             self._room.put(None)
+        self._has_ended = True
 
     def _finish(self) -> None:
         if self._is_over:  # since the exit of the interpreter
@@ -140,6 +144,8 @@ class _Lanes:
         try:
             self._exit()
         finally:
+            if self._has_ended:
+                self._forgotten.detach()
             atexit.unregister(self._exit)
 
     def _exit(self) -> None:

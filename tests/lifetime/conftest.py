@@ -2,7 +2,7 @@
 
 import faulthandler
 import functools
-import sys
+import os
 
 import pytest
 
@@ -12,10 +12,20 @@ from tests import helpers
 SECONDS = 180
 
 
+@pytest.fixture(scope="session")
+def terminal(request):
+    """Standard error as it is without pytest, for what is written before an exit."""
+    capturing = request.config.pluginmanager.getplugin("capturemanager")
+    with capturing.global_and_fixture_disabled():
+        stream = os.fdopen(os.dup(2), "w")
+    with stream:
+        yield stream
+
+
 @pytest.fixture(autouse=True)
-def watchdog():
+def watchdog(terminal):
     """Ends the process of tests that hang, and shows where its threads are."""
-    faulthandler.dump_traceback_later(SECONDS, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(SECONDS, exit=True, file=terminal)
     yield
     faulthandler.cancel_dump_traceback_later()
 
