@@ -196,6 +196,16 @@ def test_zarr_codecs_that_are_not_known(zarr_format, tmp_path):
     refused(path)
 
 
+def test_zarr_chunks_that_claim_to_unpack_to_more_than_there_is(tmp_path):
+    path = tmp_path / "x.zarr"
+    zarr_with(path, lambda metadata: None)
+    # A frame of Zstandard: magic, flags, the length that it claims, an empty block.
+    frame = struct.pack("<IBQ", 0xFD2FB528, 0b11100000, 2**62) + b"\x01\x00\x00"
+    (path / "c/0/0").write_bytes(frame)
+    with pytest.raises(MemoryError, match="x.zarr cannot be read: it asks for more m"):
+        read_all(path)
+
+
 def test_zarr_codecs_within_others_are_looked_at(tmp_path):
     path = tmp_path / "x.zarr"
     array = zarr.create_array(

@@ -100,8 +100,13 @@ def naming(where: object, what: str) -> Iterator[None]:
         if str(where) in str(error):
             raise
         raise OSError(f"{where} cannot {what}: {error}") from error
-    except (ImportError, MemoryError):
+    except ImportError:
         raise
+    except MemoryError as error:
+        raise MemoryError(
+            f"{where} cannot {what}: it asks for more memory than there is. Check "
+            "where the file comes from, or write it in smaller pieces."
+        ) from error
     except Exception as error:
         if str(where) in str(error):
             raise
