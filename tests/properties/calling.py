@@ -74,7 +74,7 @@ def _read_npy(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:
 
 def _read_zarr(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:
     group = zarr.open_group(path, mode="r")
-    return {name: array[...] for name, array in sorted(group.arrays())}
+    return {name: np.asarray(array[...]) for name, array in sorted(group.arrays())}
 
 
 def _read_parquet(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:

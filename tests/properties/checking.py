@@ -95,11 +95,12 @@ class Bench:
 def _place(
     deployment: Deployment, plain: keras.Model, path: pathlib.Path
 ) -> mgpu.Predictor:
-    options = {"engine": deployment.engine}
+    engine = deployment.engine
     if deployment.origin == "loaded":
-        return mgpu.load(path, **options)
+        return mgpu.load(path, engine=engine)
     in_scope = deployment.origin == "in scope"
-    return mgpu.Predictor(build(deployment.graph) if in_scope else plain, **options)
+    model = build(deployment.graph) if in_scope else plain
+    return mgpu.Predictor(model, engine=engine)
 
 
 def _is_told(case: Case) -> bool:

@@ -201,6 +201,6 @@ STREAMS: dict[str, Callable[[Elements], Any]] = {
     "generator": _generator,
     "dataset": _dataset,
     "pydataset": Batched,
-    "list": list,
+    "list": lambda elements: list(_generator(elements)),
 }
 FILES = ("npy", "npz", "parquet")

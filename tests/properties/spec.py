@@ -10,7 +10,7 @@ from typing import TypeAlias
 Axis: TypeAlias = int | str
 """A length, or the name of one that differs from call to call; "a/2" is half of "a"."""
 
-AXES = ("a", "b")
+AXES: tuple[str, ...] = ("a", "b")
 """The names of lengths that are drawn; the others follow from them."""
 
 
