@@ -173,6 +173,16 @@ class TestResplit:
         result = gather.resplit(arriving(), lambda: sizes.pop(0) if sizes else None)
         assert sizes_of(result) == [2, 3, 2, 3]
 
+    def test_sizes_that_become_known_when_the_rows_have_ended(self):
+        sizes = []
+
+        def arriving():
+            yield from cut([4, 3])
+            sizes.extend([2, 0, 5])
+
+        result = gather.resplit(arriving(), lambda: sizes.pop(0) if sizes else None)
+        assert sizes_of(result) == [2, 0, 5]
+
     def test_a_batch_leaves_before_the_next_is_asked_for(self):
         batches = iter(cut([4, 4, 4]))
         result = gather.resplit(batches, lambda: 2)
