@@ -10,6 +10,7 @@ import pathlib
 import signal
 import tempfile
 import traceback
+import warnings
 
 import pytest
 
@@ -26,7 +27,10 @@ def forked(function):
     Returns:
         Exit code; -SIGALRM where it hung.
     """
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Of forks with threads, which these tests are about; from Python 3.12 on.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         signal.alarm(SECONDS)
         code = 1

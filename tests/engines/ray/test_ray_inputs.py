@@ -13,6 +13,7 @@ import tensorflow as tf
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.engines.ray import cluster as connecting
 from tests import file_runs
+from tests.lifetime import calling, forking
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +129,27 @@ def test_a_run_that_is_left_early_ends(predictor, expected):
     np.testing.assert_array_equal(second[:common], first[:common])
     batches.close()
     other.close()
+    result = predictor.predict(ROWS, 2 * BATCH, verbose=0)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_several_threads_call_it_at_once(predictor, expected):
+    def call(caller):
+        for stop in (0, 7, 30):
+            rows = slice(caller, caller + stop)
+            result = predictor.predict(ROWS[rows], 2 * BATCH, verbose=0)
+            np.testing.assert_allclose(result, expected[rows], rtol=1e-5)
+
+    calling.at_once([lambda caller=caller: call(caller) for caller in range(4)])
+
+
+def test_a_forked_process_is_refused_and_leaves_the_others_alone(predictor, expected):
+    def child():
+        with forking.refused():
+            predictor.predict(ROWS, verbose=0)
+        predictor._backend.close()  # as at the end of its interpreter
+
+    assert forking.forked(child) == 0
     result = predictor.predict(ROWS, 2 * BATCH, verbose=0)
     np.testing.assert_array_equal(result, expected)
 
