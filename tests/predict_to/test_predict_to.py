@@ -30,7 +30,7 @@ def test_any_number_of_replicas_writes_the_same(predictors, num_replicas, path, 
     file_runs.assert_holds(path, expected)
     file_runs.assert_nothing_beside(path)
     assert (report.rows, report.num_replicas) == (NUM_ROWS, predictor.num_replicas)
-    assert report is predictor.report
+    assert report == predictor.report
 
 
 def test_inputs_by_name(strategies, path):

@@ -145,16 +145,16 @@ def test_a_finished_run_is_only_given_its_name(pair, path, monkeypatch):
 
 @pytest.mark.parametrize("flag", ["resume", "overwrite"])
 def test_an_output_has_one_writer_at_a_time(pair, path, flag):
-    refused = []
+    x, refused = file_runs.rows(600), []
 
     def batches():
-        for number, batch in enumerate(file_runs.generator(X)):
-            if number == 6:  # rows are on disk, and others are under way
+        for number, batch in enumerate(file_runs.generator(x)):
+            if number == 60:  # far more than is read ahead: the output has begun
                 with pytest.raises(BlockingIOError, match="another run is writing"):
-                    write(pair, path, X, **{flag: True})
+                    write(pair, path, x, **{flag: True})
                 refused.append(number)
             yield batch
 
     write(pair, path, batches())
     assert refused
-    assert_same_files(path, uninterrupted(pair, path, X))
+    assert_same_files(path, uninterrupted(pair, path, x))
