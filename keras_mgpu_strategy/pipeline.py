@@ -14,6 +14,7 @@ Guarantees:
 
 import functools
 import threading
+import weakref
 from collections import deque
 from typing import Any
 
@@ -58,7 +59,8 @@ class ReplicaPipelines:
         self.dataset = _distribute(self._replica_dataset, strategy)
 
     def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
-        mine = functools.partial(self._take, len(self._dealt))
+        # TensorFlow keeps for ever what it hands to `numpy_function`: not the rows too.
+        mine = functools.partial(_take_from, weakref.ref(self), len(self._dealt))
         self._dealt.append(deque())
         dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in self._specs)]
 
@@ -89,6 +91,14 @@ class ReplicaPipelines:
             self._dealt[self._next].append(chunk)
             self._next = (self._next + 1) % len(self._dealt)
         return self._dealt[replica].popleft()
+
+
+def _take_from(
+    pipelines: weakref.ref[ReplicaPipelines], replica: int
+) -> tuple[Any, ...]:
+    alive = pipelines()
+    assert alive is not None, "its run has ended"
+    return alive._take(replica)
 
 
 def _options() -> tf.data.Options:

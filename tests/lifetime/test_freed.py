@@ -105,3 +105,13 @@ def test_an_iterator_goes_on_without_its_predictor(engine, strategies):
     del predictor
     gc.collect()
     calling.check(helpers.joined(batches), rows)
+
+
+def test_a_run_lets_go_of_its_rows(predictor):
+    rows = calling.rows_of(1, 200)
+    held = weakref.ref(rows)
+    calling.by_predict(predictor, rows)
+    calling.by_iterator(predictor, rows)
+    del rows
+    gc.collect()
+    assert held() is None
