@@ -50,6 +50,11 @@ def dist(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def source(dist):
+    return dist.parent / "source"
+
+
+@pytest.fixture(scope="module")
 def wheel(dist):
     return dist / f"{PACKAGE}-{__version__}-py3-none-any.whl"
 
@@ -65,10 +70,14 @@ def content(wheel):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_wheel_holds_the_package_and_no_more(wheel):
-    modules = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")
-    }
+def paths(folder, pattern, source):
+    """Names of files in a folder of the source tree."""
+    found = (source / folder).rglob(pattern)
+    return {path.relative_to(source).as_posix() for path in found if path.is_file()}
+
+
+def test_the_wheel_holds_the_package_and_no_more(wheel, source):
+    modules = paths(PACKAGE, "*.py", source)
     beside = f"{PACKAGE}-{__version__}.dist-info"
     files = content(wheel)
     assert files.keys() == modules | {
@@ -103,12 +112,11 @@ def test_the_sdist_builds_the_same_wheel(wheel, sdist, tmp_path):
     assert content(again) == content(wheel)
 
 
-def test_the_sdist_holds_what_the_suite_needs(sdist):
+def test_the_sdist_holds_what_the_suite_needs(sdist, source):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    tests = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")}
-    examples = {path.relative_to(ROOT) for path in EXAMPLES.iterdir()}
-    assert {path.as_posix() for path in tests | examples} <= names
+    assert paths("tests", "*.py", source) <= names
+    assert paths("docs/examples", "*", source) <= names
     assert {"LICENSE", "README.md", "CHANGELOG.md", "noxfile.py", ".ci/run"} <= names
     assert not [name for name in names if "__pycache__" in name]
 
