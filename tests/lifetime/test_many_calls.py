@@ -1,0 +1,18 @@
+"""Many calls of many kinds and sizes: nothing is traced again, nothing is left behind.
+
+A call on `engine="mirrored"` begins a tf.data pipeline and takes ten times as long.
+"""
+
+import pytest
+
+from tests import children
+from tests.lifetime import many_calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "num_calls"), [("threads", 9800), ("mirrored", 200)]
+)
+def test_ten_thousand_calls_leave_nothing_behind(engine, num_calls):
+    process = children.start(many_calls.run, engine, num_calls)
+    assert children.end_of(process, timeout=170) == 0
