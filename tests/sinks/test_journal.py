@@ -49,6 +49,7 @@ def with_crc(record):
 
 def test_what_was_written_is_read(path):
     written = journal.create(path, ABOUT)
+    assert (written.about, written.progress) == (ABOUT, None)
     assert journal.read(path).progress is None
     for step in STEPS:
         written.add(step)
@@ -147,7 +148,7 @@ def test_progress_that_cannot_be_is_an_error(path, changes):
 def test_a_huge_file_is_an_error_and_not_read(path):
     path.write_bytes(b"")
     os.truncate(path, 2**40)
-    with pytest.raises(ValueError, match="is damaged in line 1"):
+    with pytest.raises(ValueError, match=f"{path} is damaged in line 1"):
         journal.read(path)
 
 
