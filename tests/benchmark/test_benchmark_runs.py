@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.measuring import coverage_variables
+
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "predict_benchmark.py"
 
 
@@ -17,7 +19,11 @@ def benchmark(*words):
         text=True,
         timeout=600,
         cwd=SCRIPT.parents[1],
-        env={"PYTHONPATH": str(SCRIPT.parents[1]), "PATH": "/usr/bin:/bin"},
+        env={
+            **coverage_variables(),
+            "PYTHONPATH": str(SCRIPT.parents[1]),
+            "PATH": "/usr/bin:/bin",
+        },
     )
 
 

@@ -75,6 +75,7 @@ def test_a_machine_with_one_cpu_reads_it_too(path):
     code = f"""
 import keras
 from keras_mgpu_strategy import make_parallel
+from tests.measuring import coverage_variables
 model = keras.models.load_model({str(path)!r})
 print(*model.devices)
 try:
@@ -87,7 +88,7 @@ except ValueError as error:
         capture_output=True,
         text=True,
         timeout=120,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={**coverage_variables(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
     devices, error = done.stdout.splitlines()
