@@ -10,6 +10,7 @@ import pytest
 
 import keras_mgpu_strategy as mgpu
 from tests.conformance import zoo
+from tests.measuring import coverage_variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS = zoo.rows("dense", 11)
@@ -75,7 +76,6 @@ def test_a_machine_with_one_cpu_reads_it_too(path):
     code = f"""
 import keras
 from keras_mgpu_strategy import make_parallel
-from tests.measuring import coverage_variables
 model = keras.models.load_model({str(path)!r})
 print(*model.devices)
 try:
