@@ -56,20 +56,25 @@ class MirroredEngine:
         with contextlib.closing(Feed(source, most_rows, start)) as feed:
             rows, devices = feed.rows_left, len(work.devices)
             chunk_rows = even_chunk_rows(batch_size, most_rows, rows, devices)
-            pipelines = ReplicaPipelines(
-                feed, source.spec, batch_size, chunk_rows, self._strategy
-            )
+
+            def pipelines() -> ReplicaPipelines:
+                return ReplicaPipelines(
+                    feed, source.spec, batch_size, chunk_rows, self._strategy
+                )
+
             steps = self._steps(feed, pipelines, batch)
             with contextlib.closing(steps) as batches:
                 yield from gather.in_order(batches, start)
 
     def _steps(
-        self, feed: Feed, pipelines: ReplicaPipelines, batch: BatchSize
+        self, feed: Feed, make: Callable[[], ReplicaPipelines], batch: BatchSize
     ) -> Generator[HostBatch, None, None]:
         clock = self._work.clock
         clock.start()
 
         def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
+            # Here, since Ctrl-C in the main thread could break TensorFlow's tracing.
+            pipelines = make()
             elements = iter(pipelines.dataset)
             try:
                 while not feed.is_stopped:
