@@ -19,9 +19,9 @@ from tests.lifetime import calling
 
 NUM_ROWS = 300
 # TensorFlow keeps 0.1 MiB of each tf.data pipeline that a strategy distributes.
-MOST_BYTES = {"threads": 12 << 20, "mirrored": 50 << 20}
+MOST_BYTES = {"threads": 12 << 20, "mirrored": 30 << 20}
 MOST_LATE = 12
-WARM_UP = {"threads": 900, "mirrored": 90}
+WARM_UP = {"threads": 900, "mirrored": 60}
 
 
 class CountsTraces(keras.layers.Layer):

@@ -11,7 +11,7 @@ from tests.lifetime import many_calls
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "num_calls"), [("threads", 9800), ("mirrored", 200)]
+    ("engine", "num_calls"), [("threads", 9900), ("mirrored", 100)]
 )
 def test_ten_thousand_calls_leave_nothing_behind(engine, num_calls):
     process = children.start(many_calls.run, engine, num_calls)
