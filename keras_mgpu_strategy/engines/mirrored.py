@@ -70,11 +70,11 @@ class MirroredEngine:
         self, feed: Feed, make: Callable[[], ReplicaPipelines], batch: BatchSize
     ) -> Generator[HostBatch, None, None]:
         clock = self._work.clock
-        clock.start()
 
         def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
             # Here, since Ctrl-C in the main thread could break TensorFlow's tracing.
             pipelines = make()
+            clock.start()
             elements = iter(pipelines.dataset)
             try:
                 while not feed.is_stopped:
