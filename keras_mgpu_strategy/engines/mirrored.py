@@ -74,8 +74,8 @@ class MirroredEngine:
         def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
             # Here, since Ctrl-C in the main thread could break TensorFlow's tracing.
             pipelines = make()
-            clock.start()
             elements = iter(pipelines.dataset)
+            clock.start()
             try:
                 while not feed.is_stopped:
                     with clock.stage("input"):
