@@ -1,6 +1,7 @@
 """Four virtual CPU devices for every test, made before TensorFlow starts."""
 
 import re
+import signal
 
 import pytest
 import tensorflow as tf
@@ -10,6 +11,8 @@ NUM_DEVICES = 4
 
 
 def pytest_configure() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # One thread per device, as a replica has one accelerator: otherwise four
     # replicas share a pool of threads and their order of work says nothing.
     tf.config.threading.set_intra_op_parallelism_threads(1)
