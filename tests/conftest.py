@@ -11,7 +11,7 @@ NUM_DEVICES = 4
 
 
 def pytest_configure() -> None:
-    # A shell has what it runs in the background ignore Ctrl-C, and children inherit that.
+    # A shell has its background jobs ignore Ctrl-C, and so do their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # One thread per device, as a replica has one accelerator: otherwise four
     # replicas share a pool of threads and their order of work says nothing.
