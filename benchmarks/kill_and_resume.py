@@ -29,6 +29,11 @@ SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 REPLICAS = (1, 2)
 AIMS = ("anywhere", "anywhere", "at the beginning", "at the end")
 HEADER = ("sink", "replicas", "outputs", "kills", "resumes", "mismatches")
+LOST = 255
+"""What multiprocessing says of an end that two threads asked for at the same moment.
+
+Such an end is not counted as a kill; a child that fails by itself ends with 1.
+"""
 
 
 @dataclasses.dataclass
@@ -100,7 +105,7 @@ class Killer:
             self._wait(process, run, seconds)
             process.kill()
             process.join()
-            if process.exitcode not in (0, -9):
+            if process.exitcode not in (0, -9, LOST):
                 raise RuntimeError(f"{run} ended with code {process.exitcode}")
             counts.kills += process.exitcode == -9
 
