@@ -5,6 +5,8 @@ Guarantees:
 * Chunks are dealt in turn: of R pipelines, the r-th one gets chunks r, r + R, r + 2R
   and so on, however far each reads ahead. Arrays are sliced a chunk at a time and
   never become one tensor.
+* One pipeline reads at a time; while it waits for a slow source, the others still
+  get the chunks that were dealt to them.
 * Elements never end: after the last chunk a replica gets idle ones (one micro-batch
   of rows that were run before), so that all replicas step together to the end, and
   none of them ever runs on 0 rows.
@@ -55,7 +57,8 @@ class ReplicaPipelines:
         self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
         self._dealt: list[deque[Chunk]] = []
         self._next = 0
-        self._lock = threading.Lock()
+        self._is_reading = False
+        self._changed = threading.Condition()
         self.dataset = _distribute(self._replica_dataset, strategy)
 
     def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -74,23 +77,37 @@ class ReplicaPipelines:
         dataset = tf.data.Dataset.counter().map(take).prefetch(2)
         return dataset.with_options(_options())
 
-    def _take(self, replica: int) -> tuple[Any, ...]:
-        with self._lock:
-            chunk = self._deal(replica)
+    def take(self, replica: int) -> tuple[Any, ...]:
+        """The next element of a replica's pipeline, which calls this in a thread."""
+        chunk = self._next_chunk(self._dealt[replica])
         if chunk is None:
             return np.int64(-1), np.int64(0), *self._idle
         inputs = chunk.padded(self._batch_size)
         self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
 
-    def _deal(self, replica: int) -> Chunk | None:
-        while not self._dealt[replica]:
-            chunk = self._feed.take(self._chunk_rows)
-            if chunk is None:
+    def _next_chunk(self, mine: deque[Chunk]) -> Chunk | None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: mine or not self._is_reading)
+                if mine:
+                    return mine.popleft()
+                self._is_reading = True
+            if not self._deal_one():
                 return None
-            self._dealt[self._next].append(chunk)
-            self._next = (self._next + 1) % len(self._dealt)
-        return self._dealt[replica].popleft()
+
+    def _deal_one(self) -> bool:
+        chunk = None
+        try:
+            chunk = self._feed.take(self._chunk_rows)
+        finally:
+            with self._changed:
+                self._is_reading = False
+                if chunk is not None:
+                    self._dealt[self._next].append(chunk)
+                    self._next = (self._next + 1) % len(self._dealt)
+                self._changed.notify_all()
+        return chunk is not None
 
 
 def _take_from(
@@ -98,7 +115,7 @@ def _take_from(
 ) -> tuple[Any, ...]:
     alive = pipelines()
     assert alive is not None, "its run has ended"
-    return alive._take(replica)
+    return alive.take(replica)
 
 
 def _options() -> tf.data.Options:

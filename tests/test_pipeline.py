@@ -1,5 +1,7 @@
 """One pipeline per replica: who gets which chunk."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -25,3 +27,29 @@ def test_chunks_are_dealt_in_turn(num_replicas, strategies):
             )
             assert len(rows[replica]) % 2 == 0
         assert all(int(idle) == -1 for idle in start[len(dealt) :])
+
+
+def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
+    is_waiting, go_on = threading.Event(), threading.Event()
+
+    def batches():
+        yield np.zeros((4, 2), np.float32)
+        yield np.ones((4, 2), np.float32)
+        is_waiting.set()
+        go_on.wait()
+
+    source = as_source(batches())
+    pipelines = ReplicaPipelines(Feed(source, 4), source.spec, 2, 4, strategies[2])
+    starts = []
+    ahead = threading.Thread(
+        target=lambda: starts.extend(pipelines.take(0)[0] for _ in range(2))
+    )
+    ahead.start()
+    is_waiting.wait()
+    behind = threading.Thread(target=lambda: starts.append(pipelines.take(1)[0]))
+    behind.start()
+    behind.join(30)
+    assert starts == [0, 4]
+    go_on.set()
+    ahead.join()
+    assert starts == [0, 4, -1]
