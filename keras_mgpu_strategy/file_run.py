@@ -36,6 +36,7 @@ from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks.formats import format_of, shards_share
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.journal import Journal
+from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.target import Target
 from keras_mgpu_strategy.types import HostBatch
 from keras_mgpu_strategy.writing import Output, Writer
@@ -101,7 +102,8 @@ def predict_to(runner: Runner, request: Request) -> Report:
     output = _output(runner, request)
     journal = output.journal
     if journal is not None and journal.progress and journal.progress.finished:
-        output.target.place()
+        with Lock(output.target.journal):
+            output.target.place()
         report = output.job.clock.report()
         output.job.when_done(report)
         return report
@@ -124,7 +126,7 @@ def _output(runner: Runner, request: Request) -> Output:
     about = _about(runner, request, job)
     if journal is not None:
         check_same(journal.about.get("run", {}), about, target.journal)
-    return Output(job, file_format, target, about, journal)
+    return Output(job, file_format, target, about, journal, request.overwrite)
 
 
 def _checked(

@@ -38,6 +38,7 @@ class Output:
         target: Where it lies.
         about: What must be the same for the run to be gone on with.
         journal: That of an earlier run to go on with, or None.
+        overwrite: Whether what is there may be replaced.
     """
 
     job: Job
@@ -45,6 +46,7 @@ class Output:
     target: Target
     about: dict[str, Any]
     journal: Journal | None
+    overwrite: bool
 
     @property
     def safe_rows(self) -> int:
@@ -138,15 +140,17 @@ class Writer:
                 f"run has {described}. Nothing was touched. Pass overwrite=True to "
                 "begin again."
             )
-        self._lock.take()
+        self._lock.claim()
+        if not output.overwrite:
+            output.target.check_unchanged(journal)
         if journal is not None and journal.progress is not None:
+            self._lock.keep()
             mark = journal.progress.mark
             sink = output.file_format.reopen(output.target.partial, layout, mark)
         else:
             output.target.clear()
             about = {"run": output.about, "layout": described}
-            self._journal = journals.create(output.target.journal, about)
-            self._lock.take()
+            self._journal = journals.create(output.target.journal, about, self._lock)
             sink = output.file_format.create(output.target.partial, layout)
         self._sink, self._can_go_on = sink, True
         return sink

@@ -186,13 +186,14 @@ class Appender:
         size = file_size(self._path)
         if size < kept:
             raise damaged(self._path, f"has {size} bytes, expected at least {kept}")
-        file = open(self._path, "r+b", buffering=0, opener=_without_links)  # noqa: SIM115
+        file = open(self._path, "r+b", buffering=0, opener=without_links)  # noqa: SIM115
         file.truncate(kept)
         return file
 
 
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+def without_links(path: str, flags: int) -> int:
+    """Opens a file, but no link; an `opener` for `open`."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def file_size(path: pathlib.Path) -> int:

@@ -25,8 +25,8 @@ from keras_mgpu_strategy.sinks.durable import (
     Appender,
     file_size,
     sync_folder,
-    write_whole,
 )
+from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 
 _VERSION = 1
@@ -104,10 +104,18 @@ class Journal:
         sync_folder(self.path.parent)
 
 
-def create(path: pathlib.Path, about: dict[str, Any]) -> Journal:
-    """Begins a journal, in place of what may be there."""
+def create(
+    path: pathlib.Path, about: dict[str, Any], lock: Lock | None = None
+) -> Journal:
+    """Begins a journal, in place of what may be there.
+
+    Args:
+        path: The file.
+        about: As for `Journal`.
+        lock: Has claimed the file's place, and holds the journal from then on.
+    """
     line = _line({"journal": _VERSION, "about": about})
-    write_whole(path, line)
+    (lock or Lock(path)).put(line)
     return Journal(path, about, None, len(line))
 
 

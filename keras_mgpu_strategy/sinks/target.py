@@ -18,6 +18,7 @@ import glob
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
@@ -88,6 +89,25 @@ class Target:
             ValueError: It is damaged.
         """
         return journals.read(self.journal) if self.journal.exists() else None
+
+    def check_unchanged(self, found: Journal | None) -> None:
+        """Checks, once the output is locked, that no other run has written it since.
+
+        Args:
+            found: What `begun` returned before.
+
+        Raises:
+            FileExistsError: One has.
+        """
+        now = self.begun()
+        if _state_of(now) != _state_of(found):
+            raise FileExistsError(
+                f"{self.journal} has changed: another run has written {self.path} "
+                "since this one began. Nothing was touched. Pass resume=True to go on "
+                "with what is there now, or overwrite=True to begin again."
+            )
+        if now is None:
+            self._refuse_existing()
 
     def clear(self) -> None:
         """Removes what an earlier run left; of a shard, its finished rows too."""
@@ -187,6 +207,10 @@ def check_folder(path: pathlib.Path) -> None:
 def shard_file(path: pathlib.Path, shard: Shard) -> pathlib.Path:
     """The finished file of one shard, where each has one."""
     return path.with_name(f"{path.stem}.{shard.name}{path.suffix}")
+
+
+def _state_of(journal: Journal | None) -> Any:
+    return journal and (journal.about, journal.progress)
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:

@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from keras_mgpu_strategy.sinks.journal import Progress
 from keras_mgpu_strategy.sinks.target import Target
 from tests.sinks import places, stored
 
@@ -72,6 +73,39 @@ def test_a_damaged_journal_is_an_error(place):
     place.check(resume=True, overwrite=False)
     with pytest.raises(ValueError, match="is damaged in line 1"):
         place.begun()
+
+
+def go_on(place):
+    found = place.begun()
+    found.add(Progress(7, 4, 4, {"rows": 7}))
+    found.close()
+
+
+def finish(place):
+    go_on(place)
+    place.path.write_text("another run's")
+    place.journal.unlink()
+
+
+@pytest.mark.parametrize(
+    ("is_begun", "meanwhile", "message"),
+    [
+        (False, places.begin, "has changed: another run has written"),
+        (False, lambda place: places.put(place.path, "other's"), "exists, and is fin"),
+        (True, go_on, "has changed: .* Pass resume=True to go on with what is there"),
+        (True, finish, "has changed: another run has written .*Nothing was touched"),
+    ],
+)
+def test_what_another_run_wrote_meanwhile_is_left(place, is_begun, meanwhile, message):
+    if is_begun:
+        places.begin(place)
+    found = place.begun()
+    place.check_unchanged(found)
+    meanwhile(place)
+    before = places.tree(place.path.parent)
+    with pytest.raises(FileExistsError, match=message):
+        place.check_unchanged(found)
+    assert places.tree(place.path.parent) == before
 
 
 def test_clearing_keeps_the_output(place):
