@@ -1,9 +1,8 @@
-"""`merge`: what it joins, what it refuses, and that a kill does not matter."""
+"""`merge`: what it joins, and what it refuses."""
 
 import json
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -213,72 +212,3 @@ def test_files_that_do_not_hold_their_rows(suffix, damage, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         merge(path)
     assert tree(tmp_path) == before
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.fixture(scope="module")
-def steps_left():
-    """How many files may still be made, renamed or removed; None for any number."""
-    left = [None]
-
-    def look(event, arguments):
-        if left[0] is None or event not in STEPS:
-            return
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-
-    sys.addaudithook(look)  # which cannot be removed, but rests while there is None
-    yield left
-    left[0] = None
-
-
-STEPS = ("os.remove", "os.rename", "os.mkdir", "os.rmdir")
-
-
-def dies_after(num_steps, path, steps_left):
-    """Whether a merge that dies after so many steps comes that far."""
-    steps_left[0] = num_steps
-    try:
-        merge(path)
-    except Killed:
-        return True
-    finally:
-        steps_left[0] = None
-    return False
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_merge_that_was_killed_completes(suffix, tmp_path, steps_left):
-    """It dies at each of its steps in turn, one step later every time."""
-    whole = place_in(tmp_path / "whole", suffix)
-    write(whole, TWO, range(NUM_ROWS))
-    for steps in range(100):
-        path = place_in(tmp_path / f"after {steps}", suffix)
-        write_shards(path, TWO)
-        has_died = dies_after(steps, path, steps_left)
-        if has_died:
-            assert merge(path) == Merged(NUM_SHARDS, NUM_ROWS)
-        assert os.listdir(path.parent) == [path.name]
-        if suffix in (".npy", ".csv"):
-            assert tree(path.parent) == tree(whole.parent)
-        if not has_died:
-            break
-    assert 4 < steps < 99
-
-
-def test_a_note_of_an_earlier_merge_removes_no_later_shards(tmp_path, steps_left):
-    path = tmp_path / "scores.npy"
-    write_shards(path, ONE)
-    # Both the note and the output have their names then, and no shard is gone.
-    assert dies_after(3, path, steps_left)
-    assert path.exists() and shard_file(path, Shard(0, NUM_SHARDS)).exists()
-    write_shards(path, ONE + 1, model="later")
-    with pytest.raises(FileExistsError, match="exists, beside shards"):
-        merge(path)
-    path.unlink()
-    merge(path)
-    np.testing.assert_array_equal(np.load(path), ONE + 1)

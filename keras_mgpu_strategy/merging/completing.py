@@ -11,6 +11,7 @@ Guarantees:
 * Nothing is touched before everything is checked, and nothing is removed before the
   whole output is safely on disk.
 * A merge that was killed at any moment completes when it is run again.
+* Of two merges of one output at the same time, one is refused.
 """
 
 import dataclasses
@@ -30,7 +31,8 @@ from keras_mgpu_strategy.merging.joining import (
 )
 from keras_mgpu_strategy.merging.sharded import MOST_SHARDS, Sharded, find_shards
 from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.durable import remove, sync_folder, write_whole
+from keras_mgpu_strategy.sinks.durable import remove, sync_folder
+from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 from keras_mgpu_strategy.sinks.target import Target, check_folder
 
@@ -81,29 +83,31 @@ def merge(path: str | os.PathLike[str]) -> Merged:
     output = pathlib.Path(path)
     kind = _kind_of(output)
     check_folder(output)
-    verified = _Verified(output)
-    if not verified.is_there():
-        sharded = find_shards(output)
-        if not sharded.is_shared:
-            _check_free(output)
-        kind.check(sharded)
-        if kind.join is not None:
-            _join(kind.join, sharded, verified.partial)
-        verified.note(sharded)
-    return verified.complete()
+    with _Verified(output) as verified:
+        if not verified.is_there():
+            verified.note(_joined(kind, output, verified.partial))
+        return verified.complete()
 
 
 class _Verified:
     """The note that all is checked and joined, and only tidying up is left.
 
     It holds what the journals were, so that those of later runs are not taken for
-    them.
+    them. Within a `with` block it is locked: no other merge comes between.
     """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
         self._note = path.with_name(f"{path.name}.merge")
+        self._lock = Lock(self._note)
         self.partial = path.with_name(f"{path.name}.merge.partial")
+
+    def __enter__(self) -> "_Verified":
+        self._lock.claim()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.release()
 
     def is_there(self) -> bool:
         """Whether an earlier merge got that far, and nothing was run since."""
@@ -122,10 +126,11 @@ class _Verified:
             "is_shared": sharded.is_shared,
             "journals": self._journals(),
         }
-        write_whole(self._note, json.dumps(content).encode())
+        self._lock.put(json.dumps(content).encode())
 
     def complete(self) -> Merged:
         """Gives the output its name, and removes what is no more needed."""
+        self._lock.keep()
         note = self._read()
         if self.partial.exists():
             _check_free(self._path)
@@ -180,18 +185,22 @@ def _checked_note(note: Any) -> dict[str, Any]:
     return note
 
 
-def _join(
-    join: Callable[[Sharded, pathlib.Path], None],
-    sharded: Sharded,
-    partial: pathlib.Path,
-) -> None:
+def _joined(kind: _Kind, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
+    """Checks the shards, and joins into `partial` those that are files of their own."""
+    sharded = find_shards(path)
+    if not sharded.is_shared:
+        _check_free(path)
+    kind.check(sharded)
+    if kind.join is None:
+        return sharded
     remove(partial)
     try:
-        join(sharded, partial)
+        kind.join(sharded, partial)
         sync_folder(partial.parent)
     except BaseException:
         remove(partial)
         raise
+    return sharded
 
 
 def _kind_of(path: pathlib.Path) -> _Kind:
