@@ -117,6 +117,8 @@ def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
 def _exit_on_bad_input() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is printed: no input is bad
+        raise
     except _BAD_INPUT as error:
         _print_error(" ".join(str(error).split()))
         sys.exit(_EXIT_BAD_INPUT)

@@ -1,3 +1,5 @@
+"""The command line: what it prints, writes, refuses, and its exit codes."""
+
 import os
 import pty
 import subprocess
@@ -269,11 +271,12 @@ def test_ray_gives_each_device_a_process(tmp_path):
     assert "does not go with --engine=ray" in result.stderr
 
 
-def test_help_that_nobody_reads_to_its_end_is_no_error():
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"]])
+def test_help_that_nobody_reads_to_its_end_is_no_error(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as nobody:
         result = subprocess.run(
-            [*MGPU, "--help"], stdout=nobody, stderr=subprocess.PIPE, timeout=60
+            [*MGPU, *arguments], stdout=nobody, stderr=subprocess.PIPE, timeout=60
         )
     assert (result.returncode, result.stderr) == (141, b"")
