@@ -23,6 +23,10 @@ class Call:
     arguments: tuple[str, ...]
     flag_values: flags.FlagValues
 
+    def to_repeat(self) -> str:
+        """The line for a shell that runs this command again."""
+        return shlex.join([*_program(self.words[0]), *self.words[1:]])
+
     def to_resume(self) -> str:
         """The line for a shell that goes on where this command stops."""
         kept = [word for word in self.words[1:] if not _BEGINS.fullmatch(word)]

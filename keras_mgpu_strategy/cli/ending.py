@@ -54,15 +54,20 @@ class Run:
         target: Where its output lies.
         shard: Which range of the rows it runs, or None.
         to_resume: The command that goes on with it.
+        to_repeat: The command that runs it again, where nothing was begun.
     """
 
     target: Target
     shard: Shard | None
     to_resume: str
+    to_repeat: str
 
     def what_is_safe(self) -> str:
         """How many rows are on disk, and how to go on."""
-        return f"{self._safe_rows()} To go on: {self.to_resume}"
+        # Without a journal, --resume would refuse what --overwrite is to replace.
+        has_begun = self.target.journal.exists()
+        command = self.to_resume if has_begun else self.to_repeat
+        return f"{self._safe_rows()} To go on: {command}"
 
     def _safe_rows(self) -> str:
         with contextlib.suppress(ValueError, OSError):

@@ -41,7 +41,7 @@ def run(call: Call) -> None:
     labels = _check_files(job)
     target = Target(job.output, job.shard)
     target.check(resume=job.running["resume"], overwrite=job.running["overwrite"])
-    unfinished = Run(target, job.shard, call.to_resume())
+    unfinished = Run(target, job.shard, call.to_resume(), call.to_repeat())
     with stoppable(unfinished), plain_warnings():
         predictor = _load(job)
         _check_outputs(job, predictor)

@@ -120,10 +120,9 @@ def test_a_second_signal_ends_the_process_at_once(in_place):
 
 
 def test_an_error_in_a_function_of_the_user(in_place, place):
-    result = mgpu(
-        *("predict", DIGITS, "photos", "--preprocess=own:broken", "--output=b.npy"),
-        cwd=place,
-    )
+    (place / "b.npy").write_text("old")
+    flags = ("--preprocess=own:broken", "--output=b.npy", "--overwrite")
+    result = mgpu("predict", DIGITS, "photos", *flags, cwd=place)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if "mgpu: " in line]
@@ -131,6 +130,7 @@ def test_an_error_in_a_function_of_the_user(in_place, place):
     assert lines[-3].endswith("own.py, line 10)")
     assert lines[-2].startswith("mgpu: Raised while rows ")
     assert lines[-1].startswith("mgpu: No row is safe yet. To go on: ")
+    assert lines[-1].endswith(" --output=b.npy --overwrite")  # --resume would refuse
 
 
 def test_a_full_disk(in_place):
