@@ -72,6 +72,14 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def assert_refused(path, error, message):
+    """Checks that a merge ends with an error before it touches anything."""
+    before = tree(path.parent)
+    with pytest.raises(error, match=message):
+        merge(path)
+    assert tree(path.parent) == before
+
+
 def place_in(folder, suffix):
     folder.mkdir()
     return folder / f"a [b]{suffix}"
@@ -97,14 +105,12 @@ def test_missing_shards_are_listed(suffix, tmp_path):
     write_shard(path, ONE, 1)
     unfinished = Target(path, Shard(2, NUM_SHARDS)).journal
     journals.create(unfinished, {"run": {}, "layout": []})
-    before = tree(tmp_path)
-    with pytest.raises(
+    assert_refused(
+        path,
         FileNotFoundError,
-        match="lacks shards of 3: 0 is not there, and "
+        "lacks shards of 3: 0 is not there, and "
         r"2 is not finished.*Run and so on.*--shard=0/3 --resume",
-    ):
-        merge(path)
-    assert tree(tmp_path) == before
+    )
 
 
 def test_what_is_not_sharded(tmp_path):
@@ -138,10 +144,7 @@ def test_an_output_that_is_there_is_kept(tmp_path):
     path = tmp_path / "scores.csv"
     write_shards(path, ONE)
     path.write_text("precious")
-    before = tree(tmp_path)
-    with pytest.raises(FileExistsError, match="exists, beside shards"):
-        merge(path)
-    assert tree(tmp_path) == before
+    assert_refused(path, FileExistsError, "exists, beside shards")
 
 
 def damage_npy(path):
@@ -208,7 +211,4 @@ def test_files_that_do_not_hold_their_rows(suffix, damage, message, tmp_path):
     path = tmp_path / f"scores{suffix}"
     write_shards(path, ONE)
     damage(path)
-    before = tree(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        merge(path)
-    assert tree(tmp_path) == before
+    assert_refused(path, ValueError, message)

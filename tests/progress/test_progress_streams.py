@@ -56,23 +56,27 @@ def hung_up(terminal):
 
 
 @contextlib.contextmanager
-def broken_pipe(terminal):
-    del terminal
-    reading, writing = os.pipe()
-    os.close(reading)
-    stream = os.fdopen(writing, "w")
+def failing(stream):
+    """Closes a stream that cannot put down what it still holds."""
     yield stream
     with contextlib.suppress(OSError):
         stream.close()
 
 
 @contextlib.contextmanager
+def broken_pipe(terminal):
+    del terminal
+    reading, writing = os.pipe()
+    os.close(reading)
+    with failing(os.fdopen(writing, "w")) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
 def full_disk(terminal):
     del terminal
-    stream = open("/dev/full", "w")  # noqa: SIM115
-    yield stream
-    with contextlib.suppress(OSError):
-        stream.close()
+    with failing(open("/dev/full", "w")) as stream:
+        yield stream
 
 
 @contextlib.contextmanager

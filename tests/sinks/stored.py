@@ -8,7 +8,9 @@ import signal
 import traceback
 import warnings
 
+import ml_dtypes
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.sinks.columns import columns_of
@@ -149,6 +151,37 @@ def written(kind, path, what, step=None):
     sink.finish()
     sink.close()
     return content(path)
+
+
+def begun(kind, path, what, num_rows):
+    """Writes the first rows of an output and leaves it; returns the mark behind."""
+    sink = FORMATS[kind].create(path, what.layout)
+    what.write(sink, num_rows)
+    mark = sink.flush()
+    sink.close()
+    return mark
+
+
+def assert_goes_on(kind, path, what, mark):
+    """Checks that an output, once gone on with, is as if it had never been left."""
+    sink = resumed(kind, path, what, mark)
+    what.write(sink, what.stop)
+    sink.finish()
+    assert content(path) == written(kind, path.with_name("whole"), what)
+
+
+def assert_not_gone_on_with(kind, path, what, mark, message):
+    """Checks that a damaged output is refused, with nothing touched."""
+    before = content(path)
+    with pytest.raises(ValueError, match=message):
+        FORMATS[kind].reopen(path, what.layout, mark)
+    assert content(path) == before
+
+
+def bfloat16s():
+    """Every value of bfloat16, NaN of all kinds among them."""
+    outputs = np.arange(2**16).astype(np.uint16).view(ml_dtypes.bfloat16)
+    return Results(outputs, layout_of(outputs))
 
 
 def content(path):

@@ -106,24 +106,12 @@ def test_outputs_that_make_no_table_are_refused(outputs, message):
         CsvFormat().check(stored.layout_of(outputs))
 
 
-def begun(path):
-    what = stored.results(stored.one, 30)
-    sink = CsvFormat().create(path, what.layout)
-    what.write(sink, 20)
-    mark = sink.flush()
-    sink.close()
-    return what, mark
-
-
 def test_half_a_line_behind_the_mark_is_dropped(tmp_path):
-    what, mark = begun(tmp_path / "out")
+    what = stored.results(stored.one, 30)
+    mark = stored.begun("csv", tmp_path / "out", what, 20)
     with open(tmp_path / "out", "a") as file:
         file.write("20,0.5,0.")
-    sink = CsvFormat().reopen(tmp_path / "out", what.layout, mark)
-    what.write(sink, 30)
-    sink.finish()
-    expected = stored.written("csv", tmp_path / "whole", what)
-    assert stored.content(tmp_path / "out") == expected
+    stored.assert_goes_on("csv", tmp_path / "out", what, mark)
 
 
 DAMAGES = [
@@ -135,12 +123,10 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
 def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
-    what, mark = begun(tmp_path / "out")
-    content = damage((tmp_path / "out").read_bytes())
-    (tmp_path / "out").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        CsvFormat().reopen(tmp_path / "out", what.layout, mark)
-    assert (tmp_path / "out").read_bytes() == content
+    path, what = tmp_path / "out", stored.results(stored.one, 30)
+    mark = stored.begun("csv", path, what, 20)
+    path.write_bytes(damage(path.read_bytes()))
+    stored.assert_not_gone_on_with("csv", path, what, mark, message)
 
 
 def test_names_that_are_no_text_are_spelled_out(tmp_path):

@@ -78,11 +78,7 @@ def test_room_is_reserved_where_the_rows_are_known(tmp_path):
 def begun(path):
     """An output of which 20 of 30 rows are written."""
     what = stored.results(stored.many, 30).unknown()
-    sink = NpyFormat().create(path, what.layout)
-    what.write(sink, 20)
-    mark = sink.flush()
-    sink.close()
-    return what, mark
+    return what, stored.begun("npy", path, what, 20)
 
 
 def test_bytes_behind_the_mark_are_dropped(tmp_path):
@@ -90,11 +86,7 @@ def test_bytes_behind_the_mark_are_dropped(tmp_path):
     with open(tmp_path / "out/id.npy", "ab") as file:
         file.write(b"half of a row, and more" * 100)
     (tmp_path / "out/.index.json.partial").write_text("{")
-    sink = NpyFormat().reopen(tmp_path / "out", what.layout, mark)
-    what.write(sink, 30)
-    sink.finish()
-    expected = stored.written("npy", tmp_path / "whole", what)
-    assert stored.content(tmp_path / "out") == expected
+    stored.assert_goes_on("npy", tmp_path / "out", what, mark)
 
 
 def shorter(path):
@@ -121,10 +113,7 @@ DAMAGES = [
 def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out/id.npy")
-    before = stored.content(tmp_path / "out")
-    with pytest.raises(ValueError, match=message):
-        NpyFormat().reopen(tmp_path / "out", what.layout, mark)
-    assert stored.content(tmp_path / "out") == before
+    stored.assert_not_gone_on_with("npy", tmp_path / "out", what, mark, message)
 
 
 def test_longer_strings_than_the_first_are_refused(tmp_path):

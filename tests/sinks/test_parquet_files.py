@@ -1,7 +1,6 @@
 """What `.parquet` folders hold."""
 
 import duckdb
-import ml_dtypes
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -13,7 +12,7 @@ from tests.sinks import stored
 
 DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "S7", "U7"]
 SHAPES = {"number": (), "vector": (3,), "tensor": (2, 3), "column": (1,)}
-TINY = ParquetFormat(part_bytes=256)
+TINY = stored.FORMATS["parquet"]
 
 
 def by_pandas(folder):
@@ -98,14 +97,13 @@ def test_nan_is_not_null(tmp_path):
 
 
 def test_bfloat16_is_widened_exactly(tmp_path):
-    outputs = np.arange(2**16).astype(np.uint16).view(ml_dtypes.bfloat16)
-    what = stored.Results(outputs, stored.layout_of(outputs))
+    what = stored.bfloat16s()
     sink = ParquetFormat().create(tmp_path / "out", what.layout)
     what.write(sink, 2**16)
     sink.finish()
     read = pq.read_table(tmp_path / "out")["output"].to_numpy()
     assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, outputs.astype(np.float32))
+    np.testing.assert_array_equal(read, what.outputs.astype(np.float32))
 
 
 def test_parts_hold_a_power_of_two_of_rows_from_the_layout_alone(tmp_path):
@@ -153,14 +151,6 @@ def begun(path):
     return what, mark
 
 
-def goes_on(path, what, mark):
-    sink = TINY.reopen(path, what.layout, mark)
-    what.write(sink, 30)
-    sink.finish()
-    expected = stored.written("parquet", path.with_name("whole"), what)
-    return stored.content(path) == expected
-
-
 def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
     what, mark = begun(tmp_path / "out")
     with open(tmp_path / "out/.unfinished", "ab") as file:
@@ -169,14 +159,14 @@ def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
     (tmp_path / "out/.part-00007.parquet.partial").write_bytes(b"PAR1")
     (tmp_path / "out/..unfinished.partial").write_bytes(b"")
     (tmp_path / "out/part-00009.parquet").write_bytes(b"PAR1")
-    assert goes_on(tmp_path / "out", what, mark)
+    stored.assert_goes_on("parquet", tmp_path / "out", what, mark)
 
 
 @pytest.mark.parametrize("rows", [0, 3, 8, 11, 13])
 def test_every_earlier_mark_can_be_gone_on_from(rows, tmp_path):
     what, _ = begun(tmp_path / "out")
-    assert goes_on(tmp_path / "out", what, {"rows": rows})
-    assert goes_on(tmp_path / "out", what, {"rows": rows})
+    for _ in range(2):
+        stored.assert_goes_on("parquet", tmp_path / "out", what, {"rows": rows})
 
 
 def remove_spool(folder):
@@ -215,10 +205,7 @@ DAMAGES = [
 def test_a_damaged_folder_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out")
-    before = stored.content(tmp_path / "out")
-    with pytest.raises(ValueError, match=message):
-        TINY.reopen(tmp_path / "out", what.layout, mark)
-    assert stored.content(tmp_path / "out") == before
+    stored.assert_not_gone_on_with("parquet", tmp_path / "out", what, mark, message)
 
 
 @pytest.mark.parametrize(

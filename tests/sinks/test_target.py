@@ -123,16 +123,21 @@ def test_clearing_keeps_the_output(place):
     assert places.tree(place.path.parent) == after
 
 
-@pytest.mark.parametrize("old", [None, "file", "folder"])
-def test_placing_replaces_the_output_and_leaves_nothing_else(place, old):
+def finish_beside(place, old):
+    """A finished output that is to take the place of an old one; returns its bytes."""
     places.begin(place, finished=True)
     places.put(place.partial, "new")
-    expected = stored.content(place.partial)
     if old == "file":
         place.path.write_text("old")
     elif old == "folder":
         place.path.mkdir()
         (place.path / "old").write_text("old")
+    return stored.content(place.partial)
+
+
+@pytest.mark.parametrize("old", [None, "file", "folder"])
+def test_placing_replaces_the_output_and_leaves_nothing_else(place, old):
+    expected = finish_beside(place, old)
     place.place()
     assert stored.content(place.path) == expected
     assert [path.name for path in place.path.parent.iterdir()] == [place.path.name]
@@ -141,14 +146,7 @@ def test_placing_replaces_the_output_and_leaves_nothing_else(place, old):
 @pytest.mark.parametrize("old", [None, "file", "folder"])
 @pytest.mark.parametrize("count", range(9))
 def test_placing_goes_on_from_wherever_it_was_stopped(place, old, count, monkeypatch):
-    places.begin(place, finished=True)
-    places.put(place.partial, "new")
-    expected = stored.content(place.partial)
-    if old == "file":
-        place.path.write_text("old")
-    elif old == "folder":
-        place.path.mkdir()
-        (place.path / "old").write_text("old")
+    expected = finish_beside(place, old)
     with monkeypatch.context() as patch:
         places.stopping(patch, count)
         try:

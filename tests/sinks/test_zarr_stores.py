@@ -2,7 +2,6 @@
 
 import json
 
-import ml_dtypes
 import numpy as np
 import pytest
 import zarr
@@ -11,7 +10,7 @@ from keras_mgpu_strategy.sinks.zarr import ZarrFormat
 from tests.sinks import stored
 
 DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "c8"]
-TINY = ZarrFormat(chunk_bytes=64)
+TINY = stored.FORMATS["zarr"]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -41,13 +40,12 @@ def test_attributes_tell_order_and_structure(tmp_path):
 
 
 def test_bfloat16_is_widened_exactly(tmp_path):
-    outputs = np.arange(2**16).astype(np.uint16).view(ml_dtypes.bfloat16)
-    what = stored.Results(outputs, stored.layout_of(outputs))
+    what = stored.bfloat16s()
     sink = ZarrFormat().create(tmp_path / "out", what.layout)
     what.write(sink, 2**16)
     sink.finish()
     read = zarr.open_group(tmp_path / "out", mode="r")["output"][:]
-    np.testing.assert_array_equal(read, outputs.astype(np.float32))
+    np.testing.assert_array_equal(read, what.outputs.astype(np.float32))
 
 
 def test_chunks_hold_a_power_of_two_of_rows(tmp_path):
@@ -166,11 +164,7 @@ def test_outputs_without_a_type_in_zarr_are_refused(outputs, message):
 def begun(path):
     """An output of which 13 of 30 rows are written."""
     what = stored.results(stored.one, 30)
-    sink = TINY.create(path, what.layout)
-    what.write(sink, 13)
-    mark = sink.flush()
-    sink.close()
-    return what, mark
+    return what, stored.begun("zarr", path, what, 13)
 
 
 def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
@@ -179,11 +173,7 @@ def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
     (tmp_path / "out/output/.c.3.0.partial").write_bytes(b"torn")
     (tmp_path / "out/output/.zarr.json.partial").write_bytes(b"{")
     (tmp_path / "out/.zarr.json.partial").write_bytes(b"{")
-    sink = TINY.reopen(tmp_path / "out", what.layout, mark)
-    what.write(sink, 30)
-    sink.finish()
-    expected = stored.written("zarr", tmp_path / "whole", what)
-    assert stored.content(tmp_path / "out") == expected
+    stored.assert_goes_on("zarr", tmp_path / "out", what, mark)
 
 
 def other_metadata(folder):
@@ -204,5 +194,4 @@ DAMAGES = [
 def test_a_damaged_store_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out/output")
-    with pytest.raises(ValueError, match=message):
-        TINY.reopen(tmp_path / "out", what.layout, mark)
+    stored.assert_not_gone_on_with("zarr", tmp_path / "out", what, mark, message)
