@@ -24,7 +24,6 @@ from keras_mgpu_strategy.sinks.descriptions import check_described
 from keras_mgpu_strategy.sinks.durable import (
     Appender,
     file_size,
-    sync_folder,
 )
 from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
@@ -96,12 +95,6 @@ class Journal:
         """Closes the file; calling it twice is harmless."""
         if self._file is not None:
             self._file.close()
-
-    def remove(self) -> None:
-        """Removes the file: nothing is left to go on with."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-        sync_folder(self.path.parent)
 
 
 def create(

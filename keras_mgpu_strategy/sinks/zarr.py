@@ -112,11 +112,7 @@ class ZarrSink(RowSink):
         self._write_group(structure)
 
     def _limit(self) -> int:
-        return (
-            self._num_written
-            - self._num_written % self._chunk_rows
-            + (self._chunk_rows)
-        )
+        return (self._num_written // self._chunk_rows + 1) * self._chunk_rows
 
     def _append(self, rows: Rows) -> None:
         refuse_missing(self._layout, rows, ".zarr")

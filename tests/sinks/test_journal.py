@@ -188,14 +188,6 @@ def test_creating_takes_the_place_of_what_was_there_at_once(path, whole):
     assert sorted(path.parent.iterdir()) == [other, path]
 
 
-def test_removing_leaves_nothing(path, whole):
-    found = journal.read(path)
-    found.add(STEPS[0])
-    found.remove()
-    found.remove()
-    assert not list(path.parent.iterdir())
-
-
 def add_until_full(path):
     written = journal.create(path, ABOUT)
     written.add(STEPS[1])
@@ -255,6 +247,4 @@ def test_lines_are_on_disk_before_add_returns(path, monkeypatch):
     calls.clear()
     written.add(STEPS[0])
     assert calls == ["fsync file"]
-    calls.clear()
-    written.remove()
-    assert calls == ["fsync"]
+    written.close()
