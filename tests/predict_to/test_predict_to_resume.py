@@ -158,3 +158,22 @@ def test_an_output_has_one_writer_at_a_time(pair, path, flag):
     write(pair, path, batches())
     assert refused
     assert_same_files(path, uninterrupted(pair, path, x))
+
+
+@pytest.mark.parametrize("has_finished", [True, False])
+def test_what_another_run_wrote_before_the_first_batch_is_kept(
+    predictors, path, has_finished
+):
+    def batches():
+        if has_finished:
+            write(predictors[1], path, X)
+        else:
+            fail(predictors[1], path, "generator", 33)
+        before.update(places.tree(path.parent))
+        yield from file_runs.generator(X)
+
+    before = {}
+    message = "is finished or was not written" if has_finished else "has changed: anoth"
+    with pytest.raises(FileExistsError, match=message):
+        write(predictors[2], path, batches())
+    assert before and places.tree(path.parent) == before
