@@ -1,5 +1,6 @@
 """Entry point of `mgpu` and of `python -m keras_mgpu_strategy`."""
 
+import io
 import os
 import sys
 
@@ -12,6 +13,10 @@ _EXIT_NOBODY_READS = 141
 
 def run() -> None:
     """Reads the command line and runs it."""
+    stdout = sys.stdout
+    # A path may have bytes that are no text, or characters that the stream has not.
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        stdout.reconfigure(errors="backslashreplace")
     try:
         app.run(command.main, flags_parser=command.parse)
     except BrokenPipeError:  # `mgpu --help | head` has read enough

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import zarr
 from command_line import DIGITS, IMAGES, LABELS, mgpu_here, predict_here, write_photos
+from command_line import mgpu as run_mgpu
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import job as cli_job
 from keras_mgpu_strategy.sinks.formats import FORMATS
+from tests.test_merging import ONE, write_shards
 
 BATCH = "--batch_size=64"
 
@@ -62,6 +64,15 @@ def test_shards_merge_into_what_one_run_writes(suffix, expected, tmp_path, capsy
     np.testing.assert_array_equal(read(merged), expected)
     if merged.is_file():
         assert filecmp.cmp(whole, merged, shallow=False)
+
+
+def test_a_name_that_cannot_be_printed_is_spelled_out(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.npy")
+    write_shards(path, ONE)
+    result = run_mgpu("merge", path, PYTHONIOENCODING="utf-8:strict")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("/caf\\udce9.npy\n")
+    assert path.exists()
 
 
 def test_columns_of_a_table(tmp_path, expected, capsys):
