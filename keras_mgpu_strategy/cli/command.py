@@ -1,4 +1,4 @@
-"""The command line `mgpu`: commands, their flags, help and exit codes.
+"""The command line `mgpu`: its commands, how they are called, and exit codes.
 
 Guarantees:
 
@@ -10,8 +10,7 @@ Guarantees:
 import contextlib
 import dataclasses
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from absl import flags
@@ -23,36 +22,12 @@ from keras_mgpu_strategy.cli import flags as predict_flags
 from keras_mgpu_strategy.cli import merge, predict
 from keras_mgpu_strategy.cli.call import Call
 from keras_mgpu_strategy.cli.ending import EXIT_FAILED, Failed, Stopped
+from keras_mgpu_strategy.cli.help import Command, help_of, overview, usage_of
 from keras_mgpu_strategy.cli.text import as_flags
 
 _EXIT_BAD_INPUT = 2
 _BAD_INPUT = (ValueError, TypeError, OSError, RuntimeError, ImportError, flags.Error)
 _HELP = ("-h", "-help", "--help")
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """One word after `mgpu`.
-
-    Args:
-        name: The word.
-        arguments: Names of the positional arguments, in order.
-        required: Flags that must be given, as they are written.
-        summary: One line for people.
-        examples: Shell lines that work.
-        define_flags: Adds the command's flags.
-        run: Does the work.
-        notes: Paragraphs of help behind the flags, each with a title.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    required: tuple[str, ...]
-    summary: str
-    examples: tuple[str, ...]
-    define_flags: Callable[[flags.FlagValues], None]
-    run: Callable[[Call], None]
-    notes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +49,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     flags.FLAGS([argv[0], "--verbosity=-1"])
     name = argv[1] if len(argv) > 1 else "--help"
     if name in (*_HELP, "help"):
-        _answer(_overview())
+        _answer(overview(COMMANDS.values()))
     if name == "--version":
         _answer(f"keras_mgpu_strategy {mgpu.__version__}")
     with _exit_on_bad_input():
@@ -102,12 +77,12 @@ def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
     flag_values.set_gnu_getopt(True)
     command.define_flags(flag_values)
     if any(word in _HELP for word in rest):
-        _answer(_command_help(command, flag_values))
+        _answer(help_of(command, flag_values))
     arguments = tuple(flag_values([command.name, *rest])[1:])
     if len(arguments) != len(command.arguments):
         raise ValueError(
             f"{command.name} takes {len(command.arguments)} arguments "
-            f"({_usage(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
+            f"({usage_of(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
             f"See mgpu {command.name} --help."
         )
     return Invocation(command, Call(tuple(argv), arguments, flag_values))
@@ -140,52 +115,6 @@ def _print_error(*lines: str) -> None:
 def _answer(text: str) -> NoReturn:
     print(text, flush=True)
     sys.exit(0)
-
-
-def _overview() -> str:
-    width = max(len(name) for name in COMMANDS)
-    lines = [f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items()]
-    return "\n".join(
-        [
-            "Usage: mgpu COMMAND [ARGUMENTS] [FLAGS]",
-            "",
-            "Exact, ordered Keras predictions on every device of this machine.",
-            "",
-            "Commands:",
-            *lines,
-            "",
-            "mgpu COMMAND --help explains a command; mgpu --version tells the version.",
-        ]
-    )
-
-
-def _usage(command: Command) -> str:
-    return " ".join(["mgpu", command.name, *command.arguments, *command.required])
-
-
-def _command_help(command: Command, flag_values: flags.FlagValues) -> str:
-    described = [_describe(flag_values[name]) for name in flag_values]
-    lines = [f"Usage: {_usage(command)}", "", command.summary]
-    if described:
-        lines[0] += " [FLAGS]"
-        lines += ["", "Flags:", *described]
-    for title, text in command.notes:
-        lines += ["", f"{title}:", _indented(text, 2)]
-    return "\n".join(
-        [*lines, "", "Examples:", *(f"  {e}".rstrip() for e in command.examples)]
-    )
-
-
-def _describe(flag: flags.Flag) -> str:
-    # As absl does it for an enum, help begins with what the value may be, in <>.
-    value, _, text = (flag.help or "").rpartition(">: ")
-    head = f"  --{flag.name}" + (f"={value[1:]}" if value else "")
-    return f"{head}\n{_indented(text, 6)}"
-
-
-def _indented(text: str, width: int) -> str:
-    space = " " * width
-    return textwrap.fill(text, 79, initial_indent=space, subsequent_indent=space)
 
 
 def _list_devices(call: Call) -> None:
