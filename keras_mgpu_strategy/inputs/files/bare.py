@@ -8,19 +8,29 @@ Guarantees:
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from keras_mgpu_strategy.inputs.files import tfrecords, zarr
+from keras_mgpu_strategy.inputs.files import (
+    image_files,
+    npy,
+    parquet,
+    tfrecords,
+    zarr,
+)
 from keras_mgpu_strategy.inputs.files.csv import Csv
 from keras_mgpu_strategy.inputs.files.hdf5 import Hdf5
 from keras_mgpu_strategy.inputs.files.images import Images
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest, is_npy
 from keras_mgpu_strategy.inputs.files.npz import Npz
-from keras_mgpu_strategy.inputs.files.parquet import PATTERN, Parquet
-from keras_mgpu_strategy.inputs.files.paths import is_path, shorten, visible
+from keras_mgpu_strategy.inputs.files.parquet import Parquet
+from keras_mgpu_strategy.inputs.files.paths import (
+    has_suffix,
+    is_path,
+    shorten,
+    visible,
+)
 from keras_mgpu_strategy.inputs.files.zarr import Zarr
 from keras_mgpu_strategy.inputs.nests import is_nest, leaves
 
@@ -43,7 +53,7 @@ class _Kind:
     """A kind of file.
 
     Args:
-        pattern: Finds the suffix in a lower-case name.
+        pattern: Of its suffix, as for `paths.has_suffix`.
         make: Makes the input of a path.
         is_many: Whether it also takes a list and a folder of such files.
     """
@@ -53,13 +63,11 @@ class _Kind:
     is_many: bool = False
 
 
-# Also images that Images cannot decode: it says so itself.
-_IMAGE_PATTERN = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
-_IMAGES = _Kind(_IMAGE_PATTERN, Images, is_many=True)
+_IMAGES = _Kind(image_files.PATTERN, Images, is_many=True)
 _KINDS = (
-    _Kind(r"\.npy$", Npy),
+    _Kind(npy.PATTERN, Npy),
     _Kind(r"\.npz$", Npz),
-    _Kind(PATTERN, Parquet, is_many=True),
+    _Kind(parquet.PATTERN, Parquet, is_many=True),
     _Kind(r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$", Csv),
     _Kind(tfrecords.PATTERN, _tfrecords, is_many=True),
     _Kind(r"\.(h5|hdf5)$", Hdf5),
@@ -97,7 +105,7 @@ def file_input(x: Any) -> FileInput:
 
 
 def _path_input(path: pathlib.Path, x: Any) -> FileInput:
-    kind = _kind_of(path.name)
+    kind = _kind_of(path)
     if kind is not None and (kind is not _IMAGES or not path.is_dir()):
         return kind.make(x)
     if path.is_dir():
@@ -111,7 +119,7 @@ def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
     if any((folder / marker).is_file() for marker in zarr.MARKERS):
         return Zarr(x)
     found = visible(folder)
-    kinds = [None if path.is_dir() else _kind_of(path.name) for path in found]
+    kinds = [None if path.is_dir() else _kind_of(path) for path in found]
     several = [kind for kind in kinds if kind is not None and kind.is_many]
     if several and all(kind is several[0] for kind in kinds):
         return several[0].make(x)
@@ -124,7 +132,7 @@ def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
 
 
 def _list_input(x: Sequence[Any]) -> FileInput:
-    kinds = {_kind_of(pathlib.Path(path).name) for path in x}
+    kinds = {_kind_of(pathlib.Path(path)) for path in x}
     kind = kinds.pop() if len(kinds) == 1 else None
     if kind is not None and kind.is_many:
         return kind.make(x)
@@ -146,11 +154,11 @@ def _dict_input(x: Mapping[str, Any]) -> FileInput:
 
 
 def _has_images(folder: pathlib.Path) -> bool:
-    return any(_kind_of(path.name) is _IMAGES for path in folder.rglob("*"))
+    return any(_kind_of(path) is _IMAGES for path in folder.rglob("*"))
 
 
-def _kind_of(name: str) -> _Kind | None:
-    return next((k for k in _KINDS if re.search(k.pattern, name.lower())), None)
+def _kind_of(path: pathlib.Path) -> _Kind | None:
+    return next((kind for kind in _KINDS if has_suffix(path, kind.pattern)), None)
 
 
 def _shown(paths: Any) -> str:

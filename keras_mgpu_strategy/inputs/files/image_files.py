@@ -17,6 +17,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +29,10 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _NEWER_SUFFIXES = (".webp",) if hasattr(tf.image, "decode_webp") else ()
 _MOST_VISITS = 100
 _OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".webp")
+_ALL_SUFFIXES = (*SUFFIXES, *_OTHER_SUFFIXES)
+
+PATTERN = rf"({'|'.join(map(re.escape, _ALL_SUFFIXES))})$"
+"""Of all files that look like images, as for `paths.has_suffix`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def _is_file(entry: os.DirEntry) -> bool:
 
 
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in (*SUFFIXES, *_OTHER_SUFFIXES)
+    return os.path.splitext(name)[1].lower() in _ALL_SUFFIXES
 
 
 def _check_suffixes(folder: str, names: tuple[str, ...]) -> None:

@@ -17,12 +17,15 @@ from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arr
 from keras_mgpu_strategy.inputs.files.paths import (
     FileList,
     PathLike,
+    has_suffix,
     is_path,
     one_file,
 )
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.npy_header import open_mapped
 from keras_mgpu_strategy.types import Nest
+
+PATTERN = r"\.npy$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ class NpyNest:
 
 def is_npy(x: Any) -> bool:
     """Whether `x` is `Npy` or a path to a `.npy` file."""
-    return isinstance(x, Npy) or is_path(x) and pathlib.Path(x).suffix == ".npy"
+    return isinstance(x, Npy) or is_path(x) and has_suffix(pathlib.Path(x), PATTERN)
 
 
 def open_npy(path: pathlib.Path) -> MappedArray:

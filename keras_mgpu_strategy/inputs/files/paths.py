@@ -93,7 +93,7 @@ def list_files(paths: Any, kind: str, pattern: str) -> FileList:
     Args:
         paths: A file, a folder of files, or a list of files.
         kind: What they hold; named in messages.
-        pattern: Regular expression that finds the suffix of such files in a folder.
+        pattern: As for `has_suffix`; finds such files in a folder.
 
     Raises:
         TypeError: If something is no path.
@@ -106,7 +106,7 @@ def list_files(paths: Any, kind: str, pattern: str) -> FileList:
     if not folder.is_dir():
         return one_file(folder, kind)
     found = visible(folder)
-    others = [f.name for f in found if f.is_dir() or not re.search(pattern, f.name)]
+    others = [f.name for f in found if f.is_dir() or not has_suffix(f, pattern)]
     if others:
         raise ValueError(
             f"The folder {folder} holds what is no {kind} file: {shorten(others)}. "
@@ -115,6 +115,16 @@ def list_files(paths: Any, kind: str, pattern: str) -> FileList:
     if not found:
         raise ValueError(f"The folder {folder} holds no {kind} file.")
     return FileList(tuple(found), tuple(file.name for file in found))
+
+
+def has_suffix(path: pathlib.Path, pattern: str) -> bool:
+    """Whether the name of a file ends as a regular expression says, in any case.
+
+    Args:
+        path: The file.
+        pattern: Of names in lower case.
+    """
+    return re.search(pattern, path.name.lower()) is not None
 
 
 def tree(folder: pathlib.Path) -> FileList:

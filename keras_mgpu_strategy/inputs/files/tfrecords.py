@@ -135,7 +135,7 @@ def _check_lengths(file: pathlib.Path) -> None:
 
 
 def _compression(file: pathlib.Path) -> Literal["GZIP", ""]:
-    return "GZIP" if file.suffix == ".gz" else ""
+    return "GZIP" if file.suffix.lower() == ".gz" else ""
 
 
 def _records(files: Sequence[pathlib.Path]) -> tf.data.TFRecordDataset:

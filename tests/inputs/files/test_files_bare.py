@@ -64,6 +64,7 @@ def save(folder, name, rows=A):
         ("x.csv", Csv),
         ("x.h5", Hdf5),
         ("x.zarr", Zarr),
+        ("x.Parquet", Parquet),
     ],
 )
 @pytest.mark.parametrize("make", [str, pathlib.Path])
@@ -93,6 +94,15 @@ def test_folders_are_known_by_what_they_hold(tmp_path):
     assert file_input(str(tmp_path / "named.parquet")) == Parquet(
         str(tmp_path / "named.parquet")
     )
+
+
+def test_suffixes_in_capitals(tmp_path):
+    for name in ("0.PARQUET", "1.parquet"):
+        save(tmp_path, name)
+    check_rows(as_source(tmp_path, input_spec=one([])), np.tile(A, 2), [(5, 3)])
+    named = save(tmp_path, "x.npy").rename(tmp_path / "X.NPY")
+    check_rows(as_source(named, input_spec=one([])), A, [(5, 3)])
+    check_rows(as_source({"a": named}), {"a": A}, [(5, 3)])
 
 
 def test_a_folder_of_several_kinds_or_none(tmp_path):

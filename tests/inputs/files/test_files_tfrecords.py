@@ -56,6 +56,9 @@ def test_a_list_and_a_single_file(folder):
     source = TFRecords(paths, parse_fixed).open_rows(None)
     check_rows(source, np.concatenate([X[5:15], X[:5]]), [(4, 0), (4, 9)])
     check_rows(TFRecords(paths[1], parse_fixed).open_rows(None), X[:5], [(4, 0)])
+    capitals = (folder / "1.tfrecord.gz").rename(folder / "1.TFRECORD.GZ")
+    check_rows(TFRecords(capitals, parse_fixed).open_rows(None), X[5:15], [(4, 0)])
+    check_rows(TFRecords(folder, parse_fixed).open_rows(None), X, [(4, 0)])
 
 
 def test_dicts_and_shapes_that_only_reading_shows(folder):
