@@ -31,17 +31,19 @@ def frame_dtype(frame: Any, path: str) -> np.dtype:
     Raises:
         ValueError: If the columns have none in common. Names those in the way.
     """
-    columns = {
-        f"column {name!r}": column_dtype(column, f"{path}, column {name!r}")
+    # Pairs, since several columns may have one name.
+    columns = [
+        (f"column {name!r}", column_dtype(column, f"{path}, column {name!r}"))
         for name, column in frame.items()
-    }
+    ]
     if not columns:
         raise ValueError(f"{path} is a DataFrame without columns, expected one or more")
-    kinds = {dtype.kind for dtype in columns.values()}
-    for odd in ("U", "b"):
-        if odd in kinds and kinds != {odd}:
-            _refuse_mixed(path, {n: d for n, d in columns.items() if d.kind == odd})
-    return np.result_type(*columns.values())
+    kinds = {dtype.kind for _, dtype in columns}
+    for kind, plural in (("U", "strings"), ("b", "bools")):
+        if kind in kinds and kinds != {kind}:
+            odd = [name for name, dtype in columns if dtype.kind == kind]
+            raise _mixed(path, plural, odd)
+    return np.result_type(*(dtype for _, dtype in columns))
 
 
 def column_dtype(column: Any, path: str) -> np.dtype:
@@ -86,9 +88,8 @@ def _holds_strings(column: Any) -> bool:
     return pd.api.types.infer_dtype(column, skipna=False) == "string"
 
 
-def _refuse_mixed(path: str, columns: dict[str, np.dtype]) -> None:
-    kind = "bools" if np.dtype(bool) in columns.values() else "strings"
-    raise ValueError(
+def _mixed(path: str, kind: str, columns: list[str]) -> ValueError:
+    return ValueError(
         f"{path} mixes columns of numbers with columns of {kind}, which have no dtype "
         f"in common but object: {', '.join(columns)}. Use x.astype('float32'), or a "
         "dict of columns for a model with one input per column."

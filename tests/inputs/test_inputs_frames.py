@@ -97,6 +97,15 @@ def test_columns_that_would_become_objects(columns, message):
         as_source(pd.DataFrame(columns))
 
 
+def test_columns_of_one_name():
+    twice = pd.DataFrame([[1, 2.5]], columns=["a", "a"])
+    np.testing.assert_array_equal(rows(as_source(twice)), [[1, 2.5]])
+    for first in ("1", True):  # behind another column of the name
+        mixed = pd.DataFrame([[first, 2.5]], columns=["a", "a"])
+        with pytest.raises(ValueError, match="x mixes columns of numbers with columns"):
+            as_source(mixed)
+
+
 def test_a_frame_without_columns():
     with pytest.raises(ValueError, match="x is a DataFrame without columns"):
         as_source(pd.DataFrame(index=range(3)))
