@@ -102,7 +102,8 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
             f"replicas_per_device={shared}, but Ray knows of no GPU to share. Pass "
             "num_actors, the number of processes, instead."
         )
-    num_actors = options.num_actors or (gpus * shared or len(machines))
+    # Where nothing computes, one process is asked for, and there is no room for it.
+    num_actors = options.num_actors or gpus * shared or max(len(machines), 1)
     if gpus:
         plan = Plan(num_actors, 1 / shared, options.cpus_per_actor or 1)
     else:
@@ -159,4 +160,4 @@ def _equal_share(machines: list[tuple[int, int]], num_actors: int) -> int:
 def _listed(machines: list[tuple[int, int]]) -> str:
     shown = [f"{gpus} GPUs and {cpus} CPU cores" for gpus, cpus in machines[:8]]
     rest = f" and {len(machines) - 8} more" if len(machines) > 8 else ""
-    return "; ".join(shown) + rest
+    return "; ".join(shown) + rest if shown else "GPUs or CPU cores"

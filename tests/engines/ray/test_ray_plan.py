@@ -65,6 +65,7 @@ TOO_MUCH = [
     ),
     ({"cpus_per_actor": 9}, [GPU_BOX], "4 processes of 1 GPU and 9 .* room for 3"),
     ({"replicas_per_device": 2}, [BOX], "Ray knows of no GPU to share"),
+    ({}, [machine(0)], "room for 0: Ray has 0 machine.* with GPUs or CPU cores. Ask"),
 ]
 
 
