@@ -80,7 +80,8 @@ def from_model(model: Any) -> ModelFile:
 
 def _archive(folder: pathlib.Path) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    # Links would lead to places that only this machine has.
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         archive.add(folder, arcname=".")
     return buffer.getvalue()
 
