@@ -12,6 +12,7 @@ Guarantees:
   which would end the process there (2.21). That is not known of compressed files.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -97,23 +98,27 @@ class _Checked:
 
     @property
     def spec(self) -> Nest:
-        try:
+        with _naming_damage(self._files):
             return self._source.spec
-        except tf.errors.DataLossError as error:
-            raise self._damage(error) from error
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         return self._read(self._source.batches(batch_size, start))
 
     def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
-        try:
+        with _naming_damage(self._files):
             yield from batches
-        except tf.errors.DataLossError as error:
-            raise self._damage(error) from error
 
-    def _damage(self, error: tf.errors.DataLossError) -> ValueError:
-        damaged = next((f for f in self._files if not _is_whole(f)), "A TFRecord file")
-        return ValueError(f"{damaged} is damaged or cut short: {error.message}")
+
+@contextlib.contextmanager
+def _naming_damage(files: tuple[pathlib.Path, ...]) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        damaged = next((file for file in files if not _is_whole(file)), None)
+        if damaged is None:  # found by the user's function, in what a record holds
+            raise
+        message = f"{damaged} is damaged or cut short: {error.message}"
+        raise ValueError(message) from error
 
 
 def _check_lengths(file: pathlib.Path) -> None:

@@ -109,6 +109,15 @@ def test_an_error_of_the_function_passes_through(folder):
         _ = source.spec
 
 
+def test_damage_that_the_function_finds_is_not_the_files(folder):
+    def unpack(serialized):
+        return tf.ensure_shape(tf.io.decode_compressed(serialized, "ZLIB"), [])
+
+    source = TFRecords(folder, unpack).open_rows(None)
+    with pytest.raises(tf.errors.DataLossError):
+        read(source, 4)
+
+
 def test_what_does_not_fit(folder):
     with pytest.raises(TypeError, match="Received parse_fn=None, expected a function"):
         TFRecords(folder, None).open_rows(None)
