@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.batch_size import ceil_div
 from keras_mgpu_strategy.notes import add_note
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,10 +147,9 @@ class Feed:
         self._block = None
         if num_rows == block.num_rows:
             return Chunk(block.start, num_rows, block.inputs)
-        head = tf.nest.map_structure(lambda leaf: leaf[:num_rows], block.inputs)
-        rest = tf.nest.map_structure(lambda leaf: leaf[num_rows:], block.inputs)
+        rest = cut(block.inputs, num_rows)
         self._block = InputBatch(self._position, block.num_rows - num_rows, rest)
-        return Chunk(block.start, num_rows, head)
+        return Chunk(block.start, num_rows, cut(block.inputs, 0, num_rows))
 
 
 def _fill_up(array: np.ndarray, missing: int) -> np.ndarray:

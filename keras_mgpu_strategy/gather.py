@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.types import HostBatch, Nest
+from keras_mgpu_strategy.types import HostBatch, Nest, cut
 
 
 def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostBatch:
@@ -111,6 +111,5 @@ def join(parts: list[HostBatch]) -> HostBatch:
 
 def split(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
     """The first rows of a batch, and the others; no row where there are none."""
-    head = tf.nest.map_structure(lambda array: array[:num_rows], batch.outputs)
-    rest = tf.nest.map_structure(lambda array: array[num_rows:], batch.outputs)
+    head, rest = cut(batch.outputs, 0, num_rows), cut(batch.outputs, num_rows)
     return HostBatch(batch.start, head), HostBatch(batch.start + num_rows, rest)

@@ -18,6 +18,11 @@ Nest: TypeAlias = Any
 """A leaf, or dicts, lists and tuples of leaves; as `tf.nest` understands them."""
 
 
+def cut(nest: Nest, start: int, stop: int | None = None) -> Nest:
+    """Rows `start` to `stop` of a nest of arrays, as views; None stands for the end."""
+    return tf.nest.map_structure(lambda leaf: leaf[start:stop], nest)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputBatch:
     """Consecutive input rows that share one shape per row.

@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.benchmark.contenders.interface import (
     Contender,
-    cut,
     num_rows,
 )
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, cut
 
 # The same row in batches of another shape can differ in the last bits, and deep
 # models add up such differences.

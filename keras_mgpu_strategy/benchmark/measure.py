@@ -21,9 +21,9 @@ from keras_mgpu_strategy.benchmark import (
     timing,
 )
 from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Contender, Setting
-from keras_mgpu_strategy.benchmark.contenders.interface import cut, num_rows
+from keras_mgpu_strategy.benchmark.contenders.interface import num_rows
 from keras_mgpu_strategy.benchmark.jobs import Job
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
 _SMALL_CALL_ROWS = 32

@@ -87,8 +87,3 @@ class Contender(abc.ABC):
 def num_rows(x: Nest) -> int:
     """Number of rows of a nest of arrays."""
     return int(tf.nest.flatten(x)[0].shape[0])
-
-
-def cut(x: Nest, start: int, stop: int) -> Nest:
-    """Rows `start` to `stop` of a nest of arrays, without copying."""
-    return tf.nest.map_structure(lambda array: array[start:stop], x)

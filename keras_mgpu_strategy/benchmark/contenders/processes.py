@@ -19,10 +19,9 @@ from keras_mgpu_strategy.benchmark.contenders import child
 from keras_mgpu_strategy.benchmark.contenders.interface import (
     Contender,
     Setting,
-    cut,
     num_rows,
 )
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, cut
 
 _SHARED_MEMORY = "/dev/shm"
 _LEAST_SHARED_BYTES = 2 << 30

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
 
 class Limited:
@@ -53,9 +52,10 @@ class Limited:
                     if self.num_rows is None:
                         self._on_short(position)
                     return
-                batch = _cut(batch, self._limit - position)
-                position += batch.num_rows
-                yield batch
+                num_rows = min(batch.num_rows, self._limit - position)
+                inputs = cut(batch.inputs, 0, num_rows)
+                yield InputBatch(position, num_rows, inputs)
+                position += num_rows
         finally:
             close = getattr(batches, "close", None)
             if close is not None:
@@ -66,11 +66,3 @@ class Limited:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._source, name)
-
-
-def _cut(batch: InputBatch, most: int) -> InputBatch:
-    if batch.num_rows <= most:
-        return batch
-    flat = [leaf[:most] for _, leaf in leaves(batch.inputs)]
-    inputs = pack(skeleton(batch.inputs), flat)
-    return InputBatch(batch.start, most, inputs)
