@@ -16,12 +16,12 @@ Guarantees:
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.closing import close
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
@@ -113,7 +113,7 @@ class Feed:
         try:
             self._block = None
             with contextlib.suppress(Exception):  # how the run went counts
-                _close(self._blocks)
+                close(self._blocks)
         finally:
             self._lock.release()
 
@@ -156,12 +156,6 @@ def _fill_up(array: np.ndarray, missing: int) -> np.ndarray:
     if missing == 0:
         return array
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-
-
-def _close(blocks: Iterator[InputBatch]) -> None:
-    close = getattr(blocks, "close", None)
-    if close is not None:
-        close()
 
 
 def example_inputs(spec: Nest, num_rows: int) -> Nest:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.inputs.nests import is_nest
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
 
@@ -82,14 +83,10 @@ class _Selected:
         return self._read(self._source.batches(batch_size, start))
 
     def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
-        try:
+        with closing(batches):
             for batch in batches:
                 inputs = self._pick(batch.inputs)
                 yield InputBatch(batch.start, batch.num_rows, inputs)
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
 
     def _pick(self, nest: Nest) -> Nest:
         return {key: nest[key] for key in self._keys}

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from keras_mgpu_strategy.closing import close
 from keras_mgpu_strategy.inputs.elements import ElementReader
 from keras_mgpu_strategy.inputs.nests import pack
 from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
@@ -71,7 +72,7 @@ class _Pass:
                 first_row += rows.num_rows
                 yield rows
         except BaseException:
-            _close(self._elements)
+            close(self._elements)
             raise
 
 
@@ -180,9 +181,3 @@ def sequence_source(x: Any, steps: int | None) -> StreamSource:
             yield x[index]
 
     return StreamSource(read, can_reopen=True, steps=steps)
-
-
-def _close(elements: Iterator[Any]) -> None:
-    close = getattr(elements, "close", None)
-    if callable(close):
-        close()

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
 from keras_mgpu_strategy.engines.ray import process
@@ -214,7 +215,7 @@ class Worker:
 def _rows(source: Source, named: NamedRows) -> Nest:
     wanted = named.stop - named.start
     batches = source.batches(wanted, named.start)
-    with contextlib.closing(batches):  # pyright: ignore[reportArgumentType]
+    with closing(batches):
         batch = next(batches, None)
         if batch is None or batch.num_rows != wanted:
             next(batches, None)  # raises what is wrong with the row behind

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
@@ -45,7 +46,7 @@ class Limited:
     def _read(
         self, batches: Iterator[InputBatch], position: int
     ) -> Iterator[InputBatch]:
-        try:
+        with closing(batches):
             while position < self._limit:
                 batch = next(batches, None)
                 if batch is None:
@@ -56,10 +57,6 @@ class Limited:
                 inputs = cut(batch.inputs, 0, num_rows)
                 yield InputBatch(position, num_rows, inputs)
                 position += num_rows
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
 
     def __getattr__(self, name: str) -> Any:
         """Looks up what is not here, such as `identity`, in the source."""
