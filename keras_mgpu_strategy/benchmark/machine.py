@@ -8,15 +8,12 @@ Guarantees:
 * A GPU's memory is taken as it is needed, so that other processes find some.
 """
 
-import os
-import sys
 from typing import Any
 
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-
-KINDS = ("auto", "gpu", "cpu")
+from keras_mgpu_strategy.cores import num_cores
 
 
 def configure(kind: str, cpu_threads: int = 1) -> str:
@@ -67,15 +64,9 @@ def share_device(kind: str, num_replicas: int) -> Any:
 
 def share_of_cores(num_replicas: int) -> int:
     """Cores for each of the replicas that share the CPU; at least one."""
-    return max(_usable_cores() // num_replicas, 1)
+    return max(num_cores() // num_replicas, 1)
 
 
 def intra_op_threads() -> int | None:
     """Threads of an op on the CPU; None where TensorFlow chooses."""
     return tf.config.threading.get_intra_op_parallelism_threads() or None
-
-
-def _usable_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

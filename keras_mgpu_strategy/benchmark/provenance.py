@@ -6,8 +6,9 @@ import os
 import pathlib
 import platform
 import subprocess
-import sys
 from typing import Any
+
+from keras_mgpu_strategy.cores import num_cores
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -25,7 +26,7 @@ def describe() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu_model(),
             "cpu_count": os.cpu_count(),
-            "usable_cpus": _usable_cpus(),
+            "usable_cpus": num_cores(),
         },
     }
 
@@ -58,9 +59,3 @@ def _cpu_model() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     return names[0] if names else platform.processor()
-
-
-def _usable_cpus() -> int | None:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()

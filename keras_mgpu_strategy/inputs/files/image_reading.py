@@ -10,13 +10,13 @@ Guarantees:
   that computes on the CPU does not wait for images that wait for it.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.inputs.files.image_decoding import Load
 
 MOST_READ_AHEAD = 128 * 1024 * 1024
@@ -74,13 +74,6 @@ class ImageReader:
             images = files.map(load, num_parallel_calls=num_cores(), deterministic=True)
             batches = images.batch(batch_size).prefetch(num_ahead)
             return iter(batches.with_options(_options()))
-
-
-def num_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:

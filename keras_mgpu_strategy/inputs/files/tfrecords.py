@@ -15,7 +15,6 @@ Guarantees:
 import contextlib
 import dataclasses
 import itertools
-import os
 import pathlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.inputs.datasets import dataset_source, without_autotune
 from keras_mgpu_strategy.inputs.files.opened import FileSource
 from keras_mgpu_strategy.inputs.files.paths import Paths, list_files
@@ -80,7 +80,7 @@ class TFRecords:
         for group in groups[1:]:
             records = records.concatenate(_records(group))
         rows = records.map(
-            self.parse_fn, num_parallel_calls=_num_cpus(), deterministic=True
+            self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
         )
         return rows.batch(self.batch_size).prefetch(1)
 
@@ -157,7 +157,3 @@ def _is_whole(file: pathlib.Path) -> bool:
     except tf.errors.DataLossError:
         return False
     return True
-
-
-def _num_cpus() -> int:
-    return os.cpu_count() or 1

@@ -22,6 +22,7 @@ from image_cases import (
     write_png,
 )
 
+from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.inputs.files import image_reading
 from keras_mgpu_strategy.inputs.files.images import Images
 from keras_mgpu_strategy.inputs.files.interface import FileInput
@@ -116,7 +117,7 @@ def test_reading_from_a_row_on_opens_no_earlier_file(tmp_path, expected):
 
 def test_reading_ahead_is_bounded(tmp_path):
     paths = write_folder(tmp_path, NUM_IMAGES)
-    num_ahead = 2 + 2 * 2 + 2 * image_reading.num_cores() + 2
+    num_ahead = 2 + 2 * 2 + 2 * num_cores() + 2
     assert num_ahead < NUM_IMAGES
     batches = Images(tmp_path).open_rows(takes(*SIZE, 3)).batches(2)
     next(batches)
