@@ -6,13 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import provenance
+from keras_mgpu_strategy.benchmark import cells, provenance
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
-    rows = [header, ["---"] * len(header), *lines]
-    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+    return f"{cells.table(header, [[*map(str, line)] for line in lines])}\n"
 
 
 def save(path: pathlib.Path | None, text: str) -> None:
@@ -20,14 +19,8 @@ def save(path: pathlib.Path | None, text: str) -> None:
     print(text, end="")
     if path is None:
         return
-    made = provenance.describe()
-    versions = ", ".join(f"{k} {v}" for k, v in made["versions"].items() if v)
-    machine = f"{made['machine']['usable_cpus']} CPUs ({made['machine']['cpu']})"
-    commit = (made["commit"] or "unknown")[:10]
     script = f"benchmarks/{pathlib.Path(sys.argv[0]).name}"
     options = [word for word in sys.argv[1:] if not word.startswith("--output")]
     command = shlex.join(["python", script, *options])
-    head = (
-        f"`{command}`\n\n{machine}, {versions}, commit {commit}, {made['date'][:10]}."
-    )
+    head = provenance.shown(provenance.describe(), command)
     path.write_text(f"{head}\n\n{text}")

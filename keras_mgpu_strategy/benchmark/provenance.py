@@ -31,6 +31,21 @@ def describe() -> dict[str, Any]:
     }
 
 
+def shown(described: dict[str, Any], command: str) -> str:
+    """What stands above a table, as Markdown.
+
+    Args:
+        described: As `describe` returns it.
+        command: What was run.
+    """
+    versions = ", ".join(f"{k} {v}" for k, v in described["versions"].items() if v)
+    machine = described["machine"]
+    return (
+        f"`{command}`\n\n{machine['usable_cpus']} CPUs ({machine['cpu']}), {versions}, "
+        f"commit {(described['commit'] or 'unknown')[:10]}, {described['date'][:10]}."
+    )
+
+
 def _versions() -> dict[str, str | None]:
     return {name: _version(name) for name in _PACKAGES}
 

@@ -3,22 +3,15 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import catalog, sharing, stats
+from keras_mgpu_strategy.benchmark import catalog, provenance, sharing, stats
 from keras_mgpu_strategy.benchmark.cells import factor, number, speed_range, table
 
 
 def report(report: dict[str, Any]) -> str:
     """The whole report, with the command and the machine that it comes from."""
-    versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items() if v)
-    machine = report["machine"]
-    head = [
-        f"`{report['command']}`",
-        "",
-        f"{machine['usable_cpus']} CPUs ({machine['cpu']}), {versions}, "
-        f"commit {(report['commit'] or 'unknown')[:10]}, {report['date'][:10]}.",
-    ]
+    head = provenance.shown(report, report["command"])
     parts = [_runs_of_case(case, report["runs"]) for case in catalog.CASES]
-    return "\n\n".join(["\n".join(head), *(part for part in parts if part)]) + "\n"
+    return "\n\n".join([head, *(part for part in parts if part)]) + "\n"
 
 
 def _runs_of_case(case: str, runs: Iterable[dict[str, Any]]) -> str:
