@@ -154,9 +154,15 @@ def _measure_all(
     reference = bench.reference_of(checked)
     ready: dict[str, Contender] = {}
     records: dict[str, dict[str, Any]] = {}
+
+    def check_and_warm_up(contender: Contender) -> dict[str, Any]:
+        record = checking.first_call(contender, checked, reference)
+        timing.timed(lambda: contender.predict(x), num_calls)()
+        return record
+
     try:
         for name in job.contenders:
-            records[name] = _prepare(name, bench.setting, ready, checked, reference)
+            records[name] = _prepare(name, bench.setting, ready, check_and_warm_up)
         _time_all(ready, records, x, job.repetitions, num_calls)
         if job.odd_rows:
             _try_odd_rows(ready, records, job, bench)
@@ -170,12 +176,12 @@ def _prepare(
     name: str,
     setting: Setting,
     ready: dict[str, Contender],
-    checked: Nest,
-    reference: Nest,
+    check_and_warm_up: Callable[[Contender], dict[str, Any]],
 ) -> dict[str, Any]:
+    """The record of a first run, or of the error that a baseline ends with."""
     try:
         contender = ready[name] = CONTENDERS[name](setting)
-        record = checking.first_call(contender, checked, reference)
+        record = check_and_warm_up(contender)
     except Exception as error:
         if name in catalog.OURS:
             raise

@@ -1,10 +1,7 @@
 """Takes samples of all contenders in turn.
 
-Guarantees:
-
-* Every contender has run once over all rows before the first sample is taken.
-* Each repetition takes one sample of every contender, another one first each time,
-  so that whatever else the machine does meets all of them alike.
+Guarantee: each repetition takes one sample of every contender, another one first each
+time, so that whatever else the machine does meets all of them alike.
 """
 
 import gc
@@ -18,7 +15,7 @@ Name = TypeVar("Name")
 def in_turn(
     samples: dict[str, Callable[[], float]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Takes samples.
+    """Takes samples of contenders that have run before, so that none still compiles.
 
     Args:
         samples: Name of a contender -> takes one sample and returns its seconds.
@@ -27,8 +24,6 @@ def in_turn(
     Returns:
         Name -> seconds, one for each repetition.
     """
-    for take in samples.values():
-        take()
     seconds: dict[str, list[float]] = {name: [] for name in samples}
     for repetition in range(repetitions):
         for name in rotated(list(samples), repetition):

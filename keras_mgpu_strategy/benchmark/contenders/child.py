@@ -1,5 +1,6 @@
 """The program of one process of the one-process-per-device contender."""
 
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -11,24 +12,34 @@ import tensorflow as tf
 def main(connection: Connection, model_path: str, device: str) -> None:
     """Loads the model, then answers one request after another until None comes.
 
-    A request is `(input paths, input structure, output paths, start, stop, batch)`.
-    Rows `start` to `stop` are predicted and written in place; the answer is None, or
-    the text of an error.
+    A request is `(nest of input paths, output paths, start, stop, batch)`. Rows `start`
+    to `stop` are predicted and written in place. The answer to it, and the first one of
+    all, behind loading, is None, or the text of an error.
 
     Args:
         connection: To the parent.
         model_path: A `.keras` file.
         device: The one device to use.
     """
-    _keep_one_device(device)
-    model = keras.models.load_model(model_path, compile=False)
+    model = _told(connection, _load, model_path, device)
+    while model is not None and (request := connection.recv()) is not None:
+        _told(connection, _answer, model, *request)
+
+
+def _told(connection: Connection, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function and tells the parent how that went."""
+    try:
+        result = function(*arguments)
+    except Exception as error:  # noqa: BLE001 - raised again by the parent
+        connection.send(f"{type(error).__name__}: {error}")
+        return None
     connection.send(None)
-    while (request := connection.recv()) is not None:
-        try:
-            _answer(model, *request)
-            connection.send(None)
-        except Exception as error:  # noqa: BLE001 - raised again by the parent
-            connection.send(f"{type(error).__name__}: {error}")
+    return result
+
+
+def _load(model_path: str, device: str) -> Any:
+    _keep_one_device(device)
+    return keras.models.load_model(model_path, compile=False)
 
 
 def _keep_one_device(device: str) -> None:

@@ -4,12 +4,14 @@ Rows and results pass through files in shared memory, the plainest way that copi
 them once each; the time of that is counted, that of starting the processes is not.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
 import shutil
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -37,11 +39,11 @@ class Processes(Contender):
         self._connections: list[Any] = []
         self._processes: list[Any] = []
         started = time.perf_counter()
-        model_path = self._folder / "model.keras"
-        setting.plain.save(model_path)
-        for device in setting.devices:
-            self._start(str(model_path), device)
-        self._wait()
+        try:
+            self._start_all(setting)
+        except BaseException:
+            self.close()
+            raise
         self.start_up_seconds = time.perf_counter() - started
 
     def predict(self, x: Nest) -> Nest:
@@ -70,10 +72,18 @@ class Processes(Contender):
     def close(self) -> None:
         """Ends the processes and removes their files."""
         for connection in self._connections:
-            connection.send(None)
+            with contextlib.suppress(OSError):  # its process has ended by itself
+                connection.send(None)
         for process in self._processes:
             process.join()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start_all(self, setting: Setting) -> None:
+        model_path = self._folder / "model.keras"
+        setting.plain.save(model_path)
+        for device in setting.devices:
+            self._start(str(model_path), device)
+        self._wait()
 
     def _start(self, model_path: str, device: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -87,7 +97,7 @@ class Processes(Contender):
         self._processes.append(process)
 
     def _wait(self) -> None:
-        errors = [connection.recv() for connection in self._connections]
+        errors = [_answer_of(connection) for connection in self._connections]
         if any(errors):
             raise RuntimeError(next(error for error in errors if error))
 
@@ -102,6 +112,14 @@ class Processes(Contender):
         dtype = leaf.dtype.as_numpy_dtype
         np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         return str(path)
+
+
+def _answer_of(connection: Connection) -> str | None:
+    """The text of an error in a process; None where there was none."""
+    try:
+        return connection.recv()
+    except EOFError:
+        return "a process ended without a word"
 
 
 def _numbered(x: Nest) -> Nest:
