@@ -11,6 +11,20 @@ from keras_mgpu_strategy.marking import MarksOf
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
 
+class StoppedWithin(Exception):
+    """A chunk could be run up to a row within it.
+
+    Args:
+        results: Of the rows before.
+        error: What is wrong with that row.
+    """
+
+    def __init__(self, results: HostBatch, error: Exception):
+        super().__init__(results.stop)
+        self.results = results
+        self.error = error
+
+
 class ChunkRunner(Protocol):
     """Runs one chunk at a time on one replica; called by several threads."""
 
@@ -28,6 +42,9 @@ class ChunkRunner(Protocol):
             batch: The per-replica batch, shrunk where memory runs out.
             replica: Index of the replica.
             slot: Entered while the device computes.
+
+        Raises:
+            StoppedWithin: An error of some row of the chunk but the first.
         """
         ...
 

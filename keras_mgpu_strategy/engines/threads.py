@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div, most_chunk_rows
-from keras_mgpu_strategy.engines.backend import ChunkRunner
+from keras_mgpu_strategy.engines.backend import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.lanes import ChunkError, collect
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
@@ -65,6 +65,18 @@ class ThreadsEngine:
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Generator[HostBatch, None, None]:
         self._work.clock.start()
+        stopped: StoppedWithin | None = None
+        try:
+            yield from self._run_all(feed, batch, most_rows)
+        except StoppedWithin as error:
+            stopped = error  # raised below, so that it is no context of the user's
+        if stopped is not None:
+            yield stopped.results
+            raise stopped.error
+
+    def _run_all(
+        self, feed: Feed, batch: BatchSize, most_rows: int
+    ) -> Iterator[HostBatch]:
         if self._work.tunes:
             devices, clock = len(self._devices), self._work.clock
             yield from tune(self._run_first, feed, batch, devices, clock)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.engines.backend import StoppedWithin
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.window import Window
 from keras_mgpu_strategy.engines.ray.worker import Done, Task
@@ -59,24 +60,26 @@ class RemoteChunks:
                 batch.on_trial,
             )
             done = self._fleet.call(replica, "run", task, what=rows)
-        self._keep_books(chunk, batch, replica, done)
+        self._keep_books(batch, replica, done)
         with self._work.clock.stage("read"):
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)
-        return HostBatch(done.batch.start, outputs)
+        results = HostBatch(done.batch.start, outputs)
+        if done.stopped_by is not None:
+            where = f"In the process of replica {replica}"
+            raise StoppedWithin(results, done.stopped_by.error_from(where))
+        return results
 
-    def _keep_books(
-        self, chunk: Chunk, batch: BatchSize, replica: int, done: Done
-    ) -> None:
-        clock = self._work.clock
+    def _keep_books(self, batch: BatchSize, replica: int, done: Done) -> None:
+        clock, start, num_rows = self._work.clock, done.batch.start, done.batch.num_rows
         for stage, seconds in done.seconds.items():
             # Processes compile at the same time.
             shared = len(self._work.devices) if stage == "compile" else 1
             clock.add(stage, seconds / shared)
-        clock.add_chunk(replica, chunk.num_rows, done.batch_size, done.bytes_in)
-        padded = ceil_div(max(chunk.num_rows, 1), done.batch_size) * done.batch_size
+        clock.add_chunk(replica, num_rows, done.batch_size, done.bytes_in)
+        padded = ceil_div(max(num_rows, 1), done.batch_size) * done.batch_size
         self._work.pace.record(padded, done.seconds["compute"])
         arrays = tf.nest.flatten(done.batch.outputs)
-        self._window.learn(chunk.num_rows, sum(array.nbytes for array in arrays))
+        self._window.learn(num_rows, sum(array.nbytes for array in arrays))
         batch.bound(done.most)
         with self._lock:
             for back_off in done.back_offs:
@@ -84,5 +87,5 @@ class RemoteChunks:
                     clock.add_back_off(back_off)
                     batch.change(back_off.batch_size)
             if done.missing is not None:
-                rows = chunk.start + np.flatnonzero(done.missing)
+                rows = start + np.flatnonzero(done.missing)
                 self._work.missing.update(rows.tolist())

@@ -16,10 +16,10 @@ import warnings
 import weakref
 from typing import Any
 
+from keras_mgpu_strategy.engines.ray.answers import unwrapped
 from keras_mgpu_strategy.engines.ray.place import Place
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
-from keras_mgpu_strategy.engines.ray.worker import About, Failed, Worker
-from keras_mgpu_strategy.notes import add_note, notes_of
+from keras_mgpu_strategy.engines.ray.worker import About, Worker
 from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.types import Nest
 
@@ -87,7 +87,7 @@ class Fleet:
             with place.alone() if attempt else place.shared() as actor:
                 try:
                     answer = self._ask(actor, method, *args)
-                    return _unwrapped(answer, f"In the process of replica {replica}")
+                    return unwrapped(answer, f"In the process of replica {replica}")
                 except self._ray.exceptions.RayTaskError:
                     raise
                 except self._ray.exceptions.RayError as error:
@@ -165,7 +165,7 @@ class Fleet:
                 f"machine, and at Ray's logs. Ray says: {error}"
             ) from error
         for place, answer in zip(self._places, answers, strict=True):
-            place.about = _unwrapped(answer, "In a process that reads the model")
+            place.about = unwrapped(answer, "In a process that reads the model")
 
     def _replace(self, place: Place, died: Any) -> None:
         """Starts a process in place of one that died, once, whoever saw it die."""
@@ -193,7 +193,7 @@ class Fleet:
         if self._example is not None:
             calls.append(place.actor.build.remote(self._example))
         self._wait(calls, _REPLACE_SECONDS)
-        answers = [_unwrapped(answer, "") for answer in self._ray.get(calls)]
+        answers = [unwrapped(answer, "") for answer in self._ray.get(calls)]
         place.about = answers[0]
 
     def _wait(self, calls: list[Any], seconds: float) -> None:
@@ -213,17 +213,6 @@ class Fleet:
                     if has_room
                     else "the cluster has shrunk and has no room for it"
                 )
-
-
-def _unwrapped(answer: Any, where: str) -> Any:
-    """The answer of a process, or its exception, raised."""
-    if not isinstance(answer, Failed):
-        return answer
-    known = notes_of(answer.error)
-    for note in (*answer.notes, f"{where}:\n{answer.trace}"):
-        if note not in known:
-            add_note(answer.error, note)
-    raise answer.error
 
 
 def _end(ray: Any, places: list[Place], home: HomeProcess) -> None:

@@ -2,12 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import threading
-import traceback
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -17,17 +13,17 @@ from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
 from keras_mgpu_strategy.engines.ray import process
+from keras_mgpu_strategy.engines.ray.answers import Failed, answering
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.packing import Packed, pickles
+from keras_mgpu_strategy.engines.ray.packing import Packed
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
-from keras_mgpu_strategy.notes import notes_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.types import HostBatch, NamedRows, Nest, Source
+from keras_mgpu_strategy.types import HostBatch, InputBatch, NamedRows, Nest, Source
 
 _MOST_SOURCES = 4
 
@@ -78,6 +74,7 @@ class Done:
 
     Args:
         batch: The results.
+        stopped_by: Why the rows of the chunk behind them were not read, if it has any.
         missing: Which rows could not be read, boolean, or None.
         batch_size: Per-replica batch at the end.
         bytes_in: Bytes of input, padding included.
@@ -87,41 +84,13 @@ class Done:
     """
 
     batch: HostBatch
+    stopped_by: Failed | None
     missing: np.ndarray | None
     batch_size: int
     bytes_in: int
     seconds: dict[str, float]
     back_offs: tuple[BackOff, ...]
     most: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Failed:
-    """An exception in a process.
-
-    Args:
-        error: As it was raised.
-        notes: What was noted on it; not every class of errors takes that along.
-        trace: Its traceback, as text.
-    """
-
-    error: Exception
-    notes: tuple[str, ...]
-    trace: str
-
-
-def _answering(method: Callable) -> Callable:
-    """Has a method return its exception: Ray would wrap one that is raised."""
-
-    @functools.wraps(method)
-    def answer(*args: Any) -> Any:
-        try:
-            return method(*args)
-        except Exception as error:
-            notes = tuple(notes_of(error))
-            return Failed(_picklable(error), notes, traceback.format_exc())
-
-    return answer
 
 
 class Worker:
@@ -140,7 +109,7 @@ class Worker:
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
 
-    @_answering
+    @answering
     def open(self) -> About:
         """Reads the model; called once, before everything else."""
         packed, options, num_threads = self._arguments
@@ -153,17 +122,17 @@ class Worker:
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
         return About(self._backend.input_spec, device, process.node(), os.getpid())
 
-    @_answering
+    @answering
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
         self._backend.build(example)
 
-    @_answering
+    @answering
     def digest(self) -> str:
         """A short name for what the model computes."""
         return self._backend.digest()
 
-    @_answering
+    @answering
     def run(self, task: Task) -> Done:
         """Runs a chunk."""
         clock = StageClock(1)
@@ -175,7 +144,7 @@ class Worker:
             head=task.head,
             is_fixed=task.is_fixed,
         )
-        chunk, missing = self._read(task.chunk, clock)
+        chunk, stopped_by, missing = self._read(task.chunk, clock)
         batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)
         runner = LocalChunks(self._backend.fitted(work), self._backend.compiler)
         with batch.trial() if task.on_trial else contextlib.nullcontext():
@@ -183,6 +152,7 @@ class Worker:
         report = clock.report()
         return Done(
             results,
+            stopped_by,
             missing,
             batch.size,
             report.bytes_in,
@@ -191,16 +161,19 @@ class Worker:
             batch.most,
         )
 
-    def _read(self, chunk: Chunk, clock: StageClock) -> tuple[Chunk, np.ndarray | None]:
-        """The chunk with its rows in memory, and which of them could not be read."""
+    def _read(
+        self, chunk: Chunk, clock: StageClock
+    ) -> tuple[Chunk, Failed | None, np.ndarray | None]:
+        """The rows in memory, what stopped reading, and which could not be read."""
         named = chunk.inputs
         if not isinstance(named, NamedRows):
-            return chunk, None
+            return chunk, None, None
         with clock.stage("input"):
             source = self._opened(named)
-            inputs = _rows(source, named)
-        missing = marks_of(source)(named.start, named.stop).missing
-        return Chunk(chunk.start, chunk.num_rows, inputs), missing
+            batch, stopped_by = _rows(source, named)
+        stop = named.start + batch.num_rows
+        missing = marks_of(source)(named.start, stop).missing
+        return Chunk(chunk.start, batch.num_rows, batch.inputs), stopped_by, missing
 
     def _opened(self, named: NamedRows) -> Source:
         """The input, opened once for a run; those of a few runs are kept."""
@@ -212,25 +185,22 @@ class Worker:
             return self._sources[named.key]
 
 
-def _rows(source: Source, named: NamedRows) -> Nest:
+def _rows(source: Source, named: NamedRows) -> tuple[InputBatch, Failed | None]:
+    """The rows before the first one that cannot be read, and why that cannot."""
     wanted = named.stop - named.start
     batches = source.batches(wanted, named.start)
     with closing(batches):
         batch = next(batches, None)
-        if batch is None or batch.num_rows != wanted:
+        if batch is not None and batch.num_rows == wanted:
+            return batch, None
+        try:
             next(batches, None)  # raises what is wrong with the row behind
-            raise ValueError(
-                f"Rows {named.start} to {named.stop} cannot be read: the input has "
-                "other rows here than where the run began. It must be the same on "
-                "every machine, and not change while it is read."
-            )
-        return batch.inputs
-
-
-def _picklable(error: Exception) -> Exception:
-    """The error itself, or one of the same text where it cannot travel."""
-    try:
-        pickles().loads(pickles().dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        except Exception as error:
+            if batch is None:
+                raise
+            return batch, Failed.by(error)
+    raise ValueError(
+        f"Rows {named.start} to {named.stop} cannot be read: the input has other rows "
+        "here than where the run began. It must be the same on every machine, and not "
+        "change while it is read."
+    )

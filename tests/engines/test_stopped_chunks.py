@@ -1,0 +1,55 @@
+"""A row within a chunk that cannot be run, as where other processes read the rows."""
+
+import numpy as np
+import pytest
+
+from keras_mgpu_strategy.engines.backend import StoppedWithin
+from keras_mgpu_strategy.engines.threads import ThreadsEngine
+from keras_mgpu_strategy.engines.work import Work
+from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.pace import Pace
+from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.signatures import SpecMemory
+from keras_mgpu_strategy.types import HostBatch
+from tests import helpers
+
+BATCH = 4
+
+
+class Doubles:
+    """Runs rows up to the first of some that it cannot run."""
+
+    def __init__(self, *bad_rows):
+        self._bad_rows = bad_rows
+
+    def run(self, chunk, batch, replica, slot):
+        stop = chunk.start + chunk.num_rows
+        bad = [row for row in self._bad_rows if chunk.start <= row < stop]
+        good_rows = bad[0] - chunk.start if bad else chunk.num_rows
+        results = HostBatch(chunk.start, 2 * chunk.inputs[:good_rows])
+        if not bad:
+            return results
+        error = LookupError(f"row {bad[0]}")
+        raise StoppedWithin(results, error) if good_rows else error
+
+
+@pytest.mark.parametrize("tunes", [False, True])
+@pytest.mark.parametrize("num_devices", [1, 3])
+@pytest.mark.parametrize("row", [1, 4, 6, 301, 999])
+@pytest.mark.parametrize("make", [lambda rows: rows, lambda rows: iter([rows])])
+def test_the_rows_before_it_are_delivered(make, row, num_devices, tunes):
+    work = Work(
+        devices=tuple("abc"[:num_devices]),
+        specs=SpecMemory(),
+        pace=Pace(num_devices),
+        clock=StageClock(num_devices),
+        tunes=tunes,
+    )
+    engine, rows = ThreadsEngine(work, Doubles(row, 999)), helpers.numbered_rows(1000)
+    delivered = []
+    with helpers.no_thread_left(), pytest.raises(LookupError) as caught:
+        for batch in engine.run(as_source(make(rows)), BATCH):
+            delivered.append(batch)
+    assert str(caught.value) == f"row {row}"
+    assert caught.value.__context__ is None
+    np.testing.assert_array_equal(helpers.joined(delivered), 2 * rows[:row])
