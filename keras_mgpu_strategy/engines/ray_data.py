@@ -34,6 +34,7 @@ from keras_mgpu_strategy.methods import head_of
 from keras_mgpu_strategy.models.specs import input_spec_of
 from keras_mgpu_strategy.sinks.columns import columns_of
 from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.whole_numbers import count
 
 
 class BatchPredictor:
@@ -56,6 +57,7 @@ class BatchPredictor:
         **options: As for `load`.
 
     Raises:
+        TypeError: `batch_size` is no whole number.
         ValueError: `batch_size` below 1, or an unknown method.
     """
 
@@ -72,6 +74,7 @@ class BatchPredictor:
         **options: Any,
     ):
         head_of(method, from_logits=from_logits)
+        count("batch_size", batch_size)
         if process.is_actor():
             process.configure(process.num_cpus(), process.gpu_ids())
         predictor = load(path, **options)

@@ -139,9 +139,13 @@ def test_errors_say_what_to_do(options, block, error, message, two):
         BatchPredictor(two, **how)(block)
 
 
-def test_an_unknown_method_is_an_error_before_the_model_is_read():
+def test_bad_arguments_are_errors_before_the_model_is_read():
     with pytest.raises(ValueError, match="method='classify'"):
         BatchPredictor("nowhere.keras", method="classify")
+    with pytest.raises(ValueError, match="batch_size=0. Expected a whole number"):
+        BatchPredictor("nowhere.keras", batch_size=0)
+    with pytest.raises(TypeError, match="batch_size=2.5 is of type float"):
+        BatchPredictor("nowhere.keras", batch_size=2.5)
 
 
 def write_rows(folder, *sizes):
