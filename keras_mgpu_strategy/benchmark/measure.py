@@ -23,6 +23,7 @@ from keras_mgpu_strategy.benchmark import (
 from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Contender, Setting
 from keras_mgpu_strategy.benchmark.contenders.interface import num_rows
 from keras_mgpu_strategy.benchmark.jobs import Job
+from keras_mgpu_strategy.benchmark.records import record_of
 from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
@@ -60,19 +61,14 @@ def run(job: Job) -> dict[str, Any]:
     total = job.rows or _find_rows(job, bench)
     x = bench.rows_of(total)
     num_calls = _SMALL_CALLS if job.case == "small_calls" else 1
-    return {
-        "case": job.case,
-        "model": job.model,
-        "replicas": job.replicas,
-        "per_replica_batch": job.batch,
-        "slow_factor": job.slow_factor,
-        "rows": total,
-        "calls_per_sample": num_calls,
-        "devices": list(bench.setting.devices),
-        "intra_op_threads": machine.intra_op_threads(),
-        "ideal_rows_per_second": bench.ideal_rows_per_second,
-        "contenders": _measure_all(job, bench, x, num_calls),
-    }
+    return record_of(
+        job,
+        total,
+        bench.setting.devices,
+        _measure_all(job, bench, x, num_calls),
+        num_calls=num_calls,
+        ideal_rows_per_second=bench.ideal_rows_per_second,
+    )
 
 
 def _model_bench(job: Job) -> Bench:

@@ -16,6 +16,7 @@ import numpy as np
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import machine, suite
 from keras_mgpu_strategy.benchmark.jobs import Job
+from keras_mgpu_strategy.benchmark.records import record_of
 
 _STATUS = pathlib.Path("/proc/self/status")
 _BLOCK_ROWS = 1 << 16
@@ -83,17 +84,6 @@ def run(job: Job) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         memory.stop()
         _check(model, block, results)
-    return _record(job, name, predictor, seconds, memory, total)
-
-
-def _record(
-    job: Job,
-    name: str,
-    predictor: mgpu.Predictor,
-    seconds: float,
-    memory: PeakMemory,
-    total: int,
-) -> dict[str, Any]:
     contender = {
         "rows_run": total,
         "seconds": [seconds],
@@ -101,18 +91,7 @@ def _record(
         "anonymous_bytes_before": memory.before,
         "anonymous_bytes_above": memory.peak - memory.before,
     }
-    return {
-        "case": job.case,
-        "model": job.model,
-        "replicas": job.replicas,
-        "per_replica_batch": job.batch,
-        "slow_factor": job.slow_factor,
-        "rows": total,
-        "calls_per_sample": 1,
-        "devices": list(predictor.devices),
-        "ideal_rows_per_second": None,
-        "contenders": {name: contender},
-    }
+    return record_of(job, total, predictor.devices, {name: contender})
 
 
 def _global_batch(job: Job) -> int | None:
