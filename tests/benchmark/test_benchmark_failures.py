@@ -13,6 +13,7 @@ from keras_mgpu_strategy.benchmark import worker
 from keras_mgpu_strategy.benchmark.contenders import Setting, child, processes
 from keras_mgpu_strategy.benchmark.jobs import Options, series
 from tests import helpers
+from tests.conformance import zoo
 
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 
@@ -27,11 +28,15 @@ def record_of(folder, **options):
 
 
 def test_a_baseline_that_fails_behind_its_first_batches_leaves_the_others(tmp_path):
-    # 17 rows in batches of 8: the last one leaves three replicas without rows, which
-    # convolutions under Keras' strategy do not survive.
+    # 17 rows in batches of 8: under Keras' strategy the last one leaves three replicas
+    # without rows, which layers need not survive.
+    path = str(tmp_path / "own.keras")
+    layers = [zoo.NeverEmpty(), keras.layers.Dense(2)]
+    keras.Sequential([keras.Input((3,)), *layers]).save(path)
     names = ("keras_strategy", "mgpu_threads")
     size = {"batch": 2, "rows": 17, "odd_rows": False}
-    record = record_of(tmp_path, models=("cnn",), contenders=names, **size)
+    with keras.saving.custom_object_scope({"NeverEmpty": zoo.NeverEmpty}):
+        record = record_of(tmp_path, models=(path,), contenders=names, **size)
     assert list(record["contenders"]) == list(names)
     failed, ours = record["contenders"].values()
     assert list(failed) == ["error"]
