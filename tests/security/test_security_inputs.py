@@ -1,5 +1,6 @@
 """Inputs that are made to do harm, or cut: a clear error, before any work."""
 
+import gzip
 import json
 import os
 import re
@@ -303,15 +304,16 @@ def test_a_csv_file_cut_within_a_row_is_refused(tmp_path):
     refused(path, ", column 'c', row 1 has no value")
 
 
-def test_records_that_claim_to_be_huge(tmp_path):
-    """In another process, since TensorFlow reads them."""
-    path = tmp_path / "x.tfrecord"
-    for length in (2**62, 2**33, 2**31):
-        head = struct.pack("<Q", length)
-        path.write_bytes(head + struct.pack("<I", _masked_crc(head)) + b"rest")
-        rows = files.TFRecords(path, lambda record: tf.strings.length(record))
-        with pytest.raises(ValueError, match="x.tfrecord is damaged or cut short"):
-            list(rows.open_rows(None).batches(1))
+@pytest.mark.parametrize("name", ["x.tfrecord", "x.tfrecord.gz"])
+@pytest.mark.parametrize("length", [2**31, 2**33, 2**62, 2**63, 2**64 - 4, 2**64 - 1])
+def test_records_that_claim_to_be_huge(length, name, tmp_path):
+    path = tmp_path / name
+    head = struct.pack("<Q", length)
+    content = head + struct.pack("<I", _masked_crc(head)) + b"rest"
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    rows = files.TFRecords(path, lambda record: tf.strings.length(record))
+    with pytest.raises(ValueError, match=f"{name} is damaged or cut short"):
+        list(rows.open_rows(None).batches(1))
 
 
 def _masked_crc(content):

@@ -9,7 +9,8 @@ Guarantees:
   passes through as it is. A file cut off exactly between two records cannot be told
   from a shorter one.
 * A record that claims more bytes than its file has is found before TensorFlow reads it,
-  which would end the process there (2.21). That is not known of compressed files.
+  which would end the process there (2.21). In compressed files TensorFlow finds it
+  itself, since it takes a record piece by piece, and holds at most what they unpack to.
 """
 
 import contextlib
