@@ -3,7 +3,7 @@
 Guarantees:
 
 * Row `i` is file `i`, whatever happens to other files.
-* Reading from a row on opens no earlier file.
+* Reading from a row on opens no earlier file, and costs the same wherever that is.
 * A file that tf.data could not decode is tried again alone, to learn the reason: only
   what lies in the file counts as bad, not want of memory or of file handles.
 * The rows before a bad file are handed out before the error is raised.
@@ -26,6 +26,7 @@ from keras_mgpu_strategy.inputs.files.image_scaling import BatchCall
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
 from keras_mgpu_strategy.types import InputBatch, RowMarks
 
+_FIRST_FILES = 4096
 _NOT_THE_FILE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -101,10 +102,7 @@ class ImageSource:
         return self._read(batch_size, start)
 
     def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        if start == self.num_rows:
-            return
-        paths = self._files.encoded_paths(start)
-        for images, was_read in self._reader.read(paths, batch_size):
+        for images, was_read in self._decoded(batch_size, start):
             error = None
             if not was_read.all():
                 images, was_read, error = self._mend(images, was_read, start)
@@ -115,6 +113,21 @@ class ImageSource:
             if error is not None:
                 raise error
             start += len(images)
+
+    def _decoded(
+        self, batch_size: int, start: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches, and which of their files were read.
+
+        By more and more files at a time: a pipeline takes all of its paths at once,
+        which would cost most where a reader needs a batch of many, as under Ray.
+        """
+        num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
+        while start < self.num_rows:
+            paths = self._files.encoded_paths(start, start + num_files)
+            yield from self._reader.read(paths, batch_size)
+            start += num_files
+            num_files *= 2
 
     def _mend(
         self, images: np.ndarray, was_read: np.ndarray, start: int

@@ -19,6 +19,7 @@ from image_cases import (
     write_png,
 )
 
+from keras_mgpu_strategy.inputs.files import image_source
 from keras_mgpu_strategy.inputs.files.images import Images
 
 NUM_IMAGES = 13
@@ -149,6 +150,18 @@ def test_rows_before_a_bad_file_are_handed_out(good, bad, expected, row, batch_s
     read = np.concatenate([expected[:0], *parts])
     np.testing.assert_array_equal(read, expected[:row])
     assert isinstance(caught.value.__cause__, tf.errors.InvalidArgumentError)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("start", [0, 1, 12])
+def test_files_are_read_some_at_a_time(
+    good, bad, expected, batch_size, start, monkeypatch
+):
+    monkeypatch.setattr(image_source, "_FIRST_FILES", 3)
+    source = open_rows(with_bad(good, bad, {2, 7}), on_bad_file="skip")
+    rows = read_all(source, batch_size, start)
+    np.testing.assert_array_equal(rows, zeroed(expected, {2, 7})[start:])
+    assert missing_rows(source) == [row for row in (2, 7) if row >= start]
 
 
 def test_the_message_says_what_to_do(good, bad):
