@@ -186,19 +186,22 @@ def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(predictor):
 
 def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeypatch):
     monkeypatch.setattr(lanes, "_MOST_SECONDS", 0.5)
-    goes_on, is_closed = threading.Event(), threading.Event()
+    waits, goes_on, is_closed = (threading.Event() for _ in range(3))
 
     def batches():
         try:
             for number, rows in enumerate(chunks()):
                 if number == 3:
+                    waits.set()
                     goes_on.wait()
                 yield rows
         finally:
             is_closed.set()
 
     with calling.nothing_left(predictor, seconds=30):
-        begun(predictor, batches()).close()
+        left = begun(predictor, batches())
+        assert waits.wait(30)  # or there would be nothing that holds its consumer up
+        left.close()
         calling.by_predict(predictor, calling.rows_of(2, 100))
         assert not is_closed.is_set()
         goes_on.set()
