@@ -171,7 +171,8 @@ def select_parts(
 def _parse_entry(entry: Any) -> list[DeviceRequest]:
     if isinstance(entry, str):
         return [_parse_name(name) for name in entry.split(",")]
-    return [DeviceRequest("GPU", _parse_index(entry))]
+    said = f"A device is given as {entry!r}"
+    return [DeviceRequest("GPU", whole_number(entry, said, f"{_EXPECTED}.", least=0))]
 
 
 def _parse_name(name: str) -> DeviceRequest:
@@ -180,19 +181,6 @@ def _parse_name(name: str) -> DeviceRequest:
         raise ValueError(f"Unknown device {name!r:.60}. {_EXPECTED}.")
     index = match["index"]
     return DeviceRequest(match["kind"].upper(), None if index is None else int(index))
-
-
-def _parse_index(entry: Any) -> int:
-    try:
-        index = whole_number(entry)
-    except TypeError as error:
-        raise TypeError(
-            f"A device is given as {entry!r} of type {type(entry).__name__}. "
-            f"{_EXPECTED}."
-        ) from error
-    if index < 0:
-        raise ValueError(f"Negative GPU index {index}. {_EXPECTED}.")
-    return index
 
 
 def _matches(request: DeviceRequest, existing: Sequence[str]) -> list[str]:

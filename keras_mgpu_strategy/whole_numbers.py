@@ -1,20 +1,31 @@
-"""Checks of numbers that users pass: whole ones, and counts from 1 on."""
+"""Checks of whole numbers that users pass: how many of something, or which one."""
 
 import operator
 from typing import Any
 
-_COUNT = "Expected a whole number from 1 on."
 
-
-def whole_number(value: Any) -> int:
+def whole_number(value: Any, said: str, expected: str, *, least: int) -> int:
     """Returns an int of any make; a bool is none.
+
+    Args:
+        value: What a user passed.
+        said: How an error begins, with the value in it, as `gpus=2.5`.
+        expected: How it ends: a sentence.
+        least: The smallest number that is allowed.
 
     Raises:
         TypeError: The value is no whole number.
+        ValueError: It is below `least`.
     """
-    if isinstance(value, bool):
-        raise TypeError("a bool is not a number")
-    return operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{said} of type {type(value).__name__}. {expected}")
+    if number < least:
+        raise ValueError(f"{said}. {expected}")
+    return number
 
 
 def count(name: str, value: Any) -> int:
@@ -28,12 +39,5 @@ def count(name: str, value: Any) -> int:
         TypeError: The value is no whole number.
         ValueError: It is below 1.
     """
-    try:
-        number = whole_number(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{name}={value!r} is of type {type(value).__name__}. {_COUNT}"
-        ) from error
-    if number < 1:
-        raise ValueError(f"{name}={number}. {_COUNT}")
-    return number
+    expected = "Expected a whole number from 1 on."
+    return whole_number(value, f"{name}={value!r}", expected, least=1)

@@ -19,6 +19,8 @@ from keras_mgpu_strategy.devices import (
 )
 from keras_mgpu_strategy.whole_numbers import count, whole_number
 
+_NUMBER_OR_IDS = "Expected a number of GPUs, or a list of ids like [0, 1]."
+
 
 def choose_devices(
     gpu_count: int | None = None,
@@ -43,9 +45,10 @@ def choose_devices(
             f"make_parallel received {values}. Expected one of these, or none for "
             "every GPU."
         )
-    for name, value in given.items():
-        return _CHOICES[name](name, value)
-    return _gpus_or_stand_ins()
+    if not given:
+        return _gpus_or_stand_ins()
+    ((name, value),) = given.items()
+    return _CHOICES[name](name, value)
 
 
 def _gpus_or_stand_ins() -> tuple[str, ...]:
@@ -86,21 +89,12 @@ def _number_or_ids(name: str, value: Any) -> tuple[str, ...]:
     if not value:
         raise ValueError(f"{name}={value!r} names no device. Expected ids of GPUs.")
     existing = list_logical()
-    requests = [DeviceRequest(_kind(existing), _id(name, entry)) for entry in value]
+    ids = [
+        whole_number(entry, f"{name} holds {entry!r}", _NUMBER_OR_IDS, least=0)
+        for entry in value
+    ]
+    requests = [DeviceRequest(_kind(existing), index) for index in ids]
     return select_devices(tuple(requests), existing)
-
-
-def _id(name: str, entry: Any) -> int:
-    expected = "Expected a number of GPUs, or a list of ids like [0, 1]."
-    try:
-        index = whole_number(entry)
-    except TypeError as error:
-        raise TypeError(
-            f"{name} holds {entry!r} of type {type(entry).__name__}. {expected}"
-        ) from error
-    if index < 0:
-        raise ValueError(f"{name} holds {index}. {expected}")
-    return index
 
 
 def _named(name: str, value: Any) -> tuple[str, ...]:
