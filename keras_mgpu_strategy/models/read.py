@@ -16,12 +16,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.files import check_safe, kind_of
+from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
+from keras_mgpu_strategy.models.files.written_by import newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
 from keras_mgpu_strategy.models.mirrored import replicate
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.saved_model import read_saved_model
-from keras_mgpu_strategy.models.written_by import newer_keras
 
 _UNTRAINED_OPTIMIZER = r".*\bsaved optimizer has [0-2] variables"
 # What Keras 3 and tf_keras say of classes and functions that they do not know.

@@ -5,7 +5,7 @@ Guarantees:
 * The content is looked at, not only the name: a text file called `model.keras`, a
   cut archive and a file of weights alone are each told apart.
 * No file is loaded that refers to other files, or that would take up much more room
-  than it has bytes (`archives.py`, `hdf5_files.py`).
+  than it has bytes (`archives.py`, `hdf5.py`).
 * In safe mode no file is loaded whose configuration carries Python code, or would
   have Keras run other code than its own (`safety.py`).
 """
@@ -14,10 +14,14 @@ import json
 import os
 from typing import Any
 
-from keras_mgpu_strategy.models import hdf5_files
-from keras_mgpu_strategy.models.archives import check_archive, read_config, weights_in
-from keras_mgpu_strategy.models.damage import EXPECTED, damaged
-from keras_mgpu_strategy.models.safety import unsafe_parts
+from keras_mgpu_strategy.models.files import hdf5
+from keras_mgpu_strategy.models.files.archives import (
+    check_archive,
+    read_config,
+    weights_in,
+)
+from keras_mgpu_strategy.models.files.damage import EXPECTED, damaged
+from keras_mgpu_strategy.models.files.safety import unsafe_parts
 
 _COMPILE_CONFIGS = ("compile_config", "training_config")
 """Of a `.keras` file and of a legacy `.h5` file."""
@@ -87,20 +91,20 @@ def _check_keras(path: str) -> None:
     with open(path, "rb") as file:
         weights = weights_in(file, path)
         if weights is not None:
-            hdf5_files.check_tree(weights, path)
+            hdf5.check_tree(weights, path)
 
 
 _CHECKS = {
     ".keras": ("keras", _check_keras),
-    ".h5": ("h5", hdf5_files.check_model_file),
-    ".hdf5": ("h5", hdf5_files.check_model_file),
+    ".h5": ("h5", hdf5.check_model_file),
+    ".hdf5": ("h5", hdf5.check_model_file),
 }
 
 
 def _configs(path: str, kind: str) -> dict[str, Any]:
     """The configuration of the model, with that of its training."""
     if kind == "h5":
-        return hdf5_files.read_configs(path)
+        return hdf5.read_configs(path)
     try:
         config = json.loads(read_config(path))
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_mgpu_strategy.models.references import foreign_name, type_name
+from keras_mgpu_strategy.models.files.references import foreign_name, type_name
 
 CODE, FOREIGN, FILES = "code", "foreign", "files"
 _SAID = {

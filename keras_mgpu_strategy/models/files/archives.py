@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from keras_mgpu_strategy.models.damage import damaged, foreign, hostile
+from keras_mgpu_strategy.models.files.damage import damaged, foreign, hostile
 
 CONFIG = "config.json"
 _WEIGHTS = "model.weights.h5"

@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from keras_mgpu_strategy.models.damage import damaged, foreign, hostile
+from keras_mgpu_strategy.models.files.damage import damaged, foreign, hostile
 
 _CONFIGS = ("model_config", "training_config")
 # As Keras has it from 3.13 on.

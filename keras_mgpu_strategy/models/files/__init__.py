@@ -1,0 +1,1 @@
+"""Files of saved models, looked at before Keras or TensorFlow reads them."""
