@@ -27,7 +27,7 @@ def passed_on(job: Job) -> Iterator[HostBatch]:
 def collect(
     job: Job,
     backend: Backend,
-    verbose: listeners.Verbose,
+    verbose: int,
     callbacks: Any,
     check: Check = iter,
 ) -> Nest:
@@ -36,12 +36,12 @@ def collect(
     Args:
         job: The run.
         backend: Has the Keras model that callbacks see.
-        verbose, callbacks: As for `Predictor.predict`.
+        verbose: 0, 1 or 2.
+        callbacks: As for `Predictor.predict`.
         check: Looks at the results and passes them on.
     """
-    num_rows, level = job.source.num_rows, listeners.check_verbose(verbose)
-    counts = (num_rows, job.global_batch, level)
-    sink = MemorySink(num_rows)
+    counts = (job.source.num_rows, job.global_batch, verbose)
+    sink = MemorySink(job.source.num_rows)
     with contextlib.closing(job.run()) as results:
         batches = masked(check(results), job.marks)
         batches = listeners.with_progress(batches, *counts)

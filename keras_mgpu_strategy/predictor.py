@@ -109,8 +109,9 @@ class Predictor:
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
+        level = listeners.check_verbose(verbose)
         job = self._runner.job(x, batch_size, steps, head_of("predict"))
-        return collect(job, self._backend, verbose, callbacks)
+        return collect(job, self._backend, level, callbacks)
 
     def predict_proba(
         self,
@@ -137,10 +138,11 @@ class Predictor:
         Raises:
             ValueError: With `strict`, a value outside [0, 1]. Others as in `predict`.
         """
+        level = listeners.check_verbose(verbose)
         head = head_of("predict_proba", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
         check = functools.partial(probabilities.checked, strict=strict)
-        return collect(job, self._backend, verbose, callbacks, check)
+        return collect(job, self._backend, level, callbacks, check)
 
     def predict_classes(
         self,
@@ -162,9 +164,10 @@ class Predictor:
             As Keras 2 did: index of the largest value, int64 of shape `(num_rows,)`;
             where there is one column, int32 of shape `(num_rows, 1)`.
         """
+        level = listeners.check_verbose(verbose)
         head = head_of("predict_classes", from_logits=from_logits)
         job = self._runner.job(x, batch_size, steps, head)
-        return collect(job, self._backend, verbose, callbacks)
+        return collect(job, self._backend, level, callbacks)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""

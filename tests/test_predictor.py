@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.methods import METHODS
 
 ROWS = np.random.default_rng(0).random((37, 5), dtype=np.float32)
 
@@ -122,14 +123,13 @@ def test_no_rows_give_empty_arrays(predictor):
     assert predictor.predict_classes(empty, verbose=0).shape == (0,)
 
 
-def test_proba_warns_once_with_the_worst_value_and_its_row(predictor):
-    rows = ROWS.copy()
+def test_proba_has_nothing_to_say_of_probabilities(predictor):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        predictor.predict_proba(rows, batch_size=4, verbose=0)
+        predictor.predict_proba(ROWS, batch_size=4, verbose=0)
 
 
-def test_proba_of_logits(strategies):
+def test_proba_warns_once_with_the_worst_value_and_its_row(strategies):
     plain = classifier(activation=None)
     plain.set_weights([np.eye(5, 3), np.zeros(3)])
     with strategies[2].scope():
@@ -338,6 +338,19 @@ def test_outside_a_scope_a_model_stays_on_its_own_devices(strategies):
 def test_errors_come_before_any_work(x, arguments, error, message, predictor):
     with pytest.raises(error, match=message):
         predictor.predict(x, **{"verbose": 0, **arguments})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_generator_is_not_touched_where_verbose_is_wrong(method, predictor):
+    read = []
+
+    def batches():
+        read.append(ROWS)
+        yield ROWS
+
+    with pytest.raises(ValueError, match="verbose='loud'. Expected 0"):
+        getattr(predictor, method)(batches(), verbose="loud")
+    assert not read
 
 
 def test_an_unknown_engine_is_refused(model):
