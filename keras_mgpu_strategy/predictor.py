@@ -21,12 +21,13 @@ from keras_mgpu_strategy.file_run import Request, predict_to
 from keras_mgpu_strategy.methods import head_of
 from keras_mgpu_strategy.per_batch import per_batch
 from keras_mgpu_strategy.placing import Placed, place
+from keras_mgpu_strategy.processes import StaysHere
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Runner
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
-class Predictor:
+class Predictor(StaysHere):
     """A Keras model that lives on every device.
 
     ```

@@ -1,4 +1,4 @@
-"""The process in which a model lives, and those that are forked from it.
+"""The process in which a model lives, and others, to which it cannot go.
 
 A fork copies the memory of a process but none of its threads: neither TensorFlow's nor
 Ray's nor those of a run that is on. Whoever waits for one of them there waits for ever.
@@ -6,6 +6,7 @@ Ray's nor those of a run that is on. Whoever waits for one of them there waits f
 
 import dataclasses
 import os
+from typing import NoReturn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +38,19 @@ class HomeProcess:
                 'with multiprocessing.get_context("spawn") or "forkserver", and load '
                 "the model in each of them."
             )
+
+
+class StaysHere:
+    """What lives on the devices of a process, and cannot be sent to another one."""
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses to be pickled, as for `multiprocessing` or joblib, and copied.
+
+        Raises:
+            TypeError: Always; says what to send instead.
+        """
+        raise TypeError(
+            f"A {type(self).__name__} cannot be pickled or copied: its model lives on "
+            "the devices of this process. Send the path of a saved model to other "
+            'processes and call mgpu.load there, or pass engine="ray", which does that.'
+        )

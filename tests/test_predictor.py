@@ -1,6 +1,8 @@
 """What a user sees: the predict methods on real models and inputs."""
 
+import copy
 import inspect
+import pickle
 import warnings
 
 import keras
@@ -351,6 +353,13 @@ def test_a_generator_is_not_touched_where_verbose_is_wrong(method, predictor):
     with pytest.raises(ValueError, match="verbose='loud'. Expected 0"):
         getattr(predictor, method)(batches(), verbose="loud")
     assert not read
+
+
+def test_it_cannot_be_sent_to_another_process(predictor):
+    message = "A Predictor cannot be pickled or copied.*Send the path of a saved model"
+    for send in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match=message):
+            send(predictor)
 
 
 def test_an_unknown_engine_is_refused(model):
