@@ -2,11 +2,13 @@
 
 Guarantee: models of equal architecture, weights and precision have equal digests, in
 every process and on any number of replicas; others differ, but for code of the user's
-own that is neither in a layer's configuration nor in its weights.
+own that is neither in a layer's configuration nor in its weights. The architecture of a
+SavedModel is its graph, byte for byte: of one that was exported twice, there are two.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,34 @@ from keras_mgpu_strategy.models.state import host_value, settings_of
 
 
 def digest(replicated: ReplicatedModel) -> str:
-    """Returns the SHA-256 of layers, weights and precision, in hexadecimal.
+    """Returns the SHA-256 of architecture, weights and precision, in hexadecimal.
 
     Seeds of random layers do not count: prediction draws no random numbers.
     """
-    model = replicated.model
     sha = hashlib.sha256(repr(replicated.precision).encode())
-    for layer in layers_of(model) if hasattr(model, "layers") else ():
-        parts = [settings_of(layer), _wiring(layer), _vocabulary(layer)]
-        settings = json.dumps(parts, sort_keys=True, default=lambda x: type(x).__name__)
-        sha.update(f"{type(layer).__name__} {settings}\n".encode())
-    for variable in getattr(model, "weights", None) or variables_of(model):
+    for line in _architecture(replicated):
+        sha.update(f"{line}\n".encode())
+    for variable in _variables(replicated):
         value = np.ascontiguousarray(host_value(variable))
         sha.update(f"{value.dtype} {value.shape}\n".encode())
         sha.update(_bytes_of(value))
     return sha.hexdigest()
+
+
+def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
+    if replicated.graph is not None:
+        yield replicated.graph
+        return
+    for layer in layers_of(replicated.model):
+        parts = [settings_of(layer), _wiring(layer), _vocabulary(layer)]
+        settings = json.dumps(parts, sort_keys=True, default=lambda x: type(x).__name__)
+        yield f"{type(layer).__name__} {settings}"
+
+
+def _variables(replicated: ReplicatedModel) -> Iterable[Any]:
+    if replicated.variables is not None:
+        return replicated.variables
+    return getattr(replicated.model, "weights", None) or variables_of(replicated.model)
 
 
 def _wiring(layer: Any) -> Any:

@@ -33,6 +33,10 @@ class ReplicatedModel:
             batch axis included; None where only a call can tell.
         precision: Dtype that the floats of `model` were given; outputs of floats are
             then float32. None where the model is as its maker left it.
+        variables: Those of a SavedModel, which need not know them itself; None for a
+            Keras model, which does, and may have to be built first.
+        graph: Digest of a SavedModel without its variables; None for a Keras model,
+            which is told by its layers.
     """
 
     model: Any
@@ -41,6 +45,8 @@ class ReplicatedModel:
     input_spec: Nest | None = None
     output_shapes: Nest | None = None
     precision: str | None = None
+    variables: tuple[Any, ...] | None = None
+    graph: str | None = None
 
     @property
     def is_built(self) -> bool:

@@ -11,6 +11,11 @@ Guarantees:
   included.
 """
 
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -28,6 +33,10 @@ from keras_mgpu_strategy.types import Nest
 _REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"})
 
 
+class Copies(list[Any]):
+    """What was loaded for each replica; takes attributes, as callbacks set them."""
+
+
 def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
     """Loads a SavedModel folder on every replica.
 
@@ -35,16 +44,38 @@ def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedM
         ValueError: If the folder is damaged, has no serving endpoint, or holds
             variables that cannot be put on every replica.
     """
+    replicated = _on_every_replica(path, strategy)
+    return dataclasses.replace(replicated, graph=_graph_digest(path))
+
+
+def _on_every_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
     with strategy.scope():
         loaded = _load(path)
     endpoint = endpoint_of(loaded, path)
-    variables = [*variables_of(loaded), *endpoint.variables]
+    variables = _all_variables(loaded, endpoint)
     if _is_graph_based(loaded):
         _check_no_references(loaded, path)
         if variables:
             return _per_replica(path, strategy)
     check_mirrored(variables, strategy)
-    return _replicated(loaded, strategy, endpoint, endpoint)
+    return _replicated(loaded, strategy, endpoint, endpoint, variables)
+
+
+def _all_variables(loaded: Any, endpoint: Endpoint) -> tuple[Any, ...]:
+    """Those that the folder names, and those that only its graph does."""
+    found = [*variables_of(loaded), *endpoint.variables]
+    return tuple({id(variable): variable for variable in found}.values())
+
+
+def _graph_digest(path: str) -> str:
+    """SHA-256 of the graph and of the files that it reads, such as vocabularies."""
+    folder = pathlib.Path(path)
+    files = [*folder.glob("saved_model.pb*"), *(folder / "assets").rglob("*")]
+    sha = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        sha.update(os.fsencode(file.relative_to(folder)))
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return sha.hexdigest()
 
 
 def _load(path: str) -> Any:
@@ -92,7 +123,8 @@ def _per_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel
         return endpoints[value_of(here).device](inputs)
 
     first = endpoints[devices[0]]
-    return _replicated(list(copies.values()), strategy, call, first)
+    variables = _all_variables(copies[devices[0]], first)
+    return _replicated(Copies(copies.values()), strategy, call, first, variables)
 
 
 def _load_on(device: str, path: str) -> Any:
@@ -110,7 +142,11 @@ def _load_on(device: str, path: str) -> Any:
 
 
 def _replicated(
-    model: Any, strategy: tf.distribute.Strategy, call: Any, endpoint: Endpoint
+    model: Any,
+    strategy: tf.distribute.Strategy,
+    call: Callable[[Nest], Nest],
+    endpoint: Endpoint,
+    variables: tuple[Any, ...],
 ) -> ReplicatedModel:
     return ReplicatedModel(
         model=model,
@@ -118,4 +154,5 @@ def _replicated(
         call=call,
         input_spec=endpoint.input_spec,
         output_shapes=endpoint.output_shapes,
+        variables=variables,
     )

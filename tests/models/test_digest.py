@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import keras_mgpu_strategy as mgpu
@@ -93,12 +94,51 @@ def test_saved_models_have_the_same(strategies, base, suffix, tmp_path):
     assert digest(read(path, strategies[2])) == base
 
 
+def test_a_folder_of_tf_keras_has_one(strategies, tmp_path):
+    path = tmp_path / "model"
+    layer = tf_keras.layers.Dense(2)
+    tf_keras.Sequential([tf_keras.Input((3,)), layer]).save(path, save_format="tf")
+    first, again = (read(path, strategies[count]) for count in (1, 2))
+    assert digest(first) == digest(again)
+
+
 def test_exported_models_are_told_apart_by_their_weights(strategies, tmp_path):
     for seed in (3, 4):
         make(seed=seed).export(tmp_path / f"{seed}", verbose=False)
     first, again = (read(tmp_path / "3", strategies[count]) for count in (1, 2))
     other = read(tmp_path / "4", strategies[2])
     assert digest(first) == digest(again) != digest(other)
+
+
+class Scaled(tf.Module):
+    """Knows neither its variables nor its layers once it is loaded."""
+
+    def __init__(self, words, scale=2.0, *, adds=False):
+        super().__init__()
+        self.scale, self.adds = tf.Variable(scale), adds
+        kind = tf.lookup.TextFileIndex
+        columns = (tf.string, kind.WHOLE_LINE, tf.int64, kind.LINE_NUMBER)
+        initializer = tf.lookup.TextFileInitializer(str(words), *columns)
+        self.table = tf.lookup.StaticHashTable(initializer, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    def __call__(self, words):
+        found = tf.cast(self.table.lookup(words), tf.float32)
+        return found + self.scale if self.adds else found * self.scale
+
+
+def test_modules_are_told_apart_by_all_that_they_compute_with(strategies, tmp_path):
+    kinds = {"base": {}, "weight": {"scale": 3.0}, "graph": {"adds": True}, "words": {}}
+    found = {}
+    for name, arguments in kinds.items():
+        words = tmp_path / f"{name}-words" / "words.txt"
+        words.parent.mkdir()
+        words.write_text("b" if name == "words" else "a")
+        module = Scaled(words, **arguments)
+        tf.saved_model.save(module, str(tmp_path / name), signatures=module.__call__)
+        found[name] = {digest(read(tmp_path / name, strategies[n])) for n in (1, 2)}
+    assert all(len(digests) == 1 for digests in found.values())
+    assert len(set().union(*found.values())) == len(kinds)
 
 
 CHANGES = {

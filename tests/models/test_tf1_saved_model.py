@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import models
 
 # Two graphs with sessions, as exporters of TensorFlow 1 wrote them: with resource
@@ -74,6 +76,26 @@ def test_a_tf1_export_traced_for_one_device(tf1_models, strategies, rows):
         with tf.device(device):
             results.append(function(tf.constant(rows))["y"].numpy())
     assert results[0].any() and not results[1].any()
+
+
+def test_a_tf1_export_is_told_apart_by_its_weights(tf1_models, strategies):
+    first, again = (models.read(tf1_models["resource"], strategies[n]) for n in (1, 2))
+    before = models.digest(first)
+    assert models.digest(again) == before
+    for variable in first.model[0].variables:
+        variable.assign(tf.zeros_like(variable))
+    assert models.digest(first) != before
+
+
+def test_callbacks_of_a_tf1_export(tf1_models, strategies, rows):
+    class Stops(keras.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            self.model.stop_predicting = True
+
+    with strategies[2].scope():
+        predictor = mgpu.load(tf1_models["resource"])
+    results = predictor.predict(rows, 4, verbose=0, callbacks=[Stops()])
+    assert results["y"].shape == (4, 1)
 
 
 def test_a_tf1_export_with_reference_variables(tf1_models, strategies):
