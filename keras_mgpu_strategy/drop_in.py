@@ -1,10 +1,11 @@
 """`predict_proba` for any Keras model, with nothing to set up.
 
-Guarantee: results are those of the model's weights at the time of the call.
+Guarantee: results are those of the model's layers and weights at the time of the call.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from keras_mgpu_strategy import models
 from keras_mgpu_strategy.callbacks import Verbose
 from keras_mgpu_strategy.predictor import Predictor
 from keras_mgpu_strategy.strategy import active_strategy
@@ -22,9 +23,10 @@ def predict_proba(
 ) -> Nest:
     """Class probabilities of any Keras model, on every device.
 
-    Keeps one Predictor per model, which goes when the model goes. A model that had to
-    be rebuilt has its weights copied anew at each call, since it may have been trained
-    in between; make a `Predictor` to save that.
+    Keeps one Predictor per model, which goes when the model goes, and makes another one
+    where layers were added or removed. A model that had to be rebuilt has its weights
+    copied anew at each call, since it may have been trained in between; make a
+    `Predictor` to save that.
 
     Args:
         model: A Keras model.
@@ -38,19 +40,39 @@ def predict_proba(
         TypeError: As `Predictor`.
         ValueError: As `Predictor` and `Predictor.predict_proba`.
     """
-    predictor = _kept_predictor(model)
-    return predictor.predict_proba(x, batch_size, verbose, **arguments)
+    predictor = _predictor_of(model)
+    try:
+        return predictor.predict_proba(x, batch_size, verbose, **arguments)
+    finally:  # behind the run, which builds a model that was not built yet
+        vars(model)[_KEPT_AS] = _Kept(predictor, _parts_of(model))
 
 
-def _kept_predictor(model: Any) -> Predictor:
-    # In the model's own dict: a weak mapping would never let go, for the Predictor of
-    # a model built in scope holds that very model.
-    state = getattr(model, "__dict__", {})
-    kept: Predictor | None = state.get(_KEPT_AS)
-    strategy = active_strategy()
-    if kept is None or (strategy is not None and kept.strategy is not strategy):
-        kept = Predictor(model)
-        state[_KEPT_AS] = kept
-    elif kept.model is not model:
-        kept.model.set_weights(model.get_weights())
-    return kept
+class _Kept(NamedTuple):
+    """What is kept in a model's own dict.
+
+    A weak mapping would never let go, for the Predictor of a model built in scope holds
+    that very model.
+
+    Args:
+        predictor: The Predictor.
+        parts: The layers that the model had at the last call.
+    """
+
+    predictor: Predictor
+    parts: list[Any]
+
+
+def _parts_of(model: Any) -> list[Any]:
+    return models.layers_of(model)[1:]  # the first is the model
+
+
+def _predictor_of(model: Any) -> Predictor:
+    kept: _Kept | None = getattr(model, "__dict__", {}).get(_KEPT_AS)
+    if kept is None or kept.parts != _parts_of(model):
+        return Predictor(model)
+    predictor, strategy = kept.predictor, active_strategy()
+    if strategy is not None and predictor.strategy is not strategy:
+        return Predictor(model)
+    if predictor.model is not model:
+        models.copy_variables(model, predictor.model)
+    return predictor

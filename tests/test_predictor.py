@@ -306,17 +306,6 @@ def test_a_model_built_for_one_batch_size_gets_just_that(strategies):
         predictor.predict(ROWS, batch_size=16, verbose=0)
 
 
-def test_drop_in_uses_the_weights_of_the_moment(strategies):
-    plain = classifier()
-    with strategies[2].scope():
-        mgpu.predict_proba(plain, ROWS, verbose=0)
-        plain.set_weights([w + 1 for w in plain.get_weights()])
-        result = mgpu.predict_proba(plain, ROWS, batch_size=7, verbose=0)
-    np.testing.assert_allclose(
-        result, plain.predict(ROWS, verbose=0), rtol=1e-5, atol=1e-6
-    )
-
-
 def test_outside_a_scope_a_model_stays_on_its_own_devices(strategies):
     with strategies[3].scope():
         built = classifier()

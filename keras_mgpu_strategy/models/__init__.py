@@ -2,19 +2,22 @@
 
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
-from keras_mgpu_strategy.models.libraries import supports_xla
+from keras_mgpu_strategy.models.libraries import layers_of, supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.state import copy_variables
 
 __all__ = [
     "PRECISIONS",
     "ReplicatedModel",
     "build",
+    "copy_variables",
     "custom_objects_of",
     "digest",
+    "layers_of",
     "read",
     "replicate",
     "strategy_of",

@@ -17,7 +17,7 @@ from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import copy_compile
 from keras_mgpu_strategy.models.libraries import library_of
 from keras_mgpu_strategy.models.precision import check_not_quantized, check_precision
-from keras_mgpu_strategy.models.state import check_same, copy_state
+from keras_mgpu_strategy.models.state import check_same, copy_flags, copy_state
 
 
 def rebuild(
@@ -62,6 +62,7 @@ def _clone(
         warnings.simplefilter("ignore", UserWarning)
         with strategy.scope():
             new = clone(model, library, precision)
+        copy_flags(model, new)
         # Outside the scope: variables of another strategy cannot be read in it.
         check_same(model, new, precision)
     check_precision(new, precision)

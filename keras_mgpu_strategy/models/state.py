@@ -43,18 +43,32 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
             _check_equal(f"dtype of {label}", before.dtype, after.dtype)
 
 
+def copy_flags(source: Any, target: Any) -> None:
+    """Makes the layers of a copy `trainable` where those of its original are.
+
+    Comes before variables are compared or copied: tf_keras lists those of a layer by
+    the flags of the layers within it.
+    """
+    # From the outside in: setting a model's flag sets those of its layers.
+    for before, after in zip(layers_of(source), layers_of(target), strict=False):
+        if before.trainable != after.trainable:
+            after.trainable = before.trainable
+
+
+def copy_variables(source: Any, target: Any) -> None:
+    """Copies flags and variables between models of the same architecture."""
+    copy_flags(source, target)
+    assign_all(variables_of(source), variables_of(target))
+
+
 def copy_state(source: Any, target: Any) -> None:
     """Copies all state between models of the same architecture.
 
     Call it outside any scope: the models may belong to different strategies.
     """
-    assign_all(variables_of(source), variables_of(target))
+    copy_variables(source, target)
     for before, after in zip(layers_of(source), layers_of(target), strict=True):
         _copy_own_state(before, after)
-    # From the outside in: setting a model's flag sets those of its layers.
-    for before, after in zip(layers_of(source), layers_of(target), strict=True):
-        if before.trainable != after.trainable:
-            after.trainable = before.trainable
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:

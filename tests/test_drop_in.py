@@ -1,0 +1,92 @@
+"""`predict_proba` for any Keras model: what it keeps, and what it never keeps."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+
+ROWS = np.random.default_rng(0).random((37, 5), dtype=np.float32)
+
+
+def classifier(activation="softmax"):
+    return keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(3, activation=activation)]
+    )
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3, activation="softmax")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def assert_same(results, model):
+    expected = model.predict(ROWS, verbose=0)
+    np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-6)
+
+
+def kept_by(model):
+    return vars(model)["_keras_mgpu_strategy_predictor"].predictor
+
+
+def test_the_weights_of_the_moment_count(strategies):
+    model = classifier()
+    with strategies[2].scope():
+        mgpu.predict_proba(model, ROWS, verbose=0)
+        model.set_weights([w + 1 for w in model.get_weights()])
+        results = mgpu.predict_proba(model, ROWS, batch_size=7, verbose=0)
+    assert_same(results, model)
+
+
+@pytest.mark.parametrize("in_scope", [False, True])
+def test_layers_that_were_added_count(in_scope, strategies):
+    outside = classifier(activation=None)
+    with strategies[2].scope():
+        model = classifier(activation=None) if in_scope else outside
+        mgpu.predict_proba(model, ROWS, verbose=0, from_logits=True)
+        model.add(keras.layers.Softmax())
+        results = mgpu.predict_proba(model, ROWS, verbose=0, strict=True)
+    assert_same(results, model)
+
+
+@pytest.mark.parametrize("make", [classifier, Subclassed])
+def test_one_predictor_serves_all_calls(make, strategies):
+    model = make()
+    with strategies[2].scope():
+        for batch_size in (7, 9):
+            mgpu.predict_proba(model, ROWS, batch_size, verbose=0)
+            first = kept_by(model)
+        with pytest.raises(ValueError, match="verbose=7"):
+            mgpu.predict_proba(model, ROWS, verbose=7)
+        mgpu.predict_proba(model, ROWS, verbose=0)
+    assert kept_by(model) is first
+
+
+def test_parts_that_were_frozen_keep_their_own_weights(strategies):
+    tf_keras = pytest.importorskip("tf_keras")
+
+    class Pair(tf_keras.layers.Layer):
+        """Its variables change places with the flags of its parts."""
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.first = tf_keras.layers.Dense(5, use_bias=False)
+            self.second = tf_keras.layers.Dense(5, use_bias=False)
+
+        def call(self, inputs):
+            return self.second(self.first(inputs))
+
+    model = tf_keras.Sequential(
+        [tf_keras.Input((5,)), Pair(), tf_keras.layers.Softmax()]
+    )
+    with strategies[2].scope():
+        mgpu.predict_proba(model, ROWS, verbose=0)
+        model.layers[0].first.trainable = False
+        results = mgpu.predict_proba(model, ROWS, verbose=0)
+    assert_same(results, model)
+    with strategies[3].scope():
+        assert_same(mgpu.Predictor(model).predict(ROWS, verbose=0), model)
