@@ -32,7 +32,7 @@ from keras_mgpu_strategy.nonfinite import NonFiniteRows
 from keras_mgpu_strategy.progress import show_progress
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Runner
-from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.shards import Shard, shard_of
 from keras_mgpu_strategy.sinks.formats import format_of, shards_share
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.journal import Journal
@@ -79,7 +79,7 @@ class Request:
     @property
     def range(self) -> Shard | None:
         """The shard, checked."""
-        return None if self.shard is None else Shard(*self.shard)
+        return shard_of(self.shard)
 
 
 def predict_to(runner: Runner, request: Request) -> Report:
@@ -151,12 +151,12 @@ def _job(runner: Runner, request: Request, journal: Journal | None) -> Job:
 
 def _about(runner: Runner, request: Request, job: Job) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
-    batch, shard = request.batch_size, request.shard
+    batch, shard = request.batch_size, request.range
     settings = {
         "method": request.method,
         "from_logits": request.from_logits,
         "format": request.path.suffix.lower(),
-        "shard": None if shard is None else list(shard),
+        "shard": None if shard is None else [shard.index, shard.count],
         "steps": request.steps,
         "per-replica batch": batch and per_replica(batch, runner.num_replicas),
     }

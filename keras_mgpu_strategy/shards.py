@@ -5,8 +5,10 @@ the number of rows and of shards alone, not on the machine.
 """
 
 import dataclasses
+from typing import Any
 
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.whole_numbers import whole_number
 
 _LEAST_BLOCKS_PER_SHARD = 64
 
@@ -20,7 +22,6 @@ class Shard:
         count: How many there are.
 
     Raises:
-        TypeError: Not whole numbers.
         ValueError: `index` is not within 0 to `count - 1`.
     """
 
@@ -29,12 +30,6 @@ class Shard:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for value in (self.index, self.count):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(
-                    f"shard=({self.index!r}, {self.count!r}). Expected two whole "
-                    "numbers: which shard, from 0 on, and how many there are."
-                )
         if not 0 <= self.index < self.count:
             raise ValueError(
                 f"shard=({self.index}, {self.count}). Expected the first to be one of "
@@ -65,3 +60,23 @@ class Shard:
         """The power of two that all shards but the last begin and end at."""
         blocks = num_rows // (self.count * _LEAST_BLOCKS_PER_SHARD)
         return 1 << max(blocks.bit_length() - 1, 0)
+
+
+def shard_of(pair: Any) -> Shard | None:
+    """The shard that a user asks for by `(index, count)`; None for None.
+
+    Raises:
+        TypeError: Something else than two whole numbers.
+        ValueError: As `Shard`, or a negative number.
+    """
+    if pair is None:
+        return None
+    said = f"shard={pair!r}"
+    expected = "Expected two whole numbers: which shard, from 0 on, and how many."
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"{said}. {expected}")
+    index, count = (
+        whole_number(value, f"{said} holds {value!r}", expected, least=0)
+        for value in pair
+    )
+    return Shard(index, count)

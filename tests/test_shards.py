@@ -1,10 +1,11 @@
 """Shards: each row in exactly one of them, wherever it is computed."""
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.shards import Shard, shard_of
 
 ROWS = st.integers(0, 10**7)
 COUNTS = st.integers(1, 300)
@@ -62,10 +63,22 @@ def test_names():
     assert len({Shard(i, 10**6).name for i in (0, 1, 10**5, 10**6 - 1)}) == 4
 
 
-@pytest.mark.parametrize(("index", "count"), [(0.0, 1), (0, "2"), (True, 2), (None, 1)])
-def test_other_types_are_refused(index, count):
+@pytest.mark.parametrize("pair", [(0.0, 1), (0, "2"), (True, 2), (None, 1)])
+def test_other_types_are_refused(pair):
     with pytest.raises(TypeError, match=r"shard=\(.*Expected two whole numbers"):
-        Shard(index, count)
+        shard_of(pair)
+
+
+@pytest.mark.parametrize("pair", [3, "01", (1,), (0, 1, 2), {0: 1, 1: 2}])
+def test_what_is_no_pair_is_refused(pair):
+    with pytest.raises(TypeError, match=r"shard=.*Expected two whole numbers"):
+        shard_of(pair)
+
+
+@pytest.mark.parametrize("pair", [(1, 3), [1, 3], (np.int64(1), np.uint8(3))])
+def test_whole_numbers_of_any_make_are_taken(pair):
+    assert shard_of(pair) == Shard(1, 3)
+    assert shard_of(pair).rows(10) == range(3, 6)
 
 
 @pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0), (0, -1)])
