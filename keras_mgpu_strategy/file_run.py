@@ -98,6 +98,7 @@ def predict_to(runner: Runner, request: Request) -> Report:
             value of the request or an input does not fit.
     """
     check_verbose(request.verbose)
+    _check_strict(request)
     looker = NonFiniteRows(request.on_nonfinite)
     output = _output(runner, request)
     journal = output.journal
@@ -113,6 +114,14 @@ def predict_to(runner: Runner, request: Request) -> Report:
         with contextlib.closing(shown):
             Writer(output, request.range).write(shown)
     return output.job.clock.report()  # the runner's may be that of another thread
+
+
+def _check_strict(request: Request) -> None:
+    if request.strict and request.method != "predict_proba":
+        raise ValueError(
+            f"Received strict=True with method={request.method!r}, whose results need "
+            "not be probabilities. Use predict_proba."
+        )
 
 
 def _output(runner: Runner, request: Request) -> Output:

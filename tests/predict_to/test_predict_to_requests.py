@@ -68,6 +68,7 @@ def test_resuming_without_an_earlier_run_begins(pair, path):
     [
         ({"method": "fit"}, r"method='fit'. Expected one of \['predict'"),
         ({"method": "predict", "from_logits": True}, "returns what the model returns"),
+        ({"method": "predict", "strict": True}, "need not be probabilities. Use pred"),
         ({"on_nonfinite": "drop"}, r"on_nonfinite='drop'. Expected one of"),
         ({"resume": True, "overwrite": True}, "Expected one: the first goes on"),
         ({"shard": (2, 2)}, r"shard=\(2, 2\). Expected the first to be one of 0 to 1"),
