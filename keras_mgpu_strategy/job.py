@@ -5,6 +5,7 @@ Guarantee: however a run ends, its report is handed over.
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Generator, Iterator
 
 import tensorflow as tf
@@ -41,7 +42,7 @@ class Job:
     batch_size: int
     global_batch: int
     when_done: Callable[[Report], None]
-    profile: str | None = None
+    profile: str | os.PathLike[str] | None = None
     marks: MarksOf = no_marks
     identity: str = ""
     total_rows: int | None = None
@@ -75,7 +76,9 @@ class Job:
             self.home.check()
 
 
-def _profiler(folder: str | None) -> contextlib.AbstractContextManager:
+def _profiler(
+    folder: str | os.PathLike[str] | None,
+) -> contextlib.AbstractContextManager:
     if folder is None:
         return contextlib.nullcontext()
-    return tf.profiler.experimental.Profile(folder)
+    return tf.profiler.experimental.Profile(os.fspath(folder))

@@ -1,6 +1,7 @@
 """How a Predictor runs: checked when it is made, the same for all of its runs."""
 
 import dataclasses
+import os
 
 from keras_mgpu_strategy.models import PRECISIONS
 
@@ -28,13 +29,14 @@ class Options:
             the model as it is.
 
     Raises:
+        TypeError: `profile` is no path.
         ValueError: A value that is none of these.
     """
 
     engine: str = "threads"
     jit_compile: bool | str = "auto"
     in_flight: int | str = "auto"
-    profile: str | None = None
+    profile: str | os.PathLike[str] | None = None
     precision: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,3 +51,8 @@ class Options:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}. Expected one of {allowed}.")
+        if not isinstance(self.profile, str | os.PathLike | None):
+            raise TypeError(
+                f"profile={self.profile!r} of type {type(self.profile).__name__}. "
+                "Expected the path of a folder, or None."
+            )

@@ -27,7 +27,7 @@ class Placed:
     """
 
     backend: Backend
-    profile: str | None
+    profile: str | os.PathLike[str] | None
 
 
 def place(model: Any, options: dict[str, Any]) -> Placed:

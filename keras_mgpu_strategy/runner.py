@@ -5,6 +5,7 @@ asked for the first row.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ class Runner:
         report: What the run that ended last did, in whichever thread; None before.
     """
 
-    def __init__(self, backend: Backend, profile: str | None = None):
+    def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
         self.report: Report | None = None
         self._backend = backend
         self._profile = profile

@@ -67,6 +67,11 @@ def test_unknown_values_are_refused_before_the_model_is_touched(options, message
         mgpu.load("nowhere.keras", **options)
 
 
+def test_a_profile_that_is_no_path_is_refused_before_the_model_is_touched():
+    with pytest.raises(TypeError, match="profile=3 of type int. Expected the path"):
+        mgpu.Predictor(None, profile=3)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("make", [dense, convolution, attention])
 def test_xla_gives_the_same_results(make, engine, strategies, images):

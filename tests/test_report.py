@@ -1,5 +1,6 @@
 """Reports: what they count, and the sentence that names the bottleneck."""
 
+import pathlib
 import time
 
 import keras
@@ -125,10 +126,11 @@ def test_a_slow_consumer_is_the_bottleneck(strategies):
     assert predictor.report.bottleneck.startswith("write-bound")
 
 
-def test_a_profile_is_written(tmp_path, strategies):
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_a_profile_is_written(kind, tmp_path, strategies):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with strategies[1].scope():
-        predictor = mgpu.Predictor(model, profile=str(tmp_path))
+        predictor = mgpu.Predictor(model, profile=kind(tmp_path))
     predictor.predict(ROWS, batch_size=16, verbose=0)
     assert list(tmp_path.rglob("*.xplane.pb"))
 
