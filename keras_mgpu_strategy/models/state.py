@@ -138,11 +138,13 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
         free: Last words of further keys that may differ.
     """
     if isinstance(config, dict):
-        items = [(k, v) for k, v in config.items() if k not in _FREE_KEYS]
-        kept = [(k, v) for k, v in items if str(k).rpartition("_")[2] not in free]
+        items = [(str(k), v) for k, v in config.items() if k not in _FREE_KEYS]
+        kept = [(k, v) for k, v in items if k.rpartition("_")[2] not in free]
         return {k: _comparable(v, free) for k, v in kept}
     if isinstance(config, list | tuple):
         return [_comparable(item, free) for item in config]
+    if isinstance(config, np.ndarray | np.generic):
+        return config.tolist()
     if isinstance(config, str) and config.endswith("\n"):
         return "bytecode"  # of a lambda; its encoding differs from time to time
     plain = config is None or isinstance(config, str | int | float | bool)

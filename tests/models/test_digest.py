@@ -201,6 +201,40 @@ def test_the_graph_of_layers_counts(digest_on, library):
     assert digest_on(wired(factor=3.0)) != base
 
 
+class Table(keras.layers.Layer):
+    """Its configuration is no JSON."""
+
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "table": self.table}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda value: tf_keras.layers.Rescaling(np.float32(value)),
+        lambda value: Table(np.array([1, value])),
+        lambda value: Table({(0, 1): value}),
+    ],
+    ids=["scalar", "array", "tuple"],
+)
+def test_settings_of_any_type_count(layer, digest_on):
+    def model_of(value):
+        made = layer(value)
+        lib = tf_keras if isinstance(made, tf_keras.layers.Layer) else keras
+        return lib.Sequential([lib.Input((2,)), made])
+
+    base = digest_on(model_of(2))
+    assert digest_on(model_of(2), 1) == base
+    assert digest_on(model_of(3)) != base
+
+
 def words(vocabulary):
     inputs = keras.Input((1,), dtype="string")
     return keras.Model(inputs, layers.StringLookup(vocabulary=vocabulary)(inputs))
