@@ -1,25 +1,12 @@
-import subprocess
-import sys
-import textwrap
-
 import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.strategy import make_strategy, scope
+from tests import children, splitting
 
 
 def num_replicas_on(strategy):
     return strategy.num_replicas_in_sync, list(strategy.extended.worker_devices)
-
-
-def run_python(code):
-    """Runs code in a process where TensorFlow has not started."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def long_names(*names):
@@ -92,37 +79,14 @@ def test_replicas_after_tensorflow_has_started_are_refused():
         make_strategy(replicas_per_device=2)
 
 
-def test_replicas_per_device_splits_a_device_once():
-    result = run_python("""
-        import keras_mgpu_strategy as mgpu
-        for _ in range(2):
-            with mgpu.scope("cpu", replicas_per_device=2) as strategy:
-                print(strategy.num_replicas_in_sync)
-        with mgpu.scope() as strategy:
-            print(strategy.num_replicas_in_sync)
-        with mgpu.scope("cpu:1") as strategy:
-            print(strategy.extended.worker_devices[0][-5:])
-    """)
-    assert result.stdout.split() == ["2", "2", "1", "CPU:1"], result.stderr
-
-
-def test_names_are_those_of_physical_devices_when_they_are_to_be_split():
-    result = run_python("""
-        import keras_mgpu_strategy as mgpu
-        with mgpu.scope("cpu:1", replicas_per_device=2):
-            pass
-    """)
-    message = "There is no device CPU:1 on this machine. Devices that exist: CPU:0."
-    assert message in result.stderr
-
-
-def test_a_split_after_the_first_tensor_says_what_to_do():
-    result = run_python("""
-        import keras_mgpu_strategy as mgpu
-        import tensorflow as tf
-        tf.constant(1)
-        with mgpu.scope(replicas_per_device=2):
-            pass
-    """)
-    assert "it has 1, and TensorFlow does not change this" in result.stderr
-    assert "Call scope(replicas_per_device=2) before anything else" in result.stderr
+@pytest.mark.parametrize(
+    "split",
+    [
+        splitting.scope_splits_a_device_once,
+        splitting.scope_splits_physical_devices,
+        splitting.scope_after_the_first_tensor,
+    ],
+    ids=lambda split: split.__name__,
+)
+def test_a_split_where_tensorflow_has_not_started(split):
+    children.run(split)

@@ -1,6 +1,6 @@
 """Models from files that only tf_keras reads, put on every replica."""
 
-import subprocess
+import re
 import sys
 
 import pytest
@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_mgpu_strategy import models
+from tests import children
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are saving your model as an HDF5 file"
@@ -33,21 +34,17 @@ def test_reads_what_only_tf_keras_can(
         assert_same(outputs, model(rows))
 
 
+def read_without_tf_keras(path):
+    sys.modules["tf_keras"] = None
+    message = (
+        rf"(?s){re.escape(repr(path))} cannot be loaded.*"
+        r"pip install 'keras_mgpu_strategy\[legacy\]'"
+    )
+    with pytest.raises(ValueError, match=message):
+        models.read(path, tf.distribute.MirroredStrategy(["CPU:0"]))
+
+
 def test_names_the_extra_where_tf_keras_is_missing(tmp_path):
     path = str(tmp_path / "model.h5")
     make_tf_op_model().save(path)
-    script = (
-        "import sys; sys.modules['tf_keras'] = None\n"
-        "import tensorflow as tf\n"
-        "from keras_mgpu_strategy import models\n"
-        "models.read(sys.argv[1], tf.distribute.MirroredStrategy(['CPU:0']))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert f"ValueError: {path!r} cannot be loaded" in done.stderr
-    assert "pip install 'keras_mgpu_strategy[legacy]'" in done.stderr
+    children.run(read_without_tf_keras, path)

@@ -1,8 +1,6 @@
 """SavedModel folders of TensorFlow 1 exporters, put on every replica."""
 
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -11,35 +9,35 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import models
+from tests import children
 
-# Two graphs with sessions, as exporters of TensorFlow 1 wrote them: with resource
-# variables that ask for a device, and with reference variables.
-TF1_EXPORTER = """
-import sys
-import tensorflow.compat.v1 as tf
+v1 = tf.compat.v1
+
 
 def export(path):
-    with tf.Graph().as_default(), tf.device('/cpu:0'):
-        x = tf.placeholder(tf.float32, (None, 4), name='x')
-        w = tf.get_variable('w', initializer=[[1.0], [2.0], [3.0], [4.0]])
-        b = tf.get_variable('b', initializer=[0.5])
+    """A graph with a session, as exporters of TensorFlow 1 wrote it."""
+    with tf.Graph().as_default(), tf.device("/cpu:0"):
+        x = v1.placeholder(tf.float32, (None, 4), name="x")
+        w = v1.get_variable("w", initializer=[[1.0], [2.0], [3.0], [4.0]])
+        b = v1.get_variable("b", initializer=[0.5])
         y = tf.matmul(x, w) + b
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            tf.saved_model.simple_save(session, path, {'x': x}, {'y': y})
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            v1.saved_model.simple_save(session, path, {"x": x}, {"y": y})
 
-tf.disable_v2_behavior()
-export(sys.argv[1] + '/reference')
-tf.enable_resource_variables()
-export(sys.argv[1] + '/resource')
-"""
+
+def export_both(folder):
+    """With reference variables and with resource variables, both on a device."""
+    v1.disable_v2_behavior()
+    export(f"{folder}/reference")
+    v1.enable_resource_variables()
+    export(f"{folder}/resource")
 
 
 @pytest.fixture(scope="module")
 def tf1_models(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tf1"))
-    command = [sys.executable, "-c", TF1_EXPORTER, folder]
-    subprocess.run(command, check=True, capture_output=True)
+    children.run(export_both, folder)
     return {kind: os.path.join(folder, kind) for kind in ("reference", "resource")}
 
 

@@ -1,18 +1,13 @@
 """What is saved, and what comes back."""
 
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
+from tests import children
 from tests.conformance import zoo
-from tests.measuring import coverage_variables
 
-ROOT = pathlib.Path(__file__).parents[2]
 ROWS = zoo.rows("dense", 11)
 TARGETS = np.random.default_rng(0).random((11, 3))
 
@@ -72,26 +67,14 @@ def test_weights_alone(trained, tmp_path):
     )
 
 
+def read_on_one_cpu(path):
+    """In a process whose CPU is not split."""
+    parallel = keras.models.load_model(path)
+    assert parallel.devices == ("CPU:0",)
+    message = "gpu_count=2, but the devices there are on this machine.*replicas_per_dev"
+    with pytest.raises(ValueError, match=message):
+        mgpu.make_parallel(parallel.model, gpu_count=2)
+
+
 def test_a_machine_with_one_cpu_reads_it_too(path):
-    code = f"""
-import keras
-from keras_mgpu_strategy import make_parallel
-model = keras.models.load_model({str(path)!r})
-print(*model.devices)
-try:
-    make_parallel(model.model, gpu_count=2)
-except ValueError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**coverage_variables(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
-    devices, error = done.stdout.splitlines()
-    assert devices == "CPU:0"
-    assert error.startswith("gpu_count=2, but the devices there are on this machine")
-    assert "replicas_per_device" in error
+    children.run(read_on_one_cpu, path)
