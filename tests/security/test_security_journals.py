@@ -14,8 +14,8 @@ from keras_mgpu_strategy.sinks import journal
 from keras_mgpu_strategy.sinks.descriptions import check_described
 from keras_mgpu_strategy.sinks.journal import Progress
 from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
+from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
 from tests.security.fuzzing import near, parsers
-from tests.test_merging import NUM_SHARDS, TWO, write_shards
 
 ABOUT = {
     "run": {"rows of the input": 10, "shard": [0, 3]},

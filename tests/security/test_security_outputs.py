@@ -23,7 +23,7 @@ from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.journal import Progress
 from keras_mgpu_strategy.sinks.target import Target
 from keras_mgpu_strategy.types import HostBatch, RowMarks
-from tests.test_merging import TWO, write_shards
+from tests.merging.sharded_outputs import TWO, write_shards
 
 ROWS = 6
 VALUES = np.arange(ROWS, dtype=np.float32)

@@ -17,8 +17,8 @@ from keras_mgpu_strategy.merging import merge
 from keras_mgpu_strategy.models import read
 from keras_mgpu_strategy.sinks import journal
 from tests.command_line import mgpu_here
+from tests.merging.sharded_outputs import TWO, write_shards
 from tests.security import hostile
-from tests.test_merging import TWO, write_shards
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "keras_mgpu_strategy"
 SOURCES = {

@@ -9,8 +9,7 @@ import pytest
 from keras_mgpu_strategy.merging import Merged, merge
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks.target import shard_file
-from tests.racing import race
-from tests.test_merging import (
+from tests.merging.sharded_outputs import (
     NUM_ROWS,
     NUM_SHARDS,
     ONE,
@@ -21,6 +20,7 @@ from tests.test_merging import (
     write,
     write_shards,
 )
+from tests.racing import race
 
 MERGE = """
 from keras_mgpu_strategy.merging import merge

@@ -1,0 +1,81 @@
+"""Finished shards of an output, and the whole that they are to become."""
+
+import numpy as np
+import pytest
+
+from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.columns import columns_of
+from keras_mgpu_strategy.sinks.formats import FORMATS
+from keras_mgpu_strategy.sinks.interface import Layout
+from keras_mgpu_strategy.sinks.journal import Progress
+from keras_mgpu_strategy.sinks.target import Target, shard_file
+from keras_mgpu_strategy.types import HostBatch, RowMarks
+
+NUM_ROWS, NUM_SHARDS = 10, 3
+ONE = np.arange(NUM_ROWS * 2, dtype=np.float32).reshape(NUM_ROWS, 2) / 3
+TWO = {"first": ONE, "second": np.arange(NUM_ROWS)}
+SUFFIXES = tuple(FORMATS)
+
+
+def write(path, outputs, rows, place=None, shard=None, names=None):
+    """Writes some rows as a finished run does."""
+    columns = columns_of(outputs)
+    multiple = 1 if shard is None else shard.row_multiple(NUM_ROWS)
+    layout = Layout(
+        columns,
+        rows.start,
+        rows.stop,
+        NUM_ROWS,
+        names is not None,
+        None if shard is None else (shard.index, shard.count),
+        multiple,
+    )
+    sink = FORMATS[path.suffix].create(place or path, layout)
+    some = slice(rows.start, rows.stop)
+    is_dict = isinstance(outputs, dict)
+    part = {k: v[some] for k, v in outputs.items()} if is_dict else outputs[some]
+    sink.write(HostBatch(rows.start, part), RowMarks(names and names[some]))
+    sink.finish()
+    described = [[c.name, list(c.row_shape), c.dtype.name] for c in columns]
+    return [*described, *([["file", [], "name"]] if names else [])]
+
+
+def write_shard(path, outputs, index, count=NUM_SHARDS, **run):
+    """Writes one shard, and the journal that says so."""
+    shard = Shard(index, count)
+    rows = shard.rows(NUM_ROWS)
+    in_place = path.suffix in (".parquet", ".zarr")
+    place = path if in_place else shard_file(path, shard)
+    layout = write(path, outputs, rows, place, shard, run.pop("names", None))
+    about = {"model": "m", "rows of the input": NUM_ROWS, "shard": [index, count]}
+    journal = journals.create(
+        Target(path, shard).journal, {"run": {**about, **run}, "layout": layout}
+    )
+    journal.add(Progress(rows.stop, rows.start, 1, {}, finished=True))
+    journal.close()
+
+
+def write_shards(path, outputs, **options):
+    for index in range(NUM_SHARDS):
+        write_shard(path, outputs, index, **options)
+
+
+def tree(folder):
+    """The content of each file, by its path."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def assert_refused(path, error, message):
+    """Checks that a merge ends with an error before it touches anything."""
+    before = tree(path.parent)
+    with pytest.raises(error, match=message):
+        merge(path)
+    assert tree(path.parent) == before
+
+
+def place_in(folder, suffix):
+    folder.mkdir()
+    return folder / f"a [b]{suffix}"
