@@ -81,7 +81,7 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
     """
     if devices is None:
         return None
-    if isinstance(devices, str) or not isinstance(devices, Sequence):
+    if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
         devices = [devices]
     requests = tuple(request for entry in devices for request in _parse_entry(entry))
     if not requests:

@@ -60,6 +60,7 @@ def test_devices_are_read(written, expected):
         (True, TypeError, r"given as True of type bool. Expected names"),
         ([False], TypeError, r"given as False of type bool"),
         (1.0, TypeError, r"given as 1.0 of type float"),
+        (b"gpu:0", TypeError, r"given as b'gpu:0' of type bytes"),
         ([None], TypeError, r"given as None of type NoneType"),
         ({"gpu:0": 1}, TypeError, r"of type dict"),
         (np.arange(2), TypeError, r"of type ndarray"),
