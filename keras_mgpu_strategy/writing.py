@@ -215,12 +215,14 @@ class Writer:
         )
 
     def _close(self) -> None:
-        with contextlib.suppress(Exception):
-            if self._sink is not None:
-                self._sink.close()
-        if self._journal is not None:
-            self._journal.close()
-        self._lock.release()
+        try:
+            with contextlib.suppress(Exception):
+                if self._sink is not None:
+                    self._sink.close()
+            if self._journal is not None:
+                self._journal.close()
+        finally:
+            self._lock.release()
 
 
 def rows_from(batch: HostBatch, start: int) -> HostBatch:
