@@ -69,11 +69,12 @@ def test_weights_alone(trained, tmp_path):
 
 def read_on_one_cpu(path):
     """In a process whose CPU is not split."""
+    make_parallel = mgpu.make_parallel  # imports the class that the file names
     parallel = keras.models.load_model(path)
     assert parallel.devices == ("CPU:0",)
     message = "gpu_count=2, but the devices there are on this machine.*replicas_per_dev"
     with pytest.raises(ValueError, match=message):
-        mgpu.make_parallel(parallel.model, gpu_count=2)
+        make_parallel(parallel.model, gpu_count=2)
 
 
 def test_a_machine_with_one_cpu_reads_it_too(path):
