@@ -81,9 +81,10 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
     """
     if devices is None:
         return None
-    if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
-        devices = [devices]
-    requests = tuple(request for entry in devices for request in _parse_entry(entry))
+    entries: Any = [devices]
+    if isinstance(devices, Sequence) and not isinstance(devices, str | bytes):
+        entries = devices
+    requests = tuple(request for entry in entries for request in _parse_entry(entry))
     if not requests:
         raise ValueError(f"devices={devices!r} names no device. {_EXPECTED}.")
     return requests
