@@ -19,9 +19,16 @@ def check_batch_axis(outputs: Nest, num_rows: int) -> None:
         num_rows: Rows of the batch that the model was traced on.
 
     Raises:
-        ValueError: If an output does not have as many rows, or is not dense.
+        ValueError: If there is no output, or one that does not have as many rows or is
+            not dense.
     """
-    for path, leaf in _flatten_with_names(outputs):
+    leaves = _flatten_with_names(outputs)
+    if not leaves:
+        raise ValueError(
+            f"The model returns {outputs!r}, expected at least one tensor with a row "
+            "for each input row. Let its `call` return what is to be predicted."
+        )
+    for path, leaf in leaves:
         if not isinstance(leaf, tf.TensorSpec | tf.Tensor):
             raise ValueError(
                 f"The model's output{path} is a {type(leaf).__name__}, but only dense "

@@ -95,3 +95,17 @@ def test_a_ragged_output_is_refused(engine, strategies):
     message = r"output\['bad'\] is a RaggedTensor.*\.to_tensor\(\)"
     with helpers.no_thread_left(), pytest.raises(ValueError, match=message):
         predictor.predict(helpers.numbered_rows(40), 16, verbose=0)
+
+
+class Empty(keras.Model):
+    def call(self, inputs):
+        return {}
+
+
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+def test_a_model_without_outputs_is_refused(engine, strategies):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(Empty(), engine=engine)
+    message = "The model returns {}, expected at least one tensor"
+    with helpers.no_thread_left(), pytest.raises(ValueError, match=message):
+        predictor.predict(helpers.numbered_rows(40), 16, verbose=0)
