@@ -163,7 +163,7 @@ def _about(runner: Runner, request: Request, job: Job) -> dict[str, Any]:
     batch, shard = request.batch_size, request.range
     settings = {
         "method": request.method,
-        "from_logits": request.from_logits,
+        "from_logits": bool(request.from_logits),
         "format": request.path.suffix.lower(),
         "shard": None if shard is None else [shard.index, shard.count],
         "steps": request.steps,

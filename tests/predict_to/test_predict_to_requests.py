@@ -63,6 +63,12 @@ def test_resuming_without_an_earlier_run_begins(pair, path):
     file_runs.assert_holds(path, pair.predict(X, BATCH, verbose=0))
 
 
+def test_options_may_be_values_of_numpy(pair, path):
+    options = {"batch_size": np.int64(BATCH), "shard": (np.int64(0), np.uint8(1))}
+    write(pair, path, X, from_logits=np.True_, **options)
+    assert pair.report.rows == NUM_ROWS
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
