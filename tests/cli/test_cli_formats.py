@@ -15,7 +15,7 @@ from command_line import mgpu as run_mgpu
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import job as cli_job
 from keras_mgpu_strategy.sinks.formats import FORMATS
-from tests.test_merging import ONE, write_shards
+from tests.merging.sharded_outputs import ONE, write_shards
 
 BATCH = "--batch_size=64"
 
