@@ -144,7 +144,7 @@ def test_bad_arguments_are_errors_before_the_model_is_read():
         BatchPredictor("nowhere.keras", method="classify")
     with pytest.raises(ValueError, match="batch_size=0. Expected a whole number"):
         BatchPredictor("nowhere.keras", batch_size=0)
-    with pytest.raises(TypeError, match="batch_size=2.5 is of type float"):
+    with pytest.raises(TypeError, match="batch_size=2.5 of type float"):
         BatchPredictor("nowhere.keras", batch_size=2.5)
 
 
