@@ -20,7 +20,7 @@ def fingerprint(model: str, job: Job, settings: dict[str, Any]) -> dict[str, Any
         "model": model,
         "input": _described(job.source.spec),
         "rows of the input": job.total_rows,
-        "files of the input": job.identity,
+        "files of the input": job.identity_of(),
         **settings,
     }
 

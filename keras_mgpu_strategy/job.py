@@ -30,7 +30,8 @@ class Job:
         when_done: Called with the report of a run that has ended, however it ended.
         profile: Folder for a trace of the run, or None.
         marks: Tells what is known of rows besides the model's inputs.
-        identity: Differs where the input was read from other files.
+        identity_of: Tells files of the input from others. It may look up the size of
+            each, so that only who compares runs asks.
         total_rows: Rows of the whole input; None where only reading can tell.
         first_row: Index of the first row to run.
         home: The process that it runs in.
@@ -44,7 +45,7 @@ class Job:
     when_done: Callable[[Report], None]
     profile: str | os.PathLike[str] | None = None
     marks: MarksOf = no_marks
-    identity: str = ""
+    identity_of: Callable[[], str] = str
     total_rows: int | None = None
     first_row: int = 0
     home: HomeProcess = dataclasses.field(default_factory=HomeProcess)

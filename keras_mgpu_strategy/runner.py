@@ -107,7 +107,7 @@ class Runner:
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
             marks=self._backend.marks(whole, work),
-            identity=getattr(whole, "identity", ""),
+            identity_of=lambda: getattr(whole, "identity", ""),
             total_rows=whole.num_rows,
             first_row=first_row,
             profile=self._profile,

@@ -22,8 +22,10 @@ from image_cases import (
     write_png,
 )
 
+import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.inputs.files import image_reading
+from keras_mgpu_strategy.inputs.files.image_files import FileList
 from keras_mgpu_strategy.inputs.files.images import Images
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 
@@ -237,3 +239,16 @@ def test_an_input_is_a_value(folder):
 def test_arguments_that_are_refused(error, message, arguments):
     with pytest.raises(error, match=message):
         Images(*arguments)
+
+
+def test_only_runs_that_are_compared_look_up_every_size(folder, monkeypatch):
+    def fingerprint(files):
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(FileList, "fingerprint", fingerprint)
+    layers = [keras.Input((*SIZE, 3)), keras.layers.Flatten()]
+    with mgpu.scope("CPU:0"):
+        predictor = mgpu.Predictor(keras.Sequential(layers))
+    assert len(predictor.predict(Images(folder))) == NUM_IMAGES
+    with pytest.raises(AssertionError, match="looked up"):
+        predictor.predict_to(folder.parent / "pixels.npy", Images(folder))
