@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mgpu_strategy.benchmark import stats
+from keras_mgpu_strategy.extras import import_extra
 
 
 def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
@@ -19,7 +20,7 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
         The files written.
 
     Raises:
-        RuntimeError: If matplotlib is not installed.
+        ImportError: If matplotlib is not installed.
     """
     pyplot = load_pyplot()
     drawn = []
@@ -46,19 +47,10 @@ def load_pyplot() -> Any:
     """Matplotlib's pyplot, drawing into files.
 
     Raises:
-        RuntimeError: If matplotlib is not installed.
+        ImportError: If matplotlib is not installed.
     """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as pyplot
-    except ModuleNotFoundError as error:
-        raise RuntimeError(
-            "Pictures need matplotlib. Install it with: "
-            'pip install "keras_mgpu_strategy[plot]"'
-        ) from error
-    return pyplot
+    import_extra("matplotlib", "plot", "A picture").use("Agg")
+    return import_extra("matplotlib.pyplot", "plot", "A picture")
 
 
 def _draw_speed(axes: Any, runs: Sequence[dict[str, Any]]) -> None:

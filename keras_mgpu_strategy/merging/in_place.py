@@ -8,6 +8,7 @@ import pathlib
 import re
 from typing import Any
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.merging.sharded import Sharded
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks.strict_json import is_count
@@ -87,7 +88,9 @@ def _checked_part(
     sharded: Sharded, shard: Shard, path: pathlib.Path, start: int
 ) -> tuple[int, Any]:
     """Returns the row behind a part, which must begin at `start`, and its schema."""
-    pa, pq = _pyarrow()
+    use = "Checking a .parquet output"
+    pa = import_extra("pyarrow", "parquet", use)
+    pq = import_extra("pyarrow.parquet", "parquet", use)
     try:
         with pq.ParquetFile(path) as file:
             num_rows, schema = file.metadata.num_rows, file.schema_arrow
@@ -132,15 +135,3 @@ def _array(folder: pathlib.Path) -> tuple[list[int], int]:
 
 def _shard_of(sharded: Sharded, row: int) -> Shard:
     return next(shard for shard in sharded.shards if row in sharded.rows(shard))
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "Checking a .parquet output needs the package pyarrow, which is not "
-            'installed. Run `pip install "keras_mgpu_strategy[parquet]"`.'
-        ) from error
-    return pyarrow, pyarrow.parquet

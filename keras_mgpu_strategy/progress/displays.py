@@ -3,6 +3,7 @@
 import sys
 from typing import Any, Protocol, TextIO, cast
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.progress.figures import (
     Figures,
     bound_text,
@@ -112,21 +113,18 @@ class Bar:
 
 
 def _rich_progress(screen: Screen) -> Any:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-    except ImportError as error:
-        raise ImportError(
-            "A progress bar needs the package rich, which is not installed. Run pip "
-            "install 'keras_mgpu_strategy[progress]', or pass verbose=2 for lines "
-            "instead of a bar, or verbose=0 for neither."
-        ) from error
+    use = "A progress bar"
+    otherwise = (
+        "Or pass verbose=2 for lines instead of a bar, or verbose=0 for neither."
+    )
+    bars = import_extra("rich.progress", "progress", use, otherwise)
+    consoles = import_extra("rich.console", "progress", use, otherwise)
     fields = [f"{{task.fields[{name}]}}" for name in _FIELDS]
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        *(TextColumn(field, markup=False) for field in fields),
-        console=Console(file=cast(TextIO, screen)),
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=None),
+        *(bars.TextColumn(field, markup=False) for field in fields),
+        console=consoles.Console(file=cast(TextIO, screen)),
         auto_refresh=False,
         # What is printed meanwhile belongs above the bar; but what was sent to a file
         # belongs there.

@@ -17,6 +17,7 @@ import dataclasses
 import math
 import pathlib
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.sinks.arrow_spool import Spool
 from keras_mgpu_strategy.sinks.arrow_table import table_of
 from keras_mgpu_strategy.sinks.durable import make_folder, remove
@@ -48,13 +49,7 @@ class ParquetFormat:
         """Checks that such results can be stored, touching nothing."""
         check_kinds(layout, ".parquet", "biufSU")
         check_widths(layout, ".parquet")
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                "A .parquet output needs the package pyarrow, which is not installed. "
-                'Run `pip install "keras_mgpu_strategy[parquet]"`.'
-            ) from error
+        import_extra("pyarrow.parquet", "parquet", "A .parquet output")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
         """Begins a new folder at `path`, in place of what may be there.

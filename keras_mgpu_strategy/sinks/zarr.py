@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.sinks.durable import (
     make_folder,
     refuse_link,
@@ -53,13 +54,12 @@ class ZarrFormat:
         check_kinds(layout, ".zarr", "biufc")
         check_widths(layout, ".zarr")
         _check_range(layout)
-        try:
-            from zarr import create_array  # noqa: F401
-        except ImportError as error:
+        zarr = import_extra("zarr", "zarr", "A .zarr output")
+        if not hasattr(zarr, "create_array"):
             raise ImportError(
-                "A .zarr output needs the package zarr, version 3.1 or newer, which is "
-                'not installed. Run `pip install "keras_mgpu_strategy[zarr]"`.'
-            ) from error
+                f"A .zarr output needs zarr 3.1 or newer; this is {zarr.__version__}. "
+                'Run `pip install --upgrade "keras_mgpu_strategy[zarr]"`.'
+            )
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ZarrSink":
         """Begins a new store at `path`, in place of what may be there.

@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.engines.ray.plan import Plan
+from keras_mgpu_strategy.extras import import_extra
 
 _CONNECT_SECONDS = 10
 _FREE_SECONDS = 5
@@ -33,13 +34,7 @@ def connect(address: str | None) -> Any:
         ValueError: This process has joined another cluster.
     """
     environment.prepare_ray()
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(
-            'engine="ray" needs the package ray, which is not installed. Run '
-            '`pip install "keras_mgpu_strategy[ray]"`.'
-        ) from error
+    ray = import_extra("ray", "ray", 'engine="ray"')
     if ray.is_initialized():
         _check_same(ray, address)
         return ray

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.bad_rows import until_bad
 from keras_mgpu_strategy.inputs.files.choosing import in_structure
 from keras_mgpu_strategy.inputs.files.columns import (
@@ -115,7 +116,7 @@ class _Table:
         if options.get("engine", "c") == "c" and len(options.get("sep") or ",") == 1:
             # Otherwise pandas may infer several dtypes within one piece, and warn.
             self.options = {"low_memory": False, **options}
-        self._pandas = _pandas()
+        self._pandas = import_extra("pandas", "pandas", "Reading CSV files")
 
     def sample(self) -> Any:
         """Returns the first rows, all columns."""
@@ -194,13 +195,3 @@ def _check_options(options: Mapping[str, Any]) -> None:
             f"Received read_options with {', '.join(map(repr, taken))}, which are set "
             "here. Choose columns by columns=[...], and rows by steps."
         )
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            "Reading CSV files needs pandas: pip install 'keras_mgpu_strategy[pandas]'."
-        ) from error
-    return pandas

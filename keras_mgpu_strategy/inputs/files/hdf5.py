@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structure
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
@@ -46,7 +47,7 @@ class Hdf5:
             ValueError: It does not hold what the model takes, or leads to other files.
             ImportError: h5py is missing.
         """
-        h5py = _h5py()
+        h5py = import_extra("h5py", "hdf5", "Reading HDF5 files")
         files = one_file(self.path, "HDF5")
         path = files.files[0]
         with naming(path, "be opened as an HDF5 file"):
@@ -61,16 +62,6 @@ class Hdf5:
             raise
         nest = in_structure(input_spec, found)
         return open_arrays(nest, lambda n: files.identity(n, names), path, file.close)
-
-
-def _h5py() -> ModuleType:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            "Reading HDF5 files needs h5py: pip install 'keras_mgpu_strategy[hdf5]'."
-        ) from error
-    return h5py
 
 
 def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:

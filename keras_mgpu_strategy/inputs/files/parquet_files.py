@@ -11,9 +11,9 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any, NoReturn
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.arrow_columns import (
     ColumnType,
     Fail,
@@ -131,21 +131,11 @@ def first_list_lengths(
     return {n: first_lengths(batch.column(n), depth) for n, depth in depths.items()}
 
 
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "Reading Parquet files needs pyarrow: pip install "
-            "'keras_mgpu_strategy[parquet]'."
-        ) from error
-    return pyarrow, pyarrow.parquet
-
-
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[Any]:
-    pyarrow, parquet = _pyarrow()
+    use = "Reading Parquet files"
+    pyarrow = import_extra("pyarrow", "parquet", use)
+    parquet = import_extra("pyarrow.parquet", "parquet", use)
     try:
         # pyarrow would otherwise keep all it has read of the file (pre_buffer), or read
         # a whole column of a row group at once (buffer_size=0).

@@ -13,9 +13,9 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structure
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, as_path, tree
@@ -49,7 +49,7 @@ class Zarr:
             ValueError: It is damaged, no zarr folder, or not what the model takes.
             ImportError: zarr is missing.
         """
-        zarr = _zarr()
+        zarr = import_extra("zarr", "zarr", "Reading zarr folders")
         path = as_path(self.path)
         _check_folder(path)
         with naming(path, "be opened as a zarr array or group"):
@@ -67,16 +67,6 @@ class Zarr:
                 check_chunks(path / name)
         nest = root if names == [""] else in_structure(input_spec, arrays)
         return open_arrays(nest, lambda n: tree(path).identity(n, names), path)
-
-
-def _zarr() -> ModuleType:
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError(
-            "Reading zarr folders needs zarr: pip install 'keras_mgpu_strategy[zarr]'."
-        ) from error
-    return zarr
 
 
 def _check_folder(path: pathlib.Path) -> None:

@@ -1,0 +1,30 @@
+"""Packages that only some uses need, each installed by an extra of this one."""
+
+import importlib
+from typing import Any
+
+
+def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
+    """Imports a module where it is used, or says how to install it.
+
+    Args:
+        module: Its full name.
+        extra: The extra that installs its package.
+        use: What needs it, to begin a sentence with.
+        otherwise: What to do without it, as a sentence.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: It cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        text = (
+            f"{use} needs the package {package}, which cannot be imported ({error}). "
+            f'Run `pip install "keras_mgpu_strategy[{extra}]"`. {otherwise}'
+        )
+        raise ImportError(text.rstrip()) from error
