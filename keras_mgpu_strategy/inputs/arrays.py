@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs import frames
+from keras_mgpu_strategy.inputs import frames, sparse
 from keras_mgpu_strategy.inputs.casting import cast_for
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.refusals import refuse
@@ -22,8 +22,8 @@ from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
 from keras_mgpu_strategy.types import InputBatch, Nest
 
 ACCEPTED = (
-    "NumPy arrays, tensors, pandas DataFrames or Series, or anything with a shape "
-    "and slicing on axis 0"
+    "NumPy arrays, tensors, pandas DataFrames or Series, sparse matrices, or anything "
+    "with a shape and slicing on axis 0"
 )
 
 
@@ -124,7 +124,9 @@ def as_leaves(x: Nest) -> list[Leaf]:
 
 
 def is_array_like(x: Any) -> bool:
-    """Whether `x` has a shape and can be sliced."""
+    """Whether `x` has a shape and can be sliced, as it is or by an adapter here."""
+    if sparse.is_sparse(x):
+        return True
     return getattr(x, "shape", None) is not None and hasattr(x, "__getitem__")
 
 
@@ -177,6 +179,17 @@ def _pandas(x: Any, path: str, dtype: np.dtype) -> Leaf:
     )
 
 
+def _matrix(x: Any, path: str) -> Leaf:
+    return _leaf(x, path, np.dtype(x.dtype), sparse.matrix_rows(x, path))
+
+
+def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
+    dtype = np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
+    if x.shape.rank == 0:
+        return _leaf(x, path, dtype, lambda start, stop: x)
+    return _leaf(x, path, dtype, sparse.tensor_rows(x, path))
+
+
 def _array_like(x: Any, path: str) -> Leaf:
     if len(x.shape) == 0:
         return _leaf(x, path, np.dtype(bool), lambda start, stop: x)
@@ -194,6 +207,8 @@ def _array_like(x: Any, path: str) -> Leaf:
 _LEAVES = (
     (lambda x: isinstance(x, np.ndarray), _numpy),
     (lambda x: isinstance(x, tf.Tensor), _tensor),
+    (sparse.is_matrix, _matrix),
+    (lambda x: isinstance(x, tf.SparseTensor), _sparse_tensor),
     (frames.is_frame, _frame),
     (frames.is_series, _series),
     (is_array_like, _array_like),

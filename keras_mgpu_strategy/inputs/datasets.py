@@ -20,17 +20,14 @@ from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.streams import StreamSource
 from keras_mgpu_strategy.types import Nest
 
-_REMEDIES = {
-    "RaggedTensorSpec": ".map(lambda x: x.to_tensor())",
-    "SparseTensorSpec": ".map(tf.sparse.to_dense)",
-}
+_REMEDIES = {"RaggedTensorSpec": ".map(lambda x: x.to_tensor())"}
 
 
 def dataset_source(x: tf.data.Dataset, steps: int | None) -> StreamSource:
     """Reads a data set; its elements are batches.
 
     Raises:
-        TypeError: If elements are ragged, sparse or not tensors.
+        TypeError: If elements are ragged or not tensors.
         ValueError: If it is not batched, or infinite and `steps` is None.
     """
     spec = _checked_spec(x.element_spec)
@@ -66,11 +63,11 @@ def _checked_spec(element_spec: Any) -> Nest:
 
 
 def _checked_leaf(path: str, leaf: Any) -> tf.TensorSpec:
-    if not isinstance(leaf, tf.TensorSpec):
+    if not isinstance(leaf, tf.TensorSpec | tf.SparseTensorSpec):
         remedy = _REMEDIES.get(type(leaf).__name__, ".map(...)")
         raise TypeError(
-            f"{path} of the tf.data.Dataset is a {type(leaf).__name__}, expected dense "
-            f"tensors. Convert it with dataset{remedy}."
+            f"{path} of the tf.data.Dataset is a {type(leaf).__name__}, expected "
+            f"tensors of one shape. Convert it with dataset{remedy}."
         )
     if leaf.shape.rank == 0:
         raise ValueError(

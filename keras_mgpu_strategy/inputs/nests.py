@@ -17,7 +17,8 @@ from keras_mgpu_strategy.types import Nest
 
 def is_nest(x: Any) -> bool:
     """Whether `x` is a mapping, a list or a tuple."""
-    return isinstance(x, (Mapping, list, tuple))
+    # One kind of SciPy's sparse matrices is a dict of places and values.
+    return isinstance(x, (Mapping, list, tuple)) and not hasattr(x, "tocsr")
 
 
 def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
@@ -31,13 +32,13 @@ def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
 
 def skeleton(nest: Nest) -> Nest:
     """Returns the structure of `nest` alone, for `pack`."""
+    if not is_nest(nest):
+        return None
     if isinstance(nest, Mapping):
         return {key: skeleton(nest[key]) for key in nest}
     if isinstance(nest, tuple) and hasattr(nest, "_fields"):
         return type(nest)(*map(skeleton, nest))
-    if isinstance(nest, (list, tuple)):
-        return type(nest)(map(skeleton, nest))
-    return None
+    return type(nest)(map(skeleton, nest))
 
 
 def pack(structure: Nest, flat: list[Any]) -> Nest:

@@ -1,9 +1,4 @@
-"""Leaves that are refused, each with the remedy.
-
-Guarantees:
-
-* Optional packages (SciPy) are recognised by name, never imported.
-"""
+"""Leaves that are refused, each with the remedy."""
 
 import numbers
 from typing import Any
@@ -17,18 +12,12 @@ def refuse(x: Any, path: str) -> None:
     """Raises if `x` is of a kind that has rows but must be converted first.
 
     Raises:
-        TypeError: For sparse, ragged, masked and symbolic tensors, text and None.
+        TypeError: For ragged, masked and symbolic tensors, text and None.
         ValueError: For a single number where an array is expected.
     """
     for applies, error, text in _REFUSED:
         if applies(x):
             raise error(f"{path} is {_describe(x)}: {text}")
-
-
-def is_from(x: Any, package: str) -> bool:
-    """Whether the class of `x`, or one it derives from, lives in `package`."""
-    modules = (cls.__module__ for cls in type(x).__mro__)
-    return any(f"{module}.".startswith(f"{package}.") for module in modules)
 
 
 def _describe(x: Any) -> str:
@@ -68,16 +57,6 @@ _REFUSED = (
         ValueError,
         "expected an array with a batch axis. A list or tuple is read as one array "
         "per model input; pass a list of numbers as np.asarray(x).",
-    ),
-    (
-        lambda x: is_from(x, "scipy.sparse"),
-        TypeError,
-        "expected a dense array. Pass x.toarray(), or a generator of dense batches.",
-    ),
-    (
-        _is(tf.SparseTensor),
-        TypeError,
-        "expected a dense tensor. Pass tf.sparse.to_dense(x).",
     ),
     (
         _is(tf.RaggedTensor),

@@ -39,13 +39,14 @@ def as_source(
     """Returns the rows of any input that predict methods take.
 
     Args:
-        x: NumPy arrays, tensors, pandas objects or other array-likes with `shape`
-            and slicing on axis 0 (memory maps, h5py, zarr), or dicts, lists and
-            tuples of them, one per model input; or a batched `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, a generator or iterator of batches, each
-            `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`; or files: a path, a list
-            of paths to files of one kind, a dict of paths to `.npy` files by input,
-            or one of the classes in `inputs/files`.
+        x: NumPy arrays, tensors, pandas objects, sparse matrices and tensors, or
+            other array-likes with `shape` and slicing on axis 0 (memory maps, h5py,
+            zarr), or dicts, lists and tuples of them, one per model input; or a
+            batched `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or
+            iterator of batches, each `x`, `(x,)`, `(x, y)` or
+            `(x, y, sample_weight)`; or files: a path, a list of paths to files of one
+            kind, a dict of paths to `.npy` files by input, or one of the classes in
+            `inputs/files`.
         steps: Number of batches to read; None for all. Batches are the user's own,
             or `batch_size` rows of arrays and files.
         batch_size: Rows of a batch of arrays or files, for `steps` alone. As in Keras,

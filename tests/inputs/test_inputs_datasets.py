@@ -108,11 +108,10 @@ def test_not_batched():
     ("convert", "remedy"),
     [
         (tf.RaggedTensor.from_tensor, r"RaggedTensorSpec.*x.to_tensor\(\)"),
-        (tf.sparse.from_dense, r"SparseTensorSpec.*dataset.map\(tf.sparse.to_dense\)"),
         (lambda x: tf.data.Dataset.from_tensors(x), r"DatasetSpec.*dataset.map\("),
     ],
 )
-def test_elements_that_are_no_dense_tensors(convert, remedy):
+def test_elements_that_are_no_tensors_of_one_shape(convert, remedy):
     dataset = _dataset().map(lambda x: {"a": convert(x)})
     with pytest.raises(
         TypeError, match=r"^x\['a'\] of the tf.data.Dataset is a " + remedy

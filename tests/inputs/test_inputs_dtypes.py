@@ -5,7 +5,6 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
-import scipy.sparse
 import tensorflow as tf
 import zarr
 from reading import read, rows
@@ -133,12 +132,6 @@ def test_objects_are_not_unpickled(tmp_path):
 @pytest.mark.parametrize(
     ("x", "remedy"),
     [
-        (scipy.sparse.eye(3).tocsr(), r"csr_matrix: .*Pass x.toarray\(\)"),
-        (scipy.sparse.coo_array(np.eye(3)), r"coo_array: .*Pass x.toarray\(\)"),
-        (
-            tf.sparse.eye(3),
-            r"SparseTensor: expected a dense tensor. Pass tf.sparse.to_dense\(x\)",
-        ),
         (tf.ragged.constant([[1], [1, 2]]), r"RaggedTensor: .*Pass x.to_tensor\(\)"),
         (np.ma.masked_array([1.0, 2.0], [0, 1]), r"MaskedArray: .*x.filled\(value\)"),
         (keras.Input((2,)), "KerasTensor: expected values. It is a symbolic tensor"),

@@ -23,17 +23,10 @@ class Difference:
     reason: str
 
 
-_SPARSE = "Sparse rows are refused with the remedy; most of a batch would be zeros."
 _RAGGED = "Rows of different length are refused with the remedy: batches are padded."
 _NO_CALL = "Calls `predict` in another of its variants alone."
 
 DIFFERENCES = {
-    "TestTrainer.test_predict_sparse_tf_*": Difference(
-        "TypeError: Batch 0 .*: x is SparseTensor", _SPARSE
-    ),
-    "TestTrainer.test_predict_sparse_scipy_*": Difference(
-        "TypeError: Batch 0 .*: x is coo_matrix", _SPARSE
-    ),
     "TestTrainer.test_predict_sparse_jax_*": Difference(
         # Without JAX, and with it.
         "No module named 'jax'|setting an array element with a sequence",

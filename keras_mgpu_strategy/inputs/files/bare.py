@@ -80,6 +80,8 @@ def names_files(x: Any) -> bool:
     """Whether `x` is a path, or a list, tuple or dict that holds nothing but paths."""
     if is_path(x):
         return True
+    if not is_nest(x):
+        return False
     # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
     if isinstance(x, dict):
         return bool(x) and all(is_path(leaf) or is_npy(leaf) for _, leaf in leaves(x))

@@ -58,7 +58,7 @@ class TFRecords:
 
         Raises:
             OSError: There is no such file.
-            TypeError: `parse_fn` cannot be called, or returns sparse or ragged tensors.
+            TypeError: `parse_fn` cannot be called, or returns ragged tensors.
             ValueError: Something else about `parse_fn`, or a damaged file.
         """
         del input_spec
