@@ -1,7 +1,7 @@
 """A report as pictures, with the `plot` extra."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.benchmark import stats
@@ -24,9 +24,11 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
     """
     pyplot = load_pyplot()
     drawn = []
-    for key, runs in stats.by_setting(report["runs"]).items():
+    settings = stats.by_setting(report["runs"])
+    models = {model for _, model, _, _ in settings}
+    for key, runs in settings.items():
         case, model, batch, slow = key
-        parts = [stem, pathlib.Path(model).stem, f"batch{batch or 'default'}"]
+        parts = [stem, _label(model, models), f"batch{batch or 'default'}"]
         name = "-".join([*parts, *([f"slow{slow:g}"] if slow != 1 else [])])
         drawings = {"speed": _draw_speed} if case != "memory" else {}
         if any(_shares(run) for run in runs):
@@ -41,6 +43,14 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
             pyplot.close(figure)
             drawn.append(path)
     return drawn
+
+
+def _label(model: str, models: Iterable[str]) -> str:
+    """The name of a model's file; the whole path where two files have that name."""
+    path = pathlib.Path(model)
+    if sum(pathlib.Path(other).stem == path.stem for other in models) == 1:
+        return path.stem
+    return "-".join(path.parts).strip("/.-")
 
 
 def load_pyplot() -> Any:

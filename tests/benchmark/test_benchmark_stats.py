@@ -125,6 +125,16 @@ def test_pictures_of_speed_time_and_scaling(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
+def test_pictures_of_two_models_of_one_name(tmp_path):
+    runs = [ONE | {"model": path} for path in ("/a/m.keras", "../m.keras", "n.keras")]
+    drawn = plots.save(REPORT | {"runs": runs}, tmp_path, "trial")
+    assert [path.name for path in drawn] == [
+        "trial-a-m.keras-batch8-speed.png",
+        "trial-m.keras-batch8-speed.png",
+        "trial-n-batch8-speed.png",
+    ]
+
+
 def test_samples_are_taken_in_turn():
     calls = []
 
