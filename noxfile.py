@@ -45,7 +45,7 @@ SUFFIXES = {"wheel": "*.whl", "sdist": "*.tar.gz"}
 def conform(session: nox.Session, name: str, *arguments: str) -> None:
     """Runs the conformance tests with the versions that go by a name."""
     requirements, variables = VERSIONS[name]
-    session.install(*requirements, *TESTERS)
+    session.install(*requirements, *TESTERS, "scipy")
     session.run("python", "-m", "pip", "freeze", silent=False)
     session.run(
         *("python", "-m", "pytest", "tests/conformance", "tests/versions/smoke.py"),

@@ -21,8 +21,7 @@ def _model(sparse):
 
 def _rows():
     rng = np.random.default_rng(3)
-    matrix = scipy.sparse.random(ROWS, FEATURES, 0.2, "csr", np.float32, rng)
-    return matrix
+    return scipy.sparse.random(ROWS, FEATURES, 0.2, "csr", np.float32, rng)
 
 
 def _data_set(matrix):
@@ -39,8 +38,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["threads", "mirrored"])
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 4])
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_sparse_rows(sparse, num_replicas, engine, strategies):
     matrix = _rows()
