@@ -1,12 +1,12 @@
 """Sparse rows give what Keras gives for them on one device, and for the dense rows."""
 
-import keras
 import numpy as np
 import pytest
 import scipy.sparse
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from tests.conformance.zoo import keras
 
 FEATURES = 12
 ROWS = 29
