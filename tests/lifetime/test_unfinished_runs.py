@@ -209,7 +209,8 @@ def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeyp
 
 
 def test_runs_of_one_predictor_may_be_left_and_finished_in_any_order(predictor):
-    rows = [calling.rows_of(caller, 400) for caller in range(4)]
+    # So many that no device is fast enough to be given all of them at once.
+    rows = [calling.rows_of(caller, 40_000) for caller in range(4)]
     with calling.nothing_left(predictor):
         runs = [predictor.predict_iter(mine, 8) for mine in rows]
         begun = [next(run) for run in runs]
