@@ -38,20 +38,28 @@ KINDS = {
 }
 
 
+def _check(result, expected, message=""):
+    np.testing.assert_allclose(result, expected, 1e-5, 1e-6, err_msg=message)
+
+
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 4])
 @pytest.mark.parametrize("engine", ["threads", "mirrored"])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_sparse_rows(sparse, num_replicas, engine, strategies):
-    matrix = _rows()
-    plain = _model(sparse)
+def test_sparse_rows(sparse, engine, num_replicas, strategies):
+    matrix, plain = _rows(), _model(sparse)
     expected = plain.predict(matrix.toarray(), verbose=0)
-    of_keras = plain.predict(matrix, verbose=0)
-    np.testing.assert_allclose(of_keras, expected, rtol=1e-5, atol=1e-6)
+    _check(plain.predict(matrix, verbose=0), expected)
     with strategies[num_replicas].scope():
         predictor = mgpu.Predictor(_model(sparse), engine=engine)
     for kind, convert in KINDS.items():
-        for batch_size in [1, 8, 64]:
-            result = predictor.predict(convert(matrix), batch_size, verbose=0)
-            np.testing.assert_allclose(
-                result, expected, rtol=1e-5, atol=1e-6, err_msg=f"{kind} {batch_size}"
-            )
+        result = predictor.predict(convert(matrix), batch_size=8, verbose=0)
+        _check(result, expected, kind)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 64])
+def test_any_batch_size(batch_size, strategies):
+    matrix, model = _rows(), _model(sparse=False)
+    expected = model.predict(matrix.toarray(), verbose=0)
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+    _check(predictor.predict(matrix, batch_size, verbose=0), expected)
