@@ -49,7 +49,7 @@ class ParquetFormat:
         """Checks that such results can be stored, touching nothing."""
         check_kinds(layout, ".parquet", "biufSU")
         check_widths(layout, ".parquet")
-        import_extra("pyarrow.parquet", "parquet", "A .parquet output")
+        import_extra("pyarrow", "parquet", "A .parquet output")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
         """Begins a new folder at `path`, in place of what may be there.
