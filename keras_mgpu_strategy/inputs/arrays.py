@@ -125,9 +125,8 @@ def as_leaves(x: Nest) -> list[Leaf]:
 
 def is_array_like(x: Any) -> bool:
     """Whether `x` has a shape and can be sliced, as it is or by an adapter here."""
-    if sparse.is_sparse(x):
-        return True
-    return getattr(x, "shape", None) is not None and hasattr(x, "__getitem__")
+    has_shape = getattr(x, "shape", None) is not None
+    return has_shape and (hasattr(x, "__getitem__") or sparse.is_sparse(x))
 
 
 def _as_leaf(x: Any, path: str) -> Leaf:
@@ -141,14 +140,22 @@ def _as_leaf(x: Any, path: str) -> Leaf:
 
 
 def _leaf(x: Any, path: str, dtype: np.dtype, fetch: Callable) -> Leaf:
+    shape, cast = _shape(x, path), cast_for(dtype, path)
+    return Leaf(path, shape, cast.dtype, fetch, cast.convert)
+
+
+def _shape(x: Any, path: str) -> tuple[int, ...]:
     shape = tuple(int(size) for size in x.shape)
     if not shape:
         raise ValueError(
             f"{path} has shape (), expected a batch axis first. Use x[np.newaxis] for "
             "a single row."
         )
-    cast = cast_for(dtype, path)
-    return Leaf(path, shape, cast.dtype, fetch, cast.convert)
+    return shape
+
+
+def _tensor_dtype(x: Any) -> np.dtype:
+    return np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
 
 
 def _numpy(x: np.ndarray, path: str) -> Leaf:
@@ -160,8 +167,7 @@ def _tensor(x: tf.Tensor, path: str) -> Leaf:
     if on_host and x.dtype != tf.string:
         # np.asarray shares the memory of a tensor on the host; .numpy() copies it.
         return _numpy(np.asarray(x), path)
-    dtype = np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
-    return _leaf(x, path, dtype, lambda start, stop: x[start:stop].numpy())
+    return _leaf(x, path, _tensor_dtype(x), lambda start, stop: x[start:stop].numpy())
 
 
 def _frame(x: Any, path: str) -> Leaf:
@@ -184,15 +190,12 @@ def _matrix(x: Any, path: str) -> Leaf:
 
 
 def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
-    dtype = np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
-    if x.shape.rank == 0:
-        return _leaf(x, path, dtype, lambda start, stop: x)
-    return _leaf(x, path, dtype, sparse.tensor_rows(x, path))
+    _shape(x, path)
+    return _leaf(x, path, _tensor_dtype(x), sparse.tensor_rows(x, path))
 
 
 def _array_like(x: Any, path: str) -> Leaf:
-    if len(x.shape) == 0:
-        return _leaf(x, path, np.dtype(bool), lambda start, stop: x)
+    _shape(x, path)
     try:
         # Reading no rows shows the dtype of what slicing returns, strings included.
         dtype = np.asarray(x[0:0]).dtype

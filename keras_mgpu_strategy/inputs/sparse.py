@@ -21,10 +21,9 @@ def is_sparse(x: Any) -> bool:
 
 def is_matrix(x: Any) -> bool:
     """Whether `x` is a sparse matrix or array of SciPy."""
-    from_scipy = any(
+    return hasattr(x, "tocsr") and any(
         cls.__module__.startswith("scipy.sparse.") for cls in type(x).__mro__
     )
-    return from_scipy and hasattr(x, "tocsr")
 
 
 def matrix_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
@@ -50,7 +49,9 @@ def tensor_rows(x: tf.SparseTensor, path: str) -> Callable[[int, int], np.ndarra
     Raises:
         ValueError: If an index lies outside of its shape, or comes twice.
     """
-    ordered = tf.sparse.reorder(x)
+    # Otherwise it is copied to the first GPU where one is the default.
+    with tf.device("CPU:0"):
+        ordered = tf.sparse.reorder(x)
     indices, values = ordered.indices.numpy(), ordered.values.numpy()
     shape = tuple(x.dense_shape.numpy().tolist())
     _check_indices(indices, shape, path)
