@@ -39,15 +39,18 @@ def capacity(device: str) -> int | None:
     """Returns the bytes that TensorFlow may take of a logical GPU, as `GPU:0`.
 
     The limit of a part of a split GPU; else, of the visible GPU with the least memory,
-    what the driver says it has. None where the driver does not tell. Neither changes
-    while a process runs.
+    what the driver says it has. None if unknown, as for every other kind of device.
+    Neither changes while a process runs.
     """
+    kind, _, index = device.rpartition(":")
+    if kind != "GPU":
+        return None
     parts = [
         part.memory_limit
         for gpu in tf.config.get_visible_devices("GPU")
         for part in tf.config.get_logical_device_configuration(gpu) or [_WHOLE]
     ]
-    limit = parts[int(device.rpartition(":")[2])]
+    limit = parts[int(index)]
     try:
         mebibytes = limit or limit_from_report(_driver_report("total"), num_parts=1)
     except RuntimeError:

@@ -1,8 +1,9 @@
 """How large a batch the memory of a GPU allows, judged by one that fitted.
 
-TensorFlow tells what it holds of a GPU's memory
-(`tf.config.experimental.get_memory_info`), and nothing for CPUs. Where it does not
-tell, no batch is bounded; one that does not fit is halved (`backing_off`).
+Only GPUs are asked. For a CPU, `tf.config.experimental.get_memory_info` raises where
+TensorFlow computes without oneDNN and returns zeros where it computes with it, so its
+reply says nothing. Where no bound is known, a batch that does not fit is halved
+(`backing_off`).
 """
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ class Probe:
         self._held = _reset(self._name)
 
     def largest_batch(self, size: int) -> int | None:
-        """The most rows in a batch that would fit; None where nobody tells.
+        """The most rows in a batch that would fit; None if unknown.
 
         Args:
             size: Rows in a batch that has run since.
@@ -50,7 +51,9 @@ def rows_that_fit(size: int, held: int, peak: int, capacity: int) -> int:
 
 
 def _reset(device: str) -> int | None:
-    """Bytes in use, from which on the peak counts; None for a CPU."""
+    """Bytes in use when the peak was reset; None if unknown, as for every CPU."""
+    if not device.startswith("GPU"):
+        return None
     try:
         tf.config.experimental.reset_memory_stats(device)
         return tf.config.experimental.get_memory_info(device)["current"]

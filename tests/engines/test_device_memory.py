@@ -30,9 +30,21 @@ def test_rows_that_fit(held, peak, capacity, expected):
     assert rows_that_fit(32, held, peak, capacity) == expected
 
 
-def test_a_cpu_tells_nothing():
-    probe = Probe("/job:localhost/replica:0/task:0/device:CPU:0")
-    assert probe.largest_batch(32) is None
+CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
+
+
+def test_no_memory_is_known_of_a_cpu():
+    assert Probe(CPU).largest_batch(32) is None
+
+
+def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
+    """What TensorFlow returns with oneDNN; a GPU beside the CPU changes nothing."""
+    experimental = tf.config.experimental
+    zeros = {"current": 0, "peak": 0}
+    monkeypatch.setattr(experimental, "reset_memory_stats", lambda device: None)
+    monkeypatch.setattr(experimental, "get_memory_info", lambda device: zeros)
+    assert Probe(CPU).largest_batch(32) is None
+    assert gpu_memory.capacity("CPU:0") is None
 
 
 @pytest.fixture
