@@ -177,7 +177,8 @@ def test_text_and_integers_stay(library, strategies):
     assert replicated.input_spec.dtype == tf.string
     assert values.dtype == tf.float32
     np.testing.assert_array_equal(found, [[1, 3], [0, 2]])
-    np.testing.assert_allclose(values, model(text)[0], rtol=0.03)
+    error = largest_error(values.numpy(), model(text)[0].numpy())
+    assert error < TOLERANCES["bfloat16"]
 
 
 def test_bag_of_words_keeps_its_own_weights(strategies):

@@ -29,7 +29,8 @@ def test_rebuilds_models_from_outside_the_scope(
         model(rows)
     for weight in model.trainable_weights:
         weight.assign(np.random.default_rng(2).random(weight.shape) + 0.1)
-    expected = model(inputs, training=False)
+    # In a graph, oneDNN fuses layers and so rounds bfloat16 less often.
+    expected = tf.function(model)(inputs, training=False)
 
     replicated = models.replicate(model, strategy)
 
