@@ -18,7 +18,7 @@ def start(function, *arguments):
     return process
 
 
-def end_of(process, timeout=60):
+def end_of(process, timeout=300):
     """Waits for a process; returns its exit code."""
     process.join(timeout)
     if process.is_alive():

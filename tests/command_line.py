@@ -18,8 +18,11 @@ MGPU = [sys.executable, "-m", "keras_mgpu_strategy"]
 
 
 def environment(**variables):
-    """That of this process, without the suite's own settings of TensorFlow."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    """That of this process, without settings of TensorFlow's messages."""
+    kept = ("TF_ENABLE_ONEDNN_OPTS",)
+    inherited = {
+        k: v for k, v in os.environ.items() if k in kept or not k.startswith("TF_")
+    }
     return {**inherited, **variables}
 
 
@@ -29,7 +32,7 @@ def mgpu(*arguments, cwd=None, **variables):
         [*MGPU, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         cwd=cwd,
         env=environment(**variables),
     )

@@ -3,6 +3,10 @@
 import os
 
 
-def coverage_variables():
-    """What tells coverage.py to measure a child too; nothing where it does not run."""
-    return {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
+def inherited_variables():
+    """What a child is to share with this process in any case.
+
+    How TensorFlow computes, and what tells coverage.py to measure, where it does.
+    """
+    kept = ("COVERAGE_", "TF_ENABLE_ONEDNN_OPTS")
+    return {k: v for k, v in os.environ.items() if k.startswith(kept)}

@@ -78,7 +78,7 @@ def test_readme_opens_with_a_command_that_does_the_main_job(clone):
         [sys.executable, "-m", "keras_mgpu_strategy", *predict[1:]],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
     assert result.returncode == 0, result.stderr
     assert "accuracy  0.9917 (1,782 of 1,797)" in result.stdout

@@ -108,7 +108,7 @@ def test_a_slow_input_is_the_bottleneck(strategies):
 
     def slowly():
         for start in range(0, 96, 16):
-            time.sleep(0.02)
+            time.sleep(0.1)
             yield ROWS[start : start + 16]
 
     predictor.predict(slowly(), batch_size=16, verbose=0)
@@ -122,7 +122,7 @@ def test_a_slow_consumer_is_the_bottleneck(strategies):
         predictor = mgpu.Predictor(model)
     predictor.predict(rows, batch_size=16, verbose=0)
     for _ in predictor.predict_iter(rows, batch_size=16):
-        time.sleep(0.01)
+        time.sleep(0.05)
     assert predictor.report.bottleneck.startswith("write-bound")
 
 
@@ -140,7 +140,7 @@ class Naps(keras.layers.Layer):
 
     def call(self, inputs):
         def nap(rows):
-            time.sleep(0.02)
+            time.sleep(0.05)
             return rows
 
         outputs = tf.numpy_function(nap, [inputs], inputs.dtype, stateful=False)

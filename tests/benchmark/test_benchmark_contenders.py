@@ -139,17 +139,20 @@ def test_rows_for_an_axis_of_unknown_length():
 
 
 def test_simulated_devices_sleep_one_batch_at_a_time(strategies):
-    devices = sleeping.SimulatedDevices((0.6, 0.2))
-    assert devices.batches_per_second == pytest.approx(1 / 0.6 + 5)
+    devices = sleeping.SimulatedDevices((0.3, 0.1))
+    assert devices.batches_per_second == pytest.approx(1 / 0.3 + 10)
     model = sleeping.build(devices, strategies[2])
     setting = Setting(None, model, strategies[2], BATCH, sleeping.make_rows(2 * BATCH))
     limit = CONTENDERS["limit"](setting)
     limit.predict(setting.example)
-    started = time.perf_counter()
-    limit.predict(sleeping.make_rows(8 * BATCH))
+    seconds = []
+    for _ in range(3):  # a busy machine makes some of them slower
+        started = time.perf_counter()
+        limit.predict(sleeping.make_rows(8 * BATCH))
+        seconds.append(time.perf_counter() - started)
     # The slow device does two batches while the fast one does six. Equal shares
-    # would take 2.4 s.
-    assert 1.19 < time.perf_counter() - started < 2.2
+    # would take 1.2 s.
+    assert 0.59 < min(seconds) < 1.1
 
 
 def test_only_one_of_two_threads_is_served_by_a_simulated_device(strategies):
@@ -171,7 +174,9 @@ def test_peak_memory_sees_what_was_given_back():
     peak = memory.PeakMemory()
     peak.start()
     held = np.ones(8 << 20)
-    time.sleep(0.3)
+    deadline = time.monotonic() + 30
+    while peak.peak - peak.before < 60e6 and time.monotonic() < deadline:
+        time.sleep(0.01)
     del held
     peak.stop()
     assert 60e6 < peak.peak - peak.before < 200e6

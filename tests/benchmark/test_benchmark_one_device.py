@@ -11,7 +11,7 @@ from absl import flags
 
 from keras_mgpu_strategy.benchmark import catalog, command, machine, sharing
 from keras_mgpu_strategy.benchmark.jobs import Options, series
-from tests.measuring import coverage_variables
+from tests.measuring import inherited_variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -135,7 +135,7 @@ def test_a_whole_run(tmp_path):
         text=True,
         timeout=600,
         cwd=ROOT,
-        env={**coverage_variables(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={**inherited_variables(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "one_device.json").read_text())

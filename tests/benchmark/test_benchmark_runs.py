@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.measuring import coverage_variables
+from tests.measuring import inherited_variables
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "predict_benchmark.py"
 
@@ -20,7 +20,7 @@ def benchmark(*words):
         timeout=600,
         cwd=SCRIPT.parents[1],
         env={
-            **coverage_variables(),
+            **inherited_variables(),
             "PYTHONPATH": str(SCRIPT.parents[1]),
             "PATH": "/usr/bin:/bin",
         },

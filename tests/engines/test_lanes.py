@@ -19,7 +19,7 @@ def errors_of(*failures):
 
     def lane(number, put):
         if number:
-            assert failed[number - 1].wait(10)
+            assert failed[number - 1].wait(30)
         failed[number].set()
         raise failures[number]
 

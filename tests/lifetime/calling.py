@@ -10,7 +10,7 @@ import numpy as np
 
 from tests import helpers
 
-SECONDS = 100
+SECONDS = 300
 
 
 def rows_of(caller, num_rows, num_columns=2):
@@ -95,10 +95,10 @@ def resident_bytes():
 
 
 @contextlib.contextmanager
-def nothing_left(predictor, seconds=1.0):
+def nothing_left(predictor):
     """Fails where a thread or a file is left, or the Predictor cannot be used again."""
     files = open_files()
-    with helpers.no_thread_left(seconds):
+    with helpers.no_thread_left():
         yield
     by_predict(predictor, rows_of(0, 37))
     by_iterator(predictor, rows_of(0, 37))

@@ -9,7 +9,7 @@ import pytest
 import keras_mgpu_strategy as mgpu
 from tests import helpers
 
-SECONDS = 180
+SECONDS = 600
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from keras_mgpu_strategy.engines import lanes
 from tests import helpers
 from tests.lifetime import calling
 
-SECONDS = 60
+SECONDS = 180
 KEPT = []
 
 

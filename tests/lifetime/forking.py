@@ -18,7 +18,7 @@ import keras_mgpu_strategy as mgpu
 from tests import helpers
 from tests.lifetime import calling
 
-SECONDS = 60
+SECONDS = 180
 
 
 def forked(function):

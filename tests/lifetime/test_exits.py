@@ -21,7 +21,7 @@ def test_the_interpreter_ends_in_the_middle_of_a_run():
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=170,
+        timeout=500,
     )
     ended = {}
     for line in done.stdout.splitlines():

@@ -15,4 +15,4 @@ from tests.lifetime import many_calls
 )
 def test_ten_thousand_calls_leave_nothing_behind(engine, num_calls):
     process = children.start(many_calls.run, engine, num_calls)
-    assert children.end_of(process, timeout=170) == 0
+    assert children.end_of(process, timeout=500) == 0

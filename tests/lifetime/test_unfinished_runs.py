@@ -178,7 +178,7 @@ def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(predictor):
         cycle = [begun(predictor, batches())]
         cycle.append(cycle)
 
-    with calling.nothing_left(predictor, seconds=30):  # nobody waits for them
+    with calling.nothing_left(predictor):
         begin()
         is_forgotten.set()
         assert is_collected.wait(30)
@@ -198,7 +198,7 @@ def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeyp
         finally:
             is_closed.set()
 
-    with calling.nothing_left(predictor, seconds=30):
+    with calling.nothing_left(predictor):
         left = begun(predictor, batches())
         assert waits.wait(30)  # or there would be nothing that holds its consumer up
         left.close()

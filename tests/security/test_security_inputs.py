@@ -41,7 +41,7 @@ def refused(path, *messages):
         with pytest.raises((ValueError, OSError)) as caught:
             read_all(path)
     assert re.search(".*".join([path.name, *messages]), str(caught.value))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_folders_of_images_whose_links_multiply(tmp_path):
     began = time.monotonic()
     with pytest.raises(ValueError, match="Links lead to the folder .* more than 100"):
         files.Images(root, image_size=(4, 4)).open_rows(None)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def png(width, height):

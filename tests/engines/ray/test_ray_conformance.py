@@ -92,7 +92,7 @@ def test_the_same_bits(num_actors, model, rows, expected, cluster):
                 )
     pids = acting.pids_of(predictor)
     del predictor  # and with it its processes
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(map(is_running, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(is_running, pids))

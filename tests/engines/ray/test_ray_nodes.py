@@ -67,7 +67,7 @@ def test_a_machine_that_dies_loses_no_row(tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     lines = [line for line in done.stdout.splitlines() if line]

@@ -99,7 +99,7 @@ def processes_of(mark):
 
 
 def assert_none_left(mark, besides="$"):
-    deadline, left = time.monotonic() + 15, [""]
+    deadline, left = time.monotonic() + 60, [""]
     while left and time.monotonic() < deadline:
         left = [line for line in processes_of(mark) if not re.match(besides, line)]
         time.sleep(0.2)
@@ -122,7 +122,7 @@ def test_a_program_is_quiet_and_private_and_leaves_nothing_behind_ctrl_c(start):
     assert addresses <= LOOPBACK
     assert any("ray::Worker" in line for line in processes_of(start.mark))
     os.killpg(program.pid, signal.SIGINT)  # reaches all processes in the foreground
-    _, errors = program.communicate(timeout=60)
+    _, errors = program.communicate(timeout=300)
     assert program.returncode != 0
     said = without_tensorflow(errors)
     assert said[0].startswith("Traceback")
@@ -139,7 +139,7 @@ def test_a_program_that_is_killed_leaves_no_device_in_use(start):
     program = start(ENDLESS.replace("START", START))
     assert program.stdout.readline(), program.stderr.read()
     program.kill()
-    program.communicate(timeout=60)
+    program.communicate(timeout=300)
     # Two agents of Ray's, which hold no device, look for their end now and then.
     assert_none_left(start.mark, besides=r"ray::(DashboardAgent|RuntimeEnvAgent)")
 
@@ -175,7 +175,7 @@ except RuntimeError as error:
 def test_gpus_are_shared_as_planned_and_one_that_is_not_there_is_an_error(start):
     """Ray counts GPUs that it is told of; whether there are any shows TensorFlow."""
     program = start(GPUS)
-    output, errors = program.communicate(timeout=120)
+    output, errors = program.communicate(timeout=300)
     assert program.returncode == 0, errors
     shared, error = output.splitlines()
     assert shared == "01 0011"
@@ -188,7 +188,9 @@ def test_errors_of_connecting_come_at_once(folder):
     code = """
 import sys
 import time
+import ray
 import keras_mgpu_strategy as mgpu
+mgpu.Predictor  # loads TensorFlow, which takes seconds of its own
 for address in ("127.0.0.1:1", "ray://127.0.0.1:1", None):
     if address is None:
         sys.modules["ray"] = None  # as if it were not installed
@@ -204,7 +206,7 @@ for address in ("127.0.0.1:1", "ray://127.0.0.1:1", None):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     plain, client, missing = done.stdout.splitlines()
     assert "ray_address='127.0.0.1:1': nothing answers there" in plain

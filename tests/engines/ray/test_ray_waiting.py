@@ -21,7 +21,7 @@ def is_waiting(thread):
 
 
 def ended(thread):
-    thread.join(5)
+    thread.join(30)
     return not thread.is_alive()
 
 
