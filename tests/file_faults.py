@@ -61,7 +61,7 @@ def on_a_full_disk(path, kind, seconds_between_flushes, num_bytes):
 
 def slowly(x):
     for batch in file_runs.generator(x):
-        time.sleep(0.01)
+        time.sleep(0.03)
         yield batch
 
 

@@ -163,7 +163,11 @@ def begun(predictor, batches):
     return results
 
 
-def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(predictor):
+def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(
+    predictor, monkeypatch
+):
+    # That thread may wait for itself, as far as the run knows: not for long.
+    monkeypatch.setattr(lanes, "_MOST_SECONDS", 0.5)
     is_forgotten, is_collected = threading.Event(), threading.Event()
 
     def batches():
