@@ -2,9 +2,11 @@
 
 Guarantees:
 
-* PNG and JPEG, for a model of 1 or 3 channels, become exactly what
-  `keras.utils.image_dataset_from_directory` makes of them: `tf.image.decode_image`,
-  then `tf.image.resize`, bilinear, not antialiased, without regard to proportions.
+* What `keras.utils.image_dataset_from_directory` can read becomes exactly what it makes
+  of it: `tf.image.decode_image`, then `tf.image.resize`, bilinear, not antialiased,
+  without regard to proportions. Exceptions are the files that it gets wrong: BMP files
+  with palettes or other color masks, and GIF files whose first frame does not fill
+  the picture.
 * The content decides how a file is decoded, never its suffix.
 * Whatever channels a file has, the image has those asked for: gray is repeated,
   colors are weighed as in `tf.image.rgb_to_grayscale`, a missing alpha is opaque and
@@ -12,17 +14,22 @@ Guarantees:
   become 8.
 """
 
+import functools
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.files.image_contents import MAX_BYTES, BadImage
 from keras_mgpu_strategy.inputs.files.image_form import ImageForm
+from keras_mgpu_strategy.inputs.files.image_kinds import JPEG, PNG, decode_in_python
 
 Load = Callable[[tf.Tensor], tf.Tensor]
-"""Takes the path of a file and returns the image, or fails with TensorFlow's error."""
+"""Takes the path of a file and returns the image, or fails: with TensorFlow's error, or
+with `BadImage`, which only a call outside of a graph raises."""
 
-_JPEG = b"\xff\xd8"
-_FIXED_CHANNELS = (b"GI", b"BM", b"RI")  # GIF, BMP, WebP: only as they are stored
+_PNG_END = b"IEND\xaeB\x60\x82"
+_NO_IMAGE = (BadImage, tf.errors.OpError)
 
 
 def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
@@ -45,45 +52,59 @@ def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
 
 
 def decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Returns an image of shape `(height, width, channels)`, uint8."""
+    """Returns an image of shape `(height, width, channels)`, uint8.
+
+    Most files never meet Python: whole PNG and JPEG files that are small enough.
+    """
     return tf.cond(
-        _converts(contents, channels),
-        lambda: tf.image.decode_image(contents, channels, expand_animations=False),
-        lambda: _with_channels(_decode_as_stored(contents), channels),
+        tf.cond(
+            tf.equal(tf.strings.substr(contents, 0, len(JPEG)), JPEG),
+            lambda: _is_plain_jpeg(contents, channels),
+            lambda: _is_plain_png(contents, channels),
+        ),
+        lambda: tf.io.decode_image(contents, channels, expand_animations=False),
+        lambda: _decode_by_python(contents, channels),
     )
 
 
-def _converts(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Whether TensorFlow's decoder of that kind of file can give such channels."""
-    kind = tf.strings.substr(contents, 0, 2)
-    is_jpeg = tf.equal(kind, _JPEG)
-    is_other = tf.reduce_any(tf.equal(kind, tf.constant(_FIXED_CHANNELS)))
+def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    """Whether TensorFlow can give such channels: not alpha, nor gray of CMYK."""
     if channels == 4:
-        is_other = tf.logical_or(is_other, is_jpeg)
-    if channels == 1:
-        is_cmyk = tf.cond(is_jpeg, lambda: _has_4_channels(contents), lambda: False)
-        is_other = tf.logical_or(is_other, is_cmyk)
-    return tf.logical_not(is_other)
+        return tf.constant(False)
+    shape = tf.io.extract_jpeg_shape(contents, tf.int64)
+    return _fits(shape[:2], channels) & ((shape[2] < 4) | (channels == 3))
 
 
-def _has_4_channels(jpeg: tf.Tensor) -> tf.Tensor:
-    return tf.equal(tf.io.extract_jpeg_shape(jpeg)[2], 4)
-
-
-def _decode_as_stored(contents: tf.Tensor) -> tf.Tensor:
-    return tf.image.decode_image(contents, expand_animations=False)
-
-
-def _with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    colors = image[:, :, :3]
-    rgb = tf.tile(colors, tf.stack([1, 1, 3 // tf.shape(colors)[2]]))
-    rgb = tf.ensure_shape(rgb, [None, None, 3])
-    if channels == 3:
-        return rgb
-    if channels == 1:
-        return tf.image.rgb_to_grayscale(rgb)
-    alpha = image[:, :, 3:]
-    opaque = tf.fill(tf.shape(rgb[:, :, :1]), tf.constant(255, tf.uint8))
-    return tf.ensure_shape(
-        tf.concat([rgb, alpha, opaque], axis=2)[:, :, :4], [None, None, 4]
+def _is_plain_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    # Filled up, since other files may be shorter than what a PNG file begins with.
+    head = tf.strings.substr(contents, 0, 24) + bytes(24)
+    end = tf.maximum(tf.strings.length(contents) - len(_PNG_END), 0)
+    size = tf.io.decode_raw(
+        tf.strings.substr(head, 16, 8), tf.int32, little_endian=False
     )
+    return (
+        tf.equal(tf.strings.substr(head, 0, len(PNG)), PNG)
+        & tf.equal(tf.strings.substr(contents, end, len(_PNG_END)), _PNG_END)
+        & _fits(tf.cast(size, tf.int64), channels)
+    )
+
+
+def _fits(size: tf.Tensor, channels: int) -> tf.Tensor:
+    is_small = tf.reduce_prod(size) * channels <= MAX_BYTES
+    return tf.reduce_all(size > 0) & is_small
+
+
+def _decode_by_python(contents: tf.Tensor, channels: int) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return tf.constant(decode_in_python(contents.numpy(), channels))
+    decode_or_nothing = functools.partial(_decode_or_nothing, channels=channels)
+    image = tf.numpy_function(decode_or_nothing, [contents], tf.uint8, stateful=False)
+    return tf.ensure_shape(image, [None, None, channels])
+
+
+def _decode_or_nothing(contents: bytes, channels: int) -> np.ndarray:
+    """Without pixels, resizing fails; TensorFlow would print an error raised here."""
+    try:
+        return decode_in_python(contents, channels)
+    except _NO_IMAGE:
+        return np.zeros((0, 0, channels), np.uint8)

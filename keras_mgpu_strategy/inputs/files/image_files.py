@@ -2,11 +2,13 @@
 
 Guarantees:
 
-* The files of a folder come sorted by their path relative to it, as code points with
-  "/" between folders, so that the order is the same on every machine; the files of a
-  list come in its order.
+* The files of a folder come in the order of
+  `keras.utils.image_dataset_from_directory(shuffle=False)`, so that its labels fit, and
+  which is the same on every machine: class by class, in each the files of a folder
+  before those of folders in it, sorted as code points. The files of a list come in its
+  order.
 * Nothing that looks like an image is left out, readable or not. What is hidden (its
-  name begins with a dot) or has no suffix of images is no image.
+  name begins with a dot) or has no suffix of images is not an image.
 * A link back to a folder around it is not followed; other links are, but no folder is
   listed more than a hundred times, since links among folders can multiply.
 * Nothing is opened, so that a million files are listed in seconds.
@@ -21,17 +23,21 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-import tensorflow as tf
+SUFFIXES = (
+    *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".pjp", ".pjpeg", ".png", ".webp"),
+)
+"""What is decoded, by content; the suffix only finds the files."""
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-"""What every TensorFlow decodes; by content, the suffix only finds the files."""
-
-_NEWER_SUFFIXES = (".webp",) if hasattr(tf.image, "decode_webp") else ()
+_OTHERS = (
+    r"\.(arw|avifs?|cr[23]|cur|dcm|dcx|dds|dib|dng|emf|eps|exr|fits|flif|hdr|hei[cf]s?|"
+    r"hif|icns|ico|iff|j2[ck]|jls|jng|jp2|jp[cfmx]|jxl|jxr|mng|mpo|nef|orf|p[abgnp]m|"
+    r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|xcf|"
+    r"xpm)\Z"
+)
 _MOST_VISITS = 100
-_OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".webp")
-_ALL_SUFFIXES = (*SUFFIXES, *_OTHER_SUFFIXES)
 
-PATTERN = rf"({'|'.join(map(re.escape, _ALL_SUFFIXES))})$"
+PATTERN = rf"({'|'.join(map(re.escape, SUFFIXES))})\Z|{_OTHERS}"
 """Of all files that look like images, as for `paths.has_suffix`."""
 
 
@@ -88,7 +94,8 @@ def find_images(
         raise FileNotFoundError(errno.ENOENT, "No such folder or image file", path)
     if not os.path.isdir(path):
         return _listed([path], must_read)
-    names = tuple(sorted(_walk(path, "", frozenset(), collections.Counter())))
+    found = _walk(path, "", frozenset(), collections.Counter())
+    names = tuple(sorted(found, key=_place))
     if not names:
         raise ValueError(
             f"Received the folder {path!r}, which holds no image: expected files that "
@@ -97,6 +104,12 @@ def find_images(
     if must_read:
         _check_suffixes(path, names)
     return FileList(os.path.join(path, ""), names)
+
+
+def _place(name: str) -> tuple[str, str, str]:
+    """What Keras sorts by: class, folder, file; each as text, "/" included."""
+    folder, _, file = name.rpartition("/")
+    return folder.partition("/")[0], folder, file
 
 
 def _walk(
@@ -118,7 +131,7 @@ def _walk(
         if _is_folder(entry):
             inner = f"{relative}{entry.name}/"
             yield from _walk(entry.path, inner, around | {key}, visits)
-        elif _has_image_suffix(entry.name) and _is_file(entry):
+        elif re.search(PATTERN, entry.name.lower()) and _is_file(entry):
             yield relative + entry.name
 
 
@@ -134,19 +147,14 @@ def _is_file(entry: os.DirEntry) -> bool:
     return entry.is_file()
 
 
-def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in _ALL_SUFFIXES
-
-
 def _check_suffixes(folder: str, names: tuple[str, ...]) -> None:
-    others = tuple(set(_OTHER_SUFFIXES) - set(_NEWER_SUFFIXES))
-    found = [name for name in names if name.lower().endswith(others)]
+    found = [name for name in names if re.search(_OTHERS, name.lower())]
     if found:
         raise ValueError(
-            f"The folder {folder!r} holds {len(found)} images of a kind that this "
-            f"TensorFlow does not decode, such as {found[0]!r}. Convert them to PNG or "
-            "JPEG, pass a list of the other files, or pass on_bad_file='skip' to mark "
-            "their rows as missing."
+            f"The folder {folder!r} holds {len(found)} images of a kind that is not "
+            f"decoded, such as {found[0]!r}. Convert them to PNG or JPEG, pass a list "
+            "of the other files, or pass on_bad_file='skip' to mark their rows as "
+            "missing."
         )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.files.image_contents import BadImage
 from keras_mgpu_strategy.inputs.files.image_decoding import Load
 from keras_mgpu_strategy.inputs.files.image_files import FileList
 from keras_mgpu_strategy.inputs.files.image_form import ImageForm
@@ -140,7 +141,7 @@ class ImageSource:
                 was_read[index] = True
             except _NOT_THE_FILE:
                 raise
-            except tf.errors.OpError as error:
+            except (BadImage, tf.errors.OpError) as error:
                 if not self._skips:
                     bad = self._bad_file(start + index, error)
                     return images[:index], was_read[:index], bad
@@ -158,8 +159,9 @@ class ImageSource:
             [path] = self._files.encoded_paths(row, row + 1)
             return np.asarray(self._load(tf.constant(path)))
 
-    def _bad_file(self, row: int, cause: tf.errors.OpError) -> ValueError:
-        reason = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", cause.message).rstrip(".")
+    def _bad_file(self, row: int, cause: BadImage | tf.errors.OpError) -> ValueError:
+        message = cause.message if isinstance(cause, tf.errors.OpError) else str(cause)
+        reason = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", message).rstrip(".")
         error = ValueError(
             f"Row {row}: the image file {self._files.path(row)!r} cannot be decoded: "
             f"{reason}. Replace or remove it, or pass on_bad_file='skip' to mark such "

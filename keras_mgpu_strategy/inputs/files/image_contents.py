@@ -1,0 +1,158 @@
+"""What is read of an image file's bytes before a decoder is given them.
+
+Guarantees:
+
+* Nothing is decoded, and every length that a file claims is held against the file.
+* What cannot be an image of its kind, or would take more than `MAX_BYTES`, is a
+  `BadImage`.
+"""
+
+import struct
+
+MAX_BYTES = 2**29
+"""What the pixels of one image may take, a byte per channel."""
+
+_PNG_END = b"\0\0\0\0IEND\xaeB\x60\x82"
+_BGR_MASKS = (0xFF0000, 0xFF00, 0xFF)
+
+
+class BadImage(ValueError):
+    """The reason lies in the file."""
+
+
+def check_size(width: int, height: int, channels: int) -> None:
+    """Checks how much memory an image claims.
+
+    Raises:
+        BadImage: It has no pixels, or more than `MAX_BYTES` of them.
+    """
+    if not 0 < width * height * channels <= MAX_BYTES or width < 0:
+        raise BadImage(
+            f"it claims {width} x {height} pixels of {channels} channels, expected 1 "
+            f"to {MAX_BYTES} bytes of pixels"
+        )
+
+
+def ended_png(png: bytes) -> bytes:
+    """Returns the whole chunks of a PNG file, with the last one if it was missing.
+
+    A decoder that finds too few pixels in them says so.
+    """
+    position = 8
+    while position + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, position)
+        if position + 12 + length > len(png):
+            break
+        position += 12 + length
+        if kind == b"IEND":
+            return png[:position]
+    return png[:position] + _PNG_END
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Returns width and height.
+
+    Raises:
+        BadImage: It is too short to have them.
+    """
+    return _unpack(">II", png, 16)
+
+
+def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
+    """Cuts a GIF file behind its first frame.
+
+    A decoder would unpack all of them, and a frame takes few bytes in a file.
+
+    Returns:
+        The shorter file, and whether the frame fills the picture.
+
+    Raises:
+        BadImage: The file ends before, or claims too many pixels.
+    """
+    width, height, flags = _unpack("<HHB", gif, 6)
+    position = 13 + _gif_colors(flags)
+    while (kind := _unpack("B", gif, position)[0]) == 0x21:
+        position = _behind_gif_blocks(gif, position + 2)
+    if kind != 0x2C:
+        raise BadImage("it has no frame")
+    left, top, *size, flags = _unpack("<HHHHB", gif, position + 1)
+    check_size(width, height, 3)
+    check_size(*size, 3)
+    end = _behind_gif_blocks(gif, position + 11 + _gif_colors(flags))
+    return gif[:end] + b";", (left, top, *size) == (0, 0, width, height)
+
+
+def _gif_colors(flags: int) -> int:
+    """Bytes of the table of colors that some flags announce."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _behind_gif_blocks(gif: bytes, position: int) -> int:
+    while length := _unpack("B", gif, position)[0]:
+        position += 1 + length
+    return position + 1
+
+
+def plain_bmp(bmp: bytes) -> tuple[bytes, int] | None:
+    """Cuts a BMP file behind its pixels, if they are stored as TensorFlow reads them.
+
+    Blue, green, red and perhaps alpha, a byte each, or gray. TensorFlow takes whatever
+    else a file holds for such pixels: indices into a palette, compressed rows.
+
+    Returns:
+        The file and its channels, 3 or 4; None if another decoder must read it.
+
+    Raises:
+        BadImage: It is cut off, or claims too many pixels.
+    """
+    offset, header = _unpack("<II", bmp, 10)
+    if header < 40:
+        return None
+    width, height, _, bits, compression = _unpack("<iiHHI", bmp, 18)
+    if not _has_plain_pixels(bmp, header, bits, compression):
+        return None
+    channels = 4 if bits == 32 else 3
+    check_size(width, abs(height), channels)
+    end = offset + (width * bits // 8 + 3) // 4 * 4 * abs(height)
+    if end > len(bmp):
+        raise BadImage(f"it has {len(bmp)} bytes, expected {end}")
+    return bmp[:end], channels
+
+
+def _has_plain_pixels(bmp: bytes, header: int, bits: int, compression: int) -> bool:
+    if bits == 32 and compression == 3:
+        return _unpack("<III", bmp, 54) == _BGR_MASKS
+    if compression != 0 or bits != 8:
+        return compression == 0 and bits in (24, 32)
+    palette = bmp[14 + header :][:1024]
+    return palette[::4] == palette[1::4] == palette[2::4] == bytes(range(256))
+
+
+def webp_size(webp: bytes) -> tuple[int, int]:
+    """Returns width and height.
+
+    Raises:
+        BadImage: It is too short to have them.
+    """
+    [kind] = _unpack("4s", webp, 12)
+    if kind == b"VP8X":
+        low, high, height_low, height_high = _unpack("<HBHB", webp, 24)
+        return low + (high << 16) + 1, height_low + (height_high << 16) + 1
+    if kind == b"VP8L":
+        [packed] = _unpack("<I", webp, 21)
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    width, height = _unpack("<HH", webp, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def is_animated_webp(webp: bytes) -> bool:
+    """Whether a WebP file says that it has several frames."""
+    kind, flags = _unpack("<4s4xB", webp, 12)
+    return kind == b"VP8X" and bool(flags & 2)
+
+
+def _unpack(form: str, contents: bytes, position: int) -> tuple:
+    try:
+        return struct.unpack_from(form, contents, position)
+    except struct.error:
+        raise BadImage("it is cut off") from None
