@@ -18,7 +18,7 @@ Guarantees:
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_mgpu_strategy import heads, probabilities
@@ -33,6 +33,7 @@ from keras_mgpu_strategy.progress import show_progress
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runner import Runner
 from keras_mgpu_strategy.shards import Shard, shard_of
+from keras_mgpu_strategy.signals import stopping_signals
 from keras_mgpu_strategy.sinks.formats import format_of, shards_share
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.journal import Journal
@@ -56,6 +57,7 @@ class Request:
         overwrite: Replace what is there.
         shard: Index and count of the range of the rows to run; None for all.
         on_nonfinite: What to do about NaN and infinite results.
+        stop_on: Names of signals that end the run, besides the usual ones.
     """
 
     path: pathlib.Path
@@ -70,6 +72,7 @@ class Request:
     overwrite: bool
     shard: tuple[int, int] | None
     on_nonfinite: str
+    stop_on: str | Sequence[str]
 
     @property
     def head(self) -> heads.Head:
@@ -126,6 +129,7 @@ def _check_strict(request: Request) -> None:
 
 def _output(runner: Runner, request: Request) -> Output:
     """Checks everything that can be checked before the first row."""
+    stopping = stopping_signals(request.stop_on)
     file_format = format_of(request.path)
     file_format.check(Layout(columns=()))
     target = Target(request.path, request.range, is_shared=shards_share(request.path))
@@ -135,7 +139,8 @@ def _output(runner: Runner, request: Request) -> Output:
     about = _about(runner, request, job)
     if journal is not None:
         check_same(journal.about.get("run", {}), about, target.journal)
-    return Output(job, file_format, target, about, journal, request.overwrite)
+    overwrite = request.overwrite
+    return Output(job, file_format, target, about, journal, overwrite, stopping)
 
 
 def _checked(

@@ -11,7 +11,7 @@ Guarantees, for every input, row count, batch size and number of replicas:
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_mgpu_strategy import callbacks as listeners
@@ -214,12 +214,13 @@ class Predictor(StaysHere):
         overwrite: bool = False,
         shard: tuple[int, int] | None = None,
         on_nonfinite: str = "warn",
+        stop_on: str | Sequence[str] = (),
     ) -> Report:
         """Writes the results of all rows to a file, in constant memory.
 
         The output has its name once it is complete. Until then rows are in
-        `PATH.partial`, and `PATH.journal` tells which of them are safely on disk.
-        Ctrl-C and SIGTERM end the run behind the batch in hand.
+        `PATH.partial`, and `PATH.journal` says which are safely on disk. Ctrl-C,
+        SIGTERM and SIGHUP end the run after the batch in hand.
 
         Args:
             path: The output: `.npy` (a folder where there are several outputs),
@@ -233,6 +234,7 @@ class Predictor(StaysHere):
             overwrite: Replace what is there, once the new output is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
             on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.
+            stop_on: Further signals that end the run: "USR1", "USR2", "XCPU", "QUIT".
 
         Returns:
             The report of this run.
@@ -240,11 +242,10 @@ class Predictor(StaysHere):
         Raises:
             OSError: The output cannot be written, exists, or is being written by
                 another run.
-            InterruptedError: SIGTERM ended the run, and its handler raised nothing.
+            InterruptedError: A signal ended the run, and its handler raised nothing.
             ValueError: The earlier run was another one, or its journal is damaged; a
                 result cannot be stored in such a file. Others as in `predict`.
         """
         how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
-        output = pathlib.Path(path)
-        request = Request(output, x, batch_size, verbose, steps, *how)
-        return predict_to(self._runner, request)
+        given = (pathlib.Path(path), x, batch_size, verbose, steps)
+        return predict_to(self._runner, Request(*given, *how, stop_on))

@@ -1,16 +1,18 @@
 """Signals that end a run at a good moment instead of at any.
 
-Guarantee: a signal that came while it was held back reaches whoever handled it
+Guarantee: a signal that came while it was held back reaches whatever handled it
 before, once the run has stopped and put its rows on disk.
 """
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ALWAYS = ("SIGINT", "SIGTERM", "SIGHUP")
+_ON_DEMAND = ("SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGQUIT")
+"""What schedulers send some time before they kill a job."""
 
 
 class Held:
@@ -20,13 +22,38 @@ class Held:
         self.signal: int | None = None
 
 
+def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
+    """Returns the numbers of the signals that end a run.
+
+    Args:
+        stop_on: Names of signals besides SIGINT, SIGTERM and SIGHUP: one or several of
+            "USR1", "USR2", "XCPU" and "QUIT", also with "SIG" in front.
+
+    Raises:
+        TypeError: It is neither a name nor several.
+        ValueError: It holds another name, or one that this system does not have.
+    """
+    names = (stop_on,) if isinstance(stop_on, str) else stop_on
+    if not isinstance(names, (list, tuple)):
+        raise TypeError(
+            f"Received stop_on={stop_on!r:.80}, expected the name of a signal, such as "
+            "'USR1', or a list of names."
+        )
+    wanted = [*_ALWAYS, *(_checked(name) for name in names)]
+    numbers = (getattr(signal, name, None) for name in wanted)
+    return tuple(dict.fromkeys(int(n) for n in numbers if n is not None))
+
+
 @contextlib.contextmanager
-def held_back() -> Iterator[Held]:
-    """Holds back SIGINT (Ctrl-C) and SIGTERM until the end of the block.
+def held_back(numbers: Iterable[int]) -> Iterator[Held]:
+    """Holds back signals until the end of the block.
 
     The block looks at what it is given and ends soon after a signal. A second signal
     is not held back. Signals that are ignored stay so. Outside the main thread, where
     Python handles no signals, nothing is done.
+
+    Args:
+        numbers: As from `stopping_signals`.
     """
     held = Held()
     if threading.current_thread() is not threading.main_thread():
@@ -39,17 +66,34 @@ def held_back() -> Iterator[Held]:
         held.signal = number
         _restore(before)
 
-    for number in _SIGNALS:
-        # None stands for a handler that was not set from Python: it is left alone. So
-        # is a signal that is ignored, as in jobs that a shell runs in the background.
-        if signal.getsignal(number) not in (None, signal.SIG_IGN):
-            before[number] = signal.signal(number, hold)
+    for number in handled(numbers):
+        before[number] = signal.signal(number, hold)
     try:
         yield held
     finally:
         _restore(before)
         if held.signal is not None:
             signal.raise_signal(held.signal)
+
+
+def handled(numbers: Iterable[int]) -> list[int]:
+    """Those of some signals that Python handles.
+
+    A signal that is ignored, as under `nohup` and in jobs that a shell runs in the
+    background, is left alone; so is one whose handler was not set from Python.
+    """
+    return [n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN)]
+
+
+def _checked(name: object) -> str:
+    full = f"SIG{str(name).upper().removeprefix('SIG')}"
+    known = [n for n in (*_ALWAYS, *_ON_DEMAND) if hasattr(signal, n)]
+    if full not in known:
+        raise ValueError(
+            f"Received stop_on={name!r:.40}, expected one or several of "
+            f"{', '.join(n.removeprefix('SIG') for n in known)}."
+        )
+    return full
 
 
 def _restore(before: dict[int, Any]) -> None:

@@ -39,6 +39,7 @@ class Output:
         about: What must be the same for the run to be gone on with.
         journal: That of an earlier run to go on with, or None.
         overwrite: Whether what is there may be replaced.
+        stopping: Numbers of the signals that end the run after the batch in hand.
     """
 
     job: Job
@@ -47,6 +48,7 @@ class Output:
     about: dict[str, Any]
     journal: Journal | None
     overwrite: bool
+    stopping: tuple[int, ...]
 
     @property
     def safe_rows(self) -> int:
@@ -99,7 +101,7 @@ class Writer:
             InterruptedError: A signal ended the run, and its handler raised nothing.
         """
         try:
-            with signals.held_back() as held, self._kept():
+            with signals.held_back(self._output.stopping) as held, self._kept():
                 is_complete = self._write_until(batches, held)
                 if is_complete:
                     self._finish()

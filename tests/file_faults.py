@@ -65,11 +65,11 @@ def slowly(x):
         yield batch
 
 
-def until_a_signal(path, num_replicas):
+def until_a_signal(path, num_replicas, **options):
     """Runs until a signal comes, and notes what it raised."""
     predictor = set_up(num_replicas, seconds_between_flushes=0.0)
     try:
-        write(predictor, path, slowly(X))
+        write(predictor, path, slowly(X), **options)
     except BaseException as error:
         lines = [type(error).__name__, str(error), *notes_of(error)]
         path.with_suffix(".error").write_text("\n".join(lines))
@@ -81,6 +81,11 @@ def until_a_signal_that_is_noted(path, num_replicas):
     noted = path.with_suffix(".noted")
     signal.signal(signal.SIGTERM, lambda number, _: noted.write_text(f"{number}"))
     until_a_signal(path, num_replicas)
+
+
+def until_a_signal_of_the_scheduler(path, num_replicas):
+    """The same where a further signal ends the run."""
+    until_a_signal(path, num_replicas, stop_on="USR1")
 
 
 def with_signals_ignored(path, num_replicas):

@@ -42,7 +42,10 @@ def shell_commands(page):
 
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 MGPU_LINES = [
-    words for page in PAGES for words in shell_commands(page) if words[0] == "mgpu"
+    words[words.index("mgpu") :]
+    for page in PAGES
+    for words in shell_commands(page)
+    if words[0] == "mgpu" or words[:2] == ["srun", "mgpu"]
 ]
 SET_UP_AND_PREDICT, SET_UP_AND_TEST = [
     code for _, code in blocks(ROOT / "README.md", "sh")[:2]

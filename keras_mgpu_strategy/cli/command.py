@@ -3,7 +3,8 @@
 Guarantees:
 
 * Bad input ends with exit code 2 and one line on the standard error stream, a run
-  that had begun and failed with 1, one that a signal stopped with 128 and its number.
+  that had begun and failed with 1, one that a signal stopped with 128 and its number
+  (SIGINT, SIGTERM) or by that signal (all others), for which shells say the same.
 * Help is answered before TensorFlow is loaded.
 """
 
@@ -101,7 +102,7 @@ def _exit_on_bad_input() -> Iterator[None]:
         _print_error(*str(failed).splitlines())
         sys.exit(EXIT_FAILED)
     except Stopped as stopped:  # which has said so itself
-        sys.exit(128 + stopped.number)
+        stopped.end()
     except KeyboardInterrupt:
         _print_error("interrupted")
         sys.exit(130)

@@ -2,8 +2,9 @@
 
 Guarantees:
 
-* Ctrl-C and SIGTERM end the run behind the chunk in hand, with exit code 130 or 143;
-  one more ends the process at once.
+* Ctrl-C and SIGTERM end the run after the chunk in hand, with exit code 130 or 143;
+  SIGHUP and the signals of `--stop_on` end it there, too, and then the process by
+  themselves. One more ends the process at once.
 * Such a run, and one that failed once it had begun, says how many rows are safe, and
   the command to go on with.
 """
@@ -16,17 +17,22 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from keras_mgpu_strategy.cli.text import as_flags
 from keras_mgpu_strategy.notes import notes_of
 from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.signals import handled
 from keras_mgpu_strategy.sinks.target import Target
 
 EXIT_FAILED = 1
 _SECONDS_TO_END = 2.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WORDS: dict[int, str] = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+}
+"""Of the signals after which the exit code is 128 and their number."""
 _TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 
 
@@ -40,6 +46,14 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(number)
         self.number = number
+
+    def end(self) -> NoReturn:
+        """Ends the process as such a signal should."""
+        if self.number not in _WORDS:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+            signal.raise_signal(self.number)  # whose handler is the system's again
+        sys.exit(128 + self.number)
 
 
 class Failed(Exception):
@@ -110,11 +124,15 @@ def told(
 
 
 @contextlib.contextmanager
-def stoppable(run: Run) -> Iterator[None]:
-    """Raises `Stopped` for Ctrl-C and SIGTERM, unless they are ignored.
+def stoppable(run: Run, numbers: Iterable[int]) -> Iterator[None]:
+    """Raises `Stopped` for some signals, unless they are ignored.
 
     By then the run has its rows on disk, or it is the second signal; so the process
     says how far the run is and ends within seconds, whatever its threads wait for.
+
+    Args:
+        run: The run.
+        numbers: Of the signals.
     """
     before: dict[int, Any] = {}
     has_come = False
@@ -129,13 +147,13 @@ def stoppable(run: Run) -> Iterator[None]:
         limit = threading.Timer(_SECONDS_TO_END, _end, [number])
         limit.daemon = True
         limit.start()
-        name = "interrupted" if number == signal.SIGINT else "terminated"
-        print(f"mgpu: {name}. {run.what_is_safe()}", file=sys.stderr, flush=True)
+        _say(number, run.what_is_safe())
+        if number not in _WORDS:
+            signal.signal(number, signal.SIG_DFL)
         raise Stopped(number)
 
-    for number in _SIGNALS:
-        if signal.getsignal(number) not in (None, signal.SIG_IGN):
-            before[number] = signal.signal(number, stop)
+    for number in handled(numbers):
+        before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
@@ -161,9 +179,20 @@ def plain_warnings() -> Iterator[None]:
 
 def _end(number: int) -> NoReturn:
     """Ends the process, with the cursor that a bar may have hidden."""
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")
+    with contextlib.suppress(OSError):
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h")
+    if number not in _WORDS:
+        with contextlib.suppress(ValueError):  # outside the main thread
+            signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
     os._exit(128 + number)
+
+
+def _say(number: int, how_far: str) -> None:
+    word = _WORDS.get(number) or f"stopped by {signal.Signals(number).name}"
+    with contextlib.suppress(OSError):  # the terminal that hung up
+        print(f"mgpu: {word}. {how_far}", file=sys.stderr, flush=True)
 
 
 def _described(error: Exception) -> str:

@@ -66,6 +66,14 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         "What to do about results that are NaN or infinite. Default: warn.",
     ),
     (
+        flags.DEFINE_list,
+        "stop_on",
+        None,
+        "<SIGNAL>: One or several of USR1, USR2, XCPU and QUIT, such as USR1 for "
+        "Slurm's --signal=USR1@60: end the run after the batch in hand, with its rows "
+        "safe, as Ctrl-C, SIGTERM and SIGHUP do.",
+    ),
+    (
         _text,
         "labels",
         None,
@@ -194,8 +202,10 @@ NOTES = (
     (
         "Exit codes",
         "0, the output is complete; 2, bad input, nothing was run; 1, a run that had "
-        "begun failed; 130 and 143, stopped by Ctrl-C or SIGTERM. After the last three "
-        "the rows that were done are safe, and the last line is the command to go on.",
+        "begun failed; 130 and 143, stopped by Ctrl-C or SIGTERM. Other signals end "
+        "the process themselves; shells then say 129 for SIGHUP, 138 for USR1. After "
+        "all but 0 and 2 the rows that were done are safe, and the last line is the "
+        "command to resume.",
     ),
 )
 EXAMPLES = (

@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.signals import stopping_signals
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 """Of the kinds of files that can be written."""
@@ -67,6 +68,7 @@ class PredictJob:
             self._check_raw()
         if self.labels is not None:
             self._check_labels()
+        stopping_signals(self.running["stop_on"])
 
     @property
     def is_ray(self) -> bool:
@@ -125,6 +127,7 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
         running={
             **running,
             "on_nonfinite": fv.on_nonfinite,
+            "stop_on": tuple(fv.stop_on or ()),
             "shard": None if shard is None else (shard.index, shard.count),
             "verbose": fv.verbose if fv.verbose == "auto" else int(fv.verbose),
         },

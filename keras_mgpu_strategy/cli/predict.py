@@ -26,6 +26,7 @@ from keras_mgpu_strategy.cli.ending import (
 )
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
 from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.signals import stopping_signals
 from keras_mgpu_strategy.sinks.target import Target, shard_file
 
 
@@ -42,7 +43,8 @@ def run(call: Call) -> None:
     target = Target(job.output, job.shard)
     target.check(resume=job.running["resume"], overwrite=job.running["overwrite"])
     unfinished = Run(target, job.shard, call.to_resume(), call.to_repeat())
-    with stoppable(unfinished), plain_warnings():
+    stopping = stopping_signals(job.running["stop_on"])
+    with stoppable(unfinished, stopping), plain_warnings():
         predictor = _load(job)
         _check_outputs(job, predictor)
         rows = _input(job)

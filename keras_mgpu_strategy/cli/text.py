@@ -5,7 +5,7 @@ import re
 _WORDS = (
     (r"\b(resume|overwrite)=True\b", r"--\1"),
     (
-        r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method)="
+        r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
         r"([\"'])([\w:.]+)\2",
         r"--\1=\3",
     ),

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import time
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -65,15 +66,17 @@ def wait_for_rows(process, output):
 
 def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
     numbers = {
-        "scores.parquet": (signal.SIGINT, "interrupted"),
-        "the scores.csv": (signal.SIGTERM, "terminated"),
+        "scores.parquet": (signal.SIGINT, "interrupted", 130),
+        "the scores.csv": (signal.SIGTERM, "terminated", 143),
+        "hung up.csv": (signal.SIGHUP, "stopped by SIGHUP", -1),
+        "slurm.parquet": (signal.SIGUSR1, "stopped by SIGUSR1", -signal.SIGUSR1),
     }
-    runs = {output: start(f"--output={output}") for output in numbers}
+    runs = {output: start("--stop_on=USR1", f"--output={output}") for output in numbers}
     for output, process in runs.items():
         wait_for_rows(process, output)
         process.send_signal(numbers[output][0])
     resumed = {
-        output: check_stopped(process, output, *numbers[output])
+        output: check_stopped(process, output, *numbers[output][1:])
         for output, process in runs.items()
     }
     for output, (process, num_safe) in resumed.items():
@@ -87,10 +90,10 @@ def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
         assert not table.isna().to_numpy().any()
 
 
-def check_stopped(process, output, number, word):
+def check_stopped(process, output, word, code):
     """Checks how a run ended, and goes on with it as it says."""
     printed = process.communicate(timeout=100)[1]
-    assert process.returncode == 128 + number
+    assert process.returncode == code
     begin, _, command = printed.rstrip("\n").partition(" To go on: ")
     progress = journals.read(pathlib.Path(f"{output}.journal")).progress
     assert progress is not None
@@ -117,6 +120,20 @@ def test_a_second_signal_ends_the_process_at_once(in_place):
     assert time.monotonic() - began < 4
     # The second: where Python is ending already, the system itself ends the process.
     assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_a_signal_that_was_not_asked_for_ends_the_process_at_once(in_place):
+    process = start("--output=killed.csv")
+    wait_for_rows(process, "killed.csv")
+    process.send_signal(signal.SIGUSR1)
+    assert process.communicate(timeout=100) == (ANY, "")
+    assert process.returncode == -signal.SIGUSR1
+
+
+def test_an_unknown_signal_is_refused_before_any_work(in_place):
+    result = mgpu("predict", DIGITS, "photos", "--output=o.csv", "--stop_on=KILL")
+    assert result.returncode == 2
+    assert result.stderr.startswith("mgpu: Received --stop_on=KILL, expected one or ")
 
 
 def test_an_error_in_a_function_of_the_user(in_place, place):

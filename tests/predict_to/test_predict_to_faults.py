@@ -80,10 +80,12 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path, num_replicas):
     assert_as_if_never_stopped(path)
 
 
-def test_sigterm_ends_a_process_behind_the_batch_in_hand(path):
-    process = begun(file_faults.until_a_signal, path, 2)
-    os.kill(process.pid, signal.SIGTERM)
-    assert children.end_of(process) == -signal.SIGTERM
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_a_process_after_the_batch_in_hand(path, number):
+    process = begun(file_faults.until_a_signal_of_the_scheduler, path, 2)
+    os.kill(process.pid, number)
+    assert children.end_of(process) == -number
+    assert rows_on_disk(path)
     children.run(file_faults.go_on, path, 2)
     assert_as_if_never_stopped(path)
 
