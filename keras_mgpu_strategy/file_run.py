@@ -17,6 +17,7 @@ Guarantees:
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from keras_mgpu_strategy import heads, probabilities
 from keras_mgpu_strategy.batch_size import per_replica
 from keras_mgpu_strategy.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.fingerprint import check_same, fingerprint
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.marking import masked
 from keras_mgpu_strategy.methods import head_of
@@ -48,7 +50,7 @@ class Request:
     """A run that writes to a file, as a user asks for it.
 
     Args:
-        path: The output; its suffix says what kind of file.
+        output: The output; its suffix says what kind of file.
         x, batch_size, verbose, steps: As for `Predictor.predict`.
         method: Name of the Predictor's method, part of what resuming compares.
         from_logits: Whether the model's outputs are logits.
@@ -60,7 +62,7 @@ class Request:
         stop_on: Names of signals that end the run, besides the usual ones.
     """
 
-    path: pathlib.Path
+    output: str | os.PathLike[str]
     x: Any
     batch_size: int | None
     verbose: Verbose
@@ -73,6 +75,11 @@ class Request:
     shard: tuple[int, int] | None
     on_nonfinite: str
     stop_on: str | Sequence[str]
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The output."""
+        return pathlib.Path(expanded(self.output))
 
     @property
     def head(self) -> heads.Head:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 import tensorflow as tf
 
 from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.marking import MarksOf, no_marks
 from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
@@ -82,4 +83,4 @@ def _profiler(
 ) -> contextlib.AbstractContextManager:
     if folder is None:
         return contextlib.nullcontext()
-    return tf.profiler.experimental.Profile(os.fspath(folder))
+    return tf.profiler.experimental.Profile(expanded(folder))

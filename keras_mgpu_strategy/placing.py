@@ -11,6 +11,7 @@ from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.ray import model_file
 from keras_mgpu_strategy.engines.ray.backend import RayBackend
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 
@@ -48,6 +49,7 @@ def place_file(
     options: dict[str, Any],
 ) -> Placed:
     """Puts a saved model in its place."""
+    path = expanded(path)
     chosen, spread = _split(options)
     if spread is not None:
         packed = model_file.from_path(

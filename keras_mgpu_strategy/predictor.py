@@ -10,7 +10,6 @@ Guarantees, for every input, row count, batch size and number of replicas:
 
 import functools
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -247,5 +246,5 @@ class Predictor(StaysHere):
                 result cannot be stored in such a file. Others as in `predict`.
         """
         how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
-        given = (pathlib.Path(path), x, batch_size, verbose, steps)
-        return predict_to(self._runner, Request(*given, *how, stop_on))
+        request = Request(path, x, batch_size, verbose, steps, *how, stop_on)
+        return predict_to(self._runner, request)

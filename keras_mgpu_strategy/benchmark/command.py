@@ -18,6 +18,7 @@ from absl import flags
 
 from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
 from keras_mgpu_strategy.benchmark.jobs import Options
+from keras_mgpu_strategy.home_folder import expanded
 
 _CASE_OF = {"simulate": "simulate", "replicas_per_device": "one_device"}
 """Flag that is short for a case -> the case."""
@@ -142,7 +143,11 @@ def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     """
     del arguments
     options = options_of(flag_values)
-    folder = None if flag_values.output is None else pathlib.Path(flag_values.output)
+    folder = (
+        None
+        if flag_values.output is None
+        else pathlib.Path(expanded(flag_values.output))
+    )
     if flag_values.plot and folder is None:
         raise ValueError("--plot needs --output=DIR, the folder for the pictures.")
     if flag_values.plot:
@@ -175,7 +180,7 @@ def options_of(flag_values: flags.FlagValues) -> Options:
     return Options(
         case=case,
         replicas=replicas,
-        models=tuple(fv.model),
+        models=tuple(map(expanded, fv.model)),
         batch=fv.batch,
         rows=fv.rows,
         seconds=fv.seconds,

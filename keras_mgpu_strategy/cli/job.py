@@ -11,6 +11,7 @@ from typing import Any
 
 from absl import flags
 
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signals import stopping_signals
 
@@ -115,11 +116,11 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
     running = {name: fv[name].value for name in ("method", "from_logits", "batch_size")}
     running |= {name: fv[name].value for name in ("resume", "overwrite")}
     return PredictJob(
-        model=pathlib.Path(arguments[0]),
-        inputs=pathlib.Path(arguments[1]),
-        output=pathlib.Path(fv.output),
+        model=_path(arguments[0]),
+        inputs=_path(arguments[1]),
+        output=_path(fv.output),
         shard=shard,
-        labels=None if fv.labels is None else pathlib.Path(fv.labels),
+        labels=None if fv.labels is None else _path(fv.labels),
         devices=fv.devices,
         replicas_per_device=fv.replicas_per_device,
         reading={name: _reading(name, fv) for name in _READING if fv[name].present},
@@ -132,6 +133,10 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
             "verbose": fv.verbose if fv.verbose == "auto" else int(fv.verbose),
         },
     )
+
+
+def _path(text: str) -> pathlib.Path:
+    return pathlib.Path(expanded(text))
 
 
 def _reading(name: str, fv: flags.FlagValues) -> Any:

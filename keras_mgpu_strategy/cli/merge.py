@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_mgpu_strategy.cli.call import Call
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.merging import merge
 
 NOTES = (
@@ -25,7 +26,7 @@ EXAMPLES = (
 
 def run(call: Call) -> None:
     """Merges and reports."""
-    path = pathlib.Path(call.arguments[0])
+    path = pathlib.Path(expanded(call.arguments[0]))
     merged = merge(path)
     print(f"shards    {merged.num_shards}")
     print(f"rows      {merged.num_rows:,}")

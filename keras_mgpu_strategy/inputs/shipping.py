@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.image_source import ImageSource
@@ -93,7 +94,7 @@ def _whole(paths: Any) -> Any:
         return {key: _whole(path) for key, path in paths.items()}
     if isinstance(paths, (list, tuple)):
         return tuple(map(_whole, paths))
-    return os.path.abspath(os.fspath(paths))
+    return os.path.abspath(expanded(paths))
 
 
 def _open(opened: files.FileInput, input_spec: Nest, identity: str) -> Source:

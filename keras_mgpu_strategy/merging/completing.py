@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.merging.in_place import check_parquet, check_zarr
 from keras_mgpu_strategy.merging.joining import (
     check_csv,
@@ -80,7 +81,7 @@ def merge(path: str | os.PathLike[str]) -> Merged:
         OSError: Shards are missing, or the output exists, or cannot be written.
         ValueError: Shards are of different runs, or their files do not hold their rows.
     """
-    output = pathlib.Path(path)
+    output = pathlib.Path(expanded(path))
     kind = _kind_of(output)
     check_folder(output)
     with _Verified(output) as verified:

@@ -26,6 +26,7 @@ from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest, is_npy
 from keras_mgpu_strategy.inputs.files.npz import Npz
 from keras_mgpu_strategy.inputs.files.parquet import Parquet
 from keras_mgpu_strategy.inputs.files.paths import (
+    as_path,
     has_suffix,
     is_path,
     shorten,
@@ -103,7 +104,7 @@ def file_input(x: Any) -> FileInput:
         return _dict_input(x)
     if is_nest(x):
         return _list_input(x)
-    return _path_input(pathlib.Path(x), x)
+    return _path_input(as_path(x), x)
 
 
 def _path_input(path: pathlib.Path, x: Any) -> FileInput:

@@ -23,6 +23,8 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
+from keras_mgpu_strategy.home_folder import expanded
+
 SUFFIXES = (
     *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".pjp", ".pjpeg", ".png", ".webp"),
@@ -88,8 +90,8 @@ def find_images(
         ValueError: No image was found, or one that cannot be read.
     """
     if not isinstance(paths, (str, os.PathLike)):
-        return _listed([os.fspath(path) for path in paths], must_read)
-    path = os.fspath(paths)
+        return _listed([expanded(path) for path in paths], must_read)
+    path = expanded(paths)
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "No such folder or image file", path)
     if not os.path.isdir(path):

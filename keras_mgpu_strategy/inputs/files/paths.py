@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from keras_mgpu_strategy.home_folder import expanded
+
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Sequence[PathLike]
 
@@ -64,7 +66,7 @@ def as_path(path: Any) -> pathlib.Path:
             f"Received {path!r:.80} ({type(path).__name__}), expected a path: str or "
             "os.PathLike."
         )
-    return pathlib.Path(path)
+    return pathlib.Path(expanded(path))
 
 
 def one_file(path: Any, kind: str) -> FileList:
