@@ -35,7 +35,7 @@ from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signatures import SpecMemory, spec_key
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
 
 class Runner:
@@ -87,13 +87,14 @@ class Runner:
         self._home.check()
         input_spec = self._backend.input_spec
         check_batch_size(batch_size, x)
+        declared = self._declared
         whole = self._with_spec(
-            as_source(x, steps=steps, batch_size=batch_size, input_spec=input_spec)
+            as_source(x, steps=steps, batch_size=batch_size, input_spec=declared)
         )
         check_inputs(whole.spec, input_spec)
         source, first_row = _rows_of(shard, select_inputs(whole, input_spec))
         if self._backend.is_remote:
-            source = named_rows(x, source, input_spec)
+            source = named_rows(x, source, declared)
         self._backend.build(example_inputs(source.spec, 1))
         key = (spec_key(source.spec), head)
         work = self._work(key, batch_size, head)
@@ -112,6 +113,11 @@ class Runner:
             first_row=first_row,
             profile=self._profile,
         )
+
+    @property
+    def _declared(self) -> Nest:
+        spec = self._backend.input_spec
+        return Undeclared(self._backend.floats) if spec is None else spec
 
     def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
         fixed = _fixed_batch(self._backend.input_spec)

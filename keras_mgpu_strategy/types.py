@@ -24,6 +24,17 @@ def cut(nest: Nest, start: int, stop: int | None = None) -> Nest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Undeclared:
+    """Stands for the inputs of a model that declares none: any number, of any shape.
+
+    Args:
+        floats: The dtype that floats are given to it in.
+    """
+
+    floats: tf.DType
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class InputBatch:
     """Consecutive input rows that share one shape per row.
 

@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import tensorflow as tf
+
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.work import Work
@@ -55,6 +57,11 @@ class Backend(Protocol):
     @property
     def input_spec(self) -> Nest | None:
         """Nest of named `tf.TensorSpec` that the model declares; None where none."""
+        ...
+
+    @property
+    def floats(self) -> tf.DType:
+        """The dtype of floats for a model that declares no inputs."""
         ...
 
     @property

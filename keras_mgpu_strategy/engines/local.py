@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
+
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
@@ -41,6 +43,11 @@ class LocalBackend:
     def input_spec(self) -> Nest | None:
         """What the model declares."""
         return self._replicated.input_spec
+
+    @property
+    def floats(self) -> tf.DType:
+        """The dtype of floats for a model that declares no inputs."""
+        return models.float_dtype_of(self._replicated.model)
 
     @property
     def devices(self) -> tuple[str, ...]:

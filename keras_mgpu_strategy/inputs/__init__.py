@@ -11,7 +11,8 @@ Guarantees:
 """
 
 from keras_mgpu_strategy.inputs import files
-from keras_mgpu_strategy.inputs.matching import check_inputs, select_inputs
+from keras_mgpu_strategy.inputs.matching import check_inputs
+from keras_mgpu_strategy.inputs.selecting import select_inputs
 from keras_mgpu_strategy.inputs.shipping import named_rows
 from keras_mgpu_strategy.inputs.table import as_source
 from keras_mgpu_strategy.inputs.validate import check_batch_size

@@ -1,22 +1,53 @@
-"""Which dtype rows have when they reach the model.
+"""Which dtype rows have when they reach the model: one rule for every kind of input.
+
+The rule, by what the model's input declares:
+
+* **a float dtype**: floats are rounded to it, once. Integers and bools stay as they are
+  where it has their range, and the model rounds them, on its device. Nothing becomes
+  infinite that was not.
+* **an integer dtype**: integers that it holds, bools, and floats that are whole numbers
+  and so small that their dtype holds all such numbers (below 2**24 in float32, below
+  2**53 in float64). Anything else is an error that names the row.
+* **bool**: bools, and numbers that are 0 or 1.
+* **strings**: `str` (as UTF-8) and `bytes`.
+* **nothing**: floats become `keras.config.floatx()`, or what the model computes in if
+  that is wider; everything else stays.
+
+How to use it: call `cast_for(dtype, path, wanted)` once for each model input, with the
+dtype of its rows by all that is known and the dtype that the model declares. The result
+has the dtype for the `spec` of the source. Then call `Cast.convert` for each chunk. A
+chunk may have another dtype than was said: each is checked.
 
 Guarantees:
 
-* The rule is that of Keras for arrays, whatever kind of input rows come from:
-  floats become `keras.config.floatx()`; integers, bools and complex numbers stay.
-* Strings become object arrays of `bytes` (UTF-8), the one form that TensorFlow
-  reads as `tf.string` without losing trailing zero bytes.
-* A conversion touches the chunk it is given, never the whole input, and returns
-  the same memory where nothing has to change.
+* All chunks of an input have one dtype, whatever they are read as.
+* A value that this dtype cannot hold is a `BadRow` that names it, never another value.
+* Strings become object arrays of `bytes`, the one form that TensorFlow reads as
+  `tf.string` without losing trailing zero bytes.
+* A conversion touches the chunk it is given, never the whole input, and returns the
+  same memory where nothing has to change.
 * Objects are never unpickled or guessed at: they are refused.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import NoReturn, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_mgpu_strategy.inputs.row_errors import BadRow
+from keras_mgpu_strategy.inputs.safe_casts import (
+    as_tf,
+    convert,
+    expected_of,
+    holds_range,
+    kind_of,
+)
+from keras_mgpu_strategy.types import Undeclared
+
+Wanted: TypeAlias = tf.DType | Undeclared | None
+"""What a model takes; None for a model that declares nothing and computes in floatx."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,97 +56,112 @@ class Cast:
 
     Args:
         dtype: The dtype that the model is given.
-        convert: Maps a chunk to an array that TensorFlow reads as `dtype`.
+        path: Names the input in messages.
     """
 
     dtype: tf.DType
-    convert: Callable[[np.ndarray], np.ndarray]
+    path: str
+
+    def convert(
+        self, chunk: np.ndarray, first_row: int = 0, path: str | None = None
+    ) -> np.ndarray:
+        """Returns an array that TensorFlow reads as `dtype`.
+
+        Args:
+            chunk: Rows, of any dtype.
+            first_row: Index of the first of them, for messages.
+            path: Names them in messages; None for the path of the input.
+
+        Raises:
+            BadRow: A value cannot be kept.
+        """
+        target = np.dtype(self.dtype.as_numpy_dtype)
+        if chunk.dtype == target and self.dtype != tf.string:
+            return chunk
+        if self.dtype == tf.string:
+            values, bad = _encoded(chunk)
+            expected = "str or bytes. Replace missing values first"
+        else:
+            values, bad = convert(chunk, target)
+            expected = expected_of(chunk.dtype, target)
+        if bad is not None and bad.size:
+            _fail(chunk, bad, first_row, path or self.path, expected)
+        return values
 
 
-def cast_for(dtype: np.dtype, path: str) -> Cast:
+def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
     """Returns the conversion for rows of a NumPy dtype.
 
     Args:
-        dtype: What chunks have when they are read.
+        dtype: What chunks have when they are read, by what is known before.
         path: Names the input in messages.
+        wanted: What the model declares for this input.
 
     Raises:
         ValueError: If TensorFlow has no such dtype.
     """
-    for applies, make in _CASTS:
-        if applies(dtype):
-            return make(dtype, path)
-    return _native(dtype, path)
+    if is_string(dtype):
+        return Cast(tf.string, path)
+    # TensorFlow has no counterpart of NumPy's longdouble.
+    known = as_tf(dtype) or (tf.float64 if dtype.kind == "f" else None)
+    if known is None or dtype.names is not None or dtype.kind == "O":
+        raise _refused(dtype, path)
+    if not isinstance(wanted, tf.DType):
+        is_float = kind_of(dtype) == "f"
+        return Cast(_default_float(wanted) if is_float else known, path)
+    return Cast(_target(known, wanted), path)
 
 
-def as_bytes(chunk: np.ndarray) -> np.ndarray:
-    """Returns an object array of `bytes`; `str` is encoded as UTF-8."""
-    encoded = np.empty(chunk.size, dtype=object)
-    encoded[:] = [_encode(value) for value in chunk.ravel().tolist()]
-    return encoded.reshape(chunk.shape)
-
-
-def _encode(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    raise ValueError(
-        f"Received {value!r} ({type(value).__name__}) among strings, expected str or "
-        "bytes. Replace missing values first."
-    )
-
-
-def _is_string(dtype: np.dtype) -> bool:
+def is_string(dtype: np.dtype) -> bool:
+    """Whether arrays of a dtype hold nothing but strings."""
     # h5py marks variable-length strings, which it reads as objects, in the metadata.
     vlen = (dtype.metadata or {}).get("vlen")
     return dtype.kind in "UST" or vlen is str or vlen is bytes
 
 
-def _is_float(dtype: np.dtype) -> bool:
-    # bfloat16 and the float8 types have NumPy kind "V".
-    return dtype.kind == "f" or bool(
-        dtype.kind == "V" and dtype.names is None and _is_tf_float(dtype)
+def _default_float(wanted: Undeclared | None) -> tf.DType:
+    return tf.as_dtype(keras.config.floatx()) if wanted is None else wanted.floats
+
+
+def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:
+    """The declared dtype, or the stored one where the model can convert it itself."""
+    if wanted.is_complex and not stored.is_complex:
+        wanted = wanted.real_dtype
+    mine, theirs = (np.dtype(dtype.as_numpy_dtype) for dtype in (stored, wanted))
+    kinds = kind_of(mine), kind_of(theirs)
+    if "" in kinds or "c" in kinds and kinds != ("c", "c"):
+        return stored
+    stays = kinds[0] in "bi" and kinds[1] in "if" and holds_range(mine, theirs)
+    return stored if stays else wanted
+
+
+def _encoded(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns an object array of `bytes`, and which values are no strings, if any."""
+    flat = chunk.ravel().tolist()
+    bad = np.array([not isinstance(value, (bytes, str)) for value in flat], bool)
+    if bad.any():
+        return chunk, bad.reshape(chunk.shape)
+    encoded = np.empty(chunk.size, dtype=object)
+    encoded[:] = [v if isinstance(v, bytes) else v.encode() for v in flat]
+    return encoded.reshape(chunk.shape), None
+
+
+def _fail(
+    chunk: np.ndarray, bad: np.ndarray, first_row: int, path: str, expected: str
+) -> NoReturn:
+    place = np.unravel_index(int(bad.argmax()), bad.shape)
+    index, value = int(place[0]), chunk[place]
+    shown = value.item() if isinstance(value, np.generic) else value
+    raise BadRow(
+        f"{path}, row {first_row + index} holds {shown!r:.80} ({chunk.dtype}), "
+        f"expected {expected}.",
+        index,
     )
 
 
-def _is_tf_float(dtype: np.dtype) -> bool:
-    known = _tf_dtype(dtype)
-    return known is not None and known.is_floating
-
-
-def _tf_dtype(dtype: np.dtype) -> tf.DType | None:
-    try:
-        return tf.as_dtype(dtype)
-    except TypeError:
-        return None
-
-
-def _string(dtype: np.dtype, path: str) -> Cast:
-    del dtype, path
-    return Cast(tf.string, as_bytes)
-
-
-def _floatx(dtype: np.dtype, path: str) -> Cast:
-    del dtype, path
-    target = tf.as_dtype(keras.config.floatx())
-    return Cast(target, _astype(np.dtype(target.as_numpy_dtype)))
-
-
-def _native(dtype: np.dtype, path: str) -> Cast:
-    known = _tf_dtype(dtype)
-    if known is None or dtype.names is not None:
-        return _refused(dtype, path)
-    return Cast(known, _astype(dtype.newbyteorder("=")))
-
-
-def _astype(target: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda chunk: chunk.astype(target, copy=False)
-
-
-def _refused(dtype: np.dtype, path: str) -> Cast:
+def _refused(dtype: np.dtype, path: str) -> ValueError:
     remedy = _REMEDIES.get(dtype.kind, "Convert it with .astype(...).")
-    raise ValueError(
+    return ValueError(
         f"{path} has dtype={dtype}, expected numbers, bools or strings. {remedy}"
     )
 
@@ -128,9 +174,3 @@ _REMEDIES = {
     "V": "Pass the fields of a structured array as a dict: "
     "{name: x[name] for name in x.dtype.names}.",
 }
-
-_CASTS = (
-    (_is_string, _string),
-    (_is_float, _floatx),
-    (lambda dtype: dtype.kind in "OMm", _refused),
-)

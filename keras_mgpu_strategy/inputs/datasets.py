@@ -5,7 +5,8 @@ Guarantees:
 * What the element spec shows to be wrong is an error before anything is read.
 * tf.data's autotuner is off while reading: at the end of a pass it can stall for as
   long as the pass took.
-* Tensors in host memory are read without a copy.
+* Rows are copied once, as those of all streams: a function of the user
+  (`tf.numpy_function`, `from_generator`) may fill the memory of a tensor again.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.casting import cast_for
+from keras_mgpu_strategy.inputs.casting import Wanted, cast_for
 from keras_mgpu_strategy.inputs.elements import inputs_of
+from keras_mgpu_strategy.inputs.matching import wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.streams import StreamSource
 from keras_mgpu_strategy.types import Nest
@@ -23,14 +25,17 @@ from keras_mgpu_strategy.types import Nest
 _REMEDIES = {"RaggedTensorSpec": ".map(lambda x: x.to_tensor())"}
 
 
-def dataset_source(x: tf.data.Dataset, steps: int | None) -> StreamSource:
+def dataset_source(
+    x: tf.data.Dataset, steps: int | None, input_spec: Nest
+) -> StreamSource:
     """Reads a data set; its elements are batches.
 
     Raises:
         TypeError: If elements are ragged or not tensors.
-        ValueError: If it is not batched, or infinite and `steps` is None.
+        ValueError: If it is not batched, not what the model takes, or infinite and
+            `steps` is None.
     """
-    spec = _checked_spec(x.element_spec)
+    spec = _checked_spec(x.element_spec, input_spec)
     if steps is None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Received a tf.data.Dataset that never ends, expected steps= with it: the "
@@ -43,7 +48,9 @@ def dataset_source(x: tf.data.Dataset, steps: int | None) -> StreamSource:
         with tf.device("CPU:0"):
             return iter(limited)
 
-    return StreamSource(open_fn, can_reopen=True, steps=steps, spec=spec)
+    return StreamSource(
+        open_fn, can_reopen=True, steps=steps, input_spec=input_spec, spec=spec
+    )
 
 
 def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
@@ -53,12 +60,17 @@ def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
     return x.with_options(options)
 
 
-def _checked_spec(element_spec: Any) -> Nest:
+def _checked_spec(element_spec: Any, input_spec: Nest) -> Nest:
     """Returns the spec of x; None where only reading tells the number of axes."""
     nest = inputs_of(element_spec)
-    specs = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
-    if any(spec.shape.rank is None for spec in specs):
+    stored = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
+    if any(spec.shape.rank is None for spec in stored):
         return None
+    wanted = wanted_dtypes(pack(skeleton(nest), stored), input_spec)
+    specs = [
+        tf.TensorSpec([None, *spec.shape[1:]], _given(spec, path, wanted.get(path)))
+        for spec, (path, _) in zip(stored, leaves(nest), strict=True)
+    ]
     return pack(skeleton(nest), specs)
 
 
@@ -74,13 +86,10 @@ def _checked_leaf(path: str, leaf: Any) -> tf.TensorSpec:
             f"{path} of the tf.data.Dataset has shape (), expected a batch axis first. "
             "Batch it: dataset.batch(...)."
         )
-    dtype = _given_dtype(leaf.dtype, path)
-    if leaf.shape.rank is None:
-        return tf.TensorSpec(leaf.shape, dtype)
-    return tf.TensorSpec([None, *leaf.shape[1:]], dtype)
+    return tf.TensorSpec(leaf.shape, leaf.dtype)
 
 
-def _given_dtype(dtype: tf.DType, path: str) -> tf.DType:
-    if dtype == tf.string:
-        return dtype
-    return cast_for(np.dtype(dtype.as_numpy_dtype), path).dtype
+def _given(spec: tf.TensorSpec, path: str, wanted: Wanted) -> tf.DType:
+    if spec.dtype == tf.string:
+        return spec.dtype
+    return cast_for(np.dtype(spec.dtype.as_numpy_dtype), path, wanted).dtype

@@ -2,18 +2,17 @@
 
 Guarantees:
 
-* All batches of a stream have the structure and the dtypes of the first one.
-* A stream that fills one array again and again is noticed, and its batches are
-  copied; rows handed out earlier never change. (A stream that alternates between
-  several arrays of its own is not noticed.)
+* Every batch of a stream is held to what the model declares, and to the structure of
+  the first one; an error names the batch and its first row.
+* All batches have the dtypes of the first one. A batch that comes in others is
+  converted where no value changes by it, and is an error otherwise.
 """
 
+import dataclasses
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
-from keras_mgpu_strategy.inputs.arrays import Leaf, as_leaves
+from keras_mgpu_strategy.inputs.arrays import as_leaves
+from keras_mgpu_strategy.inputs.leaf import Leaf, Memory
 from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import Rows
 from keras_mgpu_strategy.types import Nest
@@ -40,7 +39,10 @@ def inputs_of(element: Any) -> Nest:
 
 
 class ElementReader:
-    """Turns elements into rows and holds them to the first one.
+    """Turns elements into rows and holds them to the model and to the first one.
+
+    Args:
+        input_spec: What the model declares.
 
     Attributes:
         spec: Nest of `tf.TensorSpec` of the first element, the batch axis None;
@@ -48,13 +50,12 @@ class ElementReader:
         structure: Skeleton of the first element, for `nests.pack`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, input_spec: Nest = None) -> None:
         self.spec: Nest = None
         self.structure: Nest = None
-        self._kinds: list[tuple[str, tf.DType]] = []
-        self._previous: list[np.ndarray] = []
+        self._input_spec = input_spec
+        self._first: list[Leaf] = []
         self._num_read = 0
-        self._copies = False
 
     def read(self, element: Any, first_row: int) -> Rows:
         """Returns the rows of the next element.
@@ -65,7 +66,7 @@ class ElementReader:
 
         Raises:
             TypeError: If it holds something that is not an array.
-            ValueError: If its structure, dtypes or lengths do not fit.
+            ValueError: If its structure, shapes, lengths, dtypes or values do not fit.
         """
         try:
             rows = self._rows(element)
@@ -79,35 +80,28 @@ class ElementReader:
 
     def _rows(self, element: Any) -> Rows:
         x = inputs_of(element)
-        found = as_leaves(x)
-        self._check_kinds(found, x)
+        found = as_leaves(x, self._input_spec)
+        self._check_structure(found, x)
         num_rows = found[0].shape[0]
-        return Rows(self._guard([leaf.read(0, num_rows) for leaf in found]), num_rows)
+        flat, shared = [], []
+        for leaf, first in zip(found, self._first, strict=True):
+            view = dataclasses.replace(leaf, cast=first.cast).view(0, num_rows)
+            flat.append(view[0])
+            # Tensors too: those of tf.numpy_function may lie in memory of the function.
+            shared.append(view[1] and leaf.memory is not Memory.NEW)
+        return Rows(flat, num_rows, tuple(shared))
 
-    def _check_kinds(self, found: list[Leaf], x: Nest) -> None:
-        kinds = [(leaf.path, leaf.dtype) for leaf in found]
+    def _check_structure(self, found: list[Leaf], x: Nest) -> None:
         if self._num_read == 0:
-            self._kinds = kinds
+            self._first = found
             self.structure = skeleton(x)
             self.spec = pack(self.structure, [leaf.spec for leaf in found])
-        elif kinds != self._kinds:
+        elif [leaf.path for leaf in found] != [leaf.path for leaf in self._first]:
             raise ValueError(
-                f"received {_listed(kinds)}, expected {_listed(self._kinds)} as in "
-                "batch 0. Yield the same inputs and dtypes every time."
+                f"received {_listed(found)}, expected {_listed(self._first)} as in "
+                "batch 0. Yield the same inputs every time."
             )
 
-    def _guard(self, flat: list[np.ndarray]) -> list[np.ndarray]:
-        """Copies the first batch, and all others once memory is seen again."""
-        if self._num_read == 1:
-            pairs = zip(self._previous, flat, strict=True)
-            self._copies = any(np.may_share_memory(old, new) for old, new in pairs)
-            self._previous = []
-        if self._num_read == 0:
-            self._previous = flat
-        if self._num_read == 0 or self._copies:
-            return [a.copy() if a.flags.writeable else a for a in flat]
-        return flat
 
-
-def _listed(kinds: list[tuple[str, tf.DType]]) -> str:
-    return ", ".join(f"{path} ({dtype.name})" for path, dtype in kinds)
+def _listed(found: list[Leaf]) -> str:
+    return ", ".join(leaf.path for leaf in found)

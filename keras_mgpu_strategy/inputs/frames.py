@@ -1,28 +1,37 @@
-"""pandas DataFrames and Series, read a chunk of rows at a time.
+"""Frames and series of pandas and polars, read a chunk of rows at a time.
 
 Guarantees:
 
-* pandas is recognised by name and imported only once the user has handed one of
-  its objects over.
-* Column dtypes are settled before reading; what would become an object array is
-  refused, with the columns named.
+* pandas and polars are recognised by name. pandas is imported only once the user has
+  handed one of its objects over, polars never.
+* Column dtypes of pandas are settled before reading; what would become an object array
+  is refused, with the columns named.
+* A null of polars is an error with the column and the row, never a NaN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from keras_mgpu_strategy.inputs.row_errors import BadRow
 
 _STRING = np.dtype("U")
 
 
 def is_frame(x: Any) -> bool:
     """Whether `x` is a pandas DataFrame."""
-    return _is_pandas(x, "DataFrame")
+    return _is_of("pandas", x, "DataFrame")
 
 
 def is_series(x: Any) -> bool:
     """Whether `x` is a pandas Series."""
-    return _is_pandas(x, "Series")
+    return _is_of("pandas", x, "Series")
+
+
+def is_polars(x: Any) -> bool:
+    """Whether `x` is a polars DataFrame or Series."""
+    return _is_of("polars", x, "DataFrame") or _is_of("polars", x, "Series")
 
 
 def frame_dtype(frame: Any, path: str) -> np.dtype:
@@ -75,9 +84,30 @@ def read_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(object) if dtype == _STRING else dtype
 
 
-def _is_pandas(x: Any, name: str) -> bool:
+def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
+    """Returns what reads rows of a polars DataFrame or Series.
+
+    A DataFrame gives all of its columns, in the dtype that they have in common.
+    """
+
+    def read(start: int, stop: int) -> np.ndarray:
+        rows = x[start:stop]
+        for column in rows.get_columns() if hasattr(rows, "get_columns") else [rows]:
+            if column.null_count():
+                index = int(column.is_null().arg_max())
+                raise BadRow(
+                    f"{path}, column {column.name!r}, row {start + index} holds a null,"
+                    " expected a value. Fill it in first, e.g. x.fill_null(0).",
+                    index,
+                )
+        return rows.to_numpy()
+
+    return read
+
+
+def _is_of(package: str, x: Any, name: str) -> bool:
     return any(
-        cls.__name__ == name and cls.__module__.split(".")[0] == "pandas"
+        cls.__name__ == name and cls.__module__.split(".")[0] == package
         for cls in type(x).__mro__
     )
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.closing import closing
-from keras_mgpu_strategy.inputs.nests import is_nest
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.inputs.casting import Wanted
+from keras_mgpu_strategy.inputs.nests import is_nest, leaves
+from keras_mgpu_strategy.types import Nest, Undeclared
 
 
 class _Pair(NamedTuple):
@@ -31,65 +31,34 @@ def check_inputs(spec: Nest, input_spec: Nest) -> None:
 
     Args:
         spec: Nest of `tf.TensorSpec` of a source; None checks nothing.
-        input_spec: Nest of named `tf.TensorSpec` that the model declares; None
-            checks nothing.
+        input_spec: Nest of named `tf.TensorSpec` that the model declares; None or
+            `Undeclared` checks nothing.
 
     Raises:
         ValueError: If inputs are missing or too many, or if a shape or a kind of
             dtype does not fit.
     """
-    if spec is None or input_spec is None:
-        return
-    for pair in _pairs("x", spec, input_spec):
-        _check_shape(pair)
-        _check_dtype(pair)
+    if spec is not None:
+        wanted_dtypes(spec, input_spec)
 
 
-def select_inputs(source: Source, input_spec: Nest) -> Source:
-    """Returns the source without the dict entries that the model does not declare.
-
-    A functional model that takes a dict reads its inputs by position once a dict
-    holds more keys than it declares, so they must not reach it.
+def wanted_dtypes(spec: Nest, input_spec: Nest) -> dict[str, Wanted]:
+    """Returns the dtype that a model declares for each leaf, by its path.
 
     Args:
-        source: A source that passed `check_inputs`.
-        input_spec: As for `check_inputs`.
+        spec: Nest of `tf.TensorSpec` of a source.
+        input_spec: What the model declares, as for `check_inputs`.
+
+    Raises:
+        ValueError: As `check_inputs` does.
     """
-    spec = source.spec
-    if input_spec is None or not isinstance(spec, Mapping):
-        return source
-    names = set(_names(input_spec))
-    if names >= set(spec) or not names <= set(spec):
-        return source
-    return _Selected(source, [key for key in spec if key in names])
-
-
-class _Selected:
-    """A source with some of the keys of another one."""
-
-    def __init__(self, source: Source, keys: list[str]) -> None:
-        self._source = source
-        self._keys = keys
-
-    @property
-    def num_rows(self) -> int | None:
-        return self._source.num_rows
-
-    @property
-    def spec(self) -> Nest:
-        return self._pick(self._source.spec)
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        return self._read(self._source.batches(batch_size, start))
-
-    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
-        with closing(batches):
-            for batch in batches:
-                inputs = self._pick(batch.inputs)
-                yield InputBatch(batch.start, batch.num_rows, inputs)
-
-    def _pick(self, nest: Nest) -> Nest:
-        return {key: nest[key] for key in self._keys}
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return {path: input_spec for path, _ in leaves(spec)}
+    pairs = list(_pairs("x", spec, input_spec))
+    for pair in pairs:
+        _check_shape(pair)
+        _check_dtype(pair)
+    return {pair.path: pair.declared.dtype for pair in pairs}
 
 
 def _pairs(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
@@ -113,7 +82,7 @@ def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
 
 
 def _by_position(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    names = _names(declared)
+    names = names_of(declared)
     inner = list(_by_names(declared).values())
     if isinstance(declared, Mapping):
         _check_positions_known(path, received, names)
@@ -138,7 +107,7 @@ def _check_positions_known(path: str, received: Nest, names: list[str]) -> None:
 def _single(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
     inner = list(_by_names(declared).values())
     if len(inner) != 1:
-        names = _names(declared)
+        names = names_of(declared)
         raise ValueError(
             f"{path} is one array of {_shown(received)}, expected {len(inner)} inputs: "
             f"{names}. Pass a list with one array for each, in this order, or a dict "
@@ -159,7 +128,8 @@ def _by_names(declared: Nest) -> dict[str, Nest]:
     }
 
 
-def _names(declared: Nest) -> list[str]:
+def names_of(declared: Nest) -> list[str]:
+    """Returns the names of the declared entries of the outermost container."""
     return list(_by_names(declared))
 
 

@@ -4,8 +4,9 @@ Guarantees:
 
 * Rows keep their order; none is lost or doubled, whatever the sizes of the user's
   batches. Batches of 0 rows are skipped.
-* A batch that fits is passed on as it is, one that is too long is cut into views,
-  and rows of several batches are joined by one copy.
+* Memory that may be filled again once the next batch is asked for is copied before
+  that, and once: rows of several batches right into the array that joins them.
+* Other batches are passed on as they are, or cut into views where they are too long.
 * Rows of different shapes are never joined: where the shape changes, the rows
   before it leave as a short batch, and cutting starts again at the change.
 """
@@ -15,6 +16,8 @@ from collections.abc import Generator
 
 import numpy as np
 
+_PLENTY_BYTES = 2**26
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
@@ -23,10 +26,13 @@ class Rows:
     Args:
         flat: One array per input, each of shape `(num_rows, ...)`.
         num_rows: Number of rows.
+        shared: Which of the arrays lie in memory that may be filled again once the
+            next rows are read; empty where none does.
     """
 
     flat: list[np.ndarray]
     num_rows: int
+    shared: tuple[bool, ...] = ()
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -37,7 +43,16 @@ class Rows:
         """Returns some of the rows, as views; all of them as they are."""
         if (start, stop) == (0, self.num_rows):
             return self
-        return Rows([array[start:stop] for array in self.flat], stop - start)
+        flat = [array[start:stop] for array in self.flat]
+        return Rows(flat, stop - start, self.shared)
+
+    def kept(self) -> "Rows":
+        """Returns the rows in memory that stays as it is."""
+        if not any(self.shared):
+            return self
+        pairs = zip(self.flat, self.shared, strict=True)
+        flat = [array.copy() if shared else array for array, shared in pairs]
+        return Rows(flat, self.num_rows)
 
 
 class RowBuffer:
@@ -85,21 +100,22 @@ class RowBuffer:
 
         An error of the input is raised when the rows before it have been taken.
         """
-        taken: list[Rows] = []
-        missing = size
-        while missing and self._fill_behind(taken):
-            if taken and self._next_shapes() != taken[0].shapes:
+        if not self.fill():
+            return None
+        first = self._pop(size)
+        if first.num_rows == size:
+            return first.kept()
+        joined = _Joined(first, size)
+        while joined.missing and self._fill_after_others():
+            if self._next_shapes() != first.shapes:
                 break
-            taken.append(self._pop(missing))
-            missing -= taken[-1].num_rows
-        return _join(taken)
+            joined.add(self._pop(joined.missing))
+        return joined.rows()
 
-    def _fill_behind(self, taken: list[Rows]) -> bool:
+    def _fill_after_others(self) -> bool:
         try:
             return self.fill()
         except Exception as error:
-            if not taken:
-                raise
             self._error = error
             return False
 
@@ -122,9 +138,46 @@ class RowBuffer:
         return head.cut(0, count)
 
 
-def _join(pieces: list[Rows]) -> Rows | None:
-    if len(pieces) < 2:
-        return pieces[0] if pieces else None
-    columns = zip(*(piece.flat for piece in pieces), strict=True)
-    joined = [np.concatenate(column) for column in columns]
-    return Rows(joined, sum(piece.num_rows for piece in pieces))
+class _Joined:
+    """Rows of several batches, copied into one array per input as they are read.
+
+    Args:
+        first: The rows of the first batch.
+        size: The most rows there will be.
+    """
+
+    def __init__(self, first: Rows, size: int) -> None:
+        self._size = size
+        self._count = 0
+        row_bytes = sum(array.nbytes for array in first.flat) // first.num_rows
+        most = max(_PLENTY_BYTES // max(row_bytes, 1), 2 * first.num_rows)
+        self._flat = _empty_like(first.flat, min(size, most))
+        self.add(first)
+
+    @property
+    def missing(self) -> int:
+        """Rows that there is room for."""
+        return self._size - self._count
+
+    def add(self, rows: Rows) -> None:
+        """Copies some rows."""
+        stop = self._count + rows.num_rows
+        if stop > len(self._flat[0]):
+            held = self.rows().flat
+            self._flat = _empty_like(held, min(self._size, 2 * stop))
+            _fill(self._flat, held, 0)
+        _fill(self._flat, rows.flat, self._count)
+        self._count = stop
+
+    def rows(self) -> Rows:
+        """Returns all rows, as views."""
+        return Rows([array[: self._count] for array in self._flat], self._count)
+
+
+def _empty_like(arrays: list[np.ndarray], num_rows: int) -> list[np.ndarray]:
+    return [np.empty((num_rows, *a.shape[1:]), a.dtype) for a in arrays]
+
+
+def _fill(targets: list[np.ndarray], arrays: list[np.ndarray], at: int) -> None:
+    for target, array in zip(targets, arrays, strict=True):
+        target[at : at + len(array)] = array

@@ -24,7 +24,7 @@ from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.image_source import ImageSource
 from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest
-from keras_mgpu_strategy.inputs.matching import select_inputs
+from keras_mgpu_strategy.inputs.selecting import select_inputs
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, NamedRows, Nest, Source
 

@@ -4,6 +4,7 @@ Guarantees:
 
 * The user's batches are read in order, in the thread that asks for rows; `workers`
   of a PyDataset are not used.
+* A stream may fill the memory of a batch again as soon as it is asked for the next one.
 * Reading ahead for `spec` loses nothing: the batch read is the first to leave.
 * An exception of the user's code passes through as it is.
 * When reading is given up early, the user's generator is closed. After a normal
@@ -28,11 +29,12 @@ _END = object()
 class _Pass:
     """One reading of the input, from its first batch on."""
 
-    def __init__(self, elements: Iterator[Any], steps: int | None) -> None:
+    def __init__(
+        self, elements: Iterator[Any], steps: int | None, input_spec: Nest
+    ) -> None:
         self._elements = elements
         self._steps = steps
-        self._reader = ElementReader()
-        self._first: Rows | None = None
+        self._reader = ElementReader(input_spec)
         self.buffer = RowBuffer(self._rows())
         self.is_closed = False
 
@@ -84,6 +86,7 @@ class StreamSource:
         can_reopen: Whether `open_fn` can be called again for the same elements.
             Otherwise rows that were handed out cannot be had again.
         steps: Number of elements to read; None for all.
+        input_spec: What the model declares, which every element is held to.
         spec: Nest of `tf.TensorSpec`, if known without reading. Otherwise the
             first element is read ahead to know it; `spec` is None if there is none.
     """
@@ -94,11 +97,13 @@ class StreamSource:
         *,
         can_reopen: bool,
         steps: int | None = None,
+        input_spec: Nest = None,
         spec: Nest = None,
     ) -> None:
         self._open_fn = open_fn
         self._can_reopen = can_reopen
         self._steps = steps
+        self._input_spec = input_spec
         self._spec = spec
         self._pass: _Pass | None = None
 
@@ -144,7 +149,7 @@ class StreamSource:
         return current
 
     def _open(self) -> _Pass:
-        return _Pass(self._open_fn(), self._steps)
+        return _Pass(self._open_fn(), self._steps, self._input_spec)
 
 
 def warn_short(steps: int | None, num_batches: int) -> None:
@@ -158,12 +163,14 @@ def warn_short(steps: int | None, num_batches: int) -> None:
         )
 
 
-def iterator_source(x: Iterator[Any], steps: int | None) -> StreamSource:
+def iterator_source(
+    x: Iterator[Any], steps: int | None, input_spec: Nest
+) -> StreamSource:
     """Reads a generator or another iterator, once."""
-    return StreamSource(lambda: x, can_reopen=False, steps=steps)
+    return StreamSource(lambda: x, can_reopen=False, steps=steps, input_spec=input_spec)
 
 
-def sequence_source(x: Any, steps: int | None) -> StreamSource:
+def sequence_source(x: Any, steps: int | None, input_spec: Nest) -> StreamSource:
     """Reads a PyDataset, or anything else with a length and batches by index.
 
     Raises:
@@ -180,4 +187,4 @@ def sequence_source(x: Any, steps: int | None) -> StreamSource:
         for index in itertools.count() if count is None else range(count):
             yield x[index]
 
-    return StreamSource(read, can_reopen=True, steps=steps)
+    return StreamSource(read, can_reopen=True, steps=steps, input_spec=input_spec)

@@ -13,11 +13,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.arrays import ACCEPTED, ArraySource, is_array_like
+from keras_mgpu_strategy.inputs.arrays import ArraySource
 from keras_mgpu_strategy.inputs.datasets import dataset_source
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 from keras_mgpu_strategy.inputs.files.limited import Limited
+from keras_mgpu_strategy.inputs.leaf import ACCEPTED, is_array_like
 from keras_mgpu_strategy.inputs.nests import is_nest
 from keras_mgpu_strategy.inputs.refusals import refuse
 from keras_mgpu_strategy.inputs.streams import (
@@ -52,8 +53,8 @@ def as_source(
         batch_size: Rows of a batch of arrays or files, for `steps` alone. As in Keras,
             if it is None the rows are divided over `steps` batches, so that all are
             read.
-        input_spec: What the model declares, by which columns of files are chosen; None
-            where it declares nothing.
+        input_spec: What the model declares, by which columns of files and the dtypes
+            of rows are chosen; None or `Undeclared` where it declares nothing.
 
     Returns:
         The source. Its `spec` is None for an iterator or PyDataset without a batch.
@@ -73,7 +74,7 @@ def as_source(
     refuse(x, "x")
     for applies, adapter in _SOURCES:
         if applies(x):
-            return adapter(x, steps, batch_size)
+            return adapter(x, steps, batch_size, input_spec)
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
         "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
@@ -104,10 +105,12 @@ def _files(
     )
 
 
-def _arrays(x: Nest, steps: int | None, batch_size: int | None) -> Source:
+def _arrays(
+    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest
+) -> Source:
     if steps is None or batch_size is None:
-        return ArraySource(x)
-    source = ArraySource(x, limit=steps * batch_size)
+        return ArraySource(x, input_spec)
+    source = ArraySource(x, input_spec, limit=steps * batch_size)
     warn_short(steps, math.ceil(source.num_rows / batch_size))
     return source
 
@@ -120,16 +123,19 @@ def _is_sequence(x: Any) -> bool:
 _SOURCES = (
     (
         lambda x: isinstance(x, tf.data.Dataset),
-        lambda x, steps, batch_size: dataset_source(x, steps),
+        lambda x, steps, _, input_spec: dataset_source(x, steps, input_spec),
     ),
     (
         lambda x: isinstance(x, keras.utils.PyDataset),
-        lambda x, steps, batch_size: sequence_source(x, steps),
+        lambda x, steps, _, input_spec: sequence_source(x, steps, input_spec),
     ),
     (lambda x: is_nest(x) or is_array_like(x), _arrays),
     (
         lambda x: isinstance(x, Iterator),
-        lambda x, steps, batch_size: iterator_source(x, steps),
+        lambda x, steps, _, input_spec: iterator_source(x, steps, input_spec),
     ),
-    (_is_sequence, lambda x, steps, batch_size: sequence_source(x, steps)),
+    (
+        _is_sequence,
+        lambda x, steps, _, input_spec: sequence_source(x, steps, input_spec),
+    ),
 )

@@ -8,6 +8,7 @@ from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "copy_variables",
     "custom_objects_of",
     "digest",
+    "float_dtype_of",
     "layers_of",
     "read",
     "replicate",

@@ -8,6 +8,7 @@ Guarantees:
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import has_free_batch, is_sequential
@@ -21,6 +22,18 @@ def input_spec_of(model: Any) -> Nest | None:
         return None
     is_free = has_free_batch(model)
     return tf.nest.map_structure(lambda tensor: _spec(tensor, is_free), tensors)
+
+
+def float_dtype_of(model: Any) -> tf.DType:
+    """Returns the dtype that floats are given in to a model that declares no inputs.
+
+    It is `keras.config.floatx()`, as in Keras, or what the model computes in if that is
+    wider: Keras rounds arrays for such a model first, and loses digits.
+    """
+    floatx = tf.as_dtype(keras.config.floatx())
+    computed = tf.as_dtype(getattr(model, "compute_dtype", None) or floatx)
+    is_wider = computed.is_floating and computed.size > floatx.size
+    return computed if is_wider else floatx
 
 
 def output_shapes_of(model: Any) -> Nest | None:

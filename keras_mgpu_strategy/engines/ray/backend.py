@@ -55,6 +55,11 @@ class RayBackend:
         return self._fleet.abouts[0].input_spec
 
     @property
+    def floats(self) -> tf.DType:
+        """The dtype of floats for a model that declares no inputs."""
+        return self._fleet.abouts[0].floats
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Machine, process and device of each replica."""
         return tuple(map(str, self._fleet.abouts))

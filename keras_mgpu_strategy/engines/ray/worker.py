@@ -6,6 +6,7 @@ import os
 import threading
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.backing_off import BatchSize
@@ -34,12 +35,14 @@ class About:
 
     Args:
         input_spec: As of `ReplicatedModel`.
+        floats: As of `Backend`.
         device: Its device, a GPU by the number that it has on the machine.
         node: The machine.
         pid: The process.
     """
 
     input_spec: Nest | None
+    floats: tf.DType
     device: str
     node: str
     pid: int
@@ -120,7 +123,9 @@ class Worker:
         self._slot = threading.Semaphore(self._backend.in_flight)
         del self._arguments
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
-        return About(self._backend.input_spec, device, process.node(), os.getpid())
+        backend = self._backend
+        node, pid = process.node(), os.getpid()
+        return About(backend.input_spec, backend.floats, device, node, pid)
 
     @answering
     def build(self, example: Nest) -> None:

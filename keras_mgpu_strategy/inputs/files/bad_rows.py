@@ -6,20 +6,9 @@ Guarantee: the rows before one that cannot be used are handed out first.
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from keras_mgpu_strategy.inputs.row_errors import BadRow
+
 _Decoded = TypeVar("_Decoded")
-
-
-class BadRow(ValueError):
-    """A row cannot be used.
-
-    Args:
-        message: Names the file and the row in it.
-        index: Counts from the first of the rows that were decoded together.
-    """
-
-    def __init__(self, message: str, index: int) -> None:
-        super().__init__(message)
-        self.index = index
 
 
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:

@@ -11,18 +11,26 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.casting import Wanted
 from keras_mgpu_strategy.inputs.files.paths import shorten
 from keras_mgpu_strategy.inputs.nests import is_nest, pack, skeleton
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, Undeclared
 
 Names: TypeAlias = str | Sequence[str] | Mapping[str, str] | None
 
 
 class Declared(NamedTuple):
-    """One input that a model declares; its spec is None where it declares nothing."""
+    """One input of a model.
+
+    Args:
+        name: Its name.
+        spec: What the model declares; None where it declares nothing.
+        wanted: The dtype that it takes, for `casting.cast_for`.
+    """
 
     name: str
     spec: tf.TensorSpec | None
+    wanted: Wanted = None
 
     @property
     def row_shape(self) -> tuple[int | None, ...] | None:
@@ -34,14 +42,14 @@ class Declared(NamedTuple):
 
 def declared_inputs(input_spec: Nest) -> list[Declared]:
     """Returns the inputs of a model, in the order of `nests.leaves`."""
-    if input_spec is None:
-        return [Declared("x", None)]
+    if not _declares(input_spec):
+        return [Declared("x", None, input_spec)]
     return list(_walk(input_spec, "x"))
 
 
 def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:
     """Returns one value per input in the structure that the model declares."""
-    return flat[0] if input_spec is None else pack(skeleton(input_spec), flat)
+    return pack(skeleton(input_spec), flat) if _declares(input_spec) else flat[0]
 
 
 def choose(
@@ -68,12 +76,12 @@ def choose(
         check_known(named.values(), available, what)
         return [named[item.name] for item in inputs]
     names = [item.name for item in inputs]
-    if input_spec is not None and set(names) <= set(available):
+    if _declares(input_spec) and set(names) <= set(available):
         return names
     if len(inputs) == 1 and len(available) == 1:
         return list(available)
     one = "one alone, as the model declares no names"
-    expected = one if input_spec is None else f"the model inputs {names}"
+    expected = f"the model inputs {names}" if _declares(input_spec) else one
     received = shorten(sorted(available)) or "none"
     raise ValueError(
         f"{what}: received {received}; expected {expected}. Name what to read."
@@ -115,6 +123,10 @@ def check_known(chosen: Iterable[str], available: Collection[str], what: str) ->
         )
 
 
+def _declares(input_spec: Nest) -> bool:
+    return input_spec is not None and not isinstance(input_spec, Undeclared)
+
+
 def _check_order_known(
     listed: list[Any], names: list[str], input_spec: Nest, what: str
 ) -> None:
@@ -133,7 +145,7 @@ def _walk(nest: Nest, name: str) -> Iterator[Declared]:
         for index, entry in enumerate(nest):
             yield from _walk(entry, str(index))
     else:
-        yield Declared(nest.name or name, nest)
+        yield Declared(nest.name or name, nest, nest.dtype)
 
 
 def _walk_entry(entry: Nest, key: str) -> Iterator[Declared]:
@@ -141,4 +153,4 @@ def _walk_entry(entry: Nest, key: str) -> Iterator[Declared]:
     if is_nest(entry):
         yield from _walk(entry, key)
     else:
-        yield Declared(key, entry)
+        yield Declared(key, entry, entry.dtype)

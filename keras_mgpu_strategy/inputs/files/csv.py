@@ -104,7 +104,7 @@ class _ChosenColumns:
             as_values(piece[name], dtype, first, f"{self._path}, column {name!r}")
             for name, dtype in pairs
         ]
-        return self.form.join(cells)
+        return self.form.join(cells, first, self._path)
 
 
 class _Table:

@@ -24,35 +24,41 @@ class Form:
     Args:
         row_shape: Of the rows.
         cast: Their conversion.
-        num_columns: Number of columns.
+        columns: Names of the columns.
     """
 
     row_shape: tuple[int, ...]
     cast: Cast
-    num_columns: int
+    columns: tuple[str, ...]
 
     @property
     def spec(self) -> tf.TensorSpec:
         """The rows with the batch axis unknown."""
         return tf.TensorSpec((None, *self.row_shape), self.cast.dtype)
 
-    def join(self, cells: Sequence[np.ndarray]) -> np.ndarray:
+    def join(
+        self, cells: Sequence[np.ndarray], first: int, where: object
+    ) -> np.ndarray:
         """Returns the rows.
 
         Args:
             cells: One array for each column, each with as many rows.
+            first: Index of the first row, for messages.
+            where: Names the file in messages.
 
         Returns:
             An array of shape `(rows, *row_shape)`.
+
+        Raises:
+            BadRow: A value is none that the model takes.
         """
+        paths = [f"{where}, column {name!r}" for name in self.columns]
         shape = (len(cells[0]), *self.row_shape)
-        if self.num_columns == 1:
-            return self.cast.convert(cells[0].reshape(shape))
-        joined = np.empty(
-            (len(cells[0]), self.num_columns), self.cast.dtype.as_numpy_dtype
-        )
-        for index, column in enumerate(cells):
-            joined[:, index] = self.cast.convert(column)
+        if len(paths) == 1:
+            return self.cast.convert(cells[0], first, paths[0]).reshape(shape)
+        joined = np.empty((len(cells[0]), len(paths)), self.cast.dtype.as_numpy_dtype)
+        for index, (column, path) in enumerate(zip(cells, paths, strict=True)):
+            joined[:, index] = self.cast.convert(column, first, path)
         return joined.reshape(shape)
 
 
@@ -70,8 +76,9 @@ def form_for(
     lengths = cells[0][1]
     is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)
     natural = (len(cells),) if is_stack else lengths
-    cast = cast_for(np.result_type(*dtypes), ", ".join(choice.columns))
-    return Form(_row_shape(choice, natural), cast, len(cells))
+    names = ", ".join(choice.columns)
+    cast = cast_for(np.result_type(*dtypes), names, choice.input.wanted)
+    return Form(_row_shape(choice, natural), cast, choice.columns)
 
 
 def _row_shape(choice: Choice, natural: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -61,7 +61,9 @@ class Hdf5:
             file.close()
             raise
         nest = in_structure(input_spec, found)
-        return open_arrays(nest, lambda n: files.identity(n, names), path, file.close)
+        return open_arrays(
+            nest, input_spec, lambda n: files.identity(n, names), path, file.close
+        )
 
 
 def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:

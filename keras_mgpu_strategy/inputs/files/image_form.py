@@ -11,7 +11,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, Undeclared
 
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}
 """Names, as in Keras, of the numbers of channels that files are decoded to."""
@@ -82,7 +82,7 @@ def form_for(
 
 
 def _declared(input_spec: Nest) -> tf.TensorSpec | None:
-    if input_spec is None:
+    if input_spec is None or isinstance(input_spec, Undeclared):
         return None
     specs = tf.nest.flatten(input_spec)
     if len(specs) != 1:

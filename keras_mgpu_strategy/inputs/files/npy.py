@@ -46,10 +46,9 @@ class Npy:
             FileNotFoundError: There is no such file.
             ValueError: The file is no `.npy` file, cut short, or holds no rows.
         """
-        del input_spec
         files = one_file(self.path, ".npy")
         array = open_npy(files.files[0])
-        return open_arrays(array, files.identity, files.files[0])
+        return open_arrays(array, input_spec, files.identity, files.files[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +63,13 @@ class NpyNest:
 
     def open_rows(self, input_spec: Nest) -> FileSource:
         """Opens all files, see `Npy.open_rows`. Their rows must be as many."""
-        del input_spec
         paths = {name: _path_of(leaf) for name, leaf in leaves(self.files)}
         opened = [one_file(path, ".npy").files[0] for path in paths.values()]
         files = FileList(tuple(opened), tuple(paths))
         arrays = [open_npy(path) for path in opened]
         nest = pack(skeleton(self.files), arrays)
         where = ", ".join(str(path) for path in opened)
-        return open_arrays(nest, files.identity, where)
+        return open_arrays(nest, input_spec, files.identity, where)
 
 
 def is_npy(x: Any) -> bool:

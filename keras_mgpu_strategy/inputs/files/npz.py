@@ -63,7 +63,7 @@ class Npz:
             names = choose(list(members), self.arrays, input_spec, what)
             arrays = [_open(archive, path, members[name]) for name in names]
         nest = in_structure(input_spec, arrays)
-        return open_arrays(nest, lambda n: files.identity(n, names), path)
+        return open_arrays(nest, input_spec, lambda n: files.identity(n, names), path)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

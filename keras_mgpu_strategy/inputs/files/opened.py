@@ -62,6 +62,7 @@ class FileSource:
 
 def open_arrays(
     nest: Nest,
+    input_spec: Nest,
     identity: Callable[[int], str],
     where: object,
     close: Callable[[], object] | None = None,
@@ -70,15 +71,17 @@ def open_arrays(
 
     Args:
         nest: The array-likes, one per model input.
+        input_spec: What the model declares.
         identity: Returns the identity, given the number of rows.
         where: Names the files in messages.
         close: Closes the files, also where they do not fit.
 
     Raises:
-        ValueError: They have no rows or dtypes that cannot be read.
+        ValueError: They have no rows, dtypes that cannot be read, or are not what the
+            model takes.
     """
     try:
-        source = ArraySource(nest)
+        source = ArraySource(nest, input_spec)
     except (TypeError, ValueError) as error:
         if close is not None:
             close()

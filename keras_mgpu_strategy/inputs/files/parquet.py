@@ -113,7 +113,7 @@ class _ChosenColumns:
             lengths = tuple(length or 0 for length in kind.lengths)
             fail = part.failing(name, first)
             cells.append(decode(batch.column(name), lengths, fail))
-        return self.form.join(cells)
+        return self.form.join(cells, first, part.path)
 
 
 class _Reader:

@@ -61,7 +61,6 @@ class TFRecords:
             TypeError: `parse_fn` cannot be called, or returns ragged tensors.
             ValueError: Something else about `parse_fn`, or a damaged file.
         """
-        del input_spec
         check_batch_size(self.batch_size, self)
         if not callable(self.parse_fn):
             raise TypeError(
@@ -71,7 +70,7 @@ class TFRecords:
         files = list_files(self.paths, "TFRecord", PATTERN)
         for file in files.files:
             _check_lengths(file)
-        source = dataset_source(self._dataset(files.files), None)
+        source = dataset_source(self._dataset(files.files), None, input_spec)
         name = getattr(self.parse_fn, "__qualname__", type(self.parse_fn).__name__)
         return FileSource(_Checked(source, files.files), files.identity(None, name))
 

@@ -66,7 +66,9 @@ class Zarr:
                 check_array(array)
                 check_chunks(path / name)
         nest = root if names == [""] else in_structure(input_spec, arrays)
-        return open_arrays(nest, lambda n: tree(path).identity(n, names), path)
+        return open_arrays(
+            nest, input_spec, lambda n: tree(path).identity(n, names), path
+        )
 
 
 def _check_folder(path: pathlib.Path) -> None:
