@@ -87,6 +87,7 @@ class Writer:
         self._lock = Lock(output.target.journal)
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
+        self._pause = _SECONDS_BETWEEN_FLUSHES
         self._chunk_start = output.start
         self._can_go_on = True
 
@@ -123,7 +124,7 @@ class Writer:
             batch = rows_from(batch, sink.num_written)
             # One without rows is written too: it tells the structure of the outputs.
             sink.write(batch, self._output.job.marks(batch.start, batch.stop))
-            if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
+            if time.monotonic() - self._flushed > self._pause:
                 self._flush()
             if held.signal is not None:
                 return False
@@ -174,6 +175,7 @@ class Writer:
     def _flush(self, *, finished: bool = False) -> None:
         if self._sink is None or self._journal is None:
             return
+        began = time.monotonic()
         if finished:
             mark, rows = {}, self._sink.num_written
         else:
@@ -184,6 +186,8 @@ class Writer:
         start = rows - (rows - self._chunk_start) % size
         self._journal.add(Progress(rows, start, size, mark, finished))
         self._flushed = time.monotonic()
+        # A slow disk, or thousands of files, take no more than a tenth of the time.
+        self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
 
     def _finish(self) -> None:
         self._flush()

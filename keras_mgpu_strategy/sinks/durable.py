@@ -43,15 +43,20 @@ def sync_folder(path: pathlib.Path) -> None:
         os.close(handle)
 
 
-def make_folder(path: pathlib.Path) -> None:
+def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
     """Makes a folder whose parent exists; it may exist already.
+
+    Args:
+        path: The folder.
+        sync: Put on disk that it is there; else the caller syncs its parent later.
 
     Raises:
         FileExistsError: There is a file, or a link to somewhere else.
     """
     path.mkdir(exist_ok=True)
     refuse_link(path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def refuse_link(path: pathlib.Path) -> None:

@@ -42,12 +42,17 @@ class Column:
     Args:
         name: Unique among the columns; safe as the name of a file.
         row_shape: Shape of one row's value; () for a number.
-        dtype: Of its values, native byte order.
+        dtype: Of its values, native byte order; object for strings, which are `bytes`.
     """
 
     name: str
     row_shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are strings."""
+        return self.dtype.kind == "O"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,6 +1,13 @@
-"""What a kind of file cannot hold, said before anything is computed."""
+"""What a kind of file cannot hold, said as early as that can be known."""
 
-from keras_mgpu_strategy.sinks.interface import Layout
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.sinks.interface import Column, Layout
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 
 _KINDS = {
@@ -8,7 +15,7 @@ _KINDS = {
     "integers": "iu",
     "floats": "f",
     "complex numbers": "c",
-    "strings of fixed width": "SU",
+    "strings": "O",
 }
 
 
@@ -43,7 +50,8 @@ def check_widths(layout: Layout, suffix: str) -> None:
         if 0 in column.row_shape:
             raise ValueError(
                 f"A {suffix} output cannot hold output {column.name!r}, whose rows of "
-                f"shape {column.row_shape} hold no values. Leave it out of the model."
+                f"shape {column.row_shape} hold no values. Leave it out of the "
+                "model, or give a .npy or .csv output."
             )
 
 
@@ -63,3 +71,77 @@ def refuse_missing(layout: Layout, rows: Rows, suffix: str) -> None:
                 f"marked as missing in a {suffix} output. Give a .parquet or .csv "
                 "output, which leaves them empty."
             )
+
+
+def decoded(layout: Layout, rows: Rows, suffix: str, *, keeps_nul: bool = True) -> Rows:
+    """Returns rows whose strings are `str`, for files of text.
+
+    Args:
+        layout: What the file holds.
+        rows: The rows.
+        suffix: Of the kind of file.
+        keeps_nul: Whether its readers keep the character NUL.
+
+    Raises:
+        ValueError: Bytes are no UTF-8, or hold a NUL that would be lost.
+    """
+
+    def text_of(value: bytes) -> str:
+        text = value.decode("utf-8")
+        if not keeps_nul and "\0" in text:
+            raise ValueError("the character NUL")
+        return text
+
+    return _with_texts(layout, rows, suffix, text_of)
+
+
+def refuse_nul_at_end(layout: Layout, rows: Rows, suffix: str) -> None:
+    """Refuses strings that end in a NUL, which are read without it.
+
+    Raises:
+        ValueError: There is one.
+    """
+
+    def check(value: bytes) -> bytes:
+        if value.endswith(b"\0"):
+            raise ValueError("a NUL at its end, which NumPy drops")
+        return value
+
+    _with_texts(layout, rows, suffix, check)
+
+
+def _with_texts(
+    layout: Layout, rows: Rows, suffix: str, convert: Callable[[bytes], Any]
+) -> Rows:
+    """Converts all strings; names the row of one that cannot be."""
+    arrays = [
+        _converted(column, array, rows.start, suffix, convert)
+        if column.is_text
+        else array
+        for column, array in zip(stored_columns(layout), rows.arrays, strict=True)
+    ]
+    return dataclasses.replace(rows, arrays=arrays)
+
+
+def _converted(
+    column: Column,
+    array: np.ndarray,
+    start: int,
+    suffix: str,
+    convert: Callable[[bytes], Any],
+) -> np.ndarray:
+    result = np.empty(array.size, object)
+    for index, value in enumerate(array.reshape(-1).tolist()):
+        try:
+            result[index] = convert(value)
+        except ValueError as error:
+            row = start + index // math.prod(column.row_shape)
+            what, remedy = error, ".parquet"
+            if isinstance(error, UnicodeDecodeError):
+                what, remedy = "bytes that are not UTF-8", ".npy"
+            raise ValueError(
+                f"A {suffix} output cannot hold output {column.name!r} of row {row}, "
+                f"{value!r:.60}: it has {what}. Give a {remedy} output, or leave this "
+                "output out of the model."
+            ) from error
+    return result.reshape(array.shape)

@@ -60,6 +60,7 @@ class RowSink(abc.ABC):
         """Stores a batch, which must begin at row `num_written`."""
         self._check_open()
         rows = checked_rows(self._layout, self._num_written, batch, marks)
+        rows = self._fitting(rows)
         if not self._has_begun:
             self._begin(structure_of(batch.outputs))
             self._has_begun = True
@@ -97,6 +98,14 @@ class RowSink(abc.ABC):
     def _check_open(self) -> None:
         if self._is_closed:
             raise ValueError("The output is closed; reopen it to go on writing.")
+
+    def _fitting(self, rows: Rows) -> Rows:
+        """Rows as this kind of file holds them.
+
+        Raises:
+            ValueError: It cannot hold some of them.
+        """
+        return rows
 
     def _begin(self, structure: Any) -> None:  # noqa: B027
         """Told the names in the nest of the outputs, before the first rows."""

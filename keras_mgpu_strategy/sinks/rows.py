@@ -5,7 +5,7 @@ Guarantees:
 * A batch that does not fit is refused as a whole, with its first row and what
   differs.
 * No value is changed: types that files do not know are widened to one that holds
-  all their values.
+  all their values. Strings are objects of type `bytes`.
 """
 
 import dataclasses
@@ -85,9 +85,7 @@ def checked_rows(
     _check_place(layout, next_row, batch.start, stop)
     pairs = zip(layout.columns, stored_columns(layout), leaves, strict=True)
     arrays = [
-        _fitting(column, batch.start, leaf, len(leaves[0])).astype(
-            stored.dtype, copy=False
-        )
+        _stored(_fitting(column, batch.start, leaf, len(leaves[0])), stored)
         for column, stored, leaf in pairs
     ]
     names, missing = _checked_marks(layout, batch.start, stop, marks)
@@ -141,10 +139,16 @@ def _fitting(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> np.
 
 
 def _is_same_dtype(given: np.dtype, expected: np.dtype) -> bool:
-    """Whether they are equal but for byte order; shorter strings fit into longer."""
-    if expected.kind in "SU" and given.kind == expected.kind:
-        return given.itemsize <= expected.itemsize
+    """Whether they are equal but for byte order; strings may be of any kind."""
+    if expected.kind == "O":
+        return given.kind in "OSU"
     return given.newbyteorder("=") == expected
+
+
+def _stored(leaf: np.ndarray, column: Column) -> np.ndarray:
+    if leaf.dtype.kind == "U":
+        leaf = np.char.encode(leaf, "utf-8")
+    return leaf.astype(column.dtype, copy=False)
 
 
 def _checked_marks(

@@ -2,7 +2,9 @@
 
 One output too is an array in a group. The group's attributes are `outputs`, the names
 of the arrays in order, and `structure`, the nest of those names. Names of rows are an
-array of strings, `file`. Chunks hold whole rows, about 4 MiB of them.
+array of strings, `file`. Axes have names, as xarray wants it: `row`, then `NAME_1` and
+so on for the output `NAME`. Chunks hold whole rows, about 4 MiB of them, and less where
+there are many outputs, since a chunk of each is in memory.
 
 Shards write one store at one path at the same time, each the chunks of its own rows.
 
@@ -25,18 +27,20 @@ from keras_mgpu_strategy.sinks.durable import (
     refuse_link,
     remove,
     scratch_of,
+    sync_folder,
     write_whole,
 )
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.refusals import (
     check_kinds,
     check_widths,
+    decoded,
     refuse_missing,
 )
 from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows
 from keras_mgpu_strategy.sinks.zarr_array import ArrayWriter
-from keras_mgpu_strategy.sinks.zarr_encoding import group_metadata, specs_of
+from keras_mgpu_strategy.sinks.zarr_encoding import encoders, group_metadata, specs_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class ZarrFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".zarr", "biufc")
+        check_kinds(layout, ".zarr", "biufcO")
         check_widths(layout, ".zarr")
         _check_range(layout)
         zarr = import_extra("zarr", "zarr", "A .zarr output")
@@ -76,6 +80,7 @@ class ZarrFormat:
         sink = ZarrSink(path, layout, self.chunk_bytes, layout.first_row)
         for array in sink.arrays:
             array.create()
+        sync_folder(path)
         return sink
 
     def reopen(
@@ -105,17 +110,21 @@ class ZarrSink(RowSink):
         self._chunk_rows = min(spec.chunk_rows for spec in specs)
         self._num_saved = -1
         self.arrays = [
-            ArrayWriter(path / spec.name, spec, layout, self._tag) for spec in specs
+            ArrayWriter(path / spec.name, spec, layout, self._tag, encoder)
+            for spec, encoder in zip(specs, encoders(specs), strict=True)
         ]
 
     def _begin(self, structure: Any) -> None:
         self._write_group(structure)
 
+    def _fitting(self, rows: Rows) -> Rows:
+        refuse_missing(self._layout, rows, ".zarr")
+        return decoded(self._layout, rows, ".zarr")
+
     def _limit(self) -> int:
         return (self._num_written // self._chunk_rows + 1) * self._chunk_rows
 
     def _append(self, rows: Rows) -> None:
-        refuse_missing(self._layout, rows, ".zarr")
         arrays = list(rows.arrays)
         if rows.names is not None:
             arrays.append(np.array(rows.names, object))

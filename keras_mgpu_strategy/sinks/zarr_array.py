@@ -25,8 +25,7 @@ from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.strict_json import is_count
 from keras_mgpu_strategy.sinks.zarr_encoding import (
     ArraySpec,
-    ChunkEncoder,
-    array_metadata,
+    Encoder,
     chunk_name,
 )
 
@@ -39,21 +38,31 @@ class ArrayWriter:
         spec: What it holds.
         layout: What the store holds.
         tag: Keeps the unfinished files of shards apart.
+        encoder: Of such arrays.
     """
 
-    def __init__(self, folder: pathlib.Path, spec: ArraySpec, layout: Layout, tag: str):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        spec: ArraySpec,
+        layout: Layout,
+        tag: str,
+        encoder: Encoder,
+    ):
         self._folder, self._spec, self._layout, self._tag = folder, spec, layout, tag
         self._metadata = folder / "zarr.json"
-        self._encoder = ChunkEncoder(spec)
+        self._encoder = encoder
         self._rows = np.empty((spec.chunk_rows, *spec.row_shape), spec.dtype or object)
 
     def create(self) -> None:
         """Begins the array, or joins the shards that have begun it.
 
+        The folder around it is still to be synced.
+
         Raises:
             ValueError: They write another array.
         """
-        make_folder(self._folder)
+        make_folder(self._folder, sync=False)
         if self._layout.shard is not None and self._metadata.is_file():
             self._check_metadata()
         else:
@@ -95,10 +104,11 @@ class ArrayWriter:
         """Writes how many rows there are: `stop` where it was not known before."""
         if self._layout.num_rows is not None:
             stop = self._layout.num_rows
-        write_whole(self._metadata, array_metadata(self._spec, stop), self._tag)
+        content = json.dumps(self._encoder.metadata(self._spec, stop), indent=2)
+        write_whole(self._metadata, content.encode(), self._tag)
 
     def _write(self, index: int, count: int) -> None:
-        content = self._encoder.encode(self._rows[:count])
+        content = self._encoder.chunk(self._rows[:count])
         write_whole(self._chunk(index), content)
 
     def _chunk(self, index: int) -> pathlib.Path:
@@ -126,7 +136,7 @@ class ArrayWriter:
             raise damaged(self._metadata, f"cannot be read ({error})") from error
         if self._layout.num_rows is not None:
             num_rows = self._layout.num_rows
-        expected = json.loads(array_metadata(self._spec, num_rows))
+        expected = self._encoder.metadata(self._spec, num_rows)
         if found != expected:
             raise damaged(
                 self._metadata, f"describes another array: {found}, not {expected}"

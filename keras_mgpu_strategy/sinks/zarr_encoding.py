@@ -5,16 +5,21 @@ disk nor has names for unfinished files that could be cleaned up.
 """
 
 import dataclasses
+import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.sinks.column_names import unique
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.rows import stored_columns
 
-_BYTES_OF_A_NAME = 64
+_BYTES_OF_A_STRING = 256
 """A guess."""
+_MOST_BYTES = 2**28
+"""Of the chunks of all arrays together, one of each, which are held in memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,12 +31,19 @@ class ArraySpec:
         row_shape: Shape of one row's value.
         dtype: Of its values; None for strings.
         chunk_rows: Rows of a chunk, a power of two.
+        axes: Names of its axes, the first of which all arrays share.
     """
 
     name: str
     row_shape: tuple[int, ...]
     dtype: np.dtype | None
     chunk_rows: int
+    axes: tuple[str, ...]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What chunks of the same form have in common."""
+        return self.row_shape, self.dtype, self.chunk_rows
 
 
 def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
@@ -39,21 +51,33 @@ def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
 
     Args:
         layout: What the store holds.
-        chunk_bytes: Size of a chunk, about.
+        chunk_bytes: Size of a chunk, about; less where there are many arrays.
     """
-    columns = [(c.name, c.row_shape, c.dtype) for c in stored_columns(layout)]
+    columns: list[tuple[str, tuple[int, ...], np.dtype | None]] = [
+        (column.name, column.row_shape, None if column.is_text else column.dtype)
+        for column in stored_columns(layout)
+    ]
     names = [("file", (), None)] if layout.has_names else []
+    chunk_bytes = min(chunk_bytes, _MOST_BYTES // len(columns + names))
+    axes = _axes(columns + names)
     return [
-        ArraySpec(name, shape, dtype, _chunk_rows(layout, shape, dtype, chunk_bytes))
+        ArraySpec(
+            name,
+            shape,
+            dtype,
+            _chunk_rows(layout, shape, dtype, chunk_bytes),
+            axes[name],
+        )
         for name, shape, dtype in columns + names
     ]
 
 
-def array_metadata(spec: ArraySpec, num_rows: int) -> bytes:
-    """The `zarr.json` of an array."""
-    store: dict[str, Any] = {}
-    _array_in(store, spec, num_rows)
-    return store["zarr.json"].to_bytes()
+def _axes(arrays: list[Any]) -> dict[str, tuple[str, ...]]:
+    """Names of axes: "row", then ones of each array's own, which no array has."""
+    wanted = {n: [f"{n}_{i}" for i in range(1, len(s) + 1)] for n, s, _ in arrays}
+    flat = [axis for axes in wanted.values() for axis in axes]
+    free = iter(unique(flat, ["row", *wanted]))
+    return {name: ("row", *(next(free) for _ in axes)) for name, axes in wanted.items()}
 
 
 def group_metadata(attributes: dict[str, Any]) -> bytes:
@@ -66,24 +90,40 @@ def group_metadata(attributes: dict[str, Any]) -> bytes:
     return store["zarr.json"].to_bytes()
 
 
-class ChunkEncoder:
-    """Turns rows into the bytes of a chunk, which depend on the rows alone."""
+class Encoder:
+    """Makes the bytes of arrays of one kind, which depend on their rows alone."""
 
     def __init__(self, spec: ArraySpec):
         self._store: dict[str, Any] = {}
-        self._array = _array_in(self._store, spec, spec.chunk_rows)
+        self._array = _array_in(self._store, spec)
+        self._metadata = json.loads(self._store["zarr.json"].to_bytes())
         self._key = chunk_name(spec, 0)
-        fill = "" if spec.dtype is None else _fill_value(spec.dtype)
-        shape = (spec.chunk_rows, *spec.row_shape)
-        self._block = np.full(shape, fill, spec.dtype or object)
-        self._fill = fill
 
-    def encode(self, rows: np.ndarray) -> bytes:
+    def chunk(self, rows: np.ndarray) -> bytes:
         """Returns the bytes of a chunk that begins with `rows`."""
-        self._block[: len(rows)] = rows
-        self._block[len(rows) :] = self._fill
-        self._array[...] = self._block
+        if len(rows) < self._array.shape[0]:
+            part, fill = rows, self._array.fill_value
+            rows = np.full(self._array.shape, fill, rows.dtype)
+            rows[: len(part)] = part
+        self._array[...] = rows
         return self._store.pop(self._key).to_bytes()
+
+    def metadata(self, spec: ArraySpec, num_rows: int) -> dict[str, Any]:
+        """What the `zarr.json` of an array says."""
+        own = {"shape": [num_rows, *spec.row_shape], "dimension_names": [*spec.axes]}
+        return {**self._metadata, **own}
+
+
+def encoders(specs: Iterable[ArraySpec]) -> list[Encoder]:
+    """Returns an encoder for each array; those of one kind share one.
+
+    zarr takes milliseconds to make an array, and there may be thousands.
+    """
+    found: dict[Any, Encoder] = {}
+    for spec in specs:
+        if spec.kind not in found:
+            found[spec.kind] = Encoder(spec)
+    return [found[spec.kind] for spec in specs]
 
 
 def chunk_name(spec: ArraySpec, index: int) -> str:
@@ -91,7 +131,8 @@ def chunk_name(spec: ArraySpec, index: int) -> str:
     return ".".join(["c", str(index), *("0" for _ in spec.row_shape)])
 
 
-def _array_in(store: dict[str, Any], spec: ArraySpec, num_rows: int) -> Any:
+def _array_in(store: dict[str, Any], spec: ArraySpec) -> Any:
+    """An array of one chunk."""
     import zarr
     import zarr.storage
 
@@ -99,7 +140,7 @@ def _array_in(store: dict[str, Any], spec: ArraySpec, num_rows: int) -> Any:
     config: Any = {"write_empty_chunks": True}
     return zarr.create_array(
         zarr.storage.MemoryStore(store),
-        shape=(num_rows, *spec.row_shape),
+        shape=(spec.chunk_rows, *spec.row_shape),
         chunks=(spec.chunk_rows, *spec.row_shape),
         dtype=str if spec.dtype is None else spec.dtype,
         fill_value="" if spec.dtype is None else _fill_value(spec.dtype),
@@ -117,7 +158,7 @@ def _fill_value(dtype: np.dtype) -> Any:
 def _chunk_rows(
     layout: Layout, shape: tuple[int, ...], dtype: np.dtype | None, chunk_bytes: int
 ) -> int:
-    value_bytes = _BYTES_OF_A_NAME if dtype is None else dtype.itemsize
+    value_bytes = _BYTES_OF_A_STRING if dtype is None else dtype.itemsize
     fitting = max(1, chunk_bytes // (value_bytes * math.prod(shape)))
     rows = 2 ** (fitting.bit_length() - 1)
     return rows if layout.shard is None else min(rows, layout.row_multiple)
