@@ -11,9 +11,11 @@ Guarantees:
 """
 
 import dataclasses
+import io
 import math
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +25,7 @@ _READERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _MOST_AXES = 32
+_BLOCK_BYTES = 2**24
 _MOST_EMPTY = 2**32
 """Rows without a value, which take no room in the file."""
 
@@ -78,6 +81,42 @@ def read_header(file: BinaryIO | Any) -> NpyHeader:
         )
     _check_shape(shape, dtype)
     return NpyHeader(shape, is_fortran, dtype, file.tell())
+
+
+def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """The header that `numpy.save` writes, as long for any number of rows.
+
+    NumPy leaves room in it for the number of rows to grow.
+    """
+    content = io.BytesIO()
+    fields = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        # NumPy's own integers would be written in words that no reader takes.
+        "shape": tuple(map(int, shape)),
+    }
+    np.lib.format.write_array_header_1_0(content, fields)
+    return content.getvalue()
+
+
+def read_blocks(
+    file: BinaryIO | Any, header: NpyHeader, num_rows: int
+) -> Iterator[np.ndarray]:
+    """Yields the first rows of a `.npy` file, some of them at a time.
+
+    Args:
+        file: The file, opened without a map.
+        header: What it says of itself.
+        num_rows: How many rows.
+    """
+    row_shape = header.shape[1:]
+    row_values = math.prod(row_shape)
+    block_rows = max(_BLOCK_BYTES // max(row_values * header.dtype.itemsize, 1), 1)
+    file.seek(header.offset)
+    for start in range(0, num_rows, block_rows):
+        count = min(block_rows, num_rows - start)
+        values = np.fromfile(file, header.dtype, count * row_values)
+        yield values.reshape(count, *row_shape)
 
 
 def check_length(header: NpyHeader, size: int) -> None:

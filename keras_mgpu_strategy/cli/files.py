@@ -159,6 +159,11 @@ def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
     Raises:
         ValueError: Another shape, or another number of rows.
     """
+    if outputs.dtype.kind not in "biuf":
+        raise ValueError(
+            f"No accuracy: the output was written, but it holds {outputs.dtype}, and "
+            "--labels expects class indices or probabilities."
+        )
     if outputs.ndim not in (1, 2):
         raise ValueError(
             f"No accuracy: the output was written, but it has shape {outputs.shape}, "

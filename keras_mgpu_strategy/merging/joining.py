@@ -6,17 +6,22 @@ Guarantees:
 * No more than a piece of a file is in memory.
 """
 
+import contextlib
 import csv
-import io
 import itertools
 import os
 import pathlib
 import shutil
-
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
 
 from keras_mgpu_strategy.merging.sharded import Sharded
-from keras_mgpu_strategy.npy_header import NpyHeader, read_header
+from keras_mgpu_strategy.npy_header import (
+    NpyHeader,
+    header_of,
+    read_blocks,
+    read_header,
+)
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import npy_index
 from keras_mgpu_strategy.sinks.durable import new_file, sync_folder, write_whole
@@ -36,7 +41,7 @@ def check_npy(sharded: Sharded) -> None:
         for shard in sharded.shards:
             header = _checked_npy(sharded, shard, name)
             first = first or header
-            if (header.shape[1:], header.dtype) != (first.shape[1:], first.dtype):
+            if _kind_of(header) != _kind_of(first):
                 raise sharded.damaged(shard, f"holds other values than shard 0: {name}")
     if len(sharded.outputs) > 1:
         for shard in sharded.shards:
@@ -81,38 +86,37 @@ def check_csv(sharded: Sharded) -> None:
 
 def join_csv(sharded: Sharded, target: pathlib.Path) -> None:
     """Writes the rows of all shards to `target`, a file."""
-    parts = []
-    for shard in sharded.shards:
-        path = sharded.file(shard)
-        with open(path, "rb") as file:
-            parts.append((path, len(file.readline()) if parts else 0))
-    _join(target, b"", parts)
+    with _safely(target) as output:
+        for shard in sharded.shards:
+            with open(sharded.file(shard), "rb") as file:
+                if output.tell():
+                    file.readline()
+                shutil.copyfileobj(file, output, _PIECE_BYTES)
+
+
+def _kind_of(header: NpyHeader) -> tuple[Any, ...]:
+    """What all shards must have in common; their strings may differ in width."""
+    dtype = header.dtype
+    return header.shape[1:], "S" if dtype.kind == "S" else dtype
 
 
 def _join_npy(sharded: Sharded, name: str, target: pathlib.Path) -> None:
     paths = [sharded.file(shard) / name for shard in sharded.shards]
     headers = [_header(path) for path in paths]
-    content = io.BytesIO()
-    fields = {
-        "descr": np.lib.format.dtype_to_descr(headers[0].dtype),
-        "fortran_order": False,
-        "shape": (sharded.num_rows, *headers[0].shape[1:]),
-    }
-    np.lib.format.write_array_header_1_0(content, fields)
-    offsets = [header.offset for header in headers]
-    _join(target, content.getvalue(), list(zip(paths, offsets, strict=True)))
-
-
-def _join(
-    target: pathlib.Path, head: bytes, parts: list[tuple[pathlib.Path, int]]
-) -> None:
-    """Writes bytes, then those of files from some offset on, safely to a new file."""
-    with new_file(target) as output:
-        output.write(head)
-        for path, offset in parts:
+    dtype = max((header.dtype for header in headers), key=lambda x: x.itemsize)
+    with _safely(target) as output:
+        output.write(header_of((sharded.num_rows, *headers[0].shape[1:]), dtype))
+        for path, header in zip(paths, headers, strict=True):
             with open(path, "rb") as file:
-                file.seek(offset)
-                shutil.copyfileobj(file, output, _PIECE_BYTES)
+                for block in read_blocks(file, header, header.shape[0]):
+                    output.write(block.astype(dtype, copy=False).tobytes())
+
+
+@contextlib.contextmanager
+def _safely(target: pathlib.Path) -> Iterator[Any]:
+    """Opens a new file that is on disk after the block."""
+    with new_file(target) as output:
+        yield output
         output.flush()
         os.fsync(output.fileno())
 

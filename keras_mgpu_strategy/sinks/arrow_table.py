@@ -1,9 +1,9 @@
 """Rows -> an Arrow table, and back without a change.
 
 A column `row` (int64), a column `file` (string) where rows have names, then one per
-output: numbers as they are, tensors as nested lists of fixed size. Missing rows are
-null in all outputs. float16 is widened to float32, since not every reader of Parquet
-knows it.
+output: numbers as they are, strings as text, tensors as nested lists of fixed size.
+Missing rows are null in all outputs. float16 is widened to float32, since not every
+reader of Parquet knows it.
 
 Guarantees:
 
@@ -68,8 +68,8 @@ def rows_of(layout: Layout, table: Any) -> Rows:
 def _value_type(column: Column) -> Any:
     import pyarrow as pa
 
-    if column.dtype.kind in "SU":
-        return pa.string() if column.dtype.kind == "U" else pa.binary()
+    if column.is_text:
+        return pa.large_string()  # a part may hold more than 2 GiB of text
     return pa.from_numpy_dtype(np.float32 if column.dtype == "f2" else column.dtype)
 
 
@@ -87,7 +87,7 @@ def _to_arrow(column: Column, array: np.ndarray, missing: np.ndarray | None) -> 
 
     mask = None if column.row_shape else missing
     values: Any = array.reshape(-1)
-    values = values.tolist() if column.dtype.kind in "SU" else values
+    values = values.tolist() if column.is_text else values
     if column.dtype == "f2":
         values = values.astype(np.float32)
     result = pa.array(values, _value_type(column), mask=mask, from_pandas=False)
@@ -106,10 +106,6 @@ def _to_numpy(column: Column, chunks: Any) -> np.ndarray:
     for size in column.row_shape:
         # flatten() would leave out the values of null lists and shift the others.
         values = values.values.slice(values.offset * size, len(values) * size)
-    zero = np.zeros((), column.dtype)
-    if column.dtype.kind in "SU":
-        known = [zero.item() if x is None else x for x in values.to_pylist()]
-        flat = np.array(known, column.dtype)
-    else:
-        flat = values.fill_null(zero.item()).to_numpy(zero_copy_only=False)
+    zero = "" if column.is_text else np.zeros((), column.dtype).item()
+    flat = values.fill_null(zero).to_numpy(zero_copy_only=False)
     return flat.astype(column.dtype, copy=False).reshape(num_rows, *column.row_shape)

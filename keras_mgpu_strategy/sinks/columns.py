@@ -29,9 +29,14 @@ def columns_of(outputs: Nest) -> tuple[Column, ...]:
     paths = [plain_name(path) for path in _paths(outputs)]
     arrays = [np.asarray(array) for array in tf.nest.flatten(outputs)]
     return tuple(
-        Column(name, array.shape[1:], array.dtype.newbyteorder("="))
+        Column(name, array.shape[1:], _dtype(array))
         for name, array in zip(unique(paths, TAKEN), arrays, strict=True)
     )
+
+
+def _dtype(array: np.ndarray) -> np.dtype:
+    is_text = array.dtype.kind in "SU"
+    return np.dtype(object) if is_text else array.dtype.newbyteorder("=")
 
 
 def structure_of(outputs: Nest) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from keras_mgpu_strategy.sinks.column_names import unique
 from keras_mgpu_strategy.sinks.durable import Appender, damaged, file_size, remove
 from keras_mgpu_strategy.sinks.interface import Column, Layout
-from keras_mgpu_strategy.sinks.refusals import check_kinds
+from keras_mgpu_strategy.sinks.refusals import check_kinds, decoded
 from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 
@@ -35,7 +35,7 @@ class CsvFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".csv", "biufSU")
+        check_kinds(layout, ".csv", "biufO")
         for column in layout.columns:
             if len(column.row_shape) > 1:
                 raise ValueError(
@@ -81,6 +81,9 @@ class CsvSink(RowSink):
         super().__init__(layout, num_written)
         self._file = file
         self._num_bytes = num_bytes
+
+    def _fitting(self, rows: Rows) -> Rows:
+        return decoded(self._layout, rows, ".csv", keeps_nul=False)
 
     def _limit(self) -> int:
         return self._num_written + _ROWS_AT_A_TIME
@@ -133,9 +136,7 @@ def _cells(rows: Rows) -> list[list[str]]:
 def _texts(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "b":
         return np.where(array, "true", "false")
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
-    return array.astype(str)
+    return array if array.dtype == object else array.astype(str)
 
 
 def _encoded(lines: Iterable[Iterable[str]]) -> bytes:

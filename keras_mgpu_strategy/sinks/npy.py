@@ -31,7 +31,12 @@ from keras_mgpu_strategy.sinks.durable import (
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.npy_file import NpyFile
 from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
-from keras_mgpu_strategy.sinks.refusals import check_kinds, refuse_missing
+from keras_mgpu_strategy.sinks.npy_texts import NpyTexts
+from keras_mgpu_strategy.sinks.refusals import (
+    check_kinds,
+    refuse_missing,
+    refuse_nul_at_end,
+)
 from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 
@@ -42,7 +47,7 @@ class NpyFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".npy", "biufcSU")
+        check_kinds(layout, ".npy", "biufcO")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "NpySink":
         """Begins a new file or folder at `path`, in place of what may be there."""
@@ -76,7 +81,7 @@ class NpySink(RowSink):
         self,
         path: pathlib.Path,
         layout: Layout,
-        files: list[NpyFile],
+        files: list[NpyFile | NpyTexts],
         num_written: int,
     ):
         super().__init__(layout, num_written)
@@ -87,8 +92,12 @@ class NpySink(RowSink):
         if self._index is not None:
             self._write_index(structure, None)
 
-    def _append(self, rows: Rows) -> None:
+    def _fitting(self, rows: Rows) -> Rows:
         refuse_missing(self._layout, rows, ".npy")
+        refuse_nul_at_end(self._layout, rows, ".npy")
+        return rows
+
+    def _append(self, rows: Rows) -> None:
         for file, array in zip(self._files, rows.arrays, strict=True):
             file.put(rows.start - self._layout.first_row, array)
 
@@ -115,8 +124,8 @@ class NpySink(RowSink):
 
 
 def _opened(
-    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile], None]
-) -> list[NpyFile]:
+    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile | NpyTexts], None]
+) -> list[NpyFile | NpyTexts]:
     """The files of all columns, each begun; none stays open where one fails."""
     columns = stored_columns(layout)
     stop = layout.stop_row
@@ -125,7 +134,8 @@ def _opened(
     with contextlib.ExitStack() as stack:
         for column in columns:
             name = path if len(columns) == 1 else path / f"{column.name}.npy"
-            file = NpyFile(name, column, num_rows)
+            kind = NpyTexts if column.is_text else NpyFile
+            file = kind(name, column, num_rows)
             stack.callback(file.close)
             begin(file)
             files.append(file)

@@ -6,13 +6,12 @@ Guarantees:
 * Nothing is pickled, and nothing read is unpickled.
 """
 
-import io
 import math
 import pathlib
 
 import numpy as np
 
-from keras_mgpu_strategy.npy_header import read_header
+from keras_mgpu_strategy.npy_header import header_of, read_header
 from keras_mgpu_strategy.sinks.durable import Appender, damaged, file_size
 from keras_mgpu_strategy.sinks.interface import Column
 
@@ -29,7 +28,7 @@ class NpyFile:
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
         self._path, self._column, self._num_rows = path, column, num_rows
         self._row_bytes = column.dtype.itemsize * math.prod(column.row_shape)
-        self._header = _header(column, num_rows or 0)
+        self._header = self._header_for(num_rows or 0)
         self._file: Appender | None = None
 
     def create(self) -> None:
@@ -63,7 +62,7 @@ class NpyFile:
     def complete(self, num_rows: int) -> None:
         """Gives the file its final length and header."""
         self._opened.end_at(self._offset(num_rows))
-        self._opened.put(_header(self._column, num_rows), 0)
+        self._opened.put(self._header_for(num_rows), 0)
         self._opened.sync()
 
     def close(self) -> None:
@@ -76,6 +75,9 @@ class NpyFile:
         if self._num_rows is not None:
             self._opened.reserve(self._offset(self._num_rows))
 
+    def _header_for(self, num_rows: int) -> bytes:
+        return header_of((num_rows, *self._column.row_shape), self._column.dtype)
+
     def _offset(self, row: int) -> int:
         return len(self._header) + row * self._row_bytes
 
@@ -83,22 +85,6 @@ class NpyFile:
     def _opened(self) -> Appender:
         assert self._file is not None, "create or reopen comes first"
         return self._file
-
-
-def _header(column: Column, num_rows: int) -> bytes:
-    """The header that `numpy.save` writes, as long for any number of rows.
-
-    NumPy leaves room in it for the number of rows to grow.
-    """
-    content = io.BytesIO()
-    fields = {
-        "descr": np.lib.format.dtype_to_descr(column.dtype),
-        "fortran_order": False,
-        # NumPy's own integers would be written in words that no reader takes.
-        "shape": (int(num_rows), *column.row_shape),
-    }
-    np.lib.format.write_array_header_1_0(content, fields)
-    return content.getvalue()
 
 
 def _check_header(path: pathlib.Path, column: Column) -> None:

@@ -23,7 +23,7 @@ from keras_mgpu_strategy.sinks.arrow_table import table_of
 from keras_mgpu_strategy.sinks.durable import make_folder, remove
 from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.parquet_parts import Parts
-from keras_mgpu_strategy.sinks.refusals import check_kinds, check_widths
+from keras_mgpu_strategy.sinks.refusals import check_kinds, check_widths, decoded
 from keras_mgpu_strategy.sinks.row_buffer import RowBuffer
 from keras_mgpu_strategy.sinks.row_sink import RowSink, row_of
 from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
@@ -31,8 +31,8 @@ from keras_mgpu_strategy.sinks.rows import Rows, stored_columns
 _MOST_ROWS = 2**20
 _BYTES_BESIDES = 8
 """Of a row's number."""
-_BYTES_OF_A_NAME = 64
-"""A guess."""
+_BYTES_OF_A_NAME, _BYTES_OF_A_STRING = 64, 256
+"""Guesses."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ParquetFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".parquet", "biufSU")
+        check_kinds(layout, ".parquet", "biufO")
         check_widths(layout, ".parquet")
         import_extra("pyarrow", "parquet", "A .parquet output")
 
@@ -78,7 +78,8 @@ class ParquetFormat:
         """Rows of a part: a power of two, from the layout alone."""
         row_bytes = _BYTES_BESIDES + _BYTES_OF_A_NAME * layout.has_names
         for column in stored_columns(layout):
-            row_bytes += column.dtype.itemsize * math.prod(column.row_shape)
+            size = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
+            row_bytes += size * math.prod(column.row_shape)
         fitting = max(1, self.part_bytes // row_bytes)
         return min(_MOST_ROWS, 2 ** (fitting.bit_length() - 1))
 
@@ -101,6 +102,9 @@ class ParquetSink(RowSink):
             self._buffer.put(0, tail)
             self._num_spooled = tail.stop - tail.start
         parts.drop(parts.index_of(num_written))
+
+    def _fitting(self, rows: Rows) -> Rows:
+        return decoded(self._layout, rows, ".parquet")
 
     def _limit(self) -> int:
         return self._parts.start_of(self._parts.index_of(self._num_written) + 1)

@@ -16,6 +16,8 @@ from keras_mgpu_strategy.types import HostBatch, RowMarks
 NUM_ROWS, NUM_SHARDS = 10, 3
 ONE = np.arange(NUM_ROWS * 2, dtype=np.float32).reshape(NUM_ROWS, 2) / 3
 TWO = {"first": ONE, "second": np.arange(NUM_ROWS)}
+TEXTS = {"label": np.array([b"x" * (9 * row) for row in range(NUM_ROWS)], object)}
+TEXTS["words"] = np.array([[b"a", b"b,\nc"]] * NUM_ROWS, object)
 SUFFIXES = tuple(FORMATS)
 
 

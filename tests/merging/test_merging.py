@@ -14,6 +14,7 @@ from tests.merging.sharded_outputs import (
     NUM_SHARDS,
     ONE,
     SUFFIXES,
+    TEXTS,
     TWO,
     assert_refused,
     place_in,
@@ -25,7 +26,9 @@ from tests.merging.sharded_outputs import (
 
 
 @pytest.mark.parametrize("names", [None, [f"file {row}\n" for row in range(NUM_ROWS)]])
-@pytest.mark.parametrize("outputs", [ONE, TWO], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "outputs", [ONE, TWO, TEXTS, TEXTS["label"]], ids=["one", "two", "texts", "text"]
+)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_shards_become_the_whole(suffix, outputs, names, tmp_path):
     whole = place_in(tmp_path / "whole", suffix)

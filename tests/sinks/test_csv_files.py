@@ -136,3 +136,24 @@ def test_names_that_are_no_text_are_spelled_out(tmp_path):
     sink.write(batch, stored.RowMarks(names=["caf\udce9.png"]))
     sink.finish()
     assert table_of(tmp_path / "out")[1][1] == "caf\\udce9.png"
+
+
+def test_strings_read_back_exactly(tmp_path):
+    path, what = tmp_path / "out.csv", stored.results(stored.texts, 200)
+    stored.written("csv", path, what)
+    names = ["label", "words_0", "words_1"]
+    values = [what.outputs["label"], *what.outputs["words"].T]
+    expected = [[text.decode() for text in column] for column in values]
+    lines = table_of(path)
+    assert lines[0] == ["row", *names]
+    assert [list(column) for column in zip(*lines[1:], strict=True)][1:] == expected
+    frame = pd.read_csv(path, keep_default_na=False)
+    assert [frame[name].tolist() for name in names] == expected
+
+
+def test_an_output_without_columns_leaves_the_rows(tmp_path):
+    outputs = {"none": np.zeros((3, 0), np.float32)}
+    what = stored.Results(outputs, stored.layout_of(outputs, stop_row=3))
+    mark = stored.begun("csv", tmp_path / "out", what, 2)
+    stored.assert_goes_on("csv", tmp_path / "out", what, mark)
+    assert table_of(tmp_path / "out") == [["row"], ["0"], ["1"], ["2"]]

@@ -268,10 +268,47 @@ def test_a_missing_output_cannot_be_continued(kind, tmp_path):
         stored.FORMATS[kind].reopen(tmp_path / "none", what.layout, mark)
 
 
-def test_python_objects_are_refused(kind):
-    layout = stored.layout_of(np.array([b"text"], object))
-    with pytest.raises(ValueError, match="cannot hold output 'output' of dtype object"):
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_other_types_are_refused(kind):
+    layout = stored.layout_of(np.zeros(3, np.complex64))
+    message = "cannot hold output 'output' of dtype complex64. Expected .*or strings"
+    with pytest.raises(ValueError, match=message):
         stored.FORMATS[kind].check(layout)
+
+
+def test_strings_may_come_as_any_kind_of_array(kind, tmp_path):
+    what = stored.results(stored.texts, 30)
+    expected = stored.written(kind, tmp_path / "objects", what)
+    what.outputs = {
+        "label": np.array([text.decode() for text in what.outputs["label"]]),
+        "words": what.outputs["words"].astype("S"),
+    }
+    assert stored.written(kind, tmp_path / "others", what) == expected
+
+
+UNFIT = {
+    "npy": (b"\xff end\0", "a NUL at its end, which NumPy drops. Give a .parquet"),
+    "parquet": (b"\0 \xff", "bytes that are not UTF-8. Give a .npy output"),
+    "zarr": (b"\0 \xff", "bytes that are not UTF-8. Give a .npy output"),
+    "csv": (b"a \0 b", "the character NUL. Give a .parquet output"),
+}
+
+
+def test_strings_that_would_not_be_read_back_are_refused(kind, tmp_path):
+    bad, message = UNFIT[kind]
+    what = stored.results(stored.texts, 30)
+    good, what.outputs["words"][17, 1] = what.outputs["words"][17, 1], bad
+    sink = stored.FORMATS[kind].create(tmp_path / "out", what.layout)
+    what.write(sink, 10)
+    with pytest.raises(ValueError, match=f"'words' of row 17, .*: it has {message}"):
+        what.write(sink, 20)
+    assert sink.num_written == 10
+    what.outputs["words"][17, 1] = good
+    what.write(sink, 30)
+    sink.finish()
+    assert stored.content(tmp_path / "out") == (
+        stored.written(kind, tmp_path / "whole", what)
+    )
 
 
 @pytest.mark.parametrize("kind", ["parquet", "zarr"])
