@@ -33,9 +33,9 @@ SUFFIXES = (
 
 _OTHERS = (
     r"\.(arw|avifs?|cr[23]|cur|dcm|dcx|dds|dib|dng|emf|eps|exr|fits|flif|hdr|hei[cf]s?|"
-    r"hif|icns|ico|iff|j2[ck]|jls|jng|jp2|jp[cfmx]|jxl|jxr|mng|mpo|nef|orf|p[abgnp]m|"
-    r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|xcf|"
-    r"xpm)\Z"
+    r"hif|icns|ico|ief|iff|j2[ck]|jls|jng|jp2|jp[cfmx]|jxl|jxr|mng|mpo|nef|orf|p[abgnp]m|"
+    r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rgba?|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|"
+    r"xcf|xpm|xwd)\Z"
 )
 _MOST_VISITS = 100
 

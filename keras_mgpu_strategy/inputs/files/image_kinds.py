@@ -33,6 +33,8 @@ Decode = Callable[[bytes, int], np.ndarray]
 
 _GIF_USE = "A GIF file read as RGBA, or with a first frame that does not fill it,"
 
+_GRAY_AT_A_TIME = 2**22
+
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 """How such files begin."""
 
@@ -64,7 +66,9 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if image.shape[2] == channels:
         return image
     if channels == 1:
-        return tf.image.rgb_to_grayscale(image[:, :, :3]).numpy()
+        # In blocks, since each pixel takes many bytes on its way.
+        blocks = np.array_split(image[:, :, :3], 1 + image.size // _GRAY_AT_A_TIME)
+        return np.concatenate([tf.image.rgb_to_grayscale(b).numpy() for b in blocks])
     opaque = np.full_like(image[:, :, :1], 255)
     return np.concatenate([image, opaque], axis=2)[:, :, :channels]
 
@@ -77,7 +81,13 @@ def _jpeg(contents: bytes, channels: int) -> np.ndarray:
 
 def _png(contents: bytes, channels: int) -> np.ndarray:
     check_size(*png_size(contents), channels)
-    return tf.io.decode_png(ended_png(contents), channels).numpy()
+    ended = ended_png(contents)
+    try:
+        return tf.io.decode_png(ended, channels).numpy()
+    except tf.errors.InvalidArgumentError:
+        if contents.startswith(ended):
+            raise
+        raise BadImage("it is cut off") from None
 
 
 def _gif(contents: bytes, channels: int) -> np.ndarray:
@@ -86,8 +96,7 @@ def _gif(contents: bytes, channels: int) -> np.ndarray:
         return tf.io.decode_gif(frame)[0].numpy()
     pixels = _by_pillow(frame, "GIF", _GIF_USE)
     # As TensorFlow, and so Keras, has it.
-    pixels[pixels[:, :, 3] == 0] = 0
-    return pixels
+    return np.where(pixels[:, :, 3:] == 0, np.uint8(0), pixels)
 
 
 def _bmp(contents: bytes, channels: int) -> np.ndarray:
@@ -115,7 +124,7 @@ def _by_pillow(contents: bytes, kind: str, use: str) -> np.ndarray:
     try:
         pillow = import_extra("PIL.Image", "images", use)
         with pillow.open(io.BytesIO(contents), formats=[kind]) as image:
-            return np.array(image.convert("RGBA"))
+            return np.asarray(image.convert("RGBA"))
     except MemoryError:
         raise
     except Exception as error:

@@ -20,6 +20,7 @@ from image_cases import (
 )
 
 from keras_mgpu_strategy.inputs.files import image_source
+from keras_mgpu_strategy.inputs.files.image_contents import BadImage
 from keras_mgpu_strategy.inputs.files.images import Images
 
 NUM_IMAGES = 13
@@ -149,7 +150,7 @@ def test_rows_before_a_bad_file_are_handed_out(good, bad, expected, row, batch_s
         parts.extend(batch.inputs for batch in batches)
     read = np.concatenate([expected[:0], *parts])
     np.testing.assert_array_equal(read, expected[:row])
-    assert isinstance(caught.value.__cause__, tf.errors.InvalidArgumentError)
+    assert isinstance(caught.value.__cause__, BadImage)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 20])
@@ -166,8 +167,8 @@ def test_files_are_read_some_at_a_time(
 
 def test_the_message_says_what_to_do(good, bad):
     message = (
-        f"Row 2: the image file {str(bad)!r} cannot be decoded: Invalid PNG data, size "
-        "100. Replace or remove it, or pass on_bad_file='skip' to mark such rows as "
+        f"Row 2: the image file {str(bad)!r} cannot be decoded: it is cut off. "
+        "Replace or remove it, or pass on_bad_file='skip' to mark such rows as "
         "missing."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

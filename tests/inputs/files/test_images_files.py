@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+import tempfile
 
+import keras
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from keras_mgpu_strategy.inputs.files.image_files import find_images
+from keras_mgpu_strategy.inputs.files.image_files import SUFFIXES, find_images
 
 
 def touch(folder, *names):
@@ -19,11 +23,48 @@ def names(folder, must_read=True):
     return list(find_images(folder, must_read).names)
 
 
-def test_files_come_in_the_order_of_their_paths(tmp_path):
+def keras_names(folder, labels="inferred"):
+    """The files of a folder in the order of Keras."""
+    data = keras.utils.image_dataset_from_directory(
+        folder, labels, shuffle=False, image_size=(2, 2), batch_size=64, verbose=False
+    )
+    return [os.path.relpath(path, folder) for path in data.file_paths]
+
+
+def test_files_come_folder_by_folder(tmp_path):
     touch(tmp_path, "b.png", "a/z.jpg", "a-b.png", "a.gif", "B.bmp", "a/10.png")
-    touch(tmp_path, "a/9.png", "ä.png", "a/b/c/d.jpeg")
-    expected = ["B.bmp", "a-b.png", "a.gif", "a/10.png", "a/9.png", "a/b/c/d.jpeg"]
-    assert names(tmp_path) == [*expected, "a/z.jpg", "b.png", "ä.png"]
+    touch(tmp_path, "a/9.png", "ä.png", "a/b/c/d.jpeg", "a-b/1.png", "a/b-c/2.png")
+    first = ["B.bmp", "a-b.png", "a.gif", "b.png", "ä.png"]
+    second = ["a/10.png", "a/9.png", "a/z.jpg", "a/b-c/2.png", "a/b/c/d.jpeg"]
+    assert names(tmp_path) == [*first, *second, "a-b/1.png"]
+
+
+def test_classes_come_in_the_order_of_keras(tmp_path):
+    touch(tmp_path, "cat-2/a.png", "cat/1.png", "cat/10.png", "cat/2.png", "Dog/b.png")
+    touch(tmp_path, "cat (wild)/1.png", "dog/B.png", "dog/a.png", "cat/x/1.png")
+    expected = ["Dog/b.png", "cat/1.png", "cat/10.png", "cat/2.png", "cat/x/1.png"]
+    expected += ["cat (wild)/1.png", "cat-2/a.png", "dog/B.png", "dog/a.png"]
+    assert names(tmp_path) == keras_names(tmp_path) == expected
+
+
+_part = st.text(" -.()+,09AZ_ab~é", min_size=1, max_size=3).filter(
+    lambda part: part[0] != "."
+)
+
+
+@given(st.lists(st.lists(_part, min_size=1, max_size=3), min_size=1, max_size=9))
+@settings(max_examples=40, deadline=None)
+def test_any_classes_come_in_the_order_of_keras(paths):
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        for number, parts in enumerate(paths):
+            touch(root, f"{'/'.join(parts)}/{parts[0]}{number}.png")
+        assert names(root) == keras_names(root)
+
+
+def test_files_beside_classes_come_as_in_keras_without_labels(tmp_path):
+    touch(tmp_path, "z.png", "a/1.png", "a-b/2.png", "A.png", "a.jpg")
+    assert names(tmp_path) == keras_names(tmp_path, labels=None)
 
 
 def test_paths_lead_to_the_files(tmp_path, monkeypatch):
@@ -55,7 +96,7 @@ def test_links(tmp_path):
     (tmp_path / "b.png").symlink_to("real/a.png")
     inner = ["a.png", "gone.png", "self.png"]
     expected = [f"{folder}/{name}" for folder in ("again", "real") for name in inner]
-    assert names(tmp_path) == sorted([*expected, "b.png"])
+    assert names(tmp_path) == ["b.png", *expected]
 
 
 def test_links_that_lead_to_each_other(tmp_path):
@@ -87,7 +128,7 @@ def test_names_that_are_not_unicode(tmp_path):
 
 def test_a_folder_without_images(tmp_path):
     touch(tmp_path, "a.txt", ".b.png")
-    message = "which holds no image: expected files that end in .bmp, .gif, .jpeg"
+    message = "which holds no image: expected files that end in .apng, .bmp, .gif"
     with pytest.raises(ValueError, match=message):
         find_images(tmp_path, must_read=True)
 
@@ -97,7 +138,29 @@ def test_an_empty_list():
         find_images([], must_read=True)
 
 
-def test_images_that_tensorflow_does_not_decode(tmp_path):
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_suffixes_that_are_read(suffix, tmp_path):
+    touch(tmp_path, f"a{suffix}", f"b{suffix.upper()}")
+    assert names(tmp_path) == [f"a{suffix}", f"b{suffix.upper()}"]
+
+
+OF_IMAGES = """
+apng avif cr2 cr3 cur dcm dds dib dng emf eps exr fits heic heif heics hif icns ico ief
+j2k jp2 jpx jpf jxl jxr nef pam pbm pcx pgm pnm ppm psd qoi ras raf rgb svg svgz tga tif
+tiff webp wmf xbm xcf xpm xwd
+"""
+
+
+@pytest.mark.parametrize("suffix", OF_IMAGES.split())
+def test_no_image_is_left_out(suffix, tmp_path):
+    touch(tmp_path, "a.png", f"b.{suffix}")
+    assert names(tmp_path, must_read=False) == ["a.png", f"b.{suffix}"]
+    if f".{suffix}" not in SUFFIXES:
+        with pytest.raises(ValueError, match=f"such as 'b.{suffix}'. Convert them"):
+            names(tmp_path)
+
+
+def test_images_that_are_not_decoded(tmp_path):
     touch(tmp_path, "a.png", "b.tif", "c.HEIC")
     message = "holds 2 images of a kind.*such as 'b.tif'. Convert them to PNG or JPEG"
     with pytest.raises(ValueError, match=message):
