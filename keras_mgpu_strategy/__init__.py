@@ -7,6 +7,7 @@ Names are imported when they are first used, so that the command line can answer
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_mgpu_strategy import processes  # noqa: F401 - sees forks from now on
 from keras_mgpu_strategy.version import __version__
 
 if TYPE_CHECKING:

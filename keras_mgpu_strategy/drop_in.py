@@ -39,6 +39,7 @@ def predict_proba(
     Raises:
         TypeError: As `Predictor`.
         ValueError: As `Predictor` and `Predictor.predict_proba`.
+        RuntimeError: As `Predictor`.
     """
     predictor = _predictor_of(model)
     try:

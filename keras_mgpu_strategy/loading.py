@@ -29,5 +29,6 @@ def load(
         FileNotFoundError: There is no such path.
         ValueError: The file is of another kind, damaged, or cannot be placed on every
             device or in the precision asked for.
+        RuntimeError: This process was forked after TensorFlow had started.
     """
     return Predictor(place_file(path, custom_objects, safe_mode, options))

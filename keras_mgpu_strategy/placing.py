@@ -13,6 +13,7 @@ from keras_mgpu_strategy.engines.ray.backend import RayBackend
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.processes import check_not_forked
 from keras_mgpu_strategy.strategy import active_strategy, make_strategy
 
 _RAY_NAMES = frozenset(field.name for field in dataclasses.fields(RayOptions))
@@ -33,6 +34,7 @@ class Placed:
 
 def place(model: Any, options: dict[str, Any]) -> Placed:
     """Puts a Keras model in its place, rebuilt where it was built elsewhere."""
+    check_not_forked()
     chosen, spread = _split(options)
     if spread is not None:
         packed = model_file.from_model(model)
@@ -50,6 +52,7 @@ def place_file(
 ) -> Placed:
     """Puts a saved model in its place."""
     path = expanded(path)
+    check_not_forked()
     chosen, spread = _split(options)
     if spread is not None:
         packed = model_file.from_path(

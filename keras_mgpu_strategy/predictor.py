@@ -51,6 +51,7 @@ class Predictor(StaysHere):
     Raises:
         TypeError: Not a Keras model, or an unknown option.
         ValueError: A model that cannot be placed on every device.
+        RuntimeError: TensorFlow had started before this process was forked.
     """
 
     def __init__(self, model: Any, **options: Any):
@@ -239,8 +240,7 @@ class Predictor(StaysHere):
             The report of this run.
 
         Raises:
-            OSError: The output cannot be written, exists, or is being written by
-                another run.
+            OSError: The output cannot be written, exists, or another run writes it.
             InterruptedError: A signal ended the run, and its handler raised nothing.
             ValueError: The earlier run was another one, or its journal is damaged; a
                 result cannot be stored in such a file. Others as in `predict`.

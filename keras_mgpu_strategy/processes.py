@@ -1,12 +1,19 @@
 """The process in which a model lives, and others, to which it cannot go.
 
 A fork copies the memory of a process but none of its threads: neither TensorFlow's nor
-Ray's nor those of a run that is on. Whoever waits for one of them there waits for ever.
+Ray's nor those of a run. What waits for one of them in the copy waits for ever.
 """
 
 import dataclasses
 import os
+import sys
 from typing import NoReturn
+
+_WHY = (
+    "TensorFlow's threads do not come along in a fork, so that a run here would never "
+    'end. Start processes with multiprocessing.get_context("spawn") or "forkserver", '
+    "and load the model in each of them."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +32,7 @@ class HomeProcess:
         return self.pid == os.getpid()
 
     def check(self) -> None:
-        """Refuses to go on in a forked process.
+        """Refuses a forked process.
 
         Raises:
             RuntimeError: In any process but that one.
@@ -33,10 +40,7 @@ class HomeProcess:
         if not self.is_this:
             raise RuntimeError(
                 f"This Predictor was made in process {self.pid}, and process "
-                f"{os.getpid()} was forked from it. TensorFlow's threads do not come "
-                "along in a fork, so that a run here would never end. Start processes "
-                'with multiprocessing.get_context("spawn") or "forkserver", and load '
-                "the model in each of them."
+                f"{os.getpid()} was forked from it. {_WHY}"
             )
 
 
@@ -53,4 +57,52 @@ class StaysHere:
             f"A {type(self).__name__} cannot be pickled or copied: its model lives on "
             "the devices of this process. Send the path of a saved model to other "
             'processes and call mgpu.load there, or pass engine="ray", which does that.'
+        )
+
+
+class _Forks:
+    """Whether TensorFlow was lost in a fork: started before it, and without threads."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self.started_in: int | None = None
+        if _has_started() and _has_one_thread():  # forked before this was imported
+            self.started_in = os.getppid()
+        os.register_at_fork(after_in_child=self._note)
+
+    def _note(self) -> None:
+        if self.started_in is None and _has_started():
+            self.started_in = self._pid
+        self._pid = os.getpid()
+
+
+def _has_started() -> bool:
+    # No public name says so without looking for devices, which must not happen in a
+    # fork. Tried with TensorFlow 2.18 and 2.21; None where it is not imported.
+    context = sys.modules.get("tensorflow.python.eager.context")
+    started = getattr(context, "_context", None)
+    return getattr(started, "_context_handle", None) is not None
+
+
+def _has_one_thread() -> bool:
+    """Whether the process has not even the threads of a TensorFlow that has started."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux
+        return False
+
+
+_FORKS = _Forks()
+
+
+def check_not_forked() -> None:
+    """Refuses a process that was forked after TensorFlow had started.
+
+    Raises:
+        RuntimeError: In such a process.
+    """
+    if _FORKS.started_in is not None:
+        raise RuntimeError(
+            f"TensorFlow had started in process {_FORKS.started_in}, and process "
+            f"{os.getpid()} was forked from it. {_WHY}"
         )

@@ -21,6 +21,7 @@ from keras_mgpu_strategy.devices import (
     select_devices,
     split_devices,
 )
+from keras_mgpu_strategy.processes import check_not_forked
 from keras_mgpu_strategy.whole_numbers import count
 
 
@@ -52,7 +53,8 @@ def scope(
         TypeError: An argument of a wrong type.
         ValueError: A device that does not exist, is named twice, or cannot be read.
         RuntimeError: TensorFlow has started, and the devices are not split as asked;
-            or another strategy's scope has been entered.
+            another strategy's scope has been entered; or this process was forked after
+            TensorFlow had started.
     """
     if tf.distribute.has_strategy():
         raise RuntimeError(
@@ -77,8 +79,10 @@ def make_strategy(
     Raises:
         TypeError: As in `scope()`.
         ValueError: As in `scope()`.
-        RuntimeError: TensorFlow has started, and the devices are not split as asked.
+        RuntimeError: TensorFlow has started, and the devices are not split as asked; or
+            this process was forked after that.
     """
+    check_not_forked()
     num_parts = count("replicas_per_device", replicas_per_device)
     requests = parse_devices(devices)
     if num_parts == 1:

@@ -15,6 +15,7 @@ from keras_mgpu_strategy.models.libraries import (
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.parallel.choosing import choose_devices
 from keras_mgpu_strategy.parallel.model import ParallelModel, is_overridden
+from keras_mgpu_strategy.processes import check_not_forked
 from keras_mgpu_strategy.strategy import active_strategy
 
 
@@ -56,7 +57,9 @@ def make_parallel(
         TypeError: An argument of a wrong type, or a model of `tf_keras`.
         ValueError: A device that does not exist or is asked for twice; more than one
             argument; a model that cannot be split, or that belongs to a strategy.
+        RuntimeError: This process was forked after TensorFlow had started.
     """
+    check_not_forked()
     _check_model(model)
     chosen = choose_devices(gpu_count, gpus, devices)
     if len(chosen) > 1:

@@ -107,6 +107,31 @@ def a_process_of_multiprocessing_is_refused(engine):
     assert process.exitcode == 0
 
 
+def a_process_forked_after_tensorflow_started_is_refused(engine):
+    model, rows = helpers.doubling_model(), calling.rows_of(1, 50)
+    path = pathlib.Path(tempfile.mkdtemp(), "model.keras")
+    model.save(path)
+    other = helpers.doubling_model()
+    mgpu.predict_proba(other, rows, verbose=0)  # keeps its Predictor
+
+    def first_uses():
+        yield lambda: mgpu.Predictor(model, engine=engine)
+        yield lambda: mgpu.load(path, engine=engine)
+        yield lambda: mgpu.load(path, engine="ray")
+        yield lambda: mgpu.predict_proba(model, rows)
+        yield lambda: mgpu.predict_proba(other, rows)
+        yield lambda: mgpu.make_parallel(model, 2)
+        yield mgpu.scope().__enter__
+
+    def child():
+        for first_use in first_uses():
+            with refused():
+                first_use()
+        assert forked(first_uses().__next__()) == 1  # nor in a fork of the fork
+
+    assert forked(child) == 0
+
+
 def a_process_forked_before_tensorflow_starts_loads_a_model(engine):
     def child():
         calling.by_predict(predictor_of(engine), calling.rows_of(1, 50))
