@@ -38,6 +38,13 @@ _ADVICE = {
 }
 
 
+def rate_text(rows_per_second: float) -> str:
+    """Such as "45,600", "1.5" or "0.033": two digits below ten."""
+    if rows_per_second >= 9.95 or not rows_per_second:
+        return f"{rows_per_second:,.0f}"
+    return f"{rows_per_second:#.2g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class BackOff:
     """A batch that did not fit into memory.
@@ -124,7 +131,7 @@ class Report:
         shares = ", ".join(f"{name} {self.shares[name]:.0%}" for name in STAGES)
         lines = [
             f"{self.rows:,} rows in {self.seconds:.2f} s: "
-            f"{self.rows_per_second:,.0f} rows/s",
+            f"{rate_text(self.rows_per_second)} rows/s",
             f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran "
             f"{', '.join(f'{rows:,}' for rows in self.replica_rows)} rows, "
             f"{self.batch_size} a batch, up to {self.chunk_rows:,} a chunk",

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.report import BackOff, Report, StageClock
+from keras_mgpu_strategy.report import BackOff, Report, StageClock, rate_text
 
 ROWS = np.random.default_rng(0).random((100, 4), dtype=np.float32)
 
@@ -65,7 +65,20 @@ def test_a_person_can_read_it():
     text = str(report_of((0, 1, 0, 0), back_offs=(BackOff(40, 16, 8),)))
     assert "1,000 rows in 10.00 s: 100 rows/s" in text
     assert "2 replicas ran 600, 400 rows, 8 a batch, up to 64 a chunk" in text
+    slow = str(report_of((0, 1, 0, 0), seconds=400.0))
+    assert "1,000 rows in 400.00 s: 2.5 rows/s" in slow
     assert "out of memory at row 40: batch 16 -> 8" in text
+
+
+@pytest.mark.parametrize(
+    ("rows_per_second", "text"),
+    [
+        *((0.0, "0"), (0.0333, "0.033"), (0.5, "0.50"), (3.0, "3.0"), (9.94, "9.9")),
+        *((9.96, "10"), (12.3, "12"), (45_600.4, "45,600")),
+    ],
+)
+def test_few_rows_a_second_keep_their_decimals(rows_per_second, text):
+    assert rate_text(rows_per_second) == text
 
 
 def test_idle_time_is_split_by_what_was_waited_for():

@@ -10,7 +10,8 @@ def number(value: float | None) -> str:
     """Rounds to three digits, or to a whole number from a hundred on."""
     if value is None:
         return MISSING
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    is_whole = isinstance(value, int) or value >= 99.95 or not value
+    return f"{value:,.0f}" if is_whole else f"{value:#.3g}"
 
 
 def factor(value: float | None) -> str:

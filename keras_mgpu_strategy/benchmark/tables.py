@@ -71,7 +71,7 @@ def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
             run["model"],
             str(run["replicas"]),
             name,
-            f"{_call_seconds(run, record) * 1000:.3g}",
+            number(_call_seconds(run, record) * 1000),
             factor(stats.ratio(run, name, "keras_strategy")),
             factor(stats.ratio(run, name, "keras")),
             factor(stats.ratio(run, name, "strategy_run")),
@@ -99,7 +99,7 @@ def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
             str(run["replicas"]),
             number(run["rows"]),
             f"`{name}`",
-            f"{record['anonymous_bytes_above'] / 1e6:.0f}",
+            number(record["anonymous_bytes_above"] / 1e6),
             number(stats.speed(run, name)),
         ]
         for run in runs

@@ -25,7 +25,7 @@ from keras_mgpu_strategy.cli.ending import (
     told,
 )
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
-from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.report import Report, rate_text
 from keras_mgpu_strategy.signals import stopping_signals
 from keras_mgpu_strategy.sinks.target import Target, shard_file
 
@@ -131,7 +131,7 @@ def _print_report(job: PredictJob, report: Report) -> None:
         print(f"shard     {job.shard.index}/{job.shard.count}")
     of_this_run = " in this run" if job.running["resume"] else ""
     print(f"rows      {report.rows:,}{of_this_run}")
-    print(f"rows/s    {report.rows_per_second:,.0f}")
+    print(f"rows/s    {rate_text(report.rows_per_second)}")
     for line in str(report).splitlines()[1:]:
         print(f"report    {line}")
 

@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 
+from keras_mgpu_strategy import report
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -44,10 +46,7 @@ def short_rows_text(figures: Figures) -> str:
 
 def rate_text(figures: Figures) -> str:
     """Such as "45,600 rows/s" or "0.033 rows/s", or empty."""
-    rate = figures.rate
-    if rate is None:
-        return ""
-    return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.2g} rows/s"
+    return "" if figures.rate is None else f"{report.rate_text(figures.rate)} rows/s"
 
 
 def bound_text(figures: Figures) -> str:

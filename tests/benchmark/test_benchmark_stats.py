@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_mgpu_strategy.benchmark import plots, stats, tables, timing
+from keras_mgpu_strategy.benchmark import cells, plots, stats, tables, timing
 
 
 def run(replicas, **rows_per_second):
@@ -97,7 +97,7 @@ def test_tables_tell_of_errors_and_dropped_rows():
     ("case", "expected"),
     [
         ("simulate", "| 1 | 1 | 400 | 0.05 | 0.25 | 0.25 |"),
-        ("small_calls", "| tiny | 1 | mgpu_threads | 1e+05 | – | 5.00 | – |"),
+        ("small_calls", "| tiny | 1 | mgpu_threads | 100,000 | – | 5.00 | – |"),
     ],
 )
 def test_tables_of_other_cases(case, expected):
@@ -105,11 +105,19 @@ def test_tables_of_other_cases(case, expected):
     assert expected in text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.0123, "0.0123"), (5.0, "5.00"), (99.96, "100"), (64, "64")],
+)
+def test_numbers_keep_three_digits(value, text):
+    assert cells.number(value) == text
+
+
 def test_table_of_memory():
     record = {"anonymous_bytes_above": 12_345_678, "rows_per_second": [5000.0]}
     measured = ONE | {"case": "memory", "contenders": {"mgpu_threads": record}}
     text = tables.report(REPORT | {"runs": [measured]})
-    assert "| tiny | 1 | 64 | `mgpu_threads` | 12 | 5,000 |" in text
+    assert "| tiny | 1 | 64 | `mgpu_threads` | 12.3 | 5,000 |" in text
 
 
 def test_pictures_of_speed_time_and_scaling(tmp_path):
