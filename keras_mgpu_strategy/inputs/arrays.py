@@ -10,7 +10,8 @@ Guarantees:
 
 from collections.abc import Iterator
 
-from keras_mgpu_strategy.inputs.leaf import ACCEPTED, Leaf, as_leaf
+from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, as_leaf
+from keras_mgpu_strategy.inputs.leaf import Leaf
 from keras_mgpu_strategy.inputs.matching import wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start

@@ -30,13 +30,13 @@ Guarantees:
 """
 
 import dataclasses
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.row_errors import BadRow
+from keras_mgpu_strategy.inputs.row_errors import Fail, failing
 from keras_mgpu_strategy.inputs.safe_casts import (
     as_tf,
     convert,
@@ -62,31 +62,37 @@ class Cast:
     dtype: tf.DType
     path: str
 
-    def convert(
-        self, chunk: np.ndarray, first_row: int = 0, path: str | None = None
-    ) -> np.ndarray:
+    def convert(self, chunk: np.ndarray, fail: Fail | None = None) -> np.ndarray:
         """Returns an array that TensorFlow reads as `dtype`.
 
         Args:
             chunk: Rows, of any dtype.
-            first_row: Index of the first of them, for messages.
-            path: Names them in messages; None for the path of the input.
-
-        Raises:
-            BadRow: A value cannot be kept.
+            fail: Called for a row with a value that cannot be kept, as made by
+                `row_errors.failing`; None counts rows from the first of the chunk.
         """
         target = np.dtype(self.dtype.as_numpy_dtype)
-        if chunk.dtype == target and self.dtype != tf.string:
-            return chunk
         if self.dtype == tf.string:
             values, bad = _encoded(chunk)
-            expected = "str or bytes. Replace missing values first"
+        elif chunk.dtype == target:
+            return chunk
         else:
             values, bad = convert(chunk, target)
-            expected = expected_of(chunk.dtype, target)
         if bad is not None and bad.size:
-            _fail(chunk, bad, first_row, path or self.path, expected)
+            self._fail(chunk, bad, fail or failing(self.path, 0))
         return values
+
+    def _fail(self, chunk: np.ndarray, bad: np.ndarray, fail: Fail) -> NoReturn:
+        place = np.unravel_index(int(bad.argmax()), bad.shape)
+        value: Any = chunk[place]
+        value = value.item() if isinstance(value, np.generic) else value
+        expected = "str or bytes. Replace missing values first"
+        if self.dtype != tf.string:
+            target = np.dtype(self.dtype.as_numpy_dtype)
+            expected = expected_of(value, chunk.dtype, target)
+        fail(
+            int(place[0]),
+            f"holds {value!r:.80} ({chunk.dtype}), expected {expected}.",
+        )
 
 
 def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
@@ -129,7 +135,7 @@ def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:
         wanted = wanted.real_dtype
     mine, theirs = (np.dtype(dtype.as_numpy_dtype) for dtype in (stored, wanted))
     kinds = kind_of(mine), kind_of(theirs)
-    if "" in kinds or "c" in kinds and kinds != ("c", "c"):
+    if "" in kinds or "O" in kinds or "c" in kinds and kinds != ("c", "c"):
         return stored
     stays = kinds[0] in "bi" and kinds[1] in "if" and holds_range(mine, theirs)
     return stored if stays else wanted
@@ -144,19 +150,6 @@ def _encoded(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     encoded = np.empty(chunk.size, dtype=object)
     encoded[:] = [v if isinstance(v, bytes) else v.encode() for v in flat]
     return encoded.reshape(chunk.shape), None
-
-
-def _fail(
-    chunk: np.ndarray, bad: np.ndarray, first_row: int, path: str, expected: str
-) -> NoReturn:
-    place = np.unravel_index(int(bad.argmax()), bad.shape)
-    index, value = int(place[0]), chunk[place]
-    shown = value.item() if isinstance(value, np.generic) else value
-    raise BadRow(
-        f"{path}, row {first_row + index} holds {shown!r:.80} ({chunk.dtype}), "
-        f"expected {expected}.",
-        index,
-    )
 
 
 def _refused(dtype: np.dtype, path: str) -> ValueError:

@@ -15,6 +15,7 @@ from keras_mgpu_strategy.inputs.arrays import as_leaves
 from keras_mgpu_strategy.inputs.leaf import Leaf, Memory
 from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import Rows
+from keras_mgpu_strategy.inputs.row_errors import failing
 from keras_mgpu_strategy.types import Nest
 
 
@@ -69,7 +70,7 @@ class ElementReader:
             ValueError: If its structure, shapes, lengths, dtypes or values do not fit.
         """
         try:
-            rows = self._rows(element)
+            rows = self._rows(element, first_row)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(
@@ -78,17 +79,19 @@ class ElementReader:
         self._num_read += 1
         return rows
 
-    def _rows(self, element: Any) -> Rows:
+    def _rows(self, element: Any, first_row: int) -> Rows:
         x = inputs_of(element)
         found = as_leaves(x, self._input_spec)
         self._check_structure(found, x)
         num_rows = found[0].shape[0]
         flat, shared = [], []
         for leaf, first in zip(found, self._first, strict=True):
-            view = dataclasses.replace(leaf, cast=first.cast).view(0, num_rows)
-            flat.append(view[0])
+            fitted = dataclasses.replace(leaf, cast=first.cast)
+            fail = failing(leaf.path, first_row)
+            rows, is_shared = fitted.view(0, num_rows, fail)
+            flat.append(rows)
             # Tensors too: those of tf.numpy_function may lie in memory of the function.
-            shared.append(view[1] and leaf.memory is not Memory.NEW)
+            shared.append(is_shared and leaf.memory is not Memory.NEW)
         return Rows(flat, num_rows, tuple(shared))
 
     def _check_structure(self, found: list[Leaf], x: Nest) -> None:

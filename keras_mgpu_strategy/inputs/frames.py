@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.inputs.row_errors import BadRow
+from keras_mgpu_strategy.inputs.row_errors import failing
 
 _STRING = np.dtype("U")
 
@@ -94,11 +94,10 @@ def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
         rows = x[start:stop]
         for column in rows.get_columns() if hasattr(rows, "get_columns") else [rows]:
             if column.null_count():
-                index = int(column.is_null().arg_max())
-                raise BadRow(
-                    f"{path}, column {column.name!r}, row {start + index} holds a null,"
-                    " expected a value. Fill it in first, e.g. x.fill_null(0).",
-                    index,
+                failing(f"{path}, column {column.name!r}", start)(
+                    int(column.is_null().arg_max()),
+                    "holds a null, expected a value. Fill it in first, e.g. "
+                    "x.fill_null(0).",
                 )
         return rows.to_numpy()
 

@@ -1,11 +1,10 @@
-"""Array-likes of every kind, each read by rows.
+"""One array-like, read by rows.
 
 Guarantees:
 
-* Only the rows asked for are read; rows of a NumPy array, a memory map or a tensor in
-  host memory are views where their dtype need not change.
-* Each slice has the rows asked for, in one dtype, whatever dtype they come in. Masked
-  values are an error.
+* Only the rows asked for are read, and only those that come are passed on: as many, in
+  one dtype whatever dtype they come in, and none of them masked.
+* Rows in memory of which nothing is known are copied, as it may be filled again.
 """
 
 import dataclasses
@@ -16,18 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs import frames, sparse
 from keras_mgpu_strategy.inputs.casting import Cast, Wanted, cast_for, is_string
-from keras_mgpu_strategy.inputs.refusals import refuse
-from keras_mgpu_strategy.inputs.row_errors import BadRow
+from keras_mgpu_strategy.inputs.row_errors import Fail, failing
 from keras_mgpu_strategy.inputs.safe_casts import kind_of
 
-ACCEPTED = (
-    "NumPy arrays, tensors, pandas or polars frames and series, sparse matrices, or "
-    "anything with a shape and slicing on axis 0"
-)
 _TEXT = np.dtype("U")
-_GIVE_NEW_MEMORY = ("h5py", "zarr", "keras_mgpu_strategy")
 
 
 class Memory(enum.Enum):
@@ -71,52 +63,37 @@ class Leaf:
     def fitted(self, wanted: Wanted) -> "Leaf":
         """Returns the leaf for what a model takes."""
         stored = self.stored
-        if self.varies and kind_of(stored) and isinstance(wanted, tf.DType):
+        if self.varies and isinstance(wanted, tf.DType):
             declared = np.dtype(wanted.as_numpy_dtype)
-            stored = declared if kind_of(declared) else stored
+            both = kind_of(stored), kind_of(declared)
+            stored = declared if set(both) <= set("bif") else stored
         return dataclasses.replace(self, cast=cast_for(stored, self.path, wanted))
 
-    def view(self, start: int, stop: int) -> tuple[np.ndarray, bool]:
-        """Returns rows, and whether they lie in the memory that they came in."""
-        chunk = _plain(self.fetch(start, stop), self.path, start)
+    def view(self, start: int, stop: int, fail: Fail) -> tuple[np.ndarray, bool]:
+        """Returns rows, and whether they lie in the memory that they came in.
+
+        Args:
+            start: Index of the first row.
+            stop: Index after the last row.
+            fail: Called for a row that cannot be used.
+        """
+        chunk = _plain(self.fetch(start, stop), fail)
         expected = (stop - start, *self.shape[1:])
         if chunk.shape != expected:
             raise ValueError(
                 f"{self.path}: rows {start} to {stop} came with shape {chunk.shape}, "
                 f"expected {expected}. The input must not change while it is read."
             )
-        given = self.cast.convert(chunk, start)
+        given = self.cast.convert(chunk, fail)
         return given, np.may_share_memory(given, chunk)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns rows in memory that stays as it is."""
-        rows, is_shared = self.view(start, stop)
+        rows, is_shared = self.view(start, stop, failing(self.path, start))
         return rows.copy() if is_shared and self.memory is Memory.UNKNOWN else rows
 
 
-def is_array_like(x: Any) -> bool:
-    """Whether `x` has a shape and can be sliced, as it is or by an adapter here."""
-    has_shape = getattr(x, "shape", None) is not None
-    return has_shape and (hasattr(x, "__getitem__") or sparse.is_sparse(x))
-
-
-def as_leaf(x: Any, path: str) -> Leaf:
-    """Returns what reads an array-like by rows, for a model that declares nothing.
-
-    Raises:
-        TypeError: If it is none.
-        ValueError: If it has no rows, or a dtype without a counterpart in TensorFlow.
-    """
-    refuse(x, path)
-    for applies, adapter in _LEAVES:
-        if applies(x):
-            return adapter(x, path)
-    raise TypeError(
-        f"{path}: cannot read rows from {type(x).__name__}, expected {ACCEPTED}."
-    )
-
-
-def _leaf(
+def make_leaf(
     x: Any,
     path: str,
     dtype: np.dtype,
@@ -124,14 +101,30 @@ def _leaf(
     memory: Memory = Memory.NEW,
     varies: bool = False,
 ) -> Leaf:
-    shape = _shape(x, path)
+    """Returns a leaf for a model that declares nothing.
+
+    Args:
+        x: The array-like.
+        path: As of `Leaf`, and so are the others.
+        dtype: Of the rows that are fetched; objects that begin with a string are
+            strings.
+        fetch: Returns rows.
+        memory: Whose they are.
+        varies: Whether their dtype may be another one.
+
+    Raises:
+        TypeError: If the number of rows is not known.
+        ValueError: If there are no rows, or TensorFlow has no such dtype.
+    """
+    shape = shape_of(x, path)
     if dtype.kind == "O" and not is_string(dtype) and _begins_with_text(shape, fetch):
         dtype = _TEXT
     cast = cast_for(dtype, path)
     return Leaf(path, shape, dtype, fetch, memory, varies, cast)
 
 
-def _shape(x: Any, path: str) -> tuple[int, ...]:
+def shape_of(x: Any, path: str) -> tuple[int, ...]:
+    """Returns a shape with rows; raises as `make_leaf` does."""
     try:
         shape = tuple(int(size) for size in x.shape)
     except (TypeError, ValueError) as error:
@@ -154,88 +147,10 @@ def _begins_with_text(shape: tuple[int, ...], fetch: Callable[[int, int], Any]) 
     return not first.size or isinstance(first[0], (str, bytes))
 
 
-def _plain(rows: Any, path: str, start: int) -> np.ndarray:
+def _plain(rows: Any, fail: Fail) -> np.ndarray:
     """Returns rows as an array, which would drop the mask of a masked one."""
-    if isinstance(rows, np.ma.MaskedArray):
-        masked = np.ma.getmaskarray(rows)
-        if masked.any():
-            index = int(np.argwhere(masked)[0][0])
-            raise BadRow(
-                f"{path}, row {start + index} has a masked value, expected none. Pass "
-                "an array without a mask, e.g. x.filled(value).",
-                index,
-            )
+    if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
+        place = np.argwhere(np.ma.getmaskarray(rows))[0]
+        remedy = "Pass an array without a mask, e.g. x.filled(value)."
+        fail(int(place[0]), f"has a masked value, expected none. {remedy}")
     return np.asarray(rows)
-
-
-def _tensor_dtype(x: Any) -> np.dtype:
-    return np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
-
-
-def _numpy(x: np.ndarray, path: str) -> Leaf:
-    array = np.asarray(x)
-    return _leaf(x, path, x.dtype, lambda a, b: array[a:b], Memory.USERS)
-
-
-def _tensor(x: tf.Tensor, path: str) -> Leaf:
-    on_host = tf.DeviceSpec.from_string(x.device).device_type == "CPU"
-    if on_host and x.dtype != tf.string:
-        # np.asarray shares the memory of a tensor on the host; .numpy() copies it.
-        return _numpy(np.asarray(x), path)
-    return _leaf(x, path, _tensor_dtype(x), lambda a, b: x[a:b].numpy())
-
-
-def _frame(x: Any, path: str) -> Leaf:
-    return _pandas(x, path, frames.frame_dtype(x, path))
-
-
-def _series(x: Any, path: str) -> Leaf:
-    return _pandas(x, path, frames.column_dtype(x, path))
-
-
-def _pandas(x: Any, path: str, dtype: np.dtype) -> Leaf:
-    asked = frames.read_dtype(dtype)
-    read = lambda a, b: x.iloc[a:b].to_numpy(dtype=asked)  # noqa: E731
-    return _leaf(x, path, dtype, read, Memory.USERS)
-
-
-def _polars(x: Any, path: str) -> Leaf:
-    read = frames.polars_rows(x, path)
-    return _leaf(x, path, np.asarray(read(0, 0)).dtype, read, Memory.USERS)
-
-
-def _matrix(x: Any, path: str) -> Leaf:
-    return _leaf(x, path, np.dtype(x.dtype), sparse.matrix_rows(x, path))
-
-
-def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
-    _shape(x, path)
-    return _leaf(x, path, _tensor_dtype(x), sparse.tensor_rows(x, path))
-
-
-def _array_like(x: Any, path: str) -> Leaf:
-    _shape(x, path)
-    try:
-        # Reading no rows shows the dtype of what slicing returns, strings included.
-        dtype = np.asarray(x[0:0]).dtype
-    except Exception as error:
-        raise TypeError(
-            f"{path}: cannot read rows from {type(x).__name__}: x[0:0] is not "
-            f"something that np.asarray can convert ({error})."
-        ) from error
-    is_known = type(x).__module__.split(".")[0] in _GIVE_NEW_MEMORY
-    memory = Memory.NEW if is_known else Memory.UNKNOWN
-    varies = getattr(x, "dtype", None) != dtype
-    return _leaf(x, path, dtype, lambda a, b: x[a:b], memory, varies)
-
-
-_LEAVES = (
-    (lambda x: isinstance(x, np.ndarray), _numpy),
-    (lambda x: isinstance(x, tf.Tensor), _tensor),
-    (sparse.is_matrix, _matrix),
-    (lambda x: isinstance(x, tf.SparseTensor), _sparse_tensor),
-    (frames.is_frame, _frame),
-    (frames.is_series, _series),
-    (frames.is_polars, _polars),
-    (is_array_like, _array_like),
-)

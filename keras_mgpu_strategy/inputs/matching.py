@@ -70,7 +70,7 @@ def _pairs(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
 
 
 def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    expected = _by_names(declared)
+    expected = entries_by_name(declared)
     missing = [name for name in expected if name not in received]
     if missing:
         raise ValueError(
@@ -82,8 +82,8 @@ def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
 
 
 def _by_position(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    names = names_of(declared)
-    inner = list(_by_names(declared).values())
+    names = list(entries_by_name(declared))
+    inner = list(entries_by_name(declared).values())
     if isinstance(declared, Mapping):
         _check_positions_known(path, received, names)
     if len(received) != len(inner):
@@ -105,9 +105,9 @@ def _check_positions_known(path: str, received: Nest, names: list[str]) -> None:
 
 
 def _single(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    inner = list(_by_names(declared).values())
+    inner = list(entries_by_name(declared).values())
     if len(inner) != 1:
-        names = names_of(declared)
+        names = list(entries_by_name(declared))
         raise ValueError(
             f"{path} is one array of {_shown(received)}, expected {len(inner)} inputs: "
             f"{names}. Pass a list with one array for each, in this order, or a dict "
@@ -116,8 +116,8 @@ def _single(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
     yield from _pairs(path, received, inner[0])
 
 
-def _by_names(declared: Nest) -> dict[str, Nest]:
-    """Returns the declared entries of the outermost container by name."""
+def entries_by_name(declared: Nest) -> dict[str, Nest]:
+    """Returns the declared entries of the outermost container by their names."""
     if isinstance(declared, Mapping):
         return dict(declared)
     if not is_nest(declared):
@@ -126,11 +126,6 @@ def _by_names(declared: Nest) -> dict[str, Nest]:
         getattr(entry, "name", None) or str(index): entry
         for index, entry in enumerate(declared)
     }
-
-
-def names_of(declared: Nest) -> list[str]:
-    """Returns the names of the declared entries of the outermost container."""
-    return list(_by_names(declared))
 
 
 _MATCHES = (

@@ -35,6 +35,23 @@ def _is(*types: type) -> Any:
     return lambda x: isinstance(x, types)
 
 
+def _is_of(package: str, *names: str) -> Any:
+    """Tells objects of packages that need not be installed, by name."""
+
+    def is_one(x: Any) -> bool:
+        return any(
+            cls.__name__ in names and cls.__module__.split(".")[0] == package
+            for cls in type(x).__mro__
+        )
+
+    return is_one
+
+
+def _is_empty_hdf5(x: Any) -> bool:
+    is_theirs = type(x).__module__.split(".")[0] == "h5py"
+    return is_theirs and getattr(x, "shape", ()) is None
+
+
 _REFUSED = (
     (
         _is(type),
@@ -49,8 +66,8 @@ _REFUSED = (
     (
         _is(str, bytes),
         TypeError,
-        "expected an array. Open a file first, e.g. np.load(path, mmap_mode='r'); "
-        "pass strings as np.asarray(list_of_strings).",
+        "pass strings that are data as np.asarray(list_of_strings). To read a file, "
+        "open it first, e.g. np.load(path, mmap_mode='r').",
     ),
     (
         _is(numbers.Number, np.generic),
@@ -68,6 +85,50 @@ _REFUSED = (
         _is(np.ma.MaskedArray),
         TypeError,
         "expected an array without a mask. Pass x.filled(value).",
+    ),
+    (
+        _is_empty_hdf5,
+        ValueError,
+        "expected an array. It is an empty value of HDF5 (h5py.Empty), which has no "
+        "rows; leave it out.",
+    ),
+    (
+        _is_of("polars", "LazyFrame"),
+        TypeError,
+        "expected rows that are there. Pass x.collect().",
+    ),
+    (
+        _is_of("pyarrow", "Array", "ChunkedArray"),
+        TypeError,
+        "expected a table or an array of NumPy. Pass pyarrow.table({'x': x}) alone, or "
+        "x.to_numpy(zero_copy_only=False), which makes a null NaN.",
+    ),
+    (
+        _is_of("pyarrow", "RecordBatchReader"),
+        TypeError,
+        "expected a table, which can be read again. Pass x.read_all().",
+    ),
+    (
+        _is_of("pyarrow", "Dataset", "Scanner"),
+        TypeError,
+        "expected a table. Pass x.to_table(), or the paths of the files.",
+    ),
+    (
+        _is_of("datasets", "IterableDataset"),
+        TypeError,
+        "expected batches. Pass x.with_format('numpy').iter(batch_size=1024).",
+    ),
+    (
+        _is_of("pyarrow", "Table", "RecordBatch"),
+        TypeError,
+        "expected an array. Pass a table alone: its columns are read by the names of "
+        "the model's inputs.",
+    ),
+    (
+        _is_of("datasets", "Dataset"),
+        TypeError,
+        "expected an array. Pass one split alone, such as x['train']: its columns are "
+        "read by the names of the model's inputs.",
     ),
     (
         _is_symbolic,

@@ -8,8 +8,12 @@ Guarantees:
   number too large for its float dtype to tell it from its neighbour, are reported.
 """
 
+import decimal
 import functools
+import math
+import numbers
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +23,8 @@ Converted = tuple[np.ndarray, np.ndarray | None]
 
 
 def kind_of(dtype: np.dtype) -> str:
-    """Returns "b", "i", "f" or "c" for numbers, and "" for anything else."""
-    if dtype.kind in "biufc":
+    """Returns "b", "i", "f" or "c" for numbers, "O" for objects, "" for the rest."""
+    if dtype.kind in "biufcO":
         return "i" if dtype.kind == "u" else dtype.kind
     # bfloat16 and the float8 types have NumPy kind "V".
     known = as_tf(dtype) if dtype.kind == "V" and dtype.names is None else None
@@ -53,20 +57,24 @@ def convert(chunk: np.ndarray, target: np.dtype) -> Converted:
     return values, bad if bad is not None and bad.any() else None
 
 
-def expected_of(dtype: np.dtype, target: np.dtype) -> str:
-    """Says what values of a dtype must be like to be converted to another."""
+def expected_of(value: Any, dtype: np.dtype, target: np.dtype) -> str:
+    """Says what a value of one dtype must be like to be converted to another."""
     kinds = kind_of(dtype), kind_of(target)
     if kinds not in _CONVERSIONS:
         return f"{target}. Convert it first"
-    if kinds == ("f", "i"):
+    if kinds == ("f", "i") and _is_large(value, dtype):
         return (
-            f"a whole number that {target} holds, below {_first_skipped(dtype)}, since "
-            f"{dtype} skips some from there on. Pass integers, or round first"
+            f"a number below {_first_skipped(dtype)}: from there on, {dtype} does not "
+            "hold every whole number, so that it may be another one. Pass integers"
         )
     return {
         "b": "True or False, 1 or 0. Compare first, e.g. x > 0",
         "i": f"a whole number that {target} holds",
-    }.get(kinds[1], f"a number within the range of {target}. Scale it first")
+    }.get(kinds[1], f"a number that is in the range of {target}")
+
+
+def _is_large(value: float, dtype: np.dtype) -> bool:
+    return math.isfinite(value) and abs(value) >= _first_skipped(dtype)
 
 
 @functools.cache
@@ -113,6 +121,31 @@ def _bools(chunk: np.ndarray, target: np.dtype) -> Converted:
     return chunk.astype(target), (chunk != 0) & (chunk != 1)
 
 
+def _of_objects(chunk: np.ndarray, target: np.dtype) -> Converted:
+    """Numbers of Python, one by one."""
+    values, bad = np.zeros(chunk.shape, target), np.ones(chunk.shape, bool)
+    for place, value in np.ndenumerate(chunk):
+        number = _number(value)
+        if number is not None:
+            values[place], wrong = convert(np.asarray(number), target)
+            bad[place] = wrong is not None
+    return values, bad
+
+
+def _number(value: Any) -> Any:
+    """Returns a number that NumPy has a dtype for; None where a value is none."""
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        value = int(value) if value == value.to_integral_value() else float(value)
+    is_known = isinstance(value, (bool, float, np.bool_, np.number))
+    is_known |= isinstance(value, numbers.Integral) and -(2**63) <= value < 2**64
+    if is_known:
+        return value
+    try:
+        return float(value) if isinstance(value, numbers.Real) else None
+    except OverflowError:
+        return None
+
+
 _CONVERSIONS: dict[tuple[str, str], Callable[[np.ndarray, np.dtype], Converted]] = {
     ("b", "b"): _plain,
     ("b", "i"): _plain,
@@ -127,4 +160,7 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[np.ndarray, np.dtype], Converted]]
     ("f", "f"): _rounded,
     ("f", "c"): _rounded,
     ("c", "c"): _rounded,
+    ("O", "b"): _of_objects,
+    ("O", "i"): _of_objects,
+    ("O", "f"): _of_objects,
 }

@@ -6,7 +6,7 @@ Guarantee: nothing else of the source changes.
 from collections.abc import Iterator, Mapping
 
 from keras_mgpu_strategy.closing import closing
-from keras_mgpu_strategy.inputs.matching import names_of
+from keras_mgpu_strategy.inputs.matching import entries_by_name
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
 
@@ -25,7 +25,7 @@ def select_inputs(source: Source, input_spec: Nest) -> Source:
         return source
     if not isinstance(spec, Mapping):
         return source
-    names = set(names_of(input_spec))
+    names = set(entries_by_name(input_spec))
     if names >= set(spec) or not names <= set(spec):
         return source
     return _Selected(source, [key for key in spec if key in names])

@@ -25,6 +25,7 @@ from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.image_source import ImageSource
 from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest
 from keras_mgpu_strategy.inputs.selecting import select_inputs
+from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, NamedRows, Nest, Source
 
@@ -41,6 +42,7 @@ def named_rows(x: Any, source: Source, input_spec: Nest) -> Source:
         source: Its rows.
         input_spec: What the model declares.
     """
+    x = with_texts(x, input_spec)
     opened = file_input(x) if names_files(x) else x
     if isinstance(opened, np.memmap) and (path := _file_of(opened)) is not None:
         opened = files.Npy(path)

@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.inputs.arrays import ArraySource
 from keras_mgpu_strategy.inputs.datasets import dataset_source
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 from keras_mgpu_strategy.inputs.files.limited import Limited
-from keras_mgpu_strategy.inputs.leaf import ACCEPTED, is_array_like
 from keras_mgpu_strategy.inputs.nests import is_nest
 from keras_mgpu_strategy.inputs.refusals import refuse
 from keras_mgpu_strategy.inputs.streams import (
@@ -26,6 +26,7 @@ from keras_mgpu_strategy.inputs.streams import (
     sequence_source,
     warn_short,
 )
+from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_steps
 from keras_mgpu_strategy.types import Nest, Source
 
@@ -68,6 +69,7 @@ def as_source(
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
+    x = with_texts(x, input_spec)
     named = file_input(x) if names_files(x) else x
     if isinstance(named, FileInput) and not isinstance(named, type):
         return _files(named, steps, batch_size, input_spec)

@@ -1,5 +1,7 @@
 """tf.data: specs without reading, elements, options, what is refused."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,9 +59,38 @@ def test_dicts_of_several_dtypes():
     np.testing.assert_array_equal(first.inputs["h"], X[:6])
 
 
-def test_elements_that_fit_are_not_copied():
-    batch = next(as_source(_dataset(4)).batches(4))
-    assert not batch.inputs.flags.owndata and not batch.inputs.flags.writeable
+def _aligned(shape):
+    """An array in memory that TensorFlow uses as it is, without a copy."""
+    raw = np.zeros(4 * math.prod(shape) + 64, np.uint8)
+    offset = -raw.ctypes.data % 64
+    return raw[offset : offset + 4 * math.prod(shape)].view(np.float32).reshape(shape)
+
+
+def _by_numpy_function(fill):
+    indices = tf.data.Dataset.range(6)
+    return indices.map(lambda i: tf.numpy_function(fill, [i], tf.float32))
+
+
+def _by_generator(fill):
+    return tf.data.Dataset.from_generator(
+        lambda: map(fill, range(6)),
+        output_signature=tf.TensorSpec([None, 1], tf.float32),
+    )
+
+
+@pytest.mark.parametrize("make", [_by_numpy_function, _by_generator])
+@pytest.mark.parametrize("batch_size", [3, 8, 12])
+def test_a_function_that_fills_one_array_again_and_again(make, batch_size):
+    buffer = _aligned((8, 1))
+
+    def fill(index):
+        buffer[:, 0] = np.arange(8 * index, 8 * index + 8)
+        return buffer
+
+    held = [np.asarray(tensor) for tensor in make(fill)]
+    assert np.shares_memory(held[0], buffer), "TensorFlow copies: this tests nothing"
+    found = rows(as_source(make(fill)), batch_size)
+    np.testing.assert_array_equal(found[:, 0], np.arange(48))
 
 
 def test_axes_that_vary():

@@ -101,7 +101,7 @@ def test_no_rows_of_strings():
     ("x", "message"),
     [
         (
-            np.array(["a", "b"], dtype=object),
+            np.array([1, "b"], dtype=object),
             r"x\['a'\] has dtype=object, expected numbers, bools or strings. Use "
             r".astype\(str\) for strings.*np.stack\(x\)",
         ),

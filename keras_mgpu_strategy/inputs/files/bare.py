@@ -89,6 +89,14 @@ def names_files(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
 
 
+def lists_tables(x: Any) -> bool:
+    """Whether `x` is a list or tuple of the paths of existing Parquet files."""
+    if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)):
+        return False
+    paths = [pathlib.Path(path) for path in x]
+    return all(has_suffix(path, parquet.PATTERN) and path.exists() for path in paths)
+
+
 def file_input(x: Any) -> FileInput:
     """Returns what reads the files that `names_files` found.
 
@@ -140,9 +148,9 @@ def _list_input(x: Sequence[Any]) -> FileInput:
     if kind is not None and kind.is_many:
         return kind.make(x)
     raise ValueError(
-        f"Cannot read rows from the list {_shown(x)}, expected Parquet files or images "
-        "in a list, all of one kind. Files for several model inputs go into a dict of "
-        f".npy files by input. {_NO_PATHS}"
+        f"{_NO_PATHS} A list of paths is read where all are Parquet files, or all are "
+        f"images; received {_shown(x)}. Files for several model inputs go into a dict "
+        "of .npy files by input."
     )
 
 
@@ -150,8 +158,8 @@ def _dict_input(x: Mapping[str, Any]) -> FileInput:
     others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
     if others:
         raise ValueError(
-            f"Cannot read rows from a dict of paths with {_shown(others)}, expected "
-            ".npy files alone. Other kinds hold several inputs in one file."
+            f"{_NO_PATHS} A dict of paths is read where all are .npy files, since "
+            f"other kinds hold several inputs in one file; received {_shown(others)}."
         )
     return NpyNest(x)
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.casting import Cast, cast_for
 from keras_mgpu_strategy.inputs.files.columns import Choice
+from keras_mgpu_strategy.inputs.row_errors import failing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,14 +53,14 @@ class Form:
         Raises:
             BadRow: A value is none that the model takes.
         """
-        paths = [f"{where}, column {name!r}" for name in self.columns]
+        converted = [
+            self.cast.convert(column, failing(f"{where}, column {name!r}", first))
+            for name, column in zip(self.columns, cells, strict=True)
+        ]
         shape = (len(cells[0]), *self.row_shape)
-        if len(paths) == 1:
-            return self.cast.convert(cells[0], first, paths[0]).reshape(shape)
-        joined = np.empty((len(cells[0]), len(paths)), self.cast.dtype.as_numpy_dtype)
-        for index, (column, path) in enumerate(zip(cells, paths, strict=True)):
-            joined[:, index] = self.cast.convert(column, first, path)
-        return joined.reshape(shape)
+        if len(converted) == 1:
+            return converted[0].reshape(shape)
+        return np.stack(converted, axis=1).reshape(shape)
 
 
 def form_for(

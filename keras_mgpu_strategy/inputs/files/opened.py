@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 from keras_mgpu_strategy.inputs.arrays import ArraySource
+from keras_mgpu_strategy.inputs.row_errors import BadRow
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
 
 
@@ -113,5 +114,7 @@ def naming(where: object, what: str) -> Iterator[None]:
     except Exception as error:
         if str(where) in str(error):
             raise
+        if isinstance(error, BadRow):
+            raise BadRow(f"{where}: {error}", error.index) from error
         shown = f"{type(error).__name__}: {error}" if str(error) else repr(error)
         raise ValueError(f"{where} cannot {what}: {shown}") from error

@@ -26,8 +26,9 @@ def parse_named(serialized):
     return {"a": row, "label": row[0]}
 
 
-def save(path, rows):
-    compression = "GZIP" if path.suffix == ".gz" else ""
+def save(path, rows, compression=None):
+    if compression is None:
+        compression = "GZIP" if path.suffix == ".gz" else ""
     with tf.io.TFRecordWriter(str(path), compression) as writer:
         for row in rows:
             writer.write(tf.io.serialize_tensor(row).numpy())
@@ -59,6 +60,59 @@ def test_a_list_and_a_single_file(folder):
     capitals = (folder / "1.tfrecord.gz").rename(folder / "1.TFRECORD.GZ")
     check_rows(TFRecords(capitals, parse_fixed).open_rows(None), X[5:15], [(4, 0)])
     check_rows(TFRecords(folder, parse_fixed).open_rows(None), X, [(4, 0)])
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
+@pytest.mark.parametrize(
+    "name", ["x.tfrecord", "x.tfrecord.gz", "x.tfrecords.zz", "x-00000-of-00001"]
+)
+def test_compression_is_told_by_the_content(compression, name, tmp_path):
+    save(tmp_path / name, X, compression)
+    check_rows(TFRecords(tmp_path, parse_fixed).open_rows(None), X, [(4, 3)])
+
+
+def test_files_of_several_compressions(tmp_path):
+    kinds = ["", "ZLIB", "ZLIB", "GZIP", "", "GZIP"]
+    for index, part in enumerate(np.array_split(X, 6)):
+        save(tmp_path / f"x-{index}-of-6", part, kinds[index])
+    check_rows(TFRecords(tmp_path, parse_fixed).open_rows(None), X, [(4, 3), (23, 0)])
+
+
+# What files begin with whose first record has this length: as if compressed.
+@pytest.mark.parametrize("length", [0x0178, 0x9C78, 0xDA78, 0x088B1F])
+def test_a_record_that_looks_compressed_is_none(length, tmp_path):
+    path = tmp_path / "x.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(bytes(length))
+    assert path.read_bytes()[:3] == length.to_bytes(3, "little")
+    source = TFRecords(path, tf.strings.length).open_rows(None)
+    assert [batch.inputs.tolist() for batch in source.batches(4)] == [[length]]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{path} is damaged or cut short"):
+        read(TFRecords(path, tf.strings.length).open_rows(None), 4)
+
+
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+def test_a_compressed_file_that_is_cut_short_anywhere(compression, tmp_path):
+    path = save(tmp_path / "x.tfrecord", X, compression)
+    save(tmp_path / "y.tfrecord", X, compression)
+    whole = path.read_bytes()
+    for missing in [*range(1, 41), 100]:
+        path.write_bytes(whole[:-missing])
+        source = TFRecords(tmp_path, parse_fixed).open_rows(None)
+        with pytest.raises(ValueError, match=f"{path} is damaged or cut short"):
+            read(source, 4)
+
+
+def test_compressed_files_that_were_joined_are_one(tmp_path):
+    parts = [save(tmp_path / f"{i}", part, "GZIP") for i, part in enumerate([X, X])]
+    joined = tmp_path / "x.tfrecord.gz"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    source = TFRecords(joined, parse_fixed).open_rows(None)
+    check_rows(source, np.concatenate([X, X]), [(5, 0)])
+    joined.write_bytes(joined.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=f"{joined} is damaged or cut short"):
+        read(TFRecords(joined, parse_fixed).open_rows(None), 4)
 
 
 def test_dicts_and_shapes_that_only_reading_shows(folder):
