@@ -252,6 +252,15 @@ def test_folders_of_images_whose_links_multiply(tmp_path):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize("place", [".", "k=1"])
+def test_folders_of_tables_whose_links_multiply(place, tmp_path):
+    (tmp_path / "k=1").mkdir()
+    (tmp_path / "k=1" / "0.parquet").touch()
+    (tmp_path / "k=2").symlink_to(tmp_path / place)
+    with pytest.raises(ValueError, match="Links lead to the folder .* twice. Remove"):
+        file_input(tmp_path).open_rows(SPEC)
+
+
 def png(width, height):
     """A picture that claims its size and holds one row of pixels."""
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

@@ -4,20 +4,19 @@ Guarantees:
 
 * All values of a column have one shape; a null or a list of another length is an
   error that names the row.
-* Numbers are not copied where Arrow holds them as NumPy does. Strings are `bytes`.
+* Numbers are not copied where Arrow holds them as NumPy does. Decimals become the
+  nearest floats, or stay as they are. Strings are `bytes`.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.inputs.files.columns import LIST, NUMBER, OTHER, TEXT
-
-Fail = Callable[[int, str], NoReturn]
-"""Raises an error about a row, counted from the first one of an array."""
+from keras_mgpu_strategy.inputs.files.bad_rows import Fail
+from keras_mgpu_strategy.inputs.files.columns import EMPTY, LIST, NUMBER, TEXT
+from keras_mgpu_strategy.inputs.files.integers import as_integers, common_dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,25 +28,55 @@ class ColumnType:
         dtype: Of the values, strings as kind "S"; None for other kinds.
         lengths: Of the lists that a row is made of, outermost first; None where it
             is not part of the type.
+        shown: What Arrow calls the type.
     """
 
     kind: str
     dtype: np.dtype | None
     lengths: tuple[int | None, ...] = ()
+    shown: str = dataclasses.field(default="", compare=False)
 
 
 def column_type(arrow_type: Any) -> ColumnType:
     """Returns what a column of an Arrow type holds."""
+    import pyarrow as pa
+
     lengths: list[int | None] = []
-    inner = _storage(arrow_type)
+    inner, shown = _storage(arrow_type), str(arrow_type)
     while _is_list(inner):
         lengths.append(getattr(inner, "list_size", None))
         inner = _storage(inner.value_type)
+    if pa.types.is_null(inner) and not lengths:
+        return ColumnType(EMPTY, None, (), shown)
     dtype = _dtype(inner)
     if dtype is None:
-        return ColumnType(OTHER, None)
+        return ColumnType(shown, None, (), shown)
     kind = LIST if lengths else TEXT if dtype.kind == "S" else NUMBER
-    return ColumnType(kind, dtype, tuple(lengths))
+    return ColumnType(kind, dtype, tuple(lengths), shown)
+
+
+def common_type(first: ColumnType, other: ColumnType) -> ColumnType | None:
+    """Returns the type of a column that is of one type here, of another there.
+
+    Returns:
+        The type; None where the rows of the two cannot be rows of one input.
+    """
+    if EMPTY in (first.kind, other.kind):
+        return other if first.kind == EMPTY else first
+    depth = len(first.lengths)
+    if first.kind != other.kind or depth != len(other.lengths):
+        return None
+    if first.dtype is None or other.dtype is None or first.dtype == other.dtype:
+        dtype = first.dtype
+    elif "S" in (first.dtype.kind, other.dtype.kind):
+        return None
+    else:
+        dtype = common_dtype([first.dtype, other.dtype])
+    pairs = list(zip(first.lengths, other.lengths, strict=True))
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return None
+    lengths = tuple(one if one is not None else two for one, two in pairs)
+    return dataclasses.replace(first, dtype=dtype, lengths=lengths)
 
 
 def first_lengths(array: Any, num_levels: int) -> tuple[int, ...]:
@@ -60,12 +89,16 @@ def first_lengths(array: Any, num_levels: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def decode(array: Any, lengths: tuple[int, ...], fail: Fail) -> np.ndarray:
+def decode(
+    array: Any, lengths: tuple[int, ...], as_floats: bool, as_nan: bool, fail: Fail
+) -> np.ndarray:
     """Returns the values of a column.
 
     Args:
         array: An Arrow array of `rows` values.
         lengths: Of the lists that each value must be made of.
+        as_floats: Whether decimals become floats; integers otherwise.
+        as_nan: Whether a null becomes NaN, which goes with `as_floats`.
         fail: Called where a row holds a null or a list of another length.
 
     Returns:
@@ -73,12 +106,18 @@ def decode(array: Any, lengths: tuple[int, ...], fail: Fail) -> np.ndarray:
     """
     values, per_row = _values(array), 1
     for length in lengths:
-        _check_nulls(values, per_row, fail)
+        _check_nulls(values, per_row, f"a list of {length}", fail)
         _check_lengths(values, length, per_row, fail)
         values, per_row = _values(values.flatten()), per_row * length
-    _check_nulls(values, per_row, fail)
+    if as_nan and values.null_count:
+        values = _float64(values).fill_null(math.nan)
+    _check_nulls(values, per_row, "a value", fail)
+    if _is_decimal(values.type) and not as_floats:
+        numbers = as_integers(values.to_pylist(), per_row, fail)
+    else:
+        numbers = _as_numpy(values)
     # reshape((rows, 0)) of nothing would not do with -1.
-    return _as_numpy(values).reshape((len(array), *lengths))
+    return numbers.reshape((len(array), *lengths))
 
 
 def row_bytes(kind: ColumnType) -> int:
@@ -106,8 +145,11 @@ def _values(array: Any) -> Any:
 def _is_list(arrow_type: Any) -> bool:
     import pyarrow as pa
 
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_kind(arrow_type) for is_kind in kinds)
+    types = pa.types
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    # Views came with pyarrow 16 and 18.
+    views = [getattr(types, f"is_{name}_view", None) for name in ("list", "large_list")]
+    return any(is_kind(arrow_type) for is_kind in (*kinds, *filter(None, views)))
 
 
 def _dtype(arrow_type: Any) -> np.dtype | None:
@@ -118,15 +160,23 @@ def _dtype(arrow_type: Any) -> np.dtype | None:
         return np.dtype(arrow_type.to_pandas_dtype())
     if types.is_floating(arrow_type):
         return np.dtype(arrow_type.to_pandas_dtype())
+    if _is_decimal(arrow_type):
+        return np.dtype(np.float64)
     strings = (types.is_string, types.is_large_string, types.is_binary)
     strings += (types.is_large_binary, types.is_fixed_size_binary)
-    return np.dtype("S") if any(is_kind(arrow_type) for is_kind in strings) else None
+    views = [getattr(types, f"is_{name}_view", None) for name in ("string", "binary")]
+    is_text = any(is_kind(arrow_type) for is_kind in (*strings, *filter(None, views)))
+    return np.dtype("S") if is_text else None
 
 
-def _check_nulls(values: Any, per_row: int, fail: Fail) -> None:
+def _check_nulls(values: Any, per_row: int, expected: str, fail: Fail) -> None:
     if values.null_count:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
-        fail(int(nulls.argmax()) // per_row, "holds a null, expected a value")
+        fail(
+            int(nulls.argmax()) // per_row,
+            f"holds a null, expected {expected}. Repair the row, leave out the column, "
+            "or pass missing_as_nan=True where the model takes floats.",
+        )
 
 
 def _check_lengths(values: Any, length: int, per_row: int, fail: Fail) -> None:
@@ -138,15 +188,31 @@ def _check_lengths(values: Any, length: int, per_row: int, fail: Fail) -> None:
         row = int((found != length).argmax())
         fail(
             row // per_row,
-            f"holds a list of {found[row]} values, expected {length} as in the rest",
+            f"holds a list of {found[row]} values, expected {length} as in the rest. "
+            "Repair the row, or leave out the column.",
         )
 
 
 def _as_numpy(values: Any) -> np.ndarray:
     import pyarrow as pa
 
-    if pa.types.is_string(values.type):
-        values = values.cast(pa.binary())
-    elif pa.types.is_large_string(values.type):
+    if _is_decimal(values.type):
+        values = _float64(values)
+    elif _dtype(values.type) == np.dtype("S"):
         values = values.cast(pa.large_binary())
     return values.to_numpy(zero_copy_only=False)
+
+
+def _float64(values: Any) -> Any:
+    import pyarrow as pa
+
+    if _is_decimal(values.type):
+        # By way of text, which is read as the nearest float: Arrow divides otherwise.
+        values = values.cast(pa.string())
+    return values.cast(pa.float64(), safe=False)
+
+
+def _is_decimal(arrow_type: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_decimal(arrow_type)

@@ -11,13 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from keras_mgpu_strategy.inputs.files import (
-    image_files,
-    npy,
-    parquet,
-    tfrecords,
-    zarr,
-)
+from keras_mgpu_strategy.inputs.files import hive, image_files, npy, tfrecords, zarr
 from keras_mgpu_strategy.inputs.files.csv import Csv
 from keras_mgpu_strategy.inputs.files.hdf5 import Hdf5
 from keras_mgpu_strategy.inputs.files.images import Images
@@ -68,7 +62,7 @@ _IMAGES = _Kind(image_files.PATTERN, Images, is_many=True)
 _KINDS = (
     _Kind(npy.PATTERN, Npy),
     _Kind(r"\.npz$", Npz),
-    _Kind(parquet.PATTERN, Parquet, is_many=True),
+    _Kind(hive.PATTERN, Parquet, is_many=True),
     _Kind(r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$", Csv),
     _Kind(tfrecords.PATTERN, _tfrecords, is_many=True),
     _Kind(r"\.(h5|hdf5)$", Hdf5),
@@ -134,6 +128,8 @@ def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
     several = [kind for kind in kinds if kind is not None and kind.is_many]
     if several and all(kind is several[0] for kind in kinds):
         return several[0].make(x)
+    if hive.is_partitioned(folder) and not _has_images(folder):
+        return Parquet(x)
     if all(kind is _IMAGES for kind in several) and _has_images(folder):
         return Images(x)
     raise ValueError(

@@ -3,11 +3,12 @@
 Guarantees:
 
 * A column is taken by its name, as the user says, or because nothing else fits.
-* A column `row`, which this package's own files have, is never taken unasked.
+* A column `row`, which this package's own files have, is never taken unasked. Neither
+  are those that a reader calls hidden: indices of pandas, keys of folders.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -24,8 +25,11 @@ from keras_mgpu_strategy.types import Nest
 Columns: TypeAlias = (
     str | Sequence[str] | Mapping[str, str] | Mapping[str, Sequence[str]] | None
 )
-NUMBER, TEXT, LIST, OTHER = "number", "text", "list", "other"
-"""Kinds of columns: a number or a string a row, lists of these, and the rest."""
+NUMBER, TEXT, LIST, EMPTY = "number", "text", "list", "empty"
+"""Kinds of columns: a number or a string a row, lists of these, and no value to tell.
+Any other kind is the name of a type that cannot be read."""
+
+_READABLE = (NUMBER, TEXT, LIST, EMPTY)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +49,11 @@ class Choice:
 
 
 def choose_columns(
-    kinds: Mapping[str, str], given: Columns, input_spec: Nest, where: object
+    kinds: Mapping[str, str],
+    given: Columns,
+    input_spec: Nest,
+    where: object,
+    hidden: Collection[str] = (),
 ) -> list[Choice]:
     """Chooses the columns for each input of a model.
 
@@ -58,6 +66,7 @@ def choose_columns(
             numbers if they are as many as its features, or else the one with lists.
         input_spec: What the model declares, or None.
         where: Names the table in messages.
+        hidden: Columns that are taken by name alone.
 
     Returns:
         The columns, in the order of `choosing.declared_inputs`.
@@ -69,7 +78,7 @@ def choose_columns(
     if given is not None:
         choices = _as_given(given, inputs, input_spec, where)
     else:
-        choices = _by_name(kinds, inputs, where)
+        choices = _by_name(kinds, inputs, where, {"row", *hidden})
     for choice in choices:
         check_known(choice.columns, list(kinds), f"{where}, columns")
         _check_kinds(choice, kinds, where)
@@ -98,36 +107,51 @@ def _choice(item: Declared, given: object) -> Choice:
 
 
 def _by_name(
-    kinds: Mapping[str, str], inputs: list[Declared], where: object
+    kinds: Mapping[str, str],
+    inputs: list[Declared],
+    where: object,
+    hidden: Collection[str],
 ) -> list[Choice]:
     missing = [item.name for item in inputs if item.name not in kinds]
     if not missing:
         return [Choice(item, (item.name,)) for item in inputs]
     if len(inputs) == 1:
-        return [_by_shape(kinds, inputs[0], where)]
+        return [_by_shape(kinds, inputs[0], where, hidden)]
     raise ValueError(
         f"{where} lacks columns for the model inputs {missing}: received "
         f"{shorten(kinds)}. Pass columns={{input: column or columns}}."
     )
 
 
-def _by_shape(kinds: Mapping[str, str], item: Declared, where: object) -> Choice:
+def _by_shape(
+    kinds: Mapping[str, str], item: Declared, where: object, hidden: Collection[str]
+) -> Choice:
     """The columns for the one input of a model, where none has its name."""
     wanted = TEXT if item.spec is not None and item.spec.dtype == tf.string else NUMBER
-    plain = [name for name in kinds if kinds[name] == wanted and name != "row"]
-    lists = [name for name in kinds if kinds[name] == LIST]
+    seen = {name: kind for name, kind in kinds.items() if name not in hidden}
+    plain = [name for name in seen if seen[name] in (wanted, EMPTY)]
+    lists = [name for name in seen if seen[name] == LIST]
     num_features = _num_features(item)
     if plain and len(plain) == num_features:
         return Choice(item, tuple(plain), is_stacked=True)
     if len(lists) == 1 and num_features != 1:
         return Choice(item, (lists[0],))
-    if len(kinds) == 1:
-        return Choice(item, tuple(kinds))
+    if len(seen) == 1 and (len(kinds) == 1 or num_features is None):
+        return Choice(item, tuple(seen))
     expected = "its" if num_features is None else f"{num_features}"
+    others = [name for name in kinds if name in hidden]
+    unasked = f"; taken by name alone: {shorten(others)}" if others else ""
     raise ValueError(
         f"{where} has no column of the name of the model's input, {item.name!r}, and "
         f"{len(plain)} columns of {wanted}s to choose from, expected {expected}: "
-        f"received {shorten(kinds)}. Pass columns=[...]."
+        f"received {_listed(seen) or 'none'}{unasked}. Pass columns=[...]."
+    )
+
+
+def _listed(kinds: Mapping[str, str]) -> str:
+    """Names of columns, with the kinds of those that are not numbers."""
+    return shorten(
+        name if kind == NUMBER else f"{name} ({kind})" for name, kind in kinds.items()
     )
 
 
@@ -140,22 +164,23 @@ def _num_features(item: Declared) -> int | None:
 
 
 def _check_kinds(choice: Choice, kinds: Mapping[str, str], where: object) -> None:
-    found = {kinds[name] for name in choice.columns}
-    if OTHER in found:
-        odd = [name for name in choice.columns if kinds[name] == OTHER]
+    chosen = {name: kinds[name] for name in choice.columns}
+    found = set(chosen.values()) - {EMPTY}
+    if not found <= set(_READABLE):
+        odd = {name: kind for name, kind in chosen.items() if kind not in _READABLE}
         raise ValueError(
-            f"{where}, columns {shorten(odd)}: expected numbers, bools, strings or "
+            f"{where}, columns {_listed(odd)}: expected numbers, bools, strings or "
             "lists of these. Convert them first."
         )
     if len(choice.columns) > 1 and (LIST in found or len(found) > 1):
         raise ValueError(
-            f"{where}: columns {shorten(choice.columns)} are stacked for one input, "
+            f"{where}: columns {_listed(chosen)} are stacked for one input, "
             "expected one number, or one string, a row in each."
         )
     num_features, num_columns = _num_features(choice.input), len(choice.columns)
-    is_narrow = found <= {NUMBER, TEXT} and choice.input.row_shape is not None
+    is_narrow = LIST not in found and choice.input.row_shape is not None
     if is_narrow and num_columns != (num_features or num_columns):
         raise ValueError(
-            f"{where}: {num_columns} columns ({shorten(choice.columns)}) for the model "
+            f"{where}: {num_columns} columns ({_listed(chosen)}) for the model "
             f"input {choice.input.name!r}, which takes {num_features} features."
         )

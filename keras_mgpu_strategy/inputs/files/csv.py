@@ -3,6 +3,7 @@
 Guarantees:
 
 * Memory is bounded by a piece of some thousand rows.
+* Names stay above their own columns, see `csv_layout`.
 * Numbers have the dtype that the model declares, or that of the first rows where it
   declares none, all the way through. Columns for text are never read as numbers.
 * A missing value, or one that does not fit, is an error with the file, column and row.
@@ -11,37 +12,35 @@ Guarantees:
 import dataclasses
 import functools
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.bad_rows import until_bad
+from keras_mgpu_strategy.inputs.files.bad_rows import failing, until_bad
 from keras_mgpu_strategy.inputs.files.choosing import in_structure
-from keras_mgpu_strategy.inputs.files.columns import (
-    NUMBER,
-    OTHER,
-    TEXT,
-    Choice,
-    Columns,
-    choose_columns,
-)
+from keras_mgpu_strategy.inputs.files.columns import Choice, Columns, choose_columns
+from keras_mgpu_strategy.inputs.files.csv_table import CsvTable
 from keras_mgpu_strategy.inputs.files.csv_values import as_values, wanted_dtype
 from keras_mgpu_strategy.inputs.files.forming import form_for
-from keras_mgpu_strategy.inputs.files.opened import naming
-from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file, shorten
+from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
 from keras_mgpu_strategy.inputs.files.row_stream import TableSource
 from keras_mgpu_strategy.inputs.rebatch import Rows
 from keras_mgpu_strategy.types import Nest
 
-_SAMPLE_ROWS, _PIECE_VALUES = 1000, 2**19
+_PIECE_VALUES = 2**19
 _OURS = ("chunksize", "iterator", "usecols", "index_col", "nrows")
 
 
 @dataclasses.dataclass(frozen=True)
 class Csv:
     """Rows of a CSV file; only reading to the end tells how many.
+
+    The first line names the columns. One with numbers among its names is refused, as it
+    may be a row: `read_options={"header": None}` says that it is one, and calls the
+    columns `"0"`, `"1"` and so on; `{"header": 0}` says that it has the names;
+    `{"header": None, "names": [...]}` gives them. A semicolon, a tab or a bar is found
+    to be the separator of lines without a comma. Otherwise give `sep`.
 
     Args:
         path: The file, also a compressed one (`.csv.gz`).
@@ -50,13 +49,17 @@ class Csv:
             the model; or a dict of these by input. None takes columns by the names of
             the model's inputs. For a model with one input and no column of its name,
             it takes all columns of numbers if they are as many as its features; never
-            one called `row`.
-        read_options: Arguments for `pandas.read_csv`, such as `{"sep": ";"}`.
+            one called `row`, nor one without a name.
+        read_options: Arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
+            `{"decimal": ","}` or `{"encoding": "latin-1"}`.
+        missing_as_nan: Whether a missing value is NaN for inputs of floats. It is an
+            error otherwise.
     """
 
     path: PathLike
     columns: Columns = None
     read_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    missing_as_nan: bool = False
 
     def open_rows(self, input_spec: Nest) -> TableSource:
         """Opens the file, see `FileInput`.
@@ -67,92 +70,55 @@ class Csv:
 
         Raises:
             OSError: There is no such file.
-            ValueError: It is damaged, or its columns do not fit the model.
+            ValueError: It is damaged, its first line may be names or a row, or its
+                columns do not fit the model.
             ImportError: pandas is missing.
         """
         files = one_file(self.path, "CSV")
         _check_options(self.read_options)
-        table = _Table(files.files[0], dict(self.read_options))
-        sample = table.sample()
-        choices = choose_columns(_kinds(sample), self.columns, input_spec, table.path)
-        columns = [_ChosenColumns(table.path, choice, sample) for choice in choices]
+        table = CsvTable(files.files[0], self.read_options)
+        kinds, hidden = table.kinds, table.layout.hidden
+        choices = choose_columns(kinds, self.columns, input_spec, table.path, hidden)
+        if self.columns is None:
+            table.check_names(choices)
+        columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names = [choice.columns for choice in choices]
-        options = sorted(map(_stable, self.read_options.items()))
-        reader = _Reader(table, columns, num_columns=len(sample.columns))
-        return TableSource(
-            reader.read, None, spec, files.identity(None, names, options)
-        )
+        how = [*sorted(map(_stable, self.read_options.items())), self.missing_as_nan]
+        identity = files.identity(None, names, how)
+        return TableSource(_Reader(table, columns).read, None, spec, identity)
 
 
 class _ChosenColumns:
     """The columns of one model input."""
 
-    def __init__(self, path: Any, choice: Choice, sample: Any) -> None:
+    def __init__(self, table: CsvTable, choice: Choice, missing_as_nan: bool) -> None:
         self.names = choice.columns
         spec = choice.input.spec
-        self.dtypes = [wanted_dtype(spec, sample[name]) for name in self.names]
-        self.form = form_for(choice, [(dtype, ()) for dtype in self.dtypes])
+        self.dtypes = [wanted_dtype(spec, *table.seen(name)) for name in self.names]
+        cells = [(dtype, ()) for dtype in self.dtypes]
+        self.form = form_for(choice, cells, missing_as_nan)
         pairs = zip(self.names, self.dtypes, strict=True)
         self.texts = [name for name, dtype in pairs if dtype.kind == "S"]
-        self._path = path
+        self._as_nan = missing_as_nan and self.form.cast.dtype.is_floating
+        self._table = table
 
     def read(self, piece: Any, first: int) -> np.ndarray:
         """Returns the input's rows of a piece that begins at row `first`."""
-        pairs = zip(self.names, self.dtypes, strict=True)
-        cells = [
-            as_values(piece[name], dtype, first, f"{self._path}, column {name!r}")
-            for name, dtype in pairs
-        ]
-        return self.form.join(cells, first, self._path)
-
-
-class _Table:
-    """A CSV file and how to read it."""
-
-    def __init__(self, path: Any, options: dict[str, Any]) -> None:
-        self.path = path
-        self.options = options
-        if options.get("engine", "c") == "c" and len(options.get("sep") or ",") == 1:
-            # Otherwise pandas may infer several dtypes within one piece, and warn.
-            self.options = {"low_memory": False, **options}
-        self._pandas = import_extra("pandas", "pandas", "Reading CSV files")
-
-    def sample(self) -> Any:
-        """Returns the first rows, all columns."""
-        with naming(self.path, "be read as a CSV file"):
-            rows = self._pandas.read_csv(self.path, **self.options, nrows=_SAMPLE_ROWS)
-        unnamed = [name for name in rows.columns if not isinstance(name, str)]
-        if unnamed:
-            raise ValueError(
-                f"{self.path} has columns without a name ({shorten(unnamed)}). Name "
-                "them: read_options={'names': [...], 'header': None}."
-            )
-        return rows
-
-    def pieces(self, texts: list[str], size: int) -> Iterator[Any]:
-        """Yields all rows, `size` at a time; the columns `texts` as strings."""
-        dtypes = self.options.get("dtype", {})
-        if isinstance(dtypes, Mapping):
-            dtypes = {**dict.fromkeys(texts, str), **dtypes}
-        # Choosing columns by usecols would let rows with too many cells pass.
-        options = {**self.options, "dtype": dtypes, "chunksize": size}
-        with (
-            naming(self.path, "be read as a CSV file"),
-            self._pandas.read_csv(self.path, **options) as pieces,
-        ):
-            yield from pieces
+        cells, path = [], self._table.path
+        for name, dtype in zip(self.names, self.dtypes, strict=True):
+            how = (self._table.numbers, self._as_nan, failing(path, name, first))
+            cells.append(as_values(piece[name], dtype, *how))
+        return self.form.join(cells, first, path)
 
 
 class _Reader:
     """Reads chosen columns of a CSV file in order."""
 
-    def __init__(
-        self, table: _Table, columns: list[_ChosenColumns], num_columns: int
-    ) -> None:
+    def __init__(self, table: CsvTable, columns: list[_ChosenColumns]) -> None:
         self._table = table
         self._columns = columns
-        self._size = max(_PIECE_VALUES // max(num_columns, 1), 1)
+        self._size = max(_PIECE_VALUES // max(len(table.layout.names), 1), 1)
 
     def read(self, start: int) -> Generator[Rows, None, None]:
         """Yields all rows from `start` on."""
@@ -172,15 +138,8 @@ class _Reader:
 
     def _decode(self, piece: Any, first: int, num_rows: int) -> Rows:
         some = piece.iloc[:num_rows]
+        self._table.check_rest(some, first)
         return Rows([column.read(some, first) for column in self._columns], num_rows)
-
-
-def _kinds(sample: Any) -> dict[str, str]:
-    kinds = {"i": NUMBER, "u": NUMBER, "f": NUMBER, "b": NUMBER, "O": TEXT}
-    return {
-        name: kinds.get(np.asarray(sample[name].iloc[:0]).dtype.kind, OTHER)
-        for name in sample.columns
-    }
 
 
 def _stable(value: object) -> str:
@@ -189,7 +148,14 @@ def _stable(value: object) -> str:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    taken = [name for name in _OURS if options.get(name) is not None]
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f"Received read_options={options!r:.80}, expected a dict of arguments for "
+            "pandas.read_csv."
+        )
+    given = {name: options[name] for name in _OURS if name in options}
+    # index_col=False, as pandas advises for rows that end with a separator, holds here.
+    taken = [name for name, x in given.items() if x is not None and x is not False]
     if taken:
         raise ValueError(
             f"Received read_options with {', '.join(map(repr, taken))}, which are set "

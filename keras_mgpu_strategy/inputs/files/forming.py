@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.casting import Cast, cast_for
+from keras_mgpu_strategy.inputs.casting import Cast, Wanted, cast_for
 from keras_mgpu_strategy.inputs.files.columns import Choice
+from keras_mgpu_strategy.inputs.files.integers import common_dtype
 from keras_mgpu_strategy.inputs.row_errors import failing
 
 
@@ -64,22 +65,42 @@ class Form:
 
 
 def form_for(
-    choice: Choice, cells: Sequence[tuple[np.dtype | None, tuple[int | None, ...]]]
+    choice: Choice,
+    cells: Sequence[tuple[np.dtype | None, tuple[int | None, ...]]],
+    missing_as_nan: bool,
 ) -> Form:
     """Returns the form of one input.
 
     Args:
         choice: The columns chosen.
-        cells: The dtype of each column, strings as kind "S", and the lengths of the
-            lists in it, None where there is no row to tell.
+        cells: The dtype of each column, strings as kind "S", None where it has no
+            value; and the lengths of the lists in it, None where there is no row to
+            tell.
+        missing_as_nan: Whether integers and bools make way for NaN, where the model
+            does not take integers or bools.
     """
-    dtypes = [dtype for dtype, _ in cells if dtype is not None]
     lengths = cells[0][1]
     is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)
     natural = (len(cells),) if is_stack else lengths
-    names = ", ".join(choice.columns)
-    cast = cast_for(np.result_type(*dtypes), names, choice.input.wanted)
+    names, wanted = ", ".join(choice.columns), choice.input.wanted
+    dtypes = [dtype for dtype, _ in cells if dtype is not None]
+    if missing_as_nan and _takes_floats(wanted):
+        dtypes = [np.dtype(np.float64) if d.kind in "biu" else d for d in dtypes]
+    cast = cast_for(_common(dtypes, wanted), names, wanted)
     return Form(_row_shape(choice, natural), cast, choice.columns)
+
+
+def _takes_floats(wanted: Wanted) -> bool:
+    return not isinstance(wanted, tf.DType) or wanted.is_floating
+
+
+def _common(dtypes: list[np.dtype], wanted: Wanted) -> np.dtype:
+    """The dtype that columns have in common."""
+    if not dtypes:
+        return np.dtype("S" if wanted == tf.string else np.float64)
+    common = common_dtype(dtypes)
+    is_float = isinstance(wanted, tf.DType) and wanted.is_floating
+    return np.result_type(*dtypes) if is_float and common.kind in "iu" else common
 
 
 def _row_shape(choice: Choice, natural: tuple[int | None, ...]) -> tuple[int, ...]:

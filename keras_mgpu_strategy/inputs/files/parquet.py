@@ -6,7 +6,8 @@ Guarantees:
   they are. Those before the first row asked for are skipped.
 * The number of rows and the columns are known, and the same columns are in every
   file, before any row is read.
-* A null, or a list of another length, is an error with the file, column and row.
+* A null, a number that the model cannot hold, or a list of another length is an error
+  with the file, column and row.
 """
 
 import dataclasses
@@ -14,12 +15,15 @@ import functools
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
+
+from keras_mgpu_strategy.inputs.files import hive
 from keras_mgpu_strategy.inputs.files.arrow_columns import (
     ColumnType,
     decode,
     row_bytes,
 )
-from keras_mgpu_strategy.inputs.files.bad_rows import until_bad
+from keras_mgpu_strategy.inputs.files.bad_rows import failing, until_bad
 from keras_mgpu_strategy.inputs.files.choosing import in_structure
 from keras_mgpu_strategy.inputs.files.columns import Choice, Columns, choose_columns
 from keras_mgpu_strategy.inputs.files.forming import Form, form_for
@@ -29,12 +33,11 @@ from keras_mgpu_strategy.inputs.files.parquet_files import (
     open_parts,
     read_batches,
 )
-from keras_mgpu_strategy.inputs.files.paths import Paths, list_files
+from keras_mgpu_strategy.inputs.files.paths import Paths
 from keras_mgpu_strategy.inputs.files.row_stream import TableSource
 from keras_mgpu_strategy.inputs.rebatch import Rows
 from keras_mgpu_strategy.types import Nest
 
-PATTERN = r"\.(parquet|pq)$"
 _BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
 
 
@@ -43,18 +46,23 @@ class Parquet:
     """Rows of a Parquet file, of a folder of such files, or of a list of them.
 
     Args:
-        paths: A file, a folder or a list of files. The files of a folder are read
-            sorted by name; names that begin with `_` or `.` are left out.
+        paths: A file, a folder or a list of files. The files of a folder, and of
+            folders in it that are named `key=value`, are read sorted by name; names
+            that begin with `_` or `.` are left out.
         columns: Names of the columns: for a model with one input, a column or several
             to be stacked; for one with several inputs, one per input in the order of
             the model; or a dict of these by input. None takes columns by the names of
             the model's inputs. For a model with one input and no column of its name,
             it takes all columns of numbers if they are as many as its features, or
-            else the only column of lists; never one called `row`.
+            else the only column of lists; never one called `row`, nor an index that
+            pandas stored, nor a key of folders.
+        missing_as_nan: Whether a null is NaN for inputs of floats. It is an error
+            otherwise, but in columns that pandas wrote from floats, where NaN is null.
     """
 
     paths: Paths
     columns: Columns = None
+    missing_as_nan: bool = False
 
     def open_rows(self, input_spec: Nest) -> TableSource:
         """Opens the files, see `FileInput`.
@@ -70,17 +78,18 @@ class Parquet:
                 do not fit the model.
             ImportError: pyarrow is missing.
         """
-        files = list_files(self.paths, "Parquet", PATTERN)
-        parts, types = open_parts(files.files)
-        kinds = {name: kind.kind for name, kind in types.items()}
-        choices = choose_columns(kinds, self.columns, input_spec, parts[0].path)
-        types = _with_lengths(parts, types, choices)
-        columns = [_ChosenColumns(choice, types) for choice in choices]
+        files = hive.list_tables(self.paths)
+        parts, schema = open_parts(files.files)
+        kinds = {name: kind.kind for name, kind in schema.types.items()}
+        where, hidden = parts[0].path, schema.hidden
+        choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
+        types = _with_lengths(parts, schema.types, choices)
+        columns = [_ChosenColumns(c, types, self.missing_as_nan) for c in choices]
         num_rows = sum(part.num_rows for part in parts)
-        reader = _Reader(parts, columns)
         spec = in_structure(input_spec, [column.form.spec for column in columns])
-        identity = files.identity(num_rows, [choice.columns for choice in choices])
-        return TableSource(reader.read, num_rows, spec, identity)
+        names = [choice.columns for choice in choices]
+        identity = files.identity(num_rows, names, self.missing_as_nan)
+        return TableSource(_Reader(parts, columns).read, num_rows, spec, identity)
 
 
 def _with_lengths(
@@ -99,21 +108,30 @@ def _with_lengths(
 class _ChosenColumns:
     """The columns of one model input."""
 
-    def __init__(self, choice: Choice, types: dict[str, ColumnType]) -> None:
+    def __init__(
+        self, choice: Choice, types: dict[str, ColumnType], missing_as_nan: bool
+    ) -> None:
         self.names = choice.columns
-        self._types = [types[name] for name in choice.columns]
-        cells = [(kind.dtype, kind.lengths) for kind in self._types]
-        self.form: Form = form_for(choice, cells)
-        self.row_bytes = sum(row_bytes(kind) for kind in self._types)
+        self._types = {name: types[name] for name in choice.columns}
+        cells = [(types[name].dtype, types[name].lengths) for name in choice.columns]
+        self.form: Form = form_for(choice, cells, missing_as_nan)
+        self.row_bytes = sum(map(row_bytes, self._types.values()))
+        self._missing_as_nan = missing_as_nan
 
-    def read(self, part: Part, batch: Any, first: int) -> Any:
+    def read(self, part: Part, batch: Any, first: int) -> np.ndarray:
         """Returns the input's rows of a record batch that begins at row `first`."""
-        cells = []
-        for name, kind in zip(self.names, self._types, strict=True):
-            lengths = tuple(length or 0 for length in kind.lengths)
-            fail = part.failing(name, first)
-            cells.append(decode(batch.column(name), lengths, fail))
+        cells = [self._values(part, batch, name, first) for name in self.names]
         return self.form.join(cells, first, part.path)
+
+    def _values(self, part: Part, batch: Any, name: str, first: int) -> np.ndarray:
+        kind, is_float = self._types[name], self.form.cast.dtype.is_floating
+        as_nan = is_float and (self._missing_as_nan or name in part.schema.nan)
+        fail = failing(part.path, name, first)
+        if name in part.keys:
+            value = part.keys[name]
+            return hive.key_values(value, kind, batch.num_rows, as_nan, fail)
+        lengths = tuple(length or 0 for length in kind.lengths)
+        return decode(batch.column(name), lengths, is_float, as_nan, fail)
 
 
 class _Reader:
@@ -122,7 +140,7 @@ class _Reader:
     def __init__(self, parts: list[Part], columns: list[_ChosenColumns]) -> None:
         self._parts = parts
         self._columns = columns
-        self._names = sorted({name for column in columns for name in column.names})
+        self._names = {name for column in columns for name in column.names}
         bytes_per_row = sum(column.row_bytes for column in columns)
         self._size = min(max(_BATCH_BYTES // max(bytes_per_row, 1), 1), _MOST_ROWS)
 
@@ -134,7 +152,8 @@ class _Reader:
             start = max(start - part.num_rows, 0)
 
     def _read_part(self, part: Part, start: int) -> Generator[Rows, None, None]:
-        for first, batch in read_batches(part, self._names, self._size, start):
+        names = sorted(self._names - part.keys.keys())
+        for first, batch in read_batches(part, names, self._size, start):
             decode = functools.partial(self._decode, part, batch, first)
             yield from until_bad(batch.num_rows, decode)
 

@@ -11,17 +11,16 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.arrow_columns import (
-    ColumnType,
-    Fail,
-    column_type,
-    first_lengths,
+from keras_mgpu_strategy.inputs.files.arrow_columns import first_lengths
+from keras_mgpu_strategy.inputs.files.hive import key_type, keys_of
+from keras_mgpu_strategy.inputs.files.parquet_schema import (
+    Schema,
+    common_schema,
+    schema_of,
 )
-from keras_mgpu_strategy.inputs.files.bad_rows import BadRow
-from keras_mgpu_strategy.inputs.files.paths import shorten
 
 _BUFFER_BYTES = 2**18
 
@@ -33,54 +32,52 @@ class Part:
     Args:
         path: The file.
         group_rows: Number of rows of each row group.
+        schema: Its columns.
+        keys: Those of the folders around it that are no columns of the file.
     """
 
     path: pathlib.Path
     group_rows: tuple[int, ...]
+    schema: Schema
+    keys: dict[str, str | None]
 
     @property
     def num_rows(self) -> int:
         """Number of rows of the file."""
         return sum(self.group_rows)
 
-    def failing(self, column: str, first: int) -> Fail:
-        """Returns what raises an error about a column, from row `first` on."""
 
-        def fail(row: int, what: str) -> NoReturn:
-            raise BadRow(
-                f"{self.path}, column {column!r}, row {first + row} {what}. Repair the "
-                "rows, or leave out the column.",
-                row,
-            )
-
-        return fail
-
-
-def open_parts(
-    files: Sequence[pathlib.Path],
-) -> tuple[list[Part], dict[str, ColumnType]]:
+def open_parts(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
     """Reads the metadata of files.
 
     Returns:
-        The files, and the types of the columns that all have in common.
+        The files; and the columns that all have in common, keys of folders included.
 
     Raises:
         OSError: A file cannot be read.
         ValueError: A file is damaged, or columns differ.
         ImportError: pyarrow is missing.
     """
-    parts, schema = [], None
-    for path in files:
-        with _opened(path) as file:
-            metadata, found = file.metadata, file.schema_arrow
-            sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
-            raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
-        parts.append(Part(path, tuple(sizes)))
-        if schema is None:
-            schema = _unique(found, path)
-        _check_same(schema, _unique(found, path), files[0], path)
-    return parts, {name: column_type(kind) for name, kind in (schema or {}).items()}
+    parts = [_part(path) for path in files]
+    common = parts[0].schema
+    for part in parts[1:]:
+        common = common_schema(common, part.schema, parts[0].path, part.path)
+    keys = {key for key in parts[0].keys if all(key in part.keys for part in parts)}
+    types = {key: key_type([part.keys[key] for part in parts]) for key in sorted(keys)}
+    types = {**types, **common.types}
+    return parts, Schema(
+        types, common.hidden | (keys - common.types.keys()), common.nan
+    )
+
+
+def _part(path: pathlib.Path) -> Part:
+    with _opened(path) as file:
+        metadata, schema = file.metadata, schema_of(file.schema_arrow, path)
+        sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+        raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
+    keys = {k: v for k, v in keys_of(path).items() if k not in schema.types}
+    return Part(path, tuple(sizes), schema, keys)
 
 
 def read_batches(
@@ -148,29 +145,7 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
             yield file
     except OSError as error:
         raise OSError(f"{path} cannot be read as a Parquet file: {error}") from error
+    except pyarrow.ArrowNotImplementedError as error:
+        raise ValueError(f"{path} holds what pyarrow cannot read: {error}") from error
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is no Parquet file, or damaged: {error}") from error
-
-
-def _unique(schema: Any, path: pathlib.Path) -> dict[str, Any]:
-    names = list(schema.names)
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ValueError(
-            f"{path} has several columns of the name {shorten(map(repr, doubled))}. "
-            "Rename them."
-        )
-    return dict(zip(names, schema.types, strict=True))
-
-
-def _check_same(
-    first: dict[str, Any], other: dict[str, Any], first_path: Any, path: Any
-) -> None:
-    for name in [*first, *other]:
-        ours, theirs = first.get(name), other.get(name)
-        if ours != theirs:
-            raise ValueError(
-                f"{path} does not have the columns of {first_path}: {name!r} is "
-                f"{theirs or 'missing'}, expected {ours or 'no such column'}. Read "
-                "files of one layout at a time."
-            )

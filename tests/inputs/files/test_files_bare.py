@@ -237,8 +237,8 @@ def test_a_missing_package(name, package, extra, tmp_path, monkeypatch):
 VALUES = [
     Npy("x.npy"),
     Npz("x.npz", {"a": "b"}),
-    Parquet(["x.parquet", pathlib.Path("y.parquet")], ["a", "b"]),
-    Csv("x.csv", None, {"sep": ";"}),
+    Parquet(["x.parquet", pathlib.Path("y.parquet")], ["a", "b"], missing_as_nan=True),
+    Csv("x.csv", None, {"sep": ";"}, missing_as_nan=True),
     TFRecords("x.tfrecord", parse, 7),
     Hdf5(pathlib.Path("x.h5"), "a/b"),
     Zarr("x.zarr"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 from reading_files import check_rows, one, read
 
 from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.inputs.files import Csv, csv
+from keras_mgpu_strategy.inputs.files import Csv, csv, csv_table
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame(
@@ -37,7 +37,7 @@ def path(tmp_path):
 def small_pieces(monkeypatch):
     """Pieces of 4 rows, in place of many thousand."""
     monkeypatch.setattr(csv, "_PIECE_VALUES", 4)
-    monkeypatch.setattr(csv, "_SAMPLE_ROWS", 3)
+    monkeypatch.setattr(csv_table, "_SAMPLE_ROWS", 3)
 
 
 @pytest.mark.parametrize(
@@ -107,28 +107,52 @@ def test_the_first_rows_do_not_decide(tmp_path, small_pieces):
 @pytest.mark.parametrize(
     ("spec", "cell", "message"),
     [
-        (one([]), "abc", "row 20 holds 'abc', expected a number"),
-        (one([]), "", "row 20 has no value, expected one. Fill it in"),
-        (one([]), "NA", "row 20 has no value, expected one"),
+        (one([]), "abc", "holds 'abc', expected a number"),
+        (one([]), "", "has no value, expected one. Fill it in"),
+        (one([]), "NA", "has no value, expected one"),
+        (
+            one([]),
+            "1,5",
+            "holds '1,5', .*{'decimal': ','} or {'thousands': ','} says what",
+        ),
+        (one([]), "1_000", "holds '1_000', expected a number"),
+        (one([], tf.int64), "abc", "holds 'abc', expected a number"),
+        (one([], tf.int64), "0.5", "holds 0.5 .*a whole number that int64"),
         (
             one([], tf.int64),
-            "0.5",
-            "row 20 holds (np.float64.)?0.5.?, expected a who",
+            "9" * 20,
+            "holds 9{20}, expected an integer of 64 bits",
         ),
-        (one([], tf.int64), "99999999999999999999", "row 20 holds .*a whole number"),
-        (one([], tf.bool), "2", "row 20 holds .*2.*, expected True or False"),
-        (one([], tf.string), "", "row 20 has no value.*{'keep_default_na': False}"),
-        (None, "0.5", "row 20 holds .*0.5.*, expected a whole number"),
+        (one([], tf.int64), "inf", "holds inf .*, expected a whole number"),
+        (
+            one([], tf.int64),
+            "9007199254740993.0",
+            "holds 9007199254740992.0 .*, below 90",
+        ),
+        (
+            one([], tf.int32),
+            "2147483648",
+            "holds 2147483648 .*that int32 holds",
+        ),
+        (
+            one([], tf.uint8),
+            "-1",
+            "holds -1 .*a whole number that uint8 holds",
+        ),
+        (one([], tf.uint8), "256", "holds 256 .*a whole number that uint8 holds"),
+        (one([], tf.bool), "2", "holds 2 .*, expected True or False"),
+        (one([], tf.string), "", "has no value.*{'keep_default_na': False}"),
+        (None, "0.5", "holds 0.5 .*, expected a whole number"),
     ],
 )
 def test_values_that_do_not_fit(spec, cell, message, tmp_path, small_pieces):
     path = tmp_path / "x.csv"
-    path.write_text("a,b\n" + "1,2\n" * 20 + f"{cell},2\n" + "1,2\n")
+    path.write_text("a,b\n" + "1,2\n" * 20 + f'"{cell}",2\n' + "1,2\n")
     source = Csv(path, "a").open_rows(spec)
     batches = source.batches(4)
     for _ in range(5):
         next(batches)
-    with pytest.raises(ValueError, match=f"{path}, column 'a', {message}"):
+    with pytest.raises(ValueError, match=f"{path}, column 'a', row 20 {message}"):
         next(batches)
 
 
@@ -177,12 +201,6 @@ def test_the_other_engine_of_pandas(options, path, small_pieces):
     check_rows(source, F, [(5, 3)])
 
 
-def test_columns_without_names(path):
-    message = r"columns without a name \(0, 1, 2, 3, 4\). Name them: read_options="
-    with pytest.raises(ValueError, match=message):
-        Csv(path, read_options={"header": None}).open_rows(one([]))
-
-
 def test_the_only_column_of_text(tmp_path):
     (tmp_path / "x.csv").write_text("n,word\n1,ab\n2,NULL \n")
     source = as_source(tmp_path / "x.csv", input_spec=one([], tf.string))
@@ -197,10 +215,16 @@ def test_the_rows_before_a_bad_one_come_first(tmp_path):
         next(batches)
 
 
+@pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("name", ["chunksize", "usecols", "index_col", "nrows"])
-def test_options_that_are_taken(name, path):
+def test_options_that_are_taken(name, value, path):
     with pytest.raises(ValueError, match=f"read_options with '{name}', which are set"):
-        Csv(path, read_options={name: 1}).open_rows(one([]))
+        Csv(path, read_options={name: value}).open_rows(one([]))
+
+
+def test_options_that_are_none(path):
+    with pytest.raises(TypeError, match="read_options='sep=;', expected a dict of arg"):
+        Csv(path, read_options="sep=;").open_rows(one([]))  # pyright: ignore
 
 
 def test_paths_that_do_not_fit(tmp_path):
