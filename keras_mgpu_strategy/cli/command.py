@@ -80,9 +80,10 @@ def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
     if any(word in _HELP for word in rest):
         _answer(help_of(command, flag_values))
     arguments = tuple(flag_values([command.name, *rest])[1:])
-    if len(arguments) != len(command.arguments):
+    least, is_open = len(command.arguments), command.takes_more
+    if len(arguments) < least or (len(arguments) > least and not is_open):
         raise ValueError(
-            f"{command.name} takes {len(command.arguments)} arguments "
+            f"{command.name} takes {least} arguments{' or more' if is_open else ''} "
             f"({usage_of(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
             f"See mgpu {command.name} --help."
         )
@@ -137,7 +138,7 @@ COMMANDS = {
     for command in (
         Command(
             name="predict",
-            arguments=("MODEL", "INPUT"),
+            arguments=("MODEL", "INPUT..."),
             required=("--output=PATH",),
             summary="Runs a model over all rows of files, on every device.",
             examples=predict_flags.EXAMPLES,

@@ -17,7 +17,8 @@ import numpy as np
 from keras_mgpu_strategy.npy_header import open_mapped
 
 _IMAGES = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
-_TABLES = {r"\.(parquet|pq)$": "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
+_PARQUET = r"\.(parquet|pq)$"
+_TABLES = {_PARQUET: "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
 _ROWS_AT_A_TIME = 2**16
 
 
@@ -47,30 +48,41 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
     return array
 
 
-def check_input(path: pathlib.Path) -> int | None:
-    """Checks what can be checked of the input.
+def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
+    """Checks what can be checked of the inputs.
 
     Returns:
         The number of rows of a `.npy` file; None for others.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: It is a `.npy` file that cannot be read.
+        ValueError: It is a `.npy` file that cannot be read, or there are several
+            inputs of a kind that is read one at a time.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
-    is_npy = path.suffix.lower() == ".npy" and path.is_file()
-    return len(open_rows(path)) if is_npy else None
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+    if len(paths) > 1:
+        names = [path.name.lower() for path in paths]
+        kinds = (_PARQUET, _IMAGES)
+        if not any(all(re.search(kind, name) for name in names) for kind in kinds):
+            raise ValueError(
+                f"{len(paths)} inputs received ({', '.join(map(str, paths[:10]))}). "
+                "Expected one, or several Parquet files or images, all of one kind."
+            )
+        return None
+    is_npy = paths[0].suffix.lower() == ".npy" and paths[0].is_file()
+    return len(open_rows(paths[0])) if is_npy else None
 
 
 def reader_of(
-    path: pathlib.Path, columns: bool, image_flags: Collection[str]
+    path: pathlib.Path, table_flags: Collection[str], image_flags: Collection[str]
 ) -> str | None:
     """Returns which class of `mgpu.files` takes the flags for an input.
 
     Args:
-        path: The input.
-        columns: Whether columns are chosen.
+        path: The input, or the first of several.
+        table_flags: Names of the flags for tables that were given.
         image_flags: Names of the flags for images that were given.
 
     Returns:
@@ -81,15 +93,18 @@ def reader_of(
     """
     name = path.name.lower()
     table = next((kind for end, kind in _TABLES.items() if re.search(end, name)), None)
+    given = sorted(table_flags)
     if image_flags:
         is_folder = path.is_dir() and table is None and path.suffix != ".zarr"
         is_images = is_folder or re.search(_IMAGES, name) is not None
         _check_kind(is_images, sorted(image_flags), "a folder of images", path)
-        _check_kind(not columns, ["columns"], "a Parquet or CSV file", path)
+        _check_kind(not given, given, "a Parquet or CSV file", path)
         return "Images"
-    if columns:
+    if "read_options" in given:
+        _check_kind(table == "Csv", ["read_options"], "a CSV file", path)
+    if given:
         is_table = table is not None or path.is_dir()
-        _check_kind(is_table, ["columns"], "a Parquet or CSV file", path)
+        _check_kind(is_table, given, "a Parquet or CSV file", path)
         return table or "Parquet"
     return None
 

@@ -89,6 +89,21 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
     ),
     (
         _text,
+        "read_options",
+        None,
+        "<JSON>: How a CSV file is written, by arguments of pandas.read_csv, such as "
+        """'{"sep": ";", "decimal": ","}', or '{"header": null}' if no line names """
+        "the columns, which are then called 0, 1 and so on.",
+    ),
+    (
+        _yes_or_no,
+        "missing_as_nan",
+        None,
+        "Missing values in a Parquet or CSV file are NaN where the model takes floats. "
+        "Default: they end the run.",
+    ),
+    (
+        _text,
         "image_size",
         None,
         "<HxW>: Resize images to this height and width, such as 224x224. Default: what "
@@ -189,9 +204,9 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
 NOTES = (
     (
         "Input",
-        "A .npy, .npz, .parquet (also a folder of them), .csv, .h5 or .zarr, or a "
-        "folder of images. Files with several arrays or columns feed models of "
-        "several inputs, by name.",
+        "A .npy, .npz, .parquet (also several or a folder of them, and folders named "
+        "key=value), .csv, .h5 or .zarr, or images or a folder of them. Files with "
+        "several arrays or columns feed models of several inputs, by name.",
     ),
     (
         "Output",

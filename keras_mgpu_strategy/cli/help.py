@@ -15,7 +15,8 @@ class Command:
 
     Args:
         name: The word.
-        arguments: Names of the positional arguments, in order.
+        arguments: Names of the positional arguments, in order; the last one may end
+            with "..." for more of its kind.
         required: Flags that must be given, as they are written.
         summary: One line for people.
         examples: Shell lines that work.
@@ -32,6 +33,11 @@ class Command:
     define_flags: Callable[[flags.FlagValues], None]
     run: Callable[[Call], None]
     notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the last argument may be repeated."""
+        return bool(self.arguments) and self.arguments[-1].endswith("...")
 
 
 def overview(commands: Collection[Command]) -> str:

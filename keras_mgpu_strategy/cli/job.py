@@ -4,6 +4,7 @@ Guarantee: a `PredictJob` holds no flags that contradict each other.
 """
 
 import dataclasses
+import json
 import pathlib
 import re
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 _RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
 _OPTIONS = ("engine", "precision", "jit_compile", "profile", *_RAY_FLAGS)
 _IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
-_READING = ("columns", *_IMAGE_FLAGS)
+_TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
+_READING = (*_TABLE_FLAGS, *_IMAGE_FLAGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class PredictJob:
 
     Args:
         model: Path of the model.
-        inputs: Path of the file or folder of input rows.
+        inputs: Paths of the files of input rows, or of one folder.
         output: Path of what to write.
         shard: Which range of the rows to run, or None.
         labels: Path of a `.npy` file of true classes, or None.
@@ -42,7 +44,7 @@ class PredictJob:
     """
 
     model: pathlib.Path
-    inputs: pathlib.Path
+    inputs: tuple[pathlib.Path, ...]
     output: pathlib.Path
     shard: Shard | None
     labels: pathlib.Path | None
@@ -77,9 +79,19 @@ class PredictJob:
         return self.options.get("engine") == "ray"
 
     @property
-    def images(self) -> dict[str, Any]:
-        """The part of `reading` that is for images."""
-        return {name: x for name, x in self.reading.items() if name in _IMAGE_FLAGS}
+    def rows(self) -> Any:
+        """What the Python API is given: a path, or a list of several."""
+        return self.inputs[0] if len(self.inputs) == 1 else list(self.inputs)
+
+    @property
+    def table_flags(self) -> list[str]:
+        """The names in `reading` that are for tables."""
+        return [name for name in self.reading if name in _TABLE_FLAGS]
+
+    @property
+    def image_flags(self) -> list[str]:
+        """The names in `reading` that are for images."""
+        return [name for name in self.reading if name in _IMAGE_FLAGS]
 
     def _check_raw(self) -> None:
         for name, is_given, why in (
@@ -117,7 +129,7 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
     running |= {name: fv[name].value for name in ("resume", "overwrite")}
     return PredictJob(
         model=_path(arguments[0]),
-        inputs=_path(arguments[1]),
+        inputs=tuple(map(_path, arguments[1:])),
         output=_path(fv.output),
         shard=shard,
         labels=None if fv.labels is None else _path(fv.labels),
@@ -140,7 +152,21 @@ def _path(text: str) -> pathlib.Path:
 
 
 def _reading(name: str, fv: flags.FlagValues) -> Any:
-    return _image_size(fv.image_size) if name == "image_size" else fv[name].value
+    parse = {"image_size": _image_size, "read_options": _read_options}.get(name)
+    return fv[name].value if parse is None else parse(fv[name].value)
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        options = error
+    if not isinstance(options, dict):
+        raise ValueError(
+            f"--read_options={text:.60}. Expected a JSON object of arguments for "
+            """pandas.read_csv, such as --read_options='{"header": null}'."""
+        )
+    return options
 
 
 def _shard(text: str) -> Shard:

@@ -61,9 +61,9 @@ def _check_files(job: PredictJob) -> np.ndarray | None:
     """Returns the labels, read from disk as they are needed."""
     if not job.model.exists():
         raise FileNotFoundError(f"There is no model {job.model}.")
-    num_rows = files.check_input(job.inputs)
-    files.reader_of(job.inputs, "columns" in job.reading, job.images)
-    read = [job.model, job.inputs, *([job.labels] if job.labels else [])]
+    num_rows = files.check_inputs(job.inputs)
+    files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
+    read = [job.model, *job.inputs, *([job.labels] if job.labels else [])]
     files.check_output(job.output, read)
     return None if job.labels is None else files.open_labels(job.labels, num_rows)
 
@@ -99,14 +99,14 @@ def _check_outputs(job: PredictJob, predictor: Any) -> None:
 
 
 def _input(job: PredictJob) -> Any:
-    """What the Predictor reads: the path itself, or one of `mgpu.files`."""
-    reader = files.reader_of(job.inputs, "columns" in job.reading, job.images)
+    """What the Predictor reads: the paths themselves, or one of `mgpu.files`."""
+    reader = files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
     if _module(job) is not None and os.getcwd() not in sys.path:
         # `mgpu`, unlike `python -m`, does not look for modules where the user is.
         sys.path.insert(0, os.getcwd())
     if reader is None:
-        return job.inputs
-    return getattr(mgpu.files, reader)(job.inputs, **job.reading)
+        return job.rows
+    return getattr(mgpu.files, reader)(job.rows, **job.reading)
 
 
 def _module(job: PredictJob) -> str | None:
@@ -116,7 +116,7 @@ def _module(job: PredictJob) -> str | None:
 
 
 def _note_on_names(job: PredictJob, rows: Any) -> None:
-    is_images = isinstance(rows, mgpu.files.Images) or files.has_images(job.inputs)
+    is_images = isinstance(rows, mgpu.files.Images) or files.has_images(job.inputs[0])
     if is_images and job.output.suffix.lower() == ".npy":
         print(
             f"mgpu: note: {job.output} will not hold the names of the images: its rows "

@@ -1,9 +1,19 @@
 """Messages of the Python API in the words of the command line."""
 
 import re
+from collections.abc import Callable
 
-_WORDS = (
-    (r"\b(resume|overwrite)=True\b", r"--\1"),
+
+def _as_json(found: re.Match[str]) -> str:
+    """An argument of Python, for a shell."""
+    text = found[1].replace("'", '"').replace("None", "null").replace("False", "false")
+    return f"--read_options='{text}'"
+
+
+_WORDS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
+    (r"\bcolumns=\[\.\.\.\]", "--columns=A,B"),
+    (r"\bread_options=(\{[^{}]*\})", _as_json),
     (
         r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
         r"([\"'])([\w:.]+)\2",

@@ -103,7 +103,7 @@ def test_help_names_the_commands(arguments):
 def test_help_of_a_command_shows_its_own_flags_and_examples():
     result = mgpu("predict", "--help")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "Usage: mgpu predict MODEL INPUT --output=PATH [FLAGS]" in result.stdout
+    assert "Usage: mgpu predict MODEL INPUT... --output=PATH [FLAGS]" in result.stdout
     assert "--method=predict_proba|predict|predict_classes" in result.stdout
     assert "Examples:\n  mgpu predict model.keras images.npy" in result.stdout
     assert "Exit codes:\n  0, the output is complete; 2, bad input" in result.stdout
@@ -120,7 +120,7 @@ def test_version_is_told():
         (["train"], "unknown command 'train'. Expected one of: predict, "),
         (["predict", DIGITS, IMAGES, "--gpus=2"], "Unknown command line flag 'gpus'"),
         (["predict", DIGITS, IMAGES], "predict needs --output=PATH."),
-        (["predict", DIGITS], "predict takes 2 arguments (mgpu predict MODEL INPUT"),
+        (["predict", DIGITS], "predict takes 2 arguments or more (mgpu predict MODEL"),
         (["devices", "gpu:0"], "devices takes 0 arguments"),
         (["merge"], "merge takes 1 arguments (mgpu merge PATH)"),
         (["predict", DIGITS, IMAGES, "--batch_size=0"], "--batch_size=0"),
@@ -151,6 +151,7 @@ def files(tmp_path):
     (tmp_path / "half.npy.journal").touch()
     (tmp_path / "photos").mkdir()
     (tmp_path / "a.csv").touch()
+    (tmp_path / "x.parquet").touch()
     np.save(tmp_path / "labels_of_two.npy", np.zeros(2, int))
     np.save(tmp_path / "labels_float.npy", np.zeros(3))
     return tmp_path
@@ -181,6 +182,20 @@ def files(tmp_path):
         ("M rows.npy --output=o.npy --columns=a", "--columns received for the input"),
         ("M rows.npy --output=o.npy --preprocess=unit", "expected a folder of images"),
         ("M a.csv --output=o.npy --on_bad_file=skip", "--on_bad_file received for"),
+        ("M rows.npy --output=o.npy --missing_as_nan", "--missing_as_nan received for"),
+        ("M x.parquet --output=o.npy --read_options={}", "expected a CSV file"),
+        (
+            "M a.csv --output=o.npy --read_options=;",
+            "--read_options=;. Expected a JS",
+        ),
+        ("M a.csv --output=o.npy --read_options=[1]", "--read_options=[1]. Expected a"),
+        ("M photos --output=o.npy --preprocess=unit --columns=a", "--columns received"),
+        ("M rows.npy a.csv --output=o.npy", "2 inputs received (rows.npy, a.csv). Exp"),
+        (
+            "M a.csv a.csv --output=o.npy",
+            "Expected one, or several Parquet files or",
+        ),
+        ("M x.parquet no.parquet --output=o.npy", "There is no file or folder no.parq"),
         ("M rows.npy --output=o.csv --labels=rows.npy", "goes with a .npy output"),
         ("M rows.npy --output=o.npy --labels=rows.npy --shard=0/2", "a whole run"),
         ("M rows.npy --output=rows.npy --overwrite", "--output=rows.npy is also read."),

@@ -5,6 +5,7 @@ import os
 import pathlib
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +93,83 @@ def test_columns_of_a_table(tmp_path, expected, capsys):
         np.testing.assert_allclose(
             np.load(output), expected[:100], rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A model that returns its two features."""
+    inputs = keras.Input((2,), name="x")
+    keras.Model(inputs, keras.layers.Identity()(inputs)).save(tmp_path / "two.keras")
+    return tmp_path / "two.keras"
+
+
+def predict_rows(model, *arguments):
+    output = model.parent / "o.npy"
+    same = (f"--output={output}", "--method=predict", "--overwrite", "--verbose=0")
+    predict_here(model, *arguments, *same)
+    return np.load(output)
+
+
+def test_a_csv_file_without_names(two, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(SystemExit, match="2"):
+        predict_rows(two, path)
+    error = capsys.readouterr().err
+    assert "'1', '2' in its first line, which may be a row or names of c" in error
+    assert """if it is a row, --read_options='{"header": null}', which""" in error
+    found = predict_rows(two, path, """--read_options={"header": null}""")
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
+    flags = ("--columns=1,0", """--read_options={"header": null}""")
+    np.testing.assert_array_equal(predict_rows(two, path, *flags), [[2, 1], [4, 3]])
+
+
+def test_a_csv_file_of_excel(two, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b\n1,5;2\n3;4\n", "utf-8-sig")
+    with pytest.raises(SystemExit, match="2"):
+        predict_rows(two, path)
+    assert "received a (text), b. Pass --columns=A,B." in capsys.readouterr().err
+    found = predict_rows(two, path, """--read_options={"decimal": ","}""")
+    np.testing.assert_array_equal(found, [[1.5, 2], [3, 4]])
+
+
+@pytest.mark.filterwarnings("ignore:Results are NaN")
+def test_missing_values_of_tables(two, tmp_path, capsys):
+    table = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [3, 4]})
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    table.to_parquet(tmp_path / "rows.parquet")
+    for path in (tmp_path / "rows.csv", tmp_path / "rows.parquet"):
+        with pytest.raises(SystemExit, match="1"):
+            predict_rows(two, path)
+        error = capsys.readouterr().err
+        assert f"{path}, column 'a', row 1 h" in error
+        assert "pass --missing_as_nan" in error
+        found = predict_rows(two, path, "--missing_as_nan")
+        np.testing.assert_array_equal(found, [[1, 3], [np.nan, 4]])
+
+
+def test_folders_and_lists_of_parquet_files(two, tmp_path, capsys):
+    table = pd.DataFrame({"a": [1.0, 2, 3], "b": [4.0, 5, 6], "key": [7, 7, 8]})
+    table.to_parquet(tmp_path / "rows", partition_cols=["key"])
+    expected = table[["a", "b"]].to_numpy()
+    np.testing.assert_array_equal(predict_rows(two, tmp_path / "rows"), expected)
+    found = predict_rows(two, tmp_path / "rows", "--columns=key,a")
+    np.testing.assert_array_equal(found, table[["key", "a"]].to_numpy())
+    files = sorted((tmp_path / "rows").rglob("*.parquet"))
+    np.testing.assert_array_equal(predict_rows(two, *files), expected)
+    found = predict_rows(two, *files[::-1], "--columns=b,a")
+    np.testing.assert_array_equal(found, [[6, 3], [4, 1], [5, 2]])
+
+
+def test_several_images(tmp_path, capsys):
+    pixels = write_photos(tmp_path / "photos", 3)
+    photos = [tmp_path / "photos" / f"{number:04d}.png" for number in (2, 0)]
+    output = tmp_path / "o.npy"
+    predict_here(DIGITS, *photos, "--preprocess=unit", f"--output={output}")
+    with mgpu.scope("cpu:0"):
+        expected = mgpu.load(DIGITS).predict_proba(pixels[[2, 0]])
+    np.testing.assert_allclose(np.load(output), expected, 1e-5, 1e-6)
 
 
 def test_a_folder_of_images(tmp_path, capsys):
