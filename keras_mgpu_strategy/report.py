@@ -47,13 +47,7 @@ def rate_text(rows_per_second: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class BackOff:
-    """A batch that did not fit into memory.
-
-    Args:
-        row: First row of the chunk that failed.
-        failed: Per-replica batch that failed.
-        batch_size: Per-replica batch from then on.
-    """
+    """The per-replica batch that failed on the chunk of a row, and the next size."""
 
     row: int
     failed: int

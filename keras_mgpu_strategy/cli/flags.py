@@ -46,12 +46,7 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         "was none. With --batch_size, the finished output is byte for byte that of a "
         "run that was never stopped.",
     ),
-    (
-        _yes_or_no,
-        "overwrite",
-        False,
-        "Replace the output, finished or not.",
-    ),
+    (_yes_or_no, "overwrite", False, "Replace the output, finished or not."),
     (
         _text,
         "shard",

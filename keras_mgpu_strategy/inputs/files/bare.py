@@ -87,8 +87,8 @@ def lists_tables(x: Any) -> bool:
     """Whether `x` is a list or tuple of the paths of existing Parquet files."""
     if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)):
         return False
-    paths = [pathlib.Path(path) for path in x]
-    return all(has_suffix(path, parquet.PATTERN) and path.exists() for path in paths)
+    paths = [as_path(path) for path in x]
+    return all(has_suffix(path, hive.PATTERN) and path.exists() for path in paths)
 
 
 def file_input(x: Any) -> FileInput:
