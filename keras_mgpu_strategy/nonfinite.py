@@ -1,11 +1,11 @@
 """Finds results that are NaN or infinite, and says in which rows they are."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.marking import MarksOf, is_float
 from keras_mgpu_strategy.types import HostBatch
 
@@ -50,7 +50,7 @@ class NonFiniteRows:
                 yield batch
         finally:
             if self._count and self._policy == "warn":
-                warnings.warn(self._complaint(), UserWarning, stacklevel=2)
+                warn(self._complaint())
 
     def _look(self, batch: HostBatch, missing: np.ndarray | None) -> None:
         rows = _bad_rows(batch)

@@ -4,12 +4,12 @@ Keras 2's `predict_proba` warned where a value was below 0 or above 1; so does t
 and says where.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.types import HostBatch
 
 _REMEDY = (
@@ -39,7 +39,7 @@ def checked(batches: Iterable[HostBatch], *, strict: bool) -> Iterator[HostBatch
             worst = found
         yield batch
     if worst is not None:
-        warnings.warn(_complaint(worst), UserWarning, stacklevel=2)
+        warn(_complaint(worst))
 
 
 def _complaint(found: tuple[float, float, int]) -> str:

@@ -240,8 +240,5 @@ def _shares(
     total = sum(waits.values())
     if total == 0:
         return {name: float(name == "compute") for name in STAGES}
-    idle = 1.0 - compute
-    return {
-        name: compute if name == "compute" else idle * waits[name] / total
-        for name in STAGES
-    }
+    idle = (1.0 - compute) / total
+    return {"compute": compute} | {name: idle * wait for name, wait in waits.items()}

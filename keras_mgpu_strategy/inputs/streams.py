@@ -12,10 +12,10 @@ Guarantees:
 """
 
 import itertools
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from keras_mgpu_strategy.caller import calling_line
 from keras_mgpu_strategy.closing import close
 from keras_mgpu_strategy.inputs.elements import ElementReader
 from keras_mgpu_strategy.inputs.nests import pack
@@ -30,10 +30,15 @@ class _Pass:
     """One reading of the input, from its first batch on."""
 
     def __init__(
-        self, elements: Iterator[Any], steps: int | None, input_spec: Nest
+        self,
+        elements: Iterator[Any],
+        steps: int | None,
+        input_spec: Nest,
+        on_short: Callable[[int], None],
     ) -> None:
         self._elements = elements
         self._steps = steps
+        self._on_short = on_short
         self._reader = ElementReader(input_spec)
         self.buffer = RowBuffer(self._rows())
         self.is_closed = False
@@ -68,7 +73,7 @@ class _Pass:
             for step in counter:
                 element = next(self._elements, _END)
                 if element is _END:
-                    warn_short(self._steps, step)
+                    self._on_short(step)
                     return
                 rows = self._reader.read(element, first_row)
                 first_row += rows.num_rows
@@ -104,6 +109,7 @@ class StreamSource:
         self._can_reopen = can_reopen
         self._steps = steps
         self._input_spec = input_spec
+        self._on_short = warns_of_short(steps)
         self._spec = spec
         self._pass: _Pass | None = None
 
@@ -149,18 +155,27 @@ class StreamSource:
         return current
 
     def _open(self) -> _Pass:
-        return _Pass(self._open_fn(), self._steps, self._input_spec)
+        return _Pass(self._open_fn(), self._steps, self._input_spec, self._on_short)
 
 
-def warn_short(steps: int | None, num_batches: int) -> None:
-    """Warns, as Keras does, where there are fewer batches than `steps`."""
-    if steps is not None and num_batches < steps:
-        warnings.warn(
-            f"Your input ran out of data: steps={steps} batches were asked for, but it "
-            f"has {num_batches}. Pass fewer steps, or use .repeat() on a "
-            "tf.data.Dataset.",
-            stacklevel=2,
-        )
+def warns_of_short(steps: int | None) -> Callable[[int], None]:
+    """What warns, as Keras does, where there are fewer batches than `steps`.
+
+    Returns:
+        Takes the number of batches, in any thread. It warns at the line of the user's
+        that called the package when this was made.
+    """
+    line = calling_line()
+
+    def warn(num_batches: int) -> None:
+        if steps is not None and num_batches < steps:
+            line.warn(
+                f"Your input ran out of data: steps={steps} batches were asked for, "
+                f"but it has {num_batches}. Pass fewer steps, or use .repeat() on a "
+                "tf.data.Dataset."
+            )
+
+    return warn
 
 
 def iterator_source(

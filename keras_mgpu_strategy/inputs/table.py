@@ -24,7 +24,7 @@ from keras_mgpu_strategy.inputs.refusals import refuse
 from keras_mgpu_strategy.inputs.streams import (
     iterator_source,
     sequence_source,
-    warn_short,
+    warns_of_short,
 )
 from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_steps
@@ -100,11 +100,10 @@ def _files(
         )
     if size is None:
         return source
+    on_short = warns_of_short(steps)
     if source.num_rows is not None:
-        warn_short(steps, math.ceil(source.num_rows / size))
-    return Limited(
-        source, steps * size, lambda rows: warn_short(steps, math.ceil(rows / size))
-    )
+        on_short(math.ceil(source.num_rows / size))
+    return Limited(source, steps * size, lambda rows: on_short(math.ceil(rows / size)))
 
 
 def _arrays(
@@ -113,7 +112,7 @@ def _arrays(
     if steps is None or batch_size is None:
         return ArraySource(x, input_spec)
     source = ArraySource(x, input_spec, limit=steps * batch_size)
-    warn_short(steps, math.ceil(source.num_rows / batch_size))
+    warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
     return source
 
 

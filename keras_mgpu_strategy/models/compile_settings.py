@@ -8,12 +8,12 @@ Guarantees:
 """
 
 import dataclasses
-import warnings
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.custom_objects import share_functions
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
@@ -120,12 +120,11 @@ def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
     if [tuple(v.shape) for v in before] == [tuple(v.shape) for v in after]:
         assign_all(before, after)
         return
-    warnings.warn(
+    warn(
         f"The state of the optimizer {old.name!r} ({len(before)} variables) does not "
         f"fit the trainable variables of model {target.name!r} ({len(after)} "
         "variables), so `fit` starts with a fresh optimizer. Compile the model after "
-        "changing `trainable`.",
-        stacklevel=2,
+        "changing `trainable`."
     )
 
 
@@ -147,12 +146,11 @@ def _compile_by_hooks(source: Any, target: Any) -> None:
     if not is_library_class(owner):
         target.compile_from_config(source.get_compile_config())
         return
-    warnings.warn(
+    warn(
         f"{type(source).__name__} overrides `compile` but not `get_compile_config` "
         "and `compile_from_config`, so its compile settings cannot be carried over "
         "to the devices: call `compile` on the `model` of the predictor before "
-        "`evaluate` or `fit`, or build the model inside `mgpu.scope()`.",
-        stacklevel=2,
+        "`evaluate` or `fit`, or build the model inside `mgpu.scope()`."
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
 from keras_mgpu_strategy.models.files.written_by import newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
@@ -110,12 +111,11 @@ def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
 
 
 def _warn_uncompiled(path: str, error: Exception) -> None:
-    warnings.warn(
+    warn(
         f"The compile settings in {path!r} cannot be restored, so the model can "
         "predict, but needs `compile` before `evaluate` or `fit`; losses and metrics "
         f"of your own can be passed as `custom_objects`. {type(error).__name__}: "
-        f"{error}",
-        stacklevel=4,
+        f"{error}"
     )
 
 

@@ -1,12 +1,12 @@
 """A model in several processes, on this machine or on a cluster."""
 
 import dataclasses
-import warnings
 from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.ray.chunks import RemoteChunks
 from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
@@ -119,10 +119,9 @@ def _leave_gpu_memory() -> None:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError:
-        warnings.warn(
+        warn(
             "TensorFlow has started in this process and holds the memory of its GPUs, "
             'which the processes of engine="ray" need. Make the Predictor first, from '
             "a file, or call tf.config.experimental.set_memory_growth before.",
             RuntimeWarning,
-            stacklevel=2,
         )

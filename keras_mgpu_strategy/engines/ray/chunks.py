@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.caller import calling_line
 from keras_mgpu_strategy.engines.backend import StoppedWithin
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.window import Window
@@ -40,6 +41,7 @@ class RemoteChunks:
         self._work = work
         self._window = Window(_MOST_WAITING_BYTES)
         self._lock = threading.Lock()
+        self._line = calling_line()
 
     def run(
         self,
@@ -59,7 +61,7 @@ class RemoteChunks:
                 self._work.head,
                 batch.on_trial,
             )
-            done = self._fleet.call(replica, "run", task, what=rows)
+            done = self._fleet.call(replica, "run", task, what=rows, line=self._line)
         self._keep_books(batch, replica, done)
         with self._work.clock.stage("read"):
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)

@@ -12,10 +12,10 @@ Guarantees:
 """
 
 import time
-import warnings
 import weakref
 from typing import Any
 
+from keras_mgpu_strategy.caller import Line, calling_line, warn
 from keras_mgpu_strategy.engines.ray.answers import unwrapped
 from keras_mgpu_strategy.engines.ray.place import Place
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
@@ -68,7 +68,14 @@ class Fleet:
         """What each process said of itself."""
         return [place.about for place in self._places if place.about is not None]
 
-    def call(self, replica: int, method: str, *args: Any, what: str) -> Any:
+    def call(
+        self,
+        replica: int,
+        method: str,
+        *args: Any,
+        what: str,
+        line: Line | None = None,
+    ) -> Any:
         """Has a process do something, and does so again where it dies meanwhile.
 
         Args:
@@ -76,6 +83,7 @@ class Fleet:
             method: A method of `Worker`.
             *args: Its arguments.
             what: What it is, for messages.
+            line: Where the user asked for it, if in another thread.
 
         Raises:
             RuntimeError: It has ended every process that did it, or there is none left.
@@ -94,7 +102,7 @@ class Fleet:
                     died = (
                         f"{type(error).__name__}: {error}"  # it would hold this fleet
                     )
-            self._replace(place, actor)
+            self._replace(place, actor, line or calling_line())
         raise RuntimeError(
             f"{what} ended {_MOST_ATTEMPTS} processes, all but the first with nothing "
             "else in them. Look at these rows, at the memory of the machine, and at "
@@ -113,14 +121,13 @@ class Fleet:
         for place in self._places:
             if place.is_lost and self._plan.fits(self._ray.available_resources()):
                 place.is_lost = False
-                self._replace(place, None)
+                self._replace(place, None, calling_line())
         num_lost = sum(place.is_lost for place in self._places)
         if num_lost:
-            warnings.warn(
+            warn(
                 f"{num_lost} of {len(self._places)} processes died before and there is "
                 "no room for new ones. The others do their work.",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     def close(self) -> None:
@@ -167,7 +174,7 @@ class Fleet:
         for place, answer in zip(self._places, answers, strict=True):
             place.about = unwrapped(answer, "In a process that reads the model")
 
-    def _replace(self, place: Place, died: Any) -> None:
+    def _replace(self, place: Place, died: Any, line: Line) -> None:
         """Starts a process in place of one that died, once, whoever saw it die."""
         with place.alone() as actor:
             if actor is not died or place.is_lost:
@@ -180,12 +187,11 @@ class Fleet:
             except Exception as error:  # noqa: BLE001 - the others go on
                 self._ray.kill(place.actor)
                 place.actor, place.is_lost = None, True
-                warnings.warn(
+                line.warn(
                     f"The process of a replica died ({place.about}) and could not be "
                     f"replaced: {type(error).__name__}: {error}. The others do its "
                     "work.",
                     RuntimeWarning,
-                    stacklevel=2,
                 )
 
     def _open_again(self, place: Place) -> None:

@@ -45,7 +45,7 @@ with warnings.catch_warnings(record=True) as caught:
 assert [b.start for b in results[1:]] == [b.stop for b in results[:-1]]
 joined = np.concatenate([batch.outputs for batch in results])
 assert (joined == 2 * rows + 1).all()
-print("all rows", *(str(w.message) for w in caught), sep="\\n")
+print("all rows", *(f"{w.filename} {w.lineno} {w.message}" for w in caught), sep="\\n")
 
 cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
@@ -72,5 +72,7 @@ def test_a_machine_that_dies_loses_no_row(tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     lines = [line for line in done.stdout.splitlines() if line]
     assert lines[-3:-2] == ["all rows"], done.stdout
+    number = 1 + CODE.partition("predict_iter")[0].count("\n")
+    assert lines[-2].startswith(f"<string> {number} The process of a replica died")
     assert "could not be replaced" in lines[-2]
     assert lines[-1] == "replaced 1"

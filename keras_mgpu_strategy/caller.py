@@ -1,0 +1,54 @@
+"""The line of the user's code that called the package, for warnings to point at.
+
+`warnings.warn` finds it by a number of frames, which is right for one way through the
+package alone, and from Python 3.12 on by the names of files. Neither finds it from a
+thread of ours, or of TensorFlow's, that reads rows or runs them.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import warnings
+from typing import Any
+
+# The end of a `with` closes generators that warn.
+_NOT_THE_USERS = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the user's code, which another thread may warn about.
+
+    Args:
+        file: Its file, or what stands for one in a notebook.
+        number: Its number there.
+        module: Name of its module, by which warnings are filtered.
+        registry: What that module was warned of, since each is shown once a line.
+    """
+
+    file: str
+    number: int
+    module: str
+    registry: dict[Any, Any] = dataclasses.field(repr=False, compare=False)
+
+    def warn(self, message: str, category: type[Warning] = UserWarning) -> None:
+        """Warns as if that line had done so."""
+        place = (self.file, self.number, self.module, self.registry)
+        warnings.warn_explicit(message, category, *place)
+
+
+def calling_line() -> Line:
+    """The line in this thread that called the package."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    names = frame.f_globals
+    registry = names.setdefault("__warningregistry__", {})
+    module = names.get("__name__") or "<unknown>"
+    return Line(frame.f_code.co_filename, frame.f_lineno, module, registry)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns at the line in this thread that called the package."""
+    calling_line().warn(message, category)
