@@ -137,7 +137,7 @@ def _number(value: Any) -> Any:
     if isinstance(value, decimal.Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else float(value)
     is_known = isinstance(value, (bool, float, np.bool_, np.number))
-    is_known |= isinstance(value, numbers.Integral) and -(2**63) <= value < 2**64
+    is_known |= isinstance(value, numbers.Integral) and -(2**63) <= int(value) < 2**64
     if is_known:
         return value
     try:

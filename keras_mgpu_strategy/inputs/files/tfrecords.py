@@ -21,8 +21,8 @@ import dataclasses
 import pathlib
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +40,6 @@ _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
 _PIECE_BYTES = 2**20
 _SHARD = r"-\d+-of-\d+"
 PATTERN = rf"(\.tfrecords?({_SHARD})?|{_SHARD})(\.(gz|gzip|zz|zlib))?$"
-_Compression = Literal["GZIP", "ZLIB", ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +79,10 @@ class TFRecords:
         name = getattr(self.parse_fn, "__qualname__", type(self.parse_fn).__name__)
         return FileSource(_Checked(source, compressions), files.identity(None, name))
 
-    def _dataset(self, files: dict[pathlib.Path, _Compression]) -> tf.data.Dataset:
+    def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
         names = [str(file) for file in files]
         pairs = tf.data.Dataset.from_tensor_slices((names, list(files.values())))
-        rows = pairs.flat_map(_records).map(
+        rows = pairs.flat_map(lambda *pair: _records(*pair)).map(
             self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
         )
         return rows.batch(self.batch_size).prefetch(1)
@@ -92,9 +91,7 @@ class TFRecords:
 class _Checked:
     """A stream of records that says which file is damaged."""
 
-    def __init__(
-        self, source: StreamSource, files: dict[pathlib.Path, _Compression]
-    ) -> None:
+    def __init__(self, source: StreamSource, files: Mapping[pathlib.Path, str]) -> None:
         self._source = source
         self._files = files
 
@@ -116,7 +113,7 @@ class _Checked:
 
 
 @contextlib.contextmanager
-def _naming_damage(files: dict[pathlib.Path, _Compression]) -> Iterator[None]:
+def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
     try:
         yield
     except tf.errors.DataLossError as error:
@@ -127,7 +124,7 @@ def _naming_damage(files: dict[pathlib.Path, _Compression]) -> Iterator[None]:
         raise ValueError(message) from error
 
 
-def _compression(file: pathlib.Path) -> _Compression:
+def _compression(file: pathlib.Path) -> str:
     """Tells how a file is compressed.
 
     Raises:
@@ -145,7 +142,7 @@ def _compression(file: pathlib.Path) -> _Compression:
     return likely
 
 
-def _likely_compression(head: bytes) -> _Compression:
+def _likely_compression(head: bytes) -> str:
     if head[:3] == b"\x1f\x8b\x08":
         return "GZIP"
     # The length of a record has zeros where this has compressed bytes.
@@ -169,7 +166,7 @@ def _damage(file: BinaryIO, size: int) -> str | None:
     return None
 
 
-def _records(file: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
+def _records(file: Any, compression: Any) -> tf.data.Dataset:
     """The records of a file, and an error after them where it does not end there."""
 
     def check_end(_: tf.Tensor) -> tf.Tensor:
@@ -205,7 +202,7 @@ def _is_complete(file: bytes, compression: bytes) -> np.bool_:
     return np.bool_(inflater.eof)
 
 
-def _is_whole(file: pathlib.Path, compression: _Compression) -> bool:
+def _is_whole(file: pathlib.Path, compression: str) -> bool:
     """Reads a file to its end; TensorFlow does not say which one it was reading."""
     records = _records(tf.constant(str(file)), tf.constant(compression))
     try:
