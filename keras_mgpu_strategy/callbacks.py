@@ -2,19 +2,26 @@
 
 Both are Keras' own (`keras.callbacks`, `keras.utils.Progbar`); what is here only
 calls them at the times at which Keras' `predict` does.
+
+Guarantee: a standard output that is missing, closed, full or gone ends no run. The bar
+is not shown any more.
 """
 
+import contextlib
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import keras
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
 Verbose = int | str
+T = TypeVar("T")
 
 
 def check_verbose(verbose: Verbose) -> int:
@@ -24,7 +31,7 @@ def check_verbose(verbose: Verbose) -> int:
         ValueError: Any other value.
     """
     if verbose == "auto":
-        return int(sys.stdout.isatty())
+        return int(Screen(sys.stdout).isatty())
     if verbose in (0, 1, 2):
         return int(verbose)
     raise ValueError(
@@ -48,16 +55,32 @@ def with_progress(
         yield from batches
         return
     target = None if num_rows is None else max(ceil_div(num_rows, batch_size), 1)
-    bar = keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
+    bar = _if_shown(
+        lambda: keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
+    )
     done = 0
     for batch in batches:
         yield batch
         done = max(ceil_div(batch.stop, batch_size), 1)
-        if done != target:
-            bar.update(done, finalize=False)
-    # As Keras does where the length was not known: otherwise no last line comes.
-    bar.target = done
-    bar.update(done, finalize=True)
+        if bar is not None and done != target:
+            bar = _if_shown(functools.partial(_moved, bar, done))
+    if bar is not None:
+        # As Keras does where the length was not known: otherwise no last line comes.
+        bar.target = done
+        _if_shown(lambda: _moved(bar, done, finalize=True))
+
+
+def _moved(bar: Any, done: int, *, finalize: bool = False) -> Any:
+    bar.update(done, finalize=finalize)
+    return bar
+
+
+def _if_shown(show: Callable[[], T]) -> T | None:
+    """What a function returns, or None where the standard output fails."""
+    # That may be anything, and so may its errors; nothing else is called here.
+    with contextlib.suppress(Exception):
+        return show()
+    return None
 
 
 def with_callbacks(

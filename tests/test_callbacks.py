@@ -1,12 +1,15 @@
 """Callbacks and bars, compared with those of Keras' own `Model.predict`."""
 
+import os
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.callbacks import check_verbose, with_callbacks, with_progress
-from tests import helpers
+from tests import helpers, streams
 
 
 class Recorder(keras.callbacks.Callback):
@@ -135,6 +138,39 @@ def test_chunks_of_any_size_become_global_batches(plain, sizes):
 def test_without_callbacks_batches_pass_as_they_are(plain, none):
     batches = list(helpers.host_batches(helpers.numbered_rows(7), [2, 5]))
     assert list(with_callbacks(batches, none, plain, 7, 3)) == batches
+
+
+@pytest.mark.parametrize("verbose", ["auto", 1, 2])
+@pytest.mark.parametrize("broken", streams.BROKEN)
+def test_no_standard_output_ends_a_run(broken, verbose, predictor, monkeypatch):
+    rows = helpers.numbered_rows(50)
+    with streams.BROKEN[broken]() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        result = predictor.predict(rows, 4, verbose=verbose)
+        monkeypatch.undo()
+    np.testing.assert_array_equal(result, 2 * rows + 1)
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_nor_does_one_that_fails_in_the_middle(verbose, predictor, monkeypatch):
+    reading, writing = os.pipe()
+
+    def batches():
+        for number, rows in enumerate(np.split(helpers.numbered_rows(60), 30)):
+            if number == 10:
+                os.close(reading)
+            yield rows
+
+    with streams.failing(os.fdopen(writing, "w")) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        result = predictor.predict(batches(), 2, verbose=verbose)
+        monkeypatch.undo()
+    np.testing.assert_array_equal(result, 2 * helpers.numbered_rows(60) + 1)
+
+
+def test_an_object_that_can_only_write_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", streams.OnlyWrites())
+    assert check_verbose("auto") == 0
 
 
 def test_an_error_of_a_callback_arrives_and_leaves_no_thread(predictor):

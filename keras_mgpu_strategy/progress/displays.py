@@ -13,7 +13,7 @@ from keras_mgpu_strategy.progress.figures import (
     short_duration,
     short_rows_text,
 )
-from keras_mgpu_strategy.progress.screen import Screen
+from keras_mgpu_strategy.screen import Screen
 
 _SECONDS_BETWEEN_LINES = 30.0
 _FIELDS = ("rows", "rate", "times", "bound")

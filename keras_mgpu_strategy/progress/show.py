@@ -21,8 +21,8 @@ from typing import TextIO
 from keras_mgpu_strategy.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.progress.displays import Bar, Display, Lines
 from keras_mgpu_strategy.progress.meter import Meter, RowRange
-from keras_mgpu_strategy.progress.screen import Screen
 from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
 # Drawing a bar takes some milliseconds of the host that also feeds the devices.

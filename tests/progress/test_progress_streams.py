@@ -1,13 +1,11 @@
 """Where progress is shown, and streams that are of no use."""
 
-import contextlib
-import io
-import os
 import sys
 
 import pytest
 
 from keras_mgpu_strategy.progress import RowRange
+from tests import streams
 from tests.progress.watching import Run
 
 
@@ -37,65 +35,27 @@ def test_another_value_is_refused_at_once(verbose):
         Run().show([], RowRange(), verbose)
 
 
-@contextlib.contextmanager
-def no_stream(terminal):
-    del terminal
-    yield None
-
-
-@contextlib.contextmanager
-def closed_stream(terminal):
-    terminal.stream.close()
-    yield terminal.stream
-
-
-@contextlib.contextmanager
-def hung_up(terminal):
-    terminal.hang_up()
-    yield terminal.stream
-
-
-@contextlib.contextmanager
-def failing(stream):
-    """Closes a stream that cannot put down what it still holds."""
-    yield stream
-    with contextlib.suppress(OSError):
-        stream.close()
-
-
-@contextlib.contextmanager
-def broken_pipe(terminal):
-    del terminal
-    reading, writing = os.pipe()
-    os.close(reading)
-    with failing(os.fdopen(writing, "w")) as stream:
-        yield stream
-
-
-@contextlib.contextmanager
-def full_disk(terminal):
-    del terminal
-    with failing(open("/dev/full", "w")) as stream:
-        yield stream
-
-
-@contextlib.contextmanager
-def ascii_only(terminal):
-    del terminal
-    yield io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-
-
-STREAMS = [no_stream, closed_stream, hung_up, broken_pipe, full_disk, ascii_only]
-
-
 @pytest.mark.parametrize("verbose", [1, 2, "auto"])
-@pytest.mark.parametrize("broken", STREAMS)
-def test_no_stream_ends_a_run(broken, verbose, terminal, monkeypatch):
-    with broken(terminal) as stream:
+@pytest.mark.parametrize("broken", streams.BROKEN)
+def test_no_stream_ends_a_run(broken, verbose, monkeypatch):
+    with streams.BROKEN[broken]() as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         passed = list(Run().show([(5, 31)] * 3, RowRange(stop=15), verbose))
         monkeypatch.undo()
     assert [batch.start for batch in passed] == [0, 5, 10]
+
+
+@pytest.mark.parametrize("verbose", [1, 2, "auto"])
+def test_nor_does_a_terminal_that_hung_up(verbose, terminal):
+    terminal.hang_up()
+    run = Run().show([(5, 31)] * 3, RowRange(stop=15), verbose, stream=terminal.stream)
+    assert [batch.start for batch in run] == [0, 5, 10]
+
+
+def test_an_object_that_can_only_write_is_shown_lines():
+    stream = streams.OnlyWrites()
+    list(Run().show([(5, 31)] * 2, RowRange(stop=10), "auto", stream=stream))
+    assert stream.text.count("\n") == 3
 
 
 def test_a_terminal_may_go_away_in_the_middle(terminal):
