@@ -30,6 +30,7 @@ from keras_mgpu_strategy.inputs.files.paths import (
 )
 
 PATTERN = r"\.(parquet|pq)$"
+TEXT_KEY = ColumnType(TEXT, np.dtype("S"))
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER, _FLOAT = r"[-+]?\d{1,18}", r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 
@@ -70,7 +71,7 @@ def key_type(values: Sequence[str | None]) -> ColumnType:
     for pattern, dtype in ((_INTEGER, np.int64), (_FLOAT, np.float64)):
         if present and all(re.fullmatch(pattern, value) for value in present):
             return ColumnType(NUMBER, np.dtype(dtype))
-    return ColumnType(TEXT, np.dtype("S")) if present else ColumnType(EMPTY, None)
+    return TEXT_KEY if present else ColumnType(EMPTY, None)
 
 
 def key_values(

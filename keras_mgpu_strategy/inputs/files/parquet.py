@@ -16,6 +16,7 @@ from collections.abc import Generator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.files import hive
 from keras_mgpu_strategy.inputs.files.arrow_columns import (
@@ -83,13 +84,21 @@ class Parquet:
         kinds = {name: kind.kind for name, kind in schema.types.items()}
         where, hidden = parts[0].path, schema.hidden
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
-        types = _with_lengths(parts, schema.types, choices)
+        types = {**schema.types, **_keys_as_text(parts[0], choices)}
+        types = _with_lengths(parts, types, choices)
         columns = [_ChosenColumns(c, types, self.missing_as_nan) for c in choices]
         num_rows = sum(part.num_rows for part in parts)
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names = [choice.columns for choice in choices]
         identity = files.identity(num_rows, names, self.missing_as_nan)
         return TableSource(_Reader(parts, columns).read, num_rows, spec, identity)
+
+
+def _keys_as_text(part: Part, choices: list[Choice]) -> dict[str, ColumnType]:
+    """The types of keys for inputs of strings: 007 stays 007."""
+    texts = [choice for choice in choices if choice.input.wanted == tf.string]
+    names = {name for choice in texts for name in choice.columns}
+    return dict.fromkeys(names & part.keys.keys(), hive.TEXT_KEY)
 
 
 def _with_lengths(
