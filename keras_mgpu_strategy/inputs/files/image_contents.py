@@ -20,16 +20,19 @@ class BadImage(ValueError):
     """The reason lies in the file."""
 
 
-def check_size(width: int, height: int, channels: int) -> None:
+def check_size(
+    width: int, height: int, channels: int, num_bytes: int = MAX_BYTES
+) -> None:
     """Checks how much memory an image claims.
 
     Raises:
-        BadImage: It has no pixels, or more than `MAX_BYTES` of them.
+        BadImage: It has no pixels, or they take more than so many bytes or `MAX_BYTES`.
     """
-    if not 0 < width * height * channels <= MAX_BYTES or width < 0:
+    most = min(num_bytes, MAX_BYTES)
+    if min(width, height) < 1 or width * height * channels > most:
         raise BadImage(
             f"it claims {width} x {height} pixels of {channels} channels, expected 1 "
-            f"to {MAX_BYTES} bytes of pixels"
+            f"to {most} bytes of pixels"
         )
 
 

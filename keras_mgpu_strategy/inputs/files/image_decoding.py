@@ -71,7 +71,7 @@ def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
     """Whether TensorFlow can give such channels: not alpha, nor gray of CMYK."""
     if channels == 4:
         return tf.constant(False)
-    shape = tf.io.extract_jpeg_shape(contents, tf.int64)
+    shape = tf.io.extract_jpeg_shape(contents)
     return _fits(shape[:2], channels) & ((shape[2] < 4) | (channels == 3))
 
 
@@ -85,12 +85,13 @@ def _is_plain_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
     return (
         tf.equal(tf.strings.substr(head, 0, len(PNG)), PNG)
         & tf.equal(tf.strings.substr(contents, end, len(_PNG_END)), _PNG_END)
-        & _fits(tf.cast(size, tf.int64), channels)
+        & _fits(size, channels)
     )
 
 
 def _fits(size: tf.Tensor, channels: int) -> tf.Tensor:
-    is_small = tf.reduce_prod(size) * channels <= MAX_BYTES
+    # Products of what files claim do not fit into integers.
+    is_small = tf.reduce_prod(tf.cast(size, tf.float64)) * channels <= MAX_BYTES
     return tf.reduce_all(size > 0) & is_small
 
 

@@ -63,14 +63,13 @@ def decode_in_python(contents: bytes, channels: int) -> np.ndarray:
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Brings an image to the channels asked for, as `tf.image` does."""
-    if image.shape[2] == channels:
-        return image
-    if channels == 1:
+    if channels == 1 < image.shape[2]:
         # In blocks, since each pixel takes many bytes on its way.
         blocks = np.array_split(image[:, :, :3], 1 + image.size // _GRAY_AT_A_TIME)
         return np.concatenate([tf.image.rgb_to_grayscale(b).numpy() for b in blocks])
-    opaque = np.full_like(image[:, :, :1], 255)
-    return np.concatenate([image, opaque], axis=2)[:, :, :channels]
+    if channels <= image.shape[2]:
+        return image[:, :, :channels]
+    return np.concatenate([image, np.full_like(image[:, :, :1], 255)], axis=2)
 
 
 def _jpeg(contents: bytes, channels: int) -> np.ndarray:
@@ -93,7 +92,7 @@ def _png(contents: bytes, channels: int) -> np.ndarray:
 def _gif(contents: bytes, channels: int) -> np.ndarray:
     frame, fills = first_gif_frame(contents)
     if fills and channels != 4:
-        return tf.io.decode_gif(frame)[0].numpy()
+        return tf.io.decode_gif(frame).numpy()[0]
     pixels = _by_pillow(frame, "GIF", _GIF_USE)
     # As TensorFlow, and so Keras, has it.
     return np.where(pixels[:, :, 3:] == 0, np.uint8(0), pixels)
@@ -124,6 +123,8 @@ def _by_pillow(contents: bytes, kind: str, use: str) -> np.ndarray:
     try:
         pillow = import_extra("PIL.Image", "images", use)
         with pillow.open(io.BytesIO(contents), formats=[kind]) as image:
+            # Some files of a few bytes are pictures of one color, or are cut off.
+            check_size(*image.size, 4, max(2**26, 1000 * len(contents)))
             return np.asarray(image.convert("RGBA"))
     except MemoryError:
         raise
