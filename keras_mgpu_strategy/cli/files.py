@@ -14,9 +14,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from keras_mgpu_strategy import image_suffixes
 from keras_mgpu_strategy.npy_header import open_mapped
 
-_IMAGES = r"\.(bmp|gif|jpe?g|png|webp|avif|hei[cf]|tiff?)$"
 _PARQUET = r"\.(parquet|pq)$"
 _TABLES = {_PARQUET: "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
 _ROWS_AT_A_TIME = 2**16
@@ -96,7 +96,7 @@ def reader_of(
     given = sorted(table_flags)
     if image_flags:
         is_folder = path.is_dir() and table is None and path.suffix != ".zarr"
-        is_images = is_folder or re.search(_IMAGES, name) is not None
+        is_images = is_folder or re.search(image_suffixes.PATTERN, name) is not None
         _check_kind(is_images, sorted(image_flags), "a folder of images", path)
         _check_kind(not given, given, "a Parquet or CSV file", path)
         return "Images"
@@ -113,7 +113,7 @@ def has_images(path: pathlib.Path) -> bool:
     """Whether an input is an image, or a folder with one, however deep."""
     inside = (name for _, _, files in os.walk(path) for name in files)
     names = itertools.chain([path.name], inside)
-    return any(re.search(_IMAGES, name.lower()) for name in names)
+    return any(re.search(image_suffixes.PATTERN, name.lower()) for name in names)
 
 
 def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:

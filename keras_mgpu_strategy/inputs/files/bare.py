@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from keras_mgpu_strategy.inputs.files import hive, image_files, npy, tfrecords, zarr
+from keras_mgpu_strategy import image_suffixes
+from keras_mgpu_strategy.inputs.files import hive, npy, tfrecords, zarr
 from keras_mgpu_strategy.inputs.files.csv import Csv
 from keras_mgpu_strategy.inputs.files.hdf5 import Hdf5
 from keras_mgpu_strategy.inputs.files.images import Images
@@ -58,7 +59,7 @@ class _Kind:
     is_many: bool = False
 
 
-_IMAGES = _Kind(image_files.PATTERN, Images, is_many=True)
+_IMAGES = _Kind(image_suffixes.PATTERN, Images, is_many=True)
 _KINDS = (
     _Kind(npy.PATTERN, Npy),
     _Kind(r"\.npz$", Npz),

@@ -24,23 +24,9 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from keras_mgpu_strategy.home_folder import expanded
+from keras_mgpu_strategy.image_suffixes import OTHERS, PATTERN, SUFFIXES
 
-SUFFIXES = (
-    *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
-    *(".pjp", ".pjpeg", ".png", ".webp"),
-)
-"""What is decoded, by content; the suffix only finds the files."""
-
-_OTHERS = (
-    r"\.(arw|avifs?|cr[23]|cur|dcm|dcx|dds|dib|dng|emf|eps|exr|fits|flif|hdr|hei[cf]s?|"
-    r"hif|icns|ico|ief|iff|j2[ck]|jls|jng|jp2|jp[cfmx]|jxl|jxr|mng|mpo|nef|orf|p[abgnp]m|"
-    r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rgba?|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|"
-    r"xcf|xpm|xwd)\Z"
-)
 _MOST_VISITS = 100
-
-PATTERN = rf"({'|'.join(map(re.escape, SUFFIXES))})\Z|{_OTHERS}"
-"""Of all files that look like images, as for `paths.has_suffix`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,7 +136,7 @@ def _is_file(entry: os.DirEntry) -> bool:
 
 
 def _check_suffixes(folder: str, names: tuple[str, ...]) -> None:
-    found = [name for name in names if re.search(_OTHERS, name.lower())]
+    found = [name for name in names if re.search(OTHERS, name.lower())]
     if found:
         raise ValueError(
             f"The folder {folder!r} holds {len(found)} images of a kind that is not "

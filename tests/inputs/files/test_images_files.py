@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.inputs.files.image_files import SUFFIXES, find_images
+from keras_mgpu_strategy.image_suffixes import SUFFIXES
+from keras_mgpu_strategy.inputs.files.image_files import find_images
 
 
 def touch(folder, *names):
