@@ -64,7 +64,7 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
             raise FileNotFoundError(f"There is no file or folder {path}.")
     if len(paths) > 1:
         names = [path.name.lower() for path in paths]
-        kinds = (_PARQUET, _IMAGES)
+        kinds = (_PARQUET, image_suffixes.PATTERN)
         if not any(all(re.search(kind, name) for name in names) for kind in kinds):
             raise ValueError(
                 f"{len(paths)} inputs received ({', '.join(map(str, paths[:10]))}). "

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.inputs import frames, packed, sparse
 from keras_mgpu_strategy.inputs.files.mapped import MappedArray
+from keras_mgpu_strategy.inputs.foreign import is_of
 from keras_mgpu_strategy.inputs.leaf import Leaf, Memory, make_leaf, shape_of
 from keras_mgpu_strategy.inputs.refusals import refuse
 
@@ -112,7 +113,7 @@ def _mapped(x: MappedArray, path: str) -> Leaf:
 
 
 def _is_stored(x: Any) -> bool:
-    is_theirs = type(x).__module__.split(".")[0] in ("h5py", "zarr")
+    is_theirs = is_of("h5py")(x) or is_of("zarr")(x)
     return is_theirs and hasattr(x, "attrs") and is_array_like(x)
 
 

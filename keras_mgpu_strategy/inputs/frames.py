@@ -14,24 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.inputs.foreign import is_of
 from keras_mgpu_strategy.inputs.row_errors import failing
 
 _STRING = np.dtype("U")
 
 
-def is_frame(x: Any) -> bool:
-    """Whether `x` is a pandas DataFrame."""
-    return _is_of("pandas", x, "DataFrame")
-
-
-def is_series(x: Any) -> bool:
-    """Whether `x` is a pandas Series."""
-    return _is_of("pandas", x, "Series")
-
-
-def is_polars(x: Any) -> bool:
-    """Whether `x` is a polars DataFrame or Series."""
-    return _is_of("polars", x, "DataFrame") or _is_of("polars", x, "Series")
+is_frame = is_of("pandas", "DataFrame")
+is_series = is_of("pandas", "Series")
+is_polars = is_of("polars", "DataFrame", "Series")
 
 
 def frame_dtype(frame: Any, path: str) -> np.dtype:
@@ -102,13 +93,6 @@ def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
         return rows.to_numpy()
 
     return read
-
-
-def _is_of(package: str, x: Any, name: str) -> bool:
-    return any(
-        cls.__name__ == name and cls.__module__.split(".")[0] == package
-        for cls in type(x).__mro__
-    )
 
 
 def _holds_strings(column: Any) -> bool:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.foreign import is_of
+
 
 def refuse(x: Any, path: str) -> None:
     """Raises if `x` is of a kind that has rows but must be converted first.
@@ -35,21 +37,8 @@ def _is(*types: type) -> Any:
     return lambda x: isinstance(x, types)
 
 
-def _is_of(package: str, *names: str) -> Any:
-    """Tells objects of packages that need not be installed, by name."""
-
-    def is_one(x: Any) -> bool:
-        return any(
-            cls.__name__ in names and cls.__module__.split(".")[0] == package
-            for cls in type(x).__mro__
-        )
-
-    return is_one
-
-
 def _is_empty_hdf5(x: Any) -> bool:
-    is_theirs = type(x).__module__.split(".")[0] == "h5py"
-    return is_theirs and getattr(x, "shape", ()) is None
+    return is_of("h5py")(x) and getattr(x, "shape", ()) is None
 
 
 _REFUSED = (
@@ -93,39 +82,39 @@ _REFUSED = (
         "rows; leave it out.",
     ),
     (
-        _is_of("polars", "LazyFrame"),
+        is_of("polars", "LazyFrame"),
         TypeError,
         "expected rows that are there. Pass x.collect().",
     ),
     (
-        _is_of("pyarrow", "Array", "ChunkedArray"),
+        is_of("pyarrow", "Array", "ChunkedArray"),
         TypeError,
         "expected a table or an array of NumPy. Pass pyarrow.table({'x': x}) alone, or "
         "x.to_numpy(zero_copy_only=False), which makes a null NaN.",
     ),
     (
-        _is_of("pyarrow", "RecordBatchReader"),
+        is_of("pyarrow", "RecordBatchReader"),
         TypeError,
         "expected a table, which can be read again. Pass x.read_all().",
     ),
     (
-        _is_of("pyarrow", "Dataset", "Scanner"),
+        is_of("pyarrow", "Dataset", "Scanner"),
         TypeError,
         "expected a table. Pass x.to_table(), or the paths of the files.",
     ),
     (
-        _is_of("datasets", "IterableDataset"),
+        is_of("datasets", "IterableDataset"),
         TypeError,
         "expected batches. Pass x.with_format('numpy').iter(batch_size=1024).",
     ),
     (
-        _is_of("pyarrow", "Table", "RecordBatch"),
+        is_of("pyarrow", "Table", "RecordBatch"),
         TypeError,
         "expected an array. Pass a table alone: its columns are read by the names of "
         "the model's inputs.",
     ),
     (
-        _is_of("datasets", "Dataset"),
+        is_of("datasets", "Dataset"),
         TypeError,
         "expected an array. Pass one split alone, such as x['train']: its columns are "
         "read by the names of the model's inputs.",

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.inputs.arrays import ArraySource
+from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
 from keras_mgpu_strategy.inputs.datasets import dataset_source
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.interface import FileInput
@@ -73,6 +74,8 @@ def as_source(
     named = file_input(x) if names_files(x) else x
     if isinstance(named, FileInput) and not isinstance(named, type):
         return _files(named, steps, batch_size, input_spec)
+    if is_table(x):
+        return _limited(table_source(x, input_spec), x, steps, batch_size)
     refuse(x, "x")
     for applies, adapter in _SOURCES:
         if applies(x):
@@ -87,10 +90,14 @@ def as_source(
 def _files(
     x: FileInput, steps: int | None, batch_size: int | None, input_spec: Nest
 ) -> Source:
-    """Opens files; `steps` counts batches of the size that they or the user name."""
-    source = x.open_rows(input_spec)
+    """Opens files."""
     # TFRecords come in batches of their own, as data sets do.
     size = getattr(x, "batch_size", None) or batch_size
+    return _limited(x.open_rows(input_spec), x, steps, size)
+
+
+def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
+    """Returns the rows of some steps; these are batches of the size given."""
     if steps is None:
         return source
     if size is None and source.num_rows is None:

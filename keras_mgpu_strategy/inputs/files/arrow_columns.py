@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.inputs.files.bad_rows import Fail
 from keras_mgpu_strategy.inputs.files.columns import EMPTY, LIST, NUMBER, TEXT
 from keras_mgpu_strategy.inputs.files.integers import as_integers, common_dtype
+from keras_mgpu_strategy.inputs.row_errors import Fail
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,8 +174,8 @@ def _check_nulls(values: Any, per_row: int, expected: str, fail: Fail) -> None:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
         fail(
             int(nulls.argmax()) // per_row,
-            f"holds a null, expected {expected}. Repair the row, leave out the column, "
-            "or pass missing_as_nan=True where the model takes floats.",
+            f"holds a null, expected {expected}. Fill it in, leave out the column, or "
+            "pass missing_as_nan=True to files.Parquet where the model takes floats.",
         )
 
 

@@ -4,23 +4,17 @@ Guarantee: the rows before one that cannot be used are handed out first.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TypeVar
 
-from keras_mgpu_strategy.inputs.row_errors import BadRow
+from keras_mgpu_strategy.inputs import row_errors
+from keras_mgpu_strategy.inputs.row_errors import BadRow, Fail
 
 _Decoded = TypeVar("_Decoded")
-
-Fail: TypeAlias = Callable[[int, str], NoReturn]
-"""Raises an error about a row, counted from the first of those decoded together."""
 
 
 def failing(path: object, column: str, first: int) -> Fail:
     """Returns what raises errors about the rows of a column, from row `first` on."""
-
-    def fail(row: int, what: str) -> NoReturn:
-        raise BadRow(f"{path}, column {column!r}, row {first + row} {what}", row)
-
-    return fail
+    return row_errors.failing(f"{path}, column {column!r}", first)
 
 
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:

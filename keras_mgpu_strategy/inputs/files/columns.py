@@ -54,6 +54,7 @@ def choose_columns(
     input_spec: Nest,
     where: object,
     hidden: Collection[str] = (),
+    remedy: str = "Pass columns=[...], or a dict of columns by input.",
 ) -> list[Choice]:
     """Chooses the columns for each input of a model.
 
@@ -67,6 +68,7 @@ def choose_columns(
         input_spec: What the model declares, or None.
         where: Names the table in messages.
         hidden: Columns that are taken by name alone.
+        remedy: What to do where nothing tells which to take.
 
     Returns:
         The columns, in the order of `choosing.declared_inputs`.
@@ -78,7 +80,7 @@ def choose_columns(
     if given is not None:
         choices = _as_given(given, inputs, input_spec, where)
     else:
-        choices = _by_name(kinds, inputs, where, {"row", *hidden})
+        choices = _by_name(kinds, inputs, where, {"row", *hidden}, remedy)
     for choice in choices:
         check_known(choice.columns, list(kinds), f"{where}, columns")
         _check_kinds(choice, kinds, where)
@@ -111,20 +113,25 @@ def _by_name(
     inputs: list[Declared],
     where: object,
     hidden: Collection[str],
+    remedy: str,
 ) -> list[Choice]:
     missing = [item.name for item in inputs if item.name not in kinds]
     if not missing:
         return [Choice(item, (item.name,)) for item in inputs]
     if len(inputs) == 1:
-        return [_by_shape(kinds, inputs[0], where, hidden)]
+        return [_by_shape(kinds, inputs[0], where, hidden, remedy)]
     raise ValueError(
         f"{where} lacks columns for the model inputs {missing}: received "
-        f"{shorten(kinds)}. Pass columns={{input: column or columns}}."
+        f"{shorten(kinds)}. {remedy}"
     )
 
 
 def _by_shape(
-    kinds: Mapping[str, str], item: Declared, where: object, hidden: Collection[str]
+    kinds: Mapping[str, str],
+    item: Declared,
+    where: object,
+    hidden: Collection[str],
+    remedy: str,
 ) -> Choice:
     """The columns for the one input of a model, where none has its name."""
     wanted = TEXT if item.spec is not None and item.spec.dtype == tf.string else NUMBER
@@ -144,7 +151,7 @@ def _by_shape(
     raise ValueError(
         f"{where} has no column of the name of the model's input, {item.name!r}, and "
         f"{len(plain)} columns of {wanted}s to choose from, expected {expected}: "
-        f"received {_listed(seen) or 'none'}{unasked}. Pass columns=[...]."
+        f"received {_listed(seen) or 'none'}{unasked}. {remedy}"
     )
 
 

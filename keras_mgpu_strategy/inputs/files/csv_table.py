@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.bad_rows import BadRow
 from keras_mgpu_strategy.inputs.files.columns import TEXT, Choice
 from keras_mgpu_strategy.inputs.files.csv_layout import find_layout, may_be_a_row
 from keras_mgpu_strategy.inputs.files.csv_lines import FirstLines
 from keras_mgpu_strategy.inputs.files.csv_values import Numbers, kind_of
 from keras_mgpu_strategy.inputs.files.opened import naming
+from keras_mgpu_strategy.inputs.row_errors import BadRow
 
 _SAMPLE_ROWS = 1000
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.files.bad_rows import Fail
 from keras_mgpu_strategy.inputs.files.columns import EMPTY, NUMBER, TEXT
 from keras_mgpu_strategy.inputs.files.integers import as_integers
+from keras_mgpu_strategy.inputs.row_errors import Fail
 
 _TEXT = np.dtype("S")
 _BOOLS = {"true": True, "false": False}

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.casting import Cast, Wanted, cast_for
+from keras_mgpu_strategy.inputs.files.bad_rows import failing
 from keras_mgpu_strategy.inputs.files.columns import Choice
 from keras_mgpu_strategy.inputs.files.integers import common_dtype
-from keras_mgpu_strategy.inputs.row_errors import failing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Form:
             BadRow: A value is none that the model takes.
         """
         converted = [
-            self.cast.convert(column, failing(f"{where}, column {name!r}", first))
+            self.cast.convert(column, failing(where, name, first))
             for name, column in zip(self.columns, cells, strict=True)
         ]
         shape = (len(cells[0]), *self.row_shape)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.inputs.files.arrow_columns import ColumnType
-from keras_mgpu_strategy.inputs.files.bad_rows import Fail
 from keras_mgpu_strategy.inputs.files.columns import EMPTY, NUMBER, TEXT
 from keras_mgpu_strategy.inputs.files.paths import (
     FileList,
@@ -28,6 +27,7 @@ from keras_mgpu_strategy.inputs.files.paths import (
     shorten,
     visible,
 )
+from keras_mgpu_strategy.inputs.row_errors import Fail
 
 PATTERN = r"\.(parquet|pq)$"
 TEXT_KEY = ColumnType(TEXT, np.dtype("S"))

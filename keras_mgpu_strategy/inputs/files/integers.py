@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.inputs.files.bad_rows import Fail
+from keras_mgpu_strategy.inputs.row_errors import Fail
 
 _LEAST, _MOST_SIGNED, _MOST = -(2**63), 2**63 - 1, 2**64 - 1
 _SKIPPED = 2**53

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.arrow_columns import first_lengths
 from keras_mgpu_strategy.inputs.files.hive import key_type, keys_of
 from keras_mgpu_strategy.inputs.files.parquet_schema import (
     Schema,
@@ -45,6 +44,28 @@ class Part:
     def num_rows(self) -> int:
         """Number of rows of the file."""
         return sum(self.group_rows)
+
+    def batches(
+        self, names: Sequence[str], size: int, start: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Reads the file in order, see `arrow_rows.Part`."""
+        position, group = 0, 0
+        while position + self.group_rows[group] <= start:
+            position += self.group_rows[group]
+            group += 1
+        groups = list(range(group, len(self.group_rows)))
+        with _opened(self.path) as file:
+            read = file.iter_batches(size, row_groups=groups, columns=list(names))
+            for batch in read:
+                skipped = min(max(start - position, 0), batch.num_rows)
+                if skipped < batch.num_rows:
+                    yield position + skipped, batch.slice(skipped)
+                position += batch.num_rows
+        if position != self.num_rows:
+            raise ValueError(
+                f"{self.path} ends at row {position}, expected {self.num_rows} rows. "
+                "It must not change while it is read."
+            )
 
 
 def open_parts(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
@@ -78,54 +99,6 @@ def _part(path: pathlib.Path) -> Part:
         raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
     keys = {k: v for k, v in keys_of(path).items() if k not in schema.types}
     return Part(path, tuple(sizes), schema, keys)
-
-
-def read_batches(
-    part: Part, names: Sequence[str], size: int, start: int
-) -> Iterator[tuple[int, Any]]:
-    """Reads a file in order.
-
-    Args:
-        part: The file.
-        names: Of the columns to read.
-        size: The most rows to decode at once.
-        start: The row to begin with.
-
-    Yields:
-        The index of the first row, and a record batch.
-    """
-    position, group = 0, 0
-    while position + part.group_rows[group] <= start:
-        position += part.group_rows[group]
-        group += 1
-    groups = list(range(group, len(part.group_rows)))
-    with _opened(part.path) as file:
-        for batch in file.iter_batches(size, row_groups=groups, columns=list(names)):
-            skipped = min(max(start - position, 0), batch.num_rows)
-            if skipped < batch.num_rows:
-                yield position + skipped, batch.slice(skipped)
-            position += batch.num_rows
-    if position != part.num_rows:
-        raise ValueError(
-            f"{part.path} ends at row {position}, expected {part.num_rows} rows. It "
-            "must not change while it is read."
-        )
-
-
-def first_list_lengths(
-    parts: Sequence[Part], depths: dict[str, int]
-) -> dict[str, tuple[int, ...]]:
-    """Returns the lengths of the lists in the first row; empty if there is no row.
-
-    Args:
-        parts: The files.
-        depths: Columns of lists, with the number of lists within each other.
-    """
-    part = next((part for part in parts if part.num_rows), None)
-    if part is None or not depths:
-        return {}
-    _, batch = next(iter(read_batches(part, list(depths), 1, 0)))
-    return {n: first_lengths(batch.column(n), depth) for n, depth in depths.items()}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ Guarantees:
 
 import dataclasses
 import json
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -39,12 +38,12 @@ class Schema:
     nan: frozenset[str]
 
 
-def schema_of(schema: Any, path: pathlib.Path) -> Schema:
-    """Returns the columns of one file.
+def schema_of(schema: Any, path: object) -> Schema:
+    """Returns the columns of one table.
 
     Args:
-        schema: The file's, of Arrow.
-        path: The file.
+        schema: Of Arrow.
+        path: Names the table in messages.
 
     Raises:
         ValueError: Several columns have one name.

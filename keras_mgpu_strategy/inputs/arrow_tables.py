@@ -1,0 +1,106 @@
+"""Tables of Arrow in memory, and data sets of Hugging Face, which are made of them.
+
+Guarantees:
+
+* Their columns are chosen and read as those of a Parquet file, a few rows at a time.
+* A data set's selection of rows and columns counts. One whose rows a function makes as
+  they are asked for is refused, since it would not be called.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from keras_mgpu_strategy.extras import import_extra
+from keras_mgpu_strategy.inputs.files.arrow_rows import ArrowRows
+from keras_mgpu_strategy.inputs.files.choosing import declared_inputs, in_structure
+from keras_mgpu_strategy.inputs.files.columns import choose_columns
+from keras_mgpu_strategy.inputs.files.parquet_schema import Schema, schema_of
+from keras_mgpu_strategy.inputs.files.row_stream import TableSource
+from keras_mgpu_strategy.inputs.foreign import is_of
+from keras_mgpu_strategy.types import Nest
+
+_NAME = "x"
+_REMEDY = "Choose columns of the table, or rename them, by the names of the inputs."
+_is_data_set = is_of("datasets", "Dataset")
+_is_batch = is_of("pyarrow", "RecordBatch")
+_is_table = is_of("pyarrow", "Table")
+
+
+def is_table(x: Any) -> bool:
+    """Whether `x` is a table or record batch of pyarrow, or a `datasets.Dataset`."""
+    return _is_table(x) or _is_batch(x) or _is_data_set(x)
+
+
+def table_source(x: Any, input_spec: Nest) -> TableSource:
+    """Reads a table.
+
+    Raises:
+        ImportError: pyarrow is missing.
+        ValueError: Its columns are not what the model takes, or a data set has a
+            transform.
+    """
+    pyarrow = import_extra("pyarrow", "parquet", "Reading tables of Arrow")
+    if _is_batch(x):
+        x = pyarrow.Table.from_batches([x])
+    part = _of_data_set(x) if _is_data_set(x) else _of_table(x)
+    schema = part.schema
+    kinds = {name: kind.kind for name, kind in schema.types.items()}
+    seen = [name for name in kinds if name not in schema.hidden]
+    # Nothing but the columns themselves says what a model takes that declares nothing.
+    is_declared = declared_inputs(input_spec)[0].spec is not None
+    given = None if is_declared or len(seen) == 1 else seen
+    choices = choose_columns(kinds, given, input_spec, _NAME, schema.hidden, _REMEDY)
+    rows = ArrowRows([part], schema, choices, missing_as_nan=False)
+    spec = in_structure(input_spec, rows.specs)
+    return TableSource(rows.read, rows.num_rows, spec, identity="")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A table as a `Part`.
+
+    Args:
+        schema: Its columns.
+        num_rows: Number of rows.
+        read: Returns a table of some columns, from one row to another.
+    """
+
+    schema: Schema
+    num_rows: int
+    read: Callable[[Sequence[str], int, int], Any]
+    path: str = _NAME
+    keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+
+    def batches(
+        self, names: Sequence[str], size: int, start: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Reads the table in order, see `arrow_rows.Part`."""
+        for first in range(start, self.num_rows, size):
+            position, stop = first, min(first + size, self.num_rows)
+            for batch in self.read(names, first, stop).to_batches():
+                yield position, batch
+                position += batch.num_rows
+
+
+def _of_table(x: Any) -> _Part:
+    def read(names: Sequence[str], start: int, stop: int) -> Any:
+        return x.select(list(names)).slice(start, stop - start)
+
+    return _Part(schema_of(x.schema, _NAME), x.num_rows, read)
+
+
+def _of_data_set(x: Any) -> _Part:
+    if x.format["type"] == "custom":
+        raise ValueError(
+            f"{_NAME} is a Dataset with a transform, which makes rows only when asked. "
+            "Apply it first: x.with_format(None).map(transform, batched=True)."
+        )
+    names = [name for name in x.column_names if name in x.format["columns"]]
+    arrow = x.with_format("arrow")
+
+    def read(names: Sequence[str], start: int, stop: int) -> Any:
+        return arrow.select_columns(list(names))[start:stop]
+
+    schema = arrow.select_columns(names).features.arrow_schema
+    return _Part(schema_of(schema, _NAME), len(x), read)
