@@ -1,15 +1,17 @@
-"""pandas: chunks, strings, missing values, mixed columns."""
+"""pandas and polars: chunks, strings, missing values, mixed columns."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import tensorflow as tf
 from reading import read, rows
 
 from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.inputs.row_errors import BadRow
 
 N = 7
 
@@ -122,3 +124,37 @@ def test_pandas_is_not_imported_for_other_inputs():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.stdout.strip() == "3", result.stderr
+
+
+def test_polars():
+    frame = pl.DataFrame({"a": np.arange(N), "b": np.arange(N) / 2})
+    source = as_source(frame)
+    assert source.spec == tf.TensorSpec([None, 2], tf.float32)
+    np.testing.assert_array_equal(rows(source, 3), frame.to_numpy())
+    series = as_source({"a": frame["a"], "text": pl.Series(list("abcdefg"))})
+    (batch,) = read(series, 20)
+    assert batch.inputs["a"].dtype == np.int64
+    assert batch.inputs["text"].tolist() == [letter.encode() for letter in "abcdefg"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.String, pl.Boolean])
+def test_a_null_of_polars_is_an_error_and_no_nan(dtype):
+    values = pl.Series("b", [1, 0, 1, 0, 1, None, 1]).cast(dtype)
+    for x in (values, pl.DataFrame([values.rename("a").fill_null(values[0]), values])):
+        batches = as_source(x).batches(4)
+        assert next(batches).num_rows == 4
+        message = "^x, column 'b', row 5 holds a null, expected a value. Fill it in"
+        with pytest.raises(BadRow, match=message):
+            next(batches)
+
+
+@pytest.mark.parametrize("declared", [tf.int64, tf.float32])
+def test_whole_numbers_beside_floats(declared):
+    """pandas makes floats of both, which hold no whole number from 2**53 on."""
+    frame = pd.DataFrame({"a": [1, 2**53 + 1], "b": [1.0, 2.0]})
+    source = as_source(frame, input_spec=tf.TensorSpec([None, 2], declared))
+    if declared == tf.float32:
+        np.testing.assert_array_equal(rows(source), frame.to_numpy(np.float32))
+        return
+    with pytest.raises(BadRow, match="x, row 1 holds 9007199254740992.0 .*Pass integ"):
+        rows(source)

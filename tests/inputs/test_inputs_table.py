@@ -1,6 +1,10 @@
 """Which inputs are taken, and how all others are refused."""
 
+import h5py
 import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
 import pytest
 import tensorflow as tf
 
@@ -113,3 +117,63 @@ def test_a_distributed_dataset_is_refused(strategies):
     distributed = strategies[2].experimental_distribute_dataset(dataset)
     with pytest.raises(TypeError, match="Cannot read rows from DistributedDataset"):
         as_source(distributed)
+
+
+TABLE = pa.table({"a": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (
+            lambda: h5py.Empty("f4"),
+            ValueError,
+            "x is Empty: .*h5py.Empty.*leave it",
+        ),
+        (lambda: pl.LazyFrame({"a": [1]}), TypeError, r"LazyFrame: .*x.collect\(\)"),
+        (
+            lambda: TABLE["a"],
+            TypeError,
+            r"ChunkedArray: .*pyarrow.table\({'x': x}",
+        ),
+        (lambda: pa.array([1]), TypeError, "Int64Array: .*x.to_numpy"),
+        (TABLE.to_reader, TypeError, r"RecordBatchReader: .*Pass x.read_all\(\)"),
+        (lambda: pa.dataset.dataset(TABLE), TypeError, r"Dataset: .*x.to_table\(\)"),
+    ],
+)
+def test_kinds_of_other_packages_that_must_be_converted(make, kind, message):
+    with pytest.raises(kind, match=message):
+        as_source(make())
+    with pytest.raises(kind, match=message.replace("x is", r"x\['a'\] is")):
+        as_source({"a": make()})
+
+
+def test_an_empty_data_set_of_hdf5(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = h5py.Empty("f4")
+        with pytest.raises(ValueError, match="x is Dataset: .*empty value of HDF5"):
+            as_source(file["x"])
+
+
+def test_streams_of_hugging_face():
+    class IterableDataset:
+        """Stands for the class of that name, known by its module."""
+
+    IterableDataset.__module__ = "datasets.iterable_dataset"
+    message = r"IterableDataset: expected batches. Pass x.with_format\('numpy'\).iter"
+    with pytest.raises(TypeError, match=message):
+        as_source(IterableDataset())
+
+
+@pytest.mark.parametrize("shape", [(float("nan"), 2), (object(), 2)])
+def test_a_number_of_rows_that_is_not_known(shape):
+    """As arrays and frames of Dask have it."""
+
+    class Lazy:
+        def __getitem__(self, rows):
+            raise AssertionError("read")
+
+    Lazy.shape = shape
+    message = r"^x is a Lazy of shape \(.*, 2\), .* x.compute_chunk_sizes\(\) on an"
+    with pytest.raises(TypeError, match=message):
+        as_source(Lazy())
