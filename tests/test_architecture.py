@@ -130,6 +130,16 @@ def test_environment_variables_are_read_in_one_place(name):
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_text_has_an_encoding_whatever_the_locale(name):
+    calls = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
+    least = {"read_text": 1, "write_text": 2}
+    for call in calls:
+        method = getattr(call.func, "attr", None)
+        if method in least and not any(k.arg == "encoding" for k in call.keywords):
+            assert len(call.args) >= least[method], f"line {call.lineno}"
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_files_and_functions_are_short(name):
     assert len(FILES[name].read_text().splitlines()) <= LONGEST_FILE
     long = {f.name: num_code_lines(f) for f in functions(name)}

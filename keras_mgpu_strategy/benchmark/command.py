@@ -19,6 +19,7 @@ from absl import flags
 from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
 from keras_mgpu_strategy.benchmark.jobs import Options
 from keras_mgpu_strategy.home_folder import expanded
+from keras_mgpu_strategy.screen import Screen
 
 _CASE_OF = {"simulate": "simulate", "replicas_per_device": "one_device"}
 """Flag that is short for a case -> the case."""
@@ -158,11 +159,14 @@ def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
 
     def save(report: dict[str, Any]) -> None:
         if folder is not None:
-            (folder / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-            (folder / f"{stem}.md").write_text(tables.report(report))
+            (folder / f"{stem}.json").write_text(
+                json.dumps(report, indent=1) + "\n", "utf-8"
+            )
+            (folder / f"{stem}.md").write_text(tables.report(report), "utf-8")
 
+    screen = Screen(sys.stderr)
     report = conductor.measure(
-        options, _command_line(), save, lambda line: print(line, file=sys.stderr)
+        options, _command_line(), save, lambda line: screen.write(f"{line}\n")
     )
     print(tables.report(report))
     if flag_values.plot and folder is not None:

@@ -77,7 +77,7 @@ def run_job(job: jobs.Job) -> dict[str, Any]:
         job_path, record_path = (
             pathlib.Path(folder, name) for name in ("job.json", "record.json")
         )
-        job_path.write_text(json.dumps(dataclasses.asdict(job)))
+        job_path.write_text(json.dumps(dataclasses.asdict(job)), "utf-8")
         program = [sys.executable, "-m", "keras_mgpu_strategy.benchmark.worker"]
         done = subprocess.run([*program, str(job_path), str(record_path)])
         if done.returncode != 0:
@@ -85,7 +85,7 @@ def run_job(job: jobs.Job) -> dict[str, Any]:
                 f"Measuring {job.model} on {job.replicas} replicas failed with exit "
                 f"code {done.returncode}; its messages are above."
             )
-        record = json.loads(record_path.read_text())
+        record = json.loads(record_path.read_bytes())
     if "bad_input" in record:
         raise ValueError(record["bad_input"])
     return record

@@ -30,7 +30,7 @@ def anonymous_bytes() -> int:
     Raises:
         OSError: If the system does not tell; Linux does.
     """
-    for line in _STATUS.read_text().splitlines():
+    for line in _STATUS.read_text("utf-8", "replace").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"{_STATUS} has no line RssAnon. Expected Linux 4.5 or later.")

@@ -19,13 +19,13 @@ def main(job_path: str, record_path: str) -> None:
         job_path: JSON of a `Job`.
         record_path: File to write.
     """
-    fields = json.loads(pathlib.Path(job_path).read_text())
+    fields = json.loads(pathlib.Path(job_path).read_bytes())
     job = Job(**{**fields, "contenders": tuple(fields["contenders"])})
     try:
         record = measure.run(job)
     except ValueError as error:
         record = {"bad_input": str(error)}
-    pathlib.Path(record_path).write_text(json.dumps(record))
+    pathlib.Path(record_path).write_text(json.dumps(record), "utf-8")
 
 
 if __name__ == "__main__":

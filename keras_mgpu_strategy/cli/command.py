@@ -24,10 +24,14 @@ from keras_mgpu_strategy.cli import merge, predict
 from keras_mgpu_strategy.cli.call import Call
 from keras_mgpu_strategy.cli.ending import EXIT_FAILED, Failed, Stopped
 from keras_mgpu_strategy.cli.help import Command, help_of, overview, usage_of
-from keras_mgpu_strategy.cli.text import as_flags
+from keras_mgpu_strategy.cli.printing import (
+    TOLD_WELL,
+    complain,
+    is_of_tensorflow,
+    one_line,
+)
 
 _EXIT_BAD_INPUT = 2
-_BAD_INPUT = (ValueError, TypeError, OSError, RuntimeError, ImportError, flags.Error)
 _HELP = ("-h", "-help", "--help")
 
 
@@ -96,22 +100,23 @@ def _exit_on_bad_input() -> Iterator[None]:
         yield
     except BrokenPipeError:  # nobody reads what is printed: no input is bad
         raise
-    except _BAD_INPUT as error:
-        _print_error(" ".join(str(error).split()))
+    except TOLD_WELL as error:
+        complain(one_line(error))
         sys.exit(_EXIT_BAD_INPUT)
     except Failed as failed:
-        _print_error(*str(failed).splitlines())
+        for line in str(failed).splitlines():
+            complain(line)
         sys.exit(EXIT_FAILED)
     except Stopped as stopped:  # which has said so itself
         stopped.end()
     except KeyboardInterrupt:
-        _print_error("interrupted")
+        complain("interrupted")
         sys.exit(130)
-
-
-def _print_error(*lines: str) -> None:
-    for line in lines:
-        print("mgpu:", as_flags(line), file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or is_of_tensorflow(error)):
+            raise  # a mistake of ours, which its traceback tells
+        complain(one_line(error))
+        sys.exit(EXIT_FAILED)
 
 
 def _answer(text: str) -> NoReturn:

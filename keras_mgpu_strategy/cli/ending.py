@@ -20,8 +20,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from keras_mgpu_strategy.cli.text import as_flags
+from keras_mgpu_strategy.cli.printing import complain, one_line
 from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.screen import Screen
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.signals import handled
 from keras_mgpu_strategy.sinks.target import Target
@@ -33,7 +34,6 @@ _WORDS: dict[int, str] = {
     signal.SIGTERM: "terminated",
 }
 """Of the signals after which the exit code is 128 and their number."""
-_TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,7 +50,7 @@ class Stopped(KeyboardInterrupt):
     def end(self) -> NoReturn:
         """Ends the process as such a signal should."""
         if self.number not in _WORDS:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
                 sys.stdout.flush()
             signal.raise_signal(self.number)  # whose handler is the system's again
         sys.exit(128 + self.number)
@@ -119,7 +119,7 @@ def told(
         if not (has_begun() or place):
             raise
         notes = [note for note in notes_of(error) if "resume=True" not in note]
-        lines = [f"{_described(error)}{place}", *notes, run.what_is_safe()]
+        lines = [f"{one_line(error)}{place}", *notes, run.what_is_safe()]
         raise Failed("\n".join(lines)) from error
 
 
@@ -169,7 +169,7 @@ def plain_warnings() -> Iterator[None]:
     def show(message: Any, category: Any, *rest: Any) -> None:
         if not issubclass(category, UserWarning):
             return before(message, category, *rest)
-        print(f"mgpu: warning: {as_flags(str(message))}", file=sys.stderr)
+        complain(f"warning: {' '.join(str(message).split())}")
 
     with warnings.catch_warnings():
         before = warnings.showwarning
@@ -179,8 +179,8 @@ def plain_warnings() -> Iterator[None]:
 
 def _end(number: int) -> NoReturn:
     """Ends the process, with the cursor that a bar may have hidden."""
-    with contextlib.suppress(OSError):
-        if sys.stderr.isatty():
+    if Screen(sys.stderr).isatty():
+        with contextlib.suppress(OSError):
             os.write(2, b"\x1b[?25h")
     if number not in _WORDS:
         with contextlib.suppress(ValueError):  # outside the main thread
@@ -191,13 +191,7 @@ def _end(number: int) -> NoReturn:
 
 def _say(number: int, how_far: str) -> None:
     word = _WORDS.get(number) or f"stopped by {signal.Signals(number).name}"
-    with contextlib.suppress(OSError):  # the terminal that hung up
-        print(f"mgpu: {word}. {how_far}", file=sys.stderr, flush=True)
-
-
-def _described(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, _TOLD_WELL) else f"{type(error).__name__}: {text}"
+    complain(f"{word}. {how_far}")
 
 
 def _place(error: Exception, own_module: str | None) -> str:

@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_mgpu_strategy.cli.call import Call
+from keras_mgpu_strategy.cli.printing import say
 from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.merging import merge
 
@@ -28,6 +29,6 @@ def run(call: Call) -> None:
     """Merges and reports."""
     path = pathlib.Path(expanded(call.arguments[0]))
     merged = merge(path)
-    print(f"shards    {merged.num_shards}")
-    print(f"rows      {merged.num_rows:,}")
-    print(f"output    {path}")
+    say(f"shards    {merged.num_shards}")
+    say(f"rows      {merged.num_rows:,}")
+    say(f"output    {path}")

@@ -25,6 +25,7 @@ from keras_mgpu_strategy.cli.ending import (
     told,
 )
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
+from keras_mgpu_strategy.cli.printing import complain, say
 from keras_mgpu_strategy.report import Report, rate_text
 from keras_mgpu_strategy.signals import stopping_signals
 from keras_mgpu_strategy.sinks.target import Target, shard_file
@@ -54,7 +55,7 @@ def run(call: Call) -> None:
     _print_report(job, report)
     if labels is not None:
         _print_accuracy(job, labels)
-    print(f"output    {_written(job)}")
+    say(f"output    {_written(job)}")
 
 
 def _check_files(job: PredictJob) -> np.ndarray | None:
@@ -81,8 +82,8 @@ def _load(job: PredictJob) -> Any:
         with mgpu.scope(job.devices, replicas_per_device=replicas_per_device):
             predictor = mgpu.load(job.model, **job.options)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
-    print(f"devices   {', '.join(names)}")
-    print(f"replicas  {predictor.num_replicas}", flush=True)
+    say(f"devices   {', '.join(names)}")
+    say(f"replicas  {predictor.num_replicas}")
     return predictor
 
 
@@ -118,22 +119,21 @@ def _module(job: PredictJob) -> str | None:
 def _note_on_names(job: PredictJob, rows: Any) -> None:
     is_images = isinstance(rows, mgpu.files.Images) or files.has_images(job.inputs[0])
     if is_images and job.output.suffix.lower() == ".npy":
-        print(
-            f"mgpu: note: {job.output} will not hold the names of the images: its rows "
+        complain(
+            f"note: {job.output} will not hold the names of the images: its rows "
             "are the files in the order of their paths. A .parquet or .csv output has "
-            "the names in a column.",
-            file=sys.stderr,
+            "the names in a column."
         )
 
 
 def _print_report(job: PredictJob, report: Report) -> None:
     if job.shard is not None:
-        print(f"shard     {job.shard.index}/{job.shard.count}")
+        say(f"shard     {job.shard.index}/{job.shard.count}")
     of_this_run = " in this run" if job.running["resume"] else ""
-    print(f"rows      {report.rows:,}{of_this_run}")
-    print(f"rows/s    {rate_text(report.rows_per_second)}")
+    say(f"rows      {report.rows:,}{of_this_run}")
+    say(f"rows/s    {rate_text(report.rows_per_second)}")
     for line in str(report).splitlines()[1:]:
-        print(f"report    {line}")
+        say(f"report    {line}")
 
 
 def _print_accuracy(job: PredictJob, labels: np.ndarray) -> None:
@@ -144,7 +144,7 @@ def _print_accuracy(job: PredictJob, labels: np.ndarray) -> None:
         )
     num_right = files.count_right(files.open_rows(job.output), labels)
     share = num_right / max(len(labels), 1)
-    print(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")
+    say(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")
 
 
 def _written(job: PredictJob) -> Any:

@@ -74,7 +74,7 @@ def _is_still(path: str, x: np.memmap) -> bool:
     if not x.nbytes or not _MAPPINGS.exists():
         return False
     address, inode = x.ctypes.data, os.stat(path).st_ino
-    for line in _MAPPINGS.read_text().splitlines():
+    for line in os.fsdecode(_MAPPINGS.read_bytes()).splitlines():
         first, _, last = line.split()[0].partition("-")
         if int(first, 16) <= address < int(last, 16):
             return int(line.split()[4]) == inode

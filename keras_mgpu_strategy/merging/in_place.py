@@ -120,7 +120,7 @@ def _ends(file: Any) -> tuple[int, int]:
 def _array(folder: pathlib.Path) -> tuple[list[int], int]:
     """Shape of a zarr array, and rows of a chunk."""
     try:
-        found = json.loads((folder / "zarr.json").read_text())
+        found = json.loads((folder / "zarr.json").read_bytes())
         chunk = found["chunk_grid"]["configuration"]["chunk_shape"]
         shape = list(found["shape"])
         if not (all(map(is_count, [*shape, chunk[0]])) and shape and chunk[0]):

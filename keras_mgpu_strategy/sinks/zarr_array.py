@@ -128,7 +128,7 @@ class ArrayWriter:
 
     def _check_metadata(self) -> None:
         try:
-            found = json.loads(self._metadata.read_text())
+            found = json.loads(self._metadata.read_bytes())
             num_rows = found["shape"][0]
             if not is_count(num_rows):
                 raise ValueError(f"it has {num_rows!r:.40} rows")

@@ -104,5 +104,5 @@ def _node_kind(folder: pathlib.Path) -> Any:
     if (folder / ".zgroup").is_file():
         return "group"
     if (folder / "zarr.json").is_file():
-        return json.loads((folder / "zarr.json").read_text()).get("node_type")
+        return json.loads((folder / "zarr.json").read_bytes()).get("node_type")
     return None

@@ -35,9 +35,9 @@ def check_chunks(array: pathlib.Path) -> None:
 
 def _is_blosc(array: pathlib.Path) -> bool:
     if (array / ".zarray").is_file():
-        compressor = json.loads((array / ".zarray").read_text()).get("compressor")
+        compressor = json.loads((array / ".zarray").read_bytes()).get("compressor")
         return bool(compressor) and compressor.get("id") == "blosc"
-    codecs = json.loads((array / "zarr.json").read_text()).get("codecs")
+    codecs = json.loads((array / "zarr.json").read_bytes()).get("codecs")
     return bool(codecs) and codecs[-1].get("name") == "blosc"
 
 
