@@ -24,9 +24,9 @@ def predict_proba(
     """Class probabilities of any Keras model, on every device.
 
     Keeps one Predictor per model, which goes when the model goes, and makes another one
-    where layers were added or removed. A model that had to be rebuilt has its weights
-    copied anew at each call, since it may have been trained in between; make a
-    `Predictor` to save that.
+    where layers, or attributes that their code has set, came, went or changed. A model
+    that had to be rebuilt has its weights copied anew at each call, since it may have
+    been trained in between; make a `Predictor` to save that.
 
     Args:
         model: A Keras model.
@@ -56,7 +56,7 @@ class _Kept(NamedTuple):
 
     Args:
         predictor: The Predictor.
-        parts: The layers that the model had at the last call.
+        parts: The layers that the model had at the last call, and their attributes.
     """
 
     predictor: Predictor
@@ -64,7 +64,9 @@ class _Kept(NamedTuple):
 
 
 def _parts_of(model: Any) -> list[Any]:
-    return models.layers_of(model)[1:]  # the first is the model
+    layers = models.layers_of(model)
+    # The first is the model, which is not to hold itself.
+    return [*layers[1:], *map(models.attributes_in_process, layers)]
 
 
 def _predictor_of(model: Any) -> Predictor:

@@ -3,7 +3,7 @@
 Guarantee: the model is called on static shapes only, on one micro-batch at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -60,7 +60,10 @@ def _flatten_with_names(outputs: Nest) -> list[tuple[str, Any]]:
 
 
 def run_micro_batches(
-    step: Any, chunk: Sequence[tf.Tensor], specs: Sequence[tf.TensorSpec]
+    step: Any,
+    chunk: Sequence[tf.Tensor],
+    specs: Sequence[tf.TensorSpec],
+    before: Callable[[tf.Tensor], list[Any]] = lambda row: [],
 ) -> Nest:
     """Runs a step over the micro-batches of a chunk and joins the outputs.
 
@@ -68,6 +71,8 @@ def run_micro_batches(
         step: A concrete function of one micro-batch.
         chunk: Flat tensors of shape `(k * batch_size, ...)`, for any k.
         specs: Flat specs of a micro-batch.
+        before: Gives the ops to run before each micro-batch, from the index of its
+            first row in the chunk.
 
     Returns:
         Nest of tensors of shape `(k * batch_size, ...)`.
@@ -81,7 +86,9 @@ def run_micro_batches(
     def body(index: tf.Tensor, written: tuple) -> tuple:
         rows = slice(index * size, (index + 1) * size)
         batch = [_shaped(leaf[rows], spec) for leaf, spec in inputs]
-        pairs = zip(written, tf.nest.flatten(step(*batch)), strict=True)
+        with tf.control_dependencies(before(index * size)):
+            outputs = tf.nest.flatten(step(*batch))
+        pairs = zip(written, outputs, strict=True)
         return index + 1, tuple(array.write(index, out) for array, out in pairs)
 
     _, arrays = tf.while_loop(

@@ -5,6 +5,7 @@ asked for the first row.
 """
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from keras_mgpu_strategy.inputs import (
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.models import first_run
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
@@ -59,6 +61,7 @@ class Runner:
         self._paces: dict[Any, Pace] = {}
         self._tuned: dict[Any, int] = {}
         self._limits: dict[Any, int] = {}
+        self._runs = itertools.count(first_run())
 
     @property
     def num_replicas(self) -> int:
@@ -129,6 +132,7 @@ class Runner:
             head=head,
             is_fixed=fixed is not None,
             tunes=batch_size is None and fixed is None and key not in self._tuned,
+            run=next(self._runs),
         )
 
     def _learn(self, report: Report, key: Any) -> None:

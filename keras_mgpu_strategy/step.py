@@ -8,30 +8,32 @@ Guarantees:
 
 * Steps are compiled once per input signature, per-replica batch and head, and kept.
 * Each replica's step is traced by `strategy.run` in that replica's own context, so
-  that it reads that replica's own copy of every variable.
+  that it reads its own copy of every variable; where copies differ, what saving stores.
+* Replicas draw random numbers of their own.
 * An output without a batch axis is an error when the step is compiled. What XLA
   cannot compile is one when the step first runs, which is when XLA looks at it.
 """
 
 import dataclasses
-import re
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.micro_batches import check_batch_axis, run_micro_batches
-from keras_mgpu_strategy.models import ReplicatedModel
+from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel, drawing
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import spec_key
+from keras_mgpu_strategy.step_calls import (
+    FIRST,
+    CompiledStep,
+    Position,
+    ReplicaStep,
+)
 from keras_mgpu_strategy.types import Nest
-
-_XLA_REASON = re.compile("XLA|tf2xla|compile")
-
-ReplicaStep: TypeAlias = Callable[..., Nest]
-"""Takes the flat tensors of a chunk and returns the nest of its outputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +79,28 @@ class StepCompiler:
 
     def __init__(self, replicated: ReplicatedModel):
         self._replicated = replicated
-        self._steps: dict[tuple[Any, ...], Any] = {}
+        self._steps: dict[tuple[Any, ...], CompiledStep] = {}
         self._lock = threading.Lock()
+        self._pinned: PinnedValues | None = None
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
         """The strategy whose replicas the steps run on."""
         return self._replicated.strategy
 
+    def begin_run(self) -> None:
+        """Reads anew what replicas must agree on; the model has been built."""
+        with self._lock:
+            if self._pinned is None:
+                self._pinned = PinnedValues(self._replicated.all_variables())
+        self._pinned.refresh()
+
     def replica_step(
-        self, signature: Signature, replica: int, clock: StageClock
+        self,
+        signature: Signature,
+        replica: int,
+        clock: StageClock,
+        position: Position = FIRST,
     ) -> ReplicaStep:
         """The compiled step of one replica.
 
@@ -94,73 +108,95 @@ class StepCompiler:
             signature: What to compile.
             replica: Index of the replica.
             clock: Notes the time it takes to compile.
+            position: Where the rows of the chunk are.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        key = (replica, *signature.key)
+        trace = functools.partial(self._trace, signature, replica)
+        return self._step((replica, signature), trace, clock).at(position)
+
+    def lockstep(
+        self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
+    ) -> CompiledStep:
+        """One compiled function that runs the step on all replicas together.
+
+        Args:
+            signature: What to compile.
+            element_spec: Specs of a run, a row and the flat inputs of all replicas,
+                which say no more of shapes than their ranks.
+            clock: Notes the time it takes to compile.
+
+        Raises:
+            ValueError: If an output of the model has no batch axis.
+        """
+        trace = functools.partial(self._trace_lockstep, signature, element_spec)
+        return self._step(("lockstep", signature), trace, clock)
+
+    def _step(
+        self,
+        what: tuple[Any, Signature],
+        trace: Callable[[], CompiledStep],
+        clock: StageClock,
+    ) -> CompiledStep:
+        """What was traced before, for the same pinned variables, or is now."""
+        which, signature = what
+        version = self._pinned.version if self._pinned else 0
+        key = (which, version, *signature.key)
         step = self._steps.get(key)
         if step is not None:
             return step
         with self._lock:
             if key not in self._steps:
                 with clock.stage("compile"):
-                    step = self._trace(signature, replica)
-                self._steps[key] = _explained(step) if signature.jit_compile else step
+                    self._steps[key] = trace()
             return self._steps[key]
 
-    def lockstep(
-        self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
-    ) -> Any:
-        """One compiled function that runs the step on all replicas together.
-
-        Args:
-            signature: What to compile.
-            element_spec: Flat specs of the distributed dataset that feeds it, which
-                say no more of the shapes than their ranks.
-            clock: Notes the time it takes to compile.
-
-        Raises:
-            ValueError: If an output of the model has no batch axis.
-        """
-        key = ("lockstep", *signature.key)
-        with self._lock:
-            if key not in self._steps:
-                run_chunk = self._replica_function(signature)
-                step = tf.function(
-                    lambda *leaves: self.strategy.run(run_chunk, args=leaves),
-                    input_signature=element_spec,
-                    autograph=False,
-                )
-                with clock.stage("compile"):
-                    step.get_concrete_function()
-                self._steps[key] = _explained(step) if signature.jit_compile else step
-            return self._steps[key]
-
-    def _replica_function(self, signature: Signature) -> ReplicaStep:
-        def run_chunk(*chunk: tf.Tensor) -> Nest:
+    def _replica_function(
+        self, signature: Signature, found: list[Draws]
+    ) -> Callable[..., Nest]:
+        def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
             step = self._micro_batch_step(signature)
+            draws = Draws(step, self._pinned.handles if self._pinned else {})
+            found.append(draws)
+
+            def before(first: tf.Tensor) -> list[Any]:
+                return draws.begin(run, row + tf.cast(first, tf.int64))
+
             specs = signature.micro_batch_specs(signature.batch_size)
-            return run_micro_batches(step, chunk, specs)
+            return run_micro_batches(step, chunk, specs, before)
 
         return run_chunk
 
-    def _trace(self, signature: Signature, wanted: int) -> ReplicaStep:
-        steps: list[ReplicaStep] = []
-        run_chunk = self._replica_function(signature)
+    def _trace(self, signature: Signature, wanted: int) -> CompiledStep:
+        steps: list[Any] = []
+        draws: list[Draws] = []
+        run_chunk = self._replica_function(signature, draws)
 
         def trace_here() -> None:
-            context = tf.distribute.get_replica_context()
-            replica = tf.get_static_value(context.replica_id_in_sync_group)
-            if int(replica) == wanted:
+            if _replica_here() == wanted:
                 step = tf.function(run_chunk, autograph=False)
-                steps.append(step.get_concrete_function(*signature.chunk_specs()))
+                specs = [*Position.specs(), *signature.chunk_specs()]
+                steps.append(step.get_concrete_function(*specs))
 
         # Inside a tf.function, since strategy.run called eagerly logs a warning.
         tf.function(
             lambda: self.strategy.run(trace_here), autograph=False
         ).get_concrete_function()
-        return steps[0]
+        return CompiledStep(steps[0], draws, has_xla=signature.jit_compile)
+
+    def _trace_lockstep(
+        self, signature: Signature, element_spec: Sequence[Any]
+    ) -> CompiledStep:
+        draws: list[Draws] = []
+        run_chunk = self._replica_function(signature, draws)
+        step = tf.function(
+            lambda *arguments: self.strategy.run(run_chunk, args=arguments),
+            input_signature=element_spec,
+            autograph=False,
+        )
+        function = step.get_concrete_function()
+        return CompiledStep(function, draws, has_xla=signature.jit_compile)
 
     def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
         """The user's structure; the model's own where it has one input.
@@ -172,8 +208,12 @@ class StepCompiler:
         return tf.nest.pack_sequence_as(declared if has_one else spec, flat)
 
     def _micro_batch_step(self, signature: Signature) -> Any:
+        replica = _replica_here()
+
         def forward(*flat: tf.Tensor) -> Nest:
-            outputs = self._replicated.call(self._as_declared(signature.spec, flat))
+            inputs = self._as_declared(signature.spec, flat)
+            with drawing(replica):
+                outputs = self._replicated.call(inputs)
             return tf.nest.map_structure(signature.head, outputs)
 
         def trace(num_rows: int) -> Any:
@@ -193,22 +233,10 @@ class StepCompiler:
         return step
 
 
-def _explained(step: ReplicaStep) -> ReplicaStep:
-    """Says in an error of XLA's compiler what the user can do."""
-
-    def run(*chunk: Any) -> Nest:
-        try:
-            return step(*chunk)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            lines = str(error).splitlines()
-            reason = next((line for line in lines if _XLA_REASON.search(line)), None)
-            if reason is None:
-                raise
-            raise ValueError(
-                f"XLA cannot compile the model: {reason[:400]}\nPass jit_compile=False."
-            ) from error
-
-    return run
+def _replica_here() -> int:
+    """Index of the replica that code is being traced for."""
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:

@@ -30,6 +30,10 @@ class StoppedWithin(Exception):
 class ChunkRunner(Protocol):
     """Runs one chunk at a time on one replica; called by several threads."""
 
+    def begin_run(self) -> None:
+        """Called once, before the first chunk of a run."""
+        ...
+
     def run(
         self,
         chunk: Chunk,

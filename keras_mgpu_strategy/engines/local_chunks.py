@@ -16,6 +16,7 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.step import StepCompiler
+from keras_mgpu_strategy.step_calls import Position
 from keras_mgpu_strategy.types import HostBatch
 
 
@@ -30,6 +31,10 @@ class LocalChunks:
     def __init__(self, work: Work, compiler: StepCompiler):
         self._work = work
         self._compiler = compiler
+
+    def begin_run(self) -> None:
+        """Has the replicas agree on what they must."""
+        self._compiler.begin_run()
 
     def run(
         self,
@@ -63,7 +68,8 @@ class LocalChunks:
     ) -> HostBatch:
         work = self._work
         signature = work.signature(chunk.inputs, batch_size)
-        step = self._compiler.replica_step(signature, replica, work.clock)
+        position = Position(work.run, chunk.start)
+        step = self._compiler.replica_step(signature, replica, work.clock, position)
         with tf.device(work.devices[replica]):
             with work.clock.stage("input"):
                 arrays = chunk.padded(batch_size)

@@ -50,6 +50,7 @@ class MirroredEngine:
     ) -> Iterator[HostBatch]:
         """Yields results in input order; see `Engine.run`."""
         work = self._work
+        self._compiler.begin_run()
         work.specs.cover(source.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
         most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
@@ -126,11 +127,16 @@ class MirroredEngine:
         inputs = [_whole_batches(chunk.inputs, size) for chunk in chunks]
         for chunk in chunks:
             signature = work.signature(chunk.inputs, size)
+        # The two numbers of an element have the specs of a run and a row.
         step = self._compiler.lockstep(
-            signature, pipelines.dataset.element_spec[2:], work.clock
+            signature, pipelines.dataset.element_spec, work.clock
         )
+        arguments = [
+            [np.int64(work.run), np.int64(chunk.start), *leaves]
+            for chunk, leaves in zip(chunks, inputs, strict=True)
+        ]
         began = time.perf_counter()
-        outputs = step(*self._per_replica(inputs))
+        outputs = step(*self._per_replica(arguments))
         # In step: each replica is taken until the slowest one ends.
         work.clock.add("compute", len(chunks) * (time.perf_counter() - began))
         return self._read(outputs, chunks, inputs, size)
@@ -138,7 +144,7 @@ class MirroredEngine:
     def _per_replica(self, inputs: list[list[Any]]) -> list[Any]:
         """Turns one flat list per replica into one distributed value per leaf."""
         if len(inputs) == 1:  # as the data set of a single replica gives it
-            return inputs[0]
+            return list(map(tf.convert_to_tensor, inputs[0]))
         distribute = self._strategy.experimental_distribute_values_from_function
 
         def value(leaf: int) -> Any:

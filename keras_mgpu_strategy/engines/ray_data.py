@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy import models
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.feed import example_inputs
 from keras_mgpu_strategy.loading import load
@@ -77,6 +78,7 @@ class BatchPredictor:
         count("batch_size", batch_size)
         if process.is_actor():
             process.configure(process.num_cpus(), process.gpu_ids())
+            models.set_apart()
         predictor = load(path, **options)
         self._input_spec = input_spec_of(predictor.model)
         self._predict = getattr(predictor, method)

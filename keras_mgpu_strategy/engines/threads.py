@@ -52,6 +52,7 @@ class ThreadsEngine:
     ) -> Iterator[HostBatch]:
         """Yields results in input order; see `Engine.run`."""
         work = self._work
+        self._chunks.begin_run()
         work.specs.cover(source.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
         most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))

@@ -24,6 +24,7 @@ class Work:
         is_fixed: Whether the model takes no other batch size.
         in_flight: Chunks that one device holds at a time.
         tunes: Whether the engine may look for a better batch size on the way.
+        run: Number of the run, for random numbers of its own.
         missing: Filled with the rows that other processes could not read.
     """
 
@@ -36,6 +37,7 @@ class Work:
     is_fixed: bool = False
     in_flight: int = 1
     tunes: bool = False
+    run: int = 0
     missing: set[int] = dataclasses.field(default_factory=set)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:

@@ -1,10 +1,14 @@
 """Models on every replica: read from disk, or rebuilt from one in memory."""
 
+from keras_mgpu_strategy.models.aside import Aside, put_aside
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
+from keras_mgpu_strategy.models.described import attributes_in_process
 from keras_mgpu_strategy.models.digest import digest
+from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apart
 from keras_mgpu_strategy.models.libraries import layers_of, supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
+from keras_mgpu_strategy.models.pinned import PinnedValues
 from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
@@ -13,15 +17,23 @@ from keras_mgpu_strategy.models.state import copy_variables
 
 __all__ = [
     "PRECISIONS",
+    "Aside",
+    "Draws",
+    "PinnedValues",
     "ReplicatedModel",
+    "attributes_in_process",
     "build",
     "copy_variables",
     "custom_objects_of",
     "digest",
+    "drawing",
+    "first_run",
     "float_dtype_of",
     "layers_of",
+    "put_aside",
     "read",
     "replicate",
+    "set_apart",
     "strategy_of",
     "supports_xla",
 ]

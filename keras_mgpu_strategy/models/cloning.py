@@ -7,6 +7,7 @@ Guarantees:
 * Names, dtype policies and configurations are the original's, but for a precision
   that is asked for. Functions are the original objects, so lambdas keep what they
   refer to.
+* Layers that the original made when it was built, or was given later, are there too.
 * Compile settings and weights are not touched; others carry them over.
 """
 
@@ -14,8 +15,20 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+import tensorflow as tf
+
 from keras_mgpu_strategy.models import custom_objects
-from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.attributes import (
+    holds_layers,
+    is_layer,
+    own_attributes,
+)
+from keras_mgpu_strategy.models.carrying import carry_early
+from keras_mgpu_strategy.models.libraries import (
+    is_library_class,
+    layers_of,
+    parts_of,
+)
 from keras_mgpu_strategy.models.mirroring import variables_of
 from keras_mgpu_strategy.models.precision import in_precision, precision_scope
 
@@ -66,7 +79,7 @@ class _Cloner:
         # Without a declared input there are no `inputs`; Keras 3 raises, tf_keras
         # answers None.
         for tensor in getattr(model, "inputs", None) or ():
-            layers.insert(0, self._input(tensor))
+            layers.insert(0, self._input(model, tensor))
         new = type(model)(layers, name=model.name)
         new.trainable = model.trainable
         if self._precision:
@@ -74,14 +87,27 @@ class _Cloner:
             new.autocast = False
         if model.built and not new.built:
             new.build_from_config(model.get_build_config())
+        self._give_lacking(model, new)
         return new
 
     def _functional(self, model: Any) -> Any:
         # A view without compile settings: `clone_model` would serialise them.
         view = self._library.Model(model.input, model.output, name=model.name)
-        return self._library.models.clone_model(view, clone_function=self)
+        inputs = None
+        if self._library.__name__ == "keras":  # whose inputs would lose their kind
+            inputs = tf.nest.map_structure(
+                lambda tensor: self._input(model, tensor), model.input
+            )
+        new = self._library.models.clone_model(view, inputs, clone_function=self)
+        self._give_lacking(model, new)
+        return new
 
-    def _input(self, tensor: Any) -> Any:
+    def _input(self, model: Any, tensor: Any) -> Any:
+        """A new input like that of a model: its name, sparse or dense, optional."""
+        kind = self._library.layers.InputLayer
+        for layer in layers_of(model):
+            if isinstance(layer, kind) and layer.output is tensor:
+                return kind.from_config(layer.get_config()).output
         return self._library.Input(
             batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=tensor.name
         )
@@ -89,19 +115,55 @@ class _Cloner:
     def _from_config(self, layer: Any) -> Any:
         config = self._library.saving.serialize_keras_object(layer)
         config.pop("compile_config", None)
-        if not layer.built:
-            config.pop("build_config", None)
+        build_config = config.pop("build_config", None)
         config = in_precision(config, self._precision)
         _drop_unaccepted(config["config"], type(layer))
         if not isinstance(layer, self._library.layers.Lambda):  # it reads bytecode
             custom_objects.refer_to_lambdas(layer, config["config"])
+        new = self._built(layer, config, build_config, is_early=False)
+        if _lacking(layer, new):  # what is built takes no further layers
+            new = self._built(layer, config, build_config, is_early=True)
+        return new
+
+    def _built(
+        self, layer: Any, config: dict[str, Any], build_config: Any, *, is_early: bool
+    ) -> Any:
         # The configuration was made from an object of this process a line ago, so
         # there is nothing in it to be kept safe from.
         new = self._library.saving.deserialize_keras_object(config, safe_mode=False)
+        if is_early:
+            self._give_lacking(layer, new)
+        carry_early(layer, new, tf.distribute.get_strategy(), self._precision)
+        if layer.built and build_config and not new.built:
+            new.build_from_config(build_config)
+            new.built = True
+        _build_lazy(layer, new)
         for source, target in zip(layers_of(layer), layers_of(new), strict=False):
             custom_objects.share_functions(source, target)
         _build_parts(layer, new)
         return new
+
+    def _give_lacking(self, source: Any, target: Any) -> None:
+        """Gives a copy layers that its constructors do not make."""
+        for owner, name, value in _lacking(source, target):
+            setattr(owner, name, self._mapped(value))
+
+    def _mapped(self, value: Any) -> Any:
+        """A container of layers with their clones in it."""
+        if isinstance(value, dict):
+            return {key: self._mapped(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._mapped(inner) for inner in value]
+        return self._spare(value) if is_layer(value) else value
+
+    def _spare(self, layer: Any) -> Any:
+        """A clone of a layer, or, without variables, the layer where it has none."""
+        try:
+            return self(layer)
+        except Exception:
+            if variables_of(layer):
+                raise
+            return layer
 
 
 def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
@@ -131,3 +193,26 @@ def _build_parts(source: Any, target: Any) -> None:
         if len(variables_of(old)) > len(variables_of(new)):
             new.build_from_config(old.get_build_config())
             new.built = old.built
+
+
+def _lacking(source: Any, target: Any) -> list[tuple[Any, str, Any]]:
+    """Returns copy, name and value of the attributes with layers that copies lack."""
+    here = vars(target)
+    found = [
+        (target, name, value)
+        for name, value in own_attributes(source).items()
+        if holds_layers(value) and not holds_layers(here.get(name))
+    ]
+    for pair in zip(parts_of(source), parts_of(target), strict=False):
+        found += _lacking(*pair)
+    return found
+
+
+def _build_lazy(source: Any, target: Any) -> None:
+    """Builds, from the outside in, layers that make others when they are built."""
+    lacks = len(parts_of(source)) > len(parts_of(target))
+    if lacks and source.built and not target.built:
+        target.build_from_config(source.get_build_config())
+        target.built = True
+    for pair in zip(parts_of(source), parts_of(target), strict=False):
+        _build_lazy(*pair)

@@ -2,8 +2,9 @@
 
 Guarantee: models of equal architecture, weights and precision have equal digests, in
 every process and on any number of replicas; others differ, but for code of the user's
-own that is neither in a layer's configuration nor in its weights. The architecture of a
-SavedModel is its graph, byte for byte: of one that was exported twice, there are two.
+own that is neither in a layer's configuration, attributes nor weights. The architecture
+of a SavedModel is its graph, byte for byte: of one that was exported twice, there are
+two.
 """
 
 import hashlib
@@ -13,16 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.models.described import described_attributes
+from keras_mgpu_strategy.models.draws import is_seed
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.mirroring import variables_of
+from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
-from keras_mgpu_strategy.models.state import host_value, settings_of
+from keras_mgpu_strategy.models.state import settings_of
+from keras_mgpu_strategy.models.values import host_value
 
 
 def digest(replicated: ReplicatedModel) -> str:
     """Returns the SHA-256 of architecture, weights and precision, in hexadecimal.
 
-    Seeds of random layers do not count: prediction draws no random numbers.
+    Seeds of random layers do not count: a file of a model does not keep them.
     """
     sha = hashlib.sha256(repr(replicated.precision).encode())
     for line in _architecture(replicated):
@@ -39,7 +43,12 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
         yield replicated.graph
         return
     for layer in layers_of(replicated.model):
-        parts = [settings_of(layer), _wiring(layer), _vocabulary(layer)]
+        parts = [
+            settings_of(layer),
+            _wiring(layer),
+            _vocabulary(layer),
+            described_attributes(layer),
+        ]
         settings = json.dumps(parts, sort_keys=True, default=lambda x: type(x).__name__)
         yield f"{type(layer).__name__} {settings}"
 
@@ -47,7 +56,9 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
 def _variables(replicated: ReplicatedModel) -> Iterable[Any]:
     if replicated.variables is not None:
         return replicated.variables
-    return getattr(replicated.model, "weights", None) or variables_of(replicated.model)
+    model = replicated.model
+    known = getattr(model, "weights", None) or variables_of(model)
+    return [*known, *(v for v in hidden_variables(model) if not is_seed(v))]
 
 
 def _wiring(layer: Any) -> Any:

@@ -55,9 +55,14 @@ def layers_of(model: Any) -> list[Any]:
 
     Keras has no public way to the layers inside wrappers and custom layers.
     `_flatten_layers` has been there from tf.keras 2.3 on; tried with Keras 3.15 and
-    tf_keras 2.21.
+    tf_keras 2.21. `parts_of` uses it too.
     """
     return list(model._flatten_layers())
+
+
+def parts_of(layer: Any) -> list[Any]:
+    """Returns the layers directly within a layer, in the order of `layers_of`."""
+    return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
 def is_sequential(model: Any) -> bool:

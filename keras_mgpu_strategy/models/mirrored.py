@@ -22,8 +22,8 @@ from keras_mgpu_strategy.models.libraries import (
     note_strategy,
 )
 from keras_mgpu_strategy.models.mirroring import (
+    belongs_to,
     check_mirrored,
-    is_mirrored,
     variables_of,
 )
 from keras_mgpu_strategy.models.precision import (
@@ -58,9 +58,7 @@ def replicate(
             another dtype, or a weight is too large for the precision.
     """
     check_supported(model, strategy)
-    variables = variables_of(model)
-    is_ours = all(is_mirrored(variable, strategy) for variable in variables)
-    if not (is_ours and has_precision(model, precision)):
+    if not (belongs_to(model, strategy) and has_precision(model, precision)):
         model = rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
     return ReplicatedModel(

@@ -2,19 +2,28 @@
 
 Guarantees:
 
-* Every variable counts: weights, moving statistics, the state of random seeds.
+* Every variable counts: weights, moving statistics, the state of random seeds, and
+  what attributes of layers hide from Keras.
 * "Mirrored" means one copy on each of the strategy's worker devices and on no
   other, made by this very strategy. An equal strategy object is another one: its
   variables cannot be updated in this one's replica context.
 """
 
+import collections
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.libraries import layers_of
+from keras_mgpu_strategy.models.attributes import (
+    held_by,
+    is_layer,
+    is_part,
+    is_variable,
+    own_attributes,
+)
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 
 # No `VarHandleOp` kernel for accelerators in TensorFlow 2.21.
 _HOST_DTYPES = frozenset({tf.int32, tf.string})
@@ -30,6 +39,27 @@ def variables_of(model: Any) -> list[Any]:
     # tf_keras lists the vocabularies of lookup layers among the variables. They are
     # tables on the host, which all replicas read.
     return [variable for variable in variables if hasattr(variable, "assign")]
+
+
+def hidden_variables(model: Any) -> list[Any]:
+    """Returns the variables in attributes of layers that Keras does not know of.
+
+    In a fixed order.
+    """
+    seen = {id(variable) for variable in variables_of(model)}
+    users = [x for x in layers_of(model) if not is_library_class(type(x))]
+    waiting = collections.deque(v for x in users for v in own_attributes(x).values())
+    found = []
+    while waiting:
+        value = waiting.popleft()
+        if id(value) in seen or is_layer(value):
+            continue
+        seen.add(id(value))
+        if is_variable(value):
+            found.append(value)
+        elif not is_part(value):
+            waiting.extend(inner for _, inner in held_by(value))
+    return found
 
 
 def name_of(variable: Any) -> str:
@@ -88,12 +118,26 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
     None where there is none: a model without variables, one built outside any
     scope, or one whose variables belong to different strategies.
     """
-    variables = variables_of(model)
+    variables = variables_of(model) or _mirrored_somewhere(hidden_variables(model))
     strategy = _maker(value_of(variables[0])) if variables else None
     if not isinstance(strategy, tf.distribute.Strategy):
         return None
-    mirrored = all(is_mirrored(variable, strategy) for variable in variables)
-    return strategy if mirrored else None
+    return strategy if belongs_to(model, strategy) else None
+
+
+def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
+    """Whether a model can be used under a strategy as it is.
+
+    Of the variables that Keras does not know of, those do not matter that are not
+    mirrored at all: every replica can read them.
+    """
+    hidden = _mirrored_somewhere(hidden_variables(model))
+    return all(is_mirrored(v, strategy) for v in [*variables_of(model), *hidden])
+
+
+def _mirrored_somewhere(variables: list[Any]) -> list[Any]:
+    kind = tf.distribute.DistributedValues
+    return [variable for variable in variables if isinstance(value_of(variable), kind)]
 
 
 def _device_type(device: str) -> str | None:

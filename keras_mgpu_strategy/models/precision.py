@@ -98,7 +98,7 @@ def in_precision(config: Any, precision: str | None) -> Any:
     # What serialization wraps around a layer's own configuration.
     inner = new.get("config") if _is_library_layer(new) else None
     for settings in (new if "trainable" in new else {}, inner or {}):
-        if _is_float_policy(settings.get("dtype")):
+        if is_float_policy(settings.get("dtype")):
             settings["dtype"] = precision
     return new
 
@@ -220,7 +220,7 @@ def _is_library_layer(config: dict[str, Any]) -> bool:
     return is_layer and config.get("class_name") != "InputLayer"
 
 
-def _is_float_policy(dtype: Any) -> bool:
+def is_float_policy(dtype: Any) -> bool:
     """Whether a value under `dtype` in a configuration is a policy of floats.
 
     Keras 3 writes a policy as an object, tf_keras as its name; a map of policies has

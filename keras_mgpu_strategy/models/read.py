@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.caller import warn
+from keras_mgpu_strategy.models.aside import Aside
 from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
 from keras_mgpu_strategy.models.files.written_by import newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
@@ -36,6 +37,7 @@ def read(
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
     precision: str | None = None,
+    aside: Aside | None = None,
 ) -> ReplicatedModel:
     """Reads a saved model onto every replica of a strategy.
 
@@ -50,6 +52,7 @@ def read(
             says nothing about a SavedModel, whose graph may do whatever TensorFlow
             can, such as read and write files.
         precision: As in `replicate`.
+        aside: What the file does not keep of the model that was saved.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -66,6 +69,8 @@ def read(
     options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
     with strategy.scope():
         model = _load(path, options, unsafe)
+    if aside is not None:
+        aside.give_to(model)
     return replicate(model, strategy, precision)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import copy_compile
 from keras_mgpu_strategy.models.libraries import library_of
@@ -65,6 +66,7 @@ def _clone(
         copy_flags(model, new)
         # Outside the scope: variables of another strategy cannot be read in it.
         check_same(model, new, precision)
+        carry_attributes(model, new, strategy, precision)
     check_precision(new, precision)
     return new
 

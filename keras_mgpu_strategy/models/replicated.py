@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.types import Nest
 
 
@@ -52,3 +53,9 @@ class ReplicatedModel:
     def is_built(self) -> bool:
         """Whether the variables exist; where not, `models.build` creates them."""
         return bool(getattr(self.model, "built", True))
+
+    def all_variables(self) -> list[Any]:
+        """Those of the model, and those that its layers hide from Keras."""
+        if self.variables is not None:
+            return list(self.variables)
+        return [*variables_of(self.model), *hidden_variables(self.model)]

@@ -10,15 +10,24 @@ Guarantees:
 """
 
 import re
+import sys
 import tempfile
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.mirroring import name_of, value_of, variables_of
+from keras_mgpu_strategy.models.libraries import (
+    is_library_class,
+    layers_of,
+    root_module,
+)
+from keras_mgpu_strategy.models.mirroring import (
+    name_of,
+    outside_scopes,
+    variables_of,
+)
 from keras_mgpu_strategy.models.precision import cast_for, is_float
+from keras_mgpu_strategy.models.values import assign, host_value
 
 _FREE_KEYS = frozenset(
     {"name", "seed", "trainable", "vocabulary", "vocabulary_size", "idf_weights"}
@@ -28,19 +37,27 @@ _FREE_KEYS = frozenset(
 def check_same(source: Any, target: Any, precision: str | None = None) -> None:
     """Raises ValueError where a rebuilt model differs from its original."""
     old, new = layers_of(source), layers_of(target)
-    _check_equal("number of layers", len(old), len(new))
+    check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
-        _check_equal(f"class of layer {before.name!r}", type(before), type(after))
-        settings = [settings_of(layer, precision) for layer in (before, after)]
-        _check_equal(f"settings of layer {before.name!r}", *settings)
+        _check_layers(before, after, precision)
     old, new = variables_of(source), variables_of(target)
-    _check_equal("number of variables", len(old), len(new))
+    check_equal("number of variables", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         label = f"variable {name_of(before)!r}"
-        _check_equal(f"name of {label}", _bare_name(before), _bare_name(after))
-        _check_equal(f"shape of {label}", tuple(before.shape), tuple(after.shape))
+        check_equal(f"name of {label}", _bare_name(before), _bare_name(after))
+        check_equal(f"shape of {label}", tuple(before.shape), tuple(after.shape))
         if not (precision and is_float(before)):
-            _check_equal(f"dtype of {label}", before.dtype, after.dtype)
+            check_equal(f"dtype of {label}", before.dtype, after.dtype)
+
+
+def _check_layers(before: Any, after: Any, precision: str | None) -> None:
+    label = f"layer {before.name!r}"
+    check_equal(f"class of {label}", type(before), type(after))
+    if not precision:
+        dtypes = [(x.compute_dtype, x.variable_dtype) for x in (before, after)]
+        check_equal(f"dtypes of {label}", *dtypes)
+    settings = [settings_of(layer, precision) for layer in (before, after)]
+    check_equal(f"settings of {label}", *settings)
 
 
 def copy_flags(source: Any, target: Any) -> None:
@@ -62,13 +79,10 @@ def copy_variables(source: Any, target: Any) -> None:
 
 
 def copy_state(source: Any, target: Any) -> None:
-    """Copies all state between models of the same architecture.
-
-    Call it outside any scope: the models may belong to different strategies.
-    """
+    """Copies all state between models of the same architecture."""
     copy_variables(source, target)
-    for before, after in zip(layers_of(source), layers_of(target), strict=True):
-        _copy_own_state(before, after)
+    # The models may belong to different strategies.
+    outside_scopes(_copy_own_states, source, target)
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:
@@ -78,18 +92,12 @@ def assign_all(sources: list[Any], targets: list[Any]) -> None:
         ValueError: If a value is too large for the dtype of its target.
     """
     for before, after in zip(sources, targets, strict=True):
-        after.assign(cast_for(host_value(before), after))
+        assign(after, cast_for(host_value(before), after))
 
 
-def host_value(value: Any) -> np.ndarray:
-    """Returns the value of a variable, or an array.
-
-    A mirrored variable cannot be read as a whole in the scope of another strategy, nor
-    some of them in that of their own; one of its copies can.
-    """
-    if hasattr(value, "assign"):
-        value = value_of(value)
-    return np.asarray(tf.distribute.get_strategy().experimental_local_results(value)[0])
+def _copy_own_states(source: Any, target: Any) -> None:
+    for before, after in zip(layers_of(source), layers_of(target), strict=True):
+        _copy_own_state(before, after)
 
 
 def _copy_own_state(before: Any, after: Any) -> None:
@@ -98,7 +106,7 @@ def _copy_own_state(before: Any, after: Any) -> None:
     Preprocessing layers derive constants from their variables (`finalize_state`)
     and keep vocabularies outside of them.
     """
-    if is_library_class(type(before)) and not hasattr(before, "finalize_state"):
+    if not (hasattr(before, "finalize_state") or _has_own_hooks(type(before))):
         return
     store: dict[str, Any] = {}
     before.save_own_variables(store)
@@ -108,6 +116,12 @@ def _copy_own_state(before: Any, after: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
             before.save_assets(folder)
             after.load_assets(folder)
+
+
+def _has_own_hooks(cls: type) -> bool:
+    hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+    owners = [next((c for c in cls.__mro__ if h in vars(c)), None) for h in hooks]
+    return not all(map(is_library_class, filter(None, owners)))
 
 
 def settings_of(layer: Any, precision: str | None = None) -> Any:
@@ -122,12 +136,26 @@ def settings_of(layer: Any, precision: str | None = None) -> Any:
     """
     if getattr(layer, "layers", None) and is_library_class(type(layer)):
         return None
+    if _configures_itself(type(layer)):
+        return None
     try:
         config = layer.get_config()
     except NotImplementedError:
         return None
     free = frozenset({"dtype", "initializer"} if precision else ())
     return _comparable(config, free)
+
+
+def _configures_itself(cls: type) -> bool:
+    """Whether Keras makes the configuration of a user's layer from its arguments.
+
+    It does so where they are plain, so that of two equal layers one may have none. What
+    their code goes by is in attributes.
+    """
+    owner = next(base for base in cls.__mro__ if "get_config" in vars(base))
+    if is_library_class(cls) or not is_library_class(owner):
+        return False
+    return owner in sys.modules[root_module(owner)].Model.__mro__
 
 
 def _comparable(config: Any, free: frozenset[str]) -> Any:
@@ -161,7 +189,8 @@ def _only(config: dict[str, Any], keys: set[str]) -> dict[str, Any]:
     return {key: config.get(key) for key in sorted(keys)}
 
 
-def _check_equal(what: str, expected: Any, received: Any) -> None:
+def check_equal(what: str, expected: Any, received: Any) -> None:
+    """Raises ValueError where something of a rebuilt model is not as it was."""
     if isinstance(expected, dict) and isinstance(received, dict):
         keys = expected.keys() | received.keys()
         differing = {k for k in keys if expected.get(k) != received.get(k)}

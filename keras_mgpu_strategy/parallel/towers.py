@@ -4,6 +4,7 @@ Guarantees:
 
 * The model is called once per tower, and never on 0 rows.
 * Forward and backward pass of a tower are placed on its device.
+* Towers draw random numbers of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models import drawing
 from keras_mgpu_strategy.parallel import rows
 from keras_mgpu_strategy.types import Nest
 
@@ -45,7 +47,7 @@ def run(
         slices = [rows.cut(inputs, share) for share in shares]
     results = []
     for index, (device, part) in enumerate(zip(devices, slices, strict=True)):
-        with tf.name_scope(f"tower_{index}"):
+        with tf.name_scope(f"tower_{index}"), drawing(index):
             results.append(tower(forward, part, device))
     with tf.device(rows.HOST):
         return rows.joined(results, shares)

@@ -43,6 +43,9 @@ class RemoteChunks:
         self._lock = threading.Lock()
         self._line = calling_line()
 
+    def begin_run(self) -> None:
+        """Nothing: each process has one replica."""
+
     def run(
         self,
         chunk: Chunk,
@@ -60,6 +63,7 @@ class RemoteChunks:
                 self._work.is_fixed,
                 self._work.head,
                 batch.on_trial,
+                self._work.run,
             )
             done = self._fleet.call(replica, "run", task, what=rows, line=self._line)
         self._keep_books(batch, replica, done)

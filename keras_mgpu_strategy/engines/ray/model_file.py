@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_mgpu_strategy import models
+from keras_mgpu_strategy.engines.ray.packing import can_pickle
 from keras_mgpu_strategy.strategy import make_strategy
 
 
@@ -25,6 +26,7 @@ class ModelFile:
         is_folder: Whether it is a folder.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: As for `load`.
+        aside: What the file does not keep of a model that was in memory.
     """
 
     path: pathlib.Path
@@ -32,6 +34,7 @@ class ModelFile:
     is_folder: bool
     custom_objects: dict[str, Any]
     safe_mode: bool
+    aside: models.Aside | None = None
 
     def read(self, precision: str | None) -> models.ReplicatedModel:
         """Reads the model onto the devices of this process."""
@@ -49,6 +52,7 @@ class ModelFile:
                     custom_objects=self.custom_objects,
                     safe_mode=self.safe_mode,
                     precision=precision,
+                    aside=self.aside,
                 )
 
 
@@ -75,7 +79,8 @@ def from_model(model: Any) -> ModelFile:
         model.save(path)
         objects = models.custom_objects_of(model)
         # The code in it is that of the process that packs it.
-        return from_path(path, objects, safe_mode=False)
+        file = from_path(path, objects, safe_mode=False)
+        return dataclasses.replace(file, aside=models.put_aside(model, can_pickle))
 
 
 def _archive(folder: pathlib.Path) -> bytes:

@@ -6,6 +6,10 @@ import os
 import sys
 from typing import Any
 
+import numpy as np
+
+from keras_mgpu_strategy import environment
+from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.notes import add_note
 
 
@@ -50,6 +54,19 @@ def pack(value: Any) -> Packed:
     return Packed(pickles().dumps(value), folders)
 
 
+def can_pickle(value: Any) -> bool:
+    """Whether a value can be packed."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return True
+    try:
+        pickles().dumps(value)
+    except Exception:  # noqa: BLE001 - code of the value's class runs here
+        return False
+    return True
+
+
 def pickles() -> Any:
     """Ray's own pickling."""
+    environment.prepare_ray()
+    import_extra("ray", "ray", 'engine="ray"')
     return importlib.import_module("ray.cloudpickle")

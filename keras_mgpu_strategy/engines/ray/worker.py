@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy import heads
+from keras_mgpu_strategy import heads, models
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.engines.local import LocalBackend
@@ -62,6 +62,7 @@ class Task:
         is_fixed: Whether the model takes no other.
         head: What is done to the outputs on the device.
         on_trial: Whether a larger batch may follow.
+        run: Number of the run.
     """
 
     chunk: Chunk
@@ -69,6 +70,7 @@ class Task:
     is_fixed: bool
     head: heads.Head
     on_trial: bool
+    run: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Worker:
         packed, options, num_threads = self._arguments
         gpus = process.gpu_ids()
         process.configure(num_threads, gpus)
+        models.set_apart()
         model: ModelFile = packed.unpack()
         self._backend = LocalBackend(model.read(options.precision), options)
         self._slot = threading.Semaphore(self._backend.in_flight)
@@ -148,6 +151,7 @@ class Worker:
             clock=clock,
             head=task.head,
             is_fixed=task.is_fixed,
+            run=task.run,
         )
         chunk, stopped_by, missing = self._read(task.chunk, clock)
         batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)

@@ -1,0 +1,136 @@
+"""Random numbers of layers that draw in prediction.
+
+Guarantees:
+
+* Every call of a model draws numbers of its own, on whichever replica and in whichever
+  process, where equal copies of a seed would draw the same.
+* What is drawn through `keras.random` and `keras.random.SeedGenerator`, as Keras' own
+  layers do, depends on the seed, the run and the rows of the call alone. So the bits
+  are the same on any number of replicas, under any engine, and after a run was resumed.
+* The state of the model's seeds is read, never changed.
+"""
+
+import contextlib
+import functools
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.mirroring import outside_scopes
+from keras_mgpu_strategy.models.values import copies_of
+
+# Names that Keras (3.5 to 3.15) and `tf.random.Generator` give the variables of seeds.
+_OF_KERAS, _OF_GENERATORS = "seed_generator_state", "StateVar"
+_LARGEST = 2**31 - 1
+
+_process = 0
+
+
+def set_apart() -> None:
+    """Has this process draw other numbers than others that run the same model."""
+    global _process
+    _process = secrets.randbelow(_LARGEST) + 1
+
+
+def first_run() -> int:
+    """The number of the first run of a Predictor, from which it counts on."""
+    return _process
+
+
+def is_seed(variable: Any) -> bool:
+    """Whether a variable is the state of a random generator."""
+    return _OF_KERAS in variable.name or (
+        _OF_GENERATORS in variable.name and variable.dtype == tf.int64
+    )
+
+
+@contextlib.contextmanager
+def drawing(stream: int) -> Iterator[None]:
+    """Traces a model so that it draws numbers of its own.
+
+    TensorFlow numbers the ops of a graph that draw, such as `tf.random.normal`, so that
+    equal graphs would draw the same.
+
+    Args:
+        stream: Differs between copies of a model. 0 leaves the ops of a process that
+            was not set apart as they are.
+    """
+    with tf.variable_creator_scope(_create_outside):
+        if tf.executing_eagerly() or not (stream or _process):
+            yield
+            return
+        before = tf.compat.v1.get_default_graph().seed
+        # Without a seed nothing was promised.
+        seed = secrets.randbits(32) if before is None else before
+        tf.random.set_seed(hash((seed, stream, _process)) % _LARGEST)
+        try:
+            yield
+        finally:
+            tf.random.set_seed(before)
+
+
+def _create_outside(next_creator: Any, **settings: Any) -> Any:
+    """Makes seeds that come into being while a graph is traced outside of it.
+
+    Keras has one for each thread, for random numbers without a seed, and replicas are
+    traced in threads of their own, where a variable cannot be made for one alone.
+    """
+    name = str(settings.get("name"))
+    if not (_OF_KERAS in name or _OF_GENERATORS in name):
+        return next_creator(**settings)
+    kept = {key: settings[key] for key in ("initial_value", "dtype", "trainable")}
+    return outside_scopes(functools.partial(tf.Variable, **kept, name=name))
+
+
+class Draws:
+    """Stands in for the seeds that one compiled step draws from.
+
+    A step sets the stand-ins before each call of the model, so that only one thread may
+    run it at a time.
+
+    Args:
+        step: Concrete function of one call of the model, traced for one replica.
+        handles: Id of a captured handle -> the handle to read instead.
+    """
+
+    def __init__(self, step: Any, handles: dict[int, Any]):
+        captured = list(step.captured_inputs)
+        ids = {id(tensor) for tensor in captured}
+        copies = [copy for variable in step.variables for copy in copies_of(variable)]
+        seeds = [copy for copy in copies if id(copy.handle) in ids and is_seed(copy)]
+        self._pairs = [(seed, outside_scopes(_stand_in, seed)) for seed in seeds]
+        ours = {id(seed.handle): mine.handle for seed, mine in self._pairs}
+        handles = {**handles, **ours}
+        if handles.keys() & ids:
+            step.set_external_captures([handles.get(id(t), t) for t in captured])
+
+    def __bool__(self) -> bool:
+        """Whether the step draws."""
+        return bool(self._pairs)
+
+    def begin(self, run: tf.Tensor, row: tf.Tensor) -> list[Any]:
+        """Returns the ops that come before a call of the model.
+
+        Args:
+            run: Scalar int64, the number of the run.
+            row: Scalar int64, the index of the first row of the call.
+        """
+        return [
+            mine.assign(_folded(seed.read_value(), run, row), read_value=False)
+            for seed, mine in self._pairs
+        ]
+
+
+def _stand_in(seed: Any) -> tf.Variable:
+    with tf.device(seed.device):
+        return tf.Variable(tf.zeros(seed.shape, seed.dtype), trainable=False)
+
+
+def _folded(state: tf.Tensor, run: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """The state of a seed for one call: of two numbers, or of three with a key."""
+    seed = tf.cast(tf.stack([state[-1], state[0]]), tf.int64)
+    for number in (run, row):
+        seed = tf.random.experimental.stateless_fold_in(seed, number)
+    return tf.concat([tf.cast(seed, state.dtype), state[2:]], 0)

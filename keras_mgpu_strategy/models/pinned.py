@@ -1,0 +1,140 @@
+"""One value on all replicas for variables whose copies on them differ.
+
+Training under a strategy changes the moving statistics of batch normalization on each
+replica by itself. In prediction all replicas read the value that saving would store.
+
+Guarantees:
+
+* The copies are left as they are, so that training resumes where it was.
+* The values are those at the beginning of a run.
+* Variables whose copies are equal cost a comparison, and no memory.
+"""
+
+import functools
+import itertools
+import threading
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.draws import is_seed
+from keras_mgpu_strategy.models.mirroring import outside_scopes, value_of
+from keras_mgpu_strategy.models.values import aggregate, copies_of, is_sum
+
+_MOST_BYTES = 2**24
+
+Copies: TypeAlias = list[Any]
+"""The copies of a variable, one for each replica."""
+
+
+class PinnedValues:
+    """Stands in for variables of a model whose copies differ.
+
+    Args:
+        variables: All variables of the model.
+
+    Attributes:
+        version: Grows when more variables are pinned than before, so that steps have to
+            be traced again.
+        handles: Id of the handle of a copy -> the handle to read instead.
+    """
+
+    def __init__(self, variables: Iterable[Any]):
+        self.version = 0
+        self.handles: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._pinned: list[tuple[Any, Copies]] = []
+        candidates = [v for v in map(value_of, variables) if _may_differ(v)]
+        self._groups = _grouped([v for v in candidates if not is_sum(v)])
+        self._look = _compiled(_differing, self._groups)
+        self._update = _compiled(_assign_aggregates, self._pinned)
+        self._pin([v for v in candidates if is_sum(v)])
+
+    def refresh(self) -> None:
+        """Brings the stand-ins up to date; call it when a run begins."""
+        with self._lock:
+            if self._groups:
+                differs = self._look().numpy()
+                found = itertools.compress(self._groups, differs)
+                self._pin(list(itertools.chain(*found)))
+            if self._pinned:
+                self._update()
+
+    def _pin(self, variables: list[Any]) -> None:
+        if not variables:
+            return
+        pinned = [(v, outside_scopes(_stand_ins, copies_of(v))) for v in variables]
+        handles = {
+            id(copy.handle): stand_in.handle
+            for variable, stand_ins in pinned
+            for copy, stand_in in zip(copies_of(variable), stand_ins, strict=True)
+        }
+        ids = {id(variable) for variable in variables}
+        self._groups = [g for g in self._groups if not ids & set(map(id, g))]
+        self._look = _compiled(_differing, self._groups)
+        self._pinned = [*self._pinned, *pinned]
+        self._update = _compiled(_assign_aggregates, self._pinned)
+        self.handles = {**self.handles, **handles}
+        self.version += 1
+
+
+def _compiled(function: Any, argument: Any) -> Any:
+    return tf.function(functools.partial(function, argument), autograph=False)
+
+
+def _may_differ(value: Any) -> bool:
+    """Whether replicas may have changed their copies one by one."""
+    if len(copies_of(value)) == 1 or is_seed(value):
+        return False
+    on_read = value.synchronization == tf.VariableSynchronization.ON_READ
+    return on_read or value.aggregation == tf.VariableAggregation.NONE
+
+
+def _grouped(variables: list[Any]) -> list[list[Any]]:
+    """Groups of one dtype: compared as one, they cost one copy between devices."""
+    groups: list[list[Any]] = []
+    sizes: dict[tf.DType, int] = {}
+    for variable in sorted(variables, key=lambda v: v.dtype.name):
+        size = variable.shape.num_elements() * variable.dtype.size
+        if sizes.get(variable.dtype, _MOST_BYTES) + size > _MOST_BYTES:
+            groups.append([])
+            sizes[variable.dtype] = 0
+        groups[-1].append(variable)
+        sizes[variable.dtype] += size
+    return groups
+
+
+def _differing(groups: list[list[Any]]) -> tf.Tensor:
+    """Which groups hold a variable whose copies differ."""
+    return tf.stack([_differs(list(map(copies_of, group))) for group in groups])
+
+
+def _differs(group: list[Copies]) -> tf.Tensor:
+    first, *others = [_flat(copies) for copies in zip(*group, strict=True)]
+    with tf.device(group[0][0].device):
+        return tf.reduce_any([tf.reduce_any(first != other) for other in others])
+
+
+def _flat(copies: Iterable[Any]) -> tf.Tensor:
+    """What one replica has of a group, as one vector on its device."""
+    copies = list(copies)
+    with tf.device(copies[0].device):
+        return tf.concat([tf.reshape(copy.read_value(), [-1]) for copy in copies], 0)
+
+
+def _stand_ins(copies: Copies) -> Copies:
+    made = []
+    for copy in copies:
+        with tf.device(copy.device):
+            made.append(tf.Variable(tf.zeros(copy.shape, copy.dtype), trainable=False))
+    return made
+
+
+def _assign_aggregates(pinned: list[tuple[Any, Copies]]) -> None:
+    for variable, stand_ins in pinned:
+        with tf.device(stand_ins[0].device):
+            value = aggregate(variable)
+        for stand_in in stand_ins:
+            with tf.device(stand_in.device):
+                stand_in.assign(value)
