@@ -12,7 +12,8 @@ def _as_json(found: re.Match[str]) -> str:
 
 _WORDS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
-    (r"\bcolumns=\[\.\.\.\]", "--columns=A,B"),
+    # A dict is a way of Python alone.
+    (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),
     (r"\bread_options=(\{[^{}]*\})", _as_json),
     (
         r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
