@@ -59,6 +59,7 @@ class CompiledStep:
     ):
         self._function = _explained(function) if has_xla else function
         self._draws = draws
+        self._plain: ReplicaStep | None = None
         self._lock = threading.Lock() if any(draws) else contextlib.nullcontext()
 
     def __call__(self, *arguments: Any) -> Nest:
@@ -68,8 +69,10 @@ class CompiledStep:
 
     def at(self, position: Position) -> ReplicaStep:
         """The function of the flat tensors of a chunk alone."""
-        numbers = map(_scalar, position) if any(self._draws) else _zeros()
-        return functools.partial(self, *numbers)
+        if any(self._draws):
+            return functools.partial(self, *map(_scalar, position))
+        self._plain = self._plain or functools.partial(self, *_zeros())
+        return self._plain
 
 
 def _explained(function: Callable[..., Nest]) -> Callable[..., Nest]:

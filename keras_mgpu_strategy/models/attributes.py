@@ -199,7 +199,8 @@ def _functions(cls: type) -> Iterator[types.FunctionType]:
             (value.fget, value.fset) if isinstance(value, property) else (value,)
         )
         for accessor in accessors:
-            function = inspect.unwrap(getattr(accessor, "__func__", accessor))
+            inner: Any = getattr(accessor, "__func__", accessor)
+            function = inspect.unwrap(inner)
             if isinstance(function, types.FunctionType):
                 yield function
 

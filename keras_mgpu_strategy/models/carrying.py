@@ -11,7 +11,7 @@ Guarantees:
 """
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -54,7 +54,7 @@ def carry_early(
             layers and variables.
     """
     pairs = list(zip(layers_of(source), layers_of(target), strict=False))
-    carrier = _Carrier(pairs, strategy, precision)
+    carrier = _Carrier(pairs, strategy, precision, left=variables_of(source))
     for before, after in pairs:
         if type(before) is type(after) and not is_library_class(type(before)):
             for name, value in own_attributes(before).items():
@@ -95,6 +95,7 @@ class _Carrier:
         pairs: Layers and variables of the original, and their counterparts.
         strategy: Mirrors the copy.
         precision: As in `carry_attributes`.
+        left: Variables that building the copy makes.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class _Carrier:
         pairs: list[tuple[Any, Any]],
         strategy: tf.distribute.Strategy,
         precision: str | None,
+        left: Iterable[Any] = (),
     ):
+        self._left = set(map(id, left))
         self._counterparts = {id(before): after for before, after in pairs}
         self._strategy = strategy
         self._precision = precision
@@ -114,10 +117,7 @@ class _Carrier:
         """Carries one attribute of a layer to the layer's counterpart."""
 
         def put(new: Any) -> None:
-            if is_variable(new):
-                setattr(after, name, new)  # tf_keras makes it a weight
-            else:
-                vars(after)[name] = new  # a layer that is built takes no lists
+            vars(after)[name] = new  # by `setattr`, a built layer takes no lists
 
         try:
             self._carry(value, vars(after).get(name, _MISSING), put)
@@ -157,6 +157,8 @@ class _Carrier:
             put(expected)
 
     def _variable(self, before: Any, after: Any, put: Put) -> None:
+        if id(before) in self._left:
+            raise CannotHold("a weight that is made later")
         value = host_value(before)
         if not is_variable(after):
             put(self._made_like(before, value))

@@ -31,6 +31,7 @@ from keras_mgpu_strategy.models.libraries import (
 )
 from keras_mgpu_strategy.models.mirroring import variables_of
 from keras_mgpu_strategy.models.precision import in_precision, precision_scope
+from keras_mgpu_strategy.models.state import assign_all
 
 
 def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
@@ -107,7 +108,9 @@ class _Cloner:
         kind = self._library.layers.InputLayer
         for layer in layers_of(model):
             if isinstance(layer, kind) and layer.output is tensor:
-                return kind.from_config(layer.get_config()).output
+                if id(layer) not in self._clones:  # models may share inputs
+                    self._clones[id(layer)] = kind.from_config(layer.get_config())
+                return self._clones[id(layer)].output
         return self._library.Input(
             batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=tensor.name
         )
@@ -159,11 +162,14 @@ class _Cloner:
     def _spare(self, layer: Any) -> Any:
         """A clone of a layer, or, without variables, the layer where it has none."""
         try:
-            return self(layer)
+            new = self(layer)
         except Exception:
             if variables_of(layer):
                 raise
             return layer
+        # A model need not know the variables of what is not in its graph.
+        assign_all(variables_of(layer), variables_of(new))
+        return new
 
 
 def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:

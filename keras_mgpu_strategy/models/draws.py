@@ -61,7 +61,7 @@ def drawing(stream: int) -> Iterator[None]:
         if tf.executing_eagerly() or not (stream or _process):
             yield
             return
-        before = tf.compat.v1.get_default_graph().seed
+        before: Any = tf.compat.v1.get_default_graph().seed
         # Without a seed nothing was promised.
         seed = secrets.randbits(32) if before is None else before
         tf.random.set_seed(hash((seed, stream, _process)) % _LARGEST)
@@ -131,6 +131,7 @@ def _stand_in(seed: Any) -> tf.Variable:
 def _folded(state: tf.Tensor, run: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     """The state of a seed for one call: of two numbers, or of three with a key."""
     seed = tf.cast(tf.stack([state[-1], state[0]]), tf.int64)
+    random: Any = tf.random
     for number in (run, row):
-        seed = tf.random.experimental.stateless_fold_in(seed, number)
+        seed = random.experimental.stateless_fold_in(seed, number)
     return tf.concat([tf.cast(seed, state.dtype), state[2:]], 0)

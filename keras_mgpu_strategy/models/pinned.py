@@ -88,7 +88,9 @@ def _may_differ(value: Any) -> bool:
     if len(copies_of(value)) == 1 or is_seed(value):
         return False
     on_read = value.synchronization == tf.VariableSynchronization.ON_READ
-    return on_read or value.aggregation == tf.VariableAggregation.NONE
+    # Optimizers change trainable variables on all replicas alike.
+    alone = value.aggregation == tf.VariableAggregation.NONE and not value.trainable
+    return on_read or alone
 
 
 def _grouped(variables: list[Any]) -> list[list[Any]]:

@@ -242,7 +242,7 @@ class Hiding(Holder):
             "the layer .*, which Keras does not track",
         ),
         (lambda layer: functools.partial(layer.compute_mask, 3), "compute_mask"),
-        (lambda layer: lambda x: layer.apply(1.0, x), "lambda"),
+        (lambda layer: lambda x: layer.apply(1.0, x), "a function of layers"),
     ],
 )
 def test_refuses_what_it_cannot_carry_over(held, message, strategies):
@@ -312,22 +312,6 @@ def test_predict_proba_notices_attributes_that_change(in_scope, strategies):
         layer.held *= 2
         results = mgpu.predict_proba(model, ROWS, verbose=0)
         np.testing.assert_allclose(results, ROWS * 0.04)
-
-
-def test_variables_that_tf_keras_makes_weights(predicted):
-    class Centered(tf_keras.layers.Layer):
-        mean = None
-
-        def adapt(self, rows):
-            self.mean = tf.Variable(rows.mean(axis=0), trainable=False)
-
-        def call(self, inputs):
-            return inputs - self.mean
-
-    layer = Centered()
-    layer.adapt(ROWS)
-    model = model_of(layer, tf_keras)
-    assert_same(predicted(model), model)
 
 
 def test_layers_of_tf_keras(predicted):
