@@ -23,7 +23,7 @@ def measure(
     options: jobs.Options,
     command: str,
     save: Callable[[dict[str, Any]], None],
-    say: Callable[[str], None],
+    say: Callable[[str], object],
 ) -> dict[str, Any]:
     """Measures everything, and returns the report.
 
@@ -54,7 +54,7 @@ def measure(
 
 
 def _measure_series(
-    series: jobs.Series, say: Callable[[str], None]
+    series: jobs.Series, say: Callable[[str], object]
 ) -> Iterator[dict[str, Any]]:
     found = None
     for replicas in series.options.replicas:

@@ -78,11 +78,11 @@ def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
         position = _behind_gif_blocks(gif, position + 2)
     if kind != 0x2C:
         raise BadImage("it has no frame")
-    left, top, *size, flags = _unpack("<HHHHB", gif, position + 1)
+    *place, columns, rows, flags = _unpack("<HHHHB", gif, position + 1)
     check_size(width, height, 3)
-    check_size(*size, 3)
+    check_size(columns, rows, 3)
     end = _behind_gif_blocks(gif, position + 11 + _gif_colors(flags))
-    return gif[:end] + b";", (left, top, *size) == (0, 0, width, height)
+    return gif[:end] + b";", (*place, columns, rows) == (0, 0, width, height)
 
 
 def _gif_colors(flags: int) -> int:

@@ -97,7 +97,7 @@ def _fits(size: tf.Tensor, channels: int) -> tf.Tensor:
 
 def _decode_by_python(contents: tf.Tensor, channels: int) -> tf.Tensor:
     if tf.executing_eagerly():
-        return tf.constant(decode_in_python(contents.numpy(), channels))
+        return tf.constant(decode_in_python(bytes(contents.numpy()), channels))
     decode_or_nothing = functools.partial(_decode_or_nothing, channels=channels)
     image = tf.numpy_function(decode_or_nothing, [contents], tf.uint8, stateful=False)
     return tf.ensure_shape(image, [None, None, channels])

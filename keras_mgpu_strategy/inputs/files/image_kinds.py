@@ -124,7 +124,8 @@ def _by_pillow(contents: bytes, kind: str, use: str) -> np.ndarray:
         pillow = import_extra("PIL.Image", "images", use)
         with pillow.open(io.BytesIO(contents), formats=[kind]) as image:
             # Some files of a few bytes are pictures of one color, or are cut off.
-            check_size(*image.size, 4, max(2**26, 1000 * len(contents)))
+            most = max(2**26, 1000 * len(contents))
+            check_size(image.width, image.height, 4, most)
             return np.asarray(image.convert("RGBA"))
     except MemoryError:
         raise

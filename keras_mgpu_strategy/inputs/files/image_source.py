@@ -160,7 +160,7 @@ class ImageSource:
             return np.asarray(self._load(tf.constant(path)))
 
     def _bad_file(self, row: int, cause: BadImage | tf.errors.OpError) -> ValueError:
-        message = cause.message if isinstance(cause, tf.errors.OpError) else str(cause)
+        message = str(cause if isinstance(cause, BadImage) else cause.message)
         reason = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", message).rstrip(".")
         error = ValueError(
             f"Row {row}: the image file {self._files.path(row)!r} cannot be decoded: "
