@@ -61,14 +61,14 @@ def drawing(stream: int) -> Iterator[None]:
         if tf.executing_eagerly() or not (stream or _process):
             yield
             return
-        before: Any = tf.compat.v1.get_default_graph().seed
+        before = tf.compat.v1.get_default_graph().seed
         # Without a seed nothing was promised.
         seed = secrets.randbits(32) if before is None else before
         tf.random.set_seed(hash((seed, stream, _process)) % _LARGEST)
         try:
             yield
         finally:
-            tf.random.set_seed(before)
+            tf.compat.v1.get_default_graph().seed = before
 
 
 def _create_outside(next_creator: Any, **settings: Any) -> Any:
