@@ -93,6 +93,11 @@ class Feed:
             self._close_source()
         return chunk
 
+    def fail(self, error: Exception, chunk: Chunk) -> None:
+        """Ends the feed with an error of a chunk that it has handed out."""
+        add_note(error, chunk.failed)
+        self.error = self.error or error
+
     @property
     def is_stopped(self) -> bool:
         """Whether the feed was ended before its last row; an error does not count."""

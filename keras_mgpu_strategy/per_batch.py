@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather, heads
+from keras_mgpu_strategy.element_forms import OneBatch, x_of
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.runner import Runner
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Feeding, Nest
 
 _END = object()
 
@@ -50,6 +50,20 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
     return _cut_anew(job, next_size)
 
 
+def as_batch(x: Nest, feeding: Feeding) -> Any:
+    """Returns x as `predict_on_batch` of Keras hands it over: always as `(x,)`.
+
+    Raises:
+        ValueError: The model has a `predict_on_batch` of its own.
+    """
+    if feeding.own_batches:
+        raise ValueError(
+            "The model's class has its own `predict_on_batch`, which would not run "
+            "here. Call `predict`, or the model's own method."
+        )
+    return x if feeding.whole is None else iter([OneBatch((x,))])
+
+
 def _cut_anew(job: Job, next_size: Callable[[], int | None]) -> Iterator[Nest]:
     with contextlib.closing(job.run()) as results:
         for part in gather.resplit(results, next_size):
@@ -58,7 +72,6 @@ def _cut_anew(job: Job, next_size: Callable[[], int | None]) -> Iterator[Nest]:
 
 def _num_rows(batch: Any) -> int:
     """Rows of the first leaf; what has none is refused where the batch is read."""
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    leaves = tf.nest.flatten(x)
+    leaves = tf.nest.flatten(x_of(batch))
     shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
     return int(shape[0]) if shape else 0

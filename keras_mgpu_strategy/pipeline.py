@@ -10,14 +10,15 @@ Guarantees:
 * Elements never end: after the last chunk a replica gets idle ones (one micro-batch
   of rows that were run before), so that all replicas step together to the end, and
   none of them ever runs on 0 rows.
-* An error of the source does not pass through tf.data, which would turn it into
-  one of TensorFlow's; it ends the pipelines and stays in the feed.
+* An error of the source or of preprocessing does not pass through tf.data, which would
+  turn it into one of TensorFlow's; it ends the pipelines and stays in the feed.
 """
 
 import functools
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class ReplicaPipelines:
         batch_size: Rows of a micro-batch.
         chunk_rows: The most rows of a chunk.
         strategy: The strategy whose replicas are fed.
+        ready: Returns a chunk as the model is given it, for a batch size; called by
+            the pipelines of several replicas at once.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class ReplicaPipelines:
         batch_size: int,
         chunk_rows: int,
         strategy: tf.distribute.Strategy,
+        ready: Callable[[Chunk, int], Chunk] = lambda chunk, batch_size: chunk,
     ):
+        self._ready = ready
         self.spec = spec
         self._feed = feed
         self._specs = tf.nest.flatten(spec)
@@ -80,11 +85,19 @@ class ReplicaPipelines:
     def take(self, replica: int) -> tuple[Any, ...]:
         """The next element of a replica's pipeline, which calls this in a thread."""
         chunk = self._next_chunk(self._dealt[replica])
+        chunk = None if chunk is None else self._ready_or_none(chunk)
         if chunk is None:
             return np.int64(-1), np.int64(0), *self._idle
         inputs = chunk.padded(self._batch_size)
         self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
+
+    def _ready_or_none(self, chunk: Chunk) -> Chunk | None:
+        try:
+            return self._ready(chunk, self._batch_size)
+        except Exception as error:  # noqa: BLE001 - kept for the engine to raise
+            self._feed.fail(error, chunk)
+            return None
 
     def _next_chunk(self, mine: deque[Chunk]) -> Chunk | None:
         while True:

@@ -59,6 +59,7 @@ def place_file(
             pathlib.Path(path), custom_objects, safe_mode=safe_mode
         )
         return Placed(RayBackend(packed, chosen, spread), None)
+    models.check_path(path)  # before TensorFlow starts its devices
     replicated = models.read(
         path,
         active_strategy() or make_strategy(),

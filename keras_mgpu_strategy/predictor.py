@@ -18,7 +18,7 @@ from keras_mgpu_strategy import probabilities
 from keras_mgpu_strategy.collecting import collect, passed_on
 from keras_mgpu_strategy.file_run import Request, predict_to
 from keras_mgpu_strategy.methods import head_of
-from keras_mgpu_strategy.per_batch import per_batch
+from keras_mgpu_strategy.per_batch import as_batch, per_batch
 from keras_mgpu_strategy.placing import Placed, place
 from keras_mgpu_strategy.processes import StaysHere
 from keras_mgpu_strategy.report import Report
@@ -172,7 +172,7 @@ class Predictor(StaysHere):
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
-        return self.predict(x, verbose=0)
+        return self.predict(as_batch(x, self._backend.feeding), verbose=0)
 
     def predict_iter(
         self, x: Any, batch_size: int | None = None, steps: int | None = None

@@ -31,7 +31,7 @@ from keras_mgpu_strategy.inputs import (
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
-from keras_mgpu_strategy.models import first_run
+from keras_mgpu_strategy.models import Preprocessing, first_run
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
@@ -88,20 +88,18 @@ class Runner:
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
         self._home.check()
-        input_spec = self._backend.input_spec
         check_batch_size(batch_size, x)
-        declared = self._declared
-        whole = self._with_spec(
-            as_source(x, steps=steps, batch_size=batch_size, input_spec=declared)
-        )
-        check_inputs(whole.spec, input_spec)
-        source, first_row = _rows_of(shard, select_inputs(whole, input_spec))
+        whole = self._whole(x, batch_size, steps)
+        fitted, spec, preprocess = self._fitted(whole)
+        source, first_row = _rows_of(shard, fitted)
         if self._backend.is_remote:
-            source = named_rows(x, source, declared)
-        self._backend.build(example_inputs(source.spec, 1))
-        key = (spec_key(source.spec), head)
-        work = self._work(key, batch_size, head)
-        size = self._per_replica_batch(batch_size, source, key)
+            source = named_rows(x, source, self._declared, self._backend.feeding)
+        self._backend.build(example_inputs(spec, 1))
+        key = (spec_key(spec), head)
+        work = dataclasses.replace(
+            self._work(key, batch_size, head), spec=spec, preprocess=preprocess
+        )
+        size = self._per_replica_batch(batch_size, source.num_rows, spec, key)
         size = min(size, self._limits.get(key, size))
         return Job(
             source=source,
@@ -116,11 +114,6 @@ class Runner:
             first_row=first_row,
             profile=self._profile,
         )
-
-    @property
-    def _declared(self) -> Nest:
-        spec = self._backend.input_spec
-        return Undeclared(self._backend.floats) if spec is None else spec
 
     def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
         fixed = _fixed_batch(self._backend.input_spec)
@@ -142,10 +135,26 @@ class Runner:
         if report.back_offs:
             self._limits[key] = report.batch_size
 
-    def _with_spec(self, source: Source) -> Source:
+    @property
+    def _declared(self) -> Nest:
+        """What is declared of the rows as they are read."""
+        if self._backend.feeding.raw:
+            return Undeclared(None)
+        spec = self._backend.input_spec
+        return Undeclared(self._backend.floats) if spec is None else spec
+
+    def _whole(self, x: Any, batch_size: int | None, steps: int | None) -> Source:
+        """All rows of the input."""
+        source = as_source(
+            x,
+            steps=steps,
+            batch_size=batch_size,
+            input_spec=self._declared,
+            feeding=self._backend.feeding,
+        )
         if source.spec is not None:
             return source
-        if self._backend.input_spec is None:
+        if self._backend.input_spec is None or self._is_preprocessed_elsewhere:
             raise ValueError(
                 "The input has no batch at all, and the model does not declare its "
                 "inputs, so the shape of the results is not known. Pass at least one "
@@ -153,12 +162,31 @@ class Runner:
             )
         return _NoRows(self._backend.input_spec)
 
+    @property
+    def _is_preprocessed_elsewhere(self) -> bool:
+        return self._backend.feeding.raw and self._backend.is_remote
+
+    def _fitted(self, whole: Source) -> tuple[Source, Nest, Preprocessing | None]:
+        """The rows for the model, the spec of what it is given, and how it is made."""
+        input_spec, feeding = self._backend.input_spec, self._backend.feeding
+        if isinstance(whole, _NoRows):
+            return whole, whole.spec, None
+        preprocess = self._backend.preprocessing(whole.spec)
+        spec = whole.spec if preprocess is None else preprocess.spec
+        # Keras checks neither what a `predict_step` of the user's is given.
+        if feeding.whole is None and not self._is_preprocessed_elsewhere:
+            check_inputs(spec, input_spec)
+        if feeding.whole is not None or feeding.raw:
+            return whole, spec, preprocess
+        source = select_inputs(whole, input_spec)
+        return source, source.spec, None
+
     def _per_replica_batch(
-        self, batch_size: int | None, source: Source, key: Any
+        self, batch_size: int | None, num_rows: int | None, spec: Nest, key: Any
     ) -> int:
         fixed = _fixed_batch(self._backend.input_spec)
         if batch_size is None:
-            return fixed or self._automatic_batch(source, key)
+            return fixed or self._automatic_batch(num_rows, spec, key)
         wanted = per_replica(batch_size, self._num_replicas)
         if fixed not in (None, wanted):
             raise ValueError(
@@ -169,12 +197,11 @@ class Runner:
             )
         return wanted
 
-    def _automatic_batch(self, source: Source, key: Any) -> int:
+    def _automatic_batch(self, num_rows: int | None, spec: Nest, key: Any) -> int:
         """What was found best for such rows, or a guess; no more than the rows need."""
-        num_rows, num_replicas = source.num_rows, self._num_replicas
-        tuned = self._tuned.get(key)
+        num_replicas, tuned = self._num_replicas, self._tuned.get(key)
         if tuned is None:
-            return first_guess(row_bytes(source.spec), num_rows, num_replicas)
+            return first_guess(row_bytes(spec), num_rows, num_replicas)
         if num_rows is None:
             return tuned
         return min(tuned, next_power_of_two(ceil_div(num_rows, num_replicas)))

@@ -201,10 +201,12 @@ class StepCompiler:
     def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
         """The user's structure; the model's own where it has one input.
 
-        Keras warns of a dict that holds the only input, or takes it for another one.
+        Keras warns of a dict that holds the only input, or takes it for another one. A
+        whole element is left as it is.
         """
         declared = self._replicated.input_spec
-        has_one = declared is not None and len(tf.nest.flatten(declared)) == 1
+        is_x = declared is not None and self._replicated.feeding.whole is None
+        has_one = is_x and len(tf.nest.flatten(declared)) == 1
         return tf.nest.pack_sequence_as(declared if has_one else spec, flat)
 
     def _micro_batch_step(self, signature: Signature) -> Any:
@@ -218,7 +220,9 @@ class StepCompiler:
 
         def trace(num_rows: int) -> Any:
             function = tf.function(
-                forward, autograph=False, jit_compile=signature.jit_compile or None
+                forward,
+                autograph=self._replicated.autograph,
+                jit_compile=signature.jit_compile or None,
             )
             return function.get_concrete_function(
                 *signature.micro_batch_specs(num_rows)
@@ -241,10 +245,10 @@ def _replica_here() -> int:
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
     """Whether the outputs declare a batch axis, or no other batch can be tried."""
+    inputs = tf.nest.flatten(replicated.input_spec)
+    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs if leaf):
+        return True
     if replicated.output_shapes is None:
         return False
-    inputs = tf.nest.flatten(replicated.input_spec)
-    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
-        return True
     outputs = tf.nest.flatten(replicated.output_shapes)
     return all(shape.rank and shape[0] is None for shape in outputs)

@@ -21,6 +21,7 @@ from keras_mgpu_strategy.devices import (
     select_devices,
     split_devices,
 )
+from keras_mgpu_strategy.logs import without_records
 from keras_mgpu_strategy.processes import check_not_forked
 from keras_mgpu_strategy.whole_numbers import count
 
@@ -91,7 +92,8 @@ def make_strategy(
         names = split_devices(select_devices(requests, list_physical()), num_parts)
     # The default reduction is right for every layout: TensorFlow takes NCCL only
     # where no GPU is split, and prediction reduces nothing.
-    return tf.distribute.MirroredStrategy(list(names))
+    with without_records("tensorflow", "Using MirroredStrategy with devices"):
+        return tf.distribute.MirroredStrategy(list(names))
 
 
 def active_strategy() -> tf.distribute.Strategy | None:

@@ -28,10 +28,10 @@ class Undeclared:
     """Stands for the inputs of a model that declares none: any number, of any shape.
 
     Args:
-        floats: The dtype that floats are given to it in.
+        floats: The dtype that floats are given to it in; None for that which they have.
     """
 
-    floats: tf.DType
+    floats: tf.DType | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +71,26 @@ class HostBatch:
     def stop(self) -> int:
         """Index of the first row after this batch."""
         return self.start + self.num_rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Feeding:
+    """What a model is given of the user's input.
+
+    Args:
+        whole: "keras" or "tf_keras", whose form of whole elements, with targets and
+            weights, a `predict_step` of the user's is given; None for x alone.
+        raw: Whether the model's own preprocessing comes first, which is given rows as
+            they are: floats keep their dtype, and a list is one array.
+        own_batches: Whether it has its own `predict_on_batch`, which is not run.
+    """
+
+    whole: str | None = None
+    raw: bool = False
+    own_batches: bool = False
+
+
+X_ALONE = Feeding()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

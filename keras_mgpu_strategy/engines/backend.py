@@ -10,7 +10,8 @@ from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import MarksOf
-from keras_mgpu_strategy.types import HostBatch, Nest, Source
+from keras_mgpu_strategy.models import Preprocessing
+from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, Source
 
 
 class StoppedWithin(Exception):
@@ -66,6 +67,25 @@ class Backend(Protocol):
     @property
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
+        ...
+
+    @property
+    def feeding(self) -> Feeding:
+        """What the model is given of the user's input."""
+        ...
+
+    def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
+        """What is done to rows of a kind in this process before they are run.
+
+        Args:
+            raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
+
+        Returns:
+            None where nothing is, or other processes do it.
+
+        Raises:
+            ValueError: It fails on such rows.
+        """
         ...
 
     @property

@@ -16,7 +16,7 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.marking import MarksOf, marks_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.step import StepCompiler
-from keras_mgpu_strategy.types import Nest, Source
+from keras_mgpu_strategy.types import Feeding, Nest, Source
 
 _ENGINES: dict[str, Callable[[Work, StepCompiler], Engine]] = {
     "mirrored": MirroredEngine,
@@ -48,6 +48,15 @@ class LocalBackend:
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
         return models.float_dtype_of(self._replicated.model)
+
+    @property
+    def feeding(self) -> Feeding:
+        """What the model is given of the user's input."""
+        return self._replicated.feeding
+
+    def preprocessing(self, raw_spec: Nest) -> models.Preprocessing | None:
+        """The model's own, traced anew, since its settings may have changed."""
+        return self._replicated.preprocessing(raw_spec)
 
     @property
     def devices(self) -> tuple[str, ...]:

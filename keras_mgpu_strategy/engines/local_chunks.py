@@ -44,11 +44,18 @@ class LocalChunks:
         slot: AbstractContextManager[Any],
     ) -> HostBatch:
         """Returns the results of a chunk."""
+        began = time.perf_counter()
+        try:
+            chunk = self._work.ready(chunk, batch.size)
+        except Exception as error:
+            add_note(error, chunk.failed)
+            raise
+        seconds = time.perf_counter() - began
         while True:
             size = batch.size
             probe = Probe(self._work.devices[replica]) if batch.on_trial else None
             try:
-                results = self._attempt(chunk, size, replica, slot)
+                results = self._attempt(chunk, size, replica, slot, seconds)
             except tf.errors.ResourceExhaustedError as error:
                 batch.shrink(size, chunk.start, error)
                 continue
@@ -65,6 +72,7 @@ class LocalChunks:
         batch_size: int,
         replica: int,
         slot: AbstractContextManager[Any],
+        seconds_before: float,
     ) -> HostBatch:
         work = self._work
         signature = work.signature(chunk.inputs, batch_size)
@@ -75,20 +83,23 @@ class LocalChunks:
                 arrays = chunk.padded(batch_size)
                 flat = [tf.convert_to_tensor(array) for array in arrays]
             with slot:
-                outputs = self._compute(step, flat, replica)
+                outputs = self._compute(step, flat, replica, seconds_before)
         bytes_in = sum(array.nbytes for array in arrays)
         work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
         with work.clock.stage("read"):
             return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
 
-    def _compute(self, step: Any, flat: list[tf.Tensor], replica: int) -> Any:
+    def _compute(
+        self, step: Any, flat: list[tf.Tensor], replica: int, seconds_before: float
+    ) -> Any:
         began = time.perf_counter()
         outputs = step(*flat)
         if "CPU" not in self._work.devices[replica]:
             wait_for(outputs)
         seconds = self._work.pace.busy(replica, began, time.perf_counter())
         self._work.clock.add("compute", seconds)
-        self._work.pace.record(len(flat[0]), seconds)
+        # What takes longer tells how many rows are to be taken at a time.
+        self._work.pace.record(len(flat[0]), max(seconds, seconds_before))
         return outputs
 
 

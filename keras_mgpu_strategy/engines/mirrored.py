@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import even_chunk_rows, most_chunk_rows
+from keras_mgpu_strategy.batch_size import even_chunk_rows
 from keras_mgpu_strategy.engines.lanes import collect
 from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
+from keras_mgpu_strategy.feed import Chunk, Feed
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
 from keras_mgpu_strategy.step import StepCompiler
@@ -51,16 +51,17 @@ class MirroredEngine:
         """Yields results in input order; see `Engine.run`."""
         work = self._work
         self._compiler.begin_run()
-        work.specs.cover(source.spec)
+        work.specs.cover(work.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
-        most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
+        most_rows = work.most_rows(batch_size)
         with contextlib.closing(Feed(source, most_rows, start)) as feed:
             rows, devices = feed.rows_left, len(work.devices)
             chunk_rows = even_chunk_rows(batch_size, most_rows, rows, devices)
 
             def pipelines() -> ReplicaPipelines:
+                sizes = (batch_size, chunk_rows)
                 return ReplicaPipelines(
-                    feed, source.spec, batch_size, chunk_rows, self._strategy
+                    feed, work.spec, *sizes, self._strategy, work.ready
                 )
 
             steps = self._steps(feed, pipelines, batch)

@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import ceil_div, most_chunk_rows
+from keras_mgpu_strategy.batch_size import ceil_div
+from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.engines.backend import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.lanes import ChunkError, collect
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk, Feed, row_bytes
+from keras_mgpu_strategy.feed import Chunk, Feed
 from keras_mgpu_strategy.types import HostBatch, Source
 
 _SECONDS_TO_START_THREADS = 0.004
@@ -53,9 +54,9 @@ class ThreadsEngine:
         """Yields results in input order; see `Engine.run`."""
         work = self._work
         self._chunks.begin_run()
-        work.specs.cover(source.spec)
+        work.specs.cover(work.spec)
         batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
-        most_rows = most_chunk_rows(batch_size, row_bytes(source.spec))
+        most_rows = work.most_rows(batch_size)
         with (
             contextlib.closing(Feed(source, most_rows, start)) as feed,
             contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
@@ -78,7 +79,7 @@ class ThreadsEngine:
     def _run_all(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        if self._work.tunes:
+        if self._work.tunes and not self._work.pads_batches:
             devices, clock = len(self._devices), self._work.clock
             yield from tune(self._run_first, feed, batch, devices, clock)
         if self._is_small(feed.rows_left, batch.size):
@@ -108,7 +109,10 @@ class ThreadsEngine:
     def _run_lanes(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        num_lanes = len(self._devices) * (self._work.in_flight + 1)
+        lanes_each = self._work.in_flight + 1
+        if self._work.preprocess is not None:  # on as many cores as there are
+            lanes_each = max(lanes_each, ceil_div(num_cores(), len(self._devices)))
+        num_lanes = len(self._devices) * lanes_each
         if feed.rows_left is not None:
             num_lanes = min(num_lanes, ceil_div(feed.rows_left, batch.size))
 

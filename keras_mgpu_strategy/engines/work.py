@@ -1,13 +1,19 @@
 """What an engine needs for a run besides rows and a model: its books."""
 
 import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
 
 from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.batch_size import most_chunk_rows
+from keras_mgpu_strategy.feed import Chunk, row_bytes
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import SpecMemory
 from keras_mgpu_strategy.step import Signature
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +31,10 @@ class Work:
         in_flight: Chunks that one device holds at a time.
         tunes: Whether the engine may look for a better batch size on the way.
         run: Number of the run, for random numbers of its own.
+        spec: Nest of `tf.TensorSpec` of what the model is given, or of what is sent
+            to processes that preprocess it.
+        preprocess: Done in this process to a batch of rows before the model is given
+            them; None where nothing is.
         missing: Filled with the rows that other processes could not read.
     """
 
@@ -38,9 +48,45 @@ class Work:
     in_flight: int = 1
     tunes: bool = False
     run: int = 0
+    spec: Nest = None
+    preprocess: Callable[[Nest], Nest] | None = None
     missing: set[int] = dataclasses.field(default_factory=set)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""
         spec = self.specs.cover(inputs)
         return Signature(spec, batch_size, self.head, self.jit_compile)
+
+    @property
+    def pads_batches(self) -> bool:
+        """Whether preprocessing may give each batch rows of another length."""
+        leaves = tf.nest.flatten(self.spec)
+        varies = any(None in leaf.shape[1:].as_list() for leaf in leaves)
+        return varies and self.preprocess is not None
+
+    def most_rows(self, batch_size: int) -> int:
+        """The most rows of a chunk.
+
+        Args:
+            batch_size: Per-replica batch; a chunk holds no more where each batch may
+                be padded to a length of its own.
+        """
+        if self.pads_batches:
+            return batch_size
+        return most_chunk_rows(batch_size, row_bytes(self.spec))
+
+    def ready(self, chunk: Chunk, batch_size: int) -> Chunk:
+        """Returns a chunk as the model is given it, preprocessed batch by batch.
+
+        Args:
+            chunk: The rows as they were read.
+            batch_size: Per-replica batch.
+        """
+        if self.preprocess is None:
+            return chunk
+        starts = range(0, max(chunk.num_rows, 1), batch_size)
+        raw = [cut(chunk.inputs, start, start + batch_size) for start in starts]
+        with self.clock.stage("input"):
+            batches = [self.preprocess(batch) for batch in raw]
+            inputs = tf.nest.map_structure(lambda *a: np.concatenate(a), *batches)
+        return dataclasses.replace(chunk, inputs=inputs)

@@ -114,7 +114,7 @@ def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
         raise _refused(dtype, path)
     if not isinstance(wanted, tf.DType):
         is_float = kind_of(dtype) == "f"
-        return Cast(_default_float(wanted) if is_float else known, path)
+        return Cast(_default_float(known, wanted) if is_float else known, path)
     return Cast(_target(known, wanted), path)
 
 
@@ -125,8 +125,10 @@ def is_string(dtype: np.dtype) -> bool:
     return dtype.kind in "UST" or vlen is str or vlen is bytes
 
 
-def _default_float(wanted: Undeclared | None) -> tf.DType:
-    return tf.as_dtype(keras.config.floatx()) if wanted is None else wanted.floats
+def _default_float(stored: tf.DType, wanted: Undeclared | None) -> tf.DType:
+    if wanted is None:
+        return tf.as_dtype(keras.config.floatx())
+    return stored if wanted.floats is None else wanted.floats
 
 
 def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.casting import Wanted, cast_for
-from keras_mgpu_strategy.inputs.elements import inputs_of
+from keras_mgpu_strategy.inputs.elements import Form, inputs_of
 from keras_mgpu_strategy.inputs.matching import wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.streams import StreamSource
@@ -26,16 +26,22 @@ _REMEDIES = {"RaggedTensorSpec": ".map(lambda x: x.to_tensor())"}
 
 
 def dataset_source(
-    x: tf.data.Dataset, steps: int | None, input_spec: Nest
+    x: tf.data.Dataset, steps: int | None, input_spec: Nest, form: Form = inputs_of
 ) -> StreamSource:
     """Reads a data set; its elements are batches.
+
+    Args:
+        x: The data set.
+        steps: Number of elements to read; None for all.
+        input_spec: What the model declares.
+        form: Gives what the model is given of an element.
 
     Raises:
         TypeError: If elements are ragged or not tensors.
         ValueError: If it is not batched, not what the model takes, or infinite and
             `steps` is None.
     """
-    spec = _checked_spec(x.element_spec, input_spec)
+    spec = _checked_spec(form(_with_none(x.element_spec)), input_spec)
     if steps is None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Received a tf.data.Dataset that never ends, expected steps= with it: the "
@@ -48,9 +54,8 @@ def dataset_source(
         with tf.device("CPU:0"):
             return iter(limited)
 
-    return StreamSource(
-        open_fn, can_reopen=True, steps=steps, input_spec=input_spec, spec=spec
-    )
+    how = {"steps": steps, "input_spec": input_spec, "form": form, "spec": spec}
+    return StreamSource(open_fn, can_reopen=True, **how)
 
 
 def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
@@ -60,9 +65,16 @@ def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
     return x.with_options(options)
 
 
-def _checked_spec(element_spec: Any, input_spec: Nest) -> Nest:
-    """Returns the spec of x; None where only reading tells the number of axes."""
-    nest = inputs_of(element_spec)
+def _with_none(element_spec: Any) -> Any:
+    """Returns the spec with None where elements hold None."""
+    none = tf.type_spec_from_value(None)
+    return tf.nest.map_structure(
+        lambda leaf: None if leaf == none else leaf, element_spec
+    )
+
+
+def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
+    """Returns the spec of rows; None where only reading tells the number of axes."""
     stored = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
     if any(spec.shape.rank is None for spec in stored):
         return None

@@ -9,7 +9,8 @@ Guarantees:
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.inputs.arrays import as_leaves
 from keras_mgpu_strategy.inputs.leaf import Leaf, Memory
@@ -17,6 +18,9 @@ from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import Rows
 from keras_mgpu_strategy.inputs.row_errors import failing
 from keras_mgpu_strategy.types import Nest
+
+Form: TypeAlias = Callable[[Any], Nest]
+"""Returns of an element what the model is given."""
 
 
 def inputs_of(element: Any) -> Nest:
@@ -44,6 +48,7 @@ class ElementReader:
 
     Args:
         input_spec: What the model declares.
+        form: Gives what the model is given of an element.
 
     Attributes:
         spec: Nest of `tf.TensorSpec` of the first element, the batch axis None;
@@ -51,7 +56,8 @@ class ElementReader:
         structure: Skeleton of the first element, for `nests.pack`.
     """
 
-    def __init__(self, input_spec: Nest = None) -> None:
+    def __init__(self, input_spec: Nest = None, form: Form = inputs_of) -> None:
+        self._form = form
         self.spec: Nest = None
         self.structure: Nest = None
         self._input_spec = input_spec
@@ -80,7 +86,7 @@ class ElementReader:
         return rows
 
     def _rows(self, element: Any, first_row: int) -> Rows:
-        x = inputs_of(element)
+        x = self._form(element)
         found = as_leaves(x, self._input_spec)
         self._check_structure(found, x)
         num_rows = found[0].shape[0]

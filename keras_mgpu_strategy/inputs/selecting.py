@@ -1,13 +1,15 @@
-"""The inputs that a model declares, of a source that has more.
+"""Rows in the structure that a model takes.
 
 Guarantee: nothing else of the source changes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from keras_mgpu_strategy.closing import closing
+from keras_mgpu_strategy.element_forms import packed
 from keras_mgpu_strategy.inputs.matching import entries_by_name
-from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
+from keras_mgpu_strategy.types import Feeding, InputBatch, Nest, Source, Undeclared
 
 
 def select_inputs(source: Source, input_spec: Nest) -> Source:
@@ -28,15 +30,23 @@ def select_inputs(source: Source, input_spec: Nest) -> Source:
     names = set(entries_by_name(input_spec))
     if names >= set(spec) or not names <= set(spec):
         return source
-    return _Selected(source, [key for key in spec if key in names])
+    keys = [key for key in spec if key in names]
+    return _Rearranged(source, lambda nest: {key: nest[key] for key in keys})
 
 
-class _Selected:
-    """A source with some of the keys of another one."""
+def in_array_form(source: Source, feeding: Feeding) -> Source:
+    """Returns rows of files in the form in which a model is given arrays."""
+    is_listed = isinstance(source.spec, list | tuple)
+    is_packed = is_listed and (feeding.raw or feeding.whole is not None)
+    return _Rearranged(source, packed) if is_packed else source
 
-    def __init__(self, source: Source, keys: list[str]) -> None:
+
+class _Rearranged:
+    """Another source, whose other attributes it has too, in another structure."""
+
+    def __init__(self, source: Source, rearrange: Callable[[Nest], Nest]) -> None:
         self._source = source
-        self._keys = keys
+        self._rearrange = rearrange
 
     @property
     def num_rows(self) -> int | None:
@@ -44,7 +54,7 @@ class _Selected:
 
     @property
     def spec(self) -> Nest:
-        return self._pick(self._source.spec)
+        return self._rearrange(self._source.spec)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         return self._read(self._source.batches(batch_size, start))
@@ -52,8 +62,10 @@ class _Selected:
     def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
         with closing(batches):
             for batch in batches:
-                inputs = self._pick(batch.inputs)
+                inputs = self._rearrange(batch.inputs)
                 yield InputBatch(batch.start, batch.num_rows, inputs)
 
-    def _pick(self, nest: Nest) -> Nest:
-        return {key: nest[key] for key in self._keys}
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._source, name)

@@ -24,33 +24,45 @@ from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.image_source import ImageSource
 from keras_mgpu_strategy.inputs.files.npy import Npy, NpyNest
-from keras_mgpu_strategy.inputs.selecting import select_inputs
+from keras_mgpu_strategy.inputs.forms import ARRAYS, declared_of, lists_as_arrays
+from keras_mgpu_strategy.inputs.selecting import in_array_form, select_inputs
 from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.notes import add_note
-from keras_mgpu_strategy.types import InputBatch, NamedRows, Nest, Source
+from keras_mgpu_strategy.types import (
+    X_ALONE,
+    Feeding,
+    InputBatch,
+    NamedRows,
+    Nest,
+    Source,
+)
 
 _CHEAP_FROM_ANY_ROW = (files.Npy, NpyNest, files.Hdf5, files.Zarr, files.Images)
 _PATHS = ("path", "paths", "files")
 _MAPPINGS = pathlib.Path("/proc/self/maps")
 
 
-def named_rows(x: Any, source: Source, input_spec: Nest) -> Source:
+def named_rows(
+    x: Any, source: Source, input_spec: Nest, feeding: Feeding = X_ALONE
+) -> Source:
     """Returns the source with names of rows in place of rows, where that can be.
 
     Args:
         x: The input as the user gave it.
         source: Its rows.
         input_spec: What the model declares.
+        feeding: What of the input it is given.
     """
-    x = with_texts(x, input_spec)
+    x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
     opened = file_input(x) if names_files(x) else x
     if isinstance(opened, np.memmap) and (path := _file_of(opened)) is not None:
         opened = files.Npy(path)
+        input_spec = declared_of(feeding, ARRAYS, input_spec)
     if not isinstance(opened, _CHEAP_FROM_ANY_ROW):
         return source
     opened = _absolute(opened)
     identity = _identity(opened.open_rows(input_spec))
-    open_fn = functools.partial(_open, opened, input_spec, identity)
+    open_fn = functools.partial(_open, opened, input_spec, feeding, identity)
     return _Named(source, uuid.uuid4().hex, open_fn)
 
 
@@ -99,7 +111,9 @@ def _whole(paths: Any) -> Any:
     return os.path.abspath(expanded(paths))
 
 
-def _open(opened: files.FileInput, input_spec: Nest, identity: str) -> Source:
+def _open(
+    opened: files.FileInput, input_spec: Nest, feeding: Feeding, identity: str
+) -> Source:
     try:
         source = opened.open_rows(input_spec)
     except OSError as error:
@@ -112,6 +126,8 @@ def _open(opened: files.FileInput, input_spec: Nest, identity: str) -> Source:
             f"{identity}. It must be the same on every machine, and not change while "
             "it is read."
         )
+    if feeding.whole or feeding.raw:
+        return in_array_form(source, feeding)
     return select_inputs(source, input_spec)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_mgpu_strategy.caller import calling_line
 from keras_mgpu_strategy.closing import close
-from keras_mgpu_strategy.inputs.elements import ElementReader
+from keras_mgpu_strategy.inputs.elements import ElementReader, Form, inputs_of
 from keras_mgpu_strategy.inputs.nests import pack
 from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.inputs.validate import check_batch_size
@@ -33,13 +33,13 @@ class _Pass:
         self,
         elements: Iterator[Any],
         steps: int | None,
-        input_spec: Nest,
+        reader: ElementReader,
         on_short: Callable[[int], None],
     ) -> None:
         self._elements = elements
         self._steps = steps
         self._on_short = on_short
-        self._reader = ElementReader(input_spec)
+        self._reader = reader
         self.buffer = RowBuffer(self._rows())
         self.is_closed = False
 
@@ -92,6 +92,7 @@ class StreamSource:
             Otherwise rows that were handed out cannot be had again.
         steps: Number of elements to read; None for all.
         input_spec: What the model declares, which every element is held to.
+        form: Gives what the model is given of an element.
         spec: Nest of `tf.TensorSpec`, if known without reading. Otherwise the
             first element is read ahead to know it; `spec` is None if there is none.
     """
@@ -103,8 +104,10 @@ class StreamSource:
         can_reopen: bool,
         steps: int | None = None,
         input_spec: Nest = None,
+        form: Form = inputs_of,
         spec: Nest = None,
     ) -> None:
+        self._form = form
         self._open_fn = open_fn
         self._can_reopen = can_reopen
         self._steps = steps
@@ -155,7 +158,8 @@ class StreamSource:
         return current
 
     def _open(self) -> _Pass:
-        return _Pass(self._open_fn(), self._steps, self._input_spec, self._on_short)
+        reader = ElementReader(self._input_spec, self._form)
+        return _Pass(self._open_fn(), self._steps, reader, self._on_short)
 
 
 def warns_of_short(steps: int | None) -> Callable[[int], None]:
@@ -179,13 +183,17 @@ def warns_of_short(steps: int | None) -> Callable[[int], None]:
 
 
 def iterator_source(
-    x: Iterator[Any], steps: int | None, input_spec: Nest
+    x: Iterator[Any], steps: int | None, input_spec: Nest, form: Form = inputs_of
 ) -> StreamSource:
     """Reads a generator or another iterator, once."""
-    return StreamSource(lambda: x, can_reopen=False, steps=steps, input_spec=input_spec)
+    return StreamSource(
+        lambda: x, can_reopen=False, steps=steps, input_spec=input_spec, form=form
+    )
 
 
-def sequence_source(x: Any, steps: int | None, input_spec: Nest) -> StreamSource:
+def sequence_source(
+    x: Any, steps: int | None, input_spec: Nest, form: Form = inputs_of
+) -> StreamSource:
     """Reads a PyDataset, or anything else with a length and batches by index.
 
     Raises:
@@ -202,4 +210,6 @@ def sequence_source(x: Any, steps: int | None, input_spec: Nest) -> StreamSource
         for index in itertools.count() if count is None else range(count):
             yield x[index]
 
-    return StreamSource(read, can_reopen=True, steps=steps, input_spec=input_spec)
+    return StreamSource(
+        read, can_reopen=True, steps=steps, input_spec=input_spec, form=form
+    )

@@ -17,11 +17,21 @@ from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.inputs.arrays import ArraySource
 from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
 from keras_mgpu_strategy.inputs.datasets import dataset_source
+from keras_mgpu_strategy.inputs.elements import Form
 from keras_mgpu_strategy.inputs.files.bare import file_input, names_files
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 from keras_mgpu_strategy.inputs.files.limited import Limited
+from keras_mgpu_strategy.inputs.forms import (
+    ARRAYS,
+    DATASET,
+    STREAM,
+    declared_of,
+    form_of,
+    lists_as_arrays,
+)
 from keras_mgpu_strategy.inputs.nests import is_nest
 from keras_mgpu_strategy.inputs.refusals import refuse
+from keras_mgpu_strategy.inputs.selecting import in_array_form
 from keras_mgpu_strategy.inputs.streams import (
     iterator_source,
     sequence_source,
@@ -29,7 +39,7 @@ from keras_mgpu_strategy.inputs.streams import (
 )
 from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_steps
-from keras_mgpu_strategy.types import Nest, Source
+from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
 
 
 def as_source(
@@ -38,6 +48,7 @@ def as_source(
     steps: int | None = None,
     batch_size: int | None = None,
     input_spec: Nest = None,
+    feeding: Feeding = X_ALONE,
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
@@ -57,6 +68,7 @@ def as_source(
             read.
         input_spec: What the model declares, by which columns of files and the dtypes
             of rows are chosen; None or `Undeclared` where it declares nothing.
+        feeding: What of the input the model is given.
 
     Returns:
         The source. Its `spec` is None for an iterator or PyDataset without a batch.
@@ -70,16 +82,18 @@ def as_source(
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
-    x = with_texts(x, input_spec)
+    x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
     named = file_input(x) if names_files(x) else x
     if isinstance(named, FileInput) and not isinstance(named, type):
-        return _files(named, steps, batch_size, input_spec)
+        return in_array_form(_files(named, steps, batch_size, input_spec), feeding)
     if is_table(x):
-        return _limited(table_source(x, input_spec), x, steps, batch_size)
+        source = _limited(table_source(x, input_spec), x, steps, batch_size)
+        return in_array_form(source, feeding)
     refuse(x, "x")
-    for applies, adapter in _SOURCES:
+    for applies, kind, adapter in _SOURCES:
         if applies(x):
-            return adapter(x, steps, batch_size, input_spec)
+            declared = declared_of(feeding, kind, input_spec)
+            return adapter(x, steps, batch_size, declared, form_of(feeding, kind))
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
         "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
@@ -114,8 +128,9 @@ def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Sou
 
 
 def _arrays(
-    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest
+    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest, form: Form
 ) -> Source:
+    x = form(x)
     if steps is None or batch_size is None:
         return ArraySource(x, input_spec)
     source = ArraySource(x, input_spec, limit=steps * batch_size)
@@ -128,22 +143,28 @@ def _is_sequence(x: Any) -> bool:
     return has_length and hasattr(x, "__getitem__") and not is_array_like(x)
 
 
+def _dataset(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return dataset_source(x, steps, input_spec, form)
+
+
+def _sequence(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return sequence_source(x, steps, input_spec, form)
+
+
+def _iterator(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return iterator_source(x, steps, input_spec, form)
+
+
 _SOURCES = (
-    (
-        lambda x: isinstance(x, tf.data.Dataset),
-        lambda x, steps, _, input_spec: dataset_source(x, steps, input_spec),
-    ),
-    (
-        lambda x: isinstance(x, keras.utils.PyDataset),
-        lambda x, steps, _, input_spec: sequence_source(x, steps, input_spec),
-    ),
-    (lambda x: is_nest(x) or is_array_like(x), _arrays),
-    (
-        lambda x: isinstance(x, Iterator),
-        lambda x, steps, _, input_spec: iterator_source(x, steps, input_spec),
-    ),
-    (
-        _is_sequence,
-        lambda x, steps, _, input_spec: sequence_source(x, steps, input_spec),
-    ),
+    (lambda x: isinstance(x, tf.data.Dataset), DATASET, _dataset),
+    (lambda x: isinstance(x, keras.utils.PyDataset), STREAM, _sequence),
+    (lambda x: is_nest(x) or is_array_like(x), ARRAYS, _arrays),
+    (lambda x: isinstance(x, Iterator), STREAM, _iterator),
+    (_is_sequence, STREAM, _sequence),
 )

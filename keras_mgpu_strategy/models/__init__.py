@@ -8,9 +8,16 @@ from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apar
 from keras_mgpu_strategy.models.libraries import layers_of, supports_xla
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
+from keras_mgpu_strategy.models.overrides import (
+    check_on_object,
+    check_predict,
+    is_overridden,
+    preprocess_of,
+)
 from keras_mgpu_strategy.models.pinned import PinnedValues
 from keras_mgpu_strategy.models.precision import PRECISIONS
-from keras_mgpu_strategy.models.read import read
+from keras_mgpu_strategy.models.preprocessing import Preprocessing
+from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables
@@ -20,17 +27,23 @@ __all__ = [
     "Aside",
     "Draws",
     "PinnedValues",
+    "Preprocessing",
     "ReplicatedModel",
     "attributes_in_process",
     "build",
+    "check_on_object",
+    "check_path",
+    "check_predict",
     "copy_variables",
     "custom_objects_of",
     "digest",
     "drawing",
     "first_run",
     "float_dtype_of",
+    "is_overridden",
     "layers_of",
     "put_aside",
+    "preprocess_of",
     "read",
     "replicate",
     "set_apart",

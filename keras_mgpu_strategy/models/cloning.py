@@ -8,6 +8,7 @@ Guarantees:
   that is asked for. Functions are the original objects, so lambdas keep what they
   refer to.
 * Layers that the original made when it was built, or was given later, are there too.
+* The preprocessor of a KerasHub task is the original's very object.
 * Compile settings and weights are not touched; others carry them over.
 """
 
@@ -25,6 +26,7 @@ from keras_mgpu_strategy.models.attributes import (
 )
 from keras_mgpu_strategy.models.carrying import carry_early
 from keras_mgpu_strategy.models.libraries import (
+    is_hub_task,
     is_library_class,
     layers_of,
     parts_of,
@@ -119,6 +121,8 @@ class _Cloner:
         config = self._library.saving.serialize_keras_object(layer)
         config.pop("compile_config", None)
         build_config = config.pop("build_config", None)
+        if is_hub_task(layer):
+            config["config"]["preprocessor"] = None
         config = in_precision(config, self._precision)
         _drop_unaccepted(config["config"], type(layer))
         if not isinstance(layer, self._library.layers.Lambda):  # it reads bytecode
@@ -144,6 +148,9 @@ class _Cloner:
         for source, target in zip(layers_of(layer), layers_of(new), strict=False):
             custom_objects.share_functions(source, target)
         _build_parts(layer, new)
+        if is_hub_task(layer):
+            # It holds no weights, but vocabularies that a configuration lacks.
+            new.preprocessor = layer.preprocessor
         return new
 
     def _give_lacking(self, source: Any, target: Any) -> None:

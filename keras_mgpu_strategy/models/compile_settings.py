@@ -18,6 +18,7 @@ from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.custom_objects import share_functions
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.mirroring import outside_scopes
+from keras_mgpu_strategy.models.overrides import is_of_hub, is_overridden
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.types import Nest
 
@@ -137,8 +138,8 @@ def _variables(optimizer: Any) -> list[Any]:
 
 
 def _has_own_compile(model: Any) -> bool:
-    owner = next(cls for cls in type(model).__mro__ if "compile" in vars(cls))
-    return not is_library_class(owner)
+    # That of KerasHub does no more than choose defaults.
+    return is_overridden(model, "compile") and not is_of_hub(model, "compile")
 
 
 def _compile_by_hooks(source: Any, target: Any) -> None:

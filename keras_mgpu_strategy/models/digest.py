@@ -9,6 +9,8 @@ two.
 
 import hashlib
 import json
+import pathlib
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +18,11 @@ import numpy as np
 
 from keras_mgpu_strategy.models.described import described_attributes
 from keras_mgpu_strategy.models.draws import is_seed
-from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.libraries import (
+    is_library_class,
+    layers_of,
+    preprocessing_layers,
+)
 from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.state import settings_of
@@ -42,6 +48,8 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
     if replicated.graph is not None:
         yield replicated.graph
         return
+    if replicated.feeding.raw:
+        yield _as_text(_preprocessing(replicated.model))
     for layer in layers_of(replicated.model):
         parts = [
             settings_of(layer),
@@ -49,8 +57,11 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
             _vocabulary(layer),
             described_attributes(layer),
         ]
-        settings = json.dumps(parts, sort_keys=True, default=lambda x: type(x).__name__)
-        yield f"{type(layer).__name__} {settings}"
+        yield f"{type(layer).__name__} {_as_text(parts)}"
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=lambda x: type(x).__name__)
 
 
 def _variables(replicated: ReplicatedModel) -> Iterable[Any]:
@@ -84,6 +95,26 @@ def _renamed(value: Any, names: dict[Any, str]) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _preprocessing(task: Any) -> Any:
+    """Settings of a task's preprocessor, and its files, such as vocabularies."""
+    preprocessor: Any = getattr(task, "preprocessor", None)
+    if not hasattr(preprocessor, "get_config"):
+        return getattr(preprocessor, "__qualname__", type(preprocessor).__name__)
+    return [settings_of(preprocessor), list(_assets(preprocessing_layers(task)))]
+
+
+def _assets(layers: Iterable[Any]) -> Iterator[str]:
+    """Digests of the files that layers would save."""
+    for layer in layers:
+        if not hasattr(layer, "save_assets"):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            for path in sorted(pathlib.Path(folder).rglob("*")):
+                if path.is_file():
+                    yield hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _vocabulary(layer: Any) -> Any:

@@ -20,6 +20,9 @@ _STRATEGY_NOTES = {
 
 LIBRARIES = tuple(_STRATEGY_NOTES)
 
+# KerasHub, and KerasNLP as it was called before.
+_HUBS = frozenset({"keras_hub", "keras_nlp"})
+
 
 def root_module(cls: type) -> str:
     """Returns the top-level package that a class is defined in."""
@@ -29,6 +32,17 @@ def root_module(cls: type) -> str:
 def is_library_class(cls: type) -> bool:
     """Whether a class is Keras' own, not a user's."""
     return root_module(cls) in LIBRARIES
+
+
+def is_hub_class(cls: type) -> bool:
+    """Whether a class is KerasHub's own."""
+    return root_module(cls) in _HUBS
+
+
+def is_hub_task(model: Any) -> bool:
+    """Whether a model is a task of KerasHub, or of a class derived from one."""
+    has_method = hasattr(type(model), "preprocess_samples")
+    return has_method and any(map(is_hub_class, type(model).__mro__))
 
 
 def library_of(model: Any) -> ModuleType:
@@ -53,11 +67,31 @@ def library_of(model: Any) -> ModuleType:
 def layers_of(model: Any) -> list[Any]:
     """Returns the model and all layers in it, at any depth, in a fixed order.
 
+    But for those that only preprocess rows for a task, on the host.
+
     Keras has no public way to the layers inside wrappers and custom layers.
     `_flatten_layers` has been there from tf.keras 2.3 on; tried with Keras 3.15 and
     tf_keras 2.21. `parts_of` uses it too.
     """
-    return list(model._flatten_layers())
+    found = list(model._flatten_layers())
+    tasks = filter(is_hub_task, found)
+    apart = {id(part) for task in tasks for part in preprocessing_layers(task)}
+    return [layer for layer in found if id(layer) not in apart]
+
+
+def preprocessing_layers(task: Any) -> list[Any]:
+    """Returns the layers of the preprocessor of a KerasHub task, at any depth.
+
+    Also those of preprocessors that it had before, which it keeps among its layers.
+    """
+    parts = task._flatten_layers(recursive=False, include_self=False)
+    roots = [part for part in parts if part is task.preprocessor or _prepares(part)]
+    return [layer for root in roots for layer in root._flatten_layers()]
+
+
+def _prepares(layer: Any) -> bool:
+    classes = filter(is_hub_class, type(layer).__mro__)
+    return any(cls.__name__ == "PreprocessingLayer" for cls in classes)
 
 
 def parts_of(layer: Any) -> list[Any]:

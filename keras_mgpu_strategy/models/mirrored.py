@@ -14,10 +14,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.causes import cause_of
+from keras_mgpu_strategy.element_forms import with_none
 from keras_mgpu_strategy.models.compile_settings import copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
-    is_library_class,
     library_of,
     note_strategy,
 )
@@ -25,6 +26,11 @@ from keras_mgpu_strategy.models.mirroring import (
     belongs_to,
     check_mirrored,
     variables_of,
+)
+from keras_mgpu_strategy.models.overrides import (
+    check_on_object,
+    check_predict,
+    feeding_of,
 )
 from keras_mgpu_strategy.models.precision import (
     check_precision,
@@ -35,7 +41,7 @@ from keras_mgpu_strategy.models.precision import (
 from keras_mgpu_strategy.models.rebuild import rebuild
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import input_spec_of, output_shapes_of
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Feeding, Nest
 
 
 def replicate(
@@ -54,21 +60,30 @@ def replicate(
     Raises:
         TypeError: If `model` is not a Keras model.
         ValueError: If Keras is on another backend, if the model is stateful and
-            there are several replicas, if it cannot be rebuilt, if a layer forces
-            another dtype, or a weight is too large for the precision.
+            there are several replicas, if it has methods of its own that would not
+            run, or code that cannot become a graph, if it cannot be rebuilt, if a
+            layer forces another dtype, or a weight is too large for the precision.
     """
     check_supported(model, strategy)
+    check_predict(model)
     if not (belongs_to(model, strategy) and has_precision(model, precision)):
+        check_on_object(model)
         model = rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
-    return ReplicatedModel(
+    feeding = feeding_of(model)
+    replicated = ReplicatedModel(
         model=model,
         strategy=strategy,
-        call=_forward(model, precision),
+        call=_forward(model, feeding, precision),
         input_spec=input_spec_of(model),
-        output_shapes=output_shapes_of(model),
+        # An own `predict_step` need not return what the layers give.
+        output_shapes=None if feeding.whole else output_shapes_of(model),
         precision=precision,
+        feeding=feeding,
+        autograph=library_of(model).__name__ == "tf_keras",
     )
+    _check_graph(replicated)
+    return replicated
 
 
 def build(replicated: ReplicatedModel, inputs: Nest) -> None:
@@ -96,14 +111,45 @@ def build(replicated: ReplicatedModel, inputs: Nest) -> None:
     copy_compile(model, model, strategy, library_of(model))
 
 
-def _forward(model: Any, precision: str | None) -> Callable[[Nest], Nest]:
-    call = _predict_step(model)
+def _forward(
+    model: Any, feeding: Feeding, precision: str | None
+) -> Callable[[Nest], Nest]:
+    """Returns the forward pass that Keras' `predict` would run."""
+
+    def call(inputs: Nest) -> Nest:
+        return model.predict_step(with_none(inputs) if feeding.whole else (inputs,))
+
+    if getattr(model, "run_eagerly", False):
+        call = _explained(call, model)
     return with_float32_outputs(call, precision) if precision else call
 
 
-def _predict_step(model: Any) -> Callable[[Nest], Nest]:
-    """Returns the forward pass that Keras' own `predict` would run."""
-    owner = next(cls for cls in type(model).__mro__ if "predict_step" in vars(cls))
-    if is_library_class(owner):
-        return lambda inputs: model(inputs, training=False)
-    return lambda inputs: model.predict_step((inputs,))
+def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nest]:
+    """Says in an error of a model that Keras does not compile that it is done here."""
+
+    def run(inputs: Nest) -> Nest:
+        try:
+            return call(inputs)
+        # Code of the user's own runs here: anything can come.
+        except Exception as error:
+            if tf.executing_eagerly():
+                raise
+            raise ValueError(
+                f"Model {model.name!r} ({type(model).__name__}) is compiled with "
+                "run_eagerly=True, and its code cannot become a graph, as all models "
+                f"do here: {cause_of(error)}\nExpected operations of TensorFlow or "
+                "Keras alone. Wrap Python and NumPy code in `tf.numpy_function`, or "
+                "call the model's own `predict`."
+            ) from error
+
+    return run
+
+
+def _check_graph(replicated: ReplicatedModel) -> None:
+    """Finds out at once, where inputs are declared, whether code becomes a graph."""
+    model, spec = replicated.model, replicated.input_spec
+    is_x_alone = replicated.feeding.whole is None
+    if getattr(model, "run_eagerly", False) and spec is not None and is_x_alone:
+        with replicated.strategy.scope():
+            function = tf.function(replicated.call, autograph=replicated.autograph)
+            function.get_concrete_function(spec)

@@ -106,12 +106,18 @@ def in_precision(config: Any, precision: str | None) -> Any:
 def check_not_quantized(model: Any) -> None:
     """Raises ValueError that names a layer whose weights are quantized."""
     for layer in layers_of(model):
-        policy: Any = getattr(layer, "dtype_policy", None)
-        if getattr(policy, "quantization_mode", None):
+        if is_quantized(layer):
             raise ValueError(
-                f"layer {layer.name!r} is quantized ({policy.name!r}), so its weights "
-                "are no floats that could be converted"
+                f"layer {layer.name!r} is quantized ({layer.dtype_policy.name!r}), so "
+                "its weights are no floats that could be converted"
             )
+
+
+def is_quantized(layer: Any, mode: str | None = None) -> bool:
+    """Whether the weights of a layer are quantized, in a mode or in any."""
+    policy: Any = getattr(layer, "dtype_policy", None)
+    found = getattr(policy, "quantization_mode", None)
+    return found is not None and mode in (None, found)
 
 
 def check_precision(model: Any, precision: str | None) -> None:

@@ -9,6 +9,7 @@ Guarantees:
 """
 
 import os
+import re
 import warnings
 from types import ModuleType
 from typing import Any
@@ -17,15 +18,21 @@ import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.caller import warn
+from keras_mgpu_strategy.causes import cause_of
+from keras_mgpu_strategy.logs import without_records
 from keras_mgpu_strategy.models.aside import Aside
 from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
 from keras_mgpu_strategy.models.files.written_by import newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
 from keras_mgpu_strategy.models.mirrored import replicate
+from keras_mgpu_strategy.models.overrides import is_of_hub
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.saved_model import read_saved_model
 
-_UNTRAINED_OPTIMIZER = r".*\bsaved optimizer has [0-2] variables"
+# Said of a model that was compiled and never trained: nothing is skipped.
+_UNTRAINED_OPTIMIZER = re.compile(r".*\bsaved optimizer has [0-2] variables")
+_OWN_COMPILE = "`compile()` was not called as part of model loading"
+_NOT_COMPILED = "No training configuration found"
 # What Keras 3 and tf_keras say of classes and functions that they do not know.
 _UNKNOWN_OBJECT = ("Could not locate", "Unknown ", "not registered", "custom_objects")
 
@@ -74,6 +81,11 @@ def read(
     return replicate(model, strategy, precision)
 
 
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raises what `read` raises where there is no model that looks whole."""
+    kind_of(os.fspath(path))
+
+
 def _check_keeps_precision(path: str, precision: str | None) -> None:
     if precision:
         raise ValueError(
@@ -109,18 +121,33 @@ def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
 
 
 def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
-    with warnings.catch_warnings():
-        # Said of a model that was compiled and never trained: nothing is skipped.
-        warnings.filterwarnings("ignore", _UNTRAINED_OPTIMIZER)
-        return library.models.load_model(path, **options)
+    with (
+        warnings.catch_warnings(record=True) as said,
+        without_records("absl", _NOT_COMPILED),
+        without_records("tensorflow", _NOT_COMPILED),
+    ):
+        warnings.simplefilter("always")
+        model = library.models.load_model(path, **options)
+    for warning in said:
+        if not _is_idle(str(warning.message), model):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return model
+
+
+def _is_idle(warning: str, model: Any) -> bool:
+    """Whether what Keras warns of is nothing to do anything about."""
+    # A task of KerasHub has been compiled by its constructor.
+    is_of_task = _OWN_COMPILE in warning and is_of_hub(model, "compile")
+    return is_of_task or _UNTRAINED_OPTIMIZER.match(warning) is not None
 
 
 def _warn_uncompiled(path: str, error: Exception) -> None:
     warn(
         f"The compile settings in {path!r} cannot be restored, so the model can "
         "predict, but needs `compile` before `evaluate` or `fit`; losses and metrics "
-        f"of your own can be passed as `custom_objects`. {type(error).__name__}: "
-        f"{error}"
+        f"of your own can be passed as `custom_objects`. {cause_of(error)}"
     )
 
 
@@ -133,7 +160,7 @@ def _tf_keras() -> ModuleType | None:
 
 
 def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
-    causes = [f"{name}: {type(e).__name__}: {e}" for name, e in errors.items()]
+    causes = [f"{name}: {cause_of(error)}" for name, error in errors.items()]
     advice = []
     newer = newer_keras(path)
     if newer:

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.causes import cause_of
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import copy_compile
@@ -74,7 +75,7 @@ def _clone(
 def _how_to_convert(model: Any, precision: str, error: Exception) -> str:
     return (
         f"Model {model.name!r} ({type(model).__name__}) cannot be rebuilt with "
-        f"precision={precision!r}: {type(error).__name__}: {error}\n"
+        f"precision={precision!r}: {cause_of(error)}\n"
         "Every layer must be made from its configuration and take its dtype from its "
         "policy (`self.compute_dtype`). Pass precision=None to run the model as it is."
     )
@@ -82,10 +83,9 @@ def _how_to_convert(model: Any, precision: str, error: Exception) -> str:
 
 def _how_to_build(model: Any, error: Exception) -> str:
     return (
-        f"Model {model.name!r} ({type(model).__name__}) was built outside this "
-        "`mgpu.scope()` and cannot be rebuilt on every device: "
-        f"{type(error).__name__}: {error}\n"
-        "Build or load it inside the scope:\n"
+        f"Model {model.name!r} ({type(model).__name__}) cannot be rebuilt on every "
+        f"device: {cause_of(error)}\n"
+        "Build or load it where nothing has to be rebuilt, inside a scope:\n"
         "    with mgpu.scope():\n"
         "        model = ...\n"
         "or give its class a `get_config` that returns all arguments of `__init__`, "

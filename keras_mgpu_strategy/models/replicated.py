@@ -14,7 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.models.overrides import preprocess_of
+from keras_mgpu_strategy.models.preprocessing import Preprocessing
+from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,8 @@ class ReplicatedModel:
         model: The Keras model, or the object that a SavedModel was loaded as.
         strategy: Mirrors every variable of `model`.
         call: Forward pass in inference mode: takes a nest of tensors of shape
-            `(rows, ...)`, returns the nest of outputs. May be traced in replica
+            `(rows, ...)`, of x or, by `feeding`, of a whole element, and returns the
+            nest of outputs. May be traced in replica
             context (`strategy.run`), or for one device inside
             `strategy.scope(), tf.device(device)`.
         input_spec: Nest of named `tf.TensorSpec` in the structure of the model's
@@ -38,6 +41,8 @@ class ReplicatedModel:
             Keras model, which does, and may have to be built first.
         graph: Digest of a SavedModel without its variables; None for a Keras model,
             which is told by its layers.
+        feeding: What `call` is given of the user's input.
+        autograph: Whether `call` is traced with AutoGraph, as tf_keras does it.
     """
 
     model: Any
@@ -48,6 +53,26 @@ class ReplicatedModel:
     precision: str | None = None
     variables: tuple[Any, ...] | None = None
     graph: str | None = None
+    feeding: Feeding = X_ALONE
+    autograph: bool = False
+
+    def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
+        """What is done to rows of a kind before `call`; None where nothing is.
+
+        Args:
+            raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
+
+        Raises:
+            ValueError: If the model's preprocessing fails on such rows.
+        """
+        if not self.feeding.raw:
+            return None
+        return Preprocessing(
+            type(self.model).__name__,
+            preprocess_of(self.model),
+            raw_spec,
+            is_whole=self.feeding.whole is not None,
+        )
 
     @property
     def is_built(self) -> bool:

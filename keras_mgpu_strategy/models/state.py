@@ -26,7 +26,7 @@ from keras_mgpu_strategy.models.mirroring import (
     outside_scopes,
     variables_of,
 )
-from keras_mgpu_strategy.models.precision import cast_for, is_float
+from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
 from keras_mgpu_strategy.models.values import assign, host_value
 
 _FREE_KEYS = frozenset(
@@ -40,7 +40,7 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
     check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         _check_layers(before, after, precision)
-    old, new = variables_of(source), variables_of(target)
+    old, new = _variables_in_order(source), _variables_in_order(target)
     check_equal("number of variables", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         label = f"variable {name_of(before)!r}"
@@ -75,7 +75,7 @@ def copy_flags(source: Any, target: Any) -> None:
 def copy_variables(source: Any, target: Any) -> None:
     """Copies flags and variables between models of the same architecture."""
     copy_flags(source, target)
-    assign_all(variables_of(source), variables_of(target))
+    assign_all(_variables_in_order(source), _variables_in_order(target))
 
 
 def copy_state(source: Any, target: Any) -> None:
@@ -177,6 +177,22 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
         return "bytecode"  # of a lambda; its encoding differs from time to time
     plain = config is None or isinstance(config, str | int | float | bool)
     return config if plain else type(config).__name__
+
+
+def _variables_in_order(model: Any) -> list[Any]:
+    """Returns the variables of a model in an order that those of a copy have too.
+
+    A layer that was quantized to float8 once it was built has its variables in another
+    order than one that is made so. Their paths begin with their layer's.
+    """
+    variables = variables_of(model)
+    if not any(is_quantized(layer, "float8") for layer in layers_of(model)):
+        return variables
+    paths = [name_of(variable).rpartition("/") for variable in variables]
+    owners = [owner for owner, _, _ in paths]
+    keys = [(owners.index(owner), name) for owner, _, name in paths]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return [variables[index] for index in order]
 
 
 def _bare_name(variable: Any) -> str:

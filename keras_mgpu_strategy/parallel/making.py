@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_mgpu_strategy.devices import Devices
+from keras_mgpu_strategy.models import check_predict, is_overridden, preprocess_of
 from keras_mgpu_strategy.models.libraries import (
     check_backend,
     has_free_batch,
@@ -14,7 +15,7 @@ from keras_mgpu_strategy.models.libraries import (
 )
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.parallel.choosing import choose_devices
-from keras_mgpu_strategy.parallel.model import ParallelModel, is_overridden
+from keras_mgpu_strategy.parallel.model import ParallelModel
 from keras_mgpu_strategy.processes import check_not_forked
 from keras_mgpu_strategy.strategy import active_strategy
 
@@ -75,6 +76,13 @@ def _check_model(model: Any) -> None:
             "model of Keras 3. mgpu.Predictor and mgpu.predict_proba take both."
         )
     check_backend(library)
+    check_predict(model)
+    if preprocess_of(model) is not None:
+        raise ValueError(
+            f"{type(model).__name__} has a preprocessor, which a parallel model would "
+            "not call. Use mgpu.Predictor, which does, or set `preprocessor = None` "
+            "and pass rows that are preprocessed already."
+        )
     if isinstance(model, ParallelModel):
         raise ValueError(
             f"{model.name!r} is parallel already, on {', '.join(model.devices)}. Pass "

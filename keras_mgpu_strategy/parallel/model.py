@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.libraries import is_library_class
+from keras_mgpu_strategy.models import is_overridden
 from keras_mgpu_strategy.parallel import rows, towers
 from keras_mgpu_strategy.parallel.choosing import choose_devices
 from keras_mgpu_strategy.strategy import active_strategy
@@ -186,9 +186,3 @@ def _check_steps(model: keras.Model) -> None:
             f"{type(model).__name__} overrides {', '.join(own)}, which a parallel "
             f"model would not call. {_USE_THE_MODEL}"
         )
-
-
-def is_overridden(model: keras.Model, method: str) -> bool:
-    """Whether a method is the user's own, not Keras'."""
-    owner = next(cls for cls in type(model).__mro__ if method in vars(cls))
-    return not is_library_class(owner)

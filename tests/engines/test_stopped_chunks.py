@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_mgpu_strategy.engines.backend import StoppedWithin
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
@@ -44,6 +45,7 @@ def test_the_rows_before_it_are_delivered(make, row, num_devices, tunes):
         pace=Pace(num_devices),
         clock=StageClock(num_devices),
         tunes=tunes,
+        spec=tf.TensorSpec([None, 2], tf.float32),
     )
     engine, rows = ThreadsEngine(work, Doubles(row, 999)), helpers.numbered_rows(1000)
     delivered = []

@@ -130,7 +130,7 @@ def test_runs_an_overridden_predict_step(strategies, rows, run_replicas, assert_
     inputs = keras.Input((4,))
     with strategies[2].scope():
         model = Doubling(inputs, keras.layers.Dense(2)(inputs))
-    for outputs in run_replicas(models.replicate(model, strategies[2]), rows):
+    for outputs in run_replicas(models.replicate(model, strategies[2]), (rows,)):
         assert_same(outputs, 2 * model(rows))
 
 

@@ -18,7 +18,7 @@ from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.marking import MarksOf, marks_of
 from keras_mgpu_strategy.options import Options
-from keras_mgpu_strategy.types import Nest, RowMarks, Source
+from keras_mgpu_strategy.types import Feeding, Nest, RowMarks, Source
 
 
 class RayBackend:
@@ -58,6 +58,15 @@ class RayBackend:
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
         return self._fleet.abouts[0].floats
+
+    @property
+    def feeding(self) -> Feeding:
+        """What the model is given of the user's input."""
+        return self._fleet.abouts[0].feeding
+
+    def preprocessing(self, raw_spec: Nest) -> None:
+        """None: each process preprocesses the rows that it runs."""
+        del raw_spec
 
     @property
     def devices(self) -> tuple[str, ...]:

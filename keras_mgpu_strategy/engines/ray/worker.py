@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,11 +21,19 @@ from keras_mgpu_strategy.engines.ray.packing import Packed
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
+from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import BackOff, StageClock
-from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.types import HostBatch, InputBatch, NamedRows, Nest, Source
+from keras_mgpu_strategy.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.types import (
+    Feeding,
+    HostBatch,
+    InputBatch,
+    NamedRows,
+    Nest,
+    Source,
+)
 
 _MOST_SOURCES = 4
 
@@ -36,6 +45,7 @@ class About:
     Args:
         input_spec: As of `ReplicatedModel`.
         floats: As of `Backend`.
+        feeding: As of `ReplicatedModel`.
         device: Its device, a GPU by the number that it has on the machine.
         node: The machine.
         pid: The process.
@@ -43,6 +53,7 @@ class About:
 
     input_spec: Nest | None
     floats: tf.DType
+    feeding: Feeding
     device: str
     node: str
     pid: int
@@ -112,6 +123,8 @@ class Worker:
         self._specs = SpecMemory()
         self._pace = Pace(1)
         self._sources: dict[str, Source] = {}
+        self._raw_specs = SpecMemory()
+        self._preprocess: dict[Any, Preprocessing | None] = {}
         self._lock = threading.Lock()
 
     @answering
@@ -127,13 +140,14 @@ class Worker:
         del self._arguments
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
         backend = self._backend
-        node, pid = process.node(), os.getpid()
-        return About(backend.input_spec, backend.floats, device, node, pid)
+        declared = (backend.input_spec, backend.floats, backend.feeding)
+        return About(*declared, device, process.node(), os.getpid())
 
     @answering
     def build(self, example: Nest) -> None:
-        """Creates the variables of a model that has none yet."""
-        self._backend.build(example)
+        """Creates the variables of a model that has none yet, from raw rows."""
+        preprocess = self._preprocessing(example)
+        self._backend.build(example if preprocess is None else preprocess(example))
 
     @answering
     def digest(self) -> str:
@@ -144,6 +158,7 @@ class Worker:
     def run(self, task: Task) -> Done:
         """Runs a chunk."""
         clock = StageClock(1)
+        chunk, stopped_by, missing = self._read(task.chunk, clock)
         work = Work(
             devices=self._backend.devices,
             specs=self._specs,
@@ -152,8 +167,8 @@ class Worker:
             head=task.head,
             is_fixed=task.is_fixed,
             run=task.run,
+            preprocess=self._preprocessing(chunk.inputs),
         )
-        chunk, stopped_by, missing = self._read(task.chunk, clock)
         batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)
         runner = LocalChunks(self._backend.fitted(work), self._backend.compiler)
         with batch.trial() if task.on_trial else contextlib.nullcontext():
@@ -169,6 +184,16 @@ class Worker:
             report.back_offs,
             batch.most,
         )
+
+    def _preprocessing(self, inputs: Nest) -> Preprocessing | None:
+        """The model's own, for rows like these; those that were traced are kept."""
+        if not self._backend.feeding.raw:
+            return None
+        spec = self._raw_specs.cover(inputs)
+        with self._lock:
+            if spec_key(spec) not in self._preprocess:
+                self._preprocess[spec_key(spec)] = self._backend.preprocessing(spec)
+            return self._preprocess[spec_key(spec)]
 
     def _read(
         self, chunk: Chunk, clock: StageClock

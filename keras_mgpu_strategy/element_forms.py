@@ -1,0 +1,46 @@
+"""The forms in which Keras hands elements of the user's input to a step.
+
+Guarantee: what holds no None is left as it is. None stands in `tf.nest` for a leaf, of
+which there are no rows; here an empty tuple stands in its place.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NO_ROWS = ()
+
+
+class OneBatch(tuple[Any, ...]):
+    """`(x,)` as `predict_on_batch` hands it over, which stays in this form."""
+
+
+def packed(x: Any) -> Any:
+    """Returns x alone in the form of an element: `(x,)` where x is a list or tuple."""
+    if not isinstance(x, list | tuple):
+        return x
+    return (x,) if isinstance(x, tuple) else (tuple(x),)
+
+
+def x_of(element: Any) -> Any:
+    """Returns x of `x`, `(x,)`, `(x, y)` and so on."""
+    return element[0] if isinstance(element, list | tuple) and element else element
+
+
+def without_none(nest: Any) -> Any:
+    """Returns a nest with an empty tuple in place of each None."""
+    return _map(lambda leaf: _NO_ROWS if leaf is None else leaf, nest)
+
+
+def with_none(nest: Any) -> Any:
+    """Undoes `without_none`."""
+    return _map(lambda leaf: None if isinstance(leaf, tuple) else leaf, nest)
+
+
+def _map(function: Any, nest: Any) -> Any:
+    if isinstance(nest, Mapping) and nest:
+        return {key: _map(function, inner) for key, inner in nest.items()}
+    if isinstance(nest, list | tuple) and nest:
+        inner = [_map(function, part) for part in nest]
+        # A named tuple takes its fields one by one.
+        return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)
+    return function(nest)

@@ -1,0 +1,25 @@
+"""Keeps records of other packages out of their logs that say nothing to users."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_records(logger: str, message: str) -> Iterator[None]:
+    """Drops records of a logger that hold some words.
+
+    Args:
+        logger: Its name, such as "absl" or "tensorflow".
+        message: The words.
+    """
+
+    def keeps(record: logging.LogRecord) -> bool:
+        return message not in record.getMessage()
+
+    target = logging.getLogger(logger)
+    target.addFilter(keeps)
+    try:
+        yield
+    finally:
+        target.removeFilter(keeps)
