@@ -18,7 +18,7 @@ class Scaled(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.factor, self.offsets = 1.0, None
+        self.factor, self.offsets = 1.0, 0.0
         self.held = tf.Variable(1.0)
         self.lock = threading.Lock()
 
