@@ -5,6 +5,7 @@ configuration, and knows only registered ones. A model in memory holds the objec
 themselves, so the names need not be registered.
 """
 
+import sys
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +16,12 @@ from keras_mgpu_strategy.models.libraries import (
     root_module,
 )
 
-_NOT_CUSTOM = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
+_NOT_CUSTOM = sys.stdlib_module_names - {"__main__"} | {
+    "keras",
+    "numpy",
+    "tensorflow",
+    "tf_keras",
+}
 
 
 def collect(roots: Iterable[Any]) -> dict[str, Any]:
