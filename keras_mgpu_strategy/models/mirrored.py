@@ -119,9 +119,8 @@ def _forward(
     def call(inputs: Nest) -> Nest:
         return model.predict_step(with_none(inputs) if feeding.whole else (inputs,))
 
-    if getattr(model, "run_eagerly", False):
-        call = _explained(call, model)
-    return with_float32_outputs(call, precision) if precision else call
+    run = _explained(call, model) if getattr(model, "run_eagerly", False) else call
+    return with_float32_outputs(run, precision) if precision else run
 
 
 def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nest]:

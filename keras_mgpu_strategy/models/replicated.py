@@ -65,11 +65,12 @@ class ReplicatedModel:
         Raises:
             ValueError: If the model's preprocessing fails on such rows.
         """
-        if not self.feeding.raw:
+        function = preprocess_of(self.model) if self.feeding.raw else None
+        if function is None:
             return None
         return Preprocessing(
             type(self.model).__name__,
-            preprocess_of(self.model),
+            function,
             raw_spec,
             is_whole=self.feeding.whole is not None,
         )
