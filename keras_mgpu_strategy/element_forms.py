@@ -16,9 +16,18 @@ class OneBatch(tuple[Any, ...]):
 
 def packed(x: Any) -> Any:
     """Returns x alone in the form of an element: `(x,)` where x is a list or tuple."""
-    if not isinstance(x, list | tuple):
-        return x
-    return (x,) if isinstance(x, tuple) else (tuple(x),)
+    return (as_tuples(x),) if isinstance(x, list | tuple) else as_tuples(x)
+
+
+def as_tuples(nest: Any) -> Any:
+    """Returns a nest with tuples in place of lists, as data sets need them."""
+    if isinstance(nest, list):
+        return tuple(map(as_tuples, nest))
+    if isinstance(nest, tuple) and not hasattr(nest, "_fields"):
+        return tuple(map(as_tuples, nest))
+    if isinstance(nest, dict):
+        return {key: as_tuples(inner) for key, inner in nest.items()}
+    return nest
 
 
 def x_of(element: Any) -> Any:

@@ -27,12 +27,7 @@ from keras_mgpu_strategy.micro_batches import check_batch_axis, run_micro_batche
 from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel, drawing
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import spec_key
-from keras_mgpu_strategy.step_calls import (
-    FIRST,
-    CompiledStep,
-    Position,
-    ReplicaStep,
-)
+from keras_mgpu_strategy.step_calls import FIRST, CompiledStep, Position, ReplicaStep
 from keras_mgpu_strategy.types import Nest
 
 
@@ -102,13 +97,13 @@ class StepCompiler:
         clock: StageClock,
         position: Position = FIRST,
     ) -> ReplicaStep:
-        """The compiled step of one replica.
+        """The compiled step of one replica, for a chunk at a position.
 
         Args:
             signature: What to compile.
             replica: Index of the replica.
             clock: Notes the time it takes to compile.
-            position: Where the rows of the chunk are.
+            position: Where the rows are.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
@@ -180,9 +175,8 @@ class StepCompiler:
                 steps.append(step.get_concrete_function(*specs))
 
         # Inside a tf.function, since strategy.run called eagerly logs a warning.
-        tf.function(
-            lambda: self.strategy.run(trace_here), autograph=False
-        ).get_concrete_function()
+        everywhere = functools.partial(self.strategy.run, trace_here)
+        tf.function(everywhere, autograph=False).get_concrete_function()
         return CompiledStep(steps[0], draws, has_xla=signature.jit_compile)
 
     def _trace_lockstep(
@@ -224,9 +218,8 @@ class StepCompiler:
                 autograph=self._replicated.autograph,
                 jit_compile=signature.jit_compile or None,
             )
-            return function.get_concrete_function(
-                *signature.micro_batch_specs(num_rows)
-            )
+            specs = signature.micro_batch_specs(num_rows)
+            return function.get_concrete_function(*specs)
 
         batch_size = signature.batch_size
         step = trace(batch_size)
@@ -245,8 +238,8 @@ def _replica_here() -> int:
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
     """Whether the outputs declare a batch axis, or no other batch can be tried."""
-    inputs = tf.nest.flatten(replicated.input_spec)
-    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs if leaf):
+    inputs = filter(None, tf.nest.flatten(replicated.input_spec))
+    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
         return True
     if replicated.output_shapes is None:
         return False

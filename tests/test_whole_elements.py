@@ -155,6 +155,7 @@ REFUSED_BY = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so
 @pytest.mark.parametrize("size", [1, 4, NUM_ROWS])
 @pytest.mark.parametrize("name", ELEMENTS)
 @pytest.mark.parametrize("kind", ["dataset", "generator", "sequence"])

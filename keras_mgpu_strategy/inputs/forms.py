@@ -16,7 +16,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import OneBatch, packed, without_none
+from keras_mgpu_strategy.element_forms import (
+    OneBatch,
+    as_tuples,
+    packed,
+    without_none,
+)
 from keras_mgpu_strategy.inputs.elements import Form, inputs_of
 from keras_mgpu_strategy.types import Feeding, Nest, Undeclared
 
@@ -41,7 +46,8 @@ def form_of(feeding: Feeding, kind: str) -> Form:
             x = inputs_of(given)
             return packed(x) if feeding.raw else x
         if isinstance(given, OneBatch):
-            return without_none(tuple(given))
+            x = tuple(given)
+            return without_none(x if feeding.whole == "keras" else as_tuples(x))
         return without_none(given if kind == DATASET else _WHOLE[feeding.whole](given))
 
     return form
@@ -100,7 +106,7 @@ def _of_tf_keras(element: Any) -> Nest:
     rest = element[1:] if isinstance(element, (tuple, list)) else ()
     # It drops what comes after a None.
     known = list(itertools.takewhile(lambda part: part is not None, rest))
-    return (x, *known) if known else packed(x)
+    return as_tuples((x, *known)) if known else packed(x)
 
 
 _WHOLE: dict[str, Form] = {"keras": _of_keras, "tf_keras": _of_tf_keras}

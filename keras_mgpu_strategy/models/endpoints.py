@@ -4,8 +4,8 @@ Guarantees:
 
 * Inputs reach the arguments they are meant for: by name, or by position where the
   file keeps an order. A signature keeps none, so several inputs need names there.
-* The outputs have the structure that the endpoint gives: a signature's is a dict,
-  also when it has one entry.
+* The outputs have the structure that the model's own `predict` gives where Keras wrote
+  the file. Those of another signature are a dict, also where it has one entry.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Endpoint:
 
 
 def endpoint_of(loaded: Any, path: str) -> Endpoint:
-    """Returns `serve` of a Keras export, or else the serving signature.
+    """Returns `serve` of a Keras export, what tf_keras saved, or else the signature.
 
     Args:
         loaded: What `tf.saved_model.load` returned.
@@ -52,6 +52,9 @@ def endpoint_of(loaded: Any, path: str) -> Endpoint:
     functions = getattr(getattr(loaded, "serve", None), "concrete_functions", ())
     if functions and not functions[0].structured_input_signature[1]:
         return _from_serve(loaded.serve, functions[0])
+    call = _call_of_tf_keras(loaded)
+    if call is not None:
+        return _from_call(loaded, call)
     return _from_signature(_signature(loaded.signatures, path))
 
 
@@ -61,6 +64,50 @@ def _from_serve(serve: Any, concrete: Any) -> Endpoint:
     return Endpoint(
         function=serve if one else lambda inputs: serve(*inputs),
         input_spec=positional[0] if one else list(positional),
+        output_shapes=_shapes(concrete),
+        variables=tuple(concrete.variables),
+    )
+
+
+def _call_of_tf_keras(loaded: Any) -> Any:
+    """Returns the saved forward pass of a model that tf_keras, or Keras 2, wrote.
+
+    None where its serving signature is one that the user gave. These files call the
+    one that Keras makes, which names inputs and outputs after layers,
+    `_default_save_signature`. Tried with files of tf_keras 2.21.
+    """
+    default = getattr(loaded, "_default_save_signature", None)
+    functions: Any = getattr(loaded, "__call__", None)  # noqa: B004 - what was saved
+    functions = getattr(functions, "concrete_functions", ())
+    serving = dict(getattr(loaded, "signatures", {})).get("serving_default")
+    if default is None or serving is None:
+        return None
+    # One function, or several in one.
+    own = getattr(default, "concrete_functions", [default])
+    is_default = _names(serving) in map(_names, own)
+    return next(filter(_is_inference, functions), None) if is_default else None
+
+
+def _names(concrete: Any) -> tuple[set[str], set[str]]:
+    """Names of the inputs and outputs of a function that has such of its own."""
+    inputs = tf.nest.flatten(concrete.structured_input_signature)
+    specs = [leaf for leaf in inputs if isinstance(leaf, tf.TensorSpec)]
+    outputs = concrete.structured_outputs
+    names = outputs if isinstance(outputs, dict) else ()
+    return {spec.name for spec in specs}, set(names)
+
+
+def _is_inference(concrete: Any) -> bool:
+    """Whether a saved forward pass takes one argument besides its settings."""
+    (_, *settings), keywords = concrete.structured_input_signature
+    return not keywords and all(setting in (False, None) for setting in settings)
+
+
+def _from_call(loaded: Any, concrete: Any) -> Endpoint:
+    inputs, *settings = concrete.structured_input_signature[0]
+    return Endpoint(
+        function=lambda given: loaded(given, *settings),
+        input_spec=inputs,
         output_shapes=_shapes(concrete),
         variables=tuple(concrete.variables),
     )

@@ -44,8 +44,10 @@ def variables_of(model: Any) -> list[Any]:
 def hidden_variables(model: Any) -> list[Any]:
     """Returns the variables in attributes of layers that Keras does not know of.
 
-    In a fixed order.
+    In a fixed order. A SavedModel has no layers, and all its variables are known.
     """
+    if not is_layer(model):
+        return []
     seen = {id(variable) for variable in variables_of(model)}
     users = [x for x in layers_of(model) if not is_library_class(type(x))]
     waiting = collections.deque(v for x in users for v in own_attributes(x).values())
