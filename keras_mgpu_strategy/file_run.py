@@ -25,6 +25,7 @@ from typing import Any
 from keras_mgpu_strategy import heads, probabilities
 from keras_mgpu_strategy.batch_size import per_replica
 from keras_mgpu_strategy.callbacks import Verbose, check_verbose
+from keras_mgpu_strategy.content_watch import ContentWatch
 from keras_mgpu_strategy.fingerprint import check_same, fingerprint
 from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.job import Job
@@ -41,7 +42,7 @@ from keras_mgpu_strategy.sinks.interface import Layout
 from keras_mgpu_strategy.sinks.journal import Journal
 from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.target import Target
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Origin
 from keras_mgpu_strategy.writing import Output, Writer
 
 
@@ -113,8 +114,9 @@ def predict_to(runner: Runner, request: Request) -> Report:
     output = _output(runner, request)
     journal = output.journal
     if journal is not None and journal.progress and journal.progress.finished:
-        with Lock(output.target.journal):
-            output.target.place()
+        if journal.path == output.target.journal:
+            with Lock(output.target.journal):
+                output.target.place()
         report = output.job.clock.report()
         output.job.when_done(report)
         return report
@@ -141,13 +143,16 @@ def _output(runner: Runner, request: Request) -> Output:
     file_format.check(Layout(columns=()))
     target = Target(request.path, request.range, is_shared=shards_share(request.path))
     target.check(resume=request.resume, overwrite=request.overwrite)
-    journal = target.begun() if request.resume else None
+    journal = (target.finished() or target.begun()) if request.resume else None
     job = _job(runner, request, journal)
-    about = _about(runner, request, job)
+    origin = job.origin_of()
+    about = _about(runner, request, job, origin)
     if journal is not None:
-        check_same(journal.about.get("run", {}), about, target.journal)
+        check_same(journal, about, origin)
     overwrite = request.overwrite
-    return Output(job, file_format, target, about, journal, overwrite, stopping)
+    known = journal and journal.progress and journal.progress.content
+    watch = ContentWatch(origin.digest, known)
+    return Output(job, file_format, target, about, journal, overwrite, stopping, watch)
 
 
 def _checked(
@@ -170,7 +175,9 @@ def _job(runner: Runner, request: Request, journal: Journal | None) -> Job:
     return runner.job(request.x, batch_size, request.steps, request.head, request.range)
 
 
-def _about(runner: Runner, request: Request, job: Job) -> dict[str, Any]:
+def _about(
+    runner: Runner, request: Request, job: Job, origin: Origin
+) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
     batch, shard = request.batch_size, request.range
     settings = {
@@ -181,4 +188,4 @@ def _about(runner: Runner, request: Request, job: Job) -> dict[str, Any]:
         "steps": request.steps,
         "per-replica batch": batch and per_replica(batch, runner.num_replicas),
     }
-    return fingerprint(runner.digest(), job, settings)
+    return fingerprint(runner.digest(), job, origin, settings)

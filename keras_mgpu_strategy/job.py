@@ -15,7 +15,7 @@ from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.marking import MarksOf, no_marks
 from keras_mgpu_strategy.processes import HomeProcess
 from keras_mgpu_strategy.report import Report, StageClock
-from keras_mgpu_strategy.types import HostBatch, Source
+from keras_mgpu_strategy.types import HostBatch, Origin, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Job:
         when_done: Called with the report of a run that has ended, however it ended.
         profile: Folder for a trace of the run, or None.
         marks: Tells what is known of rows besides the model's inputs.
-        identity_of: Tells files of the input from others. It may look up the size of
-            each, so that only who compares runs asks.
+        origin_of: Tells the input from others. It may read much of it, so that only
+            what compares runs asks.
         total_rows: Rows of the whole input; None where only reading can tell.
         first_row: Index of the first row to run.
         home: The process that it runs in.
@@ -46,7 +46,7 @@ class Job:
     when_done: Callable[[Report], None]
     profile: str | os.PathLike[str] | None = None
     marks: MarksOf = no_marks
-    identity_of: Callable[[], str] = str
+    origin_of: Callable[[], Origin] = Origin
     total_rows: int | None = None
     first_row: int = 0
     home: HomeProcess = dataclasses.field(default_factory=HomeProcess)

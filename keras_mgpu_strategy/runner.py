@@ -27,6 +27,7 @@ from keras_mgpu_strategy.inputs import (
     check_batch_size,
     check_inputs,
     named_rows,
+    origin_of,
     select_inputs,
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
@@ -109,7 +110,7 @@ class Runner:
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
             marks=self._backend.marks(whole, work),
-            identity_of=lambda: getattr(whole, "identity", ""),
+            origin_of=lambda: origin_of(whole),
             total_rows=whole.num_rows,
             first_row=first_row,
             profile=self._profile,

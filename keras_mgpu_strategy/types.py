@@ -134,11 +134,28 @@ class NamedRows:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """What tells the rows of an input from those of another.
+
+    Args:
+        about: Values that JSON holds, by names for users; equal for the same rows.
+        times: When its files were changed, where `about` holds only samples of them.
+        digest: Names all that is in these files, which takes as long as reading them.
+            It is given a function that says whether to go on, and returns None where
+            that said no.
+    """
+
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    times: str | None = None
+    digest: Callable[[Callable[[], bool]], str | None] | None = None
+
+
 class Source(Protocol):
     """Rows that can be read in order, from a given row on.
 
     A source may also have a method `marks(start, stop) -> RowMarks`, asked about rows
-    after they were read.
+    after they were read, and a method `origin() -> Origin`, called before.
     """
 
     @property

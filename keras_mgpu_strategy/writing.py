@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy import signals
+from keras_mgpu_strategy.content_watch import ContentWatch
 from keras_mgpu_strategy.gather import split
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.notes import add_note
@@ -40,6 +41,7 @@ class Output:
         journal: That of an earlier run to go on with, or None.
         overwrite: Whether what is there may be replaced.
         stopping: Numbers of the signals that end the run after the batch in hand.
+        watch: Names what is in large files of the input.
     """
 
     job: Job
@@ -49,6 +51,7 @@ class Output:
     journal: Journal | None
     overwrite: bool
     stopping: tuple[int, ...]
+    watch: ContentWatch
 
     @property
     def safe_rows(self) -> int:
@@ -156,6 +159,7 @@ class Writer:
             self._journal = journals.create(output.target.journal, about, self._lock)
             sink = output.file_format.create(output.target.partial, layout)
         self._sink, self._can_go_on = sink, True
+        output.watch.start()
         return sink
 
     def _layout(self, batch: HostBatch) -> Layout:
@@ -177,14 +181,15 @@ class Writer:
             return
         began = time.monotonic()
         if finished:
-            mark, rows = {}, self._sink.num_written
+            mark, rows = self._output.target.mark(), self._sink.num_written
         else:
             mark = self._sink.flush()
             rows = mark["rows"]
         job = self._output.job
         size = job.clock.report().batch_size or job.batch_size
         start = rows - (rows - self._chunk_start) % size
-        self._journal.add(Progress(rows, start, size, mark, finished))
+        content = self._output.watch.found
+        self._journal.add(Progress(rows, start, size, mark, finished, content))
         self._flushed = time.monotonic()
         # A slow disk, or thousands of files, take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
@@ -221,6 +226,7 @@ class Writer:
         )
 
     def _close(self) -> None:
+        self._output.watch.close()
         try:
             with contextlib.suppress(Exception):
                 if self._sink is not None:

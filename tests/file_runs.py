@@ -13,6 +13,7 @@ from keras_mgpu_strategy import batch_size, writing
 from keras_mgpu_strategy.sinks import formats
 from keras_mgpu_strategy.sinks import journal as journals
 from keras_mgpu_strategy.sinks.parquet import ParquetFormat
+from keras_mgpu_strategy.sinks.records import record_of
 from keras_mgpu_strategy.sinks.zarr import ZarrFormat
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
@@ -201,7 +202,8 @@ def assert_holds(path, expected):
 
 
 def assert_nothing_beside(path):
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    found = sorted(found.name for found in path.parent.iterdir())
+    assert found == [record_of(path).name, path.name]
 
 
 def journal_of(path):

@@ -12,6 +12,7 @@ Guarantees:
 
 from keras_mgpu_strategy.inputs import files
 from keras_mgpu_strategy.inputs.matching import check_inputs
+from keras_mgpu_strategy.inputs.origins import origin_of
 from keras_mgpu_strategy.inputs.selecting import select_inputs
 from keras_mgpu_strategy.inputs.shipping import named_rows
 from keras_mgpu_strategy.inputs.table import as_source
@@ -23,5 +24,6 @@ __all__ = [
     "check_inputs",
     "files",
     "named_rows",
+    "origin_of",
     "select_inputs",
 ]

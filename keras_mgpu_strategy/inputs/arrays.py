@@ -14,8 +14,9 @@ from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, as_leaf
 from keras_mgpu_strategy.inputs.leaf import Leaf
 from keras_mgpu_strategy.inputs.matching import wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.inputs.origins import origin_of_arrays
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
-from keras_mgpu_strategy.types import InputBatch, Nest
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 
 class ArraySource:
@@ -36,6 +37,7 @@ class ArraySource:
     def __init__(
         self, x: Nest, input_spec: Nest = None, limit: int | None = None
     ) -> None:
+        self._x = x
         self._leaves = as_leaves(x, input_spec)
         self._structure = skeleton(x)
         rows = self._leaves[0].shape[0]
@@ -50,6 +52,10 @@ class ArraySource:
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`, the batch axis None."""
         return pack(self._structure, [leaf.spec for leaf in self._leaves])
+
+    def origin(self) -> Origin:
+        """What tells the values from others."""
+        return origin_of_arrays(self._x, self._leaves, self._num_rows)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows, the last one with what is left."""

@@ -81,6 +81,10 @@ class RowBuffer:
                 return False
         return True
 
+    def first(self) -> Rows | None:
+        """Reads on until there is a row to take, and returns it and others, untaken."""
+        return self._head if self.fill() else None
+
     def skip(self, start: int) -> None:
         """Reads and drops rows until row `start` is the next one.
 

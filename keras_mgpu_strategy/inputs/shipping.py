@@ -134,7 +134,7 @@ def _open(
 def _identity(source: Any) -> str:
     """Differs where the files are others; of images, the names alone are looked at."""
     if not isinstance(source, ImageSource):
-        return source.identity
+        return str(source.identity)
     names = source.marks(0, source.num_rows).names
     digest = hashlib.sha256(repr(names).encode("utf-8", "surrogateescape")).hexdigest()
     return f"{source.num_rows} images, sha256 {digest[:16]}"

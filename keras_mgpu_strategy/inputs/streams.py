@@ -19,9 +19,10 @@ from keras_mgpu_strategy.caller import calling_line
 from keras_mgpu_strategy.closing import close
 from keras_mgpu_strategy.inputs.elements import ElementReader, Form, inputs_of
 from keras_mgpu_strategy.inputs.nests import pack
+from keras_mgpu_strategy.inputs.origins import origin_of_stream
 from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.inputs.validate import check_batch_size
-from keras_mgpu_strategy.types import InputBatch, Nest
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 _END = object()
 
@@ -128,6 +129,11 @@ class StreamSource:
             self._pass = self._pass or self._open()
             self._spec = self._pass.spec
         return self._spec
+
+    def origin(self) -> Origin:
+        """What tells the first row from others; it is read ahead."""
+        self._pass = self._pass or self._open()
+        return origin_of_stream(self._pass.buffer.first())
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows, see `types.Source`.

@@ -32,12 +32,13 @@ from keras_mgpu_strategy.merging.joining import (
 )
 from keras_mgpu_strategy.merging.sharded import MOST_SHARDS, Sharded, find_shards
 from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.durable import remove, sync_folder
+from keras_mgpu_strategy.sinks.durable import remove, sync_folder, write_whole
 from keras_mgpu_strategy.sinks.lock import Lock
+from keras_mgpu_strategy.sinks.records import record_content, record_of
 from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 from keras_mgpu_strategy.sinks.target import Target, check_folder
 
-_NOTE = {"num_shards", "num_rows", "is_shared", "journals"}
+_NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
 _MOST_BYTES = 2**26
 
 
@@ -126,6 +127,9 @@ class _Verified:
             "num_rows": sharded.num_rows,
             "is_shared": sharded.is_shared,
             "journals": self._journals(),
+            "record": _record(
+                sharded, self._path if sharded.is_shared else self.partial
+            ),
         }
         self._lock.put(json.dumps(content).encode())
 
@@ -138,6 +142,8 @@ class _Verified:
             os.replace(self.partial, self._path)
             sync_folder(self._path.parent)
         num_shards, num_rows = note["num_shards"], note["num_rows"]
+        if note["record"] is not None:
+            write_whole(record_of(self._path), note["record"].encode())
         sharded = Sharded(self._path, num_shards, num_rows, (), False)
         for shard in sharded.shards:
             journal = self._journal(shard)
@@ -183,7 +189,19 @@ def _checked_note(note: Any) -> dict[str, Any]:
     journals = note["journals"]
     if not isinstance(journals, dict) or not all(map(is_count, journals.values())):
         raise ValueError("it does not list journals")
+    if not isinstance(note["record"], str | None):
+        raise ValueError("it holds no record")
     return note
+
+
+def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
+    """The record of the whole, as a run without shards leaves it."""
+    first = sharded.first
+    if first is None or first.is_old or first.progress is None:
+        return None
+    about = {**first.about, "run": {**first.about["run"], "shard": None}}
+    last = dataclasses.replace(first.progress, rows=sharded.num_rows)
+    return record_content(about, last, output).decode()
 
 
 def _joined(kind: _Kind, path: pathlib.Path, partial: pathlib.Path) -> Sharded:

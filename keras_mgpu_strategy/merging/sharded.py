@@ -33,6 +33,7 @@ class Sharded:
         num_rows: Of all of them.
         outputs: Names of the model's outputs, in order.
         has_names: Whether rows came with names.
+        first: The journal of shard 0; None where it is not needed any more.
     """
 
     path: pathlib.Path
@@ -40,6 +41,7 @@ class Sharded:
     num_rows: int
     outputs: tuple[str, ...]
     has_names: bool
+    first: Journal | None = None
 
     @property
     def shards(self) -> list[Shard]:
@@ -90,6 +92,7 @@ def find_shards(path: pathlib.Path) -> Sharded:
         _num_rows(found[0]),
         tuple(name for name, _, dtype in layout if dtype != "name"),
         any(dtype == "name" for _, _, dtype in layout),
+        found[0],
     )
     for shard in shards:
         _check_range(sharded, shard, found[shard.index])
@@ -206,7 +209,9 @@ def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
 
 
 def _described(journal: Journal) -> dict[str, Any]:
-    run = {name: x for name, x in journal.about["run"].items() if name != "shard"}
+    # Machines may have copies of their own of the input, made at other times.
+    own = {"shard", "times of the files"}
+    run = {name: x for name, x in journal.about["run"].items() if name not in own}
     return {**run, "outputs": journal.about["layout"]}
 
 

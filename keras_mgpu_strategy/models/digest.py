@@ -1,10 +1,9 @@
 """A short name for what a model computes.
 
-Guarantee: models of equal architecture, weights and precision have equal digests, in
-every process and on any number of replicas; others differ, but for code of the user's
-own that is neither in a layer's configuration, attributes nor weights. The architecture
-of a SavedModel is its graph, byte for byte: of one that was exported twice, there are
-two.
+Guarantee: models of equal architecture, weights, code and precision have equal digests,
+in every process and on any number of replicas; others differ, but for what
+`described.py`, `own_code.py` and `digests/code.py` cannot see. The architecture of a SavedModel is its
+graph, byte for byte: of one that was exported twice, there are two.
 """
 
 import hashlib
@@ -24,6 +23,7 @@ from keras_mgpu_strategy.models.libraries import (
     preprocessing_layers,
 )
 from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
+from keras_mgpu_strategy.models.own_code import own_code_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.state import settings_of
 from keras_mgpu_strategy.models.values import host_value
@@ -56,6 +56,7 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
             _wiring(layer),
             _vocabulary(layer),
             described_attributes(layer),
+            own_code_of(layer),
         ]
         yield f"{type(layer).__name__} {_as_text(parts)}"
 

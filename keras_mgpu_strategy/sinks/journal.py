@@ -17,6 +17,7 @@ import dataclasses
 import json
 import operator
 import pathlib
+import re
 import zlib
 from typing import Any
 
@@ -28,11 +29,12 @@ from keras_mgpu_strategy.sinks.durable import (
 from keras_mgpu_strategy.sinks.lock import Lock
 from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
 
-_VERSION = 1
+_VERSION, _OLD = 2, 1
 _MOST_BYTES = 1 << 30
 _ABOUT = {"run", "layout"}
-_PROGRESS = {"rows", "start", "batch_size", "mark", "finished"}
-_MARKS = {"rows", "bytes"}
+_PROGRESS = {"rows", "start", "batch_size", "mark", "finished", "content"}
+_MARKS = {"rows", "bytes", "state"}
+_CONTENT = re.compile(r"sha256 [0-9a-f]{32}")
 _LARGEST_BATCH = 2**31
 
 
@@ -45,8 +47,10 @@ class Progress:
         start: Index of the last row up to there that began a batch of the model, where
             a run that goes on must begin for rows to have the same places in batches.
         batch_size: Per-replica batch that was used last.
-        mark: What `FileFormat.reopen` needs; empty before the first flush.
+        mark: What `FileFormat.reopen` needs; of an output that is complete, `state`,
+            which tells its files from others.
         finished: Whether the output is complete.
+        content: Names what is in the files of the input; None if unknown.
     """
 
     rows: int
@@ -54,6 +58,7 @@ class Progress:
     batch_size: int
     mark: dict[str, int]
     finished: bool = False
+    content: str | None = None
 
 
 class Journal:
@@ -65,6 +70,7 @@ class Journal:
             gone on with, and `layout`, as in `descriptions.py`.
         progress: How far it is; None before the first flush.
         num_bytes: Length of the file.
+        is_old: Whether an older version of this package wrote it.
     """
 
     def __init__(
@@ -73,10 +79,12 @@ class Journal:
         about: dict[str, Any],
         progress: Progress | None,
         num_bytes: int,
+        is_old: bool = False,
     ):
         self.path = path
         self.about = about
         self.progress = progress
+        self.is_old = is_old
         self._end = num_bytes
         self._file: Appender | None = None
 
@@ -127,9 +135,17 @@ def read(path: pathlib.Path) -> Journal:
         for number, line in enumerate(whole.split(b"\n"), start=1)
     ]
     about, progress = _about(path, records[0]), None
+    is_old = records[0]["journal"] == _OLD
     for number, record in enumerate(records[1:], start=2):
+        record = {"content": None, **record} if is_old else record
         progress = _progress(path, number, record, progress)
-    return Journal(path, about, progress, len(whole) + 1)
+    return Journal(path, about, progress, len(whole) + 1, is_old)
+
+
+def content_of(about: dict[str, Any], progress: Progress) -> bytes:
+    """Returns a journal of one line of progress."""
+    first = _line({"journal": _VERSION, "about": about})
+    return first + _line(dataclasses.asdict(progress))
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -157,10 +173,13 @@ def _record(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
 
 def _about(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     about = record.get("about")
-    if record.get("journal") != _VERSION or not isinstance(about, dict):
+    version = record.get("journal")
+    is_known = type(version) is int and version in (_OLD, _VERSION)
+    if not is_known or not isinstance(about, dict):
         raise ValueError(
-            f"{path} is no journal of version {_VERSION}, so it was written by another "
-            "version of this package or is another file. Remove it to begin again."
+            f"{path} is no journal of version {_OLD} or {_VERSION}, so it was written "
+            "by a newer version of this package or is another file. Remove it to begin "
+            "again."
         )
     if not has_keys(record, {"journal", "about"}) or not has_keys(about, _ABOUT):
         raise _damaged(path, 1)
@@ -191,8 +210,12 @@ def _is_possible(progress: Progress) -> bool:
         return False
     if type(progress.finished) is not bool or progress.batch_size > _LARGEST_BATCH:
         return False
+    content = progress.content
+    if content is not None and not _CONTENT.fullmatch(str(content)):
+        return False
     # A finished output has nothing to be reopened by.
-    is_marked = mark.get("rows") == progress.rows or (progress.finished and not mark)
+    is_closed = progress.finished and mark.keys() <= {"state"}
+    is_marked = is_closed or mark.get("rows") == progress.rows
     return is_marked and progress.start <= progress.rows
 
 

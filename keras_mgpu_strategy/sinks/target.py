@@ -1,7 +1,8 @@
 """Where an output lies while it is written, and how it gets its name at the end.
 
 For `scores.npy`, rows are written to `scores.npy.partial`, with a journal beside it in
-`scores.npy.journal`. At the end the first gets the output's name and the second goes.
+`scores.npy.journal`. At the end the first gets the output's name, and the second is
+kept as its record (`records.py`).
 
 A shard has its own `scores.npy.shard-00002-of-00008.partial` and `.journal`. At the end
 its rows are in the folder of all shards, or, where the format makes single files, in
@@ -30,6 +31,7 @@ from keras_mgpu_strategy.sinks.durable import (
 )
 from keras_mgpu_strategy.sinks.journal import Journal
 from keras_mgpu_strategy.sinks.lock import Lock
+from keras_mgpu_strategy.sinks.records import read_record, record_of, state_of
 
 
 class Target:
@@ -71,7 +73,7 @@ class Target:
         lock = Lock(self.journal)
         lock.take()
         lock.release()
-        if overwrite:
+        if overwrite or (resume and self.finished()):
             return
         if self.journal.exists() and not resume:
             what = self.path if self._shard is None else f"this shard of {self.path}"
@@ -89,6 +91,13 @@ class Target:
             ValueError: It is damaged.
         """
         return journals.read(self.journal) if self.journal.exists() else None
+
+    def finished(self) -> Journal | None:
+        """The journal of the run that completed the whole output, if it is as it was.
+
+        None where a run has been begun since.
+        """
+        return None if self.journal.exists() else read_record(self.path)
 
     def check_unchanged(self, found: Journal | None) -> None:
         """Checks, once the output is locked, that no other run has written it since.
@@ -120,6 +129,13 @@ class Target:
             for part in self._own_parts(self._shard):
                 part.unlink()
 
+    def mark(self) -> dict[str, int]:
+        """What tells the output, which is complete, once it has its name.
+
+        Of shards nothing: they share a folder, or are joined.
+        """
+        return {} if self._shard is not None else {"state": state_of(self.partial)}
+
     def place(self) -> None:
         """Gives the finished output its name; goes on where a kill cut that short."""
         if not self._is_shared and self.partial.exists():
@@ -132,7 +148,8 @@ class Target:
             )
         if self._shard is None:
             remove(_replaced(self.path))
-            self.journal.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.journal, record_of(self.path))
             sync_folder(self.path.parent)
 
     def _is_placed(self) -> bool:

@@ -110,8 +110,8 @@ class Encoder:
 
     def metadata(self, spec: ArraySpec, num_rows: int) -> dict[str, Any]:
         """What the `zarr.json` of an array says."""
-        own = {"shape": [num_rows, *spec.row_shape], "dimension_names": [*spec.axes]}
-        return {**self._metadata, **own}
+        own = {"shape": [int(num_rows), *spec.row_shape]}  # JSON knows no NumPy
+        return {**self._metadata, **own, "dimension_names": [*spec.axes]}
 
 
 def encoders(specs: Iterable[ArraySpec]) -> list[Encoder]:

@@ -16,6 +16,7 @@ from command_line import mgpu as run_mgpu
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import job as cli_job
 from keras_mgpu_strategy.sinks.formats import FORMATS
+from keras_mgpu_strategy.sinks.records import record_of
 from tests import helpers
 from tests.merging.sharded_outputs import ONE, write_shards
 
@@ -61,7 +62,8 @@ def test_shards_merge_into_what_one_run_writes(suffix, expected, tmp_path, capsy
     assert (
         capsys.readouterr().out == f"shards    3\nrows      1,797\noutput    {merged}\n"
     )
-    assert sorted(os.listdir(tmp_path)) == [merged.name, whole.name]
+    records = {record_of(merged), record_of(whole)}
+    assert set(tmp_path.iterdir()) == {merged, whole, *records}
     np.testing.assert_array_equal(read(whole), expected)
     np.testing.assert_array_equal(read(merged), expected)
     if merged.is_file():

@@ -8,6 +8,7 @@ import pytest
 from keras_mgpu_strategy.merging import Merged, merge
 from keras_mgpu_strategy.shards import Shard
 from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.sinks.records import record_of
 from keras_mgpu_strategy.sinks.target import Target
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
@@ -36,6 +37,7 @@ def test_shards_become_the_whole(suffix, outputs, names, tmp_path):
     write(whole, outputs, range(NUM_ROWS), names=names)
     write_shards(parts, outputs, names=names)
     assert merge(parts) == Merged(NUM_SHARDS, NUM_ROWS)
+    record_of(parts).unlink()
     assert os.listdir(parts.parent) == [parts.name]
     if suffix in (".npy", ".csv"):
         assert tree(parts.parent) == tree(whole.parent)

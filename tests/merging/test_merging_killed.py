@@ -8,6 +8,7 @@ import pytest
 
 from keras_mgpu_strategy.merging import Merged, merge
 from keras_mgpu_strategy.shards import Shard
+from keras_mgpu_strategy.sinks.records import read_record, record_of
 from keras_mgpu_strategy.sinks.target import shard_file
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
@@ -41,7 +42,7 @@ def test_of_two_merges_at_the_same_instant_one_is_refused(tmp_path):
     for path, said in race(MERGE, paths).items():
         assert sorted(said) in ([f"{NUM_ROWS}", "late"], [f"{NUM_ROWS}", "refused"])
         np.testing.assert_array_equal(np.load(path), ONE)
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert set(tmp_path.iterdir()) == {*paths, *map(record_of, paths)}
 
 
 class Killed(BaseException):
@@ -91,6 +92,8 @@ def test_a_merge_that_was_killed_completes(suffix, tmp_path, steps_left):
         has_died = dies_after(steps, path, steps_left)
         if has_died:
             assert merge(path) == Merged(NUM_SHARDS, NUM_ROWS)
+        assert read_record(path) is not None
+        record_of(path).unlink()
         assert os.listdir(path.parent) == [path.name]
         if suffix in (".npy", ".csv"):
             assert tree(path.parent) == tree(whole.parent)

@@ -18,9 +18,11 @@ def test_an_output_is_replaced_only_on_demand(pair, path):
     write(pair, path, X)
     before = stored.content(path)
     other = file_runs.rows(20, seed=1)
-    for options in ({}, {"resume": True}):
-        with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
-            write(pair, path, other, **options)
+    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
+        write(pair, path, other)
+    message = "is finished, but another run wrote it .*rows of the input: 61 before, 20"
+    with pytest.raises(ValueError, match=message):
+        write(pair, path, other, resume=True)
     assert stored.content(path) == before
     write(pair, path, other, overwrite=True)
     file_runs.assert_holds(path, pair.predict(other, BATCH, verbose=0))

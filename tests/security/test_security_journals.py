@@ -14,6 +14,7 @@ from keras_mgpu_strategy.sinks import journal
 from keras_mgpu_strategy.sinks.descriptions import check_described
 from keras_mgpu_strategy.sinks.journal import Progress
 from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
+from keras_mgpu_strategy.sinks.records import record_of
 from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
 from tests.security.fuzzing import near, parsers
 
@@ -171,7 +172,7 @@ def test_an_index_with_other_outputs_is_refused_by_merge(tmp_path):
         merge(path)
 
 
-NOTE = {"num_shards": 3, "num_rows": 10, "is_shared": False}
+NOTE = {"num_shards": 3, "num_rows": 10, "is_shared": False, "record": "ab"}
 NOTE |= {"journals": {f"scores.npy.shard-0000{i}-of-00003.journal": i for i in (0, 1)}}
 
 
@@ -188,7 +189,8 @@ def test_notes_of_merges_with_other_values(content, tmp_path):
     else:
         assert 0 < merged.num_shards <= 100_000 and 0 <= merged.num_rows < 2**63
     assert path.read_bytes() == b"precious"
-    assert set(tmp_path.iterdir()) <= {path, note}
+    assert set(tmp_path.iterdir()) <= {path, note, record_of(path)}
+    record_of(path).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_files_of_merge_are_not_written_through_links(victim, tmp_path):
     for name in ("scores.npy.merge.partial", ".scores.npy.merge.partial"):
         (folder / name).symlink_to(victim)
     merge(path)
-    assert os.listdir(folder) == ["scores.npy"]
+    assert sorted(os.listdir(folder)) == [".scores.npy.finished", "scores.npy"]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

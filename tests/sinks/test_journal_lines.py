@@ -11,7 +11,7 @@ from keras_mgpu_strategy.sinks.journal import Progress
 from tests.messages import exactly
 
 ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
-BEGIN = {"journal": 1, "about": ABOUT}
+BEGIN = {"journal": 2, "about": ABOUT}
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
 
 
@@ -112,12 +112,12 @@ def test_another_first_line_is_refused_with_the_reason(path, record, why):
         journal.read(path)
 
 
-@pytest.mark.parametrize("changes", [{"journal": 2}, {"about": []}, {"about": None}])
+@pytest.mark.parametrize("changes", [{"journal": 3}, {"about": []}, {"about": None}])
 def test_a_journal_of_another_version_says_what_to_do(path, changes):
     write(path, BEGIN | changes)
     message = (
-        f"{path} is no journal of version 1, so it was written by another version of "
-        "this package or is another file. Remove it to begin again."
+        f"{path} is no journal of version 1 or 2, so it was written by a newer version "
+        "of this package or is another file. Remove it to begin again."
     )
     with pytest.raises(ValueError, match=exactly(message)):
         journal.read(path)

@@ -9,6 +9,7 @@ import tempfile
 import pytest
 
 from keras_mgpu_strategy.sinks.journal import Progress
+from keras_mgpu_strategy.sinks.records import record_of
 from keras_mgpu_strategy.sinks.target import Target
 from tests.sinks import places, stored
 
@@ -140,7 +141,7 @@ def test_placing_replaces_the_output_and_leaves_nothing_else(place, old):
     expected = finish_beside(place, old)
     place.place()
     assert stored.content(place.path) == expected
-    assert [path.name for path in place.path.parent.iterdir()] == [place.path.name]
+    assert set(place.path.parent.iterdir()) == {place.path, record_of(place.path)}
 
 
 @pytest.mark.parametrize("old", [None, "file", "folder"])
@@ -159,7 +160,7 @@ def test_placing_goes_on_from_wherever_it_was_stopped(place, old, count, monkeyp
         place.check(resume=True, overwrite=False)
         place.place()
     assert stored.content(place.path) == expected
-    assert [path.name for path in place.path.parent.iterdir()] == [place.path.name]
+    assert set(place.path.parent.iterdir()) == {place.path, record_of(place.path)}
 
 
 def test_files_of_the_user_with_similar_names_stay(place):
@@ -169,7 +170,8 @@ def test_files_of_the_user_with_similar_names_stay(place):
     for suffix in (".old", ".new", ".bak", ".journal.txt"):
         place.path.with_name(f"{place.path.name}{suffix}").write_text("mine")
     place.place()
-    kept = [path for path in place.path.parent.iterdir() if path != place.path]
+    own = {place.path, record_of(place.path)}
+    kept = set(place.path.parent.iterdir()) - own
     assert [path.read_text() for path in kept] == ["mine"] * 4
 
 

@@ -11,7 +11,6 @@ Guarantees:
 
 import dataclasses
 import functools
-import re
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -84,8 +83,8 @@ class Csv:
         columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names = [choice.columns for choice in choices]
-        how = [*sorted(map(_stable, self.read_options.items())), self.missing_as_nan]
-        identity = files.identity(None, names, how)
+        how = dict(self.read_options)
+        identity = files.identity(None, names, self.missing_as_nan, how=how)
         return TableSource(_Reader(table, columns).read, None, spec, identity)
 
 
@@ -140,11 +139,6 @@ class _Reader:
         some = piece.iloc[:num_rows]
         self._table.check_rest(some, first)
         return Rows([column.read(some, first) for column in self._columns], num_rows)
-
-
-def _stable(value: object) -> str:
-    """The `repr` without addresses, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

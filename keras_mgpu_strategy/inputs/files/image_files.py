@@ -17,7 +17,6 @@ Guarantees:
 import collections
 import dataclasses
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -52,14 +51,6 @@ class FileList:
     def shown_names(self, start: int, stop: int) -> list[str]:
         """The names of some rows as valid Unicode, whatever the bytes on disk."""
         return [_shown(name) for name in self.names[start:stop]]
-
-    def fingerprint(self) -> str:
-        """A hash of the names in order and the sizes of the files."""
-        digest = hashlib.sha256()
-        for row, name in enumerate(self.names):
-            digest.update(os.fsencode(name))
-            digest.update(f"\0{_size(self.path(row))}\n".encode())
-        return digest.hexdigest()
 
 
 def find_images(

@@ -11,13 +11,17 @@ Guarantees:
 """
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.digests.code import digest_of_code
+from keras_mgpu_strategy.inputs.files.contents import origin_of_files
 from keras_mgpu_strategy.inputs.files.image_contents import BadImage
 from keras_mgpu_strategy.inputs.files.image_decoding import Load
 from keras_mgpu_strategy.inputs.files.image_files import FileList
@@ -25,7 +29,7 @@ from keras_mgpu_strategy.inputs.files.image_form import ImageForm
 from keras_mgpu_strategy.inputs.files.image_reading import ImageReader
 from keras_mgpu_strategy.inputs.files.image_scaling import BatchCall
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
-from keras_mgpu_strategy.types import InputBatch, RowMarks
+from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
 
 _FIRST_FILES = 4096
 _NOT_THE_FILE = (
@@ -44,7 +48,7 @@ class ImageSource:
         load: Reads one file.
         call: The user's function between images and model, if any.
         skips: Whether a bad file is a missing row rather than an error.
-        settings: What decides, besides the files, what the model is given.
+        settings: Values and functions that decide what the model is given.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class ImageSource:
         call: BatchCall | None,
         *,
         skips: bool,
-        settings: str,
+        settings: Any,
     ) -> None:
         self._files = files
         self._image = tf.TensorSpec(form.shape, form.dtype)
@@ -79,11 +83,15 @@ class ImageSource:
             return self._call.spec
         return tf.TensorSpec([None, *self._image.shape], self._image.dtype)
 
-    @property
-    def identity(self) -> str:
-        """A hash of the names in order, the sizes, and how images are prepared."""
-        text = f"{self._files.fingerprint()} {self._settings}"
-        return hashlib.sha256(text.encode()).hexdigest()
+    def origin(self) -> Origin:
+        """What tells the files, and how images are prepared, from others."""
+        files = self._files
+        names = hashlib.sha256(os.fsencode("\0".join(files.names))).hexdigest()
+        about = {
+            "files of the input": f"{self.num_rows} images, sha256 {names[:16]}",
+            "how it is read": digest_of_code(self._settings),
+        }
+        return origin_of_files([files.path(row) for row in range(self.num_rows)], about)
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """Returns the names of rows that were read, and which of them are missing."""

@@ -105,7 +105,7 @@ class Images:
             load_fn(form, scale),
             None if function is None else BatchCall(function, form),
             skips=self.on_bad_file == "skip",
-            settings=f"{form.shape} {form.dtype.name} {_name(self.preprocess)}",
+            settings=(form.shape, form.dtype.name, function or self.preprocess),
         )
 
 
@@ -139,10 +139,3 @@ def _checked_size(size: Any) -> tuple[int, int] | None:
             "as (224, 224)."
         )
     return checked
-
-
-def _name(preprocess: Any) -> str:
-    if isinstance(preprocess, str):
-        return preprocess
-    named = preprocess if hasattr(preprocess, "__qualname__") else type(preprocess)
-    return f"{named.__module__}:{named.__qualname__}"

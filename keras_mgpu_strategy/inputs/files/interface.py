@@ -22,7 +22,8 @@ class FileInput(Protocol):
 
         Returns:
             A source that can be read from any row, again and again. Its attribute
-            `identity`, a string, differs where the files are other files.
+            `identity` differs where names, sizes or what is read of the files differ;
+            its method `origin` also looks into them.
 
         Raises:
             OSError: There is no such file, or it cannot be read.

@@ -13,8 +13,9 @@ import weakref
 from collections.abc import Callable, Iterator
 
 from keras_mgpu_strategy.inputs.arrays import ArraySource
+from keras_mgpu_strategy.inputs.files.paths import Identity
 from keras_mgpu_strategy.inputs.row_errors import BadRow
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin, Source
 
 
 class FileSource:
@@ -30,7 +31,7 @@ class FileSource:
     def __init__(
         self,
         source: Source,
-        identity: str,
+        identity: Identity,
         where: object | None = None,
         close: Callable[[], object] | None = None,
     ) -> None:
@@ -50,6 +51,10 @@ class FileSource:
         """Nest of `tf.TensorSpec`, the batch axis None."""
         return self._source.spec
 
+    def origin(self) -> Origin:
+        """What tells the files from others."""
+        return self.identity.origin()
+
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows, see `types.Source`."""
         return self._read(self._source.batches(batch_size, start))
@@ -64,7 +69,7 @@ class FileSource:
 def open_arrays(
     nest: Nest,
     input_spec: Nest,
-    identity: Callable[[int], str],
+    identity: Callable[[int], Identity],
     where: object,
     close: Callable[[], object] | None = None,
 ) -> FileSource:

@@ -5,7 +5,8 @@ Guarantees:
 * The files of a folder come sorted by name; those whose names begin with `_` or `.`
   are no rows and are left out. Anything else that is not read is an error.
 * An identity holds names below the given path, sizes and row counts: it is the same
-  wherever the files are moved to, and differs where they are other files.
+  wherever the files are moved to, and differs where they are other files. The name of a
+  single file does not count.
 """
 
 import dataclasses
@@ -16,10 +17,39 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.home_folder import expanded
+from keras_mgpu_strategy.inputs.files.contents import origin_of_files
+from keras_mgpu_strategy.types import Origin
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Sequence[PathLike]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Tells files, and what is read of them, from others.
+
+    Args:
+        text: Their names, sizes and rows, and what is read.
+        files: Where they are.
+        how: Functions and values that decide how they are read.
+    """
+
+    text: str
+    files: tuple[pathlib.Path, ...] = dataclasses.field(compare=False)
+    how: Any = dataclasses.field(compare=False)
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def origin(self) -> Origin:
+        """The same, with what is in the files and what the functions do."""
+        about = {"files of the input": self.text}
+        if self.how is not None:
+            about["how it is read"] = digest_of_code(self.how)
+        return origin_of_files(self.files, about)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,20 +64,22 @@ class FileList:
     files: tuple[pathlib.Path, ...]
     names: tuple[str, ...]
 
-    def identity(self, num_rows: int | None, *chosen: object) -> str:
-        """Returns a short string that other files do not have.
+    def identity(
+        self, num_rows: int | None, *chosen: object, how: Any = None
+    ) -> Identity:
+        """Returns what other files do not have.
 
         Args:
             num_rows: Of all files; None where unknown.
-            chosen: What is read of them, such as the names of columns.
+            *chosen: What is read of them, such as the names of columns.
+            how: As for `Identity`.
         """
         sizes = [file.stat().st_size for file in self.files]
         pairs = list(zip(self.names, sizes, strict=True))
         digest = hashlib.sha256(repr((pairs, num_rows, chosen)).encode()).hexdigest()
         rows = "unknown" if num_rows is None else num_rows
-        return (
-            f"{len(sizes)} files, {sum(sizes)} bytes, {rows} rows, sha256 {digest[:16]}"
-        )
+        counts = f"{len(sizes)} files, {sum(sizes)} bytes, {rows} rows"
+        return Identity(f"{counts}, sha256 {digest[:16]}", self.files, how)
 
 
 def is_path(x: Any) -> bool:
@@ -86,7 +118,7 @@ def one_file(path: Any, kind: str) -> FileList:
         raise ValueError(f"{file} is a folder. Expected one {kind} file.")
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
-    return FileList((file,), (file.name,))
+    return FileList((file,), ("",))
 
 
 def list_files(paths: Any, kind: str, pattern: str) -> FileList:

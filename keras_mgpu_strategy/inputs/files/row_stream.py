@@ -8,10 +8,11 @@ Guarantees:
 
 from collections.abc import Callable, Generator, Iterator
 
+from keras_mgpu_strategy.inputs.files.paths import Identity
 from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
-from keras_mgpu_strategy.types import InputBatch, Nest
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 
 class TableSource:
@@ -31,13 +32,17 @@ class TableSource:
         open_fn: Callable[[int], Generator[Rows, None, None]],
         num_rows: int | None,
         spec: Nest,
-        identity: str,
+        identity: Identity,
     ) -> None:
         self._open_fn = open_fn
         self.num_rows = num_rows
         self.spec = spec
         self.identity = identity
         self._structure = skeleton(spec)
+
+    def origin(self) -> Origin:
+        """What tells the files from others."""
+        return self.identity.origin()
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows, the last one with what is left."""

@@ -76,8 +76,8 @@ class TFRecords:
         files = list_files(self.paths, "TFRecord", PATTERN)
         compressions = {file: _compression(file) for file in files.files}
         source = dataset_source(self._dataset(compressions), None, input_spec)
-        name = getattr(self.parse_fn, "__qualname__", type(self.parse_fn).__name__)
-        return FileSource(_Checked(source, compressions), files.identity(None, name))
+        identity = files.identity(None, how=self.parse_fn)
+        return FileSource(_Checked(source, compressions), identity)
 
     def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
         names = [str(file) for file in files]

@@ -1,6 +1,7 @@
 """Bare paths, lists and dicts of them, `steps`, identities and the classes' values."""
 
 import copy
+import itertools
 import pathlib
 import pickle
 import shutil
@@ -260,7 +261,7 @@ def test_the_identity_is_that_of_the_files(name, tmp_path):
     path = save(tmp_path, name)
     identity = as_source(path, input_spec=one([])).identity
     assert identity == as_source(path, input_spec=one([])).identity
-    assert "23 rows" in identity and str(tmp_path) not in identity
+    assert "23 rows" in str(identity) and str(tmp_path) not in str(identity)
     (tmp_path / "moved").mkdir()
     moved = tmp_path / "moved" / name
     shutil.move(path, moved)
@@ -273,7 +274,8 @@ def test_the_identity_tells_columns_and_options_apart(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     kinds = [Csv(path, "a"), Csv(path, "b"), Csv(path, "a", {"sep": ","})]
-    assert len({kind.open_rows(one([])).identity for kind in kinds}) == 3
+    origins = [kind.open_rows(one([])).origin().about for kind in kinds]
+    assert all(x != y for x, y in itertools.combinations(origins, 2))
     pq.write_table(pa.table({"a": A, "b": A}), tmp_path / "x.parquet")
     kinds = [Parquet(tmp_path / "x.parquet", name) for name in "ab"]
     assert len({kind.open_rows(one([])).identity for kind in kinds}) == 2

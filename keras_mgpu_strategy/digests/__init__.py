@@ -1,0 +1,1 @@
+"""Short names for values, for code, and for what belongs to whom."""

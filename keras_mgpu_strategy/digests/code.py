@@ -1,0 +1,219 @@
+"""A short name for what functions and classes compute.
+
+It is made of their bytecode, constants, defaults and closures, and of the globals that
+they use.
+
+Guarantees:
+
+* The same code has the same name in every process of one version of Python. Comments,
+  docstrings, line numbers, names of local variables and the place of a file do not
+  count.
+* The user's own functions and classes count with all that they refer to: values, other
+  functions, modules of the user. Installed packages count by name and version alone.
+* Nothing is run but what pickling and copying run. What shows no values to them
+  (TensorFlow's tables, generators, open files, random generators) counts by its class.
+"""
+
+import dis
+import functools
+import hashlib
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.digests.packages import is_installed, name_of, root_of
+from keras_mgpu_strategy.digests.samples import digest_of_array
+
+_CLOSED = frozenset({"numpy", "random", "tensorflow", "torch"})
+"""Packages whose objects do not show what they hold, but for arrays."""
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
+_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_MOST_PARTS = 100_000
+_NO_MEMBERS = frozenset(
+    {"__annotations__", "__annotate__", "__annotate_func__", "__dict__", "__doc__"}
+    | {"__firstlineno__", "__module__", "__qualname__", "__slotnames__"}
+    | {"__static_attributes__", "__weakref__", "_abc_impl"}
+)
+"""Of a class, written by Python itself."""
+
+
+def digest_of_code(
+    value: Any, is_known: Callable[[Any], bool] = lambda value: False
+) -> str:
+    """Returns a SHA-256, in hexadecimal, of a function, a class or any value.
+
+    Args:
+        value: What is to be named.
+        is_known: Tells what does not count within it, since it counts elsewhere.
+    """
+    return _Walk(is_known).digest(value)
+
+
+def code_of(function: Any) -> Iterator[types.CodeType]:
+    """Yields the code of a function, and of all functions within it."""
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        yield code
+        waiting.extend(x for x in code.co_consts if isinstance(x, types.CodeType))
+
+
+class _Walk:
+    """Digests values from the inside out, each of them once."""
+
+    def __init__(self, is_known: Callable[[Any], bool]):
+        self._is_known = is_known
+        self._found: dict[int, str] = {}
+        self._above: list[int] = []
+        self._kept: list[Any] = []  # or another value could get its id
+        self._kinds: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+            (types.FunctionType, _function),
+            (types.MethodType, lambda x: [x.__func__, x.__self__]),
+            (types.CodeType, _code),
+            (types.BuiltinFunctionType, name_of),
+            (type, _class),
+            ((staticmethod, classmethod), lambda x: [x.__func__]),
+            (property, lambda x: [x.fget, x.fset]),
+            (functools.partial, lambda x: [x.func, x.args, x.keywords]),
+            (Mapping, self._mapping),
+            ((list, tuple), list),
+            ((set, frozenset), self._set),
+        )
+
+    def digest(self, value: Any) -> str:
+        """The digest of a value; of a plain one, what it looks like."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        if type(value) in _PLAIN:
+            return repr(value)
+        if isinstance(value, types.ModuleType) or self._is_known(value):
+            return "known"
+        key = id(value)
+        if key in self._above:
+            return f"{len(self._above) - self._above.index(key)} above"
+        if key not in self._found:
+            if len(self._found) > _MOST_PARTS:
+                return "and so on"
+            self._kept.append(value)
+            self._above.append(key)
+            self._found[key] = self._of_parts(self._parts(value))
+            self._above.pop()
+        return self._found[key]
+
+    def _parts(self, value: Any) -> Any:
+        """What a value is made of: a list of values, or a text."""
+        for kind, parts in self._kinds:
+            if isinstance(value, kind):
+                return parts(value)
+        try:
+            return _object(value)
+        except Exception:  # of whoever made the class
+            return [type(value)]
+
+    def _of_parts(self, parts: Any) -> str:
+        if isinstance(parts, list):
+            parts = [self.digest(part) for part in parts]
+        text = repr(parts).encode("utf-8", "backslashreplace")
+        return hashlib.sha256(text).hexdigest()
+
+    def _mapping(self, mapping: Any) -> list[str]:
+        return sorted(f"{self.digest(x)}: {self.digest(mapping[x])}" for x in mapping)
+
+    def _set(self, values: Any) -> list[str]:
+        return sorted(map(self.digest, values))
+
+
+def _function(function: Any) -> Any:
+    if is_installed(function.__code__.co_filename):
+        return name_of(function)
+    cells = [_content(cell) for cell in function.__closure__ or ()]
+    defaults = [function.__defaults__, function.__kwdefaults__]
+    return [_without_docstring(function), *defaults, *cells, _globals_of(function)]
+
+
+def _code(code: types.CodeType) -> list[Any]:
+    shape = (code.co_argcount, code.co_kwonlyargcount, code.co_flags)
+    return [code.co_code, shape, code.co_names, code.co_consts]
+
+
+def _class(cls: type) -> Any:
+    if is_installed(cls):
+        return name_of(cls)
+    members = {k: v for k, v in vars(cls).items() if k not in _NO_MEMBERS}
+    return [cls.__name__, cls.__bases__, members]
+
+
+def _object(value: Any) -> Any:
+    array = _array_in(value)
+    if array is not None and array.dtype.hasobject:
+        return [array.shape, array.tolist()]
+    if array is not None:
+        return digest_of_array(array)
+    inner = getattr(value, "python_function", getattr(value, "__wrapped__", None))
+    if inner is not None:  # tf.function, functools.cache
+        return [inner]
+    if hasattr(value, "get_config"):
+        weights = value.get_weights() if hasattr(value, "get_weights") else []
+        return [type(value), _without_names(value.get_config()), weights]
+    if root_of(type(value)) in _CLOSED:
+        return [type(value), getattr(value, "__name__", None)]
+    reduced = value.__reduce_ex__(2)
+    if isinstance(reduced, str):
+        return reduced
+    _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    return [type(value), arguments, state, list(items or ()), list(pairs or ())]
+
+
+def _without_docstring(function: Any) -> types.CodeType:
+    code, text = function.__code__, function.__doc__
+    consts = code.co_consts
+    if text is None or not consts or consts[0] != text:
+        return code
+    return code.replace(co_consts=(None, *consts[1:]))
+
+
+def _globals_of(function: Any) -> dict[str, Any]:
+    """The globals that a function uses; of the user's modules, what it uses of them."""
+    names: set[str] = set()
+    attributes: set[str] = set()
+    for code in code_of(function):
+        attributes.update(code.co_names)
+        loads = [x for x in dis.get_instructions(code) if x.opname in _LOADS]
+        names.update(str(load.argval) for load in loads)
+    found = {}
+    for name in names & function.__globals__.keys():
+        value = function.__globals__[name]
+        if not isinstance(value, types.ModuleType):
+            found[name] = value
+        elif not is_installed(value):
+            used = vars(value).keys() & attributes
+            found[name] = {key: vars(value)[key] for key in used}
+    return found
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing was put into it yet
+        return None
+
+
+def _array_in(value: Any) -> np.ndarray | None:
+    """The values of an array or tensor; None for variables, which change."""
+    if isinstance(value, np.ndarray):
+        return value
+    if not hasattr(value, "numpy") or hasattr(value, "assign"):
+        return None
+    return np.asarray(value.numpy())
+
+
+def _without_names(config: Any) -> Any:
+    """A configuration without names that Keras counts up and seeds that it draws."""
+    if isinstance(config, dict):
+        kept = config.keys() - {"name", "seed"}
+        return {key: _without_names(config[key]) for key in kept}
+    if isinstance(config, (list, tuple)):
+        return [_without_names(part) for part in config]
+    return config

@@ -1,0 +1,54 @@
+"""Which code belongs to Python and installed packages, and which to the user."""
+
+import os
+import sys
+import sysconfig
+import types
+from typing import Any
+
+_OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_PATHS = ("stdlib", "platstdlib", "purelib", "platlib")
+_PLACES = (_OWN_FOLDER, *map(sysconfig.get_path, _PATHS))
+_INSTALLED = ("site-packages", "dist-packages", "<frozen ")
+_OURS = __name__.partition(".")[0]
+_ALIKE = frozenset({"keras", "numpy", "tensorflow", "tf_keras", _OURS})
+"""Packages whose versions are taken to compute the same."""
+
+
+def is_installed(what: str | type | types.ModuleType) -> bool:
+    """Whether something belongs to Python or an installed package.
+
+    Args:
+        what: A class, a module, or the file of a function. (A function that was saved
+            with a model keeps its file, and gets another module.)
+    """
+    if isinstance(what, str):
+        is_named = any(name in what for name in _INSTALLED)
+        return is_named or what.startswith(_PLACES)
+    if isinstance(what, types.ModuleType):
+        return _is_root_installed(what.__name__.partition(".")[0])
+    return _is_root_installed(root_of(what))
+
+
+def root_of(cls: type) -> str:
+    """The top-level package or module of a class."""
+    return str(cls.__module__).partition(".")[0]
+
+
+def name_of(value: Any) -> str:
+    """The name of a function or class of a package, with the package's version."""
+    while hasattr(value, "__wrapped__"):
+        value = value.__wrapped__
+    module = str(getattr(value, "__module__", None))
+    root = module.partition(".")[0]
+    known = None if root in _ALIKE else sys.modules.get(root)
+    return f"{module}.{value.__qualname__} {getattr(known, '__version__', None)}"
+
+
+def _is_root_installed(root: str) -> bool:
+    if root == "__main__":
+        return False
+    module = sys.modules.get(root)
+    folders = [*getattr(module, "__path__", ())]
+    file = getattr(module, "__file__", None) or (folders[0] if folders else None)
+    return root in sys.builtin_module_names if file is None else is_installed(file)
