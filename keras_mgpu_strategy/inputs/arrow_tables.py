@@ -7,10 +7,17 @@ Guarantees:
   they are asked for is refused, since it would not be called.
 """
 
+import contextlib
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.arrow_rows import ArrowRows
 from keras_mgpu_strategy.inputs.files.choosing import declared_inputs, in_structure
@@ -18,7 +25,7 @@ from keras_mgpu_strategy.inputs.files.columns import choose_columns
 from keras_mgpu_strategy.inputs.files.parquet_schema import Schema, schema_of
 from keras_mgpu_strategy.inputs.files.row_stream import TableSource
 from keras_mgpu_strategy.inputs.foreign import is_of
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, Origin
 
 _NAME = "x"
 _REMEDY = "Choose columns of the table, or rename them, by the names of the inputs."
@@ -53,7 +60,38 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     choices = choose_columns(kinds, given, input_spec, _NAME, schema.hidden, _REMEDY)
     rows = ArrowRows([part], schema, choices, missing_as_nan=False)
     spec = in_structure(input_spec, rows.specs)
-    return TableSource(rows.read, rows.num_rows, spec, identity="")
+    return TableSource(rows.read, rows.num_rows, spec, _Values(rows))
+
+
+class _Values:
+    """Tells the chosen columns of a table from those of others."""
+
+    def __init__(self, rows: ArrowRows) -> None:
+        self._rows = rows
+
+    def origin(self) -> Origin:
+        """Names the values of each input, or samples of many."""
+        rows = self._rows
+        about: dict[str, Any] = {}
+        for place, spec in enumerate(rows.specs):
+            shape = [axis or 1 for axis in spec.shape[1:]]
+            # A size of 0 stands for strings.
+            row_bytes = 0 if spec.dtype == tf.string else spec.dtype.size
+            read = functools.partial(self._read, place)
+            size = row_bytes * math.prod(shape)
+            about[f"values of input {place}"] = digest_of_rows(
+                read, rows.num_rows, size
+            )
+        return Origin(about)
+
+    def _read(self, place: int, start: int, stop: int) -> np.ndarray:
+        found, left = [], stop - start
+        with contextlib.closing(self._rows.read(start)) as batches:
+            while left > 0:
+                batch = next(batches)
+                found.append(batch.flat[place][:left])
+                left -= batch.num_rows
+        return np.concatenate(found)
 
 
 @dataclasses.dataclass(frozen=True)

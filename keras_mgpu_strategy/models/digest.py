@@ -2,8 +2,8 @@
 
 Guarantee: models of equal architecture, weights, code and precision have equal digests,
 in every process and on any number of replicas; others differ, but for what
-`described.py`, `own_code.py` and `digests/code.py` cannot see. The architecture of a SavedModel is its
-graph, byte for byte: of one that was exported twice, there are two.
+`described.py`, `own_code.py` and `digests/code.py` cannot see. The architecture of a
+SavedModel is its graph, byte for byte: of one that was exported twice, there are two.
 """
 
 import hashlib

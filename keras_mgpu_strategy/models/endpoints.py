@@ -94,7 +94,7 @@ def _names(concrete: Any) -> tuple[set[str], set[str]]:
     specs = [leaf for leaf in inputs if isinstance(leaf, tf.TensorSpec)]
     outputs = concrete.structured_outputs
     names = outputs if isinstance(outputs, dict) else ()
-    return {spec.name for spec in specs}, set(names)
+    return {str(spec.name) for spec in specs}, set(names)
 
 
 def _is_inference(concrete: Any) -> bool:

@@ -7,12 +7,20 @@ Guarantees:
 """
 
 from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
 
-from keras_mgpu_strategy.inputs.files.paths import Identity
 from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
+
+
+class Identity(Protocol):
+    """Tells a table from others."""
+
+    def origin(self) -> Origin:
+        """What only this table has."""
+        ...
 
 
 class TableSource:
@@ -24,7 +32,7 @@ class TableSource:
         num_rows: Number of rows; None where only `open_fn` can tell, which then raises
             a `ValueError` for a row behind the end.
         spec: Nest of `tf.TensorSpec` of what is read.
-        identity: Differs where the files are other files.
+        identity: Tells the table from others.
     """
 
     def __init__(
@@ -41,7 +49,7 @@ class TableSource:
         self._structure = skeleton(spec)
 
     def origin(self) -> Origin:
-        """What tells the files from others."""
+        """What tells the table from others."""
         return self.identity.origin()
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
