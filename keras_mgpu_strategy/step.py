@@ -14,58 +14,25 @@ Guarantees:
 """
 
 import dataclasses
-import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.micro_batches import check_batch_axis, run_micro_batches
 from keras_mgpu_strategy.models import ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.signatures import spec_key
+from keras_mgpu_strategy.signatures import Signature
+from keras_mgpu_strategy.transfers import has_own_memory, to_device, to_host
 from keras_mgpu_strategy.types import Nest
-
-_XLA_REASON = re.compile("XLA|tf2xla|compile")
+from keras_mgpu_strategy.xla_errors import run_by_xla
 
 ReplicaStep: TypeAlias = Callable[..., Nest]
-"""Takes the flat tensors of a chunk and returns the nest of its outputs."""
+"""Takes the flat tensors of a chunk on its device; returns its outputs on the host."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """Everything that a compiled step depends on.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a chunk; the batch axis is None.
-        batch_size: Per-replica batch: rows of one call of the model.
-        head: What is done to the outputs on the device.
-        jit_compile: Whether XLA compiles the call of the model.
-    """
-
-    spec: Nest
-    batch_size: int
-    head: heads.Head = heads.identity
-    jit_compile: bool = False
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Hashable form."""
-        return (spec_key(self.spec), self.batch_size, self.head, self.jit_compile)
-
-    def chunk_specs(self) -> list[tf.TensorSpec]:
-        """Flat specs of a chunk: any number of rows."""
-        return [_with_rows(leaf, None) for leaf in tf.nest.flatten(self.spec)]
-
-    def micro_batch_specs(self, num_rows: int) -> list[tf.TensorSpec]:
-        """Flat specs of one call of the model on `num_rows` rows."""
-        return [_with_rows(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
-
-
-def _with_rows(leaf: tf.TensorSpec, num_rows: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([num_rows, *leaf.shape[1:]], leaf.dtype)
+Copier: TypeAlias = Callable[..., Sequence[Any]]
+"""Takes the flat tensors of a chunk on the host; returns them on its device."""
 
 
 class StepCompiler:
@@ -98,20 +65,52 @@ class StepCompiler:
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        key = (replica, *signature.key)
-        step = self._steps.get(key)
-        if step is not None:
-            return step
-        with self._lock:
-            if key not in self._steps:
-                with clock.stage("compile"):
-                    step = self._trace(signature, replica)
-                self._steps[key] = _explained(step) if signature.jit_compile else step
-            return self._steps[key]
+
+        def trace(wanted: Signature) -> ReplicaStep:
+            return self._trace(wanted, replica)
+
+        return self._step(replica, signature, trace, clock)
+
+    def copier(self, signature: Signature, replica: int, clock: StageClock) -> Copier:
+        """What copies a chunk to the device of one replica.
+
+        Args:
+            signature: What it is copied for.
+            replica: Index of the replica.
+            clock: Notes the time it takes to compile.
+        """
+        device = self.strategy.extended.worker_devices[replica]
+        if not has_own_memory(device):
+            return _as_it_is
+        specs = signature.chunk_specs()
+
+        def trace() -> Copier:
+            copy = tf.function(lambda *leaves: to_device(device, leaves))
+            return copy.get_concrete_function(*specs)
+
+        return self._kept(("copy", replica, *specs), trace, clock)
+
+    def lockstep_copier(self, element_spec: Sequence[Any], clock: StageClock) -> Copier:
+        """What copies a chunk to each replica's device, all of them together.
+
+        Args:
+            element_spec: As for `lockstep`.
+            clock: Notes the time it takes to compile.
+        """
+        if not any(map(has_own_memory, self.strategy.extended.worker_devices)):
+            return _as_it_is
+
+        def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            return to_device(self._replica_device(), leaves)
+
+        def trace() -> Copier:
+            return self._traced_lockstep(copy, element_spec)
+
+        return self._kept(("copy", *element_spec), trace, clock)
 
     def lockstep(
         self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
-    ) -> Any:
+    ) -> ReplicaStep:
         """One compiled function that runs the step on all replicas together.
 
         Args:
@@ -123,36 +122,73 @@ class StepCompiler:
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        key = ("lockstep", *signature.key)
+
+        def trace(wanted: Signature) -> ReplicaStep:
+            return self._traced_lockstep(self._replica_function(wanted), element_spec)
+
+        return self._step("lockstep", signature, trace, clock)
+
+    def _step(
+        self,
+        where: int | str,
+        signature: Signature,
+        trace: Callable[[Signature], ReplicaStep],
+        clock: StageClock,
+    ) -> ReplicaStep:
+        plain = dataclasses.replace(signature, jit_compile=False)
+
+        def make() -> ReplicaStep:
+            step = trace(signature)
+            if not signature.jit_compile:
+                return step
+            falls_back = signature.may_fall_back
+            instead = lambda: self._step(where, plain, trace, clock)  # noqa: E731
+            return run_by_xla(step, instead if falls_back else None)
+
+        return self._kept((where, *signature.key), make, clock)
+
+    def _kept(self, key: Any, trace: Callable[[], Any], clock: StageClock) -> Any:
+        """What was compiled under a key, or is now."""
+        kept = self._steps.get(key)
+        if kept is not None:
+            return kept
         with self._lock:
             if key not in self._steps:
-                run_chunk = self._replica_function(signature)
-                step = tf.function(
-                    lambda *leaves: self.strategy.run(run_chunk, args=leaves),
-                    input_signature=element_spec,
-                    autograph=False,
-                )
                 with clock.stage("compile"):
-                    step.get_concrete_function()
-                self._steps[key] = _explained(step) if signature.jit_compile else step
+                    self._steps[key] = trace()
             return self._steps[key]
+
+    def _traced_lockstep(self, function: Any, element_spec: Sequence[Any]) -> Any:
+        step = tf.function(
+            lambda *leaves: self.strategy.run(function, args=leaves),
+            input_signature=element_spec,
+            autograph=False,
+        )
+        step.get_concrete_function()
+        return step
+
+    def _replica_device(self) -> str:
+        """The device of the replica whose context this is called in."""
+        context = tf.distribute.get_replica_context()
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
+        return self.strategy.extended.worker_devices[int(replica)]
 
     def _replica_function(self, signature: Signature) -> ReplicaStep:
         def run_chunk(*chunk: tf.Tensor) -> Nest:
             step = self._micro_batch_step(signature)
             specs = signature.micro_batch_specs(signature.batch_size)
-            return run_micro_batches(step, chunk, specs)
+            outputs = run_micro_batches(step, chunk, specs)
+            return to_host(self._replica_device(), outputs)
 
         return run_chunk
 
     def _trace(self, signature: Signature, wanted: int) -> ReplicaStep:
         steps: list[ReplicaStep] = []
         run_chunk = self._replica_function(signature)
+        devices = self.strategy.extended.worker_devices
 
         def trace_here() -> None:
-            context = tf.distribute.get_replica_context()
-            replica = tf.get_static_value(context.replica_id_in_sync_group)
-            if int(replica) == wanted:
+            if self._replica_device() == devices[wanted]:
                 step = tf.function(run_chunk, autograph=False)
                 steps.append(step.get_concrete_function(*signature.chunk_specs()))
 
@@ -193,22 +229,8 @@ class StepCompiler:
         return step
 
 
-def _explained(step: ReplicaStep) -> ReplicaStep:
-    """Says in an error of XLA's compiler what the user can do."""
-
-    def run(*chunk: Any) -> Nest:
-        try:
-            return step(*chunk)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            lines = str(error).splitlines()
-            reason = next((line for line in lines if _XLA_REASON.search(line)), None)
-            if reason is None:
-                raise
-            raise ValueError(
-                f"XLA cannot compile the model: {reason[:400]}\nPass jit_compile=False."
-            ) from error
-
-    return run
+def _as_it_is(*leaves: Any) -> tuple[Any, ...]:
+    return leaves
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
