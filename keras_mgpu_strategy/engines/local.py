@@ -91,6 +91,7 @@ class LocalBackend:
         return dataclasses.replace(
             work,
             jit_compile=self._uses_xla(),
+            may_fall_back=self._options.jit_compile == "auto",
             in_flight=self.in_flight,
             ahead=self.ahead,
         )
@@ -107,7 +108,7 @@ class LocalBackend:
     def _uses_xla(self) -> bool:
         if self._options.jit_compile != "auto":
             return bool(self._options.jit_compile)
-        return self._on_gpus() and models.supports_xla(self._replicated.model)
+        return models.chooses_xla(self._replicated, self.devices)
 
     def _on_gpus(self) -> bool:
         return all(map(has_own_memory, self.devices))

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.compile_settings import copy_compile
+from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
     is_library_class,
@@ -60,7 +60,9 @@ def replicate(
     check_supported(model, strategy)
     variables = variables_of(model)
     is_ours = all(is_mirrored(variable, strategy) for variable in variables)
-    if not (is_ours and has_precision(model, precision)):
+    is_kept = is_ours and has_precision(model, precision)
+    for_xla = compiled_for_xla(model)
+    if not is_kept:
         model = rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
     return ReplicatedModel(
@@ -70,6 +72,8 @@ def replicate(
         input_spec=input_spec_of(model),
         output_shapes=output_shapes_of(model),
         precision=precision,
+        # One that was rebuilt is compiled under the strategy, for which Keras says no.
+        compiled_for_xla=lambda: compiled_for_xla(model) if is_kept else for_xla,
     )
 
 

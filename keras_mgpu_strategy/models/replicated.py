@@ -37,6 +37,7 @@ class ReplicatedModel:
             Keras model, which does, and may have to be built first.
         graph: Digest of a SavedModel without its variables; None for a Keras model,
             which is told by its layers.
+        compiled_for_xla: Tells how the user has compiled the model; None if not at all.
     """
 
     model: Any
@@ -47,6 +48,7 @@ class ReplicatedModel:
     precision: str | None = None
     variables: tuple[Any, ...] | None = None
     graph: str | None = None
+    compiled_for_xla: Callable[[], bool | None] = lambda: None
 
     @property
     def is_built(self) -> bool:
