@@ -19,6 +19,8 @@ def predict_proba(
     x: Any,
     batch_size: int | None = None,
     verbose: Verbose = "auto",
+    *,
+    jit_compile: bool | str = "auto",
     **arguments: Any,
 ) -> Nest:
     """Class probabilities of any Keras model, on every device.
@@ -31,6 +33,7 @@ def predict_proba(
     Args:
         model: A Keras model.
         x, batch_size, verbose: As in `Predictor.predict`.
+        jit_compile: As for `Predictor`.
         **arguments: The other arguments of `Predictor.predict_proba`.
 
     Returns:
@@ -41,11 +44,11 @@ def predict_proba(
         ValueError: As `Predictor` and `Predictor.predict_proba`.
         RuntimeError: As `Predictor`.
     """
-    predictor = _predictor_of(model)
+    predictor = _predictor_of(model, jit_compile)
     try:
         return predictor.predict_proba(x, batch_size, verbose, **arguments)
     finally:  # behind the run, which builds a model that was not built yet
-        vars(model)[_KEPT_AS] = _Kept(predictor, _parts_of(model))
+        vars(model)[_KEPT_AS] = _Kept(predictor, _made_of(model, jit_compile))
 
 
 class _Kept(NamedTuple):
@@ -56,26 +59,28 @@ class _Kept(NamedTuple):
 
     Args:
         predictor: The Predictor.
-        parts: The layers that the model had at the last call, and their attributes.
+        made_of: What it was made of, as it was at the last call.
     """
 
     predictor: Predictor
-    parts: list[Any]
+    made_of: list[Any]
 
 
-def _parts_of(model: Any) -> list[Any]:
+def _made_of(model: Any, jit_compile: bool | str) -> list[Any]:
+    """Layers and their attributes, and what tells whether XLA is used."""
     layers = models.layers_of(model)
+    choice = [jit_compile, models.compiled_for_xla(model)]
     # The first is the model, which is not to hold itself.
-    return [*layers[1:], *map(models.attributes_in_process, layers)]
+    return [*layers[1:], *map(models.attributes_in_process, layers), *choice]
 
 
-def _predictor_of(model: Any) -> Predictor:
+def _predictor_of(model: Any, jit_compile: bool | str) -> Predictor:
     kept: _Kept | None = getattr(model, "__dict__", {}).get(_KEPT_AS)
-    if kept is None or kept.parts != _parts_of(model):
-        return Predictor(model)
+    if kept is None or kept.made_of != _made_of(model, jit_compile):
+        return Predictor(model, jit_compile=jit_compile)
     predictor, strategy = kept.predictor, active_strategy()
     if strategy is not None and predictor.strategy is not strategy:
-        return Predictor(model)
+        return Predictor(model, jit_compile=jit_compile)
     if predictor.model is not model:
         models.copy_variables(model, predictor.model)
     return predictor

@@ -97,8 +97,19 @@ def run_micro_batches(
         (tf.constant(0), arrays),
         parallel_iterations=1,
     )
-    joined = [array.concat() for array in arrays]
+    joined = [_joined(array.stack()) for array in arrays]
     return tf.nest.pack_sequence_as(step.structured_outputs, joined)
+
+
+def _joined(stacked: tf.Tensor) -> tf.Tensor:
+    """Rows of all micro-batches, from one micro-batch per index.
+
+    `TensorArray.concat` would wait for the device, so that results set out late.
+    """
+    shape = tf.shape(stacked)
+    rows = tf.reshape(stacked, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+    rows.set_shape([None, *stacked.shape[2:]])
+    return rows
 
 
 def _shaped(rows: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:

@@ -17,12 +17,13 @@ class Options:
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
             distributed tf.data pipeline. `"ray"`: each device has a process of its own,
             on this machine or on a cluster; see `RayOptions`. Same results bit for bit.
-        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs, where every
-            layer supports it.
-        in_flight: Chunks that a device holds at a time under `"threads"`. A second one
-            keeps an accelerator busy while the host prepares the next call, and takes
-            memory for its activations; on a CPU it would take another replica's core.
-            `"auto"`: 2 on GPUs, 1 on CPUs.
+        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs for which XLA is
+            known to work, where every layer supports it, unless the model was compiled
+            with `jit_compile=False` or TensorFlow's ops are to be deterministic.
+        in_flight: Chunks that a device has to compute at a time, those included whose
+            results are on their way to the host. More keep an accelerator busy while
+            results are copied, and take memory; on a CPU they would take another
+            replica's core. `"auto"`: 3 on GPUs, 1 on CPUs.
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
         precision: `"float32"`, `"bfloat16"` or `"float16"`: the model is rebuilt so
             that all its floats have that dtype; results of floats are float32. None:

@@ -18,7 +18,7 @@ import functools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,15 @@ class ReplicaPipelines:
         self._next = 0
         self._is_reading = False
         self._changed = threading.Condition()
-        self.dataset = _distribute(self._replica_dataset, strategy)
+        # TensorFlow keeps for ever what it hands to `numpy_function`, and a data set
+        # the function that made it: neither may hold the rows, nor this.
+        make = functools.partial(_replica_dataset, weakref.ref(self), self._specs)
+        self.dataset = _distribute(make, strategy)
 
-    def _replica_dataset(self, _: tf.distribute.InputContext) -> tf.data.Dataset:
-        # TensorFlow keeps for ever what it hands to `numpy_function`: not the rows too.
-        mine = functools.partial(_take_from, weakref.ref(self), len(self._dealt))
+    def add_replica(self) -> int:
+        """Has chunks dealt to one more replica; returns its index."""
         self._dealt.append(deque())
-        dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in self._specs)]
-
-        def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            start, num_rows, *inputs = tf.numpy_function(mine, [], dtypes)
-            for leaf, spec in zip(inputs, self._specs, strict=True):
-                # Only the rank: rows of another length follow in some sources.
-                leaf.set_shape([None] * spec.shape.rank)
-            return tf.ensure_shape(start, []), tf.ensure_shape(num_rows, []), *inputs
-
-        dataset = tf.data.Dataset.counter().map(take).prefetch(2)
-        return dataset.with_options(_options())
+        return len(self._dealt) - 1
 
     def take(self, replica: int) -> tuple[Any, ...]:
         """The next element of a replica's pipeline, which calls this in a thread."""
@@ -123,12 +115,35 @@ class ReplicaPipelines:
         return chunk is not None
 
 
+def _replica_dataset(
+    pipelines: weakref.ref[ReplicaPipelines],
+    specs: Sequence[tf.TensorSpec],
+    _: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    mine = functools.partial(_take_from, pipelines, _alive(pipelines).add_replica())
+    dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in specs)]
+
+    def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        start, num_rows, *inputs = tf.numpy_function(mine, [], dtypes)
+        for leaf, spec in zip(inputs, specs, strict=True):
+            # Only the rank: rows of another length follow in some sources.
+            leaf.set_shape([None] * spec.shape.rank)
+        return tf.ensure_shape(start, []), tf.ensure_shape(num_rows, []), *inputs
+
+    dataset = tf.data.Dataset.counter().map(take).prefetch(2)
+    return dataset.with_options(_options())
+
+
 def _take_from(
     pipelines: weakref.ref[ReplicaPipelines], replica: int
 ) -> tuple[Any, ...]:
+    return _alive(pipelines).take(replica)
+
+
+def _alive(pipelines: weakref.ref[ReplicaPipelines]) -> ReplicaPipelines:
     alive = pipelines()
     assert alive is not None, "its run has ended"
-    return alive.take(replica)
+    return alive
 
 
 def _options() -> tf.data.Options:

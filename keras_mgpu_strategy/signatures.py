@@ -1,15 +1,17 @@
-"""Keeps the number of compiled steps small while shapes vary.
+"""What compiled steps depend on, and how few of them are kept while shapes vary.
 
 Guarantee: for each structure of inputs, an axis that was seen with two lengths is
 None from then on, so that a step is traced at most once per axis beyond the first.
 """
 
+import dataclasses
 import threading
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy import heads
 from keras_mgpu_strategy.types import Nest
 
 
@@ -57,3 +59,40 @@ def _relaxed(old: tf.TensorSpec, new: tf.TensorSpec) -> tf.TensorSpec:
     pairs = zip(old.shape, new.shape, strict=True)
     shape = [mine if mine == theirs else None for mine, theirs in pairs]
     return tf.TensorSpec(shape, old.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """Everything that a compiled step depends on.
+
+    Args:
+        spec: Nest of `tf.TensorSpec` of a chunk; the batch axis is None.
+        batch_size: Per-replica batch: rows of one call of the model.
+        head: What is done to the outputs on the device.
+        jit_compile: Whether XLA compiles the call of the model.
+        may_fall_back: Whether a model that XLA cannot compile runs without it.
+    """
+
+    spec: Nest
+    batch_size: int
+    head: heads.Head = heads.identity
+    jit_compile: bool = False
+    may_fall_back: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable form."""
+        others = (self.batch_size, self.head, self.jit_compile, self.may_fall_back)
+        return (spec_key(self.spec), *others)
+
+    def chunk_specs(self) -> list[tf.TensorSpec]:
+        """Flat specs of a chunk: any number of rows."""
+        return [_with_rows(leaf, None) for leaf in tf.nest.flatten(self.spec)]
+
+    def micro_batch_specs(self, num_rows: int) -> list[tf.TensorSpec]:
+        """Flat specs of one call of the model on `num_rows` rows."""
+        return [_with_rows(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
+
+
+def _with_rows(leaf: tf.TensorSpec, num_rows: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec([num_rows, *leaf.shape[1:]], leaf.dtype)

@@ -18,51 +18,22 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import heads
-from keras_mgpu_strategy.micro_batches import check_batch_axis, run_micro_batches
-from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel, drawing
+from keras_mgpu_strategy.micro_batch_step import micro_batch_step, replica_here
+from keras_mgpu_strategy.micro_batches import run_micro_batches
+from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.signatures import spec_key
+from keras_mgpu_strategy.signatures import Signature
 from keras_mgpu_strategy.step_calls import FIRST, CompiledStep, Position, ReplicaStep
+from keras_mgpu_strategy.transfers import has_own_memory, to_device, to_host
 from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.xla_errors import run_by_xla
 
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """Everything that a compiled step depends on.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a chunk; the batch axis is None.
-        batch_size: Per-replica batch: rows of one call of the model.
-        head: What is done to the outputs on the device.
-        jit_compile: Whether XLA compiles the call of the model.
-    """
-
-    spec: Nest
-    batch_size: int
-    head: heads.Head = heads.identity
-    jit_compile: bool = False
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Hashable form."""
-        return (spec_key(self.spec), self.batch_size, self.head, self.jit_compile)
-
-    def chunk_specs(self) -> list[tf.TensorSpec]:
-        """Flat specs of a chunk: any number of rows."""
-        return [_with_rows(leaf, None) for leaf in tf.nest.flatten(self.spec)]
-
-    def micro_batch_specs(self, num_rows: int) -> list[tf.TensorSpec]:
-        """Flat specs of one call of the model on `num_rows` rows."""
-        return [_with_rows(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
-
-
-def _with_rows(leaf: tf.TensorSpec, num_rows: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([num_rows, *leaf.shape[1:]], leaf.dtype)
+Copier: TypeAlias = Callable[..., Sequence[Any]]
+"""Takes the flat tensors of a chunk on the host; returns them on its device."""
 
 
 class StepCompiler:
@@ -74,7 +45,7 @@ class StepCompiler:
 
     def __init__(self, replicated: ReplicatedModel):
         self._replicated = replicated
-        self._steps: dict[tuple[Any, ...], CompiledStep] = {}
+        self._kept: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._pinned: PinnedValues | None = None
 
@@ -108,8 +79,45 @@ class StepCompiler:
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        trace = functools.partial(self._trace, signature, replica)
-        return self._step((replica, signature), trace, clock).at(position)
+        trace = functools.partial(self._trace, replica)
+        return self._step(replica, signature, trace, clock).at(position)
+
+    def copier(self, signature: Signature, replica: int, clock: StageClock) -> Copier:
+        """What copies a chunk to the device of one replica.
+
+        Args:
+            signature: What it is copied for.
+            replica: Index of the replica.
+            clock: Notes the time it takes to compile.
+        """
+        device = self.strategy.extended.worker_devices[replica]
+        if not has_own_memory(device):
+            return _as_it_is
+        specs = signature.chunk_specs()
+
+        def trace() -> Copier:
+            copy = tf.function(lambda *leaves: to_device(device, leaves))
+            return copy.get_concrete_function(*specs)
+
+        return self._kept_or_made(("copy", replica, *specs), trace, clock)
+
+    def lockstep_copier(self, element_spec: Sequence[Any], clock: StageClock) -> Copier:
+        """What copies a chunk to each replica's device, all of them together.
+
+        Args:
+            element_spec: Specs of the flat inputs of all replicas.
+            clock: Notes the time it takes to compile.
+        """
+        if not any(map(has_own_memory, self.strategy.extended.worker_devices)):
+            return _as_it_is
+
+        def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            return to_device(self._device_here(), leaves)
+
+        def trace() -> Copier:
+            return self._on_all_replicas(copy, element_spec)
+
+        return self._kept_or_made(("copy", *element_spec), trace, clock)
 
     def lockstep(
         self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
@@ -125,33 +133,59 @@ class StepCompiler:
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
-        trace = functools.partial(self._trace_lockstep, signature, element_spec)
-        return self._step(("lockstep", signature), trace, clock)
+
+        def trace(wanted: Signature) -> CompiledStep:
+            draws: list[Draws] = []
+            run_chunk = self._replica_function(wanted, draws)
+            return CompiledStep(self._on_all_replicas(run_chunk, element_spec), draws)
+
+        return self._step("lockstep", signature, trace, clock)
 
     def _step(
         self,
-        what: tuple[Any, Signature],
-        trace: Callable[[], CompiledStep],
+        where: int | str,
+        signature: Signature,
+        trace: Callable[[Signature], CompiledStep],
         clock: StageClock,
     ) -> CompiledStep:
         """What was traced before, for the same pinned variables, or is now."""
-        which, signature = what
-        version = self._pinned.version if self._pinned else 0
-        key = (which, version, *signature.key)
-        step = self._steps.get(key)
-        if step is not None:
+        plain = dataclasses.replace(signature, jit_compile=False)
+
+        def instead() -> CompiledStep:
+            return self._step(where, plain, trace, clock)
+
+        def make() -> CompiledStep:
+            step = trace(signature)
+            if signature.jit_compile:
+                other = instead if signature.may_fall_back else None
+                step.function = run_by_xla(step.function, other)
             return step
+
+        version = self._pinned.version if self._pinned else 0
+        return self._kept_or_made((where, version, *signature.key), make, clock)
+
+    def _kept_or_made(
+        self, key: Any, make: Callable[[], Any], clock: StageClock
+    ) -> Any:
+        """What was compiled under a key, or is now."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
         with self._lock:
-            if key not in self._steps:
+            if key not in self._kept:
                 with clock.stage("compile"):
-                    self._steps[key] = trace()
-            return self._steps[key]
+                    self._kept[key] = make()
+            return self._kept[key]
+
+    def _device_here(self) -> str:
+        """The device of the replica that code is being traced for."""
+        return self.strategy.extended.worker_devices[replica_here()]
 
     def _replica_function(
         self, signature: Signature, found: list[Draws]
     ) -> Callable[..., Nest]:
         def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
-            step = self._micro_batch_step(signature)
+            step = micro_batch_step(self._replicated, signature)
             draws = Draws(step, self._pinned.handles if self._pinned else {})
             found.append(draws)
 
@@ -159,17 +193,18 @@ class StepCompiler:
                 return draws.begin(run, row + tf.cast(first, tf.int64))
 
             specs = signature.micro_batch_specs(signature.batch_size)
-            return run_micro_batches(step, chunk, specs, before)
+            outputs = run_micro_batches(step, chunk, specs, before)
+            return to_host(self._device_here(), outputs)
 
         return run_chunk
 
-    def _trace(self, signature: Signature, wanted: int) -> CompiledStep:
+    def _trace(self, wanted: int, signature: Signature) -> CompiledStep:
         steps: list[Any] = []
         draws: list[Draws] = []
         run_chunk = self._replica_function(signature, draws)
 
         def trace_here() -> None:
-            if _replica_here() == wanted:
+            if replica_here() == wanted:
                 step = tf.function(run_chunk, autograph=False)
                 specs = [*Position.specs(), *signature.chunk_specs()]
                 steps.append(step.get_concrete_function(*specs))
@@ -177,71 +212,17 @@ class StepCompiler:
         # Inside a tf.function, since strategy.run called eagerly logs a warning.
         everywhere = functools.partial(self.strategy.run, trace_here)
         tf.function(everywhere, autograph=False).get_concrete_function()
-        return CompiledStep(steps[0], draws, has_xla=signature.jit_compile)
+        return CompiledStep(steps[0], draws)
 
-    def _trace_lockstep(
-        self, signature: Signature, element_spec: Sequence[Any]
-    ) -> CompiledStep:
-        draws: list[Draws] = []
-        run_chunk = self._replica_function(signature, draws)
+    def _on_all_replicas(self, function: Any, element_spec: Sequence[Any]) -> Any:
         step = tf.function(
-            lambda *arguments: self.strategy.run(run_chunk, args=arguments),
+            lambda *leaves: self.strategy.run(function, args=leaves),
             input_signature=element_spec,
             autograph=False,
         )
-        function = step.get_concrete_function()
-        return CompiledStep(function, draws, has_xla=signature.jit_compile)
-
-    def _as_declared(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
-        """The user's structure; the model's own where it has one input.
-
-        Keras warns of a dict that holds the only input, or takes it for another one. A
-        whole element is left as it is.
-        """
-        declared = self._replicated.input_spec
-        is_x = declared is not None and self._replicated.feeding.whole is None
-        has_one = is_x and len(tf.nest.flatten(declared)) == 1
-        return tf.nest.pack_sequence_as(declared if has_one else spec, flat)
-
-    def _micro_batch_step(self, signature: Signature) -> Any:
-        replica = _replica_here()
-
-        def forward(*flat: tf.Tensor) -> Nest:
-            inputs = self._as_declared(signature.spec, flat)
-            with drawing(replica):
-                outputs = self._replicated.call(inputs)
-            return tf.nest.map_structure(signature.head, outputs)
-
-        def trace(num_rows: int) -> Any:
-            function = tf.function(
-                forward,
-                autograph=self._replicated.autograph,
-                jit_compile=signature.jit_compile or None,
-            )
-            specs = signature.micro_batch_specs(num_rows)
-            return function.get_concrete_function(*specs)
-
-        batch_size = signature.batch_size
-        step = trace(batch_size)
-        check_batch_axis(step.structured_outputs, batch_size)
-        if not _declares_batch_axes(self._replicated):
-            # A constant output can have as many rows as the batch by chance.
-            check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
+        step.get_concrete_function()
         return step
 
 
-def _replica_here() -> int:
-    """Index of the replica that code is being traced for."""
-    context = tf.distribute.get_replica_context()
-    return int(tf.get_static_value(context.replica_id_in_sync_group))
-
-
-def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
-    """Whether the outputs declare a batch axis, or no other batch can be tried."""
-    inputs = filter(None, tf.nest.flatten(replicated.input_spec))
-    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
-        return True
-    if replicated.output_shapes is None:
-        return False
-    outputs = tf.nest.flatten(replicated.output_shapes)
-    return all(shape.rank and shape[0] is None for shape in outputs)
+def _as_it_is(*leaves: Any) -> tuple[Any, ...]:
+    return leaves

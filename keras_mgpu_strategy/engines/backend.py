@@ -1,12 +1,12 @@
 """The interfaces between an engine and the place where a model lives."""
 
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import MarksOf
@@ -40,7 +40,7 @@ class ChunkRunner(Protocol):
         chunk: Chunk,
         batch: BatchSize,
         replica: int,
-        slot: AbstractContextManager[Any],
+        track: Track,
     ) -> HostBatch:
         """Returns the results of a chunk.
 
@@ -48,7 +48,7 @@ class ChunkRunner(Protocol):
             chunk: The rows.
             batch: The per-replica batch, shrunk where memory runs out.
             replica: Index of the replica.
-            slot: Entered while the device computes.
+            track: What the replica's device does.
 
         Raises:
             StoppedWithin: An error of some row of the chunk but the first.

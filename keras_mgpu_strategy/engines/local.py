@@ -16,6 +16,7 @@ from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.marking import MarksOf, marks_of
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.step import StepCompiler
+from keras_mgpu_strategy.transfers import has_own_memory
 from keras_mgpu_strategy.types import Feeding, Nest, Source
 
 _ENGINES: dict[str, Callable[[Work, StepCompiler], Engine]] = {
@@ -75,9 +76,14 @@ class LocalBackend:
 
     @property
     def in_flight(self) -> int:
-        """Chunks that a device holds at a time."""
+        """Chunks that a device has to compute at a time."""
         if self._options.in_flight != "auto":
             return int(self._options.in_flight)
+        return 3 if self._on_gpus() else 1
+
+    @property
+    def ahead(self) -> int:
+        """Further chunks for each device: two on their way to it where they must be."""
         return 2 if self._on_gpus() else 1
 
     def build(self, example: Nest) -> None:
@@ -92,7 +98,11 @@ class LocalBackend:
     def fitted(self, work: Work) -> Work:
         """The books with the options that depend on devices and model filled in."""
         return dataclasses.replace(
-            work, jit_compile=self._uses_xla(), in_flight=self.in_flight
+            work,
+            jit_compile=self._uses_xla(),
+            may_fall_back=self._options.jit_compile == "auto",
+            in_flight=self.in_flight,
+            ahead=self.ahead,
         )
 
     def digest(self) -> str:
@@ -107,7 +117,7 @@ class LocalBackend:
     def _uses_xla(self) -> bool:
         if self._options.jit_compile != "auto":
             return bool(self._options.jit_compile)
-        return self._on_gpus() and models.supports_xla(self._replicated.model)
+        return models.chooses_xla(self._replicated, self.devices)
 
     def _on_gpus(self) -> bool:
-        return all("GPU" in device for device in self.devices)
+        return all(map(has_own_memory, self.devices))

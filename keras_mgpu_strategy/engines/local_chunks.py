@@ -4,7 +4,6 @@ Guarantee: a chunk that does not fit into memory is run again in smaller batches
 """
 
 import time
-from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -12,11 +11,13 @@ import tensorflow as tf
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.device_memory import Probe
+from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.step_calls import Position
+from keras_mgpu_strategy.transfers import host_of
 from keras_mgpu_strategy.types import HostBatch
 
 
@@ -37,11 +38,7 @@ class LocalChunks:
         self._compiler.begin_run()
 
     def run(
-        self,
-        chunk: Chunk,
-        batch: BatchSize,
-        replica: int,
-        slot: AbstractContextManager[Any],
+        self, chunk: Chunk, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:
         """Returns the results of a chunk."""
         began = time.perf_counter()
@@ -55,7 +52,7 @@ class LocalChunks:
             size = batch.size
             probe = Probe(self._work.devices[replica]) if batch.on_trial else None
             try:
-                results = self._attempt(chunk, size, replica, slot, seconds)
+                results = self._attempt(chunk, size, replica, track, seconds)
             except tf.errors.ResourceExhaustedError as error:
                 batch.shrink(size, chunk.start, error)
                 continue
@@ -71,43 +68,28 @@ class LocalChunks:
         chunk: Chunk,
         batch_size: int,
         replica: int,
-        slot: AbstractContextManager[Any],
+        track: Track,
         seconds_before: float,
     ) -> HostBatch:
-        work = self._work
+        work, compiler = self._work, self._compiler
         signature = work.signature(chunk.inputs, batch_size)
         position = Position(work.run, chunk.start)
-        step = self._compiler.replica_step(signature, replica, work.clock, position)
-        with tf.device(work.devices[replica]):
-            with work.clock.stage("input"):
+        step = compiler.replica_step(signature, replica, work.clock, position)
+        copy = compiler.copier(signature, replica, work.clock)
+        with track.turn() as turn:
+            with work.clock.stage("input"), tf.device(host_of(work.devices[replica])):
                 arrays = chunk.padded(batch_size)
-                flat = [tf.convert_to_tensor(array) for array in arrays]
-            with slot:
-                outputs = self._compute(step, flat, replica, seconds_before)
-        bytes_in = sum(array.nbytes for array in arrays)
-        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
-        with work.clock.stage("read"):
-            return gather.to_host(outputs, chunk.start, chunk.num_rows, len(arrays[0]))
-
-    def _compute(
-        self, step: Any, flat: list[tf.Tensor], replica: int, seconds_before: float
-    ) -> Any:
-        began = time.perf_counter()
-        outputs = step(*flat)
-        if "CPU" not in self._work.devices[replica]:
-            wait_for(outputs)
-        seconds = self._work.pace.busy(replica, began, time.perf_counter())
-        self._work.clock.add("compute", seconds)
+                leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
+            turn.copy()
+            began = time.perf_counter()
+            leaves = copy(*leaves)
+            turn.launch()
+            with tf.device(work.devices[replica]):
+                outputs = step(*leaves)
+            seconds = work.pace.busy(replica, began, time.perf_counter())
+        rows, bytes_in = len(arrays[0]), sum(array.nbytes for array in arrays)
+        work.clock.add("compute", seconds)
         # What takes longer tells how many rows are to be taken at a time.
-        self._work.pace.record(len(flat[0]), max(seconds, seconds_before))
-        return outputs
-
-
-def wait_for(outputs: Any) -> None:
-    """Returns once a device has computed the outputs of a call.
-
-    A call returns when the kernels of a GPU are launched, not when they are done; time
-    and chunks in flight would not be counted as what they are. Reading one value waits.
-    """
-    first = tf.nest.flatten(outputs)[0]
-    tf.reshape(first, [-1])[:1].numpy()
+        work.pace.record(rows, max(seconds, seconds_before))
+        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
+        return gather.to_host(outputs, chunk.start, chunk.num_rows, rows)

@@ -1,25 +1,26 @@
 """All replicas in step: `strategy.run` over a distributed tf.data pipeline.
 
-Guarantees, beyond those of every engine: results of one step are read to the host
-while the next step runs. A step ends when its slowest replica ends.
+Guarantees, beyond those of every engine: while a step runs, the next one is copied to
+the devices, and the results of the one before to the host; `engines.track` says in what
+order, and bounds them. A step ends when its slowest replica ends.
 """
 
 import contextlib
-import time
+import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import even_chunk_rows
+from keras_mgpu_strategy.batch_size import ceil_div, even_chunk_rows
 from keras_mgpu_strategy.engines.lanes import collect
+from keras_mgpu_strategy.engines.lockstep import LockstepChunks
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed
-from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
+from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
@@ -30,10 +31,11 @@ class MirroredEngine:
     The flow:
 
         pipelines = one tf.data pipeline per replica
-        lane:                              # one thread
+        lane:                              # in_flight + ahead threads
             while any replica has rows:
                 put(step(next(pipelines)))
-        meanwhile, in the caller's thread: yield the rows of the step before
+
+    and in the caller's thread: `yield from in_order(what was put)`.
 
     Args:
         work: The books of this run.
@@ -64,127 +66,84 @@ class MirroredEngine:
                     feed, work.spec, *sizes, self._strategy, work.ready
                 )
 
-            steps = self._steps(feed, pipelines, batch)
-            with contextlib.closing(steps) as batches:
+            rounds = _Rounds(pipelines, feed, self._strategy, work.clock)
+            num_lanes = work.in_flight + work.ahead
+            if rows is not None:
+                num_lanes = min(num_lanes, ceil_div(max(rows, 1), chunk_rows * devices))
+            with contextlib.closing(self._batches(rounds, batch, num_lanes)) as batches:
                 yield from gather.in_order(batches, start)
 
-    def _steps(
-        self, feed: Feed, make: Callable[[], ReplicaPipelines], batch: BatchSize
+    def _batches(
+        self, rounds: "_Rounds", batch: BatchSize, num_lanes: int
     ) -> Generator[HostBatch, None, None]:
-        clock = self._work.clock
+        work, feed = self._work, rounds.feed
+        runner = LockstepChunks(work, self._compiler, batch)
 
         def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
-            # Here, since Ctrl-C in the main thread could break TensorFlow's tracing.
-            pipelines = make()
-            elements = iter(pipelines.dataset)
-            clock.start()
             try:
-                while not feed.is_stopped:
-                    with clock.stage("input"):
-                        chunks = self._local_chunks(next(elements), pipelines.spec)
-                    if all(chunk.start < 0 for chunk in chunks):
-                        return
-                    batches = self._run_chunks(chunks, batch, pipelines)
-                    with clock.stage("write"):
-                        put(batches)
+                while (chunks := rounds.next()) is not None:
+                    ran = runner.run(chunks, rounds.element_spec)
+                    with work.clock.stage("write"):
+                        put(ran)
             finally:
-                # The frame of an error would keep it, and with it threads of tf.data.
-                del elements
+                rounds.end()
 
-        for batches in collect(lane, 1, feed, room=1):
+        work.clock.start()
+        for batches in collect(lane, num_lanes, feed, room=num_lanes):
             yield from batches
         if feed.error is not None:
             raise feed.error
 
-    def _local_chunks(self, element: Any, spec: Nest) -> list[Chunk]:
-        """What each replica was given; the start is -1 where it idles."""
+
+class _Rounds:
+    """What the pipelines give, one chunk for each replica at a time, to any thread.
+
+    Args:
+        make: Makes the pipelines, in the first thread that asks for a round: Ctrl-C in
+            the main thread could break TensorFlow's tracing.
+        feed: Where they take the rows from.
+        strategy: The strategy whose replicas are fed.
+        clock: Notes how long is waited for rows.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], ReplicaPipelines],
+        feed: Feed,
+        strategy: tf.distribute.Strategy,
+        clock: StageClock,
+    ):
+        self.feed = feed
+        self.element_spec: tuple[Any, ...] = ()
+        self._make: Callable[[], ReplicaPipelines] | None = make
+        self._strategy = strategy
+        self._clock = clock
+        self._pipelines: ReplicaPipelines | None = None
+        self._elements: Any = None
+        self._lock = threading.Lock()
+
+    def next(self) -> list[Chunk] | None:
+        """A chunk for each replica, of start -1 where it idles; None at the end."""
+        with self._lock, self._clock.stage("input"):
+            if self._make is None or self.feed.is_stopped:
+                return None
+            if self._pipelines is None:
+                self._pipelines = self._make()
+                self._elements = iter(self._pipelines.dataset)
+                self.element_spec = self._pipelines.dataset.element_spec
+            chunks = self._chunks(next(self._elements), self._pipelines.spec)
+            return chunks if any(chunk.start >= 0 for chunk in chunks) else None
+
+    def end(self) -> None:
+        """Frees the pipelines and their threads; no round follows."""
+        with self._lock:
+            self._make = self._elements = None  # whose threads may still take chunks
+            self._pipelines = None
+
+    def _chunks(self, element: Any, spec: Nest) -> list[Chunk]:
         local_results = self._strategy.experimental_local_results
         replicas = zip(*(local_results(leaf) for leaf in element), strict=True)
         return [
             Chunk(int(start), int(num_rows), tf.nest.pack_sequence_as(spec, inputs))
             for start, num_rows, *inputs in replicas
         ]
-
-    def _run_chunks(
-        self, chunks: list[Chunk], batch: BatchSize, pipelines: ReplicaPipelines
-    ) -> list[HostBatch]:
-        while True:
-            size = batch.size
-            try:
-                return self._attempt(chunks, size, pipelines)
-            except tf.errors.ResourceExhaustedError as error:
-                row = min(chunk.start for chunk in chunks if chunk.start >= 0)
-                batch.shrink(size, row, error)
-            except Exception as error:
-                for chunk in chunks:
-                    if chunk.start >= 0:
-                        add_note(error, chunk.failed)
-                raise
-
-    def _attempt(
-        self, chunks: list[Chunk], size: int, pipelines: ReplicaPipelines
-    ) -> list[HostBatch]:
-        work = self._work
-        inputs = [_whole_batches(chunk.inputs, size) for chunk in chunks]
-        for chunk in chunks:
-            signature = work.signature(chunk.inputs, size)
-        # The two numbers of an element have the specs of a run and a row.
-        step = self._compiler.lockstep(
-            signature, pipelines.dataset.element_spec, work.clock
-        )
-        arguments = [
-            [np.int64(work.run), np.int64(chunk.start), *leaves]
-            for chunk, leaves in zip(chunks, inputs, strict=True)
-        ]
-        began = time.perf_counter()
-        outputs = step(*self._per_replica(arguments))
-        # In step: each replica is taken until the slowest one ends.
-        work.clock.add("compute", len(chunks) * (time.perf_counter() - began))
-        return self._read(outputs, chunks, inputs, size)
-
-    def _per_replica(self, inputs: list[list[Any]]) -> list[Any]:
-        """Turns one flat list per replica into one distributed value per leaf."""
-        if len(inputs) == 1:  # as the data set of a single replica gives it
-            return list(map(tf.convert_to_tensor, inputs[0]))
-        distribute = self._strategy.experimental_distribute_values_from_function
-
-        def value(leaf: int) -> Any:
-            return distribute(
-                lambda context: tf.convert_to_tensor(
-                    inputs[context.replica_id_in_sync_group][leaf]
-                )
-            )
-
-        return [value(leaf) for leaf in range(len(inputs[0]))]
-
-    def _read(
-        self, outputs: Nest, chunks: list[Chunk], inputs: list[list[Any]], size: int
-    ) -> list[HostBatch]:
-        local_results = self._strategy.experimental_local_results
-        results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
-        batches = []
-        for replica, (chunk, leaves) in enumerate(zip(chunks, inputs, strict=True)):
-            if chunk.start < 0:
-                continue
-            mine = tf.nest.pack_sequence_as(
-                outputs, [leaf[replica] for leaf in results]
-            )
-            num_bytes = sum(
-                leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves
-            )
-            self._work.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
-            with self._work.clock.stage("read"):
-                batches.append(
-                    gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
-                )
-        return batches
-
-
-def _whole_batches(inputs: Nest, size: int) -> list[Any]:
-    """Flat tensors, padded anew where the batch became smaller on the way."""
-    flat = tf.nest.flatten(inputs)
-    rows = int(flat[0].shape[0])
-    if rows % size == 0:
-        return flat
-    arrays = [np.asarray(leaf) for leaf in flat]
-    return [tf.convert_to_tensor(a) for a in Chunk(0, rows, arrays).padded(size)]

@@ -2,14 +2,15 @@
 
 Guarantees, beyond those of every engine:
 
-* A device holds `in_flight` chunks at a time, while another is on its way in or out.
+* Results are on the host when the call of a step returns, and each thread waits in such
+  a call, without Python's lock. `engines.track` says in which order a device is given
+  its chunks, and bounds them.
 * No replica waits for another: a slow device takes fewer chunks.
 * A chunk that fails on a replica, and can be run again, is run again by the thread
   that holds it; no row is read twice, none is delivered twice.
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy import gather
@@ -18,6 +19,7 @@ from keras_mgpu_strategy.batch_size import ceil_div
 from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.engines.backend import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.lanes import ChunkError, collect
+from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed
@@ -31,9 +33,9 @@ class ThreadsEngine:
 
     The flow, for each device d:
 
-        lane:                          # in_flight + 1 threads per device
+        lane:                          # in_flight + ahead threads per device
             while (chunk = feed.take()):
-                put(chunks.run(chunk, d, a slot of d))
+                put(chunks.run(chunk, d, the track of d))
 
     and in the caller's thread: `yield from in_order(what was put)`.
 
@@ -46,7 +48,7 @@ class ThreadsEngine:
         self._work = work
         self._chunks = chunks
         self._devices = work.devices
-        self._slots = [threading.Semaphore(work.in_flight) for _ in self._devices]
+        self._tracks = [Track(work.in_flight) for _ in self._devices]
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
@@ -104,12 +106,12 @@ class ThreadsEngine:
             yield self._run_first(chunk, batch)
 
     def _run_first(self, chunk: Chunk, batch: BatchSize) -> HostBatch:
-        return self._chunks.run(chunk, batch, 0, self._slots[0])
+        return self._chunks.run(chunk, batch, 0, self._tracks[0])
 
     def _run_lanes(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        lanes_each = self._work.in_flight + 1
+        lanes_each = self._work.in_flight + self._work.ahead
         if self._work.preprocess is not None:  # on as many cores as there are
             lanes_each = max(lanes_each, ceil_div(num_cores(), len(self._devices)))
         num_lanes = len(self._devices) * lanes_each
@@ -129,18 +131,20 @@ class ThreadsEngine:
     def _take_and_run(
         self, feed: Feed, batch: BatchSize, most_rows: int, replica: int
     ) -> HostBatch | None:
-        work, left = self._work, feed.rows_left
-        is_ending = left is not None and left <= 2 * len(self._devices) * batch.size
-        # The last chunks go to devices that are free, not to lanes that would wait.
-        slot, free = self._slots[replica], contextlib.nullcontext()
-        early, late = (slot, free) if is_ending else (free, slot)
-        with early:
+        work, track = self._work, self._tracks[replica]
+        few = 2 * len(self._devices) * batch.size
+
+        def is_ending() -> bool:
+            left = feed.rows_left
+            return left is not None and left <= few
+
+        with track.chunk(is_ending):
             with work.clock.stage("input"):
                 rows = work.pace.chunk_rows(batch.size, most_rows, feed.rows_left)
                 chunk = feed.take(rows)
             if chunk is None:
                 return None
             try:
-                return self._chunks.run(chunk, batch, replica, late)
+                return self._chunks.run(chunk, batch, replica, track)
             except BaseException as error:
                 raise ChunkError(chunk.start) from error

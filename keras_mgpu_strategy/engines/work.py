@@ -11,8 +11,7 @@ from keras_mgpu_strategy.batch_size import most_chunk_rows
 from keras_mgpu_strategy.feed import Chunk, row_bytes
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.signatures import SpecMemory
-from keras_mgpu_strategy.step import Signature
+from keras_mgpu_strategy.signatures import Signature, SpecMemory
 from keras_mgpu_strategy.types import Nest, cut
 
 
@@ -27,8 +26,10 @@ class Work:
         clock: Where the time of this run goes.
         head: What is done to the outputs on the device.
         jit_compile: Whether XLA compiles the model.
+        may_fall_back: Whether a model that XLA cannot compile runs without it.
         is_fixed: Whether the model takes no other batch size.
-        in_flight: Chunks that one device holds at a time.
+        in_flight: Chunks that one device has to compute at a time.
+        ahead: Further chunks for each device, which are read, copied or taken.
         tunes: Whether the engine may look for a better batch size on the way.
         run: Number of the run, for random numbers of its own.
         spec: Nest of `tf.TensorSpec` of what the model is given, or of what is sent
@@ -44,8 +45,10 @@ class Work:
     clock: StageClock
     head: heads.Head = heads.identity
     jit_compile: bool = False
+    may_fall_back: bool = False
     is_fixed: bool = False
     in_flight: int = 1
+    ahead: int = 1
     tunes: bool = False
     run: int = 0
     spec: Nest = None
@@ -54,8 +57,8 @@ class Work:
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""
-        spec = self.specs.cover(inputs)
-        return Signature(spec, batch_size, self.head, self.jit_compile)
+        xla = (self.jit_compile, self.may_fall_back)
+        return Signature(self.specs.cover(inputs), batch_size, self.head, *xla)
 
     @property
     def pads_batches(self) -> bool:

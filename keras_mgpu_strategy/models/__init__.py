@@ -1,11 +1,12 @@
 """Models on every replica: read from disk, or rebuilt from one in memory."""
 
 from keras_mgpu_strategy.models.aside import Aside, put_aside
+from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.described import attributes_in_process
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apart
-from keras_mgpu_strategy.models.libraries import layers_of, supports_xla
+from keras_mgpu_strategy.models.libraries import layers_of
 from keras_mgpu_strategy.models.mirrored import build, replicate
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.models.overrides import (
@@ -21,6 +22,7 @@ from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables
+from keras_mgpu_strategy.models.xla import chooses_xla
 
 __all__ = [
     "PRECISIONS",
@@ -34,6 +36,8 @@ __all__ = [
     "check_on_object",
     "check_path",
     "check_predict",
+    "chooses_xla",
+    "compiled_for_xla",
     "copy_variables",
     "custom_objects_of",
     "digest",
@@ -48,5 +52,4 @@ __all__ = [
     "replicate",
     "set_apart",
     "strategy_of",
-    "supports_xla",
 ]

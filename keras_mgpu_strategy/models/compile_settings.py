@@ -51,6 +51,15 @@ def copy_compile(
         _copy_optimizer(optimizer, new, target)
 
 
+def compiled_for_xla(model: Any) -> bool | None:
+    """Whether a model was compiled with XLA; None where nobody has said.
+
+    For `jit_compile="auto"`, the default, Keras keeps what it has chosen: no under a
+    strategy, and on a machine without a GPU.
+    """
+    return getattr(model, "jit_compile", None) if _is_compiled(model) else None
+
+
 def _is_compiled(model: Any) -> bool:
     # Keras 3 names the flag `compiled`, tf_keras `_is_compiled`.
     return bool(getattr(model, "compiled", getattr(model, "_is_compiled", False)))

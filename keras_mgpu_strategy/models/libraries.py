@@ -164,10 +164,3 @@ def check_backend(library: ModuleType) -> None:
 def _describe(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def supports_xla(model: Any) -> bool:
-    """Whether every layer says that XLA can compile it; True for what has no layers."""
-    if not hasattr(model, "layers"):
-        return True
-    return all(getattr(layer, "supports_jit", True) for layer in layers_of(model))

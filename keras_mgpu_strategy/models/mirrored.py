@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.causes import cause_of
 from keras_mgpu_strategy.element_forms import with_none
-from keras_mgpu_strategy.models.compile_settings import copy_compile
+from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
     library_of,
@@ -66,7 +66,9 @@ def replicate(
     """
     check_supported(model, strategy)
     check_predict(model)
-    if not (belongs_to(model, strategy) and has_precision(model, precision)):
+    is_kept = belongs_to(model, strategy) and has_precision(model, precision)
+    for_xla = compiled_for_xla(model)
+    if not is_kept:
         check_on_object(model)
         model = rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
@@ -81,6 +83,8 @@ def replicate(
         precision=precision,
         feeding=feeding,
         autograph=library_of(model).__name__ == "tf_keras",
+        # One that was rebuilt is compiled under the strategy, for which Keras says no.
+        compiled_for_xla=lambda: compiled_for_xla(model) if is_kept else for_xla,
     )
     _check_graph(replicated)
     return replicated

@@ -43,6 +43,7 @@ class ReplicatedModel:
             which is told by its layers.
         feeding: What `call` is given of the user's input.
         autograph: Whether `call` is traced with AutoGraph, as tf_keras does it.
+        compiled_for_xla: Tells how the user has compiled the model; None if not at all.
     """
 
     model: Any
@@ -74,6 +75,8 @@ class ReplicatedModel:
             raw_spec,
             is_whole=self.feeding.whole is not None,
         )
+
+    compiled_for_xla: Callable[[], bool | None] = lambda: None
 
     @property
     def is_built(self) -> bool:

@@ -8,8 +8,6 @@ Guarantees:
 """
 
 import threading
-from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +19,7 @@ from keras_mgpu_strategy.engines.backend import StoppedWithin
 from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.window import Window
 from keras_mgpu_strategy.engines.ray.worker import Done, Task
+from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.types import HostBatch
@@ -51,10 +50,10 @@ class RemoteChunks:
         chunk: Chunk,
         batch: BatchSize,
         replica: int,
-        slot: AbstractContextManager[Any],
+        track: Track,
     ) -> HostBatch:
         """Returns the results of a chunk."""
-        del slot  # the process has its own: it takes a chunk while it computes another
+        del track  # the process has its own
         rows = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
         with self._window.admitted(chunk.start):
             task = Task(

@@ -18,6 +18,7 @@ from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.answers import Failed, answering
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
 from keras_mgpu_strategy.engines.ray.packing import Packed
+from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
@@ -136,7 +137,7 @@ class Worker:
         models.set_apart()
         model: ModelFile = packed.unpack()
         self._backend = LocalBackend(model.read(options.precision), options)
-        self._slot = threading.Semaphore(self._backend.in_flight)
+        self._track = Track(self._backend.in_flight)
         del self._arguments
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
         backend = self._backend
@@ -172,7 +173,7 @@ class Worker:
         batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)
         runner = LocalChunks(self._backend.fitted(work), self._backend.compiler)
         with batch.trial() if task.on_trial else contextlib.nullcontext():
-            results = runner.run(chunk, batch, 0, self._slot)
+            results = runner.run(chunk, batch, 0, self._track)
         report = clock.report()
         return Done(
             results,

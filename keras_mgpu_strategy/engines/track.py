@@ -1,0 +1,98 @@
+"""The order in which chunks are copied to one device and computed there.
+
+A copy to a GPU waits for everything that the GPU has been given to compute by then. It
+runs beside the computation of an earlier chunk only if it begins before that one is
+launched. So two chunks are copied at a time, and nothing is launched while the copy of
+a chunk at hand has not begun, unless another copy is on its way.
+
+Guarantees:
+
+* A device has at most `in_flight` chunks to compute, those included whose results are
+  on their way to the host. At most two are on their way to it.
+* Nobody waits for a chunk that has not been read yet.
+"""
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+_MOST_COPIES = 2
+_MOST_NEAR_THE_END = 2
+
+
+class Track:
+    """What one device does, for the threads that bring chunks to it.
+
+    Args:
+        in_flight: Chunks that it has to compute at a time.
+    """
+
+    def __init__(self, in_flight: int):
+        self._in_flight = in_flight
+        self._in_hand = 0
+        self._turns: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def chunk(self, is_ending: Callable[[], bool]) -> Iterator[None]:
+        """While a thread reads a chunk for this device, or has one in hand.
+
+        Args:
+            is_ending: Whether few rows are left, which go to devices that are free.
+        """
+        most = min(self._in_flight, _MOST_NEAR_THE_END)
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_hand < most or not is_ending())
+            self._in_hand += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_hand -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator["Turn"]:
+        """While a chunk is on its way to the device or there."""
+        turn = Turn(self._turns, self._changed, self._in_flight)
+        turn.move("arriving")
+        try:
+            yield turn
+        finally:
+            turn.move("")
+
+
+class Turn:
+    """The way of one chunk; made by `Track.turn`."""
+
+    def __init__(
+        self, turns: Counter[str], changed: threading.Condition, in_flight: int
+    ):
+        self._turns = turns
+        self._changed = changed
+        self._in_flight = in_flight
+        self._state = ""
+
+    def copy(self) -> None:
+        """Waits until the chunk may be copied to the device."""
+        self.move("copying", lambda: self._turns["copying"] < _MOST_COPIES)
+
+    def launch(self) -> None:
+        """Waits until the chunk, which has been copied, may be computed."""
+        self.move("copied")
+        self.move("computing", self._may_launch)
+
+    def _may_launch(self) -> bool:
+        turns = self._turns
+        is_behind_copies = turns["copying"] or not turns["arriving"]
+        return turns["computing"] < self._in_flight and bool(is_behind_copies)
+
+    def move(self, state: str, may: Callable[[], bool] = lambda: True) -> None:
+        """Goes into another state once that may be."""
+        with self._changed:
+            self._changed.wait_for(may)
+            self._turns[self._state] -= 1
+            self._turns[state] += 1
+            self._state = state
+            self._changed.notify_all()

@@ -1,0 +1,63 @@
+"""Whether XLA may compile a model where the user leaves the choice to us.
+
+XLA is used only where it is known to work: it is tried once, on something small. GPUs
+that come as plugins, as Apple's do, have no compiler for it, and a CUDA without its
+`libdevice` fails at the first exponential.
+"""
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.config import (
+    is_op_determinism_enabled,  # pyright: ignore[reportMissingImports]
+)
+
+from keras_mgpu_strategy.models.libraries import layers_of
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+
+
+def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
+    """Whether XLA is the better choice for a model.
+
+    Args:
+        replicated: The model. As it was compiled, it runs: with `jit_compile=False`, or
+            under a strategy, for which Keras says no, XLA is not used.
+        devices: Each replica's device.
+    """
+    if replicated.compiled_for_xla() is False or not _supports_xla(replicated.model):
+        return False
+    # Not all ops that XLA makes are deterministic. There is no public name to ask; this
+    # one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
+    if is_op_determinism_enabled():
+        return False
+    return all("GPU" in device for device in devices) and works_on(devices[0])
+
+
+@functools.cache
+def works_on(device: str) -> bool:
+    """Whether XLA compiles for a GPU and runs there.
+
+    Args:
+        device: Name of the logical device.
+    """
+    if not any(map(_is_known, tf.config.list_physical_devices("GPU"))):
+        return False
+    try:
+        with tf.device(device):
+            tf.function(tf.exp, jit_compile=True)(tf.zeros([2]))
+    except (tf.errors.OpError, RuntimeError):
+        return False
+    return True
+
+
+def _is_known(gpu: tf.config.PhysicalDevice) -> bool:
+    """Whether a GPU is one of those that XLA was made for, which tell what they can."""
+    return "compute_capability" in tf.config.experimental.get_device_details(gpu)
+
+
+def _supports_xla(model: Any) -> bool:
+    """Whether every layer says that XLA can compile it; True for what has no layers."""
+    if not hasattr(model, "layers"):
+        return True
+    return all(getattr(layer, "supports_jit", True) for layer in layers_of(model))
