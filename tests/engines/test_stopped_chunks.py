@@ -23,7 +23,10 @@ class Doubles:
     def __init__(self, *bad_rows):
         self._bad_rows = bad_rows
 
-    def run(self, chunk, batch, replica, slot):
+    def begin_run(self):
+        """Nothing to agree on."""
+
+    def run(self, chunk, batch, replica, track):
         stop = chunk.start + chunk.num_rows
         bad = [row for row in self._bad_rows if chunk.start <= row < stop]
         good_rows = bad[0] - chunk.start if bad else chunk.num_rows
