@@ -30,6 +30,7 @@ from keras_mgpu_strategy.cli.printing import (
     is_of_tensorflow,
     one_line,
 )
+from keras_mgpu_strategy.cli.text import of_flags
 
 _EXIT_BAD_INPUT = 2
 _HELP = ("-h", "-help", "--help")
@@ -83,7 +84,11 @@ def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
     command.define_flags(flag_values)
     if any(word in _HELP for word in rest):
         _answer(help_of(command, flag_values))
-    arguments = tuple(flag_values([command.name, *rest])[1:])
+    try:
+        arguments = tuple(flag_values([command.name, *rest])[1:])
+    except flags.Error as error:
+        told = of_flags(str(error))
+        raise ValueError(f"{told} See mgpu {command.name} --help.") from error
     least, is_open = len(command.arguments), command.takes_more
     if len(arguments) < least or (len(arguments) > least and not is_open):
         raise ValueError(

@@ -33,7 +33,7 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
         ValueError: The file is no `.npy` file, cut short, or holds no rows.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
     try:
         array = open_mapped(path)
     except ValueError as error:
@@ -61,7 +61,9 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
     """
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"There is no file or folder {path}.")
+            raise FileNotFoundError(
+                f"There is no file or folder {path}. Check the path."
+            )
     if len(paths) > 1:
         names = [path.name.lower() for path in paths]
         kinds = (_PARQUET, image_suffixes.PATTERN)

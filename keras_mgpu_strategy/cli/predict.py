@@ -61,7 +61,7 @@ def run(call: Call) -> None:
 def _check_files(job: PredictJob) -> np.ndarray | None:
     """Returns the labels, read from disk as they are needed."""
     if not job.model.exists():
-        raise FileNotFoundError(f"There is no model {job.model}.")
+        raise FileNotFoundError(f"There is no model {job.model}. Check the path.")
     num_rows = files.check_inputs(job.inputs)
     files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
     read = [job.model, *job.inputs, *([job.labels] if job.labels else [])]

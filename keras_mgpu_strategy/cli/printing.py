@@ -14,11 +14,9 @@ import re
 import sys
 from typing import Any
 
-from absl import flags
-
 from keras_mgpu_strategy.cli.text import as_flags
 
-TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError, flags.Error)
+TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 """Errors whose text says all there is."""
 
 _OF_TRACES = (

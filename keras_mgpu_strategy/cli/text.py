@@ -1,4 +1,4 @@
-"""Messages of the Python API in the words of the command line."""
+"""Messages of the Python API and of absl in the words of the command line."""
 
 import re
 from collections.abc import Callable
@@ -29,4 +29,31 @@ def as_flags(message: str) -> str:
     """Returns a message with `--resume` in place of `resume=True`, and so on."""
     for pattern, flag in _WORDS:
         message = re.sub(pattern, flag, message)
+    return message
+
+
+_FLAG = r"flag (--\w+=.*): "
+_OF_ABSL: tuple[tuple[str, str], ...] = (
+    (rf"{_FLAG}value should be one of <(.*)>", r"\1. Expected one of \2."),
+    (
+        rf"{_FLAG}.* is not a positive integer",
+        r"\1. Expected an integer of 1 or more.",
+    ),
+    (rf"{_FLAG}invalid literal for int.*", r"\1. Expected an integer."),
+    (rf"{_FLAG}could not convert string to float.*", r"\1. Expected a number."),
+    (rf"{_FLAG}\('Non-boolean argument.*", r"\1. Expected true or false."),
+    (
+        r"Unknown command line flag '(.*?)'\. Did you mean: (.*) \?",
+        r"There is no flag --\1. Did you mean --\2?",
+    ),
+    (r"Unknown command line flag '(.*?)'", r"There is no flag --\1."),
+    (r"Missing value for flag (.*)", r"\1 needs a value: \1=VALUE."),
+)
+
+
+def of_flags(message: str) -> str:
+    """Returns a message of absl as value and expectation; others as they are."""
+    for pattern, words in _OF_ABSL:
+        if found := re.fullmatch(pattern, message):
+            return found.expand(words).replace("|", ", ")
     return message

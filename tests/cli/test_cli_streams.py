@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from command_line import DIGITS, IMAGES, MGPU, environment, mgpu
+from command_line import DIGITS, IMAGES, MGPU, environment, mgpu, mgpu_here
 
 from keras_mgpu_strategy.cli.printing import one_line
 
@@ -108,3 +108,22 @@ def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
     assert result.returncode in (1, 2)
     assert "Traceback" not in result.stderr
     assert result.stderr.startswith("mgpu: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--batch_size=x", "--batch_size=x. Expected an integer."),
+        ("--batch_size=0", "--batch_size=0. Expected an integer of 1 or more."),
+        ("--engine=x", "--engine=x. Expected one of threads, mirrored, ray."),
+        ("--outptu=x", "There is no flag --outptu. Did you mean --output?"),
+        ("--zzz=1", "There is no flag --zzz."),
+        ("--output", "--output needs a value: --output=VALUE."),
+        ("--resume=x", "--resume=x. Expected true or false."),
+    ],
+)
+def test_flags_are_told_by_value_expectation_and_remedy(flag, told, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        mgpu_here("predict", "a", "b", flag)
+    expected = f"mgpu: {told} See mgpu predict --help.\n"
+    assert capsys.readouterr().err == expected
