@@ -14,6 +14,7 @@ Guarantees:
   (TensorFlow's tables, generators, open files, random generators) counts by its class.
 """
 
+import copyreg
 import dis
 import functools
 import hashlib
@@ -159,7 +160,8 @@ def _object(value: Any) -> Any:
         return [type(value), _without_names(value.get_config()), weights]
     if root_of(type(value)) in _CLOSED:
         return [type(value), getattr(value, "__name__", None)]
-    reduced = value.__reduce_ex__(2)
+    reduce = copyreg.dispatch_table.get(type(value))
+    reduced = reduce(value) if reduce else value.__reduce_ex__(2)
     if isinstance(reduced, str):
         return reduced
     _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]

@@ -262,3 +262,49 @@ def test_vocabularies_count(digest_on, make_model, first, second, tmp_path, stra
     assert digest_on(make_model(second)) != base
     make_model(first).save(tmp_path / "model.keras")
     assert digest(read(tmp_path / "model.keras", strategies[2])) == base
+
+
+def scaled(function):
+    return keras.Sequential([keras.Input((2,)), layers.Lambda(function)])
+
+
+def test_the_code_of_a_lambda_counts(digest_on, strategies, tmp_path):
+    base = digest_on(scaled(lambda x: x * 1))
+    assert digest_on(scaled(lambda y: y * 1), 1) == base
+    assert digest_on(scaled(lambda x: x * 2)) != base
+    scaled(lambda x: x * 1).save(tmp_path / "model.keras")
+    loaded = read(tmp_path / "model.keras", strategies[2], safe_mode=False)
+    assert digest(loaded) == base
+
+
+@pytest.mark.parametrize("kind", ["constant", "closure", "activation"])
+def test_the_code_of_layers_counts(digest_on, kind):
+    def layer_of(value):
+        class Own(layers.Layer):
+            factor = value if kind == "constant" else 0
+
+            def call(self, inputs):
+                return inputs * (value if kind == "closure" else self.factor)
+
+        if kind == "activation":
+            return layers.Dense(2, activation=lambda x: x * value)
+        return Own()
+
+    def model_of(value):
+        return with_ones(keras.Sequential([keras.Input((2,)), layer_of(value)]))
+
+    base = digest_on(model_of(2))
+    assert digest_on(model_of(2), 1) == base
+    assert digest_on(model_of(3)) != base
+
+
+def with_ones(model):
+    model.set_weights([np.ones(w.shape) for w in model.get_weights()])
+    return model
+
+
+def test_compile_settings_do_not_count(digest_on):
+    model = make()
+    base = digest_on(model)
+    model.compile("adam", loss=lambda y, z: y - z)
+    assert digest_on(model) == base
