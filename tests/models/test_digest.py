@@ -277,6 +277,7 @@ def test_the_code_of_a_lambda_counts(digest_on, strategies, tmp_path):
     assert digest(loaded) == base
 
 
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 @pytest.mark.parametrize("kind", ["constant", "closure", "activation"])
 def test_the_code_of_layers_counts(digest_on, kind):
     def layer_of(value):
