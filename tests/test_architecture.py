@@ -22,7 +22,9 @@ FLOORS = {
         r"^\| (\d+) \| `([\w/.]+)` \|", (ROOT / "docs/design.md").read_text(), re.M
     )
 }
-MAY_NAME_DISTRIBUTE = r"(strategy|pipeline|step|micro_batch_step)\.py|(models|engines|benchmark)/.*"
+MAY_NAME_DISTRIBUTE = (
+    r"(strategy|pipeline|step|micro_batch_step)\.py|(models|engines|benchmark)/.*"
+)
 FORBIDDEN = [
     (r"inputs/.*", r"(devices|strategy|pipeline|step)\.py|engines/.*|models/.*"),
     (r"sinks/.*", r"(devices|strategy|pipeline|step)\.py|engines/.*|models/.*"),

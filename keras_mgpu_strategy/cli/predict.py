@@ -120,9 +120,9 @@ def _note_on_names(job: PredictJob, rows: Any) -> None:
     is_images = isinstance(rows, mgpu.files.Images) or files.has_images(job.inputs[0])
     if is_images and job.output.suffix.lower() == ".npy":
         complain(
-            f"note: {job.output} will not hold the names of the images: its rows "
-            "are the files in the order of their paths. A .parquet or .csv output has "
-            "the names in a column."
+            f"note: {job.output} will not hold the names of the images: its rows are "
+            "the files, class by class as in image_dataset_from_directory. A .parquet "
+            "or .csv output has the names in a column."
         )
 
 

@@ -6,7 +6,9 @@ seconds is printed, and what it wrote to standard error.
 """
 
 import os
+import pathlib
 import signal
+import struct
 import sys
 import tempfile
 import threading
@@ -71,8 +73,24 @@ def a_forked_process(predictor):
         signal.alarm(SECONDS)
 
 
+def images_that_python_decodes(predictor):
+    folder = tempfile.mkdtemp()
+    head = struct.pack("<2sIHHI", b"BM", 62, 0, 0, 54)
+    head += struct.pack("<IiiHHIIiiII", 40, 1, 2, 1, 24, 0, 8, 0, 0, 0, 0)
+    for number in range(500):
+        pathlib.Path(folder, f"{number}.bmp").write_bytes(head + bytes(8))
+    images = mgpu.files.Images(folder, (1, 2), flattened)
+    KEPT.append(run_of(predictor, images))
+    KEPT.append([KEPT, run_of(predictor, images)])
+
+
+def flattened(images):
+    return images.reshape(len(images), -1)
+
+
 CASES = [
     ("threads", several_runs),
+    ("threads", images_that_python_decodes),
     ("threads", a_run_in_a_thread),
     ("threads", an_exit_within),
     ("threads", an_error_within),

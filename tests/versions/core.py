@@ -4,6 +4,7 @@ The session `core` of `noxfile.py` runs this file, where no extra is installed.
 """
 
 import importlib.util
+import struct
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ import keras_mgpu_strategy as mgpu
 from tests.versions.smoke import EXAMPLES, mgpu_command
 
 # Keras itself needs h5py and rich.
-NOT_INSTALLED = ("matplotlib", "pandas", "pyarrow", "ray", "tf_keras", "zarr")
+NOT_INSTALLED = ("matplotlib", "pandas", "PIL", "pyarrow", "ray", "tf_keras", "zarr")
 IMAGES = np.load(EXAMPLES / "digits_images.npy")[:50]
 
 
@@ -55,6 +56,16 @@ def test_an_input_that_needs_an_extra_names_it(predictor, tmp_path, name, extra)
         path.write_bytes(b"PAR1 a,b\n1,2\nPAR1")
     with pytest.raises(ImportError, match=rf"keras_mgpu_strategy\[{extra}\]"):
         predictor.predict(path)
+
+
+def test_an_image_that_needs_an_extra_names_it(tmp_path):
+    """A BMP file of one pixel and a palette of two colors."""
+    head = struct.pack("<2sIHHI", b"BM", 66, 0, 0, 62)
+    head += struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 1, 0, 4, 0, 0, 2, 0)
+    (tmp_path / "a.bmp").write_bytes(head + bytes(8) + bytes(4))
+    rows = mgpu.files.Images(tmp_path, (8, 8)).open_rows(None)
+    with pytest.raises(ValueError, match=r"a.bmp.*keras_mgpu_strategy\[images\]"):
+        list(rows.batches(1))
 
 
 def test_the_ray_engine_names_its_extra():

@@ -10,6 +10,7 @@ Guarantees:
   that computes on the CPU does not wait for images that wait for it.
 """
 
+import atexit
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -73,7 +74,28 @@ class ImageReader:
             files = tf.data.Dataset.from_tensor_slices(paths)
             images = files.map(load, num_parallel_calls=num_cores(), deterministic=True)
             batches = images.batch(batch_size).prefetch(num_ahead)
-            return iter(batches.with_options(_options()))
+            return _until_exit(iter(batches.with_options(_options())))
+
+
+def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yields what an iterator does, but lets go of it when the interpreter exits.
+
+    Its threads may need Python to decode a file. Ending it waits for them, and once
+    the interpreter has begun to take itself apart, they wait for ever.
+    """
+    held = [iterator]
+    del iterator
+    atexit.register(held.clear)
+    try:
+        while held:
+            try:
+                item = next(held[0])
+            except StopIteration:
+                return
+            yield item
+    finally:
+        held.clear()
+        atexit.unregister(held.clear)
 
 
 def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:

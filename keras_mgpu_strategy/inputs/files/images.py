@@ -34,14 +34,15 @@ ON_BAD_FILE = ("raise", "skip")
 class Images:
     """A folder or list of image files, one row each.
 
-    PNG, JPEG, BMP, GIF (its first frame), and WebP where TensorFlow knows it, told
-    apart by their content. They are decoded and resized in parallel, bilinear and not
-    antialiased, as `keras.utils.image_dataset_from_directory` does it.
+    PNG, JPEG, BMP, GIF and WebP, told apart by their content; of an animation, the
+    first frame. They are decoded and resized in parallel, bilinear and not antialiased,
+    as `keras.utils.image_dataset_from_directory` does it. Files that TensorFlow decodes
+    wrongly or not at all need the extra `images`.
 
     Args:
         paths: A folder, which is searched with all folders in it and read in the order
-            of the paths in it, hidden files left out; a file; or a sequence of files,
-            read in its order.
+            of `image_dataset_from_directory(shuffle=False)`, hidden files left out; a
+            file; or a sequence of files, read in its order.
         image_size: `(height, width)` that images are resized to; None for what the
             model declares.
         preprocess: "none" for pixels from 0 to 255 (uint8 for a model that takes
@@ -60,7 +61,7 @@ class Images:
             "rgb" where it declares nothing.
 
     Raises:
-        TypeError: `paths` are no paths.
+        TypeError: `paths` is not a path or a sequence of paths.
         ValueError: An argument is not one of these.
     """
 
