@@ -67,11 +67,27 @@ class _Kept(NamedTuple):
 
 
 def _made_of(model: Any, jit_compile: bool | str) -> list[Any]:
-    """Layers and their attributes, and what tells whether XLA is used."""
+    """Layers, settings and attributes, Keras' compiled function, and the use of XLA."""
+    # Made here if there is none, so that another one shows that Keras dropped it.
+    model.make_predict_function()
     layers = models.layers_of(model)
+    settings = [models.settings_of(layer) for layer in layers]
     choice = [jit_compile, models.compiled_for_xla(model)]
     # The first is the model, which is not to hold itself.
-    return [*layers[1:], *map(models.attributes_in_process, layers), *choice]
+    attributes = [models.attributes_in_process(layer) for layer in layers]
+    return [layers[1:], settings, attributes, choice, _Same(model.predict_function)]
+
+
+class _Same(NamedTuple):
+    """Equal to what holds the very same object."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def _predictor_of(model: Any, jit_compile: bool | str) -> Predictor:

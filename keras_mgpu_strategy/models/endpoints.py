@@ -89,7 +89,7 @@ def _call_of_tf_keras(loaded: Any) -> Any:
 
 
 def _names(concrete: Any) -> tuple[set[str], set[str]]:
-    """Names of the inputs and outputs of a function that has such of its own."""
+    """Names of the inputs and outputs of a function; none of outputs without names."""
     inputs = tf.nest.flatten(concrete.structured_input_signature)
     specs = [leaf for leaf in inputs if isinstance(leaf, tf.TensorSpec)]
     outputs = concrete.structured_outputs
