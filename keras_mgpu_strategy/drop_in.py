@@ -26,9 +26,10 @@ def predict_proba(
     """Class probabilities of any Keras model, on every device.
 
     Keeps one Predictor per model, which goes when the model goes, and makes another one
-    where layers, or attributes that their code has set, came, went or changed. A model
-    that had to be rebuilt has its weights copied anew at each call, since it may have
-    been trained in between; make a `Predictor` to save that.
+    where layers, or attributes that their code has set, came, went or changed, and
+    after `compile`, which is when Keras too notices other settings of its layers. A
+    model that had to be rebuilt has its weights copied anew at each call, since it may
+    have been trained in between; make a `Predictor` to save that.
 
     Args:
         model: A Keras model.
@@ -67,15 +68,14 @@ class _Kept(NamedTuple):
 
 
 def _made_of(model: Any, jit_compile: bool | str) -> list[Any]:
-    """Layers, settings and attributes, Keras' compiled function, and the use of XLA."""
+    """Layers and their attributes, Keras' compiled function, and the use of XLA."""
     # Made here if there is none, so that another one shows that Keras dropped it.
     model.make_predict_function()
     layers = models.layers_of(model)
-    settings = [models.settings_of(layer) for layer in layers]
     choice = [jit_compile, models.compiled_for_xla(model)]
     # The first is the model, which is not to hold itself.
     attributes = [models.attributes_in_process(layer) for layer in layers]
-    return [layers[1:], settings, attributes, choice, _Same(model.predict_function)]
+    return [layers[1:], attributes, choice, _Same(model.predict_function)]
 
 
 class _Same(NamedTuple):

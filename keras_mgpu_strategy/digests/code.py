@@ -164,7 +164,8 @@ def _object(value: Any) -> Any:
     reduced = reduce(value) if reduce else value.__reduce_ex__(2)
     if isinstance(reduced, str):
         return reduced
-    _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    parts: tuple[Any, ...] = (*reduced, None, None, None)
+    _, arguments, state, items, pairs = parts[:5]
     return [type(value), arguments, state, list(items or ()), list(pairs or ())]
 
 

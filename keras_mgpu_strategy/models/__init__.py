@@ -21,7 +21,7 @@ from keras_mgpu_strategy.models.preprocessing import Preprocessing
 from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import float_dtype_of
-from keras_mgpu_strategy.models.state import copy_variables, settings_of
+from keras_mgpu_strategy.models.state import copy_variables
 from keras_mgpu_strategy.models.xla import chooses_xla
 
 __all__ = [
@@ -51,6 +51,5 @@ __all__ = [
     "read",
     "replicate",
     "set_apart",
-    "settings_of",
     "strategy_of",
 ]
