@@ -16,6 +16,7 @@ from keras_mgpu_strategy.models.attributes import (
     held_by,
     is_function,
     is_part,
+    is_variable,
     own_attributes,
 )
 from keras_mgpu_strategy.models.libraries import is_library_class
@@ -70,6 +71,8 @@ def _described(value: Any, opaque: Callable[[Any], str], seen: set[int]) -> Any:
     if isinstance(value, _TABLES):
         keys, values = (tensor.numpy().tolist() for tensor in value.export())
         return sorted(map(repr, zip(keys, values, strict=True)))
+    if is_variable(value):  # of whatever class; its value is compared elsewhere
+        return "variable"
     if is_part(value) or id(value) in seen:
         return type_name(value)
     if is_function(value):

@@ -55,12 +55,23 @@ def start(*flags):
     )
 
 
-def wait_for_rows(process, output):
-    """Waits until some rows are on disk."""
+def has_rows(process, output):
+    """Whether some rows are on disk."""
     journal = pathlib.Path(f"{output}.journal")
-    deadline = time.monotonic() + 100
-    while not (journal.exists() and journals.read(journal).progress):
-        assert process.poll() is None and time.monotonic() < deadline
+    assert process.poll() is None
+    return journal.exists() and journals.read(journal).progress
+
+
+def stop_with_rows(runs, numbers):
+    """Sends each run its signal as soon as it has some rows."""
+    deadline = time.monotonic() + 200
+    while runs:
+        assert time.monotonic() < deadline
+        ready = [
+            output for output, process in runs.items() if has_rows(process, output)
+        ]
+        for output in ready:
+            runs.pop(output).send_signal(numbers[output])
         time.sleep(0.05)
 
 
@@ -72,9 +83,7 @@ def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
         "slurm.parquet": (signal.SIGUSR1, "stopped by SIGUSR1", -signal.SIGUSR1),
     }
     runs = {output: start("--stop_on=USR1", f"--output={output}") for output in numbers}
-    for output, process in runs.items():
-        wait_for_rows(process, output)
-        process.send_signal(numbers[output][0])
+    stop_with_rows(dict(runs), {name: how[0] for name, how in numbers.items()})
     resumed = {
         output: check_stopped(process, output, *numbers[output][1:])
         for output, process in runs.items()
@@ -111,8 +120,7 @@ def check_stopped(process, output, word, code):
 
 def test_a_second_signal_ends_the_process_at_once(in_place):
     process = start("--output=o.npy")
-    wait_for_rows(process, "o.npy")
-    process.send_signal(signal.SIGINT)
+    stop_with_rows({"o.npy": process}, {"o.npy": signal.SIGINT})
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -124,8 +132,7 @@ def test_a_second_signal_ends_the_process_at_once(in_place):
 
 def test_a_signal_that_was_not_asked_for_ends_the_process_at_once(in_place):
     process = start("--output=killed.csv")
-    wait_for_rows(process, "killed.csv")
-    process.send_signal(signal.SIGUSR1)
+    stop_with_rows({"killed.csv": process}, {"killed.csv": signal.SIGUSR1})
     assert process.communicate(timeout=100) == (ANY, "")
     assert process.returncode == -signal.SIGUSR1
 

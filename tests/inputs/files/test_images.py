@@ -25,7 +25,7 @@ from image_cases import (
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cores import num_cores
 from keras_mgpu_strategy.inputs.files import image_reading
-from keras_mgpu_strategy.inputs.files.image_files import FileList
+from keras_mgpu_strategy.inputs.files.image_source import ImageSource
 from keras_mgpu_strategy.inputs.files.images import Images
 from keras_mgpu_strategy.inputs.files.interface import FileInput
 
@@ -240,11 +240,11 @@ def test_arguments_that_are_refused(error, message, arguments):
         Images(*arguments)
 
 
-def test_only_runs_that_are_compared_look_up_every_size(folder, monkeypatch):
-    def fingerprint(files):
+def test_only_runs_that_are_compared_look_at_the_files(folder, monkeypatch):
+    def origin(source):
         raise AssertionError("looked up")
 
-    monkeypatch.setattr(FileList, "fingerprint", fingerprint)
+    monkeypatch.setattr(ImageSource, "origin", origin)
     layers = [keras.Input((*SIZE, 3)), keras.layers.Flatten()]
     with mgpu.scope("CPU:0"):
         predictor = mgpu.Predictor(keras.Sequential(layers))
