@@ -24,20 +24,24 @@ def pytest_configure() -> None:
     tf.config.set_visible_devices([], "GPU")
 
 
-class RayInOneWorker(LoadScopeScheduling):
-    """Deals tests out one by one, but for those that need Ray: one worker starts it.
+class SharedInOneWorker(LoadScopeScheduling):
+    """Deals tests out one by one, but for those that share what one worker starts.
+
+    That is Ray, and the plugin that pretends to be GPUs, which takes a while to build.
 
     The mark `xdist_group` would say the same, but pytest-xdist 3.8 under pytest 9.2
     leaves it unheard.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if re.search(r"engines/ray/|\[ray\.md\]", nodeid) else nodeid
+        if re.search(r"engines/ray/|\[ray\.md\]", nodeid):
+            return "ray"
+        return "gpu_rig" if "gpu_rig/" in nodeid else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    return RayInOneWorker(config, log)
+    return SharedInOneWorker(config, log)
 
 
 @pytest.fixture(scope="session")
