@@ -74,14 +74,16 @@ def a_forked_process(predictor):
 
 
 def images_that_python_decodes(predictor):
-    folder = tempfile.mkdtemp()
-    head = struct.pack("<2sIHHI", b"BM", 62, 0, 0, 54)
-    head += struct.pack("<IiiHHIIiiII", 40, 1, 2, 1, 24, 0, 8, 0, 0, 0, 0)
-    for number in range(500):
-        pathlib.Path(folder, f"{number}.bmp").write_bytes(head + bytes(8))
-    images = mgpu.files.Images(folder, (1, 2), flattened)
+    """Threads that read ahead need the interpreter."""
+    folder, side = tempfile.mkdtemp(), 200
+    head = struct.pack("<2sIHHI", b"BM", 54 + 3 * side**2, 0, 0, 54)
+    head += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, *[0] * 6)
+    for number in range(200):
+        pathlib.Path(folder, f"{number}.bmp").write_bytes(head + bytes(3 * side**2))
+    images = mgpu.files.Images(folder, (2, 1), flattened)
     KEPT.append(run_of(predictor, images))
-    KEPT.append([KEPT, run_of(predictor, images)])
+    batches = images.open_rows(None).batches(8)
+    KEPT.append([KEPT, next(batches), batches])
 
 
 def flattened(images):
