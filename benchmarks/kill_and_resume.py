@@ -82,7 +82,10 @@ class Killer:
             run = self._run(f"{counts.outputs}", is_known=counts.outputs % 2 == 0)
             self._kill_until_complete(run, seconds, num_kills)
             counts.outputs += 1
-            beside = [path for path in run.path.parent.iterdir() if path != run.path]
+            expected = {run.path, run.path.with_name(f".{run.path.name}.finished")}
+            beside = [
+                path for path in run.path.parent.iterdir() if path not in expected
+            ]
             counts.mismatches += bool(beside) or content(run.path) != expected
         return [self._suffix, self._replicas, *dataclasses.astuple(counts)]
 

@@ -45,7 +45,7 @@ class StepCompiler:
 
     def __init__(self, replicated: ReplicatedModel):
         self._replicated = replicated
-        self._kept: dict[Any, Any] = {}
+        self._steps: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._pinned: PinnedValues | None = None
 
@@ -168,14 +168,14 @@ class StepCompiler:
         self, key: Any, make: Callable[[], Any], clock: StageClock
     ) -> Any:
         """What was compiled under a key, or is now."""
-        kept = self._kept.get(key)
+        kept = self._steps.get(key)
         if kept is not None:
             return kept
         with self._lock:
-            if key not in self._kept:
+            if key not in self._steps:
                 with clock.stage("compile"):
-                    self._kept[key] = make()
-            return self._kept[key]
+                    self._steps[key] = make()
+            return self._steps[key]
 
     def _device_here(self) -> str:
         """The device of the replica that code is being traced for."""

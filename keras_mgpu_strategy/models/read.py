@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.caller import warn
+from keras_mgpu_strategy.caller import Line, warn
 from keras_mgpu_strategy.causes import cause_of
 from keras_mgpu_strategy.logs import without_records
 from keras_mgpu_strategy.models.aside import Aside
@@ -130,9 +130,8 @@ def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
         model = library.models.load_model(path, **options)
     for warning in said:
         if not _is_idle(str(warning.message), model):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+            place = Line(warning.filename, warning.lineno, library.__name__, {})
+            place.warn(str(warning.message), warning.category)
     return model
 
 

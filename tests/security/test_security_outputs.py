@@ -76,9 +76,10 @@ def test_names_that_a_model_gives_lead_nowhere_else(tmp_path):
         predictor = mgpu.Predictor(model)
     rows = np.ones((ROWS, 2), np.float32)
     predictor.predict_to(folder / "scores.npy", rows, method="predict", verbose=0)
-    assert everything_in(tmp_path)[:2] == ["deep", "deep/scores.npy"]
+    outside = ["deep", "deep/.scores.npy.finished", "deep/scores.npy"]
+    assert everything_in(tmp_path)[:3] == outside
     inside = [name for name in everything_in(tmp_path) if name.count("/") == 2]
-    assert inside == everything_in(tmp_path)[2:] and len(inside) == 3
+    assert inside == everything_in(tmp_path)[3:] and len(inside) == 3
 
 
 @settings(max_examples=200, deadline=None)
@@ -126,7 +127,10 @@ def victim(tmp_path):
     assert os.listdir(path.parent) == ["victim"]
 
 
-NAMES = ("{}", "{}.partial", "{}.journal", ".{}.journal.partial", "{}.partial.old")
+NAMES = (
+    *("{}", "{}.partial", "{}.journal", ".{}.journal.partial", "{}.partial.old"),
+    ".{}.finished",
+)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -141,7 +145,9 @@ def test_links_at_names_of_unfinished_files_are_not_followed(suffix, victim, tmp
     rows = np.ones((ROWS, 2), np.float32)
     predictor.predict_to(path, rows, method="predict", verbose=0, overwrite=True)
     assert not path.is_symlink() and path.exists()
-    assert [entry for entry in everything_in(folder) if entry.startswith(".")] == []
+    finished = f".{path.name}.finished"
+    hidden = [entry for entry in everything_in(folder) if entry.startswith(".")]
+    assert hidden == [finished] and not (folder / finished).is_symlink()
 
 
 def _double():
