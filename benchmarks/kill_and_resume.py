@@ -82,10 +82,8 @@ class Killer:
             run = self._run(f"{counts.outputs}", is_known=counts.outputs % 2 == 0)
             self._kill_until_complete(run, seconds, num_kills)
             counts.outputs += 1
-            expected = {run.path, run.path.with_name(f".{run.path.name}.finished")}
-            beside = [
-                path for path in run.path.parent.iterdir() if path not in expected
-            ]
+            own = {run.path, run.path.with_name(f".{run.path.name}.finished")}
+            beside = set(run.path.parent.iterdir()) - own
             counts.mismatches += bool(beside) or content(run.path) != expected
         return [self._suffix, self._replicas, *dataclasses.astuple(counts)]
 
