@@ -50,3 +50,9 @@ def numbered(num_rows, **values):
 
 def pids_of(predictor):
     return [int(device.split("/")[1]) for device in predictor.devices]
+
+
+def printed(capfd):
+    """What was printed, but for a line of Ray's own about the machine's few cores."""
+    lines = "".join(capfd.readouterr()).splitlines(keepends=True)
+    return "".join(line for line in lines if "PYTHON worker processes" not in line)
