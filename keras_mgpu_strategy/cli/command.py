@@ -20,7 +20,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.benchmark import command as benchmark
 from keras_mgpu_strategy.cli import flags as predict_flags
-from keras_mgpu_strategy.cli import merge, predict
+from keras_mgpu_strategy.cli import merge, predict, predict_notes
 from keras_mgpu_strategy.cli.call import Call
 from keras_mgpu_strategy.cli.ending import EXIT_FAILED, Failed, Stopped
 from keras_mgpu_strategy.cli.help import Command, help_of, overview, usage_of
@@ -151,10 +151,10 @@ COMMANDS = {
             arguments=("MODEL", "INPUT..."),
             required=("--output=PATH",),
             summary="Runs a model over all rows of files, on every device.",
-            examples=predict_flags.EXAMPLES,
+            examples=predict_notes.EXAMPLES,
             define_flags=predict_flags.define_flags,
             run=predict.run,
-            notes=predict_flags.NOTES,
+            notes=predict_notes.NOTES,
         ),
         Command(
             name="merge",

@@ -80,7 +80,9 @@ def help_of(command: Command, flag_values: flags.FlagValues) -> str:
 def _describe(flag: flags.Flag) -> str:
     # As absl does it for an enum, help begins with what the value may be, in <>.
     value, _, text = (flag.help or "").rpartition(">: ")
-    head = f"  --{flag.name}" + (f"={value[1:]}" if value else "")
+    # What is on unless it is turned off is named by what turns it off.
+    name = f"no{flag.name}" if flag.boolean and flag.default is True else flag.name
+    head = f"  --{name}" + (f"={value[1:]}" if value else "")
     return f"{head}\n{_indented(text, 6)}"
 
 

@@ -20,7 +20,8 @@ SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 """Of the kinds of files that can be written."""
 
 _RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
-_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_RAY_FLAGS)
+_LOADING = ("custom_objects", "safe_mode")
+_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_LOADING, *_RAY_FLAGS)
 _IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
 _TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
 _READING = (*_TABLE_FLAGS, *_IMAGE_FLAGS)
@@ -39,7 +40,8 @@ class PredictJob:
         devices: As for `scope()`.
         replicas_per_device: As for `scope()`.
         reading: How to read `inputs`: arguments for a class of `mgpu.files`.
-        options: Options of the Predictor that were given.
+        options: Options of the Predictor that were given; of `custom_objects`, the
+            names of modules.
         running: Further arguments of `Predictor.predict_to`.
     """
 

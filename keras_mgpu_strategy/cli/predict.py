@@ -8,8 +8,6 @@ Guarantees:
   there before, unless `--overwrite` says so.
 """
 
-import os
-import sys
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from keras_mgpu_strategy.cli.ending import (
     told,
 )
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
+from keras_mgpu_strategy.cli.own_code import find_here, objects_of
 from keras_mgpu_strategy.cli.printing import complain, say
 from keras_mgpu_strategy.report import Report, rate_text
 from keras_mgpu_strategy.signals import stopping_signals
@@ -74,13 +73,16 @@ def _load(job: PredictJob) -> Any:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        options = dict(job.options)
+        if "custom_objects" in options:
+            options["custom_objects"] = objects_of(options["custom_objects"])
     replicas_per_device = job.replicas_per_device
     if job.is_ray:
-        options = {**job.options, "replicas_per_device": replicas_per_device}
+        options["replicas_per_device"] = replicas_per_device
         predictor = mgpu.load(job.model, **options)
     else:
         with mgpu.scope(job.devices, replicas_per_device=replicas_per_device):
-            predictor = mgpu.load(job.model, **job.options)
+            predictor = mgpu.load(job.model, **options)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
     say(f"devices   {', '.join(names)}")
     say(f"replicas  {predictor.num_replicas}")
@@ -102,9 +104,8 @@ def _check_outputs(job: PredictJob, predictor: Any) -> None:
 def _input(job: PredictJob) -> Any:
     """What the Predictor reads: the paths themselves, or one of `mgpu.files`."""
     reader = files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
-    if _module(job) is not None and os.getcwd() not in sys.path:
-        # `mgpu`, unlike `python -m`, does not look for modules where the user is.
-        sys.path.insert(0, os.getcwd())
+    if _module(job) is not None:
+        find_here()
     if reader is None:
         return job.rows
     return getattr(mgpu.files, reader)(job.rows, **job.reading)

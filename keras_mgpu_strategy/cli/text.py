@@ -14,6 +14,9 @@ _WORDS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
     # A dict is a way of Python alone.
     (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),
+    (r"\bcustom_objects=\{[^{}]*\}", "--custom_objects=MODULE"),
+    (r"`custom_objects`", "--custom_objects=MODULE"),
+    (r"\bsafe_mode=False\b", "--nosafe_mode"),
     (r"\bread_options=(\{[^{}]*\})", _as_json),
     (
         r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
