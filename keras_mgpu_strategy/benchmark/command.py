@@ -129,7 +129,7 @@ def _define_how_much(fv: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "odd_rows",
         True,
-        "After the timing, try a number of rows that nothing divides.",
+        "Do not try a number of rows that nothing divides after the timing.",
         flag_values=fv,
     )
     flags.DEFINE_integer("seed", 0, "<N>: Of rows and weights.", flag_values=fv)

@@ -73,7 +73,14 @@ def from_path(
 
 
 def from_model(model: Any) -> ModelFile:
-    """Packs a Keras model that is in memory, with the user's classes that it uses."""
+    """Packs a Keras model that is in memory, with the user's classes that it uses.
+
+    Raises:
+        ValueError: It has methods of its own that would not run, or that were set on
+            the object, which a file does not hold.
+    """
+    models.check_predict(model)
+    models.check_on_object(model)
     with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
