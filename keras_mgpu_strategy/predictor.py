@@ -230,7 +230,7 @@ class Predictor(StaysHere):
             verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
             method, from_logits, strict: `"predict"` or another method's name, and what
                 it takes.
-            resume: Go on with an earlier run; begin where there is none.
+            resume: Resume an earlier run; begin without one; do nothing after its end.
             overwrite: Replace what is there, once the new output is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
             on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.

@@ -56,6 +56,15 @@ def averaging(seed=7):
     return with_weights(keras.Model(inputs, outputs), seed)
 
 
+def labelling(seed=7):
+    """A model whose results are strings of different length."""
+    inputs = keras.Input((2,), name="x")
+    place = keras.ops.argmax(keras.layers.Dense(3)(inputs), -1)
+    words = ["a", "bb, \u00e4", "c" * 40]
+    names = keras.layers.StringLookup(vocabulary=words, invert=True)(place + 1)
+    return with_weights(keras.Model(inputs, names), seed)
+
+
 def with_weights(model, seed):
     random = np.random.default_rng(seed)
     model.set_weights([random.standard_normal(w.shape) for w in model.get_weights()])

@@ -42,9 +42,9 @@ _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
         _yes_or_no,
         "resume",
         False,
-        "Go on where an earlier run of the same command stopped; begin where there "
-        "was none. With --batch_size, the finished output is byte for byte that of a "
-        "run that was never stopped.",
+        "Resume where an earlier run of the same command stopped; begin where there "
+        "was none; do nothing where it is finished. With --batch_size, the finished "
+        "output is byte for byte that of a run that was never stopped.",
     ),
     (_yes_or_no, "overwrite", False, "Replace the output, finished or not."),
     (

@@ -99,6 +99,21 @@ def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
         assert not table.isna().to_numpy().any()
 
 
+def test_resuming_a_finished_output_does_nothing(place):
+    flags = ("--output=done.csv", "--preprocess=unit", "--verbose=0")
+    first, again = (
+        mgpu("predict", DIGITS, "photos", *flags, *more, cwd=place)
+        for more in ((), ("--resume",))
+    )
+    assert (first.returncode, again.returncode) == (0, 0), again.stderr
+    assert "rows      0 in this run" in again.stdout
+    other = ("--method=predict", "--resume")
+    refused = mgpu("predict", DIGITS, "photos", *flags, *other, cwd=place)
+    assert refused.returncode == 2
+    expected = "The output is finished, but another run wrote it (method: "
+    assert expected in refused.stderr and "--overwrite" in refused.stderr
+
+
 def check_stopped(process, output, word, code):
     """Checks how a run ended, and goes on with it as it says."""
     printed = process.communicate(timeout=100)[1]

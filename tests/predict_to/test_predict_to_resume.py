@@ -1,7 +1,9 @@
 """Runs that failed are gone on with: the same bytes as if they never had."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import zarr
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.notes import notes_of
@@ -52,6 +54,29 @@ def test_several_outputs_are_gone_on_with(strategies, path, fails_at):
     fail(predictor, path, "generator", fails_at)
     write(predictor, path, file_runs.generator(X), resume=True)
     assert_same_files(path, uninterrupted(predictor, path, X))
+
+
+@pytest.mark.parametrize("fails_at", [5, 17, 60])
+def test_strings_are_resumed(strategies, path, fails_at):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.labelling())
+    raw = {"method": "predict"}
+    fail(predictor, path, "generator", fails_at, **raw)
+    write(predictor, path, file_runs.generator(X), resume=True, **raw)
+    assert_same_files(path, uninterrupted(predictor, path, X, **raw))
+    expected = [text.decode() for text in predictor.predict(X, verbose=0)]
+    assert len(set(expected)) == 3
+    assert texts_in(path) == expected
+
+
+def texts_in(path):
+    """What other tools read."""
+    if path.suffix == ".npy":
+        return [text.decode() for text in np.load(path)]
+    if path.suffix == ".zarr":
+        return [str(text) for text in zarr.open_group(path, mode="r")["output"][:]]
+    read = pd.read_csv if path.suffix == ".csv" else pd.read_parquet
+    return read(path)["output"].tolist()
 
 
 @pytest.mark.parametrize("fails_at", [9, 12, 23])
