@@ -56,13 +56,15 @@ def averaging(seed=7):
     return with_weights(keras.Model(inputs, outputs), seed)
 
 
-def labelling(seed=7):
-    """A model whose results are strings of different length."""
+def labelling():
+    """A model whose results are strings of different length, by the side of a row."""
     inputs = keras.Input((2,), name="x")
-    place = keras.ops.argmax(keras.layers.Dense(3)(inputs), -1)
+    thirds = keras.layers.Dense(3, use_bias=False)
+    place = keras.ops.argmax(thirds(inputs), -1)
+    thirds.set_weights([np.array([[1.0, -0.5, -0.5], [0.0, 0.87, -0.87]])])
     words = ["a", "bb, \u00e4", "c" * 40]
     names = keras.layers.StringLookup(vocabulary=words, invert=True)(place + 1)
-    return with_weights(keras.Model(inputs, names), seed)
+    return keras.Model(inputs, names)
 
 
 def with_weights(model, seed):
