@@ -46,6 +46,23 @@ class Chunk:
         """A note for errors of a step on this chunk."""
         return f"Raised while rows {self.start} to {self.start + self.num_rows} ran."
 
+    @property
+    def most_rows(self) -> int:
+        """Rows that a device is given."""
+        return self.num_rows
+
+    def split(self, num_rows: int | None) -> tuple["Chunk", "Chunk | None"]:
+        """The first rows, and the others; None where there are none.
+
+        Args:
+            num_rows: The most rows of the first part; None for all.
+        """
+        if num_rows is None or self.num_rows <= num_rows:
+            return self, None
+        head, rest = cut(self.inputs, 0, num_rows), cut(self.inputs, num_rows)
+        others = Chunk(self.start + num_rows, self.num_rows - num_rows, rest)
+        return Chunk(self.start, num_rows, head), others
+
     def padded(self, batch_size: int) -> list[np.ndarray]:
         """Flat inputs of whole micro-batches, at least one; a view where they fit."""
         rows = max(self.num_rows, 1)

@@ -57,3 +57,13 @@ class Options:
                 f"profile={self.profile!r} of type {type(self.profile).__name__}. "
                 "Expected the path of a folder, or None."
             )
+
+    def chunks(self, *, on_gpus: bool) -> dict[str, int]:
+        """Chunks for each device: `in_flight`, and those `ahead` of them.
+
+        On a GPU two are on their way to it, and one is read or delivered. A CPU needs
+        no copies.
+        """
+        automatic = 3 if on_gpus else 1
+        chosen = automatic if self.in_flight == "auto" else int(self.in_flight)
+        return {"in_flight": chosen, "ahead": 3 if on_gpus else 1}

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.backing_off import Limits
 from keras_mgpu_strategy.batch_size import (
     ceil_div,
     first_guess,
@@ -61,7 +62,7 @@ class Runner:
         self._specs = SpecMemory()
         self._paces: dict[Any, Pace] = {}
         self._tuned: dict[Any, int] = {}
-        self._limits: dict[Any, int] = {}
+        self._limits: dict[Any, Limits] = {}
         self._runs = itertools.count(first_run())
 
     @property
@@ -101,7 +102,7 @@ class Runner:
             self._work(key, batch_size, head), spec=spec, preprocess=preprocess
         )
         size = self._per_replica_batch(batch_size, source.num_rows, spec, key)
-        size = min(size, self._limits.get(key, size))
+        size = work.limits.at_most(size)
         return Job(
             source=source,
             engine=self._backend.engine(work),
@@ -125,6 +126,7 @@ class Runner:
             clock=StageClock(self._num_replicas),
             head=head,
             is_fixed=fixed is not None,
+            limits=self._limits.setdefault(key, Limits()),
             tunes=batch_size is None and fixed is None and key not in self._tuned,
             run=next(self._runs),
         )
@@ -133,8 +135,6 @@ class Runner:
         self.report = report
         if len(report.tried_batches) > 1:
             self._tuned[key] = report.batch_size
-        if report.back_offs:
-            self._limits[key] = report.batch_size
 
     @property
     def _declared(self) -> Nest:

@@ -1,61 +1,61 @@
-"""How large a batch the memory of a GPU allows, judged by one that fitted.
+"""How much of the memory of GPUs a chunk takes.
 
 Only GPUs are asked. For a CPU, `tf.config.experimental.get_memory_info` raises where
 TensorFlow computes without oneDNN and returns zeros where it computes with it, so its
-reply says nothing. Where no bound is known, a batch that does not fit is halved
-(`backing_off`).
+reply says nothing.
 """
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from keras_mgpu_strategy import gpu_memory
+from keras_mgpu_strategy.backing_off import Reading
 
 
 class Probe:
-    """Watches the memory of one device from its making on, while a batch runs.
+    """Watches the memory of some devices from its making on, while one chunk runs.
 
     Args:
-        device: Name of the device.
+        devices: Names of the devices.
     """
 
-    def __init__(self, device: str):
-        self._name = device.rpartition("device:")[2]
-        self._held = _reset(self._name)
+    def __init__(self, devices: Sequence[str]):
+        names = [device.rpartition("device:")[2] for device in devices]
+        self._held = {name: _reset(name) for name in names}
 
-    def largest_batch(self, size: int) -> int | None:
-        """The most rows in a batch that would fit; None if unknown.
+    def reading(self, moved: int) -> Reading | None:
+        """What the chunk took of the device that has the least for it; None if unknown.
 
         Args:
-            size: Rows in a batch that has run since.
+            moved: Bytes of its inputs and outputs.
         """
-        if self._held is None:
-            return None
-        capacity = gpu_memory.capacity(self._name)
-        if capacity is None:
-            return None
-        peak = tf.config.experimental.get_memory_info(self._name)["peak"]
-        return rows_that_fit(size, self._held, peak, capacity)
+        readings = [_reading(name, held, moved) for name, held in self._held.items()]
+        known = [reading for reading in readings if reading is not None]
+        return min(known, key=_room) if len(known) == len(readings) else None
 
 
-def rows_that_fit(size: int, held: int, peak: int, capacity: int) -> int:
-    """The most rows in a batch, if memory grows with them; at least those that fitted.
-
-    Args:
-        size: Rows in a batch that fitted.
-        held: Bytes in use before it ran.
-        peak: Most bytes in use while it ran.
-        capacity: Bytes that may be used.
-    """
-    per_batch = max(peak - held, 1)
-    return max(size * (capacity - held) // per_batch, size)
+def _room(reading: Reading) -> float:
+    if reading.free is None:
+        return 0.0
+    return reading.free / max(reading.needed, 1)
 
 
-def _reset(device: str) -> int | None:
+def _reading(name: str, held: int | None, moved: int) -> Reading | None:
+    if held is None:
+        return None
+    peak = tf.config.experimental.get_memory_info(name)["peak"]
+    capacity = gpu_memory.capacity(name)
+    free = None if capacity is None else max(capacity - held, 0)
+    return Reading(max(peak - held, 0), free, moved)
+
+
+def _reset(name: str) -> int | None:
     """Bytes in use when the peak was reset; None if unknown, as for every CPU."""
-    if not device.startswith("GPU"):
+    if not name.startswith("GPU"):
         return None
     try:
-        tf.config.experimental.reset_memory_stats(device)
-        return tf.config.experimental.get_memory_info(device)["current"]
+        tf.config.experimental.reset_memory_stats(name)
+        return tf.config.experimental.get_memory_info(name)["current"]
     except ValueError:
         return None

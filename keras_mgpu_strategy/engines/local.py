@@ -75,16 +75,9 @@ class LocalBackend:
         return self._replicated.strategy
 
     @property
-    def in_flight(self) -> int:
-        """Chunks that a device has to compute at a time."""
-        if self._options.in_flight != "auto":
-            return int(self._options.in_flight)
-        return 3 if self._on_gpus() else 1
-
-    @property
-    def ahead(self) -> int:
-        """Further chunks for each device: two on their way to it where they must be."""
-        return 2 if self._on_gpus() else 1
+    def chunks(self) -> dict[str, int]:
+        """Chunks for each device, as in `Work`."""
+        return self._options.chunks(on_gpus=self._on_gpus())
 
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
@@ -101,8 +94,8 @@ class LocalBackend:
             work,
             jit_compile=self._uses_xla(),
             may_fall_back=self._options.jit_compile == "auto",
-            in_flight=self.in_flight,
-            ahead=self.ahead,
+            is_measured=self._on_gpus(),
+            **self.chunks,
         )
 
     def digest(self) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.engines.device_memory import Probe
-from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.backing_off import BatchSize, Plan
+from keras_mgpu_strategy.engines.fitting import run_fitting
+from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.notes import add_note
@@ -41,55 +41,51 @@ class LocalChunks:
         self, chunk: Chunk, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:
         """Returns the results of a chunk."""
+        devices = self._work.devices[replica : replica + 1]
         began = time.perf_counter()
+        seconds = 0.0
+
+        def attempt(piece: Chunk, plan: Plan, turn: Turn) -> tuple[HostBatch, int]:
+            return self._attempt(piece, plan.size, replica, turn, seconds)
+
         try:
             chunk = self._work.ready(chunk, batch.size)
+            seconds = time.perf_counter() - began
+            parts = run_fitting(chunk, attempt, batch, track, devices)
         except Exception as error:
             add_note(error, chunk.failed)
             raise
-        seconds = time.perf_counter() - began
-        while True:
-            size = batch.size
-            probe = Probe(self._work.devices[replica]) if batch.on_trial else None
-            try:
-                results = self._attempt(chunk, size, replica, track, seconds)
-            except tf.errors.ResourceExhaustedError as error:
-                batch.shrink(size, chunk.start, error)
-                continue
-            except Exception as error:
-                add_note(error, chunk.failed)
-                raise
-            if probe is not None:
-                batch.bound(probe.largest_batch(size))
-            return results
+        return gather.join(parts)
 
     def _attempt(
         self,
         chunk: Chunk,
         batch_size: int,
         replica: int,
-        track: Track,
+        turn: Turn,
         seconds_before: float,
-    ) -> HostBatch:
+    ) -> tuple[HostBatch, int]:
         work, compiler = self._work, self._compiler
         signature = work.signature(chunk.inputs, batch_size)
         position = Position(work.run, chunk.start)
         step = compiler.replica_step(signature, replica, work.clock, position)
         copy = compiler.copier(signature, replica, work.clock)
-        with track.turn() as turn:
-            with work.clock.stage("input"), tf.device(host_of(work.devices[replica])):
-                arrays = chunk.padded(batch_size)
-                leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
-            turn.copy()
-            began = time.perf_counter()
-            leaves = copy(*leaves)
-            turn.launch()
-            with tf.device(work.devices[replica]):
-                outputs = step(*leaves)
-            seconds = work.pace.busy(replica, began, time.perf_counter())
+        with work.clock.stage("input"), tf.device(host_of(work.devices[replica])):
+            arrays = chunk.padded(batch_size)
+            leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
+        turn.copy()
+        began = time.perf_counter()
+        leaves = copy(*leaves)
+        turn.launch()
+        with tf.device(work.devices[replica]):
+            outputs = step(*leaves)
+        seconds = work.pace.busy(replica, began, time.perf_counter())
         rows, bytes_in = len(arrays[0]), sum(array.nbytes for array in arrays)
         work.clock.add("compute", seconds)
         # What takes longer tells how many rows are to be taken at a time.
         work.pace.record(rows, max(seconds, seconds_before))
         work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
-        return gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
+        results = gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
+        bytes_out = sum(array.nbytes for array in tf.nest.flatten(results.outputs))
+        # Outputs are there twice while those of the micro-batches are joined.
+        return results, bytes_in + 2 * bytes_out

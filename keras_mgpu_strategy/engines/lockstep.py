@@ -1,5 +1,6 @@
 """Runs one chunk on each replica, all of them together, by `strategy.run`."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +9,51 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.backing_off import BatchSize, Plan
+from keras_mgpu_strategy.engines.fitting import run_fitting
 from keras_mgpu_strategy.engines.lanes import ChunkError
-from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.transfers import HOST
 from keras_mgpu_strategy.types import HostBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One chunk for each replica.
+
+    Args:
+        chunks: The chunks; the start is -1 where a replica idles.
+    """
+
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def busy(self) -> list[Chunk]:
+        """The chunks of the replicas that do not idle."""
+        return [chunk for chunk in self.chunks if chunk.start >= 0]
+
+    @property
+    def start(self) -> int:
+        """Index of the first row."""
+        return min(chunk.start for chunk in self.busy)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that a device is given."""
+        return max(chunk.num_rows for chunk in self.chunks)
+
+    def split(self, num_rows: int | None) -> tuple["Round", "Round | None"]:
+        """The first rows of each replica, and the others; None where there are none."""
+        if num_rows is None or self.most_rows <= num_rows:
+            return self, None
+        parts = [_on_host(chunk).split(num_rows) for chunk in self.chunks]
+        idle = [Chunk(-1, 0, head.inputs) for head, _ in parts]
+        rests = [rest or idle[index] for index, (_, rest) in enumerate(parts)]
+        return Round(tuple(head for head, _ in parts)), Round(tuple(rests))
 
 
 class LockstepChunks:
@@ -35,55 +72,53 @@ class LockstepChunks:
         self._track = Track(work.in_flight)
         self._strategy = compiler.strategy
 
-    def run(
-        self, chunks: Sequence[Chunk], element_spec: Sequence[Any]
-    ) -> list[HostBatch]:
+    def run(self, round: Round, element_spec: Sequence[Any]) -> list[HostBatch]:
         """Returns the results of the replicas that do not idle.
 
         Args:
-            chunks: One for each replica; the start is -1 where it idles.
+            round: The chunks.
             element_spec: Specs of the distributed dataset that they come from: two
                 numbers, then the flat inputs.
 
         Raises:
             ChunkError: Any error, with the first row of the chunks.
         """
-        busy = [chunk for chunk in chunks if chunk.start >= 0]
-        while True:
-            size = self._batch.size
-            try:
-                return self._attempt(chunks, size, element_spec)
-            except tf.errors.ResourceExhaustedError as error:
-                self._batch.shrink(size, busy[0].start, error)
-            except BaseException as error:
-                for chunk in busy:
-                    add_note(error, chunk.failed)
-                raise ChunkError(busy[0].start) from error
+
+        def attempt(piece: Round, plan: Plan, turn: Turn) -> tuple[Any, int]:
+            return self._attempt(piece, plan.size, element_spec, turn)
+
+        devices = self._work.devices
+        try:
+            parts = run_fitting(round, attempt, self._batch, self._track, devices)
+        except BaseException as error:
+            for chunk in round.busy:
+                add_note(error, chunk.failed)
+            raise ChunkError(round.start) from error
+        return [batch for part in parts for batch in part]
 
     def _attempt(
-        self, chunks: Sequence[Chunk], size: int, spec: Sequence[Any]
-    ) -> list[HostBatch]:
+        self, round: Round, size: int, spec: Sequence[Any], turn: Turn
+    ) -> tuple[list[HostBatch], int]:
         work, compiler = self._work, self._compiler
-        for chunk in chunks:
+        for chunk in round.chunks:
             signature = work.signature(chunk.inputs, size)
         step = compiler.lockstep(signature, spec, work.clock)
         # The two numbers of an element have the specs of a run and a row.
         copy = compiler.lockstep_copier(spec[2:], work.clock)
         with tf.device(HOST):
-            rows = [[work.run, chunk.start] for chunk in chunks]
+            rows = [[work.run, chunk.start] for chunk in round.chunks]
             numbers = [list(map(_scalar, numbers)) for numbers in rows]
-        with self._track.turn() as turn:
-            inputs = [_whole_batches(chunk.inputs, size) for chunk in chunks]
-            leaves: Any = self._per_replica(inputs)
-            turn.copy()
-            began = time.perf_counter()
-            leaves = copy(*leaves)
-            turn.launch()
-            outputs = step(*self._per_replica(numbers), *leaves)
-            seconds = work.pace.busy(0, began, time.perf_counter())
+        inputs = [_whole_batches(chunk, size) for chunk in round.chunks]
+        leaves: Any = self._per_replica(inputs)
+        turn.copy()
+        began = time.perf_counter()
+        leaves = copy(*leaves)
+        turn.launch()
+        outputs = step(*self._per_replica(numbers), *leaves)
+        seconds = work.pace.busy(0, began, time.perf_counter())
         # In step: each replica is taken until the slowest one ends.
-        work.clock.add("compute", len(chunks) * seconds)
-        return self._results(outputs, chunks, inputs, size)
+        work.clock.add("compute", len(inputs) * seconds)
+        return self._results(outputs, round.chunks, inputs, size)
 
     def _per_replica(self, inputs: list[list[tf.Tensor]]) -> list[Any]:
         """Turns one flat list per replica into one distributed value per leaf."""
@@ -104,10 +139,10 @@ class LockstepChunks:
         chunks: Sequence[Chunk],
         inputs: list[list[tf.Tensor]],
         size: int,
-    ) -> list[HostBatch]:
+    ) -> tuple[list[HostBatch], int]:
         local_results = self._strategy.experimental_local_results
         results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
-        batches = []
+        batches, moved = [], 0
         for replica, (chunk, leaves) in enumerate(zip(chunks, inputs, strict=True)):
             if chunk.start < 0:
                 continue
@@ -118,22 +153,28 @@ class LockstepChunks:
                 leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves
             )
             self._work.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
-            batches.append(
-                gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
-            )
-        return batches
+            batch = gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
+            bytes_out = sum(array.nbytes for array in tf.nest.flatten(batch.outputs))
+            moved = max(moved, num_bytes + 2 * bytes_out)
+            batches.append(batch)
+        return batches, moved
 
 
 def _scalar(number: int) -> tf.Tensor:
     return tf.constant(number, tf.int64)
 
 
-def _whole_batches(inputs: Any, size: int) -> list[tf.Tensor]:
+def _whole_batches(chunk: Chunk, size: int) -> list[Any]:
     """Flat tensors, padded anew where the batch became smaller on the way."""
-    flat = tf.nest.flatten(inputs)
-    rows = int(flat[0].shape[0])
-    if rows % size == 0:
+    flat = tf.nest.flatten(chunk.inputs)
+    if int(flat[0].shape[0]) % size == 0 and isinstance(flat[0], tf.Tensor):
         return flat
-    arrays = [np.asarray(leaf) for leaf in flat]
     with tf.device(HOST):
-        return [tf.convert_to_tensor(a) for a in Chunk(0, rows, arrays).padded(size)]
+        return [tf.convert_to_tensor(a) for a in _on_host(chunk).padded(size)]
+
+
+def _on_host(chunk: Chunk) -> Chunk:
+    """A chunk of arrays, without its padding."""
+    rows = max(chunk.num_rows, 1)
+    arrays = tf.nest.map_structure(lambda leaf: np.asarray(leaf)[:rows], chunk.inputs)
+    return Chunk(chunk.start, chunk.num_rows, arrays)

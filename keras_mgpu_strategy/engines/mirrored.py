@@ -16,7 +16,7 @@ from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import ceil_div, even_chunk_rows
 from keras_mgpu_strategy.engines.lanes import collect
-from keras_mgpu_strategy.engines.lockstep import LockstepChunks
+from keras_mgpu_strategy.engines.lockstep import LockstepChunks, Round
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk, Feed
 from keras_mgpu_strategy.pipeline import ReplicaPipelines
@@ -54,7 +54,7 @@ class MirroredEngine:
         work = self._work
         self._compiler.begin_run()
         work.specs.cover(work.spec)
-        batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
+        batch = work.batch(batch_size)
         most_rows = work.most_rows(batch_size)
         with contextlib.closing(Feed(source, most_rows, start)) as feed:
             rows, devices = feed.rows_left, len(work.devices)
@@ -81,8 +81,8 @@ class MirroredEngine:
 
         def lane(_: int, put: Callable[[list[HostBatch]], None]) -> None:
             try:
-                while (chunks := rounds.next()) is not None:
-                    ran = runner.run(chunks, rounds.element_spec)
+                while (dealt := rounds.next()) is not None:
+                    ran = runner.run(dealt, rounds.element_spec)
                     with work.clock.stage("write"):
                         put(ran)
             finally:
@@ -122,8 +122,8 @@ class _Rounds:
         self._elements: Any = None
         self._lock = threading.Lock()
 
-    def next(self) -> list[Chunk] | None:
-        """A chunk for each replica, of start -1 where it idles; None at the end."""
+    def next(self) -> Round | None:
+        """The next round; None at the end."""
         with self._lock, self._clock.stage("input"):
             if self._make is None or self.feed.is_stopped:
                 return None
@@ -131,8 +131,8 @@ class _Rounds:
                 self._pipelines = self._make()
                 self._elements = iter(self._pipelines.dataset)
                 self.element_spec = self._pipelines.dataset.element_spec
-            chunks = self._chunks(next(self._elements), self._pipelines.spec)
-            return chunks if any(chunk.start >= 0 for chunk in chunks) else None
+            dealt = self._round(next(self._elements), self._pipelines.spec)
+            return dealt if dealt.busy else None
 
     def end(self) -> None:
         """Frees the pipelines and their threads; no round follows."""
@@ -140,10 +140,12 @@ class _Rounds:
             self._make = self._elements = None  # whose threads may still take chunks
             self._pipelines = None
 
-    def _chunks(self, element: Any, spec: Nest) -> list[Chunk]:
+    def _round(self, element: Any, spec: Nest) -> Round:
         local_results = self._strategy.experimental_local_results
         replicas = zip(*(local_results(leaf) for leaf in element), strict=True)
-        return [
-            Chunk(int(start), int(num_rows), tf.nest.pack_sequence_as(spec, inputs))
-            for start, num_rows, *inputs in replicas
-        ]
+        return Round(
+            tuple(
+                Chunk(int(start), int(num_rows), tf.nest.pack_sequence_as(spec, inputs))
+                for start, num_rows, *inputs in replicas
+            )
+        )

@@ -57,7 +57,7 @@ class ThreadsEngine:
         work = self._work
         self._chunks.begin_run()
         work.specs.cover(work.spec)
-        batch = BatchSize(batch_size, work.clock, is_fixed=work.is_fixed)
+        batch = work.batch(batch_size)
         most_rows = work.most_rows(batch_size)
         with (
             contextlib.closing(Feed(source, most_rows, start)) as feed,
@@ -84,12 +84,20 @@ class ThreadsEngine:
         if self._work.tunes and not self._work.pads_batches:
             devices, clock = len(self._devices), self._work.clock
             yield from tune(self._run_first, feed, batch, devices, clock)
+        yield from self._run_measured(feed, batch)
         if self._is_small(feed.rows_left, batch.size):
             yield from self._run_here(feed, batch, most_rows)
         else:
             yield from self._run_lanes(feed, batch, most_rows)
         if feed.error is not None:
             raise feed.error
+
+    def _run_measured(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
+        """The first rows, where it is not known yet how much memory a batch takes."""
+        if batch.plan.is_measured:
+            chunk = feed.take(batch.size)
+            if chunk is not None:
+                yield self._run_first(chunk, batch)
 
     def _is_small(self, rows_left: int | None, batch_size: int) -> bool:
         """Whether threads would cost more than they save."""
@@ -140,7 +148,8 @@ class ThreadsEngine:
 
         with track.chunk(is_ending):
             with work.clock.stage("input"):
-                rows = work.pace.chunk_rows(batch.size, most_rows, feed.rows_left)
+                most = min(batch.plan.chunk_rows or most_rows, most_rows)
+                rows = work.pace.chunk_rows(batch.size, most, feed.rows_left)
                 chunk = feed.take(rows)
             if chunk is None:
                 return None

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 _MOST_COPIES = 2
 _MOST_NEAR_THE_END = 2
+_ON = ("arriving", "copying", "copied", "computing")
 
 
 class Track:
@@ -53,14 +54,23 @@ class Track:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator["Turn"]:
-        """While a chunk is on its way to the device or there."""
+    def turn(self, most: Callable[[], int | None]) -> Iterator["Turn"]:
+        """While a chunk is on its way to the device or there.
+
+        Args:
+            most: How many may be so at a time; None where nothing sets a limit.
+        """
+
+        def has_room() -> bool:
+            limit = most()
+            return limit is None or sum(map(self._turns.__getitem__, _ON)) < limit
+
         turn = Turn(self._turns, self._changed, self._in_flight)
-        turn.move("arriving")
+        turn.move("arriving", has_room)
         try:
             yield turn
         finally:
-            turn.move("")
+            turn.move("gone")
 
 
 class Turn:
@@ -72,7 +82,7 @@ class Turn:
         self._turns = turns
         self._changed = changed
         self._in_flight = in_flight
-        self._state = ""
+        self._state = "gone"
 
     def copy(self) -> None:
         """Waits until the chunk may be copied to the device."""

@@ -44,8 +44,7 @@ def tune(
     while _enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()
         clock.add_trial(size)
-        with batch.trial():
-            rate = yield from _trial(run_chunk, feed, batch)
+        rate = yield from _trial(run_chunk, feed, batch)
         if batch.size < size:  # out of memory: smaller than ever tried
             return
         if rate is None or rate < _WORTH * best_rate:

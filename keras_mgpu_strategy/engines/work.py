@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
+from keras_mgpu_strategy.backing_off import BatchSize, Limits
 from keras_mgpu_strategy.batch_size import most_chunk_rows
 from keras_mgpu_strategy.feed import Chunk, row_bytes
 from keras_mgpu_strategy.pace import Pace
@@ -28,6 +29,8 @@ class Work:
         jit_compile: Whether XLA compiles the model.
         may_fall_back: Whether a model that XLA cannot compile runs without it.
         is_fixed: Whether the model takes no other batch size.
+        limits: How much memory batches are known to take.
+        is_measured: Whether the devices tell how much of their memory is in use.
         in_flight: Chunks that one device has to compute at a time.
         ahead: Further chunks for each device, which are read, copied or taken.
         tunes: Whether the engine may look for a better batch size on the way.
@@ -47,6 +50,8 @@ class Work:
     jit_compile: bool = False
     may_fall_back: bool = False
     is_fixed: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    is_measured: bool = False
     in_flight: int = 1
     ahead: int = 1
     tunes: bool = False
@@ -54,6 +59,20 @@ class Work:
     spec: Nest = None
     preprocess: Callable[[Nest], Nest] | None = None
     missing: set[int] = dataclasses.field(default_factory=set)
+
+    def batch(self, size: int) -> BatchSize:
+        """The per-replica batch of the run.
+
+        Args:
+            size: What to begin with, in rows.
+        """
+        return BatchSize(
+            size,
+            self.clock,
+            self.limits,
+            is_fixed=self.is_fixed,
+            is_measured=self.is_measured,
+        )
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""

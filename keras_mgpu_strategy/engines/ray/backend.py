@@ -40,12 +40,10 @@ class RayBackend:
         ray = connect(spread.ray_address)
         plan = make_plan(spread, ray.nodes())
         wait_for_room(ray, plan)
-        automatic = 2 if plan.gpus_per_actor else 1
-        chosen = options.in_flight
-        self._in_flight = automatic if chosen == "auto" else int(chosen)
+        self._chunks = options.chunks(on_gpus=plan.gpus_per_actor > 0)
         inner = dataclasses.replace(options, engine="threads", profile=None)
         arguments = (ray.put(pack(model)), inner, plan.cpus_per_actor)
-        self._fleet = Fleet(ray, plan, self._in_flight + 1, arguments)
+        self._fleet = Fleet(ray, plan, sum(self._chunks.values()), arguments)
         self._digest: str | None = None
         self.is_remote = True
 
@@ -94,7 +92,7 @@ class RayBackend:
     def engine(self, work: Work) -> Engine:
         """Threads that each wait for one process."""
         self._fleet.refill()
-        work = dataclasses.replace(work, in_flight=self._in_flight)
+        work = dataclasses.replace(work, **self._chunks)
         return ThreadsEngine(work, RemoteChunks(self._fleet, work))
 
     def digest(self) -> str:

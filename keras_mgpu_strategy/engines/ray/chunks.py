@@ -61,7 +61,6 @@ class RemoteChunks:
                 batch.size,
                 self._work.is_fixed,
                 self._work.head,
-                batch.on_trial,
                 self._work.run,
             )
             done = self._fleet.call(replica, "run", task, what=rows, line=self._line)

@@ -1,6 +1,5 @@
 """What runs in each process: one replica of the model on the device of that process."""
 
-import contextlib
 import dataclasses
 import os
 import threading
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads, models
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.backing_off import Limits
 from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
@@ -73,7 +72,6 @@ class Task:
         batch_size: Per-replica batch.
         is_fixed: Whether the model takes no other.
         head: What is done to the outputs on the device.
-        on_trial: Whether a larger batch may follow.
         run: Number of the run.
     """
 
@@ -81,7 +79,6 @@ class Task:
     batch_size: int
     is_fixed: bool
     head: heads.Head
-    on_trial: bool
     run: int
 
 
@@ -123,6 +120,7 @@ class Worker:
         self._arguments = (model, options, num_threads)
         self._specs = SpecMemory()
         self._pace = Pace(1)
+        self._limits: dict[heads.Head, Limits] = {}
         self._sources: dict[str, Source] = {}
         self._raw_specs = SpecMemory()
         self._preprocess: dict[Any, Preprocessing | None] = {}
@@ -137,7 +135,7 @@ class Worker:
         models.set_apart()
         model: ModelFile = packed.unpack()
         self._backend = LocalBackend(model.read(options.precision), options)
-        self._track = Track(self._backend.in_flight)
+        self._track = Track(self._backend.chunks["in_flight"])
         del self._arguments
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
         backend = self._backend
@@ -167,13 +165,14 @@ class Worker:
             clock=clock,
             head=task.head,
             is_fixed=task.is_fixed,
+            limits=self._limits.setdefault(task.head, Limits()),
             run=task.run,
             preprocess=self._preprocessing(chunk.inputs),
         )
-        batch = BatchSize(task.batch_size, clock, is_fixed=task.is_fixed)
-        runner = LocalChunks(self._backend.fitted(work), self._backend.compiler)
-        with batch.trial() if task.on_trial else contextlib.nullcontext():
-            results = runner.run(chunk, batch, 0, self._track)
+        work = self._backend.fitted(work)
+        batch = work.batch(task.batch_size)
+        runner = LocalChunks(work, self._backend.compiler)
+        results = runner.run(chunk, batch, 0, self._track)
         report = clock.report()
         return Done(
             results,
