@@ -19,16 +19,47 @@ _SECONDS_PER_REPLICA = 0.005
 _NEWEST = 0.3
 
 
+class StageTimes:
+    """How long a device takes for each stage of a chunk on its own.
+
+    Where stages of several chunks overlap, what a call takes says little of any one. So
+    only calls are learned from that had the device to themselves, such as the first of
+    a run, and the fastest of those counts.
+    """
+
+    def __init__(self) -> None:
+        self._rates: dict[str, float] = {}
+
+    def learn(self, stage: str, amount: int, seconds: float) -> None:
+        """Learns from a call that waited for nothing else.
+
+        Args:
+            stage: Its name.
+            amount: Of rows, or of bytes.
+            seconds: What it took.
+        """
+        rate = seconds / max(amount, 1)
+        self._rates[stage] = min(rate, self._rates.get(stage, rate))
+
+    def seconds(self, stage: str, amount: int) -> float:
+        """What a stage takes for so many rows or bytes; 0 where nothing is known."""
+        return self._rates.get(stage, 0.0) * amount
+
+
 class Pace:
     """The time that a row takes, learned from chunk to chunk.
 
     Args:
         num_replicas: Number of replicas that share the rows.
+
+    Attributes:
+        stages: How long each stage takes on devices with memory of their own.
     """
 
     def __init__(self, num_replicas: int):
         self._num_replicas = num_replicas
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
+        self.stages = StageTimes()
         self._seconds_per_row: float | None = None
         self._free_since = [0.0] * num_replicas
         self._lock = threading.Lock()

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STAGES = ("input", "compute", "read", "write")
+STAGES = ("input", "copy_in", "compute", "copy_out", "write")
+BOUNDS = ("input", "transfer", "compute", "write", "compile")
 
 _COMPUTE_BOUND = 0.75
 _ADVICE = {
@@ -23,9 +24,11 @@ _ADVICE = {
         "compute-bound: {share:.0%} of the time replicas were computing. More devices, "
         "a larger batch_size, jit_compile=True or a lower precision may help."
     ),
-    "read": (
-        "read-bound: {share:.0%} of the time replicas waited for results to reach the "
-        "host. Return less: predict_classes, or fewer outputs."
+    "transfer": (
+        "transfer-bound: {share:.0%} of the time replicas waited for copies, "
+        "{copy_in:.0%} to them and {copy_out:.0%} from them. Send rows of fewer bytes, "
+        "to be converted in the model, or return less: predict_classes, or fewer "
+        "outputs."
     ),
     "write": (
         "write-bound: {share:.0%} of the time replicas waited for results to be taken. "
@@ -69,9 +72,10 @@ class Report:
         compile_seconds: Tracing and compiling; part of `seconds`.
         tried_batches: Per-replica batches that were compared on the first rows.
         back_offs: Batches that did not fit into memory.
-        shares: For each of "input", "compute", "read" and "write", the share of the
-            replicas' time, compiling left out. Time in which a replica did not
-            compute is split by what its threads were doing instead.
+        shares: For each of "input", "copy_in" (rows to a device), "compute", "copy_out"
+            (results from it) and "write", the share of the replicas' time, compiling
+            left out. Time in which a replica did not compute is split by what went on
+            instead. Only devices with memory of their own need copies.
     """
 
     rows: int
@@ -98,31 +102,38 @@ class Report:
 
     @property
     def bound(self) -> str:
-        """What to mend first: "input", "compute", "read", "write" or "compile".
+        """What to mend first: "input", "transfer", "compute", "write" or "compile".
 
         The largest share, except that a large wait counts more than computing, which
-        is the work itself.
+        is the work itself. Copies in both directions count together.
         """
-        if self.compile_seconds > 0.5 * self.seconds:
+        shares = self._bounds()
+        if shares.pop("compile") > 0.5:
             return "compile"
-        stage = max(self.shares, key=lambda name: self.shares[name])
-        if self.shares["compute"] < _COMPUTE_BOUND:
-            rest = {name: self.shares[name] for name in STAGES if name != "compute"}
-            largest = max(rest, key=lambda name: rest[name])
-            stage = largest if rest[largest] > 0.25 else stage
-        return stage
+        waits = {name: shares[name] for name in shares if name != "compute"}
+        largest = max(waits, key=lambda name: waits[name])
+        if shares["compute"] < _COMPUTE_BOUND and waits[largest] > 0.25:
+            return largest
+        return max(shares, key=lambda name: shares[name])
+
+    def _bounds(self) -> dict[str, float]:
+        shares = {name: self.shares.get(name, 0.0) for name in BOUNDS}
+        shares["transfer"] = self.shares["copy_in"] + self.shares["copy_out"]
+        if self.seconds:
+            shares["compile"] = self.compile_seconds / self.seconds
+        return shares
 
     @property
     def bottleneck(self) -> str:
         """One sentence: what the run waited for most, and what to try."""
-        shares = dict(self.shares)
-        if self.seconds:
-            shares["compile"] = self.compile_seconds / self.seconds
-        return _ADVICE[self.bound].format(share=shares[self.bound])
+        copies = {name: self.shares[name] for name in ("copy_in", "copy_out")}
+        return _ADVICE[self.bound].format(share=self._bounds()[self.bound], **copies)
 
     def __str__(self) -> str:
         """Several lines for a person to read."""
-        shares = ", ".join(f"{name} {self.shares[name]:.0%}" for name in STAGES)
+        shares = ", ".join(
+            f"{name.replace('_', ' ')} {self.shares[name]:.0%}" for name in STAGES
+        )
         lines = [
             f"{self.rows:,} rows in {self.seconds:.2f} s: "
             f"{rate_text(self.rows_per_second)} rows/s",

@@ -13,7 +13,6 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
-from keras_mgpu_strategy.backing_off import Limits
 from keras_mgpu_strategy.batch_size import (
     ceil_div,
     first_guess,
@@ -33,6 +32,7 @@ from keras_mgpu_strategy.inputs import (
 )
 from keras_mgpu_strategy.inputs.files.limited import Limited
 from keras_mgpu_strategy.job import Job
+from keras_mgpu_strategy.memory_plans import Limits
 from keras_mgpu_strategy.models import Preprocessing, first_run
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.processes import HomeProcess

@@ -68,6 +68,11 @@ class HostBatch:
         return int(tf.nest.flatten(self.outputs)[0].shape[0])
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of all outputs."""
+        return sum(array.nbytes for array in tf.nest.flatten(self.outputs))
+
+    @property
     def stop(self) -> int:
         """Index of the first row after this batch."""
         return self.start + self.num_rows

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.report import BackOff, Report, StageClock, rate_text
+from keras_mgpu_strategy.report import STAGES, BackOff, Report, StageClock, rate_text
 
 ROWS = np.random.default_rng(0).random((100, 4), dtype=np.float32)
 
@@ -26,21 +26,24 @@ def report_of(shares, seconds=10.0, compile_seconds=0.0, back_offs=()):
         compile_seconds=compile_seconds,
         tried_batches=(),
         back_offs=back_offs,
-        shares=dict(zip(("input", "compute", "read", "write"), shares, strict=True)),
+        shares=dict(zip(STAGES, shares, strict=True)),
     )
 
 
 @pytest.mark.parametrize(
     ("shares", "sentence"),
     [
-        ((0.05, 0.90, 0.03, 0.02), "compute-bound: 90%"),
-        ((0.71, 0.20, 0.05, 0.04), "input-bound: 71%"),
-        ((0.10, 0.20, 0.60, 0.10), "read-bound: 60%"),
-        ((0.05, 0.30, 0.05, 0.60), "write-bound: 60%"),
+        ((0.05, 0.01, 0.90, 0.02, 0.02), "compute-bound: 90%"),
+        ((0.71, 0.00, 0.20, 0.05, 0.04), "input-bound: 71%"),
+        ((0.10, 0.00, 0.20, 0.60, 0.10), "transfer-bound: 60%"),
+        ((0.10, 0.60, 0.20, 0.00, 0.10), "transfer-bound: 60%"),
+        ((0.05, 0.00, 0.30, 0.05, 0.60), "write-bound: 60%"),
         # Much computing beside one large wait: the wait can be mended.
-        ((0.40, 0.50, 0.05, 0.05), "input-bound: 40%"),
+        ((0.40, 0.00, 0.50, 0.05, 0.05), "input-bound: 40%"),
+        # Copies in both directions count together.
+        ((0.05, 0.20, 0.50, 0.20, 0.05), "transfer-bound: 40%"),
         # Waits are many and small: computing is still the largest part.
-        ((0.15, 0.60, 0.15, 0.10), "compute-bound: 60%"),
+        ((0.15, 0.05, 0.60, 0.10, 0.10), "compute-bound: 60%"),
     ],
 )
 def test_the_bottleneck_is_named(shares, sentence):
@@ -50,7 +53,7 @@ def test_the_bottleneck_is_named(shares, sentence):
 
 
 def test_compiling_is_named_where_it_took_most_of_the_time():
-    report = report_of((0, 1, 0, 0), seconds=4, compile_seconds=3)
+    report = report_of((0, 0, 1, 0, 0), seconds=4, compile_seconds=3)
     assert report.bottleneck.startswith("compile-bound: 75%")
     assert report.bound == "compile"
 
@@ -62,10 +65,10 @@ def test_a_run_that_has_not_begun_has_a_report():
 
 
 def test_a_person_can_read_it():
-    text = str(report_of((0, 1, 0, 0), back_offs=(BackOff(40, 16, 8),)))
+    text = str(report_of((0, 0, 1, 0, 0), back_offs=(BackOff(40, 16, 8),)))
     assert "1,000 rows in 10.00 s: 100 rows/s" in text
     assert "2 replicas ran 600, 400 rows, 8 a batch, up to 64 a chunk" in text
-    slow = str(report_of((0, 1, 0, 0), seconds=400.0))
+    slow = str(report_of((0, 0, 1, 0, 0), seconds=400.0))
     assert "1,000 rows in 400.00 s: 2.5 rows/s" in slow
     assert "out of memory at row 40: batch 16 -> 8" in text
 
@@ -86,12 +89,12 @@ def test_idle_time_is_split_by_what_was_waited_for():
     clock.start()
     clock.add("compute", 0.0)
     clock.add("input", 3.0)
-    clock.add("read", 1.0)
+    clock.add("copy_out", 1.0)
     time.sleep(0.01)
     clock.add_delivered(1, 1)
     shares = clock.report().shares
     assert shares == pytest.approx(
-        {"input": 0.75, "compute": 0.0, "read": 0.25, "write": 0.0}
+        dict(zip(STAGES, (0.75, 0, 0, 0.25, 0), strict=True))
     )
 
 

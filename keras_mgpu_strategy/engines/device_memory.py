@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras_mgpu_strategy import gpu_memory
-from keras_mgpu_strategy.backing_off import Reading
+from keras_mgpu_strategy.memory_plans import Reading
 
 
 class Probe:

@@ -9,11 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize, Plan
+from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.fitting import run_fitting
+from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
+from keras_mgpu_strategy.memory_plans import Plan
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.step_calls import Position
@@ -46,7 +48,7 @@ class LocalChunks:
         seconds = 0.0
 
         def attempt(piece: Chunk, plan: Plan, turn: Turn) -> tuple[HostBatch, int]:
-            return self._attempt(piece, plan.size, replica, turn, seconds)
+            return self._attempt(piece, plan, replica, turn, seconds)
 
         try:
             chunk = self._work.ready(chunk, batch.size)
@@ -60,32 +62,30 @@ class LocalChunks:
     def _attempt(
         self,
         chunk: Chunk,
-        batch_size: int,
+        plan: Plan,
         replica: int,
         turn: Turn,
         seconds_before: float,
     ) -> tuple[HostBatch, int]:
         work, compiler = self._work, self._compiler
-        signature = work.signature(chunk.inputs, batch_size)
+        signature = work.signature(chunk.inputs, plan.size)
         position = Position(work.run, chunk.start)
         step = compiler.replica_step(signature, replica, work.clock, position)
         copy = compiler.copier(signature, replica, work.clock)
         with work.clock.stage("input"), tf.device(host_of(work.devices[replica])):
-            arrays = chunk.padded(batch_size)
+            arrays = chunk.padded(plan.size)
             leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
         turn.copy()
-        began = time.perf_counter()
         leaves = copy(*leaves)
         turn.launch()
         with tf.device(work.devices[replica]):
             outputs = step(*leaves)
-        seconds = work.pace.busy(replica, began, time.perf_counter())
         rows, bytes_in = len(arrays[0]), sum(array.nbytes for array in arrays)
-        work.clock.add("compute", seconds)
-        # What takes longer tells how many rows are to be taken at a time.
-        work.pace.record(rows, max(seconds, seconds_before))
-        work.clock.add_chunk(replica, chunk.num_rows, batch_size, bytes_in)
+        work.clock.add_chunk(replica, chunk.num_rows, plan.size, bytes_in)
         results = gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
-        bytes_out = sum(array.nbytes for array in tf.nest.flatten(results.outputs))
+        bytes_out = results.num_bytes
+        if plan.is_measured:
+            try_copies_out(work, replica)
+        note_stages(work, replica, turn, rows, bytes_out, least_seconds=seconds_before)
         # Outputs are there twice while those of the micro-batches are joined.
         return results, bytes_in + 2 * bytes_out

@@ -1,7 +1,6 @@
 """Runs one chunk on each replica, all of them together, by `strategy.run`."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize, Plan
+from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.engines.fitting import run_fitting
 from keras_mgpu_strategy.engines.lanes import ChunkError
+from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
+from keras_mgpu_strategy.memory_plans import Plan
 from keras_mgpu_strategy.notes import add_note
 from keras_mgpu_strategy.step import StepCompiler
 from keras_mgpu_strategy.transfers import HOST
@@ -85,7 +86,7 @@ class LockstepChunks:
         """
 
         def attempt(piece: Round, plan: Plan, turn: Turn) -> tuple[Any, int]:
-            return self._attempt(piece, plan.size, element_spec, turn)
+            return self._attempt(piece, plan, element_spec, turn)
 
         devices = self._work.devices
         try:
@@ -97,28 +98,31 @@ class LockstepChunks:
         return [batch for part in parts for batch in part]
 
     def _attempt(
-        self, round: Round, size: int, spec: Sequence[Any], turn: Turn
+        self, round: Round, plan: Plan, spec: Sequence[Any], turn: Turn
     ) -> tuple[list[HostBatch], int]:
         work, compiler = self._work, self._compiler
         for chunk in round.chunks:
-            signature = work.signature(chunk.inputs, size)
+            signature = work.signature(chunk.inputs, plan.size)
         step = compiler.lockstep(signature, spec, work.clock)
         # The two numbers of an element have the specs of a run and a row.
         copy = compiler.lockstep_copier(spec[2:], work.clock)
         with tf.device(HOST):
             rows = [[work.run, chunk.start] for chunk in round.chunks]
             numbers = [list(map(_scalar, numbers)) for numbers in rows]
-        inputs = [_whole_batches(chunk, size) for chunk in round.chunks]
+        inputs = [_whole_batches(chunk, plan.size) for chunk in round.chunks]
         leaves: Any = self._per_replica(inputs)
         turn.copy()
-        began = time.perf_counter()
         leaves = copy(*leaves)
         turn.launch()
         outputs = step(*self._per_replica(numbers), *leaves)
-        seconds = work.pace.busy(0, began, time.perf_counter())
+        batches, moved = self._results(outputs, round.chunks, inputs, plan.size)
+        if plan.is_measured:
+            try_copies_out(work, 0)
+        rows = max(len(leaves[0]) for leaves in inputs)
+        bytes_out = max(batch.num_bytes for batch in batches)
         # In step: each replica is taken until the slowest one ends.
-        work.clock.add("compute", len(inputs) * seconds)
-        return self._results(outputs, round.chunks, inputs, size)
+        note_stages(work, 0, turn, rows, bytes_out, count=len(inputs))
+        return batches, moved
 
     def _per_replica(self, inputs: list[list[tf.Tensor]]) -> list[Any]:
         """Turns one flat list per replica into one distributed value per leaf."""
@@ -154,8 +158,7 @@ class LockstepChunks:
             )
             self._work.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
             batch = gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
-            bytes_out = sum(array.nbytes for array in tf.nest.flatten(batch.outputs))
-            moved = max(moved, num_bytes + 2 * bytes_out)
+            moved = max(moved, num_bytes + 2 * batch.num_bytes)
             batches.append(batch)
         return batches, moved
 

@@ -14,6 +14,7 @@ Guarantees:
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -74,7 +75,14 @@ class Track:
 
 
 class Turn:
-    """The way of one chunk; made by `Track.turn`."""
+    """The way of one chunk; made by `Track.turn`.
+
+    Attributes:
+        began, copied, launched: When the chunk began to be copied, had been, and was
+            launched, as `time.perf_counter` tells.
+        copies_alone: Whether nothing else was copied or computed when it was copied.
+        computes_alone: Whether nothing else was computed when it was launched.
+    """
 
     def __init__(
         self, turns: Counter[str], changed: threading.Condition, in_flight: int
@@ -83,15 +91,22 @@ class Turn:
         self._changed = changed
         self._in_flight = in_flight
         self._state = "gone"
+        self.began = self.copied = self.launched = 0.0
+        self.copies_alone = self.computes_alone = False
 
     def copy(self) -> None:
         """Waits until the chunk may be copied to the device."""
         self.move("copying", lambda: self._turns["copying"] < _MOST_COPIES)
+        self.copies_alone = self._turns["copying"] + self._turns["computing"] == 1
+        self.began = time.perf_counter()
 
     def launch(self) -> None:
         """Waits until the chunk, which has been copied, may be computed."""
+        self.copied = time.perf_counter()
         self.move("copied")
         self.move("computing", self._may_launch)
+        self.computes_alone = self._turns["computing"] == 1
+        self.launched = time.perf_counter()
 
     def _may_launch(self) -> bool:
         turns = self._turns

@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads
-from keras_mgpu_strategy.backing_off import BatchSize, Limits
+from keras_mgpu_strategy.backing_off import BatchSize
 from keras_mgpu_strategy.batch_size import most_chunk_rows
 from keras_mgpu_strategy.feed import Chunk, row_bytes
+from keras_mgpu_strategy.memory_plans import Limits
 from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.signatures import Signature, SpecMemory

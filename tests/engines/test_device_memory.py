@@ -6,35 +6,118 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import gpu_memory
 from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.engines.device_memory import Probe, rows_that_fit
+from keras_mgpu_strategy.engines.device_memory import Probe
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.feed import Feed
 from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.memory_plans import (
+    Limits,
+    Plan,
+    Reading,
+    alone,
+    is_out_of_memory,
+    largest_batch,
+    plan_for,
+)
+from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.types import HostBatch
 
 MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    "held, peak, capacity, expected",
+    "needed, free, moved, chunk_batches, held",
     [
-        (0, 10 * MIB, 40 * MIB, 128),
-        (20 * MIB, 30 * MIB, 40 * MIB, 64),  # the model itself takes room
-        (20 * MIB, 35 * MIB, 40 * MIB, 42),
-        (20 * MIB, 20 * MIB, 40 * MIB, 32 * 20 * MIB),  # nothing seen to be needed
-        (20 * MIB, 45 * MIB, 40 * MIB, 32),  # what fitted, fits
+        (10, 1000, 10, 15, None),  # only what is moved stays with each chunk
+        (100, 1000, 10, 12, None),  # two may compute at a time
+        (400, 1000, 10, 1, 1),  # and where they may not, fewer are held
+        (200, 1000, 150, 1, 5),
+        (950, 1000, 10, 1, 1),  # what fitted, fits
     ],
 )
-def test_rows_that_fit(held, peak, capacity, expected):
-    assert rows_that_fit(32, held, peak, capacity) == expected
+def test_what_one_micro_batch_took_says_how_much_fits(
+    needed, free, moved, chunk_batches, held
+):
+    plan = plan_for(32, Reading(needed * MIB, free * MIB, moved * MIB))
+    assert (plan.size, plan.chunk_rows, plan.held) == (32, chunk_batches * 32, held)
+
+
+def test_nothing_limits_what_nobody_tells():
+    assert plan_for(32, Reading(MIB, None, MIB)) == Plan(32)
+    assert largest_batch(32, Reading(MIB, None, MIB)) is None
+
+
+def batch_of(size, **options):
+    clock = StageClock(1)
+    return BatchSize(size, clock, Limits(), **options), clock
+
+
+class TestBackingOff:
+    """Failures cost ten seconds each on a GPU, so there are to be two at most."""
+
+    def test_a_batch_that_is_too_large_comes_down_to_what_fits_in_one_step(self):
+        batch, clock = batch_of(4096, is_measured=True)
+        batch.shrink(batch.plan, 4096, 0, MemoryError())
+        assert batch.plan == alone(128)
+        batch.learn(batch.plan, Reading(10 * MIB, 200 * MIB, MIB))
+        assert batch.plan == alone(1536)  # six tenths of 200 MiB hold 12 times 128
+        batch.learn(batch.plan, Reading(120 * MIB, 200 * MIB, MIB))
+        assert batch.size == 1536 and not batch.plan.is_measured
+        assert clock.report().back_offs == (BackOff(0, 4096, 1536),)
+
+    def test_where_memory_does_not_grow_as_it_should_the_small_one_stays(self):
+        batch, clock = batch_of(4096, is_measured=True)
+        batch.shrink(batch.plan, 4096, 0, MemoryError())
+        batch.learn(batch.plan, Reading(10 * MIB, 200 * MIB, MIB))
+        batch.shrink(batch.plan, 1536, 0, MemoryError())
+        assert batch.size == 128 and not batch.plan.is_measured
+        assert [b.batch_size for b in clock.report().back_offs] == [1536, 128]
+
+    def test_where_nobody_tells_what_there_is_a_guess_is_tried(self):
+        batch, _ = batch_of(4096, is_measured=True)
+        batch.shrink(batch.plan, 4096, 0, MemoryError())
+        batch.learn(batch.plan, Reading(10 * MIB, None, MIB))
+        assert batch.plan == alone(1024)
+
+    def test_the_chunk_shrinks_first(self):
+        batch, clock = batch_of(32, is_measured=True)
+        batch.learn(batch.plan, Reading(MIB, None, MIB))
+        assert batch.plan == Plan(32)
+        for held in (2, 1):
+            batch.shrink(batch.plan, 320, 0, MemoryError())
+            assert batch.plan == alone(32)
+            batch.learn(batch.plan, Reading(MIB, None, MIB))
+            assert batch.plan == Plan(32, chunk_rows=32, held=held)
+        assert clock.report().back_offs == ()
+
+    def test_what_fitted_is_remembered(self):
+        limits, clock = Limits(), StageClock(1)
+        first = BatchSize(4096, clock, limits, is_measured=True)
+        first.shrink(first.plan, 4096, 0, MemoryError())
+        first.learn(first.plan, Reading(10 * MIB, 200 * MIB, MIB))
+        first.learn(first.plan, Reading(120 * MIB, 200 * MIB, MIB))
+        again = BatchSize(4096, clock, limits, is_measured=True)
+        assert again.plan == first.plan
+
+    def test_an_older_failure_changes_nothing(self):
+        batch, _ = batch_of(64)
+        plan = batch.plan
+        batch.shrink(plan, 64, 0, MemoryError())
+        batch.shrink(plan, 64, 0, MemoryError())
+        assert batch.size == 32
+
+    def test_copies_that_find_no_room_count(self):
+        text = "Failed copying input tensor: Dst tensor is not initialized."
+        assert is_out_of_memory(tf.errors.InternalError(None, None, text))
+        assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM"))
+        assert not is_out_of_memory(tf.errors.InternalError(None, None, "a bug"))
 
 
 CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
 def test_no_memory_is_known_of_a_cpu():
-    assert Probe(CPU).largest_batch(32) is None
+    assert Probe([CPU]).reading(MIB) is None
 
 
 def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
@@ -43,7 +126,7 @@ def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
     zeros = {"current": 0, "peak": 0}
     monkeypatch.setattr(experimental, "reset_memory_stats", lambda device: None)
     monkeypatch.setattr(experimental, "get_memory_info", lambda device: zeros)
-    assert Probe(CPU).largest_batch(32) is None
+    assert Probe([CPU]).reading(MIB) is None
     assert gpu_memory.capacity("CPU:0") is None
 
 
@@ -82,10 +165,8 @@ def test_no_batch_is_tried_that_would_not_fit(most, largest):
     rows = np.zeros((400_000, 1), np.float32)
     clock = StageClock(1)
     batch = BatchSize(32, clock)
-    asked = []
 
     def run_chunk(chunk, batch):
-        asked.append(batch.on_trial)
         batch.bound(most)
         # Ever faster: seconds do not grow with the rows.
         return HostBatch(chunk.start, np.zeros((chunk.num_rows, 1), np.float32))
@@ -94,7 +175,6 @@ def test_no_batch_is_tried_that_would_not_fit(most, largest):
     done = list(tune(run_chunk, feed, batch, 1, clock))
     tried = clock.report().tried_batches
     assert max(tried) <= largest
-    assert all(asked) and not batch.on_trial
     assert [result.start for result in done] == np.cumsum(
         [0, *(result.num_rows for result in done)]
     )[:-1].tolist()

@@ -31,3 +31,52 @@ def test_xla_is_used_only_where_it_is(on_gpus):
 def test_device_memory_does_not_grow(on_gpus):
     for engine, grown in on_gpus("growth", 100).items():
         assert grown <= 2**16, engine
+
+
+ENGINES = pytest.mark.parametrize("engine", ["threads", "mirrored"])
+
+
+class TestOutOfMemory:
+    """An allocation that fails has waited ten seconds, so few may fail."""
+
+    @ENGINES
+    def test_by_a_batch_of_rows(self, on_gpus, engine):
+        ran = on_gpus("large_inputs", engine, num_gpus=1)
+        assert ran["exact"]
+        assert 0 < len(ran["first"]) <= 2 and ran["second"] == []
+        assert ran["first_seconds"] < 30
+
+    @ENGINES
+    def test_by_results_of_several_batches(self, on_gpus, engine):
+        ran = on_gpus("large_outputs", engine, num_gpus=1)
+        assert ran["exact"]
+        assert ran["first"] == ran["second"] == []  # the chunk shrinks, not the batch
+        assert ran["second_seconds"] < 10
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("milliseconds", "bound"),
+    [
+        ((20, 5, 0), "transfer"),
+        ((0, 5, 20), "transfer"),
+        ((5, 20, 0), "compute"),
+        ((0, 20, 5), "compute"),
+    ],
+)
+def test_the_report_tells_copies_from_computing(on_gpus, engine, milliseconds, bound):
+    found, shares = on_gpus("bounds", engine, *milliseconds, num_gpus=1)
+    assert found == bound, shares
+    into, _, out = milliseconds
+    if bound == "transfer":
+        larger, other = ("copy_in", "copy_out")[:: 1 if into > out else -1]
+        assert shares[larger] > 0.4 > shares[other]
+
+
+def test_other_threads_of_the_program_run_on(on_gpus):
+    assert on_gpus("other_threads_run", num_gpus=2) < 0.2  # a batch takes 0.3 s
+
+
+@ENGINES
+def test_the_rows_of_a_run_are_freed_with_it(on_gpus, engine):
+    assert on_gpus("freed", engine)

@@ -65,7 +65,7 @@ class RemoteChunks:
             )
             done = self._fleet.call(replica, "run", task, what=rows, line=self._line)
         self._keep_books(batch, replica, done)
-        with self._work.clock.stage("read"):
+        with self._work.clock.stage("copy_out"):
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)
         results = HostBatch(done.batch.start, outputs)
         if done.stopped_by is not None:

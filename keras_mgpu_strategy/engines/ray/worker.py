@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import heads, models
-from keras_mgpu_strategy.backing_off import Limits
 from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
@@ -21,6 +20,7 @@ from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.feed import Chunk
 from keras_mgpu_strategy.marking import marks_of
+from keras_mgpu_strategy.memory_plans import Limits
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.options import Options
 from keras_mgpu_strategy.pace import Pace

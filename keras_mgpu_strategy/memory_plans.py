@@ -1,0 +1,118 @@
+"""How chunks are run, by how much of a device's memory they take.
+
+Guarantee: what fitted once is remembered in `Limits`, and not measured again.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+MOST_HELD = 6
+"""Chunks that a device may hold where memory sets no limit."""
+
+_USABLE_SHARE = 0.9
+_SHARE_OF_ONE_BATCH = 0.6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of TensorFlow says that memory has run out.
+
+    A tensor that could not be copied to a GPU is an internal error for TensorFlow.
+    """
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    text = str(error)
+    is_of_copy = "Dst tensor is not initialized" in text
+    return isinstance(error, tf.errors.InternalError) and (
+        is_of_copy or "out of memory" in text.lower()
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What one micro-batch took of a device's memory, in bytes.
+
+    Args:
+        needed: At its peak, beyond what was held before.
+        free: What there was for it; None where nobody tells.
+        moved: Of `needed`, its inputs and outputs, which stay for as long as a chunk is
+            on the device.
+    """
+
+    needed: int
+    free: int | None
+    moved: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How chunks are run.
+
+    Args:
+        size: Rows of one call of the model.
+        chunk_rows: The most rows of a chunk; None where memory sets no limit.
+        held: The most chunks on a device; None where memory sets no limit.
+        is_measured: Whether the memory that a chunk takes is to be measured.
+    """
+
+    size: int
+    chunk_rows: int | None = None
+    held: int | None = None
+    is_measured: bool = False
+
+
+class Limits:
+    """What is known of the memory that batches take, kept from run to run."""
+
+    def __init__(self) -> None:
+        self._plans: dict[int, Plan] = {}
+        self._most: int | None = None
+
+    def at_most(self, size: int) -> int:
+        """The size, or the largest that fits."""
+        return size if self._most is None else min(size, self._most)
+
+    def plan(self, size: int) -> Plan | None:
+        """How batches of a size were run; None if they were not yet."""
+        return self._plans.get(size)
+
+    def learn(self, plan: Plan, *, is_largest: bool) -> None:
+        """Remembers what fits."""
+        self._plans[plan.size] = plan
+        if is_largest:
+            self._most = plan.size
+
+
+def alone(size: int) -> Plan:
+    """One micro-batch, with nothing else on the device."""
+    return Plan(size, chunk_rows=size, held=1, is_measured=True)
+
+
+def plan_for(size: int, reading: Reading) -> Plan:
+    """As much as memory allows, by what one micro-batch took.
+
+    What computing takes counts twice, since a chunk may be launched before all memory
+    of the one before it is free; where there is no room for that, too few chunks are
+    held for it.
+    """
+    if reading.free is None:
+        return Plan(size)
+    usable = int(_USABLE_SHARE * reading.free)
+    moved = max(min(reading.moved, reading.needed), 1)
+    computing = reading.needed - moved
+    micro_batches = (usable - 2 * computing) // (MOST_HELD * moved)
+    if micro_batches >= 1:
+        return Plan(size, chunk_rows=micro_batches * size)
+    held = max((usable - computing) // max(moved, computing, 1), 1)
+    return Plan(size, chunk_rows=size, held=min(held, MOST_HELD))
+
+
+def largest_batch(size: int, reading: Reading) -> int | None:
+    """The most rows in a batch, if memory grows with them; at least those that fitted.
+
+    Some memory is left for the next chunk. None where the devices do not tell.
+    """
+    if reading.free is None:
+        return None
+    usable = int(_SHARE_OF_ONE_BATCH * reading.free)
+    return max(size * usable // max(reading.needed, 1), size)
