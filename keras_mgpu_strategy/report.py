@@ -27,8 +27,7 @@ _ADVICE = {
     "transfer": (
         "transfer-bound: {share:.0%} of the time replicas waited for copies, "
         "{copy_in:.0%} to them and {copy_out:.0%} from them. Send rows of fewer bytes, "
-        "to be converted in the model, or return less: predict_classes, or fewer "
-        "outputs."
+        "to be converted in the model, or return less: predict_classes, fewer outputs."
     ),
     "write": (
         "write-bound: {share:.0%} of the time replicas waited for results to be taken. "
@@ -72,10 +71,9 @@ class Report:
         compile_seconds: Tracing and compiling; part of `seconds`.
         tried_batches: Per-replica batches that were compared on the first rows.
         back_offs: Batches that did not fit into memory.
-        shares: For each of "input", "copy_in" (rows to a device), "compute", "copy_out"
-            (results from it) and "write", the share of the replicas' time, compiling
-            left out. Time in which a replica did not compute is split by what went on
-            instead. Only devices with memory of their own need copies.
+        shares: For each of "input", "copy_in" (to a device), "compute", "copy_out" (from
+            it) and "write", the share of the replicas' time, compiling left out. Time in
+            which a replica did not compute is split by what went on instead.
     """
 
     rows: int
@@ -110,11 +108,9 @@ class Report:
         shares = self._bounds()
         if shares.pop("compile") > 0.5:
             return "compile"
-        waits = {name: shares[name] for name in shares if name != "compute"}
-        largest = max(waits, key=lambda name: waits[name])
-        if shares["compute"] < _COMPUTE_BOUND and waits[largest] > 0.25:
-            return largest
-        return max(shares, key=lambda name: shares[name])
+        *_, wait, largest = sorted(shares, key=lambda name: shares[name])
+        is_mended = shares["compute"] < _COMPUTE_BOUND and shares[wait] > 0.25
+        return wait if largest == "compute" and is_mended else largest
 
     def _bounds(self) -> dict[str, float]:
         shares = {name: self.shares.get(name, 0.0) for name in BOUNDS}

@@ -190,6 +190,8 @@ class StepCompiler:
             found.append(draws)
 
             def before(first: tf.Tensor) -> list[Any]:
+                if not draws:  # or the number of the row would be copied to a GPU
+                    return []
                 return draws.begin(run, row + tf.cast(first, tf.int64))
 
             specs = signature.micro_batch_specs(signature.batch_size)

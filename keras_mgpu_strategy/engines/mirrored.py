@@ -88,7 +88,6 @@ class MirroredEngine:
             finally:
                 rounds.end()
 
-        work.clock.start()
         for batches in collect(lane, num_lanes, feed, room=num_lanes):
             yield from batches
         if feed.error is not None:
@@ -124,14 +123,16 @@ class _Rounds:
 
     def next(self) -> Round | None:
         """The next round; None at the end."""
-        with self._lock, self._clock.stage("input"):
+        with self._lock:
             if self._make is None or self.feed.is_stopped:
                 return None
             if self._pipelines is None:
                 self._pipelines = self._make()
                 self._elements = iter(self._pipelines.dataset)
                 self.element_spec = self._pipelines.dataset.element_spec
-            dealt = self._round(next(self._elements), self._pipelines.spec)
+                self._clock.start()
+            with self._clock.stage("input"):
+                dealt = self._round(next(self._elements), self._pipelines.spec)
             return dealt if dealt.busy else None
 
     def end(self) -> None:

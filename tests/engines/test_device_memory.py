@@ -30,7 +30,7 @@ MIB = 1 << 20
     [
         (10, 1000, 10, 15, None),  # only what is moved stays with each chunk
         (100, 1000, 10, 12, None),  # two may compute at a time
-        (400, 1000, 10, 1, 1),  # and where they may not, fewer are held
+        (450, 1000, 10, 1, 1),  # and where they may not, fewer are held
         (200, 1000, 150, 1, 5),
         (950, 1000, 10, 1, 1),  # what fitted, fits
     ],

@@ -16,8 +16,8 @@ def test_every_byte_of_input_crosses_once(on_gpus, num_gpus):
 
 
 def test_copies_run_beside_computing(on_gpus):
-    for engine, seconds in on_gpus("overlap", num_gpus=1).items():
-        assert seconds > 0.03, engine  # of 0.3 s of computing
+    for engine, share in on_gpus("overlap", num_gpus=1).items():
+        assert share > 0.5, engine  # 0.9 on a machine with nothing else to do
 
 
 def test_files(on_gpus):
