@@ -71,9 +71,8 @@ class Report:
         compile_seconds: Tracing and compiling; part of `seconds`.
         tried_batches: Per-replica batches that were compared on the first rows.
         back_offs: Batches that did not fit into memory.
-        shares: For each of "input", "copy_in" (to a device), "compute", "copy_out" (from
-            it) and "write", the share of the replicas' time, compiling left out. Time in
-            which a replica did not compute is split by what went on instead.
+        shares: For each of `STAGES`, the share of the replicas' time, compiling left
+            out. Time in which a replica did not compute is split by what went on.
     """
 
     rows: int
