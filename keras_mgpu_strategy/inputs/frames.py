@@ -5,7 +5,8 @@ Guarantees:
 * pandas and polars are recognised by name. pandas is imported only once the user has
   handed one of its objects over, polars never.
 * Column dtypes of pandas are settled before reading; what would become an object array
-  is refused, with the columns named.
+  is refused, with the columns named. Bools beside numbers are 0 and 1. Categories are
+  read as what they stand for, never as their codes.
 * A null of polars is an error with the column and the row, never a NaN.
 """
 
@@ -38,11 +39,14 @@ def frame_dtype(frame: Any, path: str) -> np.dtype:
     ]
     if not columns:
         raise ValueError(f"{path} is a DataFrame without columns, expected one or more")
-    kinds = {dtype.kind for _, dtype in columns}
-    for kind, plural in (("U", "strings"), ("b", "bools")):
-        if kind in kinds and kinds != {kind}:
-            odd = [name for name, dtype in columns if dtype.kind == kind]
-            raise _mixed(path, plural, odd)
+    strings = [name for name, dtype in columns if dtype.kind == "U"]
+    if strings and len(strings) < len(columns):
+        raise ValueError(
+            f"{path} mixes columns of numbers with columns of strings, which have no "
+            f"dtype in common but object: {', '.join(strings)}. Use "
+            "x.astype('float32'), or a dict of columns for a model with one input per "
+            "column."
+        )
     return np.result_type(*(dtype for _, dtype in columns))
 
 
@@ -98,12 +102,5 @@ def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
 def _holds_strings(column: Any) -> bool:
     import pandas as pd
 
-    return pd.api.types.infer_dtype(column, skipna=False) == "string"
-
-
-def _mixed(path: str, kind: str, columns: list[str]) -> ValueError:
-    return ValueError(
-        f"{path} mixes columns of numbers with columns of {kind}, which have no dtype "
-        f"in common but object: {', '.join(columns)}. Use x.astype('float32'), or a "
-        "dict of columns for a model with one input per column."
-    )
+    values = getattr(column.dtype, "categories", column)
+    return pd.api.types.infer_dtype(values, skipna=False) == "string"
