@@ -38,14 +38,16 @@ def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
     Args:
         form: What images are brought to.
         scale: Applied to the resized image of shape `(height, width, channels)`,
-            float32 from 0 to 255.
+            floats from 0 to 255.
     """
 
     def load(path: tf.Tensor) -> tf.Tensor:
         image = decode(tf.io.read_file(path), form.channels)
-        image = scale(tf.image.resize(image, (form.height, form.width)))
+        image = tf.image.resize(image, (form.height, form.width))
         if form.dtype.is_integer:
             image = tf.saturate_cast(tf.round(image), form.dtype)
+        else:  # before scaling, which rounds
+            image = scale(tf.cast(image, form.dtype))
         return tf.reshape(image, form.shape)
 
     return load

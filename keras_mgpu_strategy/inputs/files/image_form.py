@@ -9,8 +9,10 @@ Guarantees:
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs.casting import Wanted, cast_for
 from keras_mgpu_strategy.types import Nest, Undeclared
 
 COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}
@@ -29,7 +31,8 @@ class ImageForm:
         channels: 1, 3 or 4.
         has_channels: Whether channels are an axis; False for a model that takes
             images of shape `(height, width)`.
-        dtype: `tf.uint8` for a model that takes integers, else `tf.float32`.
+        dtype: `tf.uint8` for a model that takes integers, `tf.float64` for one that
+            takes such floats, else `tf.float32`.
     """
 
     height: int
@@ -69,7 +72,8 @@ def form_for(
         channels = COLOR_MODES[color_mode] if color_mode else _channels_or_3(declared)
         return ImageForm(*image_size, channels)
     if declared is None:
-        return _undeclared(image_size, color_mode)
+        dtype = tf.float32 if is_free else _floats(wanted_dtype(input_spec))
+        return _undeclared(image_size, color_mode, dtype)
     _check_axes(declared)
     dtype = tf.float32 if is_free else _dtype(declared)
     has_channels = declared.shape.rank == 4
@@ -94,15 +98,28 @@ def _declared(input_spec: Nest) -> tf.TensorSpec | None:
     return None if specs[0].shape.rank is None else specs[0]
 
 
+def wanted_dtype(input_spec: Nest) -> Wanted:
+    """What `casting` is to bring rows to, by what a model declares."""
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return input_spec
+    return tf.nest.flatten(input_spec)[0].dtype
+
+
+def _floats(wanted: Wanted) -> tf.DType:
+    # Narrower ones are rounded on the device, after the model has scaled them.
+    given = cast_for(np.dtype(np.float32), "Images", wanted).dtype
+    return tf.float64 if given == tf.float64 else tf.float32
+
+
 def _undeclared(
-    image_size: tuple[int, int] | None, color_mode: str | None
+    image_size: tuple[int, int] | None, color_mode: str | None, dtype: tf.DType
 ) -> ImageForm:
     if image_size is None:
         raise ValueError(
             "The model does not declare the shape of its input, so the size of the "
             "images is not known. Pass image_size=(height, width)."
         )
-    return ImageForm(*image_size, COLOR_MODES[color_mode or "rgb"])
+    return ImageForm(*image_size, COLOR_MODES[color_mode or "rgb"], dtype=dtype)
 
 
 def _check_axes(declared: tf.TensorSpec) -> None:
@@ -128,7 +145,7 @@ def _check_axes(declared: tf.TensorSpec) -> None:
 
 def _dtype(declared: tf.TensorSpec) -> tf.DType:
     if declared.dtype.is_floating:
-        return tf.float32
+        return _floats(declared.dtype)
     if declared.dtype.is_integer and declared.dtype.max >= 255:
         return tf.uint8
     raise ValueError(

@@ -10,24 +10,27 @@ Guarantees:
 import importlib
 import operator
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.casting import cast_for
+from keras_mgpu_strategy.inputs.casting import Wanted, cast_for
 from keras_mgpu_strategy.inputs.files.image_form import ImageForm
+from keras_mgpu_strategy.inputs.row_errors import BadRow
 
 BatchFn = Callable[[np.ndarray], Any]
 """Takes and returns a batch of images."""
 
+_RESULT = "The result of the preprocess function"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _imagenet(image: tf.Tensor) -> tf.Tensor:
     """As `keras.applications.imagenet_utils.preprocess_input(mode="torch")`."""
-    return (image / 255.0 - tf.constant(_MEAN)) / tf.constant(_STD)
+    mean, std = tf.constant(_MEAN, image.dtype), tf.constant(_STD, image.dtype)
+    return (image / 255.0 - mean) / std
 
 
 SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
@@ -116,6 +119,7 @@ class BatchCall:
         function: Takes a float32 array of shape `(rows, height, width, channels)`
             from 0 to 255 that it may overwrite, and returns as many rows.
         form: What images it is given.
+        wanted: The dtype that the model takes, for `casting`.
 
     Attributes:
         spec: What it returns, as the model is given it.
@@ -124,22 +128,31 @@ class BatchCall:
         ValueError: It does not return as many rows.
     """
 
-    def __init__(self, function: BatchFn, form: ImageForm) -> None:
+    def __init__(
+        self, function: BatchFn, form: ImageForm, wanted: Wanted = None
+    ) -> None:
         self._function = function
+        self._wanted = wanted
         # Pixels that differ, or functions that divide by their deviation would warn.
         pixels = np.arange(np.prod(form.shape)) % 256
-        example = self._call(pixels.reshape(1, *form.shape).astype(np.float32))
+        pixels = pixels.reshape(1, *form.shape).astype(np.float32)
+        example = self._call(pixels, ["made up to try it"])
         self._row_shape = example.shape[1:]
         self._dtype = example.dtype
         self.spec = tf.TensorSpec([None, *self._row_shape], self._dtype)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
         """Returns what the model is given for a batch of images.
 
+        Args:
+            images: Of shape `(rows, height, width, channels)`.
+            rows: Which rows they are, for messages.
+
         Raises:
-            ValueError: The result is not like that for the made-up image.
+            ValueError: The result is not like that for the made-up image, or the model
+                cannot be given it.
         """
-        result = self._call(images)
+        result = self._call(images, rows)
         if result.shape[1:] != self._row_shape or result.dtype != self._dtype:
             raise ValueError(
                 f"The preprocess function returned {_kind(result)} for a batch, but "
@@ -152,7 +165,7 @@ class BatchCall:
         """What the model is given in place of rows that could not be read."""
         return np.zeros((num_rows, *self._row_shape), self._dtype)
 
-    def _call(self, images: np.ndarray) -> np.ndarray:
+    def _call(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
         num_rows = len(images)
         # Otherwise what it does with TensorFlow lands on the first GPU.
         with tf.device("CPU:0"):
@@ -163,7 +176,11 @@ class BatchCall:
                 f"shape {(num_rows, *images.shape[1:])}, expected {num_rows} rows: it "
                 "takes and returns a batch of images."
             )
-        return cast_for(result.dtype, "The preprocess function").convert(result)
+
+        def fail(index: int, what: str) -> NoReturn:
+            raise BadRow(f"{_RESULT}, row {rows[index]} {what}", index)
+
+        return cast_for(result.dtype, _RESULT, self._wanted).convert(result, fail)
 
 
 def _kind(result: np.ndarray) -> str:

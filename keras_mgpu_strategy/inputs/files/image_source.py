@@ -117,7 +117,7 @@ class ImageSource:
                 images, was_read, error = self._mend(images, was_read, start)
             if len(images):
                 self._remember(start, was_read)
-                inputs = self._prepare(images, was_read)
+                inputs = self._prepare(images, was_read, start)
                 yield InputBatch(start, len(images), inputs)
             if error is not None:
                 raise error
@@ -178,13 +178,16 @@ class ImageSource:
         error.__cause__ = cause
         return error
 
-    def _prepare(self, images: np.ndarray, was_read: np.ndarray) -> np.ndarray:
+    def _prepare(
+        self, images: np.ndarray, was_read: np.ndarray, start: int
+    ) -> np.ndarray:
         """Applies the user's function, which is never given a made-up image."""
         if self._call is None:
             return images
+        rows = start + np.flatnonzero(was_read)
         if was_read.all():
-            return self._call(images.copy())
+            return self._call(images.copy(), rows)
         prepared = self._call.zeros(len(images))
         if was_read.any():
-            prepared[was_read] = self._call(images[was_read])
+            prepared[was_read] = self._call(images[was_read], rows)
         return prepared

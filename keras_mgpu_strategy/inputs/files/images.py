@@ -16,7 +16,11 @@ import numpy as np
 
 from keras_mgpu_strategy.inputs.files.image_decoding import load_fn
 from keras_mgpu_strategy.inputs.files.image_files import find_images
-from keras_mgpu_strategy.inputs.files.image_form import COLOR_MODES, form_for
+from keras_mgpu_strategy.inputs.files.image_form import (
+    COLOR_MODES,
+    form_for,
+    wanted_dtype,
+)
 from keras_mgpu_strategy.inputs.files.image_scaling import (
     SCALES,
     BatchCall,
@@ -46,13 +50,15 @@ class Images:
         image_size: `(height, width)` that images are resized to; None for what the
             model declares.
         preprocess: "none" for pixels from 0 to 255 (uint8 for a model that takes
-            integers, else float32), which is right for a model that scales its input
-            itself; "unit" for pixels from 0 to 1; "imagenet" for pixels from 0 to 1,
-            less (0.485, 0.456, 0.406), by (0.229, 0.224, 0.225), as
+            integers, float64 for one that takes these, else float32), which is right
+            for a model that scales its input itself; "unit" for pixels from 0 to 1;
+            "imagenet" for pixels from 0 to 1, less (0.485, 0.456, 0.406), by
+            (0.229, 0.224, 0.225), as
             `keras.applications.imagenet_utils.preprocess_input(mode="torch")` does it;
             "module:function", or a function. It takes a float32 array of shape
             `(rows, height, width, channels)` from 0 to 255, which it may overwrite,
-            and returns what the model takes for these rows. It is called on one
+            and returns what the model takes for these rows; its results are held to
+            the dtype of the model as rows of any other input. It is called on one
             made-up image first. With it, `image_size` and `color_mode` need not be
             what the model declares.
         on_bad_file: "raise" for an error that names the file; "skip" to go on with
@@ -99,12 +105,13 @@ class Images:
             input_spec, self.image_size, self.color_mode, is_free=function is not None
         )
         check_form(self.preprocess, form)
+        wanted = wanted_dtype(input_spec)
         scale = SCALES[str(self.preprocess) if function is None else "none"]
         return ImageSource(
             find_images(self.paths, must_read=self.on_bad_file == "raise"),
             form,
             load_fn(form, scale),
-            None if function is None else BatchCall(function, form),
+            None if function is None else BatchCall(function, form, wanted),
             skips=self.on_bad_file == "skip",
             settings=(form.shape, form.dtype.name, function or self.preprocess),
         )

@@ -7,6 +7,7 @@ import tensorflow as tf
 from image_cases import missing_rows, read_all, references, takes, write_folder
 
 from keras_mgpu_strategy.inputs.files.images import Images
+from keras_mgpu_strategy.types import Undeclared
 
 NUM_IMAGES = 9
 SIZE = (6, 5)
@@ -106,12 +107,70 @@ def test_a_function_for_a_model_of_channels_first(paths, expected):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "given"), [(np.float64, tf.float32), (np.int32, tf.int32)]
+    ("returned", "declared", "given"),
+    [
+        (np.float64, tf.float32, tf.float32),
+        (np.float64, tf.float64, tf.float64),
+        (np.float32, tf.float64, tf.float64),
+        (np.float64, tf.float16, tf.float16),
+        (np.int32, tf.float32, tf.int32),
+        (np.int64, tf.uint8, tf.uint8),
+        (np.float64, Undeclared(tf.float64), tf.float64),
+        (np.float64, Undeclared(None), tf.float64),
+        (np.float64, None, tf.float32),
+    ],
 )
-def test_dtypes_are_those_of_other_inputs(dtype, given, paths):
-    source = open_rows(paths, lambda batch: batch.astype(dtype))
+def test_dtypes_are_those_of_other_inputs(returned, declared, given, paths):
+    is_declared = isinstance(declared, tf.DType)
+    images = Images(
+        paths, SIZE, preprocess=lambda batch: np.round(batch).astype(returned)
+    )
+    spec = takes(*SIZE, 3, dtype=declared) if is_declared else declared
+    source = images.open_rows(spec)
     assert source.spec.dtype == given
     assert read_all(source).dtype == given.as_numpy_dtype
+
+
+def test_a_function_keeps_what_float64_holds(paths):
+    function = lambda batch: batch.astype(np.float64) / 3 + 1e9  # noqa: E731
+    double = takes(*SIZE, 3, dtype=tf.float64)
+    expected = function(references(paths, SIZE))
+    assert (expected != expected.astype(np.float32)).any()
+    np.testing.assert_array_equal(
+        read_all(open_rows(paths, function, double)), expected
+    )
+
+
+@pytest.mark.parametrize(
+    "spec", [takes(*SIZE, 3, dtype=tf.float64), Undeclared(tf.float64)]
+)
+def test_float64_models_are_given_pixels_that_are_scaled_in_float64(spec, paths):
+    pixels = references(paths, SIZE).astype(np.float64)
+    theirs = keras.applications.imagenet_utils.preprocess_input
+    for preprocess, expected in [
+        ("none", pixels),
+        ("unit", pixels / 255),
+        ("imagenet", theirs(pixels.copy(), mode="torch")),
+    ]:
+        source = Images(paths, SIZE, preprocess=preprocess).open_rows(spec)
+        assert source.spec.dtype == tf.float64
+        np.testing.assert_allclose(read_all(source), expected, rtol=1e-15, atol=1e-15)
+
+
+def test_values_that_the_model_cannot_hold(paths, tmp_path):
+    bytes_ = takes(*SIZE, 3, dtype=tf.uint8)
+    message = r"result of the preprocess function, row made up to try it holds 0\.5"
+    with pytest.raises(ValueError, match=message):
+        open_rows(paths, lambda batch: batch * 0 + 0.5, bytes_)
+
+    def over(batch):
+        return batch * (1 if len(batch) == 1 else 0) + 256 * (len(batch) > 1)
+
+    bad = tmp_path / "bad.png"
+    bad.touch()
+    source = open_rows([bad, *paths], over, bytes_, on_bad_file="skip")
+    with pytest.raises(ValueError, match=r"row 1 holds 256\.0 .*uint8"):
+        list(source.batches(4))
 
 
 def test_a_function_is_never_given_a_bad_file(paths, expected, tmp_path):
@@ -158,7 +217,7 @@ def test_an_error_of_the_function_comes_before_reading():
     [
         (r"returned an array of shape \(6, 5, 3\).*expected 1 rows", lambda b: b[0]),
         (r"returned an array of shape \(\) and dtype object", lambda b: None),
-        ("The preprocess function has dtype=object", lambda b: np.array([None])),
+        ("of the preprocess function has dtype=object", lambda b: np.array([None])),
     ],
 )
 def test_what_a_function_may_not_return(message, function, paths):
