@@ -160,6 +160,15 @@ def gif_of_frames(size, count):
     return gif[:start] + gif[start:-1] * count + b";"
 
 
+def jpeg_of_scans(count):
+    """A gray JPEG file of so many scans, each of one byte."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    jpeg = saved(Image.fromarray(noise), "JPEG", progressive=True)
+    first = jpeg.index(b"\xff\xda")
+    head, more = jpeg[: jpeg.index(b"\xff\xda", first + 2)], count - 1
+    return head + b"\xff\xda\0\x08\x01\x01\0\x01\x3f\0\0" * more + b"\xff\xd9"
+
+
 def read_twice(paths, color_mode, missing=None, megabytes=None):
     """Reads files that may be damaged, and exits: 0 if all went well.
 

@@ -11,6 +11,7 @@ from hostile_images import (
     gif_of_frames,
     good_images,
     huge_images,
+    jpeg_of_scans,
     mutants,
     png,
     sparse_images,
@@ -106,3 +107,16 @@ def test_frames_behind_the_first_take_no_memory(tmp_path):
     contents = gif_of_frames(2000, 500)
     assert len(contents) < 10**7
     read_in_child(write_all(tmp_path, [contents]), "rgb", [], 500)
+
+
+@COLOR_MODES
+def test_pictures_of_very_many_scans(color_mode, tmp_path):
+    """Each takes a few bytes, and goes over all pixels."""
+    paths = write_all(tmp_path, [jpeg_of_scans(count) for count in (100, 101, 10**5)])
+    rows = files.Images(paths, (4, 4), color_mode=color_mode).open_rows(None)
+    batches = rows.batches(3)
+    assert next(batches).num_rows == 1
+    with pytest.raises(ValueError, match="Row 1: .*it has 101 scans, expected at most"):
+        next(batches)
+    with pytest.raises(ValueError, match="Row 2: .*it has 100000 scans"):
+        next(rows.batches(1, start=2))

@@ -12,6 +12,15 @@ import struct
 MAX_BYTES = 2**29
 """What the pixels of one image may take, a byte per channel."""
 
+MAX_SCANS = 100
+"""Of one JPEG file, as in browsers; encoders write about ten. A scan of a few bytes
+takes time for all pixels."""
+
+JPEG_SCAN = b"\xff\xda"
+"""How a scan begins."""
+
+_NO_SEGMENT = (0x00, 0x01, *range(0xD0, 0xD9))
+_JPEG_END = 0xD9
 _PNG_END = b"\0\0\0\0IEND\xaeB\x60\x82"
 _BGR_MASKS = (0xFF0000, 0xFF00, 0xFF)
 
@@ -34,6 +43,33 @@ def check_size(
             f"it claims {width} x {height} pixels of {channels} channels, expected 1 "
             f"to {most} bytes of pixels"
         )
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Checks over how many scans the pixels of a JPEG file are spread.
+
+    Raises:
+        BadImage: There are more than `MAX_SCANS`.
+    """
+    # What looks like one may lie in a thumbnail, or in a film after the picture.
+    if jpeg.count(JPEG_SCAN) > MAX_SCANS and (scans := _num_scans(jpeg)) > MAX_SCANS:
+        raise BadImage(f"it has {scans} scans, expected at most {MAX_SCANS}")
+
+
+def _num_scans(jpeg: bytes) -> int:
+    position, scans = 2, 0
+    while 0 <= (position := jpeg.find(b"\xff", position)) < len(jpeg) - 3:
+        marker = jpeg[position + 1]
+        if marker == _JPEG_END:
+            break
+        if marker == 0xFF:
+            position += 1
+        elif marker in _NO_SEGMENT:
+            position += 2
+        else:
+            scans += marker == JPEG_SCAN[1]
+            position += 2 + _unpack(">H", jpeg, position + 2)[0]
+    return scans
 
 
 def ended_png(png: bytes) -> bytes:

@@ -20,7 +20,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.files.image_contents import MAX_BYTES, BadImage
+from keras_mgpu_strategy.inputs.files.image_contents import (
+    JPEG_SCAN,
+    MAX_BYTES,
+    MAX_SCANS,
+    BadImage,
+)
 from keras_mgpu_strategy.inputs.files.image_form import ImageForm
 from keras_mgpu_strategy.inputs.files.image_kinds import JPEG, PNG, decode_in_python
 
@@ -70,11 +75,19 @@ def decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Whether TensorFlow can give such channels: not alpha, nor gray of CMYK."""
+    """Whether TensorFlow can give such channels: not alpha, nor gray of CMYK.
+
+    And whether few scans are seen; more may be seen than there are.
+    """
     if channels == 4:
         return tf.constant(False)
     shape = tf.io.extract_jpeg_shape(contents)
-    return _fits(shape[:2], channels) & ((shape[2] < 4) | (channels == 3))
+    between_scans = tf.strings.split([contents], JPEG_SCAN).values
+    return (
+        _fits(shape[:2], channels)
+        & ((shape[2] < 4) | (channels == 3))
+        & (tf.size(between_scans) <= MAX_SCANS + 1)
+    )
 
 
 def _is_plain_png(contents: tf.Tensor, channels: int) -> tf.Tensor:

@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.image_contents import (
     BadImage,
+    check_scans,
     check_size,
     ended_png,
     first_gif_frame,
@@ -73,9 +74,12 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _jpeg(contents: bytes, channels: int) -> np.ndarray:
-    height, width, _ = tf.io.extract_jpeg_shape(contents).numpy().tolist()
+    height, width, stored = tf.io.extract_jpeg_shape(contents).numpy().tolist()
     check_size(width, height, 3)
-    return tf.io.decode_image(contents, 3).numpy()
+    check_scans(contents)
+    # Keras' gray is the one in the file, which CMYK has not.
+    decoded = 1 if channels == 1 and stored < 4 else 3
+    return tf.io.decode_image(contents, decoded).numpy()
 
 
 def _png(contents: bytes, channels: int) -> np.ndarray:

@@ -323,6 +323,39 @@ def test_jpeg_differs_from_pillow_by_the_fast_transform_alone(tmp_path):
         np.testing.assert_allclose(exact, expected, atol=1)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_files_without_their_end_are_bad_for_all(progressive, tmp_path):
+    """Nobody can tell whether all pixels are there: a JPEG file has no checksum."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    contents = saved(image, "JPEG", progressive=progressive)
+    for num_bytes in (1, 2, 3, 20):
+        path = tmp_path / str(num_bytes) / "a.jpg"
+        path.parent.mkdir()
+        path.write_bytes(contents[:-num_bytes])
+        for channels in (1, 3, 4):
+            with pytest.raises(ValueError, match="Row 0: .* cannot be decoded: "):
+                one(path, 64, 64, channels)
+        theirs = keras.utils.image_dataset_from_directory(
+            path.parent, labels=None, verbose=False
+        )
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            next(iter(theirs))
+        with Image.open(path) as opened, pytest.raises(OSError, match="truncated"):
+            opened.load()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_looks_like_scans_of_a_jpeg_file(channels, tmp_path):
+    """A thumbnail, and a film after the picture, as phones write them."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(saved(COLORS, "JPEG", progressive=True))
+    expected = one(path, *SIZE, channels)
+    contents, scans = path.read_bytes(), b"\xff\xda" * 200
+    thumbnail = b"\xff\xe9" + struct.pack(">H", 2 + len(scans)) + scans
+    path.write_bytes(contents[:2] + b"\xff" + thumbnail + contents[2:] + scans)
+    np.testing.assert_array_equal(one(path, *SIZE, channels), expected)
+
+
 def write_all_kinds(folder):
     """A file of every kind that `image_dataset_from_directory` decodes rightly."""
     color = Image.fromarray(COLORS)
