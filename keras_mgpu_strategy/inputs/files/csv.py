@@ -42,7 +42,7 @@ class Csv:
     to be the separator of lines without a comma. Otherwise give `sep`.
 
     Args:
-        path: The file, also a compressed one (`.csv.gz`).
+        path: The file, also a compressed one (`.csv.gz`, or of another name).
         columns: Names of the columns: for a model with one input, a column or several
             to be stacked; for one with several inputs, one per input in the order of
             the model; or a dict of these by input. None takes columns by the names of

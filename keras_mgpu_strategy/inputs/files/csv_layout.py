@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from keras_mgpu_strategy.inputs.files.csv_lines import FirstLines
+from keras_mgpu_strategy.inputs.files.csv_values import Numbers
 from keras_mgpu_strategy.inputs.files.paths import shorten
 
 _ROW_NAMES, _REST = "<names of rows>", "<after the last name>"
@@ -97,16 +98,24 @@ def _by_header(lines: FirstLines) -> Layout:
         return Layout(options, keys, shown, hidden)
     if lines.row is not None and lines.row[-1] == "":
         return _with_rest(lines, keys, shown, hidden)
-    if options.get("index_col") is False:
+    if options.get("index_col") is False or not _may_have_row_names(lines):
         raise ValueError(
             f"{lines.path} names {len(keys)} columns ({shorten(shown)}), but row 0 has "
-            "more cells. Name all of them: read_options={'header': None, 'skiprows': "
-            "1, 'names': [...]}."
+            "more cells. Quote text that holds separators, or name all columns: "
+            "read_options={'header': None, 'skiprows': 1, 'names': [...]}."
         )
     # As R writes tables: the line of names has none for the names of rows.
     keys, shown = (_ROW_NAMES, *keys), (_ROW_NAMES, *shown)
     options |= {"names": keys, "header": lines.header}
     return Layout(options, keys, shown, hidden | {_ROW_NAMES})
+
+
+def _may_have_row_names(lines: FirstLines) -> bool:
+    """False where a comma may lie within a text that is not quoted."""
+    is_comma = lines.options.get("sep", lines.options.get("delimiter", ",")) == ","
+    parse = Numbers.by(lines.options).parse
+    cells = (lines.row or [])[1:]
+    return not is_comma or all(parse(c) is not None or c in ("", "NA") for c in cells)
 
 
 def _with_rest(

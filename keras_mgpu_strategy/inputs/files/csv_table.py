@@ -19,6 +19,12 @@ from keras_mgpu_strategy.inputs.files.opened import naming
 from keras_mgpu_strategy.inputs.row_errors import BadRow
 
 _SAMPLE_ROWS = 1000
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\xfd7zXZ\0": "xz",
+    b"(\xb5/\xfd": "zstd",
+}
 
 
 class CsvTable:
@@ -29,6 +35,7 @@ class CsvTable:
         self.numbers = Numbers.by(options)
         pandas: Any = import_extra("pandas", "pandas", "Reading CSV files")
         with _reading(path):
+            options = {"compression": _compression(path), **options}
             self.layout = find_layout(FirstLines(pandas, path, options))
             self._read = functools.partial(pandas.read_csv, path)
             rows = self._read(**self.layout.options, nrows=_SAMPLE_ROWS)
@@ -91,12 +98,25 @@ class CsvTable:
         return rows
 
 
+def _compression(path: Any) -> str:
+    """How a file is compressed, whatever its name."""
+    with open(path, "rb") as file:
+        head = file.read(max(map(len, _COMPRESSIONS)))
+    found = [name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)]
+    return found[0] if found else "infer"
+
+
 @contextlib.contextmanager
 def _reading(path: Any) -> Iterator[None]:
     try:
         with naming(path, "be read as a CSV file"):
             yield
     except ValueError as error:
+        if type(error.__cause__).__name__ == "ParserError":  # of pandas
+            raise ValueError(
+                f"{str(error).rstrip()}. Repair the line: quote text that holds "
+                "separators or line breaks, and close quotes."
+            ) from error
         if not isinstance(error.__cause__, UnicodeDecodeError):
             raise
         raise ValueError(

@@ -34,6 +34,8 @@ def rows(text, columns=None, spec=TWO, *, folder, **options):
         ("a;b;c\n1;4;7;\n2;5;8;\n3;6;9;\n", {}),
         ("a,b\n0,1,4\n1,2,5\n2,3,6\n", {}),  # as R writes names of rows
         ('a,b\n"x",1,4\n"y",2,5\n"z",3,6\n', {}),
+        ("a,b,c\nx,1,4,NA\ny,2,5,TRUE\nz,3,6,FALSE\n", {}),
+        ("a\tb\tt\nx\t1\t4\tu, v\ny\t2\t5\tw\nz\t3\t6\tw\n", {}),
         (",a,b\n0,1,4\n1,2,5\n2,3,6\n", {}),  # as pandas writes an index
         ("a, b\n1, 4\n2, 5\n3, 6\n", {}),
         (" a ,\tb\n1,4\n2,5\n3,6\n", {}),
@@ -89,7 +91,14 @@ def test_an_index_that_pandas_wrote_is_taken_by_its_name(tmp_path):
             "row 1 has '8.0' after the last column, 'b'",
         ),
         ("a,b\n1,4\n2,5,8\n", "Expected 2 fields in line 3, saw 3"),
-        ("a,b\n1,4,5,6\n", "Expected 3 fields in line 2, saw 4"),
+        (
+            "a,b\n1,4,5,6\n",
+            "Expected 3 fields in line 2, saw 4. Repair the line: q",
+        ),
+        ("a,b\n1,4\n2,5,\n", "Expected 2 fields in line 3, saw 3. Repair the line"),
+        ("a,b\n1,4\n'2,\"5\n", "EOF inside string .*close quotes"),
+        ("t,b\nhello, you,4\n", "but row 0 has more cells. Quote text that holds"),
+        ("a,t\n1,hello,you\n", "but row 0 has more cells. Quote text that holds"),
         ("a,b\n1,4\n2\n", "column 'b', row 1 has no value"),
         ("a,b,a\n1,4,7\n", "several columns of the name 'a'. Name them: read_options="),
         ("a, a\n1,4\n", "several columns of the name 'a'"),
@@ -128,7 +137,7 @@ def test_names_that_do_not_fit(options, message, tmp_path):
 
 
 def test_row_names_where_the_user_says_that_there_are_none(tmp_path):
-    message = "names 2 columns .a, b., but row 0 has more cells. Name all of them"
+    message = "names 2 columns .a, b., but row 0 has more cells. Quote text"
     with pytest.raises(ValueError, match=message):
         rows("a,b\n0,1,4\n", folder=tmp_path, index_col=False)
     options = {"header": None, "skiprows": 1, "names": ["i", "a", "b"]}
@@ -219,6 +228,14 @@ def test_a_trailing_comma_in_a_compressed_file(tmp_path):
     with gzip.open(tmp_path / "x.csv.gz", "wt") as file:
         file.write("a,b\n1,4,\n2,5,\n3,6,\n")
     check_rows(as_source(tmp_path / "x.csv.gz", input_spec=TWO), AB, [(2, 0), (2, 1)])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zip", "xz"])
+def test_the_content_decides_how_a_file_is_compressed(compression, tmp_path):
+    pd.DataFrame(AB, columns=["a", "b"]).to_csv(
+        tmp_path / "x.csv", index=False, compression=compression
+    )
+    check_rows(as_source(tmp_path / "x.csv", input_spec=TWO), AB, [(2, 0), (2, 1)])
 
 
 def test_floats_are_read_exactly(tmp_path):
