@@ -80,11 +80,12 @@ def common_type(first: ColumnType, other: ColumnType) -> ColumnType | None:
 
 
 def first_lengths(array: Any, num_levels: int) -> tuple[int, ...]:
-    """Returns the lengths of the lists that the first row of an array is made of."""
+    """Returns the lengths of the lists that the first row with a value is made of."""
     found = []
-    values = _values(array[:1])
+    values = _values(array)
     for _ in range(num_levels):
-        values = _values(values[:1].flatten())
+        present = values.drop_null() if values.null_count else values
+        values = _values(present[:1].flatten())
         found.append(len(values))
     return tuple(found)
 
@@ -98,7 +99,7 @@ def decode(
         array: An Arrow array of `rows` values.
         lengths: Of the lists that each value must be made of.
         as_floats: Whether decimals become floats; integers otherwise.
-        as_nan: Whether a null becomes NaN, which goes with `as_floats`.
+        as_nan: Whether a null becomes NaN, or a list of these; goes with `as_floats`.
         fail: Called where a row holds a null or a list of another length.
 
     Returns:
@@ -106,6 +107,8 @@ def decode(
     """
     values, per_row = _values(array), 1
     for length in lengths:
+        if as_nan and values.null_count:
+            values = values.fill_null(_nulls(length, values.type))
         _check_nulls(values, per_row, f"a list of {length}", fail)
         _check_lengths(values, length, per_row, fail)
         values, per_row = _values(values.flatten()), per_row * length
@@ -118,6 +121,12 @@ def decode(
         numbers = _as_numpy(values)
     # reshape((rows, 0)) of nothing would not do with -1.
     return numbers.reshape((len(array), *lengths))
+
+
+def _nulls(length: int, arrow_type: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.scalar([None] * length, arrow_type)
 
 
 def row_bytes(kind: ColumnType) -> int:

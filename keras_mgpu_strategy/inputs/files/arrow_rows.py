@@ -28,6 +28,7 @@ from keras_mgpu_strategy.inputs.files.forming import Form, form_for
 from keras_mgpu_strategy.inputs.files.parquet_schema import Schema
 from keras_mgpu_strategy.inputs.rebatch import Rows
 
+_FIRST_ROWS = 64
 _BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
 
 
@@ -165,13 +166,13 @@ def _keys_as_text(
 def _with_lengths(
     parts: Sequence[Part], types: Mapping[str, ColumnType], choices: Sequence[Choice]
 ) -> dict[str, ColumnType]:
-    """Looks at the first row for lengths of lists that types do not tell."""
+    """Looks at the first rows for lengths of lists that types do not tell."""
     names = {name for choice in choices for name in choice.columns}
     chosen = {name: types[name] for name in types if name in names}
     unknown = [name for name in chosen if None in chosen[name].lengths]
     part = next((part for part in parts if part.num_rows), None)
     if part is not None and unknown:
-        _, batch = next(iter(part.batches(unknown, 1, 0)))
+        _, batch = next(iter(part.batches(unknown, _FIRST_ROWS, 0)))
         for name in unknown:
             found = first_lengths(batch.column(name), len(chosen[name].lengths))
             chosen[name] = dataclasses.replace(chosen[name], lengths=found)

@@ -95,7 +95,7 @@ def _is_hard(h5py: ModuleType, link: Any) -> bool:
 def _find(h5py: ModuleType, file: Any, name: str, path: Any) -> Any:
     """Returns a data set, after making sure that it is in this file."""
     found = _follow(h5py, file, name, f"{path}, {name!r}")
-    if not isinstance(found, h5py.Dataset) or found.shape is None:
+    if not isinstance(found, h5py.Dataset) or found.shape in (None, ()):
         raise ValueError(f"{path}, {name!r} is no data set with rows.")
     others = found.external or []
     if found.is_virtual:

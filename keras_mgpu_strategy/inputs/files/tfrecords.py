@@ -19,6 +19,7 @@ Guarantees:
 import contextlib
 import dataclasses
 import pathlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -120,8 +121,12 @@ def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
         damaged = next((f for f in files if not _is_whole(f, files[f])), None)
         if damaged is None:  # found by the user's function, in what a record holds
             raise
-        message = f"{damaged} is damaged or cut short: {error.message}"
-        raise ValueError(message) from error
+        # The rest of what it says is about its graph.
+        place = re.search(r"\w+ record at \d+", error.message)
+        where = f": {place[0]}" if place else ""
+        raise ValueError(
+            f"{damaged} is damaged or cut short{where}. Copy or write it again."
+        ) from error
 
 
 def _compression(file: pathlib.Path) -> str:

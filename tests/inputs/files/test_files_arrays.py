@@ -262,12 +262,13 @@ def test_hdf5_datasets_in_groups_and_soft_links(tmp_path):
         file["loop"] = h5py.SoftLink("/loop")
         file["nothing"] = h5py.SoftLink("/no/where")
         file["empty"] = h5py.Empty("f4")
+        file["single"] = 3.0
     for name in ("train/images", "train/latest"):
         check_rows(Hdf5(path, name).open_rows(None), A, [(6, 2)])
     for name in ("loop", "nothing"):
         with pytest.raises(ValueError, match=f"{name}' is a link that leads nowhere"):
             Hdf5(path, name).open_rows(None)
-    for name in ("alias", "empty"):
+    for name in ("alias", "empty", "single"):
         with pytest.raises(ValueError, match=f"{name}' is no data set with rows"):
             Hdf5(path, name).open_rows(None)
 

@@ -220,12 +220,26 @@ def test_nulls_as_nan(tmp_path):
         read(Parquet(path, missing_as_nan=True).open_rows(one([], tf.int64)), 2)
 
 
-def test_nulls_in_lists_as_nan(tmp_path):
-    path = save(tmp_path / "x.parquet", a=[[1.0, None], [None, 4.0], None])
-    batches = Parquet(path, missing_as_nan=True).open_rows(TWO).batches(2)
-    np.testing.assert_array_equal(next(batches).inputs, [[1, np.nan], [np.nan, 4]])
-    with pytest.raises(ValueError, match="row 2 holds a null, expected a list of 2"):
-        next(batches)
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.list_(pa.float32(), 2)])
+def test_nulls_in_lists_as_nan(kind, tmp_path):
+    values = pa.array([None, [1, None], None, [None, 4]], kind)
+    path = save(tmp_path / "x.parquet", a=values)
+    nan = np.nan
+    expected = np.array([[nan, nan], [1, nan], [nan, nan], [nan, 4]], np.float32)
+    source = Parquet(path, missing_as_nan=True).open_rows(TWO)
+    check_rows(source, expected, [(3, 0), (1, 1)])
+    with pytest.raises(ValueError, match="row 0 holds a null, expected a list of 2"):
+        read(Parquet(path).open_rows(TWO), 2)
+
+
+def test_nulls_in_lists_of_lists_as_nan(tmp_path):
+    path = save(
+        tmp_path / "x.parquet", a=[[[1.0, 2.0], None], None, [None, [3.0, 4.0]]]
+    )
+    nan = np.nan
+    pairs = [[[1, 2], [nan, nan]], [[nan, nan]] * 2, [[nan, nan], [3, 4]]]
+    source = Parquet(path, missing_as_nan=True).open_rows(one([2, 2], name="x"))
+    check_rows(source, np.array(pairs, np.float32), [(2, 0)])
 
 
 def test_nan_that_pandas_wrote_is_no_null(tmp_path):

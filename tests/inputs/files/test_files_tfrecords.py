@@ -1,6 +1,7 @@
 """TFRecord files."""
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -100,8 +101,12 @@ def test_a_compressed_file_that_is_cut_short_anywhere(compression, tmp_path):
     for missing in [*range(1, 41), 100]:
         path.write_bytes(whole[:-missing])
         source = TFRecords(tmp_path, parse_fixed).open_rows(None)
-        with pytest.raises(ValueError, match=f"{path} is damaged or cut short"):
+        with pytest.raises(
+            ValueError, match=f"{path} is damaged or cut short"
+        ) as caught:
             read(source, 4)
+        assert str(caught.value).endswith(". Copy or write it again.")
+        assert "{" not in str(caught.value)
 
 
 def test_compressed_files_that_were_joined_are_one(tmp_path):
@@ -141,8 +146,9 @@ def test_a_damaged_record_names_the_file(name, folder):
     else:
         path.write_bytes(whole[:60] + b"x" + whole[61:])
     source = TFRecords(folder, parse_fixed).open_rows(None)
-    with pytest.raises(ValueError, match=f"{path} is damaged or cut short"):
+    with pytest.raises(ValueError, match=f"{path} is damaged or cut short") as caught:
         read(source, 4)
+    assert re.search(r"short: corrupted record at \d+. Copy or", str(caught.value))
 
 
 @pytest.mark.parametrize(
