@@ -3,8 +3,9 @@
 Guarantees:
 
 * The original is left as it is; the rebuilt model shares no variable with it.
-* What comes back has the original's layers, state and compile settings. Where that
-  cannot be had, the error says how to build the model in the scope instead.
+* What comes back has the original's layers, state and compile settings, and where code
+  is the user's own, results that were compared. Where that cannot be had, the error
+  says how to build the model in the scope instead.
 """
 
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.causes import cause_of
+from keras_mgpu_strategy.models.agreement import disagreement
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import copy_compile
@@ -34,18 +36,22 @@ def rebuild(
 
     Raises:
         ValueError: If Keras cannot make the model from its configuration, or makes
-            another one; if a layer cannot have that precision.
+            another one; if a layer cannot have that precision; if the copy computes
+            something else.
     """
     library = library_of(model)
     try:
         new = _clone(model, strategy, library, precision)
     # User code runs here (constructors, get_config, build): anything can come.
     except Exception as error:
-        message = _how_to_build(model, error)
+        message = _how_to_build(model, cause_of(error))
         if precision:
             message = _how_to_convert(model, precision, error)
         raise ValueError(message) from error
     copy_state(model, new)
+    difference = None if precision else disagreement(model, new)
+    if difference:
+        raise ValueError(_how_to_build(model, difference))
     copy_compile(model, new, strategy, library)
     return new
 
@@ -81,10 +87,10 @@ def _how_to_convert(model: Any, precision: str, error: Exception) -> str:
     )
 
 
-def _how_to_build(model: Any, error: Exception) -> str:
+def _how_to_build(model: Any, cause: str) -> str:
     return (
         f"Model {model.name!r} ({type(model).__name__}) cannot be rebuilt on every "
-        f"device: {cause_of(error)}\n"
+        f"device: {cause}\n"
         "Build or load it where nothing has to be rebuilt, inside a scope:\n"
         "    with mgpu.scope():\n"
         "        model = ...\n"

@@ -17,7 +17,7 @@ from keras_mgpu_strategy.types import Nest
 
 def input_spec_of(model: Any) -> Nest | None:
     """Returns named `tf.TensorSpec`s in the structure of the model's inputs."""
-    tensors = _declared(model, "inputs", "input")
+    tensors = declared(model, "inputs", "input")
     if tensors is None:
         return None
     is_free = has_free_batch(model)
@@ -38,20 +38,20 @@ def float_dtype_of(model: Any) -> tf.DType:
 
 def output_shapes_of(model: Any) -> Nest | None:
     """Returns `tf.TensorShape`s in the structure of the model's outputs."""
-    tensors = _declared(model, "outputs", "output")
+    tensors = declared(model, "outputs", "output")
     if tensors is None:
         return None
-    declared = tf.nest.flatten(_declared(model, "inputs", "input"))[0].shape[0]
+    batch = tf.nest.flatten(declared(model, "inputs", "input"))[0].shape[0]
 
     def shape(tensor: Any) -> tf.TensorShape:
         # Only what follows the input's batch is free: a constant output is not.
-        is_batch = len(tensor.shape) > 0 and tensor.shape[0] == declared
+        is_batch = len(tensor.shape) > 0 and tensor.shape[0] == batch
         return _shape(tensor, is_batch and has_free_batch(model))
 
     return tf.nest.map_structure(shape, tensors)
 
 
-def _declared(model: Any, plural: str, singular: str) -> Nest | None:
+def declared(model: Any, plural: str, singular: str) -> Nest | None:
     """Returns the symbolic tensors of a functional or Sequential model.
 
     A Sequential model has one tensor and keeps it in a list; `input` of a

@@ -1,0 +1,176 @@
+"""Whether a rebuilt model computes what its original does, tried on two rows.
+
+The last line of defence: code of the user's own may keep state where nothing finds it,
+as in a table by the `id` of a layer, or in slots.
+
+Guarantees:
+
+* A difference is reported only between pure graphs (`pure_graphs.py`), and only where
+  the original agrees with itself. So models that draw random numbers, count or call
+  Python are not compared, nor are those that fail on the rows.
+* Neither model is changed.
+* Models of Keras' and KerasHub's own classes are not run.
+"""
+
+import contextlib
+import itertools
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.libraries import (
+    is_hub_class,
+    is_library_class,
+    layers_of,
+    library_of,
+)
+from keras_mgpu_strategy.models.mirroring import outside_scopes
+from keras_mgpu_strategy.models.pure_graphs import pure_graph
+from keras_mgpu_strategy.models.specs import declared, float_dtype_of, input_spec_of
+from keras_mgpu_strategy.types import Nest
+
+_Leaves: TypeAlias = list[tf.Tensor]
+
+_NUM_ROWS, _UNKNOWN_LENGTH = 2, 32
+_NUM_REPEATS = 4  # code may toss a coin while it is traced
+_COARSE = ("float16", "bfloat16")
+
+
+def disagreement(source: Any, target: Any) -> str | None:
+    """Says where a rebuilt model computes something else; None where it does not.
+
+    Args:
+        source: The original.
+        target: The rebuilt model, with all its state.
+    """
+    own = [layer for layer in layers_of(source) if _may_hide_state(type(layer))]
+    if not own or not source.built:
+        return None
+    # The models may belong to different strategies.
+    difference = outside_scopes(_difference, source, target)
+    if difference is None:
+        return None
+    names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in own[:5])
+    return (
+        f"its results differ {difference}, on rows generated to try it. Some state was "
+        "not found, as what is in slots or in a table by `id(self)`. Keep it in "
+        f"attributes or variables of the layers that are not Keras' own: {names}"
+    )
+
+
+def _may_hide_state(cls: type) -> bool:
+    return not (is_library_class(cls) or is_hub_class(cls))
+
+
+def _difference(source: Any, target: Any) -> str | None:
+    """Returns how much and where two models differ; None where nothing is known."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            comparison = _Comparison(source)
+            found = comparison.difference(source, target)
+            if found and all(map(comparison.is_constant, (source, target))):
+                return found + comparison.place(target)
+            return None
+        # Code of the user's own runs here: anything can come. What fails on such rows
+        # fails in a run, too, or does not matter.
+        except Exception:
+            return None
+
+
+class _NotPure(Exception):
+    """A graph does more than compute."""
+
+
+class _Comparison:
+    """Compares models on rows for one of them.
+
+    Args:
+        source: Says what it takes, and how exactly it computes.
+    """
+
+    def __init__(self, source: Any):
+        self._source = source
+        self._spec = _spec_of(source)
+        random = np.random.default_rng(0)
+        self._rows = tf.nest.map_structure(lambda s: _rows(s, random), self._spec)
+        self._is_coarse = any(map(_is_coarse, layers_of(source)))
+
+    def difference(self, first: Any, second: Any) -> str | None:
+        """Returns how the results of two models differ."""
+        return self._between(self._results(first), self._results(second))
+
+    def is_constant(self, model: Any) -> bool:
+        """Whether a model agrees with itself."""
+        first, *others = [self._results(model) for _ in range(_NUM_REPEATS)]
+        return not any(self._between(first, other) for other in others)
+
+    def place(self, target: Any) -> str:
+        """Names the first layer of a graph of layers where a target differs."""
+        with contextlib.suppress(Exception):  # one that is used twice, for example
+            inner = [_up_to_each_layer(model) for model in (self._source, target)]
+            for layer, first, second in zip(self._source.layers, *inner, strict=True):
+                if self.difference(first, second):
+                    return f", first in layer {layer.name!r} ({type(layer).__name__})"
+        return ""
+
+    def _results(self, model: Any) -> _Leaves:
+        concrete = pure_graph(model, self._spec)
+        if concrete is None:
+            raise _NotPure
+        return tf.nest.flatten(concrete(self._rows), expand_composites=True)
+
+    def _between(self, first: _Leaves, second: _Leaves) -> str | None:
+        if len(first) != len(second):
+            return f"in number ({len(second)}, not {len(first)})"
+        found = itertools.starmap(self._of_leaves, zip(first, second, strict=True))
+        return next(filter(None, found), None)
+
+    def _of_leaves(self, first: tf.Tensor, second: tf.Tensor) -> str | None:
+        if first.shape != second.shape or first.dtype != second.dtype:
+            return f"in shape or dtype ({second.shape}, not {first.shape})"
+        if not (first.dtype.is_floating or first.dtype.is_complex):
+            # Rounding can make another integer of a float.
+            is_same = self._is_coarse or np.array_equal(first, second)
+            return None if is_same else f"in values of {first.dtype.name}"
+        wide = tf.complex128 if first.dtype.is_complex else tf.float64
+        one, other = (tf.cast(tensor, wide).numpy() for tensor in (first, second))
+        finite = np.abs(one[np.isfinite(one)])
+        # State that is lost makes more of a difference than this, rounding less.
+        relative = 0.1 if self._is_coarse else 1e-3
+        absolute = relative * max(finite.max(initial=0.0), 1e-3)
+        if np.allclose(one, other, relative, absolute, equal_nan=True):
+            return None
+        return f"by up to {np.nanmax(np.abs(one - other), initial=0.0):.3g}"
+
+
+def _up_to_each_layer(model: Any) -> list[Any]:
+    inputs, make = declared(model, "inputs", "input"), library_of(model).Model
+    return [make(inputs, layer.output) for layer in model.layers]
+
+
+def _is_coarse(layer: Any) -> bool:
+    computed = str(getattr(layer, "compute_dtype", None))
+    return computed in _COARSE or getattr(layer, "quantization_mode", None) is not None
+
+
+def _spec_of(model: Any) -> Nest:
+    """What a model declares, or what it was built with: then one input of floats."""
+    spec = input_spec_of(model)
+    if spec is not None:
+        return spec
+    shape = model.get_build_config()["input_shape"]
+    return tf.TensorSpec([None, *shape[1:]], float_dtype_of(model))
+
+
+def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
+    """Rows that few models refuse: floats in [0, 1), zeros and ones, letters."""
+    batch, *row = spec.shape.as_list()
+    shape = [batch or _NUM_ROWS, *(axis or _UNKNOWN_LENGTH for axis in row)]
+    if spec.dtype == tf.string:
+        return tf.fill(shape, "a")
+    is_whole = spec.dtype.is_integer or spec.dtype.is_bool
+    values = random.integers(0, 2, shape) if is_whole else random.random(shape)
+    return tf.cast(values, spec.dtype)

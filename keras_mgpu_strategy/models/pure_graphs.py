@@ -1,0 +1,134 @@
+"""Graphs of models that do nothing but compute, traced without a trace.
+
+Guarantees:
+
+* A graph that is returned reads variables and tables; it writes, draws and prints
+  nothing, calls no Python, and has no loop without a bound. Any other is None.
+* Tracing makes no variable. Attributes that the user's code sets while it is traced are
+  put back, and what it puts into lists, dicts, sets and objects in them is taken out.
+"""
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import tensorflow as tf
+
+# There is no public name for what an op says of itself. Tried with TensorFlow 2.18 and
+# 2.21.
+from tensorflow.python.framework import (
+    op_def_registry,  # pyright: ignore[reportMissingImports]
+)
+
+from keras_mgpu_strategy.models.attributes import held_by, is_part, own_attributes
+from keras_mgpu_strategy.models.libraries import layers_of, library_of
+from keras_mgpu_strategy.types import Nest
+
+_READING = frozenset(
+    {
+        "Case",
+        "If",
+        "LookupTableFindV2",
+        "LookupTableSizeV2",
+        "ReadVariableOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "StatefulPartitionedCall",
+        "While",
+    }
+)
+_LOOPS = frozenset({"While", "StatelessWhile"})
+_MUTABLE: dict[type, tuple[Callable, Callable]] = {
+    dict: (dict.clear, dict.update),
+    list: (list.clear, list.extend),
+    set: (set.clear, set.update),
+    collections.deque: (collections.deque.clear, collections.deque.extend),
+}
+
+
+def pure_graph(model: Any, spec: Nest) -> Any:
+    """Returns the concrete function of a model's `predict_step`, or None.
+
+    Args:
+        model: Keras model that is built.
+        spec: Nest of `tf.TensorSpec` of x.
+    """
+    autograph = library_of(model).__name__ == "tf_keras"
+    function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
+    with tf.variable_creator_scope(_refuse), _attributes_put_back(model):
+        concrete = function.get_concrete_function(spec)
+    return concrete if _is_pure(concrete.graph) else None
+
+
+def _refuse(*_: Any, **settings: Any) -> NoReturn:
+    raise RuntimeError(f"variable {settings.get('name')!r} would be made")
+
+
+def _is_pure(graph: Any) -> bool:
+    definition = graph.as_graph_def()
+    inner = {node.op for f in definition.library.function for node in f.node_def}
+    if inner & _LOOPS or any(map(_is_endless, graph.get_operations())):
+        return False
+    return all(map(_only_reads, inner.union(node.op for node in definition.node)))
+
+
+def _only_reads(op: str) -> bool:
+    known = op_def_registry.get(op)
+    return op in _READING or (known is not None and not known.is_stateful)
+
+
+def _is_endless(op: Any) -> bool:
+    """Whether an op is a loop without `maximum_iterations`, which it gets second."""
+    return op.type in _LOOPS and tf.get_static_value(op.inputs[1]) == -1
+
+
+@contextlib.contextmanager
+def _attributes_put_back(model: Any) -> Iterator[None]:
+    layers = [(layer, own_attributes(layer)) for layer in layers_of(model)]
+    held = list(_mutable_in([value for _, own in layers for value in own.values()]))
+    try:
+        yield
+    finally:
+        for layer, before in layers:
+            _put_back(own_attributes(layer), vars(layer), before)
+        for content, kind, before in held:
+            if _ids(content) != _ids(before):
+                clear, fill = _MUTABLE[kind]
+                clear(content)
+                fill(content, before)
+
+
+def _put_back(now: dict[str, Any], content: dict[str, Any], before: Any) -> None:
+    for name in now.keys() - before.keys():
+        del content[name]
+    for name, value in before.items():
+        if content.get(name) is not value:
+            content[name] = value
+
+
+def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, type, Any]]:
+    """Yields what can be changed in some values, its kind and a copy of it."""
+    waiting, seen = collections.deque(values), set()
+    while waiting:
+        value = waiting.popleft()
+        if id(value) in seen or is_part(value):
+            continue
+        seen.add(id(value))
+        inner = [held for _, held in held_by(value)]
+        waiting.extend(inner)
+        content = value if isinstance(value, tuple(_MUTABLE)) else _vars(value, inner)
+        for kind in _MUTABLE:
+            if issubclass(type(content), kind):
+                yield content, kind, kind(content)
+
+
+def _vars(value: Any, inner: list[Any]) -> Any:
+    """The attributes of an object that holds just these."""
+    own = getattr(value, "__dict__", None)
+    return own if isinstance(own, dict) and _ids(own) == _ids(inner) else None
+
+
+def _ids(content: Any) -> list[int]:
+    """What a container holds; of a dict, its values."""
+    return list(map(id, content.values() if isinstance(content, dict) else content))
