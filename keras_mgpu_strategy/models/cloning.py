@@ -30,6 +30,7 @@ from keras_mgpu_strategy.models.libraries import (
     is_library_class,
     layers_of,
     parts_of,
+    symbols_of,
 )
 from keras_mgpu_strategy.models.mirroring import variables_of
 from keras_mgpu_strategy.models.precision import in_precision, precision_scope
@@ -71,7 +72,7 @@ class _Cloner:
             return self._from_config
         if isinstance(layer, self._library.Sequential):
             return self._sequential
-        return self._functional if getattr(layer, "inputs", None) else self._from_config
+        return self._functional if symbols_of(layer, "inputs") else self._from_config
 
     def _operation(self, operation: Any) -> Any:
         """A node of the graph that is no layer, as a mask's comparison is."""
@@ -79,9 +80,7 @@ class _Cloner:
 
     def _sequential(self, model: Any) -> Any:
         layers = [self(layer) for layer in model.layers]
-        # Without a declared input there are no `inputs`; Keras 3 raises, tf_keras
-        # answers None.
-        for tensor in getattr(model, "inputs", None) or ():
+        for tensor in symbols_of(model, "inputs"):
             layers.insert(0, self._input(model, tensor))
         new = type(model)(layers, name=model.name)
         new.trainable = model.trainable

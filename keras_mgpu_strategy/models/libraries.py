@@ -99,6 +99,21 @@ def parts_of(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
+def symbols_of(model: Any, ends: str) -> list[Any]:
+    """Returns the symbolic tensors that a model declares; none where it has none yet.
+
+    Args:
+        model: Keras model. Of a Sequential one without an `Input`, before its first
+            call, later Keras 3 raises AttributeError, Keras 3.5 ValueError, and
+            tf_keras answers None.
+        ends: "inputs" or "outputs".
+    """
+    try:
+        return list(getattr(model, ends, None) or ())
+    except ValueError:
+        return []
+
+
 def is_sequential(model: Any) -> bool:
     """Whether a Keras model is a Sequential one."""
     return isinstance(model, library_of(model).Sequential)

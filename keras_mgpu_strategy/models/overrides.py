@@ -17,6 +17,7 @@ from keras_mgpu_strategy.models.libraries import (
     is_library_class,
     layers_of,
     library_of,
+    symbols_of,
 )
 from keras_mgpu_strategy.types import Feeding, Nest
 
@@ -102,6 +103,6 @@ def _owner(model: Any, method: str) -> type:
 
 def _without(model: Any) -> str:
     library = library_of(model).__name__
-    if getattr(model, "inputs", None):
+    if symbols_of(model, "inputs"):
         return f"`{library}.Model(model.input, model.output)`"
     return f"`{library}.Sequential([model])`"

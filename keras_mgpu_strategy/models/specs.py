@@ -11,7 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.libraries import has_free_batch, is_sequential
+from keras_mgpu_strategy.models.libraries import (
+    has_free_batch,
+    is_sequential,
+    symbols_of,
+)
 from keras_mgpu_strategy.types import Nest
 
 
@@ -57,7 +61,7 @@ def declared(model: Any, plural: str, singular: str) -> Nest | None:
     A Sequential model has one tensor and keeps it in a list; `input` of a
     functional model has the user's structure.
     """
-    tensors = getattr(model, plural, None)
+    tensors = symbols_of(model, plural)
     if not tensors:
         return None
     if is_sequential(model):

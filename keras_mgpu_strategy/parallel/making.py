@@ -12,6 +12,7 @@ from keras_mgpu_strategy.models.libraries import (
     has_free_batch,
     library_of,
     stateful_layers,
+    symbols_of,
 )
 from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.parallel.choosing import choose_devices
@@ -110,7 +111,7 @@ def _check_splits(model: keras.Model) -> None:
             f"{type(model).__name__} overrides predict_step, which a parallel model "
             "would not call. Use mgpu.Predictor, which does."
         )
-    fixed = {tensor.shape[0] for tensor in getattr(model, "inputs", None) or ()}
+    fixed = {tensor.shape[0] for tensor in symbols_of(model, "inputs")}
     if fixed - {None} and not has_free_batch(model):
         raise ValueError(
             f"Model {model.name!r} declares a batch of {fixed.pop()} rows, and each "

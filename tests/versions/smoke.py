@@ -77,6 +77,17 @@ def test_a_saved_model_predicts_the_same(files, expected, strategies, suffix, en
     assert (predictor.predict_classes(ROWS, verbose=0) == expected.argmax(-1)).all()
 
 
+def test_a_model_without_inputs_is_built_by_its_first_rows(strategies):
+    model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+    model.layers[1].build((None, 3))
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+    results = predictor.predict(ROWS, BATCH, verbose=0)
+    kernel, bias, last, end = predictor.model.get_weights()
+    assert_close(results, (ROWS @ kernel + bias) @ last + end)
+    np.testing.assert_array_equal(last, model.layers[1].get_weights()[0])
+
+
 def test_a_rebuilt_model_evaluates_and_trains(model, files, strategies):
     labels = np.arange(len(ROWS)) % 3
     before = model.evaluate(ROWS, labels, verbose=0, return_dict=True)
