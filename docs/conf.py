@@ -24,6 +24,7 @@ CONTENTS = {
         "guide/images",
         "guide/outputs",
         "guide/resuming",
+        "guide/own_models",
         "guide/ray",
         "guide/threads_and_processes",
         "guide/make_parallel",

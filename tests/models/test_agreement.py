@@ -168,7 +168,7 @@ def test_puts_back_what_code_keeps_while_it_is_traced(strategies):
         BY_LAYER[layer] = layer.calls
     BY_LAYER[model.layers[0]] = 3.0
     before = attributes_of(model), attributes_of(new)
-    assert "differ by up to" in agreement.disagreement(model, new)
+    assert "differ by up to" in str(agreement.disagreement(model, new))
     assert (attributes_of(model), attributes_of(new)) == before
 
 
