@@ -1,13 +1,29 @@
 """The forms in which Keras hands elements of the user's input to a step.
 
-Guarantee: what holds no None is left as it is. None stands in `tf.nest` for a leaf, of
-which there are no rows; here an empty tuple stands in its place.
+Guarantee: what holds neither None nor sparse rows is left as it is. None stands in
+`tf.nest` for a leaf, of which there are no rows; here an empty tuple stands in its
+place. Sparse rows travel as dense ones, which have one shape whatever they hold.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-_NO_ROWS = ()
+import tensorflow as tf
+
+ABSENT = ()
+"""In place of None."""
+
+
+class SparseRows(NamedTuple):
+    """Rows that the model is given as a `tf.SparseTensor`.
+
+    Args:
+        values: The dense rows.
+        places: Of the same shape, True where a value is stored, which may be a zero.
+    """
+
+    values: Any
+    places: Any
 
 
 class OneBatch(tuple[Any, ...]):
@@ -37,15 +53,29 @@ def x_of(element: Any) -> Any:
 
 def without_none(nest: Any) -> Any:
     """Returns a nest with an empty tuple in place of each None."""
-    return _map(lambda leaf: _NO_ROWS if leaf is None else leaf, nest)
+    return _map(lambda leaf: ABSENT if leaf is None else leaf, nest)
 
 
-def with_none(nest: Any) -> Any:
-    """Undoes `without_none`."""
-    return _map(lambda leaf: None if isinstance(leaf, tuple) else leaf, nest)
+def as_given(nest: Any) -> Any:
+    """Returns a nest of tensors as Keras gives it, with None and sparse tensors."""
+    return _map(_given, nest)
+
+
+def _given(leaf: Any) -> Any:
+    if isinstance(leaf, SparseRows):
+        return _sparse(leaf)
+    return None if isinstance(leaf, tuple) else leaf
+
+
+def _sparse(rows: SparseRows) -> tf.SparseTensor:
+    places = tf.where(rows.places)
+    values = tf.gather_nd(rows.values, places)
+    return tf.SparseTensor(places, values, tf.shape(rows.values, tf.int64))
 
 
 def _map(function: Any, nest: Any) -> Any:
+    if isinstance(nest, SparseRows):
+        return function(nest)
     if isinstance(nest, Mapping) and nest:
         return {key: _map(function, inner) for key, inner in nest.items()}
     if isinstance(nest, list | tuple) and nest:

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import ABSENT
 from keras_mgpu_strategy.job import Job
 from keras_mgpu_strategy.sinks.journal import Journal
 from keras_mgpu_strategy.types import Origin
@@ -28,6 +29,7 @@ def fingerprint(
     return {
         "model": model,
         "input": _described(job.source.spec),
+        **_absent(job.source.spec),
         "rows of the input": job.total_rows,
         **origin.about,
         _TIMES: origin.times,
@@ -103,6 +105,12 @@ def _unsure(journal: pathlib.Path, before: Any, now: Any) -> ValueError:
 
 def _described(spec: Any) -> list[str]:
     return [f"{leaf.dtype.name} {[*leaf.shape]}" for leaf in tf.nest.flatten(spec)]
+
+
+def _absent(spec: Any) -> dict[str, Any]:
+    """Where inputs are absent, of which `_described` has no sign."""
+    structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
+    return {"absent inputs": structure} if repr(ABSENT) in structure else {}
 
 
 def _short(value: Any) -> str:

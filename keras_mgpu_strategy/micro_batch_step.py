@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.micro_batches import check_batch_axis
 from keras_mgpu_strategy.models import ReplicatedModel, drawing
 from keras_mgpu_strategy.signatures import Signature
@@ -61,7 +62,10 @@ def _as_declared(
     declared = replicated.input_spec
     is_x = declared is not None and replicated.feeding.whole is None
     has_one = is_x and len(tf.nest.flatten(declared)) == 1
-    return tf.nest.pack_sequence_as(declared if has_one else spec, flat)
+    if not has_one:
+        return tf.nest.pack_sequence_as(spec, flat)
+    rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
+    return tf.nest.pack_sequence_as(declared, [rows])
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:

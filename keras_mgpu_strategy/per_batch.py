@@ -72,6 +72,6 @@ def _cut_anew(job: Job, next_size: Callable[[], int | None]) -> Iterator[Nest]:
 
 def _num_rows(batch: Any) -> int:
     """Rows of the first leaf; what has none is refused where the batch is read."""
-    leaves = tf.nest.flatten(x_of(batch))
+    leaves = [leaf for leaf in tf.nest.flatten(x_of(batch)) if leaf is not None]
     shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
     return int(shape[0]) if shape else 0

@@ -40,8 +40,8 @@ class Predictor(StaysHere):
     rebuilt with its weights and compile settings.
 
     All predict methods take NumPy arrays, tensors, array-likes with `shape` and slicing
-    (memmap, h5py, zarr), pandas frames and series, sparse matrices and tensors (made
-    dense a chunk at a time); dicts, lists and tuples of them; `tf.data.Dataset`,
+    (memmap, h5py, zarr), pandas frames and series, sparse matrices and tensors; dicts,
+    lists and tuples of them, with None for optional inputs; `tf.data.Dataset`,
     `keras.utils.PyDataset`, generators of batches; paths and `mgpu.files`.
 
     Args:

@@ -34,6 +34,45 @@ class Undeclared:
     floats: tf.DType | None
 
 
+class DeclaredInput(tf.TensorSpec):
+    """What a Keras model declares of one of its inputs.
+
+    Args:
+        shape: The batch axis included.
+        dtype: What it takes.
+        name: Its name.
+        optional: Whether it may be absent; the model is then given None.
+        stays_sparse: Whether sparse rows reach its layers as a `tf.SparseTensor`;
+            otherwise they are dense there.
+    """
+
+    def __init__(
+        self,
+        shape: Any,
+        dtype: tf.DType,
+        name: str,
+        *,
+        optional: bool = False,
+        stays_sparse: bool = False,
+    ):
+        super().__init__(shape, dtype, name)
+        self.optional = optional
+        self.stays_sparse = stays_sparse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keeps in another process what `tf.TensorSpec` does not know."""
+        details = (self.optional, self.stays_sparse)
+        return _declared_input, (self.shape, self.dtype, self.name, *details)
+
+
+def _declared_input(
+    shape: Any, dtype: tf.DType, name: str, optional: bool, stays_sparse: bool
+) -> DeclaredInput:
+    return DeclaredInput(
+        shape, dtype, name, optional=optional, stays_sparse=stays_sparse
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputBatch:
     """Consecutive input rows that share one shape per row.

@@ -4,6 +4,7 @@ Guarantee: rows of a NumPy array, a memory map or a tensor in host memory are vi
 where their dtype need not change.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,19 @@ def _polars(x: Any, path: str) -> Leaf:
 
 
 def _matrix(x: Any, path: str) -> Leaf:
-    return make_leaf(x, path, np.dtype(x.dtype), sparse.matrix_rows(x, path))
+    return _sparse(x, path, np.dtype(x.dtype), sparse.MatrixRows(x, path))
 
 
 def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
     shape_of(x, path)
-    return make_leaf(x, path, _tensor_dtype(x), sparse.tensor_rows(x, path))
+    return _sparse(x, path, _tensor_dtype(x), sparse.TensorRows(x, path))
+
+
+def _sparse(
+    x: Any, path: str, dtype: np.dtype, rows: sparse.MatrixRows | sparse.TensorRows
+) -> Leaf:
+    leaf = make_leaf(x, path, dtype, rows.read)
+    return dataclasses.replace(leaf, places=rows.places)
 
 
 def _array_like(x: Any, path: str) -> Leaf:

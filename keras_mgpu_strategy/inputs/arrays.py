@@ -9,10 +9,12 @@ Guarantees:
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.inputs.array_kinds import ACCEPTED, as_leaf
 from keras_mgpu_strategy.inputs.leaf import Leaf
-from keras_mgpu_strategy.inputs.matching import wanted_dtypes
+from keras_mgpu_strategy.inputs.matching import stay_sparse, wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.origins import origin_of_arrays
 from keras_mgpu_strategy.inputs.validate import check_batch_size, check_start
@@ -38,8 +40,7 @@ class ArraySource:
         self, x: Nest, input_spec: Nest = None, limit: int | None = None
     ) -> None:
         self._x = x
-        self._leaves = as_leaves(x, input_spec)
-        self._structure = skeleton(x)
+        self._leaves, self._structure = as_leaves(x, input_spec)
         rows = self._leaves[0].shape[0]
         self._num_rows = rows if limit is None else min(rows, limit)
 
@@ -70,7 +71,25 @@ class ArraySource:
             yield InputBatch(first, stop - first, pack(self._structure, flat))
 
 
-def as_leaves(x: Nest, input_spec: Nest = None) -> list[Leaf]:
+class Leaves(NamedTuple):
+    """The leaves of a nest.
+
+    Args:
+        flat: Each array, in the order of `nests.leaves`. One that reaches the model
+            sparse is two: its values, and where they are.
+        structure: For `nests.pack`.
+    """
+
+    flat: list[Leaf]
+    structure: Nest
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`, the batch axis None."""
+        return pack(self.structure, [leaf.spec for leaf in self.flat])
+
+
+def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
     """Returns the leaves of a nest of array-likes, of one length each.
 
     Args:
@@ -84,13 +103,27 @@ def as_leaves(x: Nest, input_spec: Nest = None) -> list[Leaf]:
     """
     found = [as_leaf(leaf, path) for path, leaf in leaves(x)]
     if not found:
-        raise ValueError(f"Received an empty {type(x).__name__}, expected {ACCEPTED}.")
+        kind = type(x).__name__
+        shown = f"a {kind} of None alone" if x else f"an empty {kind}"
+        raise ValueError(f"Received {shown}, expected {ACCEPTED}.")
     if len({leaf.shape[0] for leaf in found}) > 1:
         lengths = ", ".join(f"{leaf.path}: {leaf.shape[0]}" for leaf in found)
         raise ValueError(
             f"Received inputs of unequal length ({lengths}), expected the same number "
             "of rows in each."
         )
-    spec = pack(skeleton(x), [leaf.spec for leaf in found])
-    wanted = wanted_dtypes(spec, input_spec)
-    return [leaf.fitted(wanted.get(leaf.path)) for leaf in found]
+    plain = Leaves(found, skeleton(x))
+    wanted = wanted_dtypes(plain.spec, input_spec)
+    fitted = [leaf.fitted(wanted.get(leaf.path)) for leaf in found]
+    sparse = stay_sparse(plain.spec, input_spec)
+    return _with_places(Leaves(fitted, plain.structure), sparse)
+
+
+def _with_places(plain: Leaves, sparse: set[str]) -> Leaves:
+    """Returns leaves with the places of values beside those that stay sparse."""
+    flat, kinds = [], []
+    for leaf in plain.flat:
+        places = leaf.of_places() if leaf.path in sparse else None
+        flat += [leaf] if places is None else [leaf, places]
+        kinds.append(None if places is None else SparseRows(None, None))
+    return Leaves(flat, pack(plain.structure, kinds))

@@ -20,7 +20,11 @@ import tensorflow as tf
 from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.inputs.files.arrow_rows import ArrowRows
-from keras_mgpu_strategy.inputs.files.choosing import declared_inputs, in_structure
+from keras_mgpu_strategy.inputs.files.choosing import (
+    declared_inputs,
+    in_structure,
+    present_inputs,
+)
 from keras_mgpu_strategy.inputs.files.columns import choose_columns
 from keras_mgpu_strategy.inputs.files.parquet_schema import Schema, schema_of
 from keras_mgpu_strategy.inputs.files.row_stream import TableSource
@@ -57,6 +61,7 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     # Nothing but the columns themselves says what a model takes that declares nothing.
     is_declared = declared_inputs(input_spec)[0].spec is not None
     given = None if is_declared or len(seen) == 1 else seen
+    input_spec = present_inputs(input_spec, seen, given)
     choices = choose_columns(kinds, given, input_spec, _NAME, schema.hidden, _REMEDY)
     rows = ArrowRows([part], schema, choices, missing_as_nan=False)
     spec = in_structure(input_spec, rows.specs)

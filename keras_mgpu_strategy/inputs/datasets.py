@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.inputs.casting import Wanted, cast_for
 from keras_mgpu_strategy.inputs.elements import Form, inputs_of
-from keras_mgpu_strategy.inputs.matching import wanted_dtypes
+from keras_mgpu_strategy.inputs.matching import stay_sparse, wanted_dtypes
 from keras_mgpu_strategy.inputs.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.inputs.streams import StreamSource
 from keras_mgpu_strategy.types import Nest
@@ -75,14 +76,18 @@ def _with_none(element_spec: Any) -> Any:
 
 def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
     """Returns the spec of rows; None where only reading tells the number of axes."""
-    stored = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
-    if any(spec.shape.rank is None for spec in stored):
+    stored = {path: _checked_leaf(path, leaf) for path, leaf in leaves(nest)}
+    if any(spec.shape.rank is None for spec in stored.values()):
         return None
-    wanted = wanted_dtypes(pack(skeleton(nest), stored), input_spec)
-    specs = [
-        tf.TensorSpec([None, *spec.shape[1:]], _given(spec, path, wanted.get(path)))
-        for spec, (path, _) in zip(stored, leaves(nest), strict=True)
-    ]
+    plain = pack(skeleton(nest), list(stored.values()))
+    wanted, sparse = wanted_dtypes(plain, input_spec), stay_sparse(plain, input_spec)
+    specs = []
+    for path, leaf in leaves(nest):
+        shape = [None, *leaf.shape[1:]]
+        rows = tf.TensorSpec(shape, _given(stored[path], path, wanted.get(path)))
+        stays = path in sparse and isinstance(leaf, tf.SparseTensorSpec)
+        places = tf.TensorSpec(shape, tf.bool)
+        specs.append(SparseRows(rows, places) if stays else rows)
     return pack(skeleton(nest), specs)
 
 

@@ -12,9 +12,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from keras_mgpu_strategy.inputs.arrays import as_leaves
+from keras_mgpu_strategy.inputs.arrays import Leaves, as_leaves
 from keras_mgpu_strategy.inputs.leaf import Leaf, Memory
-from keras_mgpu_strategy.inputs.nests import pack, skeleton
 from keras_mgpu_strategy.inputs.rebatch import Rows
 from keras_mgpu_strategy.inputs.row_errors import failing
 from keras_mgpu_strategy.types import Nest
@@ -86,9 +85,9 @@ class ElementReader:
         return rows
 
     def _rows(self, element: Any, first_row: int) -> Rows:
-        x = self._form(element)
-        found = as_leaves(x, self._input_spec)
-        self._check_structure(found, x)
+        given = as_leaves(self._form(element), self._input_spec)
+        self._check_structure(given)
+        found = given.flat
         num_rows = found[0].shape[0]
         flat, shared = [], []
         for leaf, first in zip(found, self._first, strict=True):
@@ -100,15 +99,17 @@ class ElementReader:
             shared.append(is_shared and leaf.memory is not Memory.NEW)
         return Rows(flat, num_rows, tuple(shared))
 
-    def _check_structure(self, found: list[Leaf], x: Nest) -> None:
+    def _check_structure(self, given: Leaves) -> None:
+        found = given.flat
         if self._num_read == 0:
             self._first = found
-            self.structure = skeleton(x)
-            self.spec = pack(self.structure, [leaf.spec for leaf in found])
+            self.structure = given.structure
+            self.spec = given.spec
         elif [leaf.path for leaf in found] != [leaf.path for leaf in self._first]:
             raise ValueError(
                 f"received {_listed(found)}, expected {_listed(self._first)} as in "
-                "batch 0. Yield the same inputs every time."
+                "batch 0. Yield the same inputs every time: an optional input in all "
+                "batches or in none, and sparse or dense rows."
             )
 
 

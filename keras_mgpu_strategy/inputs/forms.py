@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import (
     OneBatch,
     as_tuples,
     packed,
-    without_none,
 )
 from keras_mgpu_strategy.inputs.elements import Form, inputs_of
 from keras_mgpu_strategy.types import Feeding, Nest, Undeclared
@@ -47,8 +47,8 @@ def form_of(feeding: Feeding, kind: str) -> Form:
             return packed(x) if feeding.raw else x
         if isinstance(given, OneBatch):
             x = tuple(given)
-            return without_none(x if feeding.whole == "keras" else as_tuples(x))
-        return without_none(given if kind == DATASET else _WHOLE[feeding.whole](given))
+            return x if feeding.whole == "keras" else as_tuples(x)
+        return given if kind == DATASET else _WHOLE[feeding.whole](given)
 
     return form
 
@@ -66,7 +66,7 @@ def declared_of(feeding: Feeding, kind: str, input_spec: Nest) -> Nest:
     if feeding.whole is None:
         return input_spec
     is_cast = kind == ARRAYS or (kind == STREAM and feeding.whole == "tf_keras")
-    return None if is_cast else Undeclared(None)
+    return Undeclared(tf.as_dtype(keras.config.floatx()) if is_cast else None)
 
 
 def lists_as_arrays(nest: Nest) -> Nest:

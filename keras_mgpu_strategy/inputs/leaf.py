@@ -45,6 +45,8 @@ class Leaf:
         memory: Whose the memory of these is.
         varies: Whether nothing but the slices themselves tells their dtype.
         cast: Makes them what the model is given.
+        places: Of a sparse array: returns what reads which values of rows are stored,
+            as dense bools. None of any other.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Leaf:
     memory: Memory
     varies: bool
     cast: Cast
+    places: Callable[[], Callable[[int, int], Any]] | None = None
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -68,6 +71,13 @@ class Leaf:
             both = kind_of(stored), kind_of(declared)
             stored = declared if set(both) <= set("bif") else stored
         return dataclasses.replace(self, cast=cast_for(stored, self.path, wanted))
+
+    def of_places(self) -> "Leaf | None":
+        """Returns what reads where a sparse array stores values; None of any other."""
+        if self.places is None:
+            return None
+        path = f"{self.path}, places of values"
+        return make_leaf(self, path, np.dtype(bool), self.places())
 
     def view(self, start: int, stop: int, fail: Fail) -> tuple[np.ndarray, bool]:
         """Returns rows, and whether they lie in the memory that they came in.

@@ -4,6 +4,7 @@ Guarantees:
 
 * Inputs are matched the way Keras does it: dicts by name, lists and tuples by
   position, one input with or without a container around it.
+* Only an input that is declared optional may be absent.
 * Nothing is read: only specs are compared. The batch axis is not.
 """
 
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import ABSENT, SparseRows
 from keras_mgpu_strategy.inputs.casting import Wanted
 from keras_mgpu_strategy.inputs.nests import is_nest, leaves
 from keras_mgpu_strategy.types import Nest, Undeclared
@@ -61,12 +63,49 @@ def wanted_dtypes(spec: Nest, input_spec: Nest) -> dict[str, Wanted]:
     return {pair.path: pair.declared.dtype for pair in pairs}
 
 
+def stay_sparse(spec: Nest, input_spec: Nest) -> set[str]:
+    """Returns the paths of the leaves that reach layers sparse where they are sparse.
+
+    Keras makes those dense that a functional or Sequential model declares so.
+
+    Args:
+        spec: Nest of `tf.TensorSpec` of a source.
+        input_spec: What the model declares, as for `check_inputs`.
+    """
+    if input_spec is None:
+        return set()
+    if isinstance(input_spec, Undeclared):
+        return {path for path, _ in leaves(spec)}
+    pairs = _pairs("x", spec, input_spec)
+    return {pair.path for pair in pairs if getattr(pair.declared, _STAYS, False)}
+
+
 def _pairs(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
     for applies, match in _MATCHES:
         if applies(received, declared):
             yield from match(path, received, declared)
             return
-    yield _Pair(path, received, declared)
+    rows = received.values if isinstance(received, SparseRows) else received
+    yield _Pair(path, rows, declared)
+
+
+def _is_absent(received: Nest, declared: Nest) -> bool:
+    return received == ABSENT and isinstance(received, tuple)
+
+
+def _absent(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
+    needed = [spec.name for _, spec in leaves(declared) if not is_optional(spec)]
+    if needed:
+        raise ValueError(
+            f"{path} is None, but the model needs its inputs {needed}. Expected an "
+            "array; only an input made by keras.Input(..., optional=True) may be None."
+        )
+    yield from ()
+
+
+def is_optional(spec: tf.TensorSpec | None) -> bool:
+    """Whether the model does without this input."""
+    return getattr(spec, "optional", False)
 
 
 def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
@@ -75,7 +114,8 @@ def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
     if missing:
         raise ValueError(
             f"{path} lacks the model inputs {missing}: received the keys "
-            f"{list(received)}, expected {list(expected)}. Add the missing arrays."
+            f"{list(received)}, expected {list(expected)}. Add the missing arrays, or "
+            "None for an input that is optional."
         )
     for name, inner in expected.items():
         yield from _pairs(f"{path}[{name!r}]", received[name], inner)
@@ -128,7 +168,9 @@ def entries_by_name(declared: Nest) -> dict[str, Nest]:
     }
 
 
+_STAYS = "stays_sparse"
 _MATCHES = (
+    (_is_absent, _absent),
     (lambda received, declared: isinstance(received, Mapping), _by_name),
     (lambda received, declared: is_nest(received), _by_position),
     (lambda received, declared: is_nest(declared), _single),

@@ -5,6 +5,8 @@ Guarantees:
 * Leaves come in the order of `tf.nest.flatten`: the keys of a mapping sorted.
 * Any mapping counts as a dict (also an open `.npz` or HDF5 file); a skeleton
   consists of plain dicts, lists and tuples.
+* None within a nest is an input that is absent: it is no leaf, and an empty tuple in a
+  skeleton.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,13 +14,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import ABSENT, SparseRows
 from keras_mgpu_strategy.types import Nest
 
 
 def is_nest(x: Any) -> bool:
     """Whether `x` is a mapping, a list or a tuple."""
     # One kind of SciPy's sparse matrices is a dict of places and values.
-    return isinstance(x, (Mapping, list, tuple)) and not hasattr(x, "tocsr")
+    is_leaf = hasattr(x, "tocsr") or isinstance(x, SparseRows)
+    return isinstance(x, (Mapping, list, tuple)) and not is_leaf
 
 
 def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
@@ -27,7 +31,9 @@ def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
         yield path, nest
         return
     for key in _keys(nest):
-        yield from leaves(nest[key], f"{path}[{key!r}]")
+        inner = nest[key]
+        if inner is not None:
+            yield from leaves(inner, f"{path}[{key!r}]")
 
 
 def skeleton(nest: Nest) -> Nest:
@@ -35,15 +41,19 @@ def skeleton(nest: Nest) -> Nest:
     if not is_nest(nest):
         return None
     if isinstance(nest, Mapping):
-        return {key: skeleton(nest[key]) for key in nest}
+        return {key: _inner(nest[key]) for key in nest}
     if isinstance(nest, tuple) and hasattr(nest, "_fields"):
-        return type(nest)(*map(skeleton, nest))
-    return type(nest)(map(skeleton, nest))
+        return type(nest)(*map(_inner, nest))
+    return type(nest)(map(_inner, nest))
 
 
 def pack(structure: Nest, flat: list[Any]) -> Nest:
     """Returns `flat`, in the order of `leaves`, in the structure of a skeleton."""
     return tf.nest.pack_sequence_as(structure, flat)
+
+
+def _inner(nest: Nest) -> Nest:
+    return ABSENT if nest is None else skeleton(nest)
 
 
 def _keys(nest: Nest) -> Any:

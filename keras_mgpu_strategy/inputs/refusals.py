@@ -50,8 +50,7 @@ _REFUSED = (
     (
         lambda x: x is None,
         TypeError,
-        "expected an array. Leave out the inputs that the model does not need. An "
-        "input with `optional=True` cannot be None here: build the model without it.",
+        "expected an array, or several of which those for optional inputs may be None.",
     ),
     (
         _is(str, bytes),

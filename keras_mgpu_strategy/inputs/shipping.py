@@ -102,6 +102,8 @@ def _absolute(opened: Any) -> Any:
 
 
 def _whole(paths: Any) -> Any:
+    if paths is None:  # an input that is absent
+        return None
     if isinstance(paths, Npy):
         return _absolute(paths)
     if isinstance(paths, Mapping):

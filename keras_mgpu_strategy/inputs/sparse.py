@@ -2,16 +2,23 @@
 
 Guarantees:
 
-* Only the rows asked for are made dense: a model is given what it would be given of
-  the dense array, which need not fit in memory.
+* Only the rows asked for are made dense, so that the dense array need not fit in
+  memory.
+* Where each value is stored is known beside the dense rows, so that a step can make
+  them sparse again: a zero that is stored stays one.
 * SciPy is recognised by name, never imported.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
+
+Fetch: TypeAlias = Callable[[int, int], np.ndarray]
+"""Returns the rows from one index to another as a dense array."""
+_UNIQUE = ("dok", "lil", "dia")
+"""Formats that hold each value once."""
 
 
 def is_sparse(x: Any) -> bool:
@@ -26,46 +33,89 @@ def is_matrix(x: Any) -> bool:
     )
 
 
-def matrix_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
-    """Returns what reads rows of a matrix of SciPy.
+class MatrixRows:
+    """Reads rows of a matrix of SciPy.
 
     One that is not stored by rows is converted once (`tocsr`), to as many values.
 
     Raises:
         ValueError: If it has not two axes.
     """
-    if len(x.shape) != 2:
-        raise ValueError(
-            f"{path} is a {type(x).__name__} of shape {x.shape}, expected two axes. "
-            "Pass x.toarray()."
-        )
-    by_rows = x.tocsr()
-    return lambda start, stop: by_rows[start:stop].toarray()
+
+    def __init__(self, x: Any, path: str) -> None:
+        if len(x.shape) != 2:
+            raise ValueError(
+                f"{path} is a {type(x).__name__} of shape {x.shape}, expected two "
+                "axes. Pass x.toarray()."
+            )
+        self._path = path
+        self._given = x
+        self._by_rows = x.tocsr()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Returns rows as a dense array."""
+        return self._by_rows[start:stop].toarray()
+
+    def places(self) -> Fetch:
+        """Returns what reads which values of rows are stored.
+
+        Raises:
+            ValueError: A value is stored in several parts.
+        """
+        _check_unique(self._given, self._path)
+        by_rows = self._by_rows.copy()
+        by_rows.data = np.ones(len(by_rows.data), np.bool_)
+        return lambda start, stop: by_rows[start:stop].toarray()
 
 
-def tensor_rows(x: tf.SparseTensor, path: str) -> Callable[[int, int], np.ndarray]:
-    """Returns what reads rows of a sparse tensor.
+class TensorRows:
+    """Reads rows of a sparse tensor.
 
     Raises:
         ValueError: If an index lies outside of its shape, or comes twice.
     """
-    # Otherwise it is copied to the first GPU where one is the default.
-    with tf.device("CPU:0"):
-        ordered = tf.sparse.reorder(x)
-    indices, values = ordered.indices.numpy(), ordered.values.numpy()
-    shape = tuple(x.dense_shape.numpy().tolist())
-    _check_indices(indices, shape, path)
-    rows = indices[:, 0]
 
-    def read(start: int, stop: int) -> np.ndarray:
-        empty = b"" if x.dtype == tf.string else 0
-        block = np.full((stop - start, *shape[1:]), empty, values.dtype)
+    def __init__(self, x: tf.SparseTensor, path: str) -> None:
+        # Otherwise it is copied to the first GPU where one is the default.
+        with tf.device("CPU:0"):
+            ordered = tf.sparse.reorder(x)
+        self._indices, self._values = ordered.indices.numpy(), ordered.values.numpy()
+        self._shape = tuple(x.dense_shape.numpy().tolist())
+        self._empty = b"" if x.dtype == tf.string else 0
+        _check_indices(self._indices, self._shape, path)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Returns rows as a dense array."""
+        return self._filled(start, stop, self._values, self._empty)
+
+    def places(self) -> Fetch:
+        """Returns what reads which values of rows are stored."""
+        stored = np.ones(len(self._values), np.bool_)
+        return lambda start, stop: self._filled(start, stop, stored, False)
+
+    def _filled(
+        self, start: int, stop: int, values: np.ndarray, empty: Any
+    ) -> np.ndarray:
+        rows = self._indices[:, 0]
+        block = np.full((stop - start, *self._shape[1:]), empty, values.dtype)
         first, last = np.searchsorted(rows, [start, stop])
-        inner = tuple(indices[first:last, 1:].T)
+        inner = tuple(self._indices[first:last, 1:].T)
         block[(rows[first:last] - start, *inner)] = values[first:last]
         return block
 
-    return read
+
+def _check_unique(x: Any, path: str) -> None:
+    """Checks that no value is stored as a sum, which dense rows cannot show."""
+    if x.format in _UNIQUE or getattr(x, "has_canonical_format", False):
+        return
+    joined = x.tocsr(copy=True)
+    joined.sum_duplicates()
+    if joined.nnz < x.nnz:
+        raise ValueError(
+            f"{path} is a {type(x).__name__} that stores some values in several parts, "
+            "which layers of the model would see. Expected each value once. Call "
+            "x.sum_duplicates() first."
+        )
 
 
 def _check_indices(indices: np.ndarray, shape: tuple[int, ...], path: str) -> None:

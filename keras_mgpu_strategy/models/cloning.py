@@ -26,6 +26,7 @@ from keras_mgpu_strategy.models.attributes import (
 )
 from keras_mgpu_strategy.models.carrying import carry_early
 from keras_mgpu_strategy.models.libraries import (
+    input_layer,
     is_hub_task,
     is_library_class,
     layers_of,
@@ -106,12 +107,11 @@ class _Cloner:
 
     def _input(self, model: Any, tensor: Any) -> Any:
         """A new input like that of a model: its name, sparse or dense, optional."""
-        kind = self._library.layers.InputLayer
-        for layer in layers_of(model):
-            if isinstance(layer, kind) and layer.output is tensor:
-                if id(layer) not in self._clones:  # models may share inputs
-                    self._clones[id(layer)] = kind.from_config(layer.get_config())
-                return self._clones[id(layer)].output
+        layer = input_layer(model, tensor)
+        if layer is not None:
+            if id(layer) not in self._clones:  # models may share inputs
+                self._clones[id(layer)] = type(layer).from_config(layer.get_config())
+            return self._clones[id(layer)].output
         return self._library.Input(
             batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=tensor.name
         )

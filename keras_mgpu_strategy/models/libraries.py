@@ -79,6 +79,13 @@ def layers_of(model: Any) -> list[Any]:
     return [layer for layer in found if id(layer) not in apart]
 
 
+def input_layer(model: Any, tensor: Any) -> Any | None:
+    """Returns the layer that gives an input of a model; None if it has none."""
+    kind = library_of(model).layers.InputLayer
+    layers = (layer for layer in layers_of(model) if isinstance(layer, kind))
+    return next((layer for layer in layers if layer.output is tensor), None)
+
+
 def preprocessing_layers(task: Any) -> list[Any]:
     """Returns the layers of the preprocessor of a KerasHub task, at any depth.
 

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.causes import cause_of
-from keras_mgpu_strategy.element_forms import with_none
+from keras_mgpu_strategy.element_forms import as_given
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
@@ -40,7 +40,11 @@ from keras_mgpu_strategy.models.precision import (
 )
 from keras_mgpu_strategy.models.rebuild import rebuild
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
-from keras_mgpu_strategy.models.specs import input_spec_of, output_shapes_of
+from keras_mgpu_strategy.models.specs import (
+    input_spec_of,
+    output_shapes_of,
+    takes_sparse,
+)
 from keras_mgpu_strategy.types import Feeding, Nest
 
 
@@ -121,7 +125,8 @@ def _forward(
     """Returns the forward pass that Keras' `predict` would run."""
 
     def call(inputs: Nest) -> Nest:
-        return model.predict_step(with_none(inputs) if feeding.whole else (inputs,))
+        given = as_given(inputs)
+        return model.predict_step(given if feeding.whole else (given,))
 
     run = _explained(call, model) if getattr(model, "run_eagerly", False) else call
     return with_float32_outputs(run, precision) if precision else run
@@ -152,7 +157,9 @@ def _check_graph(replicated: ReplicatedModel) -> None:
     """Finds out at once, where inputs are declared, whether code becomes a graph."""
     model, spec = replicated.model, replicated.input_spec
     is_x_alone = replicated.feeding.whole is None
-    if getattr(model, "run_eagerly", False) and spec is not None and is_x_alone:
+    # Of sparse inputs, the rows alone tell what layers are given.
+    is_told = spec is not None and is_x_alone and not takes_sparse(model)
+    if getattr(model, "run_eagerly", False) and is_told:
         with replicated.strategy.scope():
             function = tf.function(replicated.call, autograph=replicated.autograph)
             function.get_concrete_function(spec)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.causes import cause_of
-from keras_mgpu_strategy.element_forms import with_none, without_none, x_of
+from keras_mgpu_strategy.element_forms import as_given, without_none, x_of
 from keras_mgpu_strategy.types import Nest
 
 
@@ -107,7 +107,7 @@ class Preprocessing:
 
 def _trace(function: Callable[..., Nest], arguments: tuple[Nest, ...]) -> Any:
     def run(*arguments: Nest) -> Nest:
-        return function(*with_none(arguments))
+        return function(*as_given(arguments))
 
     with tf.device("CPU:0"):
         return tf.function(run).get_concrete_function(*arguments)

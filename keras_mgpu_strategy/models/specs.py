@@ -13,19 +13,26 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import (
     has_free_batch,
+    input_layer,
     is_sequential,
+    library_of,
     symbols_of,
 )
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import DeclaredInput, Nest
 
 
 def input_spec_of(model: Any) -> Nest | None:
-    """Returns named `tf.TensorSpec`s in the structure of the model's inputs."""
+    """Returns `DeclaredInput`s in the structure of the model's inputs."""
     tensors = declared(model, "inputs", "input")
     if tensors is None:
         return None
-    is_free = has_free_batch(model)
-    return tf.nest.map_structure(lambda tensor: _spec(tensor, is_free), tensors)
+    return tf.nest.map_structure(lambda tensor: _spec(model, tensor), tensors)
+
+
+def takes_sparse(model: Any) -> bool:
+    """Whether a model declares an input to be sparse."""
+    tensors = tf.nest.flatten(declared(model, "inputs", "input"))
+    return any(map(_is_sparse, tensors))
 
 
 def float_dtype_of(model: Any) -> tf.DType:
@@ -69,9 +76,22 @@ def declared(model: Any, plural: str, singular: str) -> Nest | None:
     return getattr(model, singular)
 
 
-def _spec(tensor: Any, is_free: bool) -> tf.TensorSpec:
-    dtype = tf.as_dtype(tensor.dtype)
-    return tf.TensorSpec(_shape(tensor, is_free), dtype, name=tensor.name)
+def _spec(model: Any, tensor: Any) -> DeclaredInput:
+    layer = input_layer(model, tensor)
+    # tf_keras gives layers the rows of every input as they come.
+    is_keras = library_of(model) is keras
+    return DeclaredInput(
+        _shape(tensor, has_free_batch(model)),
+        tf.as_dtype(tensor.dtype),
+        tensor.name,
+        optional=bool(getattr(layer, "optional", False)),
+        stays_sparse=not is_keras or _is_sparse(tensor),
+    )
+
+
+def _is_sparse(tensor: Any) -> bool:
+    is_spec = isinstance(getattr(tensor, "type_spec", None), tf.SparseTensorSpec)
+    return is_spec or bool(getattr(tensor, "sparse", False))
 
 
 def _shape(tensor: Any, is_free: bool) -> tf.TensorShape:

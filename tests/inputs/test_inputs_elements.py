@@ -41,7 +41,11 @@ def test_errors_of_the_user_pass_through():
             r"x\['b'\], row 10 holds '0.0' \(<U32\), expected float32. Convert it",
         ),
         ({"a": X, "b": X.astype(object)}, ValueError, r"x\['b'\] has dtype=object"),
-        ({"a": X, "b": None}, TypeError, r"x\['b'\] is NoneType"),
+        (
+            {"a": X, "b": None},
+            ValueError,
+            r"received x\['a'\], expected x\['a'\], x\['b'\] .* an optional input",
+        ),
         ((X, X, X, X), ValueError, "received a tuple of 4 items, expected"),
         ("abc", TypeError, "x is str 'abc'"),
     ],

@@ -87,10 +87,22 @@ def test_lists_of_strings():
         as_source(["a", "b"])
 
 
-def test_none_in_a_nest():
-    message = r"x\['b'\] is NoneType: expected an array. Leave out the inputs"
-    with pytest.raises(TypeError, match=message):
-        as_source({"a": X, "b": None})
+def test_none_alone():
+    with pytest.raises(TypeError, match="x is NoneType: expected an array, or several"):
+        as_source(None)
+
+
+@pytest.mark.parametrize("nothing", [{"a": None}, [None, None], {"a": [None]}])
+def test_none_and_no_array(nothing):
+    kind = type(nothing).__name__
+    with pytest.raises(ValueError, match=f"^Received a {kind} of None alone, expected"):
+        as_source(nothing)
+
+
+def test_none_is_an_input_that_is_absent():
+    (batch,) = as_source({"a": X, "b": None, "c": [None, X]}).batches(len(X))
+    assert batch.inputs["b"] == () and batch.inputs["c"][0] == ()
+    np.testing.assert_array_equal(batch.inputs["c"][1], X)
 
 
 def test_something_else_in_a_nest():

@@ -27,6 +27,8 @@ class Shift(keras.Model):
 
     def call(self, x):
         rows = x["t"] if isinstance(x, dict) else x
+        if isinstance(rows, tf.SparseTensor):
+            rows = tf.sparse.to_dense(rows)
         return rows - tf.cast(OFFSET, rows.dtype)
 
 

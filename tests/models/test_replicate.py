@@ -14,6 +14,7 @@ from architectures import (
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.models.mirroring import lives_on
+from keras_mgpu_strategy.types import DeclaredInput
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3])
@@ -62,15 +63,15 @@ def test_no_strategy_where_variables_are_not_mirrored(strategies):
 
 def test_declares_inputs_and_outputs(strategies):
     replicated = models.replicate(shared_and_nested(keras), strategies[2])
-    assert replicated.input_spec == {"x": tf.TensorSpec((None, 4), name="x")}
+    assert replicated.input_spec == {"x": DeclaredInput((None, 4), tf.float32, "x")}
     shapes = {key: shape.as_list() for key, shape in replicated.output_shapes.items()}
     assert shapes == {"sum": [None, 4], "inner": [None, 4]}
     two = [keras.Input((2,), name="a"), keras.Input((3,), 5, "int32", name="b")]
     joined = keras.layers.Concatenate()(two)
     spec = models.replicate(keras.Model(two, joined), strategies[2]).input_spec
     assert spec == [
-        tf.TensorSpec((None, 2), tf.float32, name="a"),
-        tf.TensorSpec((5, 3), tf.int32, name="b"),
+        DeclaredInput((None, 2), tf.float32, "a"),
+        DeclaredInput((5, 3), tf.int32, "b"),
     ]
 
 

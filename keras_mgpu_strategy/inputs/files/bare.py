@@ -80,7 +80,8 @@ def names_files(x: Any) -> bool:
         return False
     # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
     if isinstance(x, dict):
-        return bool(x) and all(is_path(leaf) or is_npy(leaf) for _, leaf in leaves(x))
+        found = [leaf for _, leaf in leaves(x)]
+        return bool(found) and all(is_path(leaf) or is_npy(leaf) for leaf in found)
     return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
 
 

@@ -3,7 +3,8 @@
 Guarantees:
 
 * Names decide; a guess is made only where there is one thing to choose.
-* Whatever is not found is an error that lists what the file holds.
+* Whatever is not found is an error that lists what the file holds, unless the input is
+  optional and those that are needed are found by their names.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import ABSENT
 from keras_mgpu_strategy.inputs.casting import Wanted
 from keras_mgpu_strategy.inputs.files.paths import shorten
+from keras_mgpu_strategy.inputs.matching import is_optional
 from keras_mgpu_strategy.inputs.nests import is_nest, pack, skeleton
 from keras_mgpu_strategy.types import Nest, Undeclared
 
@@ -45,6 +48,30 @@ def declared_inputs(input_spec: Nest) -> list[Declared]:
     if not _declares(input_spec):
         return [Declared("x", None, input_spec)]
     return list(_walk(input_spec, "x"))
+
+
+def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> Nest:
+    """Returns what a model declares without the optional inputs that are left out.
+
+    Args:
+        input_spec: What the model declares.
+        available: Names in the file.
+        given: What the user asks for; a mapping has names by input.
+
+    Returns:
+        The same, with an empty tuple in place of each optional input that has no name;
+        all of it where nothing has the name of an input that is needed.
+    """
+    if not _declares(input_spec) or not isinstance(given, Mapping | None):
+        return input_spec
+    inputs, names = declared_inputs(input_spec), available if given is None else given
+    flat = [
+        ABSENT if is_optional(item.spec) and item.name not in names else item.spec
+        for item in inputs
+    ]
+    needed = [item.name for item in inputs if not is_optional(item.spec)]
+    is_named = set(needed) <= set(names) and any(spec != ABSENT for spec in flat)
+    return pack(skeleton(input_spec), flat) if is_named else input_spec
 
 
 def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:

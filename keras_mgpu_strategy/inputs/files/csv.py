@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.inputs.files.bad_rows import failing, until_bad
-from keras_mgpu_strategy.inputs.files.choosing import in_structure
+from keras_mgpu_strategy.inputs.files.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.inputs.files.columns import Choice, Columns, choose_columns
 from keras_mgpu_strategy.inputs.files.csv_table import CsvTable
 from keras_mgpu_strategy.inputs.files.csv_values import as_values, wanted_dtype
@@ -77,6 +77,7 @@ class Csv:
         _check_options(self.read_options)
         table = CsvTable(files.files[0], self.read_options)
         kinds, hidden = table.kinds, table.layout.hidden
+        input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, table.path, hidden)
         if self.columns is None:
             table.check_names(choices)

@@ -15,7 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structure
+from keras_mgpu_strategy.inputs.files.choosing import (
+    Names,
+    choose,
+    in_structure,
+    present_inputs,
+)
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
 from keras_mgpu_strategy.types import Nest
@@ -55,7 +60,9 @@ class Hdf5:
         try:
             with naming(path, "be read"):
                 what = f"{path}, names of data sets"
-                names = choose(list(_walk(h5py, file)), self.datasets, input_spec, what)
+                held = list(_walk(h5py, file))
+                input_spec = present_inputs(input_spec, held, self.datasets)
+                names = choose(held, self.datasets, input_spec, what)
                 found = [_find(h5py, file, name, path) for name in names]
         except BaseException:
             file.close()

@@ -20,7 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structure
+from keras_mgpu_strategy.inputs.files.choosing import (
+    Names,
+    choose,
+    in_structure,
+    present_inputs,
+)
 from keras_mgpu_strategy.inputs.files.mapped import MappedArray
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, one_file
@@ -60,6 +65,7 @@ class Npz:
         with naming(path, "be read as a .npz file"), zipfile.ZipFile(path) as archive:
             members = _members(archive)
             what = f"{path}, names of arrays"
+            input_spec = present_inputs(input_spec, members, self.arrays)
             names = choose(list(members), self.arrays, input_spec, what)
             arrays = [_open(archive, path, members[name]) for name in names]
         nest = in_structure(input_spec, arrays)

@@ -14,7 +14,7 @@ import dataclasses
 
 from keras_mgpu_strategy.inputs.files import hive
 from keras_mgpu_strategy.inputs.files.arrow_rows import ArrowRows
-from keras_mgpu_strategy.inputs.files.choosing import in_structure
+from keras_mgpu_strategy.inputs.files.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.inputs.files.columns import Columns, choose_columns
 from keras_mgpu_strategy.inputs.files.parquet_files import open_parts
 from keras_mgpu_strategy.inputs.files.paths import Paths
@@ -63,6 +63,7 @@ class Parquet:
         parts, schema = open_parts(files.files)
         kinds = {name: kind.kind for name, kind in schema.types.items()}
         where, hidden = parts[0].path, schema.hidden
+        input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
         rows = ArrowRows(parts, schema, choices, self.missing_as_nan)
         names = [choice.columns for choice in choices]

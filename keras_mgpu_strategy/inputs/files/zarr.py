@@ -16,7 +16,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.choosing import Names, choose, in_structure
+from keras_mgpu_strategy.inputs.files.choosing import (
+    Names,
+    choose,
+    in_structure,
+    present_inputs,
+)
 from keras_mgpu_strategy.inputs.files.opened import FileSource, naming, open_arrays
 from keras_mgpu_strategy.inputs.files.paths import PathLike, as_path, tree
 from keras_mgpu_strategy.inputs.files.zarr_chunks import check_chunks
@@ -60,7 +65,9 @@ class Zarr:
                 _check_unnamed(self.arrays, path)
             else:
                 what = f"{path}, names of arrays"
-                names = choose(list(_walk(path)), self.arrays, input_spec, what)
+                held = list(_walk(path))
+                input_spec = present_inputs(input_spec, held, self.arrays)
+                names = choose(held, self.arrays, input_spec, what)
                 arrays = [root[name] for name in names]
             for name, array in zip(names, arrays, strict=True):
                 check_array(array)
