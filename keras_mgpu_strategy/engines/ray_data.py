@@ -30,6 +30,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.feed import example_inputs
+from keras_mgpu_strategy.inputs.matching import entries_by_name, is_optional
 from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.methods import head_of
 from keras_mgpu_strategy.models.specs import input_spec_of
@@ -81,6 +82,7 @@ class BatchPredictor:
             models.set_apart()
         predictor = load(path, **options)
         self._input_spec = input_spec_of(predictor.model)
+        self._optional = _optional_of(self._input_spec)
         self._predict = getattr(predictor, method)
         self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
         if from_logits:
@@ -126,14 +128,22 @@ class BatchPredictor:
         if self._input_spec is not None and not any(map(len, batch.values())):
             return example_inputs(self._input_spec, 0)  # lists of no rows have no shape
         columns = self._columns
-        if columns is None and len(batch) == 1:
+        if columns is None and len(batch) == 1 and not self._optional:
             columns = next(iter(batch))
         if isinstance(columns, str):
             return _stacked(columns, _picked(batch, [columns])[columns])
         if columns is None:
             columns = {name: name for name in batch}
         found = _picked(batch, list(columns.values()))
-        return {name: _stacked(c, found[c]) for name, c in columns.items()}
+        arrays = {name: _stacked(c, found[c]) for name, c in columns.items()}
+        return {**dict.fromkeys(self._optional), **arrays}
+
+
+def _optional_of(input_spec: Nest | None) -> list[str]:
+    """Names of the inputs that a block may lack."""
+    declared = {} if input_spec is None else entries_by_name(input_spec)
+    names = [name for name, spec in declared.items() if is_optional(spec)]
+    return names if len(declared) > 1 else []
 
 
 def _picked(batch: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

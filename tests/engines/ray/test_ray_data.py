@@ -1,5 +1,7 @@
 """`BatchPredictor`: block by block, and in a pipeline of Ray Data from file to file."""
 
+import inspect
+
 import keras
 import numpy as np
 import pandas as pd
@@ -32,6 +34,28 @@ def two(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "two.keras"
     keras.Model({"a": a, "b": b}, outputs).save(path)
     return path
+
+
+@keras.saving.register_keras_serializable("optional")
+class Added(keras.layers.Layer):
+    def call(self, x, y=None):
+        return x if y is None else x + y
+
+
+@pytest.mark.skipif(
+    "optional" not in inspect.signature(keras.Input).parameters,
+    reason="this version of Keras has no optional inputs",
+)
+def test_a_block_without_an_optional_input(tmp_path):
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b", optional=True)
+    keras.Model([a, b], Added()(a, b)).save(tmp_path / "added.keras")
+    how = {"outputs": ["sum"], "keep": [], "method": "predict"}
+    predict = BatchPredictor(tmp_path / "added.keras", **how)
+    rows = numbered(5, 3)
+    np.testing.assert_array_equal(predict({"a": rows})["sum"], rows)
+    np.testing.assert_array_equal(predict({"a": rows, "b": rows})["sum"], rows * 2)
+    with pytest.raises(ValueError, match=r"lacks the model inputs \['a'\]"):
+        predict({"b": rows})
 
 
 @pytest.fixture(scope="module")
