@@ -37,33 +37,26 @@ class Bar:
     measured: Callable[[list[Run], str], float | None]
 
 
-def _ratio(case: str, model: str, batch: int | None, replicas: int, to: str) -> Any:
-    key = (case, model, batch, replicas, 1.0)
+def _ratio(
+    case: str,
+    model: str,
+    batch: int | None,
+    replicas: int,
+    to: str,
+    gpus: str | None = None,
+) -> Any:
+    key = (case, model, batch, replicas, gpus)
 
     def measured(runs: list[Run], contender: str) -> float | None:
-        return next(
-            (stats.ratio(r, contender, to) for r in runs if _key(r) == key), None
-        )
-
-    return measured
-
-
-def _share_of_ideal(replicas: int, slow_factor: float) -> Any:
-    def measured(runs: list[Run], contender: str) -> float | None:
-        shares = [
-            stats.share_of_ideal(run, contender)
-            for run in runs
-            if (run["case"], run["replicas"], run["slow_factor"])
-            == ("simulate", replicas, slow_factor)
-        ]
-        return next(iter(shares), None)
+        ratios = (stats.ratio(run, contender, to) for run in runs if _key(run) == key)
+        return next((ratio for ratio in ratios if ratio is not None), None)
 
     return measured
 
 
 def _scaling(model: str, batch: int) -> Any:
     def measured(runs: list[Run], contender: str) -> float | None:
-        group = stats.by_setting(runs).get(("throughput", model, batch, 1.0), [])
+        group = stats.by_setting(runs).get(("throughput", model, batch, None), [])
         return stats.scaling_of_limit(group, contender).get(2)
 
     return measured
@@ -79,8 +72,8 @@ def _memory(runs: list[Run], contender: str) -> float | None:
 
 
 def _key(run: Run) -> tuple[Any, ...]:
-    names = ("case", "model", "per_replica_batch", "replicas", "slow_factor")
-    return tuple(run[name] for name in names)
+    names = ("case", "model", "per_replica_batch", "replicas", "gpu_names")
+    return tuple(run.get(name) for name in names)
 
 
 def _throughput(
@@ -113,13 +106,17 @@ def _bars() -> list[Bar]:
         ),
         *(
             Bar(
-                f"{count} simulated devices, of ideal",
+                f"{count} simulated GPUs, share of the limit",
                 0.95,
-                _share_of_ideal(count, 1.0),
+                _ratio("throughput", "tiny", 1024, count, "limit", "SIMULATED"),
             )
             for count in (8, 16)
         ),
-        Bar("8, one 3 times slower, of ideal", 0.9, _share_of_ideal(8, 3.0)),
+        Bar(
+            "8, one 3 times slower, share of the limit",
+            0.9,
+            _ratio("throughput", "tiny", 1024, 8, "limit", "SIMULATED_UNEQUAL"),
+        ),
         *(
             Bar(
                 f"default arguments against Keras', {model}",

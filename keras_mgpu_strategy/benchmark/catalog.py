@@ -55,21 +55,20 @@ CASES = {
     "defaults": "the same with each side's default arguments",
     "small_calls": "seconds of one small call on a warm model",
     "memory": "peak anonymous memory from file to file",
-    "simulate": "devices that sleep instead of computing",
     "one_device": "one replica or several on one device",
 }
-
-_WITHOUT_PLAIN_MODEL = ("keras_strategy", *OURS, "strategy_run", "limit")
 
 CASE_CONTENDERS = {
     "throughput": tuple(CONTENDERS),
     "defaults": ("keras", "keras_strategy", *OURS),
     "small_calls": ("keras", "keras_strategy", *OURS, "strategy_run"),
     "memory": OURS,
-    "simulate": _WITHOUT_PLAIN_MODEL,
-    "one_device": ("mgpu_threads",),
+    "one_device": ("mgpu_threads", "mgpu_mirrored", "keras_strategy"),
 }
 """Case -> the contenders that it can measure."""
+
+BY_DEFAULT: dict[str, tuple[str, ...]] = {"one_device": ("mgpu_threads",)}
+"""Case -> its contenders unless some are given, where that is not all of them."""
 
 NEEDS = {"ray": "ray"}
 """Contender -> a package that it needs, without which it is left out by default."""
@@ -79,7 +78,6 @@ CASE_MODELS = {
     "defaults": ("tiny", "mlp"),
     "small_calls": ("tiny",),
     "memory": ("tiny",),
-    "simulate": ("sleep",),
     "one_device": ("mlp", "cnn"),
 }
 """Case -> the models that it measures unless some are given."""

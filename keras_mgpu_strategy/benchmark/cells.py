@@ -25,6 +25,11 @@ def speed_range(record: dict[str, Any]) -> str:
     return f"{number(min(samples))} to {number(max(samples))}" if samples else MISSING
 
 
+def on_gpus(run: dict[str, Any]) -> str:
+    """Names the GPUs that a run was measured on, after a comma; empty on CPUs."""
+    return f", GPU: {run['gpu_names']}" if run.get("gpu_names") else ""
+
+
 def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table with a line of heads."""
     rows = [columns, ["---"] * len(columns), *lines]

@@ -21,9 +21,6 @@ from keras_mgpu_strategy.benchmark.jobs import Options
 from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.screen import Screen
 
-_CASE_OF = {"simulate": "simulate", "replicas_per_device": "one_device"}
-"""Flag that is short for a case -> the case."""
-
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Adds the flags of `mgpu benchmark`."""
@@ -80,28 +77,11 @@ def _define_what(fv: flags.FlagValues) -> None:
         "auto takes GPUs where there are any, else virtual CPU devices.",
         flag_values=fv,
     )
-    _define_cases(fv)
-
-
-def _define_cases(fv: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "replicas_per_device",
         [],
         "<LIST>: Numbers of replicas that share one device, such as 1,2,4: does that "
         "pay? Short for --case=one_device --replicas=LIST.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "simulate",
-        [],
-        "<LIST>: Numbers of devices that sleep 20 ms a batch instead of computing; "
-        "short for --case=simulate --replicas=LIST.",
-        flag_values=fv,
-    )
-    flags.DEFINE_float(
-        "slow_factor",
-        1.0,
-        "<X>: How much slower the first simulated device is.",
         flag_values=fv,
     )
 
@@ -193,26 +173,20 @@ def options_of(flag_values: flags.FlagValues) -> Options:
         devices=fv.devices,
         weak=fv.weak,
         odd_rows=fv.odd_rows,
-        slow_factor=fv.slow_factor,
         seed=fv.seed,
     )
 
 
 def _case_and_replicas(flag_values: flags.FlagValues) -> tuple[str, tuple[int, ...]]:
-    short = [name for name in _CASE_OF if flag_values[name].value]
-    if not short:
+    if not flag_values.replicas_per_device:
         return flag_values.case, _numbers("replicas", flag_values)
-    others = [
-        name
-        for name in ("case", "replicas", *_CASE_OF)
-        if name != short[0] and flag_values[name].present
-    ]
-    if others:
-        raise ValueError(
-            f"--{short[0]} stands for --case={_CASE_OF[short[0]]} and its --replicas, "
-            f"and does not go with --{others[0]}. Leave one of them out."
-        )
-    return _CASE_OF[short[0]], _numbers(short[0], flag_values)
+    for name in ("case", "replicas"):
+        if flag_values[name].present:
+            raise ValueError(
+                "--replicas_per_device stands for --case=one_device and its "
+                f"--replicas, and does not go with --{name}. Leave one of them out."
+            )
+    return "one_device", _numbers("replicas_per_device", flag_values)
 
 
 def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:

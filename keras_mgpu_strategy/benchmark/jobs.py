@@ -42,7 +42,6 @@ class Options:
         weak: Whether rows grow with the replicas.
         odd_rows: Whether to try, after the timing, a number of rows that no batch
             and no replica divides.
-        slow_factor: How much slower one of the simulated devices is.
         seed: Seed of rows and weights.
 
     Raises:
@@ -60,7 +59,6 @@ class Options:
     devices: str = "auto"
     weak: bool = False
     odd_rows: bool = True
-    slow_factor: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,7 +67,7 @@ class Options:
         for name in self.contenders:
             _check_name("contenders", name, catalog.CASE_CONTENDERS[self.case])
         for model in self.models:
-            _check_model(self.case, model)
+            _check_model(model)
         if not self.replicas:
             raise ValueError("replicas is empty. Expected numbers such as 1,2,4.")
         least = {
@@ -83,8 +81,6 @@ class Options:
                 raise ValueError(f"{name}={value}. Expected 1 or more.")
         if self.seconds <= 0:
             raise ValueError(f"seconds={self.seconds}. Expected more than 0.")
-        if self.slow_factor < 1:
-            raise ValueError(f"slow_factor={self.slow_factor}. Expected 1 or more.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +95,7 @@ class Job:
         rows: Rows of a sample; None to find a number.
         row_multiple: A number that is found is a multiple of this.
         contenders: What to measure.
-        case, seconds, repetitions, devices, odd_rows, slow_factor, seed: As in
-            `Options`.
+        case, seconds, repetitions, devices, odd_rows, seed: As in `Options`.
     """
 
     case: str
@@ -115,7 +110,6 @@ class Job:
     contenders: tuple[str, ...]
     devices: str
     odd_rows: bool
-    slow_factor: float
     seed: int
 
 
@@ -165,7 +159,6 @@ class Series:
             contenders=contenders,
             devices=options.devices,
             odd_rows=options.odd_rows and options.case == "throughput",
-            slow_factor=options.slow_factor,
             seed=options.seed,
         )
 
@@ -179,8 +172,7 @@ class Series:
         rows = self.options.rows
         if rows is not None:
             return rows * replicas if self.options.weak else rows
-        # A simulated device has its own known speed, so nothing is carried over.
-        if found is None or self.options.case == "simulate":
+        if found is None:
             return None
         first_replicas, first_rows = found
         return (
@@ -216,7 +208,8 @@ def _by_default(case: str) -> tuple[str, ...]:
         package = catalog.NEEDS.get(name)
         return package is None or importlib.util.find_spec(package) is not None
 
-    return tuple(filter(is_there, catalog.CASE_CONTENDERS[case]))
+    names = catalog.BY_DEFAULT.get(case, catalog.CASE_CONTENDERS[case])
+    return tuple(filter(is_there, names))
 
 
 def _check_name(option: str, name: str, known: object) -> None:
@@ -225,12 +218,7 @@ def _check_name(option: str, name: str, known: object) -> None:
         raise ValueError(f"{option}={name!r}. Expected one of: {', '.join(names)}.")
 
 
-def _check_model(case: str, model: str) -> None:
-    if case == "simulate":
-        raise ValueError(
-            f"model={model!r} does not go with simulated devices, which compute "
-            "nothing. Leave it out."
-        )
+def _check_model(model: str) -> None:
     if model in catalog.MODELS:
         return
     path = pathlib.Path(model)

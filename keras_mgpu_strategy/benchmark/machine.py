@@ -33,9 +33,13 @@ def configure(kind: str, cpu_threads: int = 1) -> str:
     return "gpu"
 
 
-def add_threads(num_threads: int) -> None:
-    """Gives TensorFlow a number of threads for ops that wait, as simulated ones do."""
-    tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+def gpu_names() -> str | None:
+    """What the GPUs in use are called, each name once; None where there are none."""
+    details = map(
+        tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU")
+    )
+    names = dict.fromkeys(each.get("device_name", "GPU") for each in details)
+    return ", ".join(names) or None
 
 
 def make_strategy(kind: str, num_replicas: int) -> Any:

@@ -16,7 +16,6 @@ from keras_mgpu_strategy.benchmark import (
     checking,
     machine,
     memory,
-    sleeping,
     suite,
     timing,
 )
@@ -24,6 +23,7 @@ from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Contender, Sett
 from keras_mgpu_strategy.benchmark.contenders.interface import num_rows
 from keras_mgpu_strategy.benchmark.jobs import Job
 from keras_mgpu_strategy.benchmark.records import record_of
+from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
@@ -40,13 +40,11 @@ class Bench:
         setting: Models, devices and batch.
         rows_of: Makes a number of rows.
         reference_of: The right results of some rows.
-        ideal_rows_per_second: Sum of the speeds of simulated devices.
     """
 
     setting: Setting
     rows_of: Callable[[int], Nest]
     reference_of: Callable[[Nest], Nest]
-    ideal_rows_per_second: float | None = None
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     if job.case == "memory":
         return memory.run(job)
-    bench = _simulated_bench(job) if job.case == "simulate" else _model_bench(job)
+    bench = _bench(job)
     total = job.rows or _find_rows(job, bench)
     x = bench.rows_of(total)
     num_calls = _SMALL_CALLS if job.case == "small_calls" else 1
@@ -67,16 +65,18 @@ def run(job: Job) -> dict[str, Any]:
         bench.setting.devices,
         _measure_all(job, bench, x, num_calls),
         num_calls=num_calls,
-        ideal_rows_per_second=bench.ideal_rows_per_second,
     )
 
 
-def _model_bench(job: Job) -> Bench:
+def _bench(job: Job) -> Bench:
     strategy = _strategy(job)
     plain = suite.build(job.model, job.seed)
     with strategy.scope():
         mirrored = suite.build(job.model, job.seed)
     mirrored.set_weights(plain.get_weights())
+    device = strategy.extended.worker_devices[0]
+    if "GPU" in device and not xla.works_on(device):
+        plain.jit_compile = False  # Keras would try, and fail
 
     def rows_of(count: int) -> Nest:
         return suite.make_rows(plain, job.model, count, job.seed)
@@ -97,23 +97,6 @@ def _strategy(job: Job) -> Any:
     return machine.share_device(kind, job.replicas)
 
 
-def _simulated_bench(job: Job) -> Bench:
-    machine.configure("cpu")
-    # A thread of TensorFlow's pool waits in each sleep; no GPU would hold one.
-    machine.add_threads(4 * job.replicas + 4)
-    strategy = machine.make_strategy("cpu", job.replicas)
-    devices = sleeping.simulated(job.replicas, job.slow_factor)
-    model = sleeping.build(devices, strategy)
-    example = sleeping.make_rows(_batch_rows(job))
-    return Bench(
-        # They stand for accelerators, and get what "auto" gives those.
-        Setting(None, model, strategy, job.batch, example, in_flight=2),
-        sleeping.make_rows,
-        lambda x: x[:, :1],
-        ideal_rows_per_second=devices.batches_per_second * (job.batch or 1),
-    )
-
-
 def _batch_rows(job: Job) -> int:
     per_replica = job.batch or -(-_SMALL_CALL_ROWS // job.replicas)
     return per_replica * job.replicas
@@ -122,9 +105,6 @@ def _batch_rows(job: Job) -> int:
 def _find_rows(job: Job, bench: Bench) -> int:
     if job.case == "small_calls":
         return _SMALL_CALL_ROWS
-    if bench.ideal_rows_per_second is not None:
-        batches = max(int(job.seconds / sleeping.SLEEP_SECONDS), 1)
-        return batches * _batch_rows(job)
     setting = bench.setting
     row = [*tf.nest.flatten(bench.rows_of(1)), *_results_of_one_row(setting)]
     most = max(_MOST_BYTES // sum(leaf.nbytes for leaf in row), 1)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.benchmark import stats
+from keras_mgpu_strategy.benchmark.cells import on_gpus
 from keras_mgpu_strategy.extras import import_extra
 
 
@@ -25,15 +26,14 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
     pyplot = load_pyplot()
     drawn = []
     settings = stats.by_setting(report["runs"])
-    models = {model for _, model, _, _ in settings}
+    models = {model for _, model, *_ in settings}
     for key, runs in settings.items():
-        case, model, batch, slow = key
-        parts = [stem, _label(model, models), f"batch{batch or 'default'}"]
-        name = "-".join([*parts, *([f"slow{slow:g}"] if slow != 1 else [])])
+        case, model, batch, _ = key
+        name = f"{stem}-{_label(model, models)}-batch{batch or 'default'}"
         drawings = {"speed": _draw_speed} if case != "memory" else {}
         if any(_shares(run) for run in runs):
             drawings["time"] = _draw_time
-        if len(runs) > 1 and case in ("throughput", "simulate"):
+        if len(runs) > 1 and case == "throughput":
             drawings["scaling"] = _draw_scaling
         for kind, draw in drawings.items():
             figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
@@ -129,4 +129,4 @@ def _measured(runs: Sequence[dict[str, Any]]) -> list[str]:
 def _title(run: dict[str, Any]) -> str:
     batch = run["per_replica_batch"]
     size = "default arguments" if batch is None else f"per-replica batch {batch}"
-    return f"{run['case']}: {run['model']}, {size}"
+    return f"{run['case']}: {run['model']}, {size}{on_gpus(run)}"

@@ -33,7 +33,8 @@ def tables(runs: Sequence[dict[str, Any]]) -> list[str]:
         for gains in [stats.speed_up(group, name)]
         for run in group
     ]
-    device = "a GPU" if "GPU" in runs[0]["devices"][0] else "the CPU"
+    gpus = runs[0].get("gpu_names")
+    device = f"a GPU ({gpus})" if gpus else "the CPU"
     return [f"All replicas share {device}.", table(columns, lines)]
 
 

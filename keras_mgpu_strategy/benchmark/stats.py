@@ -26,11 +26,6 @@ def ratio(run: dict[str, Any], contender: str, baseline: str) -> float | None:
     return _quotient(speed(run, contender), speed(run, baseline))
 
 
-def share_of_ideal(run: dict[str, Any], contender: str) -> float | None:
-    """Share of the sum of the simulated devices' own speeds."""
-    return _quotient(speed(run, contender), run.get("ideal_rows_per_second"))
-
-
 def speed_up(runs: Iterable[dict[str, Any]], contender: str) -> dict[int, float]:
     """Replicas -> speed relative to that with the fewest replicas.
 
@@ -64,7 +59,8 @@ def by_setting(
     """Groups runs that differ only in their replicas."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        key = (run["case"], run["model"], run["per_replica_batch"], run["slow_factor"])
+        names = ("case", "model", "per_replica_batch", "gpu_names")
+        key = tuple(run.get(name) for name in names)
         groups.setdefault(key, []).append(run)
     return groups
 

@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.benchmark import catalog, provenance, sharing, stats
-from keras_mgpu_strategy.benchmark.cells import factor, number, speed_range, table
+from keras_mgpu_strategy.benchmark.cells import (
+    factor,
+    number,
+    on_gpus,
+    speed_range,
+    table,
+)
 
 
 def report(report: dict[str, Any]) -> str:
@@ -48,21 +54,6 @@ def _run_table(run: dict[str, Any]) -> str:
         "",
     ]
     return f"{_title(run)}\n\n{table(columns, lines)}"
-
-
-def _simulate(runs: Sequence[dict[str, Any]]) -> list[str]:
-    names = _names(runs)
-    lines = [
-        [
-            str(run["replicas"]),
-            f"{run['slow_factor']:g}",
-            number(run["ideal_rows_per_second"]),
-            *(factor(stats.share_of_ideal(run, name)) for name in names),
-        ]
-        for run in runs
-    ]
-    columns = ["devices", "first one slower by", "ideal rows/s"]
-    return ["Share of the ideal:", table([*columns, *_code(names)], lines)]
 
 
 def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -131,7 +122,6 @@ _CASE_TABLES = {
     "defaults": _throughput,
     "small_calls": _small_calls,
     "memory": _memory,
-    "simulate": _simulate,
     "one_device": sharing.tables,
 }
 
@@ -142,7 +132,7 @@ def _title(run: dict[str, Any]) -> str:
     plural = "" if run["replicas"] == 1 else "s"
     return (
         f"### {run['model']}, {size}, {run['replicas']} replica{plural}, "
-        f"{run['rows']:,} rows"
+        f"{run['rows']:,} rows{on_gpus(run)}"
     )
 
 
@@ -164,7 +154,3 @@ def _call_seconds(run: dict[str, Any], record: dict[str, Any]) -> float:
 
 def _names(runs: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run["contenders"]))
-
-
-def _code(names: Iterable[str]) -> list[str]:
-    return [f"`{name}`" for name in names]

@@ -174,7 +174,7 @@ COMMANDS = {
             examples=(
                 "mgpu benchmark --replicas=1,2,4 --output=results --plot",
                 "mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu",
-                "mgpu benchmark --simulate=8,16 --slow_factor=3",
+                "mgpu benchmark --replicas_per_device=1,2,4 --model=own.keras",
             ),
             define_flags=benchmark.define_flags,
             run=lambda call: benchmark.run(call.arguments, call.flag_values),

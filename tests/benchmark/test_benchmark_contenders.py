@@ -1,6 +1,5 @@
 """Every contender computes what it says, and is caught where it does not."""
 
-import threading
 import time
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark import checking, memory, sleeping, suite
+from keras_mgpu_strategy.benchmark import checking, memory, suite
 from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Setting
 from keras_mgpu_strategy.benchmark.contenders.interface import Contender
 from keras_mgpu_strategy.benchmark.contenders.towers import kept_rows
@@ -82,10 +81,12 @@ def test_bare_loops_run_each_replica_on_its_own_rows(setting):
         inputs = {key: array[own] for key, array in setting.example.items()}
         expected = setting.plain(inputs)
         with tf.device(setting.devices[replica]):
-            outputs = step(*batch)
+            outputs, mark = step(*batch)
         for key in expected:
             np.testing.assert_allclose(outputs[key], expected[key], 1e-5, 1e-6)
-        assert f"CPU:{replica}" in tf.nest.flatten(outputs)[0].device
+        first = tf.nest.flatten(outputs)[0]
+        assert f"CPU:{replica}" in first.device
+        np.testing.assert_array_equal(mark, first[0, :1])
 
 
 class Wrong(Contender):
@@ -136,38 +137,6 @@ def test_rows_for_an_axis_of_unknown_length():
     model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(2)])
     with pytest.raises(ValueError, match=r"own takes an input of shape \[None, 3\]"):
         suite.make_rows(model, "own", 5, 0)
-
-
-def test_simulated_devices_sleep_one_batch_at_a_time(strategies):
-    devices = sleeping.SimulatedDevices((0.3, 0.1))
-    assert devices.batches_per_second == pytest.approx(1 / 0.3 + 10)
-    model = sleeping.build(devices, strategies[2])
-    setting = Setting(None, model, strategies[2], BATCH, sleeping.make_rows(2 * BATCH))
-    limit = CONTENDERS["limit"](setting)
-    limit.predict(setting.example)
-    seconds = []
-    for _ in range(3):  # a busy machine makes some of them slower
-        started = time.perf_counter()
-        limit.predict(sleeping.make_rows(8 * BATCH))
-        seconds.append(time.perf_counter() - started)
-    # The slow device does two batches while the fast one does six. Equal shares
-    # would take 1.2 s.
-    assert 0.59 < min(seconds) < 1.1
-
-
-def test_only_one_of_two_threads_is_served_by_a_simulated_device(strategies):
-    model = sleeping.build(sleeping.SimulatedDevices((0.1,)), strategies[1])
-    step = tf.function(lambda x: model(x)).get_concrete_function(
-        tf.TensorSpec([BATCH, sleeping.ROW_LENGTH])
-    )
-    rows = tf.constant(sleeping.make_rows(BATCH))
-    threads = [threading.Thread(target=step, args=(rows,)) for _ in range(3)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.perf_counter() - started > 0.29
 
 
 def test_peak_memory_sees_what_was_given_back():

@@ -75,17 +75,12 @@ def test_memory_is_measured_one_contender_a_process():
         ),
         ({"models": ("vgg",)}, "model='vgg' is neither a model of the suite"),
         ({"models": ("none.keras",)}, "model='none.keras' is neither"),
-        (
-            {"case": "simulate", "models": ("tiny",)},
-            "model='tiny' does not go with simulated devices",
-        ),
         ({"replicas": ()}, "replicas is empty"),
         ({"replicas": (2, 0)}, "replicas=0. Expected 1 or more."),
         ({"batch": 0}, "batch=0. Expected 1 or more."),
         ({"rows": 0}, "rows=0. Expected 1 or more."),
         ({"repetitions": 0}, "repetitions=0. Expected 1 or more."),
         ({"seconds": 0.0}, "seconds=0.0. Expected more than 0."),
-        ({"slow_factor": 0.5}, "slow_factor=0.5. Expected 1 or more."),
     ],
 )
 def test_bad_options(options, message):
@@ -108,11 +103,6 @@ def test_flags_become_options():
     assert options == Options(
         replicas=(1, 2), models=("tiny", "cnn"), batch=8, weak=True, rows=9
     )
-
-
-def test_simulate_is_short_for_a_case():
-    options = command.options_of(parse("--simulate=2,4", "--slow_factor=3"))
-    assert options == Options(case="simulate", replicas=(2, 4), slow_factor=3.0)
 
 
 def test_replicas_that_are_no_numbers():

@@ -31,10 +31,6 @@ def test_the_flag_is_short_for_a_case():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["--simulate=2"],
-            "does not go with --replicas_per_device. Leave one of them out.",
-        ),
         (["--replicas=2"], "does not go with --replicas. Leave one of them out."),
         (["--case=memory"], "does not go with --case. Leave one of them out."),
     ],
@@ -96,8 +92,6 @@ def run(replicas, batch, *rows_per_second):
         "model": "mlp",
         "replicas": replicas,
         "per_replica_batch": batch,
-        "slow_factor": 1.0,
-        "devices": ["/job:localhost/replica:0/task:0/device:CPU:0"] * replicas,
         "intra_op_threads": 2 // replicas,
         "contenders": {"mgpu_threads": record},
     }
@@ -118,9 +112,9 @@ def test_one_table_against_the_fewest_replicas():
 
 
 def test_threads_of_a_gpu_are_not_told():
-    on_gpu = run(2, 8, 100.0) | {"devices": ["GPU:0"], "intra_op_threads": None}
+    on_gpu = run(2, 8, 100.0) | {"gpu_names": "NVIDIA H200", "intra_op_threads": None}
     heading, text = sharing.tables([on_gpu])
-    assert heading == "All replicas share a GPU."
+    assert heading == "All replicas share a GPU (NVIDIA H200)."
     assert "| mlp | 8 | 2 | – |" in text
     assert "| against 2 |" in text
 

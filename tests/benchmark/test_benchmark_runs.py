@@ -78,22 +78,6 @@ def test_two_replicas(tmp_path):
 
 
 @pytest.mark.slow
-def test_simulated_devices(tmp_path):
-    report = report_of(
-        tmp_path,
-        "--simulate=2",
-        "--batch=4",
-        "--rows=80",
-        "--repetitions=1",
-        "--contenders=mgpu_threads,mgpu_mirrored,limit",
-    )
-    (run,) = report["runs"]
-    assert run["ideal_rows_per_second"] == pytest.approx(2 * 50 * 4)
-    for record in run["contenders"].values():
-        assert 0 < record["rows_per_second"][0] <= run["ideal_rows_per_second"]
-
-
-@pytest.mark.slow
 def test_memory(tmp_path):
     report = report_of(
         tmp_path,

@@ -14,6 +14,8 @@ from keras_mgpu_strategy.benchmark.contenders.interface import (
 )
 from keras_mgpu_strategy.types import Nest
 
+_MOST_RUNNING = 2
+
 
 class StrategyRun(Contender):
     """A compiled `strategy.run` in a loop, over one global batch kept in place.
@@ -50,7 +52,8 @@ class Limit(Contender):
     """Each device calls its own compiled forward pass from a thread of its own.
 
     The devices share out the steps as they get done with them, so that a slow one
-    holds up nobody: no engine can do better without larger batches.
+    holds up nobody: no engine can do better without larger batches. A call does not
+    wait for a GPU, so a thread takes a step only once few are left on its device.
     """
 
     def __init__(self, setting: Setting):
@@ -73,14 +76,15 @@ class Limit(Contender):
 
     def _loop(self, replica: int, todo: Iterator[int]) -> None:
         step, batch = self._steps[replica], self._batches[replica]
-        outputs = None
+        running: list[tf.Tensor] = []
         with tf.device(self._devices[replica]):
             for _ in todo:
-                outputs = step(*batch)
-        # Waits for the device: its work is done in order.
-        for leaf in tf.nest.flatten(outputs)[:1]:
-            if leaf is not None:
-                leaf.numpy()
+                _, mark = step(*batch)
+                running.append(mark)
+                if len(running) > _MOST_RUNNING:
+                    running.pop(0).numpy()
+        for mark in running:
+            mark.numpy()
 
     def rows_run(self, num_rows: int) -> int:
         """Rows of the whole steps that are run."""
@@ -107,7 +111,10 @@ def _batch_on_each_replica(setting: Setting) -> Nest:
 
 
 def _step_of_each_replica(setting: Setting) -> list[Any]:
-    """Traced by `strategy.run`, so that each reads its replica's own variables."""
+    """Traced by `strategy.run`, so that each reads its replica's own variables.
+
+    A step gives its outputs, and one value of them, which can be waited for cheaply.
+    """
     steps: list[Any] = [None] * setting.num_replicas
     forward = _forward(setting.mirrored)
     specs = [
@@ -115,8 +122,9 @@ def _step_of_each_replica(setting: Setting) -> list[Any]:
         for leaf in tf.nest.flatten(setting.example)
     ]
 
-    def run(*leaves: tf.Tensor) -> Nest:
-        return forward(tf.nest.pack_sequence_as(setting.example, leaves))
+    def run(*leaves: tf.Tensor) -> tuple[Nest, tf.Tensor]:
+        outputs = forward(tf.nest.pack_sequence_as(setting.example, leaves))
+        return outputs, tf.reshape(tf.nest.flatten(outputs)[0], [-1])[:1]
 
     def trace_here() -> None:
         context = tf.distribute.get_replica_context()

@@ -15,14 +15,12 @@ class Setting:
     """The models, devices and batch that all contenders of a run share.
 
     Args:
-        plain: The model on one device, outside any strategy; None where it lives
-            under the strategy only.
+        plain: The model on one device, outside any strategy.
         mirrored: The same model with the same weights, built under `strategy`.
         strategy: One replica on each device.
         batch_size: Per-replica batch; None for each side's default arguments.
         example: Nest of at least one global batch of rows, for contenders that
             keep their input on the devices.
-        in_flight: As for the Predictor.
     """
 
     plain: Any
@@ -30,7 +28,6 @@ class Setting:
     strategy: Any
     batch_size: int | None
     example: Nest
-    in_flight: int | str = "auto"
 
     @property
     def devices(self) -> tuple[str, ...]:

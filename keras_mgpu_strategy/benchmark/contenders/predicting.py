@@ -46,9 +46,7 @@ class OurPredict(Contender):
     """
 
     def __init__(self, setting: Setting, engine: str):
-        self.predictor: Any = mgpu.Predictor(
-            setting.mirrored, engine=engine, in_flight=setting.in_flight
-        )
+        self.predictor: Any = mgpu.Predictor(setting.mirrored, engine=engine)
         self._batch_size = setting.global_batch
 
     def predict(self, x: Nest) -> Nest:
