@@ -58,7 +58,7 @@ CASES = {
     "one_device": "one replica or several on one device",
 }
 
-CASE_CONTENDERS = {
+CASE_CONTENDERS: dict[str, tuple[str, ...]] = {
     "throughput": tuple(CONTENDERS),
     "defaults": ("keras", "keras_strategy", *OURS),
     "small_calls": ("keras", "keras_strategy", *OURS, "strategy_run"),

@@ -20,6 +20,8 @@ def environment(plugin, settings):
     paths = [*map(str, (ROOT, HERE, HERE / "start")), os.environ.get("PYTHONPATH")]
     return {
         **os.environ,
+        # Has a stand-in for nvidia-smi, which says how much memory there is.
+        "PATH": os.pathsep.join([str(HERE / "bin"), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(plugin),
         "TF_CPP_MIN_LOG_LEVEL": "3",
