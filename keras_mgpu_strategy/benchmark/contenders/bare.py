@@ -14,8 +14,6 @@ from keras_mgpu_strategy.benchmark.contenders.interface import (
 )
 from keras_mgpu_strategy.types import Nest
 
-_MOST_RUNNING = 2
-
 
 class StrategyRun(Contender):
     """A compiled `strategy.run` in a loop, over one global batch kept in place.
@@ -49,11 +47,11 @@ class StrategyRun(Contender):
 
 
 class Limit(Contender):
-    """Each device calls its own compiled forward pass from a thread of its own.
+    """Each device calls its own compiled forward pass from threads of its own.
 
     The devices share out the steps as they get done with them, so that a slow one
-    holds up nobody: no engine can do better without larger batches. A call does not
-    wait for a GPU, so a thread takes a step only once few are left on its device.
+    holds up nobody: no engine can do better without larger batches. A GPU has two
+    threads, so that it has a next step while the host hears of the last one.
     """
 
     def __init__(self, setting: Setting):
@@ -70,21 +68,17 @@ class Limit(Contender):
         """Runs as many whole steps as `x` has rows, rounded up."""
         num_steps = self.rows_run(num_rows(x)) // self._rows
         todo = iter(range(num_steps))
-        replicas = range(len(self._devices))
-        with ThreadPoolExecutor(len(self._devices)) as pool:
+        num_threads = 2 if "GPU" in self._devices[0] else 1
+        replicas = [*range(len(self._devices))] * num_threads
+        with ThreadPoolExecutor(len(replicas)) as pool:
             list(pool.map(lambda replica: self._loop(replica, todo), replicas))
 
     def _loop(self, replica: int, todo: Iterator[int]) -> None:
         step, batch = self._steps[replica], self._batches[replica]
-        running: list[tf.Tensor] = []
         with tf.device(self._devices[replica]):
             for _ in todo:
                 _, mark = step(*batch)
-                running.append(mark)
-                if len(running) > _MOST_RUNNING:
-                    running.pop(0).numpy()
-        for mark in running:
-            mark.numpy()
+                mark.numpy()
 
     def rows_run(self, num_rows: int) -> int:
         """Rows of the whole steps that are run."""
@@ -113,7 +107,8 @@ def _batch_on_each_replica(setting: Setting) -> Nest:
 def _step_of_each_replica(setting: Setting) -> list[Any]:
     """Traced by `strategy.run`, so that each reads its replica's own variables.
 
-    A step gives its outputs, and one value of them, which can be waited for cheaply.
+    A step gives its outputs, and one value of them on the host, to wait for. A copy
+    that is asked for after the next step was launched would wait for that step too.
     """
     steps: list[Any] = [None] * setting.num_replicas
     forward = _forward(setting.mirrored)
@@ -124,7 +119,9 @@ def _step_of_each_replica(setting: Setting) -> list[Any]:
 
     def run(*leaves: tf.Tensor) -> tuple[Nest, tf.Tensor]:
         outputs = forward(tf.nest.pack_sequence_as(setting.example, leaves))
-        return outputs, tf.reshape(tf.nest.flatten(outputs)[0], [-1])[:1]
+        mark = tf.reshape(tf.nest.flatten(outputs)[0], [-1])[:1]
+        with tf.device("CPU:0"):
+            return outputs, tf.identity(mark)
 
     def trace_here() -> None:
         context = tf.distribute.get_replica_context()
