@@ -114,7 +114,9 @@ class LockstepChunks:
         turn.copy()
         leaves = copy(*leaves)
         turn.launch()
-        outputs = step(*self._per_replica(numbers), *leaves)
+        # Or results would pass through the first GPU on their way to the host.
+        with tf.device(HOST):
+            outputs = step(*self._per_replica(numbers), *leaves)
         batches, moved = self._results(outputs, round.chunks, inputs, plan.size)
         if plan.is_measured:
             try_copies_out(work, 0)
