@@ -84,3 +84,23 @@ def even_chunk_rows(
     most = most_rows // batch_size
     rounds = max(ceil_div(micro_batches, num_replicas * most), _CHUNKS_PER_REPLICA)
     return batch_size * ceil_div(micro_batches, num_replicas * rounds)
+
+
+def even_round(
+    batch_size: int, most_rows: int, rows_left: int | None, num_replicas: int
+) -> int:
+    """Rows of the chunks that replicas that step together get next, one each.
+
+    A power of two of micro-batches, since the rows are read in blocks of such a number;
+    no more than the share of one replica, so that none idles in the last rounds.
+
+    Args:
+        batch_size: Per-replica batch.
+        most_rows: The most rows of a chunk.
+        rows_left: Rows not dealt yet, or None where unknown.
+        num_replicas: Number of replicas.
+    """
+    most = most_rows // batch_size
+    if rows_left is not None:
+        most = min(most, ceil_div(rows_left, num_replicas * batch_size))
+    return batch_size << max(most.bit_length() - 1, 0)

@@ -38,7 +38,7 @@ class ReplicaPipelines:
         feed: The chunks.
         spec: Nest of `tf.TensorSpec` of the inputs.
         batch_size: Rows of a micro-batch.
-        chunk_rows: The most rows of a chunk.
+        chunk_rows: Gives the most rows of a chunk; asked when each replica has got one.
         strategy: The strategy whose replicas are fed.
         ready: Returns a chunk as the model is given it, for a batch size; called by
             the pipelines of several replicas at once.
@@ -49,7 +49,7 @@ class ReplicaPipelines:
         feed: Feed,
         spec: Nest,
         batch_size: int,
-        chunk_rows: int,
+        chunk_rows: Callable[[], int],
         strategy: tf.distribute.Strategy,
         ready: Callable[[Chunk, int], Chunk] = lambda chunk, batch_size: chunk,
     ):
@@ -58,7 +58,8 @@ class ReplicaPipelines:
         self._feed = feed
         self._specs = tf.nest.flatten(spec)
         self._batch_size = batch_size
-        self._chunk_rows = chunk_rows
+        self._ask_chunk_rows = chunk_rows
+        self._chunk_rows = 0
         self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
         self._dealt: list[deque[Chunk]] = []
         self._next = 0
@@ -104,6 +105,8 @@ class ReplicaPipelines:
     def _deal_one(self) -> bool:
         chunk = None
         try:
+            if self._next == 0:
+                self._chunk_rows = self._ask_chunk_rows()
             chunk = self._feed.take(self._chunk_rows)
         finally:
             with self._changed:

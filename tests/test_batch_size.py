@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from keras_mgpu_strategy.batch_size import (
     ceil_div,
     even_chunk_rows,
+    even_round,
     first_guess,
     most_chunk_rows,
     next_power_of_two,
@@ -117,6 +118,21 @@ def test_even_chunk_rows(batch_size, most_rows, num_rows, num_replicas, expected
     rows = even_chunk_rows(batch_size, most_rows, num_rows, num_replicas)
     assert rows == expected
     assert type(rows) is int  # it becomes a shape, which a float cannot
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "most_rows", "rows_left", "num_replicas", "expected"),
+    [
+        (8, 512, None, 4, 512),
+        (8, 8 * 13, None, 4, 8 * 8),  # a power of two of micro-batches
+        (8, 512, 8 * 9, 4, 16),  # three each are left: two now, one then
+        (8, 512, 8 * 4, 4, 8),
+        (8, 512, 1, 4, 8),  # never less than a micro-batch
+        (8, 512, 0, 4, 8),
+    ],
+)
+def test_even_round(batch_size, most_rows, rows_left, num_replicas, expected):
+    assert even_round(batch_size, most_rows, rows_left, num_replicas) == expected
 
 
 @given(

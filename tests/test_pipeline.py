@@ -14,7 +14,7 @@ from keras_mgpu_strategy.pipeline import ReplicaPipelines
 def test_chunks_are_dealt_in_turn(num_replicas, strategies):
     strategy = strategies[num_replicas]
     source = as_source(np.arange(54, dtype=np.float32).reshape(27, 2))
-    pipelines = ReplicaPipelines(Feed(source, 4), source.spec, 2, 4, strategy)
+    pipelines = ReplicaPipelines(Feed(source, 4), source.spec, 2, lambda: 4, strategy)
     elements = iter(pipelines.dataset)
     expected = [(4 * index, min(27 - 4 * index, 4)) for index in range(7)]
     while expected:
@@ -39,7 +39,9 @@ def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
         go_on.wait()
 
     source = as_source(batches())
-    pipelines = ReplicaPipelines(Feed(source, 4), source.spec, 2, 4, strategies[2])
+    pipelines = ReplicaPipelines(
+        Feed(source, 4), source.spec, 2, lambda: 4, strategies[2]
+    )
     starts = []
     ahead = threading.Thread(
         target=lambda: starts.extend(pipelines.take(0)[0] for _ in range(2))

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import gather
 from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import ceil_div, even_chunk_rows
+from keras_mgpu_strategy.batch_size import ceil_div, even_chunk_rows, even_round
 from keras_mgpu_strategy.engines.lanes import collect
 from keras_mgpu_strategy.engines.lockstep import LockstepChunks, Round
 from keras_mgpu_strategy.engines.work import Work
@@ -58,7 +58,11 @@ class MirroredEngine:
         most_rows = work.most_rows(batch_size)
         with contextlib.closing(Feed(source, most_rows, start)) as feed:
             rows, devices = feed.rows_left, len(work.devices)
-            chunk_rows = even_chunk_rows(batch_size, most_rows, rows, devices)
+            most = even_chunk_rows(batch_size, most_rows, rows, devices)
+
+            def chunk_rows() -> int:
+                wanted = work.pace.chunk_rows(batch_size, most, None)
+                return even_round(batch_size, wanted, feed.rows_left, devices)
 
             def pipelines() -> ReplicaPipelines:
                 sizes = (batch_size, chunk_rows)
@@ -69,7 +73,7 @@ class MirroredEngine:
             rounds = _Rounds(pipelines, feed, self._strategy, work.clock)
             num_lanes = work.in_flight + work.ahead
             if rows is not None:
-                num_lanes = min(num_lanes, ceil_div(max(rows, 1), chunk_rows * devices))
+                num_lanes = min(num_lanes, ceil_div(max(rows, 1), batch_size * devices))
             with contextlib.closing(self._batches(rounds, batch, num_lanes)) as batches:
                 yield from gather.in_order(batches, start)
 
