@@ -92,8 +92,7 @@ def plan_for(size: int, reading: Reading) -> Plan:
     """As much as memory allows, by what one micro-batch took.
 
     What computing takes counts twice, since a chunk may be launched before all memory
-    of the one before it is free; where there is no room for that, too few chunks are
-    held for it.
+    of the one before it is free; where there is no room for two, one is held.
     """
     if reading.free is None:
         return Plan(size)
@@ -103,8 +102,8 @@ def plan_for(size: int, reading: Reading) -> Plan:
     micro_batches = (usable - 2 * computing) // (MOST_HELD * moved)
     if micro_batches >= 1:
         return Plan(size, chunk_rows=micro_batches * size)
-    held = max((usable - computing) // max(moved, computing, 1), 1)
-    return Plan(size, chunk_rows=size, held=min(held, MOST_HELD))
+    held = (usable - 2 * computing) // moved
+    return Plan(size, chunk_rows=size, held=max(held, 1))
 
 
 def largest_batch(size: int, reading: Reading) -> int | None:

@@ -30,7 +30,10 @@ MIB = 1 << 20
     [
         (10, 1000, 10, 15, None),  # only what is moved stays with each chunk
         (100, 1000, 10, 12, None),  # two may compute at a time
-        (450, 1000, 10, 1, 1),  # and where they may not, fewer are held
+        (450, 1000, 10, 1, 2),
+        (455, 1000, 10, 1, 1),  # and where there is no room for that, one is held
+        (450, 1000, 225, 1, 2),
+        (455, 1000, 228, 1, 1),  # nor for the rows of a second one
         (200, 1000, 150, 1, 5),
         (950, 1000, 10, 1, 1),  # what fitted, fits
     ],
