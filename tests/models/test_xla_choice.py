@@ -1,0 +1,102 @@
+"""What `jit_compile="auto"` chooses, on a machine whose GPUs XLA was made for."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.engines.local import LocalBackend
+from keras_mgpu_strategy.models import xla
+
+GPUS = ("/job:localhost/replica:0/task:0/device:GPU:0",)
+CPUS = ("/job:localhost/replica:0/task:0/device:CPU:0",)
+
+
+class WithoutXla(keras.layers.Layer):
+    """Says that XLA cannot compile it."""
+
+    def __init__(self):
+        super().__init__()
+        self.supports_jit = False
+
+    def call(self, inputs):
+        return inputs + 1.0
+
+
+def dense(*more):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), *more])
+
+
+def choice(model, strategies, devices=GPUS):
+    return models.chooses_xla(models.replicate(model, strategies[1]), devices)
+
+
+@pytest.fixture
+def has_xla(monkeypatch):
+    """Has XLA known to work on the devices, as it would be on NVIDIA's."""
+    monkeypatch.setattr(xla, "works_on", lambda device: True)
+
+
+@pytest.mark.usefixtures("has_xla")
+class TestChoice:
+    def test_gpus_use_it_and_cpus_do_not(self, strategies):
+        assert choice(dense(), strategies)
+        assert not choice(dense(), strategies, CPUS)
+        assert not choice(dense(), strategies, GPUS + CPUS)
+
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_what_the_user_compiled_counts(self, jit_compile, strategies):
+        model = dense()
+        model.compile(loss="mse", jit_compile=jit_compile)
+        assert choice(model, strategies) is jit_compile
+
+    def test_layers_that_it_cannot_compile(self, strategies):
+        assert not choice(dense(WithoutXla()), strategies)
+
+    def test_deterministic_ops(self, strategies):
+        replicated = models.replicate(dense(), strategies[1])
+        tf.config.experimental.enable_op_determinism()
+        try:
+            assert not models.chooses_xla(replicated, GPUS)
+        finally:
+            config.disable_op_determinism()  # which has no public name
+        assert models.chooses_xla(replicated, GPUS)
+
+
+@pytest.mark.parametrize(
+    ("details", "works"),
+    [({"compute_capability": (8, 0)}, True), ({"device_name": "METAL"}, False)],
+)
+def test_it_is_tried_on_gpus_that_tell_what_they_can(details, works, monkeypatch):
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: details
+    )
+    xla.works_on.cache_clear()
+    assert xla.works_on("CPU:0") is works  # which has a compiler
+    xla.works_on.cache_clear()
+
+
+def test_predict_proba_can_turn_it_off(monkeypatch):
+    used = []
+    fitted = LocalBackend.fitted
+
+    def watched(self, work):
+        work = fitted(self, work)
+        used.append(work.jit_compile)
+        return work
+
+    monkeypatch.setattr(LocalBackend, "fitted", watched)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
+    rows = np.random.default_rng(0).random((9, 4), np.float32)
+    results = [
+        mgpu.predict_proba(model, rows, 4, 0, jit_compile=choice)
+        for choice in (True, False, "auto")
+    ]
+    assert used == [True, False, False]
+    for result in results:
+        np.testing.assert_allclose(result, model(rows), rtol=1e-5, atol=1e-6)
