@@ -1,57 +1,78 @@
 """Builds the plugin whose devices pretend to be GPUs, and runs code on them."""
 
+import fcntl
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
-import tensorflow as tf
+from build_rig import COMPILER, HERE, build
 
-HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
 @pytest.fixture(scope="session")
-def plugin(tmp_path_factory):
-    """The path of the built plugin; half a minute, once."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+def shared_folder(tmp_path_factory):
+    """A folder that all workers of pytest share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "gpu_rig").mkdir(exist_ok=True)
+    return folder / "gpu_rig"
+
+
+def _once(path, make):
+    """Has one worker make a file, and the others wait for it."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            made = path.with_suffix(".new")
+            make(made)
+            made.rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def plugin(shared_folder):
+    """The path of the built plugin."""
+    if shutil.which(COMPILER) is None:
         if os.environ.get("CI"):
-            pytest.fail(f"{compiler} is missing, and these tests are not skipped in CI")
-        pytest.skip(f"no C++ compiler ({compiler})")
-    built = tmp_path_factory.mktemp("gpu_rig") / "librig.so"
-    sources = [str(HERE / "rig_device.cc"), str(HERE / "rig_kernels.cc")]
-    flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
-    command = [compiler, *("-O2", "-DNDEBUG", "-fPIC", "-shared", "-w"), *sources]
-    subprocess.run([*command, "-o", str(built), *flags, "-lpthread"], check=True)
-    return built
+            pytest.fail(f"{COMPILER} is missing, and these tests are not skipped in CI")
+        pytest.skip(f"no C++ compiler ({COMPILER})")
+    return _once(shared_folder / "librig.so", build)
 
 
-@pytest.fixture
-def on_gpus(plugin):
-    """Runs a function of `cases.py` on pretended GPUs; returns what it returns.
+@pytest.fixture(scope="session")
+def on_gpus(plugin, shared_folder):
+    """Runs a function of a module of cases on pretended GPUs; returns what it returns.
 
-    In a process of its own, since a plugin is loaded as TensorFlow is.
+    In a process of its own, since a plugin is loaded as TensorFlow is. The same call
+    runs once, since starting TensorFlow takes longer than most of the cases.
     """
 
-    def run(name, *arguments, num_gpus=2, **settings):
-        paths = [str(ROOT), str(HERE), str(HERE / "start")]
-        variables = {f"RIG_{name.upper()}": str(v) for name, v in settings.items()}
-        environment = os.environ | variables
-        environment |= {
-            "PYTHONPATH": os.pathsep.join(paths),
+    def run(name, *arguments, num_gpus=2, log_level=3):
+        asked = json.dumps(arguments)
+        label = "".join(c if c.isalnum() else "_" for c in f"{name} {asked} {num_gpus}")
+        environment = os.environ | {
+            "PATH": f"{HERE / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE / "start"))),
             "RIG_GPUS": str(num_gpus),
             "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(plugin),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_CPP_MIN_LOG_LEVEL": str(log_level),
         }
-        command = [sys.executable, str(HERE / "cases.py"), name, json.dumps(arguments)]
-        ran = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=600
-        )
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        return json.loads(ran.stdout.splitlines()[-1])
+        command = [sys.executable, str(HERE / "child.py"), name, asked]
+
+        def make(path):
+            ran = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=600
+            )
+            told = {"code": ran.returncode, "out": ran.stdout, "log": ran.stderr}
+            path.write_text(json.dumps(told))
+
+        ran = json.loads(_once(shared_folder / f"{label}.json", make).read_text())
+        assert ran["code"] == 0, ran["log"][-4000:]
+        return json.loads(ran["out"].splitlines()[-1]), ran["log"]
 
     return run

@@ -1,0 +1,96 @@
+"""Strings, images and random numbers on pretended GPUs: what was wrong, by case."""
+
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from common import ENGINES, are_same, made_on_cpu, on_cpu, on_gpus, rows_of
+
+
+def others(num_gpus):
+    """All of them, with both engines."""
+    return [
+        f"{engine}: {label}"
+        for case in (_texts, _ragged, _images, _draws)
+        for engine in ENGINES
+        for label, found, expected in case(engine, num_gpus)
+        if not are_same(found, expected)
+    ]
+
+
+def _lookup():
+    """Takes words; gives numbers, and words again."""
+    words = ["red", "green", "blue"]
+    inputs = keras.Input((), dtype="string")
+    numbers = keras.layers.StringLookup(vocabulary=words)(inputs)
+    again = keras.layers.StringLookup(vocabulary=words, invert=True)(numbers)
+    score = keras.layers.Dense(2)(keras.layers.Embedding(5, 3)(numbers))
+    return keras.Model(inputs, {"score": score, "word": again})
+
+
+def _texts(engine, num_gpus):
+    words = (["red", "blue", "no such word", "green"] * 9)[:35]
+    model = made_on_cpu(_lookup)
+    found = on_gpus(model, engine=engine).predict(words, 4 * num_gpus, verbose=0)
+    expected = on_cpu(model, tf.constant(words))
+    found["word"] = found["word"].astype("S")
+    expected["word"] = expected["word"].astype("S")
+    yield "strings", found, expected
+
+
+def _ragged(engine, num_gpus):
+    """Rows of several lengths, whose results are ragged as well."""
+    inputs = keras.Input((None, 2))
+    model = made_on_cpu(lambda: keras.Model(inputs, keras.layers.Dense(3)(inputs)))
+    parts = [np.full((4, length, 2), length, np.float32) for length in (4, 7, 2)]
+    predictor = on_gpus(model, engine=engine)
+    found = predictor.predict(iter(parts), 2 * num_gpus, verbose=0).to_list()
+    expected = [row.tolist() for part in parts for row in on_cpu(model, part)]
+    yield "lengths", len(found), len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        yield "ragged", np.asarray(mine), np.asarray(theirs)
+
+
+def _of_pixels():
+    inputs = keras.Input((8, 8, 3))
+    hidden = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    hidden = keras.layers.BatchNormalization()(hidden)
+    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
+    return keras.Model(inputs, keras.layers.Dense(2)(hidden))
+
+
+def _images(engine, num_gpus):
+    model = made_on_cpu(_of_pixels)
+    pixels = np.random.default_rng(1).integers(0, 256, (21, 8, 8, 3), np.uint8)
+    expected = on_cpu(model, pixels.astype(np.float32))
+    predictor = on_gpus(model, engine=engine)
+    yield "pixels", predictor.predict(pixels, 4 * num_gpus, verbose=0), expected
+    with tempfile.TemporaryDirectory() as folder:
+        for index, image in enumerate(pixels):
+            encoded = tf.io.encode_png(image)
+            tf.io.write_file(f"{folder}/{index:03}.png", encoded)
+        yield "images", predictor.predict(folder, 4 * num_gpus, verbose=0), expected
+
+
+class _Noise(keras.layers.Layer):
+    """Adds noise, in prediction too."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(7)
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.seed)
+
+
+def _draws(engine, num_gpus):
+    """The random numbers of a row do not depend on the batch that it is in."""
+    inputs = keras.Input((8,))
+    model = made_on_cpu(lambda: keras.Model(inputs, _Noise()(inputs)))
+    rows = rows_of(40)
+    predictor = on_gpus(model, engine=engine)
+    noise = predictor.predict(rows, 4 * num_gpus, verbose=0) - rows
+    yield "rows draw for themselves", len(np.unique(noise.round(5))) > 300, True
+    other = predictor.predict(rows, 4 * num_gpus, verbose=0) - rows
+    yield "runs draw anew", bool(np.abs(noise - other).max() > 0.1), True

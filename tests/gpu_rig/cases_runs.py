@@ -1,0 +1,82 @@
+"""What a run does to pretended GPUs and to the rest of the program."""
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import rig
+import tensorflow as tf
+from common import ENGINES, chain, dense, on_gpus, rows_of
+
+import keras_mgpu_strategy as mgpu
+
+_NUM_COLUMNS = 256
+
+
+def all_of_them(num_gpus):
+    """The results of all functions below, by name and engine."""
+    told = {"without_xla": without_xla(), "rows": _many(num_gpus).nbytes}
+    for engine in ENGINES:
+        told[engine] = {
+            "copied": copied(engine, num_gpus),
+            "freed": freed(engine),
+            "grown": growth(engine, 200),
+        }
+    return told
+
+
+def _many(num_gpus):
+    return rows_of(64 * 40 * num_gpus, _NUM_COLUMNS)
+
+
+def copied(engine, num_gpus):
+    """Bytes that one warm run copied to each GPU and from it, as many each way."""
+    model = chain(_NUM_COLUMNS, keras.layers.Dense(_NUM_COLUMNS))
+    predictor = on_gpus(model, engine=engine)
+    for _ in range(2):
+        rig.reset(num_gpus)
+        predictor.predict(_many(num_gpus), 64 * num_gpus, verbose=0)
+    counts = [rig.counts(gpu) for gpu in range(num_gpus)]
+    return [[count["bytes_in"], count["bytes_out"]] for count in counts]
+
+
+def growth(engine, num_calls):
+    """Bytes that a GPU holds more after many calls than after a few."""
+    predictor, held = on_gpus(dense(), engine=engine), []
+    for call in range(num_calls):
+        predictor.predict(rows_of(50 + call % 7), 32, verbose=0)
+        held.append(tf.config.experimental.get_memory_info("GPU:0")["current"])
+    return max(held[-10:]) - max(held[:10])
+
+
+def freed(engine):
+    """Whether the rows of a run are gone after it, without the garbage collector."""
+    predictor = on_gpus(dense(), engine=engine)
+
+    class Rows(np.ndarray):
+        """Can be referred to weakly."""
+
+    predictor.predict(rows_of(100), 8, verbose=0)
+    gc.collect()
+    gc.disable()
+    rows = rows_of(100).view(Rows)
+    last = weakref.ref(rows)
+    predictor.predict(rows, 8, verbose=0)
+    del rows
+    is_gone = last() is None
+    gc.enable()
+    return is_gone
+
+
+def without_xla():
+    """Whether "auto" runs where there is no XLA, and what True ends in."""
+    rows = rows_of(40)
+    model = dense()
+    on_gpus(model).predict(rows, 8, verbose=0)
+    mgpu.predict_proba(model, rows, 8, verbose=0)
+    try:
+        on_gpus(model, jit_compile=True).predict(rows, 8, verbose=0)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,91 @@
+"""What pretended GPUs do at the same time, where copies and computing take a while."""
+
+import threading
+import time
+
+import keras
+import rig
+from common import ENGINES, chain, dense, on_gpus, rows_of
+
+_BOUNDS = {
+    "copies in": (20, 5, 0),
+    "copies out": (0, 5, 20),
+    "computing, some copies in": (5, 20, 0),
+    "computing, some copies out": (0, 20, 5),
+}
+
+
+def all_of_them():
+    """The results of all functions below, by engine."""
+    return {
+        engine: {
+            "beside": beside(engine),
+            "longest_wait": longest_wait(engine),
+            "bounds": {name: bound(engine, *times) for name, times in _BOUNDS.items()},
+        }
+        for engine in ENGINES
+    }
+
+
+def _set(milliseconds, megabytes):
+    """Has a batch take so long to be copied in, computed, and copied out."""
+    into, compute, out = milliseconds
+    rig.change(
+        kernel_us=1e3 * compute,
+        h2d_gbps=megabytes / into if into else 0,
+        d2h_gbps=megabytes / out if out else 0,
+    )
+
+
+def beside(engine):
+    """Of a GPU's seconds of computing, the shares with copies in and out beside them.
+
+    Long enough for what a busy machine adds to count little.
+    """
+    rows, shares = rows_of(64 * 20, 784), {}
+    predictor = on_gpus(chain(784, keras.layers.Dense(784)), "gpu:0", engine=engine)
+    for name, times in {"in": (50, 50, 0), "out": (0, 50, 50)}.items():
+        _set(times, 64 * 784 * 4 / 1e6)
+        predictor.predict(rows[: 64 * 2], 64, verbose=0)
+        rig.reset(1)
+        predictor.predict(rows, 64, verbose=0)
+        busy = rig.busy(0)
+        together = busy[f"kernels+{name}"]
+        shares[name] = together / (together + busy["kernels"])
+        _set((0, 0, 0), 0)
+    return shares
+
+
+def bound(engine, *milliseconds):
+    """What a run is bound by where the stages of a batch take so long."""
+    rows = rows_of(64 * 20, 784)
+    _set(milliseconds, 64 * 784 * 4 / 1e6)
+    model = chain(784, keras.layers.Dense(784))
+    predictor = on_gpus(model, "gpu:0", engine=engine)
+    for _ in range(2):
+        predictor.predict(rows, 64, verbose=0)
+    _set((0, 0, 0), 0)
+    return predictor.report.bound, predictor.report.shares
+
+
+def longest_wait(engine):
+    """The longest that a thread of the program waited during a run, in seconds."""
+    predictor, rows = on_gpus(dense(784), engine=engine), rows_of(256 * 6, 784)
+    predictor.predict(rows, 256, verbose=0)
+    rig.change(kernel_us=300_000)
+    gaps, is_over = [], threading.Event()
+
+    def tick():
+        last = time.perf_counter()
+        while not is_over.wait(0.001):
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    predictor.predict(rows, 256, verbose=0)
+    is_over.set()
+    thread.join()
+    rig.change(kernel_us=0)
+    return max(gaps)
