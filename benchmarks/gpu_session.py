@@ -61,7 +61,7 @@ def _own(name: str, *arguments: Any) -> Step:
 
 def _case(name: str, is_right: Callable[[Any], bool], *arguments: Any) -> Step:
     """A case of the tests on simulated GPUs."""
-    words = [str(RIG / "cases.py"), name, json.dumps(arguments)]
+    words = [str(RIG / "child.py"), f"cases_{name}", json.dumps(arguments)]
     label = " ".join(["case", name, *map(str, arguments)])
     return Step(label, words, is_right=is_right)
 
@@ -80,10 +80,13 @@ def _steps() -> list[Step]:
     return [
         _own("card"),
         *(_own("exact", engine) for engine in engines),
-        _case("exact", lambda wrong: wrong == [], 1),
-        _case("files", bool),
-        _case("growth", lambda grown: max(grown.values()) <= 1 << 16, 100),
-        *(_case("freed", bool, engine) for engine in engines),
+        _case("kinds.others", lambda wrong: wrong == [], 1),
+        _case("matrix.matrix", lambda wrong: wrong == [], 1, 1),
+        *(_case("runs.freed", bool, engine) for engine in engines),
+        *(
+            _case("runs.growth", lambda grown: grown <= 1 << 16, engine, 100)
+            for engine in engines
+        ),
         *(_own("overlap", engine, quick) for engine in engines),
         _benchmark(
             "throughput",

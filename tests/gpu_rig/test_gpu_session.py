@@ -29,10 +29,10 @@ def session(plugin, folder, *words):
 @pytest.mark.slow
 def test_each_part_in_its_quick_form(plugin, tmp_path):
     names = ["exact threads", "overlap threads", "memory activations threads"]
-    names += ["benchmark throughput", "case freed threads"]
+    names += ["benchmark throughput", "case runs.freed threads"]
     done, found = session(plugin, tmp_path, f"--steps={','.join(names)}")
     assert {step: each["outcome"] for step, each in found.items()} == dict.fromkeys(
-        ["card", "exact threads", "case freed threads", "overlap threads"]
+        ["card", "exact threads", "case runs.freed threads", "overlap threads"]
         + ["benchmark throughput", "memory activations threads"],
         "right",
     ), found
