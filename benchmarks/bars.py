@@ -43,9 +43,9 @@ def _ratio(
     batch: int | None,
     replicas: int,
     to: str,
-    gpus: str | None = None,
+    report: str | None = None,
 ) -> Any:
-    key = (case, model, batch, replicas, gpus)
+    key = (case, model, batch, replicas, report)
 
     def measured(runs: list[Run], contender: str) -> float | None:
         ratios = (stats.ratio(run, contender, to) for run in runs if _key(run) == key)
@@ -72,7 +72,7 @@ def _memory(runs: list[Run], contender: str) -> float | None:
 
 
 def _key(run: Run) -> tuple[Any, ...]:
-    names = ("case", "model", "per_replica_batch", "replicas", "gpu_names")
+    names = ("case", "model", "per_replica_batch", "replicas", "simulated")
     return tuple(run.get(name) for name in names)
 
 
@@ -108,14 +108,14 @@ def _bars() -> list[Bar]:
             Bar(
                 f"{count} simulated GPUs, share of the limit",
                 0.95,
-                _ratio("throughput", "tiny", 1024, count, "limit", "SIMULATED"),
+                _ratio("throughput", "tiny", 1024, count, "limit", report),
             )
-            for count in (8, 16)
+            for count, report in ((8, "simulated"), (16, "simulated-16"))
         ),
         Bar(
             "8, one 3 times slower, share of the limit",
             0.9,
-            _ratio("throughput", "tiny", 1024, 8, "limit", "SIMULATED_UNEQUAL"),
+            _ratio("throughput", "tiny", 1024, 8, "limit", "simulated-unequal"),
         ),
         *(
             Bar(
@@ -141,7 +141,8 @@ def main() -> int:
     parser.add_argument("--contender", default="mgpu_threads")
     arguments = parser.parse_args()
     runs = [
-        run
+        # Reports of simulated GPUs differ in settings that only their names tell.
+        run | ({"simulated": path.stem} if "simulated" in path.stem else {})
         for path in arguments.reports
         for run in json.loads(path.read_text())["runs"]
     ]
