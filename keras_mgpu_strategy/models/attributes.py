@@ -13,7 +13,7 @@ import dis
 import functools
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -95,17 +95,23 @@ def holds_parts(value: Any) -> bool:
 
     Such a value belongs to one copy of a model. Any other can be shared by copies.
     """
-    seen: set[int] = set()
-    waiting = collections.deque([value])
+    return any(map(is_part, reachable([value])))
+
+
+def reachable(values: Iterable[Any]) -> Iterator[Any]:
+    """Yields some values and what they hold, at any depth, each once.
+
+    In a fixed order. Layers, variables and other objects of Keras are not looked into.
+    """
+    waiting, seen = collections.deque(values), set()
     while waiting:
-        current = waiting.pop()
-        if id(current) in seen:
+        value = waiting.popleft()
+        if id(value) in seen:
             continue
-        seen.add(id(current))
-        if is_part(current):
-            return True
-        waiting.extend(inner for _, inner in held_by(current))
-    return False
+        seen.add(id(value))
+        yield value
+        if not is_part(value):
+            waiting.extend(inner for _, inner in held_by(value))
 
 
 def held_by(value: Any) -> Iterator[tuple[Any, Any]]:

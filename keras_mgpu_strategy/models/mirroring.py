@@ -9,7 +9,6 @@ Guarantees:
   variables cannot be updated in this one's replica context.
 """
 
-import collections
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,11 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.attributes import (
-    held_by,
     is_layer,
-    is_part,
     is_variable,
     own_attributes,
+    reachable,
 )
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 
@@ -48,20 +46,11 @@ def hidden_variables(model: Any) -> list[Any]:
     """
     if not is_layer(model):
         return []
-    seen = {id(variable) for variable in variables_of(model)}
+    known = {id(variable) for variable in variables_of(model)}
     users = [x for x in layers_of(model) if not is_library_class(type(x))]
-    waiting = collections.deque(v for x in users for v in own_attributes(x).values())
-    found = []
-    while waiting:
-        value = waiting.popleft()
-        if id(value) in seen or is_layer(value):
-            continue
-        seen.add(id(value))
-        if is_variable(value):
-            found.append(value)
-        elif not is_part(value):
-            waiting.extend(inner for _, inner in held_by(value))
-    return found
+    values = [value for x in users for value in own_attributes(x).values()]
+    found = filter(is_variable, reachable(values))
+    return [variable for variable in found if id(variable) not in known]
 
 
 def name_of(variable: Any) -> str:

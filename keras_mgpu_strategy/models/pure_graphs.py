@@ -21,7 +21,12 @@ from tensorflow.python.framework import (
     op_def_registry,  # pyright: ignore[reportMissingImports]
 )
 
-from keras_mgpu_strategy.models.attributes import held_by, is_part, own_attributes
+from keras_mgpu_strategy.models.attributes import (
+    held_by,
+    is_part,
+    own_attributes,
+    reachable,
+)
 from keras_mgpu_strategy.models.libraries import layers_of, library_of
 from keras_mgpu_strategy.types import Nest
 
@@ -109,14 +114,8 @@ def _put_back(now: dict[str, Any], content: dict[str, Any], before: Any) -> None
 
 def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, type, Any]]:
     """Yields what can be changed in some values, its kind and a copy of it."""
-    waiting, seen = collections.deque(values), set()
-    while waiting:
-        value = waiting.popleft()
-        if id(value) in seen or is_part(value):
-            continue
-        seen.add(id(value))
-        inner = [held for _, held in held_by(value)]
-        waiting.extend(inner)
+    for value in reachable(values):
+        inner = [] if is_part(value) else [held for _, held in held_by(value)]
         content = value if isinstance(value, tuple(_MUTABLE)) else _vars(value, inner)
         for kind in _MUTABLE:
             if issubclass(type(content), kind):
