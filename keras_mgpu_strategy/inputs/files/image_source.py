@@ -184,7 +184,7 @@ class ImageSource:
         """Applies the user's function, which is never given a made-up image."""
         if self._call is None:
             return images
-        rows = start + np.flatnonzero(was_read)
+        rows = (start + np.flatnonzero(was_read)).tolist()
         if was_read.all():
             return self._call(images.copy(), rows)
         prepared = self._call.zeros(len(images))
