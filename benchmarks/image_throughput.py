@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.files.image_source import ImageSource
-from keras_mgpu_strategy.inputs.files.images import Images
+from keras_mgpu_strategy.formats.images.input import Images
+from keras_mgpu_strategy.formats.images.source import ImageSource
 
 
 def read_one_by_one(source: ImageSource, size: int) -> None:

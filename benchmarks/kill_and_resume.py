@@ -140,7 +140,7 @@ class Killer:
 
 def rows_in(journal: pathlib.Path) -> int:
     """How many rows a journal counts; 0 where there is none, or none that is whole."""
-    from keras_mgpu_strategy.sinks import journal as journals
+    from keras_mgpu_strategy.outputs import journal as journals
 
     try:
         progress = journals.read(journal).progress

@@ -79,12 +79,13 @@ def child(run: Run, begun: Any) -> None:
 
 def make_small() -> None:
     """Many flushes, parts and chunks in a run of a second."""
-    from keras_mgpu_strategy import batch_size, writing
-    from keras_mgpu_strategy.sinks import formats
-    from keras_mgpu_strategy.sinks.parquet import ParquetFormat
-    from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+    from keras_mgpu_strategy.compute import sizes as batch_size
+    from keras_mgpu_strategy.formats import writable as formats
+    from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
+    from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
+    from keras_mgpu_strategy.runs import file_writer
 
-    writing._SECONDS_BETWEEN_FLUSHES = SECONDS_BETWEEN_FLUSHES
+    file_writer._SECONDS_BETWEEN_FLUSHES = SECONDS_BETWEEN_FLUSHES
     batch_size._MOST_MICRO_BATCHES = 2
     formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**15)
     formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**14)

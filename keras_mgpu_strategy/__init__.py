@@ -7,17 +7,17 @@ Names are imported when they are first used, so that the command line can answer
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_mgpu_strategy import processes  # noqa: F401 - sees forks from now on
+from keras_mgpu_strategy.system import fork_guard  # noqa: F401 - sees forks from now on
 from keras_mgpu_strategy.version import __version__
 
 if TYPE_CHECKING:
+    from keras_mgpu_strategy import files
+    from keras_mgpu_strategy.devices.scope import scope
     from keras_mgpu_strategy.drop_in import predict_proba
-    from keras_mgpu_strategy.inputs import files
     from keras_mgpu_strategy.loading import load
     from keras_mgpu_strategy.parallel import make_parallel
     from keras_mgpu_strategy.predictor import Predictor
     from keras_mgpu_strategy.report import Report
-    from keras_mgpu_strategy.strategy import scope
     from keras_mgpu_strategy.types import HostBatch
 
 __all__ = [
@@ -36,11 +36,11 @@ _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
     "Predictor": "keras_mgpu_strategy.predictor",
     "Report": "keras_mgpu_strategy.report",
-    "files": "keras_mgpu_strategy.inputs",
+    "files": "keras_mgpu_strategy.files",
     "load": "keras_mgpu_strategy.loading",
     "make_parallel": "keras_mgpu_strategy.parallel",
     "predict_proba": "keras_mgpu_strategy.drop_in",
-    "scope": "keras_mgpu_strategy.strategy",
+    "scope": "keras_mgpu_strategy.devices.scope",
 }
 
 
@@ -48,7 +48,8 @@ def __getattr__(name: str) -> Any:
     """Imports the module of a public name when the name is first asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
+    module = importlib.import_module(_MODULES[name])
+    value = getattr(module, name, module)
     globals()[name] = value
     return value
 

@@ -6,9 +6,9 @@ Guarantee: results are those of the model's layers and weights at the time of th
 from typing import Any, NamedTuple
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.callbacks import Verbose
+from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.predictor import Predictor
-from keras_mgpu_strategy.strategy import active_strategy
+from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.types import Nest
 
 _KEPT_AS = "_keras_mgpu_strategy_predictor"

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from keras_mgpu_strategy.placing import place_file
+from keras_mgpu_strategy.engines.placing import place_file
 from keras_mgpu_strategy.predictor import Predictor
 
 

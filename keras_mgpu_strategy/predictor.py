@@ -13,16 +13,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_mgpu_strategy import callbacks as listeners
-from keras_mgpu_strategy import probabilities
-from keras_mgpu_strategy.collecting import collect, passed_on
-from keras_mgpu_strategy.file_run import Request, predict_to
-from keras_mgpu_strategy.methods import head_of
-from keras_mgpu_strategy.per_batch import as_batch, per_batch
-from keras_mgpu_strategy.placing import Placed, place
-from keras_mgpu_strategy.processes import StaysHere
+from keras_mgpu_strategy.compute.methods import head_of
+from keras_mgpu_strategy.engines.placing import Placed, place
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runner import Runner
+from keras_mgpu_strategy.runs import callbacks as listeners
+from keras_mgpu_strategy.runs import probabilities
+from keras_mgpu_strategy.runs.per_batch import as_batch, per_batch
+from keras_mgpu_strategy.runs.preparing import Runner
+from keras_mgpu_strategy.runs.to_file import Request, predict_to
+from keras_mgpu_strategy.runs.to_memory import collect, passed_on
+from keras_mgpu_strategy.system.fork_guard import StaysHere
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 

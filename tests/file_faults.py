@@ -8,11 +8,12 @@ import time
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy import batch_size, writing
-from keras_mgpu_strategy.notes import notes_of
-from keras_mgpu_strategy.sinks import formats
-from keras_mgpu_strategy.sinks.parquet import ParquetFormat
-from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+from keras_mgpu_strategy.compute import sizes as batch_size
+from keras_mgpu_strategy.formats import writable as formats
+from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
+from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
+from keras_mgpu_strategy.runs import file_writer
+from keras_mgpu_strategy.system.notes import notes_of
 from tests import file_runs
 
 NUM_ROWS = 1000
@@ -21,7 +22,7 @@ X = file_runs.rows(NUM_ROWS)
 
 
 def set_up(num_replicas, *, seconds_between_flushes):
-    writing._SECONDS_BETWEEN_FLUSHES = seconds_between_flushes
+    file_writer._SECONDS_BETWEEN_FLUSHES = seconds_between_flushes
     batch_size._MOST_MICRO_BATCHES = 1
     formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**13)
     formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**13)

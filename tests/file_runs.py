@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import zarr
 
-from keras_mgpu_strategy import batch_size, writing
-from keras_mgpu_strategy.sinks import formats
-from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.parquet import ParquetFormat
-from keras_mgpu_strategy.sinks.records import record_of
-from keras_mgpu_strategy.sinks.zarr import ZarrFormat
+from keras_mgpu_strategy.compute import sizes as batch_size
+from keras_mgpu_strategy.formats import writable as formats
+from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
+from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.runs import file_writer
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 BATCH = 8
@@ -140,7 +141,7 @@ ERRORS = {
 def make_small(monkeypatch, *, flushes=False):
     """Parts and chunks of some rows; also a flush behind every micro-batch."""
     if flushes:
-        monkeypatch.setattr(writing, "_SECONDS_BETWEEN_FLUSHES", -1.0)
+        monkeypatch.setattr(file_writer, "_SECONDS_BETWEEN_FLUSHES", -1.0)
         monkeypatch.setattr(batch_size, "_MOST_MICRO_BATCHES", 1)
     monkeypatch.setitem(formats.FORMATS, ".parquet", ParquetFormat(part_bytes=700))
     monkeypatch.setitem(formats.FORMATS, ".zarr", ZarrFormat(chunk_bytes=200))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.devices import list_logical, split_devices
+from keras_mgpu_strategy.devices.names import list_logical, split_devices
 from tests.messages import exactly
 
 

@@ -18,8 +18,8 @@ from absl import flags
 
 from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
 from keras_mgpu_strategy.benchmark.jobs import Options
-from keras_mgpu_strategy.home_folder import expanded
-from keras_mgpu_strategy.screen import Screen
+from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.screen import Screen
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.benchmark import jobs, provenance
+from keras_mgpu_strategy.system import environment
 
 FORMAT = 1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_mgpu_strategy.benchmark import stats
 from keras_mgpu_strategy.benchmark.cells import on_gpus
-from keras_mgpu_strategy.extras import import_extra
+from keras_mgpu_strategy.system.extras import import_extra
 
 
 def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathlib.Path]:

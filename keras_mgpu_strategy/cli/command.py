@@ -17,7 +17,6 @@ from typing import NoReturn
 from absl import flags
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.benchmark import command as benchmark
 from keras_mgpu_strategy.cli import flags as predict_flags
 from keras_mgpu_strategy.cli import merge, predict, predict_notes
@@ -31,6 +30,7 @@ from keras_mgpu_strategy.cli.printing import (
     one_line,
 )
 from keras_mgpu_strategy.cli.text import of_flags
+from keras_mgpu_strategy.system import environment
 
 _EXIT_BAD_INPUT = 2
 _HELP = ("-h", "-help", "--help")

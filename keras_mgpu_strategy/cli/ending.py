@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from keras_mgpu_strategy.cli.printing import complain, one_line
-from keras_mgpu_strategy.notes import notes_of
-from keras_mgpu_strategy.screen import Screen
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.signals import handled
-from keras_mgpu_strategy.sinks.target import Target
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import Target
+from keras_mgpu_strategy.system.notes import notes_of
+from keras_mgpu_strategy.system.screen import Screen
+from keras_mgpu_strategy.system.signals import handled
 
 EXIT_FAILED = 1
 _SECONDS_TO_END = 2.0

@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from keras_mgpu_strategy import image_suffixes
-from keras_mgpu_strategy.npy_header import open_mapped
+from keras_mgpu_strategy.formats.images import suffixes as image_suffixes
+from keras_mgpu_strategy.formats.npy.header import open_mapped
 
 _PARQUET = r"\.(parquet|pq)$"
 _TABLES = {_PARQUET: "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}

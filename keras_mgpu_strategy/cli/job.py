@@ -12,9 +12,9 @@ from typing import Any
 
 from absl import flags
 
-from keras_mgpu_strategy.home_folder import expanded
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.signals import stopping_signals
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.signals import stopping_signals
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 """Of the kinds of files that can be written."""

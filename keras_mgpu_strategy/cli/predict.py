@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.cli import files
 from keras_mgpu_strategy.cli.call import Call
 from keras_mgpu_strategy.cli.ending import (
@@ -25,9 +24,10 @@ from keras_mgpu_strategy.cli.ending import (
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
 from keras_mgpu_strategy.cli.own_code import find_here, objects_of
 from keras_mgpu_strategy.cli.printing import complain, say
+from keras_mgpu_strategy.outputs.target import Target, shard_file
 from keras_mgpu_strategy.report import Report, rate_text
-from keras_mgpu_strategy.signals import stopping_signals
-from keras_mgpu_strategy.sinks.target import Target, shard_file
+from keras_mgpu_strategy.system import environment
+from keras_mgpu_strategy.system.signals import stopping_signals
 
 
 def run(call: Call) -> None:

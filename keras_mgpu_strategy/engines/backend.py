@@ -4,13 +4,13 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk
-from keras_mgpu_strategy.marking import MarksOf
 from keras_mgpu_strategy.models import Preprocessing
+from keras_mgpu_strategy.sources.marks import MarksOf
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, Source
 
 

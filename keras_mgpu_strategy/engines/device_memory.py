@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import gpu_memory
-from keras_mgpu_strategy.memory_plans import Reading
+from keras_mgpu_strategy.devices import gpu_memory
+from keras_mgpu_strategy.engines.memory_plans import Reading
 
 
 class Probe:

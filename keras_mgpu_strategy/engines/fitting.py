@@ -7,10 +7,10 @@ chunk in hand; no row is read twice, and none is run twice whose results were ke
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.device_memory import Probe
+from keras_mgpu_strategy.engines.memory_plans import Plan, is_out_of_memory
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.memory_plans import Plan, is_out_of_memory
 
 
 class Piece(Protocol):

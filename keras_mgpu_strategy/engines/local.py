@@ -8,15 +8,15 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import models
+from keras_mgpu_strategy.compute.step import StepCompiler
+from keras_mgpu_strategy.compute.transfers import has_own_memory
+from keras_mgpu_strategy.engines.context import Work
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
+from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.marking import MarksOf, marks_of
-from keras_mgpu_strategy.options import Options
-from keras_mgpu_strategy.step import StepCompiler
-from keras_mgpu_strategy.transfers import has_own_memory
+from keras_mgpu_strategy.sources.marks import MarksOf, marks_of
 from keras_mgpu_strategy.types import Feeding, Nest, Source
 
 _ENGINES: dict[str, Callable[[Work, StepCompiler], Engine]] = {

@@ -8,18 +8,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.compute.step import StepCompiler
+from keras_mgpu_strategy.compute.step_calls import Position
+from keras_mgpu_strategy.compute.transfers import host_of
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk
 from keras_mgpu_strategy.engines.fitting import run_fitting
+from keras_mgpu_strategy.engines.memory_plans import Plan
 from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk
-from keras_mgpu_strategy.memory_plans import Plan
-from keras_mgpu_strategy.notes import add_note
-from keras_mgpu_strategy.step import StepCompiler
-from keras_mgpu_strategy.step_calls import Position
-from keras_mgpu_strategy.transfers import host_of
+from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import HostBatch
 
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import ceil_div, even_chunk_rows, even_round
-from keras_mgpu_strategy.engines.lanes import collect
+from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.compute.sizes import even_chunk_rows, even_round
+from keras_mgpu_strategy.compute.step import StepCompiler
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk, Feed
 from keras_mgpu_strategy.engines.lockstep import LockstepChunks, Round
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk, Feed
-from keras_mgpu_strategy.pipeline import ReplicaPipelines
+from keras_mgpu_strategy.engines.pipelines import ReplicaPipelines
+from keras_mgpu_strategy.engines.worker_threads import collect
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.step import StepCompiler
+from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.types import HostBatch, Nest, Source
 
 

@@ -13,16 +13,16 @@ Guarantees, beyond those of every engine:
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 
-from keras_mgpu_strategy import gather
-from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import ceil_div
-from keras_mgpu_strategy.cores import num_cores
+from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.backend import ChunkRunner, StoppedWithin
-from keras_mgpu_strategy.engines.lanes import ChunkError, collect
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk, Feed
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.tuning import tune
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk, Feed
+from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
+from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.cores import num_cores
 from keras_mgpu_strategy.types import HostBatch, Source
 
 _SECONDS_TO_START_THREADS = 0.004

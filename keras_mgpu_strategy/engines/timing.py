@@ -4,9 +4,9 @@ import time
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.transfers import has_own_memory
+from keras_mgpu_strategy.engines.context import Work
 from keras_mgpu_strategy.engines.track import Turn
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.transfers import has_own_memory
 
 _TRIED_BYTES = 1 << 20
 

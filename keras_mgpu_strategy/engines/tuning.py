@@ -6,8 +6,8 @@ Guarantee: the rows that are tried on are run once and delivered like all others
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.feed import Chunk, Feed
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.feed import Chunk, Feed
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import HostBatch
 

@@ -10,13 +10,13 @@ Guarantees:
   What only reading shows is an error that names the batch and its first row.
 """
 
-from keras_mgpu_strategy.inputs import files
-from keras_mgpu_strategy.inputs.matching import check_inputs
-from keras_mgpu_strategy.inputs.origins import origin_of
+from keras_mgpu_strategy import files
+from keras_mgpu_strategy.inputs.by_name import named_rows
+from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.inputs.selecting import select_inputs
-from keras_mgpu_strategy.inputs.shipping import named_rows
-from keras_mgpu_strategy.inputs.table import as_source
-from keras_mgpu_strategy.inputs.validate import check_batch_size
+from keras_mgpu_strategy.sources.checks import check_batch_size
+from keras_mgpu_strategy.sources.matching import check_inputs
+from keras_mgpu_strategy.sources.origins import origin_of
 
 __all__ = [
     "as_source",

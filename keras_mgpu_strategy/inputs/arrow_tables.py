@@ -18,17 +18,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.digests.samples import digest_of_rows
-from keras_mgpu_strategy.extras import import_extra
-from keras_mgpu_strategy.inputs.files.arrow_rows import ArrowRows
-from keras_mgpu_strategy.inputs.files.choosing import (
+from keras_mgpu_strategy.formats.choosing import (
     declared_inputs,
     in_structure,
     present_inputs,
 )
-from keras_mgpu_strategy.inputs.files.columns import choose_columns
-from keras_mgpu_strategy.inputs.files.parquet_schema import Schema, schema_of
-from keras_mgpu_strategy.inputs.files.row_stream import TableSource
-from keras_mgpu_strategy.inputs.foreign import is_of
+from keras_mgpu_strategy.formats.columns import choose_columns
+from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.schema import Schema, schema_of
+from keras_mgpu_strategy.sources.foreign import is_of
+from keras_mgpu_strategy.sources.tables import TableSource
+from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest, Origin
 
 _NAME = "x"

@@ -6,9 +6,9 @@ Guarantee: nothing else of the source changes.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from keras_mgpu_strategy.closing import closing
 from keras_mgpu_strategy.element_forms import packed
-from keras_mgpu_strategy.inputs.matching import entries_by_name
+from keras_mgpu_strategy.sources.matching import entries_by_name
+from keras_mgpu_strategy.system.closing import closing
 from keras_mgpu_strategy.types import Feeding, InputBatch, Nest, Source, Undeclared
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.inputs.files.bare import lists_tables
-from keras_mgpu_strategy.inputs.matching import entries_by_name
-from keras_mgpu_strategy.inputs.nests import is_nest
+from keras_mgpu_strategy.formats.by_path import lists_tables
+from keras_mgpu_strategy.sources.matching import entries_by_name
+from keras_mgpu_strategy.sources.nests import is_nest
 from keras_mgpu_strategy.types import Nest, Undeclared
 
 

@@ -22,7 +22,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from keras_mgpu_strategy.home_folder import expanded
 from keras_mgpu_strategy.merging.in_place import check_parquet, check_zarr
 from keras_mgpu_strategy.merging.joining import (
     check_csv,
@@ -31,12 +30,13 @@ from keras_mgpu_strategy.merging.joining import (
     join_npy,
 )
 from keras_mgpu_strategy.merging.sharded import MOST_SHARDS, Sharded, find_shards
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.durable import remove, sync_folder, write_whole
-from keras_mgpu_strategy.sinks.lock import Lock
-from keras_mgpu_strategy.sinks.records import record_content, record_of
-from keras_mgpu_strategy.sinks.strict_json import has_keys, is_count, parse
-from keras_mgpu_strategy.sinks.target import Target, check_folder
+from keras_mgpu_strategy.outputs.durable import remove, sync_folder, write_whole
+from keras_mgpu_strategy.outputs.lock import Lock
+from keras_mgpu_strategy.outputs.records import record_content, record_of
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
+from keras_mgpu_strategy.outputs.target import Target, check_folder
+from keras_mgpu_strategy.system.home_folder import expanded
 
 _NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
 _MOST_BYTES = 2**26

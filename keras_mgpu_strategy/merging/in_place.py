@@ -8,10 +8,10 @@ import pathlib
 import re
 from typing import Any
 
-from keras_mgpu_strategy.extras import import_extra
 from keras_mgpu_strategy.merging.sharded import Sharded
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.strict_json import is_count
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.strict_json import is_count
+from keras_mgpu_strategy.system.extras import import_extra
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 _PART = re.compile(r"part-(\d+)-of-(\d+)-(\d+)\.parquet")

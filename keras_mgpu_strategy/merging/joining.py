@@ -15,17 +15,17 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from keras_mgpu_strategy.merging.sharded import Sharded
-from keras_mgpu_strategy.npy_header import (
+from keras_mgpu_strategy.formats.npy import index as npy_index
+from keras_mgpu_strategy.formats.npy.header import (
     NpyHeader,
     header_of,
     read_blocks,
     read_header,
 )
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import npy_index
-from keras_mgpu_strategy.sinks.durable import new_file, sync_folder, write_whole
-from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
+from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
+from keras_mgpu_strategy.merging.sharded import Sharded
+from keras_mgpu_strategy.outputs.durable import new_file, sync_folder, write_whole
+from keras_mgpu_strategy.outputs.shards import Shard
 
 _PIECE_BYTES = 2**24
 

@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.journal import Journal
-from keras_mgpu_strategy.sinks.strict_json import is_count
-from keras_mgpu_strategy.sinks.target import Target, shard_file
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.journal import Journal
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.strict_json import is_count
+from keras_mgpu_strategy.outputs.target import Target, shard_file
 
 SHARED = (".parquet", ".zarr")
 """Suffixes of outputs that hold the rows of all shards from the start."""

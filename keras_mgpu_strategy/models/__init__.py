@@ -7,8 +7,6 @@ from keras_mgpu_strategy.models.described import attributes_in_process
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apart
 from keras_mgpu_strategy.models.libraries import layers_of
-from keras_mgpu_strategy.models.mirrored import build, replicate
-from keras_mgpu_strategy.models.mirroring import strategy_of
 from keras_mgpu_strategy.models.overrides import (
     check_on_object,
     check_predict,
@@ -20,8 +18,10 @@ from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.preprocessing import Preprocessing
 from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.replicating import build, replicate
 from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables
+from keras_mgpu_strategy.models.variables import strategy_of
 from keras_mgpu_strategy.models.xla import chooses_xla
 
 __all__ = [

@@ -26,9 +26,9 @@ from keras_mgpu_strategy.models.libraries import (
     layers_of,
     library_of,
 )
-from keras_mgpu_strategy.models.mirroring import outside_scopes
 from keras_mgpu_strategy.models.pure_graphs import pure_graph
 from keras_mgpu_strategy.models.specs import declared, float_dtype_of, input_spec_of
+from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.types import Nest
 
 _Leaves: TypeAlias = list[tf.Tensor]

@@ -18,9 +18,9 @@ from keras_mgpu_strategy.models.attributes import holds_parts, own_attributes
 from keras_mgpu_strategy.models.described import described, described_attributes
 from keras_mgpu_strategy.models.draws import is_seed
 from keras_mgpu_strategy.models.libraries import is_library_class, parts_of
-from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.models.state import check_equal, settings_of
 from keras_mgpu_strategy.models.values import assign, host_value
+from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 
 
 @dataclasses.dataclass(frozen=True)

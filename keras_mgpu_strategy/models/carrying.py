@@ -34,9 +34,9 @@ from keras_mgpu_strategy.models.containers import (
     setter,
 )
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.mirroring import value_of, variables_of
 from keras_mgpu_strategy.models.precision import is_float_policy
 from keras_mgpu_strategy.models.values import assign, host_value
+from keras_mgpu_strategy.models.variables import value_of, variables_of
 
 _MISSING = object()
 

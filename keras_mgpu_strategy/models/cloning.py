@@ -33,9 +33,9 @@ from keras_mgpu_strategy.models.libraries import (
     parts_of,
     symbols_of,
 )
-from keras_mgpu_strategy.models.mirroring import variables_of
 from keras_mgpu_strategy.models.precision import in_precision, precision_scope
 from keras_mgpu_strategy.models.state import assign_all
+from keras_mgpu_strategy.models.variables import variables_of
 
 
 def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:

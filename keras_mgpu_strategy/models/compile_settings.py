@@ -13,13 +13,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.caller import warn
 from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.custom_objects import share_functions
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.mirroring import outside_scopes
 from keras_mgpu_strategy.models.overrides import is_of_hub, is_overridden
 from keras_mgpu_strategy.models.state import assign_all
+from keras_mgpu_strategy.models.variables import outside_scopes
+from keras_mgpu_strategy.system.caller import warn
 from keras_mgpu_strategy.types import Nest
 
 

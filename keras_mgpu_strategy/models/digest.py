@@ -22,11 +22,11 @@ from keras_mgpu_strategy.models.libraries import (
     layers_of,
     preprocessing_layers,
 )
-from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.models.own_code import own_code_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.state import settings_of
 from keras_mgpu_strategy.models.values import host_value
+from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 
 
 def digest(replicated: ReplicatedModel) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.mirroring import outside_scopes
 from keras_mgpu_strategy.models.values import copies_of
+from keras_mgpu_strategy.models.variables import outside_scopes
 
 # Names that Keras (3.5 to 3.15) and `tf.random.Generator` give the variables of seeds.
 _OF_KERAS, _OF_GENERATORS = "seed_generator_state", "StateVar"

@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.draws import is_seed
-from keras_mgpu_strategy.models.mirroring import outside_scopes, value_of
 from keras_mgpu_strategy.models.values import aggregate, copies_of, is_sum
+from keras_mgpu_strategy.models.variables import outside_scopes, value_of
 
 _MOST_BYTES = 2**24
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.mirroring import name_of, variables_of
+from keras_mgpu_strategy.models.variables import name_of, variables_of
 from keras_mgpu_strategy.types import Nest
 
 PRECISIONS = ("float32", "bfloat16", "float16")

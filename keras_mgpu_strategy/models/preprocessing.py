@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.causes import cause_of
 from keras_mgpu_strategy.element_forms import as_given, without_none, x_of
+from keras_mgpu_strategy.system.causes import cause_of
 from keras_mgpu_strategy.types import Nest
 
 

@@ -17,17 +17,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mgpu_strategy.caller import Line, warn
-from keras_mgpu_strategy.causes import cause_of
-from keras_mgpu_strategy.logs import without_records
 from keras_mgpu_strategy.models.aside import Aside
 from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
 from keras_mgpu_strategy.models.files.written_by import newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
-from keras_mgpu_strategy.models.mirrored import replicate
 from keras_mgpu_strategy.models.overrides import is_of_hub
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.replicating import replicate
 from keras_mgpu_strategy.models.saved_model import read_saved_model
+from keras_mgpu_strategy.system.caller import Line, warn
+from keras_mgpu_strategy.system.causes import cause_of
+from keras_mgpu_strategy.system.logs import without_records
 
 # Said of a model that was compiled and never trained: nothing is skipped.
 _UNTRAINED_OPTIMIZER = re.compile(r".*\bsaved optimizer has [0-2] variables")

@@ -14,7 +14,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.causes import cause_of
 from keras_mgpu_strategy.models.agreement import disagreement
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.cloning import clone
@@ -22,6 +21,7 @@ from keras_mgpu_strategy.models.compile_settings import copy_compile
 from keras_mgpu_strategy.models.libraries import library_of
 from keras_mgpu_strategy.models.precision import check_not_quantized, check_precision
 from keras_mgpu_strategy.models.state import check_same, copy_flags, copy_state
+from keras_mgpu_strategy.system.causes import cause_of
 
 
 def rebuild(

@@ -13,9 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.mirroring import hidden_variables, variables_of
 from keras_mgpu_strategy.models.overrides import preprocess_of
 from keras_mgpu_strategy.models.preprocessing import Preprocessing
+from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 

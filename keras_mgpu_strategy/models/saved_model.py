@@ -21,13 +21,13 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.endpoints import Endpoint, endpoint_of
-from keras_mgpu_strategy.models.mirroring import (
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.variables import (
     check_mirrored,
     lives_on,
     value_of,
     variables_of,
 )
-from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.types import Nest
 
 _REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"})

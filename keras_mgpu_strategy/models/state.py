@@ -21,13 +21,13 @@ from keras_mgpu_strategy.models.libraries import (
     layers_of,
     root_module,
 )
-from keras_mgpu_strategy.models.mirroring import (
+from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
+from keras_mgpu_strategy.models.values import assign, host_value
+from keras_mgpu_strategy.models.variables import (
     name_of,
     outside_scopes,
     variables_of,
 )
-from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
-from keras_mgpu_strategy.models.values import assign, host_value
 
 _FREE_KEYS = frozenset(
     {"name", "seed", "trainable", "vocabulary", "vocabulary_size", "idf_weights"}

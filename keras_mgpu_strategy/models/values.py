@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.mirroring import value_of
+from keras_mgpu_strategy.models.variables import value_of
 
 _ON_READ = tf.VariableSynchronization.ON_READ
 _MEAN, _SUM = tf.VariableAggregation.MEAN, tf.VariableAggregation.SUM

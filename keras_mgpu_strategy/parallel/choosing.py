@@ -10,14 +10,14 @@ Guarantees:
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.devices import (
+from keras_mgpu_strategy.devices.names import (
     DeviceRequest,
     Devices,
     list_logical,
     parse_devices,
     select_devices,
 )
-from keras_mgpu_strategy.whole_numbers import count, whole_number
+from keras_mgpu_strategy.system.arguments import count, whole_number
 
 _NUMBER_OR_IDS = "Expected a number of GPUs, or a list of ids like [0, 1]."
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_mgpu_strategy.devices import Devices
+from keras_mgpu_strategy.devices.names import Devices
+from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.models import check_predict, is_overridden, preprocess_of
 from keras_mgpu_strategy.models.libraries import (
     check_backend,
@@ -14,11 +15,10 @@ from keras_mgpu_strategy.models.libraries import (
     stateful_layers,
     symbols_of,
 )
-from keras_mgpu_strategy.models.mirroring import strategy_of
+from keras_mgpu_strategy.models.variables import strategy_of
 from keras_mgpu_strategy.parallel.choosing import choose_devices
 from keras_mgpu_strategy.parallel.model import ParallelModel
-from keras_mgpu_strategy.processes import check_not_forked
-from keras_mgpu_strategy.strategy import active_strategy
+from keras_mgpu_strategy.system.fork_guard import check_not_forked
 
 
 def make_parallel(

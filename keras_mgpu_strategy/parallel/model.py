@@ -15,10 +15,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.models import is_overridden
 from keras_mgpu_strategy.parallel import rows, towers
 from keras_mgpu_strategy.parallel.choosing import choose_devices
-from keras_mgpu_strategy.strategy import active_strategy
 from keras_mgpu_strategy.types import Nest
 
 _STEPS = ("train_step", "test_step", "compute_loss", "compute_metrics")

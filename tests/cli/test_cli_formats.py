@@ -15,8 +15,8 @@ from command_line import mgpu as run_mgpu
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import job as cli_job
-from keras_mgpu_strategy.sinks.formats import FORMATS
-from keras_mgpu_strategy.sinks.records import record_of
+from keras_mgpu_strategy.formats.writable import FORMATS
+from keras_mgpu_strategy.outputs.records import record_of
 from tests import helpers
 from tests.merging.sharded_outputs import ONE, write_shards
 

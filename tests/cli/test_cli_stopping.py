@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from command_line import DIGITS, MGPU, environment, mgpu, write_photos
 
-from keras_mgpu_strategy.sinks import journal as journals
+from keras_mgpu_strategy.outputs import journal as journals
 
 NUM_PHOTOS = 400
 OWN_MODULE = """

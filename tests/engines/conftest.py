@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy import heads, models
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.engines.local import LocalBackend
-from keras_mgpu_strategy.options import Options
-from keras_mgpu_strategy.runner import Runner
+from keras_mgpu_strategy.engines.options import Options
+from keras_mgpu_strategy.runs.preparing import Runner
 from tests import helpers
 
 

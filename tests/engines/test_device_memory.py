@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mgpu_strategy import gpu_memory
-from keras_mgpu_strategy.backing_off import BatchSize
+from keras_mgpu_strategy.devices import gpu_memory
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.device_memory import Probe
-from keras_mgpu_strategy.engines.tuning import tune
-from keras_mgpu_strategy.feed import Feed
-from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.memory_plans import (
+from keras_mgpu_strategy.engines.feed import Feed
+from keras_mgpu_strategy.engines.memory_plans import (
     Limits,
     Plan,
     Reading,
@@ -19,6 +17,8 @@ from keras_mgpu_strategy.memory_plans import (
     largest_batch,
     plan_for,
 )
+from keras_mgpu_strategy.engines.tuning import tune
+from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.types import HostBatch
 

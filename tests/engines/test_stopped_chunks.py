@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.signatures import SpecMemory
 from keras_mgpu_strategy.engines.backend import StoppedWithin
+from keras_mgpu_strategy.engines.chunk_sizes import Pace
+from keras_mgpu_strategy.engines.context import Work
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
-from keras_mgpu_strategy.engines.work import Work
 from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.signatures import SpecMemory
 from keras_mgpu_strategy.types import HostBatch
 from tests import helpers
 

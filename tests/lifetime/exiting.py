@@ -15,7 +15,7 @@ import threading
 import time
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.engines import lanes
+from keras_mgpu_strategy.engines import worker_threads
 from tests import helpers
 from tests.lifetime import calling
 
@@ -52,7 +52,7 @@ def an_error_within(predictor):
 
 
 def a_generator_that_waits(predictor):
-    lanes._MOST_SECONDS = 0.5
+    worker_threads._MOST_SECONDS = 0.5
 
     def batches():
         for number, rows in enumerate(helpers.numbered_batches(64, 2**14)):

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.engines import lanes
-from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.engines import worker_threads
+from keras_mgpu_strategy.system.notes import notes_of
 from tests import helpers
 from tests.lifetime import calling
 
@@ -167,7 +167,7 @@ def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(
     predictor, monkeypatch
 ):
     # That thread may wait for itself, as far as the run knows: not for long.
-    monkeypatch.setattr(lanes, "_MOST_SECONDS", 0.5)
+    monkeypatch.setattr(worker_threads, "_MOST_SECONDS", 0.5)
     is_forgotten, is_collected = threading.Event(), threading.Event()
 
     def batches():
@@ -189,7 +189,7 @@ def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(
 
 
 def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeypatch):
-    monkeypatch.setattr(lanes, "_MOST_SECONDS", 0.5)
+    monkeypatch.setattr(worker_threads, "_MOST_SECONDS", 0.5)
     waits, goes_on, is_closed = (threading.Event() for _ in range(3))
 
     def batches():

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from keras_mgpu_strategy.formats.writable import FORMATS
 from keras_mgpu_strategy.merging import merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.columns import columns_of
-from keras_mgpu_strategy.sinks.formats import FORMATS
-from keras_mgpu_strategy.sinks.interface import Layout
-from keras_mgpu_strategy.sinks.journal import Progress
-from keras_mgpu_strategy.sinks.target import Target, shard_file
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.journal import Progress
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import Target, shard_file
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 
 NUM_ROWS, NUM_SHARDS = 10, 3

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.merging import Merged, merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.records import record_of
-from keras_mgpu_strategy.sinks.target import Target
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import Target
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
     NUM_SHARDS,

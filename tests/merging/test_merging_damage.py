@@ -9,10 +9,10 @@ import pytest
 from pyarrow import parquet
 
 from keras_mgpu_strategy.merging import merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal as journals
-from keras_mgpu_strategy.sinks.journal import Progress
-from keras_mgpu_strategy.sinks.target import Target, shard_file
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.journal import Progress
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import Target, shard_file
 from tests.merging.sharded_outputs import (
     NUM_SHARDS,
     ONE,

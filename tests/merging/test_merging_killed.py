@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.merging import Merged, merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks.records import read_record, record_of
-from keras_mgpu_strategy.sinks.target import shard_file
+from keras_mgpu_strategy.outputs.records import read_record, record_of
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import shard_file
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
     NUM_SHARDS,

@@ -13,7 +13,7 @@ from architectures import (
 )
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.models.mirroring import lives_on
+from keras_mgpu_strategy.models.variables import lives_on
 from keras_mgpu_strategy.types import DeclaredInput
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import zarr
 
-from keras_mgpu_strategy.sinks.columns import columns_of
+from keras_mgpu_strategy.outputs.columns import columns_of
 
 Part = Any
 """A nest of arrays, or of ragged tensors where Keras gives these."""

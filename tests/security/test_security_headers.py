@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.cli.job import _image_size, _shard
-from keras_mgpu_strategy.devices import parse_devices
-from keras_mgpu_strategy.npy_header import NpyHeader, read_header
-from keras_mgpu_strategy.sinks.strict_json import parse
+from keras_mgpu_strategy.devices.names import parse_devices
+from keras_mgpu_strategy.formats.npy.header import NpyHeader, read_header
+from keras_mgpu_strategy.outputs.strict_json import parse
 from tests.security import hostile
 from tests.security.fuzzing import parsers
 

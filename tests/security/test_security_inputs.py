@@ -16,8 +16,8 @@ import tensorflow as tf
 import zarr
 
 from keras_mgpu_strategy import files
-from keras_mgpu_strategy.inputs.files.bare import file_input
-from keras_mgpu_strategy.sinks.memory import MemorySink
+from keras_mgpu_strategy.formats.by_path import file_input
+from keras_mgpu_strategy.outputs.memory import MemorySink
 from keras_mgpu_strategy.types import HostBatch
 from tests.security import hostile
 

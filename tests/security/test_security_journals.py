@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
 from keras_mgpu_strategy.merging import merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal
-from keras_mgpu_strategy.sinks.descriptions import check_described
-from keras_mgpu_strategy.sinks.journal import Progress
-from keras_mgpu_strategy.sinks.npy_index import NpyIndex, read_index
-from keras_mgpu_strategy.sinks.records import record_of
+from keras_mgpu_strategy.outputs import journal
+from keras_mgpu_strategy.outputs.descriptions import check_described
+from keras_mgpu_strategy.outputs.journal import Progress
+from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.outputs.shards import Shard
 from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
 from tests.security.fuzzing import near, parsers
 

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.formats.writable import FORMATS
 from keras_mgpu_strategy.merging import merge
-from keras_mgpu_strategy.shards import Shard
-from keras_mgpu_strategy.sinks import journal
-from keras_mgpu_strategy.sinks.column_names import is_plain, plain_name, unique
-from keras_mgpu_strategy.sinks.columns import columns_of
-from keras_mgpu_strategy.sinks.durable import Appender, make_folder, write_whole
-from keras_mgpu_strategy.sinks.formats import FORMATS
-from keras_mgpu_strategy.sinks.interface import Layout
-from keras_mgpu_strategy.sinks.journal import Progress
-from keras_mgpu_strategy.sinks.target import Target
+from keras_mgpu_strategy.outputs import journal
+from keras_mgpu_strategy.outputs.column_names import is_plain, plain_name, unique
+from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.outputs.durable import Appender, make_folder, write_whole
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.journal import Progress
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 from tests.merging.sharded_outputs import TWO, write_shards
 

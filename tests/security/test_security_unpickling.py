@@ -15,7 +15,7 @@ import zarr
 from keras_mgpu_strategy import files
 from keras_mgpu_strategy.merging import merge
 from keras_mgpu_strategy.models import read
-from keras_mgpu_strategy.sinks import journal
+from keras_mgpu_strategy.outputs import journal
 from tests.command_line import mgpu_here
 from tests.merging.sharded_outputs import TWO, write_shards
 from tests.security import hostile

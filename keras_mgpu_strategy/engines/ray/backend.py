@@ -6,18 +6,18 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.caller import warn
+from keras_mgpu_strategy.engines.context import Work
 from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.options import Options
+from keras_mgpu_strategy.engines.ray.actors import Fleet
 from keras_mgpu_strategy.engines.ray.chunks import RemoteChunks
 from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
-from keras_mgpu_strategy.engines.ray.fleet import Fleet
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.packing import pack
+from keras_mgpu_strategy.engines.ray.pickling import pack
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.marking import MarksOf, marks_of
-from keras_mgpu_strategy.options import Options
+from keras_mgpu_strategy.sources.marks import MarksOf, marks_of
+from keras_mgpu_strategy.system.caller import warn
 from keras_mgpu_strategy.types import Feeding, Nest, RowMarks, Source
 
 

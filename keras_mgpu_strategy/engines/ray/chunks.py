@@ -12,16 +12,16 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.backing_off import BatchSize
-from keras_mgpu_strategy.batch_size import ceil_div
-from keras_mgpu_strategy.caller import calling_line
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.backend import StoppedWithin
-from keras_mgpu_strategy.engines.ray.fleet import Fleet
-from keras_mgpu_strategy.engines.ray.window import Window
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk
+from keras_mgpu_strategy.engines.ray.actors import Fleet
+from keras_mgpu_strategy.engines.ray.backpressure import Window
 from keras_mgpu_strategy.engines.ray.worker import Done, Task
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk
+from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.caller import calling_line
 from keras_mgpu_strategy.types import HostBatch
 
 _MOST_WAITING_BYTES = 2**28

@@ -12,9 +12,9 @@ import socket
 import time
 from typing import Any
 
-from keras_mgpu_strategy import environment
 from keras_mgpu_strategy.engines.ray.plan import Plan
-from keras_mgpu_strategy.extras import import_extra
+from keras_mgpu_strategy.system import environment
+from keras_mgpu_strategy.system.extras import import_extra
 
 _CONNECT_SECONDS = 10
 _FREE_SECONDS = 5

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.engines.ray.packing import can_pickle
-from keras_mgpu_strategy.strategy import make_strategy
+from keras_mgpu_strategy.devices.scope import make_strategy
+from keras_mgpu_strategy.engines.ray.pickling import can_pickle
 
 
 @dataclasses.dataclass(frozen=True)

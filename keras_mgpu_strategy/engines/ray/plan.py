@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_mgpu_strategy.whole_numbers import count
+from keras_mgpu_strategy.system.arguments import count
 
 _INTEGERS = ("num_actors", "replicas_per_device", "cpus_per_actor")
 _OPTIONAL = ("num_actors", "cpus_per_actor")

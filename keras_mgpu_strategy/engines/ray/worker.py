@@ -8,24 +8,25 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy import heads, models
-from keras_mgpu_strategy.closing import closing
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.compute import heads
+from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.engines.chunk_sizes import Pace
+from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.feed import Chunk
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.local_chunks import LocalChunks
+from keras_mgpu_strategy.engines.memory_plans import Limits
+from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import process
-from keras_mgpu_strategy.engines.ray.answers import Failed, answering
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.packing import Packed
+from keras_mgpu_strategy.engines.ray.pickling import Packed
+from keras_mgpu_strategy.engines.ray.remote_errors import Failed, answering
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.engines.work import Work
-from keras_mgpu_strategy.feed import Chunk
-from keras_mgpu_strategy.marking import marks_of
-from keras_mgpu_strategy.memory_plans import Limits
 from keras_mgpu_strategy.models import Preprocessing
-from keras_mgpu_strategy.options import Options
-from keras_mgpu_strategy.pace import Pace
 from keras_mgpu_strategy.report import BackOff, StageClock
-from keras_mgpu_strategy.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.system.closing import closing
 from keras_mgpu_strategy.types import (
     Feeding,
     HostBatch,

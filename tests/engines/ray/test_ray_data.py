@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.engines.ray_data import BatchPredictor
+from keras_mgpu_strategy.ray_data import BatchPredictor
 
 BATCH = 8
 

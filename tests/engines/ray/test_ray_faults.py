@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.notes import notes_of
+from keras_mgpu_strategy.system.notes import notes_of
 from tests.engines.ray import acting
 
 pytestmark = pytest.mark.slow

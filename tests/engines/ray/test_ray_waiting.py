@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from keras_mgpu_strategy.engines.ray.place import Place
-from keras_mgpu_strategy.engines.ray.window import Window
+from keras_mgpu_strategy.engines.ray.backpressure import Window
+from keras_mgpu_strategy.engines.ray.slot import Place
 
 
 def begun(target):

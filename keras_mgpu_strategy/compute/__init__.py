@@ -1,0 +1,1 @@
+"""From a model to compiled steps, and from their results to the host."""

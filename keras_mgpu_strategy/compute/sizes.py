@@ -1,0 +1,98 @@
+"""Arithmetic of batch sizes: rounding, a first guess, micro-batches a chunk.
+
+Pure functions of integers; nothing here touches TensorFlow or a device. Words:
+
+* The *global batch* is what a user asks for, as in Keras.
+* The *per-replica batch* is the share of one replica, rounded up. The model is
+  always called on exactly that many rows (a *micro-batch*).
+* A *chunk* is what a replica takes at a time: one or more micro-batches.
+"""
+
+from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
+
+_TARGET_CHUNK_BYTES = 4 << 20
+_TARGET_BATCH_BYTES = 1 << 20
+_SMALLEST_GUESS = 32
+_LARGEST_GUESS = 1024
+_MOST_MICRO_BATCHES = 256
+_CHUNKS_PER_REPLICA = 4
+
+
+def per_replica(global_batch: int, num_replicas: int) -> int:
+    """Per-replica batch of a global batch, rounded up so that none idles."""
+    return ceil_div(global_batch, num_replicas)
+
+
+def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
+    """Per-replica batch where the user gives none.
+
+    About 1 MiB of input, within 32 to 1024 rows; no more than the next power of
+    two of a replica's share of the rows, so that few rows mean little padding
+    and calls of many different sizes still compile only a few batch sizes.
+
+    Args:
+        row_bytes: Bytes of one input row.
+        num_rows: Rows of the input, or None where unknown.
+        num_replicas: Number of replicas.
+    """
+    by_bytes = next_power_of_two(_TARGET_BATCH_BYTES // max(row_bytes, 1))
+    guess = min(max(by_bytes, _SMALLEST_GUESS), _LARGEST_GUESS)
+    if num_rows is None:
+        return guess
+    return min(guess, next_power_of_two(ceil_div(num_rows, num_replicas)))
+
+
+def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
+    """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
+
+    A power of two of micro-batches, so that chunks of fewer of them fit in evenly.
+
+    Args:
+        batch_size: Per-replica batch.
+        row_bytes: Bytes of one input row.
+    """
+    by_bytes = _TARGET_CHUNK_BYTES // max(row_bytes * batch_size, 1)
+    most = min(max(by_bytes, 1), _MOST_MICRO_BATCHES)
+    return batch_size * (1 << (most.bit_length() - 1))
+
+
+def even_chunk_rows(
+    batch_size: int, most_rows: int, num_rows: int | None, num_replicas: int
+) -> int:
+    """Rows of chunks of one size for replicas that step together.
+
+    Where the number of rows is known, chunks shrink so that every replica gets
+    several of them and all replicas end together.
+
+    Args:
+        batch_size: Per-replica batch.
+        most_rows: The most rows of a chunk.
+        num_rows: Rows to run, or None where unknown.
+        num_replicas: Number of replicas.
+    """
+    if num_rows is None:
+        return most_rows
+    micro_batches = max(ceil_div(num_rows, batch_size), 1)
+    most = most_rows // batch_size
+    rounds = max(ceil_div(micro_batches, num_replicas * most), _CHUNKS_PER_REPLICA)
+    return batch_size * ceil_div(micro_batches, num_replicas * rounds)
+
+
+def even_round(
+    batch_size: int, most_rows: int, rows_left: int | None, num_replicas: int
+) -> int:
+    """Rows of the chunks that replicas that step together get next, one each.
+
+    A power of two of micro-batches, since the rows are read in blocks of such a number;
+    no more than the share of one replica, so that none idles in the last rounds.
+
+    Args:
+        batch_size: Per-replica batch.
+        most_rows: The most rows of a chunk.
+        rows_left: Rows not dealt yet, or None where unknown.
+        num_replicas: Number of replicas.
+    """
+    most = most_rows // batch_size
+    if rows_left is not None:
+        most = min(most, ceil_div(rows_left, num_replicas * batch_size))
+    return batch_size << max(most.bit_length() - 1, 0)

@@ -1,0 +1,235 @@
+"""Turns a replicated model into compiled steps.
+
+A step runs the model over one chunk on one replica: a loop over micro-batches of
+static shape, so that one round trip of the host serves many of them, nothing is
+traced twice, and XLA, where it is on, compiles once.
+
+Guarantees:
+
+* Steps are compiled once per input signature, per-replica batch and head, and kept.
+* Each replica's step is traced by `strategy.run` in that replica's own context, so
+  that it reads its own copy of every variable; where copies differ, what saving stores.
+* Replicas draw random numbers of their own.
+* An output without a batch axis is an error when the step is compiled. What XLA
+  cannot compile is one when the step first runs, which is when XLA looks at it.
+"""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.compute.micro_batch_step import micro_batch_step, replica_here
+from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
+from keras_mgpu_strategy.compute.signatures import Signature
+from keras_mgpu_strategy.compute.step_calls import (
+    FIRST,
+    CompiledStep,
+    Position,
+    ReplicaStep,
+)
+from keras_mgpu_strategy.compute.transfers import has_own_memory, to_device, to_host
+from keras_mgpu_strategy.compute.xla_errors import run_by_xla
+from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
+from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.types import Nest
+
+Copier: TypeAlias = Callable[..., Sequence[Any]]
+"""Takes the flat tensors of a chunk on the host; returns them on its device."""
+
+
+class StepCompiler:
+    """Compiles the steps of one replicated model and keeps them.
+
+    Args:
+        replicated: The model.
+    """
+
+    def __init__(self, replicated: ReplicatedModel):
+        self._replicated = replicated
+        self._steps: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+        self._pinned: PinnedValues | None = None
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The strategy whose replicas the steps run on."""
+        return self._replicated.strategy
+
+    def begin_run(self) -> None:
+        """Reads anew what replicas must agree on; the model has been built."""
+        with self._lock:
+            if self._pinned is None:
+                self._pinned = PinnedValues(self._replicated.all_variables())
+        self._pinned.refresh()
+
+    def replica_step(
+        self,
+        signature: Signature,
+        replica: int,
+        clock: StageClock,
+        position: Position = FIRST,
+    ) -> ReplicaStep:
+        """The compiled step of one replica, for a chunk at a position.
+
+        Args:
+            signature: What to compile.
+            replica: Index of the replica.
+            clock: Notes the time it takes to compile.
+            position: Where the rows are.
+
+        Raises:
+            ValueError: If an output of the model has no batch axis.
+        """
+        trace = functools.partial(self._trace, replica)
+        return self._step(replica, signature, trace, clock).at(position)
+
+    def copier(self, signature: Signature, replica: int, clock: StageClock) -> Copier:
+        """What copies a chunk to the device of one replica.
+
+        Args:
+            signature: What it is copied for.
+            replica: Index of the replica.
+            clock: Notes the time it takes to compile.
+        """
+        device = self.strategy.extended.worker_devices[replica]
+        if not has_own_memory(device):
+            return _as_it_is
+        specs = signature.chunk_specs()
+
+        def trace() -> Copier:
+            copy = tf.function(lambda *leaves: to_device(device, leaves))
+            return copy.get_concrete_function(*specs)
+
+        return self._kept_or_made(("copy", replica, *specs), trace, clock)
+
+    def lockstep_copier(self, element_spec: Sequence[Any], clock: StageClock) -> Copier:
+        """What copies a chunk to each replica's device, all of them together.
+
+        Args:
+            element_spec: Specs of the flat inputs of all replicas.
+            clock: Notes the time it takes to compile.
+        """
+        if not any(map(has_own_memory, self.strategy.extended.worker_devices)):
+            return _as_it_is
+
+        def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
+            return to_device(self._device_here(), leaves)
+
+        def trace() -> Copier:
+            return self._on_all_replicas(copy, element_spec)
+
+        return self._kept_or_made(("copy", *element_spec), trace, clock)
+
+    def lockstep(
+        self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
+    ) -> CompiledStep:
+        """One compiled function that runs the step on all replicas together.
+
+        Args:
+            signature: What to compile.
+            element_spec: Specs of a run, a row and the flat inputs of all replicas,
+                which say no more of shapes than their ranks.
+            clock: Notes the time it takes to compile.
+
+        Raises:
+            ValueError: If an output of the model has no batch axis.
+        """
+
+        def trace(wanted: Signature) -> CompiledStep:
+            draws: list[Draws] = []
+            run_chunk = self._replica_function(wanted, draws)
+            return CompiledStep(self._on_all_replicas(run_chunk, element_spec), draws)
+
+        return self._step("lockstep", signature, trace, clock)
+
+    def _step(
+        self,
+        where: int | str,
+        signature: Signature,
+        trace: Callable[[Signature], CompiledStep],
+        clock: StageClock,
+    ) -> CompiledStep:
+        """What was traced before, for the same pinned variables, or is now."""
+        plain = dataclasses.replace(signature, jit_compile=False)
+
+        def instead() -> CompiledStep:
+            return self._step(where, plain, trace, clock)
+
+        def make() -> CompiledStep:
+            step = trace(signature)
+            if signature.jit_compile:
+                other = instead if signature.may_fall_back else None
+                step.function = run_by_xla(step.function, other)
+            return step
+
+        version = self._pinned.version if self._pinned else 0
+        return self._kept_or_made((where, version, *signature.key), make, clock)
+
+    def _kept_or_made(
+        self, key: Any, make: Callable[[], Any], clock: StageClock
+    ) -> Any:
+        """What was compiled under a key, or is now."""
+        kept = self._steps.get(key)
+        if kept is not None:
+            return kept
+        with self._lock:
+            if key not in self._steps:
+                with clock.stage("compile"):
+                    self._steps[key] = make()
+            return self._steps[key]
+
+    def _device_here(self) -> str:
+        """The device of the replica that code is being traced for."""
+        return self.strategy.extended.worker_devices[replica_here()]
+
+    def _replica_function(
+        self, signature: Signature, found: list[Draws]
+    ) -> Callable[..., Nest]:
+        def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
+            step = micro_batch_step(self._replicated, signature)
+            draws = Draws(step, self._pinned.handles if self._pinned else {})
+            found.append(draws)
+
+            def before(first: tf.Tensor) -> list[Any]:
+                if not draws:  # or the number of the row would be copied to a GPU
+                    return []
+                return draws.begin(run, row + tf.cast(first, tf.int64))
+
+            specs = signature.micro_batch_specs(signature.batch_size)
+            outputs = run_micro_batches(step, chunk, specs, before)
+            return to_host(self._device_here(), outputs)
+
+        return run_chunk
+
+    def _trace(self, wanted: int, signature: Signature) -> CompiledStep:
+        steps: list[Any] = []
+        draws: list[Draws] = []
+        run_chunk = self._replica_function(signature, draws)
+
+        def trace_here() -> None:
+            if replica_here() == wanted:
+                step = tf.function(run_chunk, autograph=False)
+                specs = [*Position.specs(), *signature.chunk_specs()]
+                steps.append(step.get_concrete_function(*specs))
+
+        # Inside a tf.function, since strategy.run called eagerly logs a warning.
+        everywhere = functools.partial(self.strategy.run, trace_here)
+        tf.function(everywhere, autograph=False).get_concrete_function()
+        return CompiledStep(steps[0], draws)
+
+    def _on_all_replicas(self, function: Any, element_spec: Sequence[Any]) -> Any:
+        step = tf.function(
+            lambda *leaves: self.strategy.run(function, args=leaves),
+            input_signature=element_spec,
+            autograph=False,
+        )
+        step.get_concrete_function()
+        return step
+
+
+def _as_it_is(*leaves: Any) -> tuple[Any, ...]:
+    return leaves

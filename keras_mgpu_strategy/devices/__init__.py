@@ -1,0 +1,1 @@
+"""Devices: their names, their memory, and the scope that models live in."""

@@ -1,0 +1,95 @@
+"""How much memory there is on a GPU, or on each part of one that is split.
+
+TensorFlow splits a GPU only with a memory limit per part, and has no public call
+that tells how much memory a GPU has. NVIDIA's driver does.
+"""
+
+import functools
+import subprocess
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.system import environment
+
+# CUDA needs some memory of its own for each process and each logical device.
+_USABLE_SHARE = 0.9
+_WHOLE = tf.config.LogicalDeviceConfiguration()
+
+_BY_HAND = (
+    "Split the GPUs by hand before TensorFlow starts, with "
+    "tf.config.set_logical_device_configuration and a memory_limit for each part; "
+    "scope(replicas_per_device=k) accepts GPUs that are split into k parts already."
+)
+
+
+def memory_limit(num_parts: int) -> int:
+    """Returns the MiB that each of `num_parts` parts of any one GPU may take.
+
+    The least free memory of all visible GPUs counts, so that the limit suits each
+    of them in whatever order the driver lists them.
+
+    Raises:
+        RuntimeError: The driver does not tell.
+    """
+    return limit_from_report(_driver_report("free"), num_parts)
+
+
+@functools.cache
+def capacity(device: str) -> int | None:
+    """Returns the bytes that TensorFlow may take of a logical GPU, as `GPU:0`.
+
+    The limit of a part of a split GPU; else, of the visible GPU with the least memory,
+    what the driver says it has. None if unknown, as for every other kind of device.
+    Neither changes while a process runs.
+    """
+    kind, _, index = device.rpartition(":")
+    if kind != "GPU":
+        return None
+    parts = [
+        part.memory_limit
+        for gpu in tf.config.get_visible_devices("GPU")
+        for part in tf.config.get_logical_device_configuration(gpu) or [_WHOLE]
+    ]
+    limit = parts[int(index)]
+    try:
+        mebibytes = limit or limit_from_report(_driver_report("total"), num_parts=1)
+    except RuntimeError:
+        return None
+    return int(mebibytes) << 20
+
+
+def limit_from_report(report: str, num_parts: int) -> int:
+    """Returns the MiB for each part, from one line of MiB per GPU.
+
+    Raises:
+        RuntimeError: The report has a line that is not a number, or no line.
+    """
+    try:
+        least_free = min(int(line) for line in report.split("\n") if line.strip())
+    except ValueError as error:
+        raise RuntimeError(
+            f"The memory of the GPUs is not known: expected one number per GPU "
+            f"from nvidia-smi, got {report!r}. {_BY_HAND}"
+        ) from error
+    return int(least_free * _USABLE_SHARE) // num_parts
+
+
+def _driver_report(kind: str) -> str:
+    """MiB of each visible GPU, a line each; of the `kind` "free" or "total"."""
+    command = [
+        "nvidia-smi",
+        f"--query-gpu=memory.{kind}",
+        "--format=csv,noheader,nounits",
+    ]
+    visible = environment.visible_cuda_devices()
+    if visible:
+        command.append(f"--id={visible}")
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RuntimeError(
+            f"The memory of the GPUs is not known: nvidia-smi failed ({error}). "
+            f"{_BY_HAND}"
+        ) from error

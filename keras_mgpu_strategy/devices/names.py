@@ -1,0 +1,237 @@
+"""Devices by name: list, parse, check and split them.
+
+Guarantees:
+
+* A device that does not exist is an error that lists those that do. TensorFlow
+  itself places the work of a missing device on another one without a word.
+* A device that was named twice is an error, never dropped.
+* Devices are named as TensorFlow names them, `"GPU:0"`, and keep the order in which
+  they were asked for.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.devices import gpu_memory
+from keras_mgpu_strategy.system.arguments import whole_number
+
+Devices: TypeAlias = str | int | Sequence[str | int] | None
+"""What a user may write for devices; see `parse_devices`."""
+
+KINDS = ("GPU", "CPU")
+
+_EXPECTED = (
+    'Expected names like "gpu:0" or "cpu:0", a list or comma-separated string of '
+    'them, GPU indices like 0 or [0, 1], or "gpu" or "cpu" for all of a kind'
+)
+_NAME = re.compile(
+    r"(?:/job:localhost/replica:0/task:0)?/?(?:(?:physical_)?device:)?"
+    r"(?P<kind>gpu|cpu)(?::(?P<index>\d{1,9}))?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """One device, or all devices of a kind.
+
+    Args:
+        kind: `"GPU"` or `"CPU"`.
+        index: Index among the devices of that kind; None for all of them.
+    """
+
+    kind: str
+    index: int | None = None
+
+
+def list_logical() -> tuple[str, ...]:
+    """Names of TensorFlow's logical devices, GPUs first. Starts TensorFlow."""
+    return tuple(by_name(tf.config.list_logical_devices()))
+
+
+def list_physical() -> tuple[str, ...]:
+    """Names of the physical devices that are visible to TensorFlow, GPUs first."""
+    return tuple(by_name(tf.config.get_visible_devices()))
+
+
+def by_name(devices: Sequence[Any]) -> dict[str, Any]:
+    """Name, as `"GPU:0"` -> TensorFlow's device, GPUs first."""
+    ordered = [d for kind in KINDS for d in devices if d.device_type == kind]
+    return {":".join(device.name.split(":")[-2:]): device for device in ordered}
+
+
+def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
+    """Reads what a user wrote for devices, without looking at the machine.
+
+    Args:
+        devices: `"gpu:0"`, `"cpu:0"` (in any case, also `"/gpu:0"` and TensorFlow's
+            longer forms), `"gpu"` or `"cpu"` for all of a kind, an index of a GPU,
+            several of these in a list, tuple or comma-separated string, or None.
+
+    Returns:
+        The requests in the order given; None for None.
+
+    Raises:
+        TypeError: A value that is no string, int, list or tuple.
+        ValueError: An unknown name, a negative index, or nothing at all.
+    """
+    if devices is None:
+        return None
+    entries: Any = [devices]
+    if isinstance(devices, Sequence) and not isinstance(devices, str | bytes):
+        entries = devices
+    requests = tuple(request for entry in entries for request in _parse_entry(entry))
+    if not requests:
+        raise ValueError(f"devices={devices!r} names no device. {_EXPECTED}.")
+    return requests
+
+
+def select_devices(
+    requests: tuple[DeviceRequest, ...] | None, existing: Sequence[str]
+) -> tuple[str, ...]:
+    """Picks the devices that were asked for among those that exist.
+
+    Args:
+        requests: As `parse_devices` returns them. None stands for every GPU, or for
+            the first CPU where there is no GPU.
+        existing: Names of the devices that exist.
+
+    Raises:
+        ValueError: A device does not exist, or was asked for twice.
+    """
+    if requests is None:
+        gpus = tuple(name for name in existing if name.startswith("GPU:"))
+        return gpus or tuple(existing[:1])
+    names = [name for request in requests for name in _matches(request, existing)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"Devices asked for more than once: {', '.join(repeated)}. Name each "
+            f"device once; for several replicas on one device use replicas_per_device."
+        )
+    return tuple(names)
+
+
+def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
+    """Splits physical devices into logical devices, and starts TensorFlow.
+
+    Devices that are split into as many parts already are left as they are.
+
+    Args:
+        names: Names of visible physical devices.
+        num_parts: Logical devices to make of each of them.
+
+    Returns:
+        Names of the logical devices, all parts of the first device first.
+
+    Raises:
+        RuntimeError: TensorFlow has started with another layout, or the memory of a
+            GPU is not known.
+        ValueError: A device is configured to have another number of parts.
+    """
+    visible = by_name(tf.config.get_visible_devices())
+    for name in names:
+        _split(name, visible[name], num_parts)
+    counts = {name: _num_parts(device) for name, device in visible.items()}
+    return select_parts(names, num_parts, counts, list_logical())
+
+
+def select_parts(
+    names: Sequence[str],
+    num_parts: int,
+    counts: Mapping[str, int],
+    existing: Sequence[str],
+) -> tuple[str, ...]:
+    """Picks the logical devices that physical devices have been split into.
+
+    Args:
+        names: Names of physical devices.
+        num_parts: Logical devices that each of them was to be split into.
+        counts: Name of every visible physical device -> number of its logical
+            devices, in TensorFlow's order.
+        existing: Names of the logical devices that exist.
+
+    Raises:
+        RuntimeError: Not every device has that many parts.
+    """
+    parts = _parts_by_name(counts)
+    chosen = tuple(part for name in names for part in parts[name])
+    is_split = all(counts[name] == num_parts for name in names)
+    if not is_split or not set(chosen) <= set(existing):
+        raise RuntimeError(
+            f"TensorFlow did not split {', '.join(names)} into {num_parts} logical "
+            f"devices each; it has {', '.join(existing)}."
+        )
+    return chosen
+
+
+def _parse_entry(entry: Any) -> list[DeviceRequest]:
+    if isinstance(entry, str):
+        return [_parse_name(name) for name in entry.split(",")]
+    said = f"A device is given as {entry!r}"
+    return [DeviceRequest("GPU", whole_number(entry, said, f"{_EXPECTED}.", least=0))]
+
+
+def _parse_name(name: str) -> DeviceRequest:
+    match = _NAME.fullmatch(name.strip())
+    if match is None:
+        raise ValueError(f"Unknown device {name!r:.60}. {_EXPECTED}.")
+    index = match["index"]
+    return DeviceRequest(match["kind"].upper(), None if index is None else int(index))
+
+
+def _matches(request: DeviceRequest, existing: Sequence[str]) -> list[str]:
+    if request.index is None:
+        wanted, found = request.kind, _of_kind(request.kind, existing)
+    else:
+        wanted = f"{request.kind}:{request.index}"
+        found = [name for name in existing if name == wanted]
+    if not found:
+        raise ValueError(
+            f"There is no device {wanted} on this machine. Devices that exist: "
+            f"{', '.join(existing)}."
+        )
+    return found
+
+
+def _split(name: str, device: Any, num_parts: int) -> None:
+    configured = tf.config.get_logical_device_configuration(device)
+    if configured and len(configured) == num_parts:
+        return
+    limit = gpu_memory.memory_limit(num_parts) if name.startswith("GPU") else None
+    part = tf.config.LogicalDeviceConfiguration(memory_limit=limit)
+    try:
+        if configured and len(configured) > 1:
+            raise RuntimeError(f"{len(configured)} parts are configured")
+        tf.config.set_logical_device_configuration(device, [part] * num_parts)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"replicas_per_device={num_parts} needs {name} split into {num_parts} "
+            f"logical devices, but it has {_num_parts(device)}, and TensorFlow "
+            f"does not change this once it has started. Call "
+            f"scope(replicas_per_device={num_parts}) before anything else that uses "
+            f"TensorFlow (before the first tensor, layer or model), in a new process."
+        ) from error
+
+
+def _num_parts(device: Any) -> int:
+    return len(tf.config.get_logical_device_configuration(device) or [device])
+
+
+def _parts_by_name(counts: Mapping[str, int]) -> dict[str, list[str]]:
+    """Physical name -> names of its logical devices, which TensorFlow counts on."""
+    parts: dict[str, list[str]] = {}
+    used: dict[str, int] = dict.fromkeys(KINDS, 0)
+    for name, count in counts.items():
+        kind = name.partition(":")[0]
+        parts[name] = [f"{kind}:{used[kind] + part}" for part in range(count)]
+        used[kind] += count
+    return parts
+
+
+def _of_kind(kind: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.startswith(f"{kind}:")]

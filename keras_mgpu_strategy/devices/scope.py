@@ -1,0 +1,101 @@
+"""`scope()`: a distribution strategy over the devices that were asked for.
+
+Guarantees:
+
+* The strategy has one replica on each device named, or `replicas_per_device` of
+  them, and never fewer: what does not exist is an error.
+* It is a plain `tf.distribute.MirroredStrategy`, also with one device, so Keras code
+  behaves inside the scope as under any strategy.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.devices.names import (
+    Devices,
+    list_logical,
+    list_physical,
+    parse_devices,
+    select_devices,
+    split_devices,
+)
+from keras_mgpu_strategy.system.arguments import count
+from keras_mgpu_strategy.system.fork_guard import check_not_forked
+from keras_mgpu_strategy.system.logs import without_records
+
+
+@contextlib.contextmanager
+def scope(
+    devices: Devices = None, *, replicas_per_device: int = 1
+) -> Iterator[tf.distribute.MirroredStrategy]:
+    """Enters a strategy over the given devices.
+
+    ```
+    with mgpu.scope(["gpu:0", "gpu:1"]) as strategy:
+        model = mgpu.load("model.keras")
+    ```
+
+    Args:
+        devices: `"gpu:0"` or `"cpu:0"`, several of them in a list or a
+            comma-separated string, a GPU index or a list of these, `"gpu"` or `"cpu"`
+            for all of a kind. None takes every visible GPU, or the CPU where there is
+            no GPU.
+        replicas_per_device: Replicas to place on each device, which is split into as
+            many logical devices; `devices` then names physical devices. Works only
+            before TensorFlow has started, unless the devices are split that way
+            already. Each part of a GPU gets an equal share of the memory.
+
+    Yields:
+        The strategy; the replicas of the first device come first.
+
+    Raises:
+        TypeError: An argument of a wrong type.
+        ValueError: A device that does not exist, is named twice, or cannot be read.
+        RuntimeError: TensorFlow has started, and the devices are not split as asked;
+            another strategy's scope has been entered; or this process was forked after
+            TensorFlow had started.
+    """
+    if tf.distribute.has_strategy():
+        raise RuntimeError(
+            "scope() was called inside the scope of another strategy "
+            f"({type(tf.distribute.get_strategy()).__name__}). Leave that scope first, "
+            "or use that strategy alone."
+        )
+    strategy = make_strategy(devices, replicas_per_device=replicas_per_device)
+    with strategy.scope():
+        yield strategy
+
+
+def make_strategy(
+    devices: Devices = None, *, replicas_per_device: int = 1
+) -> tf.distribute.MirroredStrategy:
+    """Makes the strategy of `scope()` without entering it.
+
+    Args:
+        devices: As in `scope()`.
+        replicas_per_device: As in `scope()`.
+
+    Raises:
+        TypeError: As in `scope()`.
+        ValueError: As in `scope()`.
+        RuntimeError: TensorFlow has started, and the devices are not split as asked; or
+            this process was forked after that.
+    """
+    check_not_forked()
+    num_parts = count("replicas_per_device", replicas_per_device)
+    requests = parse_devices(devices)
+    if num_parts == 1:
+        names = select_devices(requests, list_logical())
+    else:
+        names = split_devices(select_devices(requests, list_physical()), num_parts)
+    # The default reduction is right for every layout: TensorFlow takes NCCL only
+    # where no GPU is split, and prediction reduces nothing.
+    with without_records("tensorflow", "Using MirroredStrategy with devices"):
+        return tf.distribute.MirroredStrategy(list(names))
+
+
+def active_strategy() -> tf.distribute.Strategy | None:
+    """The strategy whose scope has been entered, or None outside any scope."""
+    return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None

@@ -1,0 +1,76 @@
+"""Exceptions on their way from a process to the one that asked it for something.
+
+Guarantee: an exception arrives as itself, or where it cannot travel as one of the same
+text, with its notes and the traceback that it had there.
+"""
+
+import dataclasses
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from keras_mgpu_strategy.engines.ray.pickling import pickles
+from keras_mgpu_strategy.system.notes import add_note, notes_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """An exception in a process.
+
+    Args:
+        error: As it was raised.
+        notes: What was noted on it; not every class of errors takes that along.
+        trace: Its traceback, as text.
+    """
+
+    error: Exception
+    notes: tuple[str, ...]
+    trace: str
+
+    @classmethod
+    def by(cls, error: Exception) -> "Failed":
+        """What travels of an exception that was raised here."""
+        trace = "".join(traceback.format_exception(error))
+        return cls(_picklable(error), tuple(notes_of(error)), trace)
+
+    def error_from(self, where: str) -> Exception:
+        """The exception, noted where it was raised.
+
+        Args:
+            where: The process, for people.
+        """
+        known = notes_of(self.error)
+        for note in (*self.notes, f"{where}:\n{self.trace}"):
+            if note not in known:
+                add_note(self.error, note)
+        return self.error
+
+
+def answering(method: Callable) -> Callable:
+    """Has a method return its exception: Ray would wrap one that is raised."""
+
+    @functools.wraps(method)
+    def answer(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except Exception as error:
+            return Failed.by(error)
+
+    return answer
+
+
+def unwrapped(answer: Any, where: str) -> Any:
+    """The answer of a process, or its exception, raised."""
+    if isinstance(answer, Failed):
+        raise answer.error_from(where)
+    return answer
+
+
+def _picklable(error: Exception) -> Exception:
+    """The error itself, or one of the same text where it cannot travel."""
+    try:
+        pickles().loads(pickles().dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,168 @@
+"""Threads that hand results to one consumer, and end with it.
+
+Guarantees:
+
+* When the iterator is used up, or a lane has failed, all threads have ended.
+* When it is closed or forgotten, the consumer fails, or the interpreter exits, the
+  threads end behind what they have in hand. They are waited for, but not for ever: one
+  may be held up by the user's generator, or, where the garbage collector closes the
+  iterator, by a lock of the very thread that waits.
+* In a process that was forked meanwhile nothing is done, since it has no lanes.
+"""
+
+import atexit
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+from keras_mgpu_strategy.engines.feed import Feed
+from keras_mgpu_strategy.system.fork_guard import HomeProcess
+
+_MOST_SECONDS = 10.0
+
+T = TypeVar("T")
+Lane: TypeAlias = Callable[[int, Callable[[T], None]], None]
+
+
+class ChunkError(Exception):
+    """An error of a lane, its cause, and the first row of the chunk that it met.
+
+    Args:
+        start: Index of that row.
+    """
+
+    def __init__(self, start: int):
+        super().__init__(start)
+        self.start = start
+
+
+def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]:
+    """Runs lanes in threads and yields what they put.
+
+    Args:
+        lane: Called in a thread of its own, with its number and a function that hands
+            a result over; returns when the feed has ended. Its error ends the feed.
+            When the other lanes have handed over what they had in hand, since those
+            rows may come before, the error of the first row is raised: the cause of a
+            `ChunkError`, or any other error at once.
+        num_lanes: Number of threads.
+        feed: Ended with the iterator, so that no lane takes another chunk.
+        room: Results that may wait for the consumer, the one that it has included.
+    """
+    lanes = _Lanes(lane, num_lanes, feed, room)
+    results = lanes.results()
+    lanes.hold_on_to(results)
+    return results
+
+
+class _Lanes:
+    """What the threads share with the consumer; they do not hold its iterator.
+
+    Its queues are the ones that the garbage collector may use in any thread, at any
+    moment: `queue.Queue` and `threading.Semaphore` could wait for the same thread.
+    """
+
+    def __init__(self, lane: Lane, num_lanes: int, feed: Feed, room: int):
+        self._feed = feed
+        self._home = HomeProcess()
+        self._has_ended = self._is_over = False
+        self._done: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(room):
+            self._room.put(None)
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(lane, number),
+                name=f"mgpu-lane-{number}",
+                daemon=True,
+            )
+            for number in range(num_lanes)
+        ]
+
+    def hold_on_to(self, results: Any) -> None:
+        """Ends with an iterator that goes before its own clean-up: by an interrupt."""
+        self._forgotten = weakref.finalize(results, self.end)
+        self._forgotten.atexit = False
+
+    def results(self) -> Generator[Any, None, None]:
+        """Yields what the lanes put."""
+        errors: list[BaseException] = []
+        try:
+            # Daemons, which Python does not wait for at exit, before this is called.
+            atexit.register(self._exit)
+            for thread in self._threads:
+                thread.start()
+            yield from self._until_all_end(errors)
+        finally:
+            self._finish()
+        if errors:
+            raise _taken_first(errors)
+
+    def _until_all_end(self, errors: list[BaseException]) -> Iterator[Any]:
+        running = len(self._threads)
+        while running:
+            is_end, item = self._done.get()
+            if not is_end:
+                yield item
+                self._room.put(None)
+                continue
+            running -= 1
+            if item is not None:
+                errors.append(item)
+                self._feed.stop()
+        if self._has_ended:  # by `_exit`, while a daemon of the user's takes the rows
+            raise RuntimeError("The interpreter exits, and rows are left to run.")
+
+    def _run(self, lane: Lane, number: int) -> None:
+        try:
+            lane(number, self._put)
+            self._done.put((True, None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            self._done.put((True, None if self._has_ended else error))
+
+    def _put(self, item: Any) -> None:
+        self._room.get()
+        if not self._has_ended:
+            self._done.put((False, item))
+
+    def end(self) -> None:
+        """Tells the threads to end; waits for nothing."""
+        if self._is_over or not self._home.is_this:
+            return
+        self._feed.stop()
+        for _ in self._threads:
+            self._room.put(None)
+        self._has_ended = True
+
+    def _finish(self) -> None:
+        if self._is_over:  # since the exit of the interpreter
+            return
+        try:
+            self._exit()
+        finally:
+            if self._has_ended:
+                self._forgotten.detach()
+            atexit.unregister(self._exit)
+
+    def _exit(self) -> None:
+        self.end()
+        if self._home.is_this and threading.current_thread() not in self._threads:
+            self._wait()
+        self._is_over = True
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _MOST_SECONDS
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+def _taken_first(errors: list[BaseException]) -> BaseException:
+    """The error of the first row; none stays in the list, which it would hold."""
+    first = min(errors, key=lambda error: getattr(error, "start", -1))
+    errors.clear()
+    return (first.__cause__ if isinstance(first, ChunkError) else None) or first

@@ -1,0 +1,177 @@
+"""What a bare path, or a list or dict of paths, stands for.
+
+Guarantees:
+
+* A file is known by its suffix, a folder by what it holds; what is not known, or not
+  alone, is refused with the list of what is.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from keras_mgpu_strategy.formats import tfrecords
+from keras_mgpu_strategy.formats.csv.read import Csv
+from keras_mgpu_strategy.formats.hdf5 import Hdf5
+from keras_mgpu_strategy.formats.images import suffixes as image_suffixes
+from keras_mgpu_strategy.formats.images.input import Images
+from keras_mgpu_strategy.formats.interface import FileInput
+from keras_mgpu_strategy.formats.npy import read as npy
+from keras_mgpu_strategy.formats.npy.npz import Npz
+from keras_mgpu_strategy.formats.npy.read import Npy, NpyNest, is_npy
+from keras_mgpu_strategy.formats.parquet import hive
+from keras_mgpu_strategy.formats.parquet.read import Parquet
+from keras_mgpu_strategy.formats.paths import (
+    as_path,
+    has_suffix,
+    is_path,
+    shorten,
+    visible,
+)
+from keras_mgpu_strategy.formats.zarr import read as zarr
+from keras_mgpu_strategy.formats.zarr.read import Zarr
+from keras_mgpu_strategy.sources.nests import is_nest, leaves
+
+_KNOWN = (
+    ".npy, .npz, .parquet (also a folder or list of them), .csv, .h5, .zarr, a folder "
+    "or list of images, TFRecords(path, parse_fn), or a dict of .npy files by input"
+)
+_NO_PATHS = "Pass strings that are data as np.asarray(list_of_strings)."
+
+
+def _tfrecords(paths: Any) -> NoReturn:
+    raise ValueError(
+        f"{_shown(paths)}: TFRecord files do not say what their records hold. Pass "
+        "TFRecords(path, parse_fn), where parse_fn makes a row of a serialized record."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of file.
+
+    Args:
+        pattern: Of its suffix, as for `paths.has_suffix`.
+        make: Makes the input of a path.
+        is_many: Whether it also takes a list and a folder of such files.
+    """
+
+    pattern: str
+    make: Callable[[Any], FileInput]
+    is_many: bool = False
+
+
+_IMAGES = _Kind(image_suffixes.PATTERN, Images, is_many=True)
+_KINDS = (
+    _Kind(npy.PATTERN, Npy),
+    _Kind(r"\.npz$", Npz),
+    _Kind(hive.PATTERN, Parquet, is_many=True),
+    _Kind(r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$", Csv),
+    _Kind(tfrecords.PATTERN, _tfrecords, is_many=True),
+    _Kind(r"\.(h5|hdf5)$", Hdf5),
+    _Kind(r"\.zarr$", Zarr),
+    _IMAGES,
+)
+
+
+def names_files(x: Any) -> bool:
+    """Whether `x` is a path, or a list, tuple or dict that holds nothing but paths."""
+    if is_path(x):
+        return True
+    if not is_nest(x):
+        return False
+    # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
+    if isinstance(x, dict):
+        found = [leaf for _, leaf in leaves(x)]
+        return bool(found) and all(is_path(leaf) or is_npy(leaf) for leaf in found)
+    return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
+
+
+def lists_tables(x: Any) -> bool:
+    """Whether `x` is a list or tuple of the paths of existing Parquet files."""
+    if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)):
+        return False
+    paths = [as_path(path) for path in x]
+    return all(has_suffix(path, hive.PATTERN) and path.exists() for path in paths)
+
+
+def file_input(x: Any) -> FileInput:
+    """Returns what reads the files that `names_files` found.
+
+    Args:
+        x: A path; a list of paths to files of one kind; or a dict of paths to `.npy`
+            files by the names of the model's inputs.
+
+    Raises:
+        FileNotFoundError: There is nothing of an unknown kind at the path.
+        ValueError: It is of no known kind, or of one that says too little.
+    """
+    if isinstance(x, Mapping):
+        return _dict_input(x)
+    if is_nest(x):
+        return _list_input(x)
+    return _path_input(as_path(x), x)
+
+
+def _path_input(path: pathlib.Path, x: Any) -> FileInput:
+    kind = _kind_of(path)
+    if kind is not None and (kind is not _IMAGES or not path.is_dir()):
+        return kind.make(x)
+    if path.is_dir():
+        return _folder_input(path, x)
+    if not path.suffix and not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}. {_NO_PATHS}")
+    raise ValueError(f"Cannot read rows from {path}, expected {_KNOWN}. {_NO_PATHS}")
+
+
+def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
+    if any((folder / marker).is_file() for marker in zarr.MARKERS):
+        return Zarr(x)
+    found = visible(folder)
+    kinds = [None if path.is_dir() else _kind_of(path) for path in found]
+    several = [kind for kind in kinds if kind is not None and kind.is_many]
+    if several and all(kind is several[0] for kind in kinds):
+        return several[0].make(x)
+    if hive.is_partitioned(folder) and not _has_images(folder):
+        return Parquet(x)
+    if all(kind is _IMAGES for kind in several) and _has_images(folder):
+        return Images(x)
+    raise ValueError(
+        f"Cannot tell what to read from the folder {folder}, which holds "
+        f"{shorten(path.name for path in found) or 'nothing'}. Expected {_KNOWN}."
+    )
+
+
+def _list_input(x: Sequence[Any]) -> FileInput:
+    kinds = {_kind_of(pathlib.Path(path)) for path in x}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind is not None and kind.is_many:
+        return kind.make(x)
+    raise ValueError(
+        f"{_NO_PATHS} A list of paths is read where all are Parquet files, or all are "
+        f"images; received {_shown(x)}. Files for several model inputs go into a dict "
+        "of .npy files by input."
+    )
+
+
+def _dict_input(x: Mapping[str, Any]) -> FileInput:
+    others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
+    if others:
+        raise ValueError(
+            f"{_NO_PATHS} A dict of paths is read where all are .npy files, since "
+            f"other kinds hold several inputs in one file; received {_shown(others)}."
+        )
+    return NpyNest(x)
+
+
+def _has_images(folder: pathlib.Path) -> bool:
+    return any(_kind_of(path) is _IMAGES for path in folder.rglob("*"))
+
+
+def _kind_of(path: pathlib.Path) -> _Kind | None:
+    return next((kind for kind in _KINDS if has_suffix(path, kind.pattern)), None)
+
+
+def _shown(paths: Any) -> str:
+    return str(paths) if is_path(paths) else shorten(paths)

@@ -1,0 +1,183 @@
+"""Which part of a file goes to which input of a model.
+
+Guarantees:
+
+* Names decide; a guess is made only where there is one thing to choose.
+* Whatever is not found is an error that lists what the file holds, unless the input is
+  optional and those that are needed are found by their names.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.element_forms import ABSENT
+from keras_mgpu_strategy.formats.paths import shorten
+from keras_mgpu_strategy.sources.casting import Wanted
+from keras_mgpu_strategy.sources.matching import is_optional
+from keras_mgpu_strategy.sources.nests import is_nest, pack, skeleton
+from keras_mgpu_strategy.types import Nest, Undeclared
+
+Names: TypeAlias = str | Sequence[str] | Mapping[str, str] | None
+
+
+class Declared(NamedTuple):
+    """One input of a model.
+
+    Args:
+        name: Its name.
+        spec: What the model declares; None where it declares nothing.
+        wanted: The dtype that it takes, for `casting.cast_for`.
+    """
+
+    name: str
+    spec: tf.TensorSpec | None
+    wanted: Wanted = None
+
+    @property
+    def row_shape(self) -> tuple[int | None, ...] | None:
+        """The declared shape of one row; None where unknown."""
+        if self.spec is None or not self.spec.shape.rank:
+            return None
+        return tuple(self.spec.shape[1:])
+
+
+def declared_inputs(input_spec: Nest) -> list[Declared]:
+    """Returns the inputs of a model, in the order of `nests.leaves`."""
+    if not _declares(input_spec):
+        return [Declared("x", None, input_spec)]
+    return list(_walk(input_spec, "x"))
+
+
+def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> Nest:
+    """Returns what a model declares without the optional inputs that are left out.
+
+    Args:
+        input_spec: What the model declares.
+        available: Names in the file.
+        given: What the user asks for; a mapping has names by input.
+
+    Returns:
+        The same, with an empty tuple in place of each optional input that has no name;
+        all of it where nothing has the name of an input that is needed.
+    """
+    if not _declares(input_spec) or not isinstance(given, Mapping | None):
+        return input_spec
+    inputs, names = declared_inputs(input_spec), available if given is None else given
+    flat = [
+        ABSENT if is_optional(item.spec) and item.name not in names else item.spec
+        for item in inputs
+    ]
+    needed = [item.name for item in inputs if not is_optional(item.spec)]
+    is_named = set(needed) <= set(names) and any(spec != ABSENT for spec in flat)
+    return pack(skeleton(input_spec), flat) if is_named else input_spec
+
+
+def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:
+    """Returns one value per input in the structure that the model declares."""
+    return pack(skeleton(input_spec), flat) if _declares(input_spec) else flat[0]
+
+
+def choose(
+    available: Collection[str], given: Names, input_spec: Nest, what: str
+) -> list[str]:
+    """Chooses one of several named arrays for each input of a model.
+
+    Args:
+        available: Names in the file.
+        given: The names that the user gave: one, one per input in the order of the
+            model, or a dict by input; None to choose by the names of the inputs.
+        input_spec: What the model declares, or None.
+        what: The file and its contents in the plural, for messages.
+
+    Returns:
+        A list of names, in the order of `declared_inputs`.
+
+    Raises:
+        ValueError: There is none for an input, or no single one to choose.
+    """
+    inputs = declared_inputs(input_spec)
+    if given is not None:
+        named = by_input(given, inputs, input_spec, what)
+        check_known(named.values(), available, what)
+        return [named[item.name] for item in inputs]
+    names = [item.name for item in inputs]
+    if _declares(input_spec) and set(names) <= set(available):
+        return names
+    if len(inputs) == 1 and len(available) == 1:
+        return list(available)
+    one = "one alone, as the model declares no names"
+    expected = f"the model inputs {names}" if _declares(input_spec) else one
+    received = shorten(sorted(available)) or "none"
+    raise ValueError(
+        f"{what}: received {received}; expected {expected}. Name what to read."
+    )
+
+
+def by_input(
+    given: Any, inputs: list[Declared], input_spec: Nest, what: str
+) -> dict[str, Any]:
+    """Returns what the user gave, by the name of the input.
+
+    Raises:
+        ValueError: There is not one for each input.
+    """
+    names = [item.name for item in inputs]
+    if isinstance(given, Mapping):
+        named = dict(given)
+    else:
+        listed = [given] if isinstance(given, str) else list(given)
+        _check_order_known(listed, names, input_spec, what)
+        named = dict(zip(names, listed, strict=False))
+        if len(listed) != len(names):
+            named = {}
+    if set(named) != set(names):
+        raise ValueError(
+            f"{what}: received {given!r}, expected one for each model input {names}, "
+            "in this order, or a dict of them by input."
+        )
+    return named
+
+
+def check_known(chosen: Iterable[str], available: Collection[str], what: str) -> None:
+    """Raises a `ValueError` for names that the file does not hold."""
+    missing = [name for name in chosen if name not in available]
+    if missing:
+        raise ValueError(
+            f"{what}: there is no {shorten(map(repr, missing))}; received "
+            f"{shorten(available) or 'none'}. Check the names."
+        )
+
+
+def _declares(input_spec: Nest) -> bool:
+    return input_spec is not None and not isinstance(input_spec, Undeclared)
+
+
+def _check_order_known(
+    listed: list[Any], names: list[str], input_spec: Nest, what: str
+) -> None:
+    if len(names) > 1 and isinstance(input_spec, Mapping):
+        raise ValueError(
+            f"{what}: received {listed!r}, expected a dict with the keys {names}: the "
+            "order of inputs that are declared by name is not known."
+        )
+
+
+def _walk(nest: Nest, name: str) -> Iterator[Declared]:
+    if isinstance(nest, Mapping):
+        for key in sorted(nest):
+            yield from _walk_entry(nest[key], key)
+    elif is_nest(nest):
+        for index, entry in enumerate(nest):
+            yield from _walk(entry, str(index))
+    else:
+        yield Declared(nest.name or name, nest, nest.dtype)
+
+
+def _walk_entry(entry: Nest, key: str) -> Iterator[Declared]:
+    """A key of a dict is what users know an input by, whatever the tensor's name."""
+    if is_nest(entry):
+        yield from _walk(entry, key)
+    else:
+        yield Declared(key, entry, entry.dtype)

@@ -1,0 +1,125 @@
+"""A CSV file as pandas reads it, its columns by the names of the file.
+
+Guarantees:
+
+* A row with more cells than there are names is an error that names the row.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_mgpu_strategy.formats.columns import TEXT, Choice
+from keras_mgpu_strategy.formats.csv.layout import find_layout, may_be_a_row
+from keras_mgpu_strategy.formats.csv.lines import FirstLines
+from keras_mgpu_strategy.formats.csv.values import Numbers, kind_of
+from keras_mgpu_strategy.formats.file_source import naming
+from keras_mgpu_strategy.sources.row_errors import BadRow
+from keras_mgpu_strategy.system.extras import import_extra
+
+_SAMPLE_ROWS = 1000
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\xfd7zXZ\0": "xz",
+    b"(\xb5/\xfd": "zstd",
+}
+
+
+class CsvTable:
+    """A CSV file and how to read it."""
+
+    def __init__(self, path: Any, options: Mapping[str, Any]) -> None:
+        self.path = path
+        self.numbers = Numbers.by(options)
+        pandas: Any = import_extra("pandas", "pandas", "Reading CSV files")
+        with _reading(path):
+            options = {"compression": _compression(path), **options}
+            self.layout = find_layout(FirstLines(pandas, path, options))
+            self._read = functools.partial(pandas.read_csv, path)
+            rows = self._read(**self.layout.options, nrows=_SAMPLE_ROWS)
+        self._sample = self._named(rows)
+        self._is_sure = "header" in options or "names" in options
+
+    @functools.cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column, by the first rows."""
+        names = self.layout.names
+        return {name: kind_of(self._sample[name], self.numbers) for name in names}
+
+    def seen(self, name: str) -> tuple[str, Any]:
+        """Returns the kind of a column, and its first rows."""
+        return self.kinds[name], self._sample[name]
+
+    def check_names(self, choices: list[Choice]) -> None:
+        """Refuses a name that is also a text in its column, unless it was asked for.
+
+        Such a file may have no line of names, and would lose a row.
+        """
+        for choice in choices:
+            for name in set(choice.columns) - {choice.input.name}:
+                kind, cells = self.seen(name)
+                if not self._is_sure and kind == TEXT and (cells == name).any():
+                    raise may_be_a_row(self.path, [name])
+
+    def pieces(self, texts: list[str], size: int) -> Iterator[Any]:
+        """Yields all rows, `size` at a time; the columns `texts` as strings."""
+        options = self.layout.options
+        dtypes = options.get("dtype", {})
+        if isinstance(dtypes, Mapping):
+            keys = dict(zip(self.layout.names, self.layout.keys, strict=True))
+            taken = options.get("converters") or {}
+            ours = {keys[name]: str for name in texts if keys[name] not in taken}
+            dtypes = {**ours, **dtypes}
+        # Choosing columns by usecols would let rows with too many cells pass.
+        options = {**options, "dtype": dtypes, "chunksize": size}
+        with _reading(self.path), self._read(**options) as pieces:
+            yield from map(self._named, pieces)
+
+    def check_rest(self, piece: Any, first: int) -> None:
+        """Raises BadRow for a row with more cells than there are names."""
+        if not self.layout.has_rest:
+            return
+        rest = piece.iloc[:, -1]
+        bad = (rest.notna() & (rest.astype(str) != "")).to_numpy(dtype=bool)
+        if bad.any():
+            row = int(bad.argmax())
+            cell, last = str(rest.iloc[row]), self.layout.names[-1]
+            raise BadRow(
+                f"{self.path}, row {first + row} has {cell!r} after the last column, "
+                f"{last!r}, expected nothing. Repair the row, or name all columns: "
+                "read_options={'header': None, 'skiprows': 1, 'names': [...]}.",
+                row,
+            )
+
+    def _named(self, rows: Any) -> Any:
+        rows.columns = [*self.layout.names, *([""] if self.layout.has_rest else [])]
+        return rows
+
+
+def _compression(path: Any) -> str:
+    """How a file is compressed, whatever its name."""
+    with open(path, "rb") as file:
+        head = file.read(max(map(len, _COMPRESSIONS)))
+    found = [name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)]
+    return found[0] if found else "infer"
+
+
+@contextlib.contextmanager
+def _reading(path: Any) -> Iterator[None]:
+    try:
+        with naming(path, "be read as a CSV file"):
+            yield
+    except ValueError as error:
+        if type(error.__cause__).__name__ == "ParserError":  # of pandas
+            raise ValueError(
+                f"{str(error).rstrip()}. Repair the line: quote text that holds "
+                "separators or line breaks, and close quotes."
+            ) from error
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        raise ValueError(
+            f"{error} Pass read_options={{'encoding': ...}}, such as 'latin-1' or "
+            "'utf-16', if it was written in another."
+        ) from error

@@ -1,0 +1,154 @@
+"""The values of a CSV column, held to one dtype all the way through.
+
+Guarantees:
+
+* What pandas inferred for one piece of a file never decides: the dtype is settled
+  before, and a value that does not fit it is an error that names the row.
+* Numbers that pandas leaves as text are read as exactly as all others.
+"""
+
+import contextlib
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.formats.columns import EMPTY, NUMBER, TEXT
+from keras_mgpu_strategy.sources.integers import as_integers
+from keras_mgpu_strategy.sources.row_errors import Fail
+
+_TEXT = np.dtype("S")
+_BOOLS = {"true": True, "false": False}
+_COMMA = re.compile(r"[-+]?[\d.,]*,\d+[\d.]*")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Numbers:
+    """How numbers are written.
+
+    Args:
+        decimal: Before a fraction.
+        thousands: Between digits; None where nothing is.
+    """
+
+    decimal: str = "."
+    thousands: str | None = None
+
+    @classmethod
+    def by(cls, options: Mapping[str, Any]) -> "Numbers":
+        """Returns what `read_options` say."""
+        return cls(options.get("decimal", "."), options.get("thousands"))
+
+    def parse(self, cell: Any) -> Any:
+        """Returns a number or a bool; None where a cell is neither."""
+        if not isinstance(cell, str):
+            return cell
+        text = cell.strip().replace(self.thousands or "\0", "")
+        if text.lower() in _BOOLS:
+            return _BOOLS[text.lower()]
+        # Python reads 1_000, too. A point is no decimal comma, nor the reverse.
+        if "_" in text or (self.decimal != "." and "." in text):
+            return None
+        for read in (int, float):
+            with contextlib.suppress(ValueError):
+                return read(text.replace(self.decimal, "."))
+        return None
+
+
+def kind_of(column: Any, numbers: Numbers) -> str:
+    """Returns the kind of a column by its first rows, a pandas Series."""
+    dtype = np.asarray(column.iloc[:0]).dtype
+    present = column[column.notna()]
+    if not len(present) and dtype.kind in "Of":
+        return EMPTY
+    if dtype.kind in "iufb":
+        return NUMBER
+    if dtype.kind != "O":
+        return str(column.dtype)
+    return TEXT if any(numbers.parse(cell) is None for cell in present) else NUMBER
+
+
+def wanted_dtype(spec: tf.TensorSpec | None, kind: str, sample: Any) -> np.dtype:
+    """Returns the dtype that tells how to read a column.
+
+    Args:
+        spec: What the model declares; None where it declares nothing.
+        kind: What `kind_of` returned.
+        sample: The first rows of the column, a pandas Series.
+
+    Returns:
+        float64, int64, uint64, bool, or kind "S".
+    """
+    code = _sample_code(kind, sample) if spec is None else _spec_code(spec.dtype)
+    return {"S": _TEXT, "b": np.dtype(bool)}.get(code) or np.dtype(f"{code}8")
+
+
+def as_values(
+    column: Any, dtype: np.dtype, numbers: Numbers, as_nan: bool, fail: Fail
+) -> np.ndarray:
+    """Returns the values of some rows of a column.
+
+    Args:
+        column: A pandas Series.
+        dtype: What `wanted_dtype` returned.
+        numbers: How they are written.
+        as_nan: Whether a missing value is NaN; all numbers are floats then.
+        fail: Called for a row without a value, or with one that is not a number.
+
+    Returns:
+        An array of shape `(rows,)`: floats; for integers and bools numbers of any
+        dtype, as the piece has them; text as objects.
+    """
+    missing = column.isna().to_numpy(dtype=bool)
+    if missing.any() and not as_nan:
+        fail(int(missing.argmax()), f"has no value, expected one. {_remedy(dtype)}")
+    if dtype == _TEXT:
+        return column.astype(str).to_numpy(dtype=object)
+    as_floats = as_nan or dtype.kind == "f"
+    if np.asarray(column.iloc[:0]).dtype.kind in "iufb":
+        asked = {"dtype": np.float64, "na_value": np.nan} if as_floats else {}
+        return column.to_numpy(**asked)
+    cells = column.to_numpy(dtype=object, na_value=math.nan).tolist()
+    values = _parsed(cells, numbers, fail)
+    return np.array(values, np.float64) if as_floats else as_integers(values, 1, fail)
+
+
+def _parsed(cells: list[Any], numbers: Numbers, fail: Fail) -> list[Any]:
+    """Numbers of Python in place of text."""
+    values = [numbers.parse(cell) for cell in cells]
+    for row, value in enumerate(values):
+        if value is None:
+            fail(row, f"holds {cells[row]!r}, expected a number.{_hint(cells[row])}")
+    return values
+
+
+def _remedy(dtype: np.dtype) -> str:
+    nan = ", or pass missing_as_nan=True" if dtype.kind == "f" else ""
+    return (
+        f"Fill it in{nan}; read_options={{'keep_default_na': False}} reads words such "
+        "as NA as they are."
+    )
+
+
+def _hint(cell: str) -> str:
+    if _COMMA.fullmatch(cell.strip()) is None:
+        return ""
+    return " read_options={'decimal': ','} or {'thousands': ','} says what a comma is."
+
+
+def _sample_code(kind: str, sample: Any) -> str:
+    """Numbers that pandas left as text are floats; otherwise it knows."""
+    code = np.asarray(sample.iloc[:0]).dtype.kind
+    if kind == NUMBER and code == "O":
+        return "f"
+    return "S" if code == "O" else code
+
+
+def _spec_code(dtype: tf.DType) -> str:
+    if dtype == tf.string:
+        return "S"
+    return "b" if dtype.is_bool else "i" if dtype.is_integer else "f"

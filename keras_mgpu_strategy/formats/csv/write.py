@@ -1,0 +1,158 @@
+"""Results in a `.csv` file (RFC 4180, UTF-8), for small tables of classes.
+
+A column `row`, a column `file` where rows have names, then `NAME` for an output of
+one number a row and `NAME_0`, `NAME_1` and so on for one of several. A missing row has
+empty cells. A shard is a file of its own, with the header.
+
+Guarantees:
+
+* Numbers read back as exactly the same: they are written with the fewest digits that
+  tell them from any other number of their type.
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras_mgpu_strategy.outputs.column_names import unique
+from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size, remove
+from keras_mgpu_strategy.outputs.interface import Column, Layout
+from keras_mgpu_strategy.outputs.refusals import check_kinds, decoded
+from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
+from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+
+_MOST_COLUMNS = 1000
+_ROWS_AT_A_TIME = 2**12
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CsvFormat:
+    """Makes `.csv` files."""
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".csv", "biufO")
+        for column in layout.columns:
+            if len(column.row_shape) > 1:
+                raise ValueError(
+                    f"A .csv output cannot hold output {column.name!r}, whose rows "
+                    f"have shape {column.row_shape}. Expected a number or a vector "
+                    "for each row. Give a .parquet or .npy output."
+                )
+        num_columns = sum(map(_width, layout.columns))
+        if num_columns > _MOST_COLUMNS:
+            raise ValueError(
+                f"A .csv output would have {num_columns} columns, expected at most "
+                f"{_MOST_COLUMNS}. Give a .parquet or .npy output."
+            )
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "CsvSink":
+        """Begins a new file at `path`, in place of what may be there."""
+        self.check(layout)
+        remove(path)
+        file = Appender(path)
+        try:
+            num_bytes = file.put(_header(layout), 0)
+        except OSError:
+            file.close()
+            raise
+        return CsvSink(file, layout, layout.first_row, num_bytes)
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "CsvSink":
+        """Goes on with a file that `create` began, behind the rows of `mark`."""
+        header, row = _header(layout), row_of(path, layout, mark)
+        kept = mark.get("bytes", 0)
+        _check_kept(path, header, kept)
+        return CsvSink(Appender(path, kept), layout, row, kept)
+
+
+class CsvSink(RowSink):
+    """See the module; made by `CsvFormat`."""
+
+    def __init__(
+        self, file: Appender, layout: Layout, num_written: int, num_bytes: int
+    ):
+        super().__init__(layout, num_written)
+        self._file = file
+        self._num_bytes = num_bytes
+
+    def _fitting(self, rows: Rows) -> Rows:
+        return decoded(self._layout, rows, ".csv", keeps_nul=False)
+
+    def _limit(self) -> int:
+        return self._num_written + _ROWS_AT_A_TIME
+
+    def _append(self, rows: Rows) -> None:
+        lines = zip(*_cells(rows), strict=True)
+        self._num_bytes = self._file.put(_encoded(lines), self._num_bytes)
+
+    def _sync(self) -> dict[str, int]:
+        self._file.sync()
+        return {"bytes": self._num_bytes}
+
+    def _complete(self) -> None:
+        self._file.end_at(self._num_bytes)
+        self._file.sync()
+
+    def _release(self) -> None:
+        self._file.close()
+
+
+def _width(column: Column) -> int:
+    return column.row_shape[0] if column.row_shape else 1
+
+
+def _header(layout: Layout) -> bytes:
+    taken = ["row", "file"] if layout.has_names else ["row"]
+    names = [name for column in stored_columns(layout) for name in _names(column)]
+    return _encoded([[*taken, *unique(names, taken)]])
+
+
+def _names(column: Column) -> list[str]:
+    if not column.row_shape:
+        return [column.name]
+    return [f"{column.name}_{index}" for index in range(_width(column))]
+
+
+def _cells(rows: Rows) -> list[list[str]]:
+    """The text of each column of the table."""
+    columns = [[str(row) for row in range(rows.start, rows.stop)]]
+    if rows.names is not None:
+        columns.append(rows.names)
+    for array in rows.arrays:
+        texts = _texts(array.reshape(len(array), -1) if array.size else array)
+        if rows.missing is not None:
+            texts[rows.missing] = ""
+        columns.extend(texts.T.tolist())
+    return columns
+
+
+def _texts(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "b":
+        return np.where(array, "true", "false")
+    return array if array.dtype == object else array.astype(str)
+
+
+def _encoded(lines: Iterable[Iterable[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
+
+
+def _check_kept(path: pathlib.Path, header: bytes, kept: int) -> None:
+    size = file_size(path)
+    if size < kept or kept < len(header):
+        least = max(kept, len(header))
+        raise damaged(path, f"has {min(size, kept)} bytes, expected at least {least}")
+    with open(path, "rb") as file:
+        if file.read(len(header)) != header:
+            raise damaged(path, "does not begin with the names of these outputs")
+        file.seek(kept - 1)
+        if file.read(1) != b"\n":
+            raise damaged(path, f"has no end of a line at byte {kept}")

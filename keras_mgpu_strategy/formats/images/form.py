@@ -1,0 +1,202 @@
+"""Which size, channels and dtype images are brought to, by what a model declares.
+
+Guarantees:
+
+* What a model declares is never overruled: a size that does not agree is an error,
+  unless a function of the user stands between images and model.
+* Everything is checked before a file is opened.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.casting import Wanted, cast_for
+from keras_mgpu_strategy.types import Nest, Undeclared
+
+COLOR_MODES = {"grayscale": 1, "rgb": 3, "rgba": 4}
+"""Names, as in Keras, of the numbers of channels that files are decoded to."""
+
+_NAMES = {channels: name for name, channels in COLOR_MODES.items()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageForm:
+    """What every image is brought to.
+
+    Args:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        channels: 1, 3 or 4.
+        has_channels: Whether channels are an axis; False for a model that takes
+            images of shape `(height, width)`.
+        dtype: `tf.uint8` for a model that takes integers, `tf.float64` for one that
+            takes such floats, else `tf.float32`.
+    """
+
+    height: int
+    width: int
+    channels: int
+    has_channels: bool = True
+    dtype: tf.DType = tf.float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image as the model is given it."""
+        size = (self.height, self.width)
+        return (*size, self.channels) if self.has_channels else size
+
+
+def form_for(
+    input_spec: Nest,
+    image_size: tuple[int, int] | None,
+    color_mode: str | None,
+    *,
+    is_free: bool = False,
+) -> ImageForm:
+    """Returns what a model takes.
+
+    Args:
+        input_spec: What the model declares; None where it declares nothing.
+        image_size: `(height, width)` that the user asks for.
+        color_mode: A name of `COLOR_MODES` that the user asks for.
+        is_free: Whether a function of the user makes of the images what the model
+            takes, so that they need not agree with it.
+
+    Raises:
+        ValueError: They do not agree, or leave the size open.
+    """
+    declared = _declared(input_spec)
+    if is_free and image_size is not None:
+        channels = COLOR_MODES[color_mode] if color_mode else _channels_or_3(declared)
+        return ImageForm(*image_size, channels)
+    if declared is None:
+        dtype = tf.float32 if is_free else _floats(wanted_dtype(input_spec))
+        return _undeclared(image_size, color_mode, dtype)
+    _check_axes(declared)
+    dtype = tf.float32 if is_free else _dtype(declared)
+    has_channels = declared.shape.rank == 4
+    return ImageForm(
+        *_size(declared, image_size),
+        _channels(declared, color_mode, is_free),
+        has_channels or is_free,
+        dtype,
+    )
+
+
+def _declared(input_spec: Nest) -> tf.TensorSpec | None:
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return None
+    specs = tf.nest.flatten(input_spec)
+    if len(specs) != 1:
+        names = [spec.name for spec in specs]
+        raise ValueError(
+            f"Image files feed one model input, but the model has {len(specs)}: "
+            f"{names}. Pass a tf.data.Dataset or a generator that yields all of them."
+        )
+    return None if specs[0].shape.rank is None else specs[0]
+
+
+def wanted_dtype(input_spec: Nest) -> Wanted:
+    """What `casting` is to bring rows to, by what a model declares."""
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return input_spec
+    return tf.nest.flatten(input_spec)[0].dtype
+
+
+def _floats(wanted: Wanted) -> tf.DType:
+    # Narrower ones are rounded on the device, after the model has scaled them.
+    given = cast_for(np.dtype(np.float32), "Images", wanted).dtype
+    return tf.float64 if given == tf.float64 else tf.float32
+
+
+def _undeclared(
+    image_size: tuple[int, int] | None, color_mode: str | None, dtype: tf.DType
+) -> ImageForm:
+    if image_size is None:
+        raise ValueError(
+            "The model does not declare the shape of its input, so the size of the "
+            "images is not known. Pass image_size=(height, width)."
+        )
+    return ImageForm(*image_size, COLOR_MODES[color_mode or "rgb"], dtype=dtype)
+
+
+def _check_axes(declared: tf.TensorSpec) -> None:
+    axes = list(declared.shape)[1:]
+    if len(axes) == 2:
+        return
+    if len(axes) == 3 and axes[2] in (None, *_NAMES):
+        return
+    if len(axes) == 3 and axes[0] in _NAMES:
+        raise ValueError(
+            f"{_input(declared)}: it takes channels first, but images are decoded to "
+            "(rows, height, width, channels). Pass image_size=(height, width) and a "
+            "preprocess function that moves the channels, e.g. lambda batch: "
+            "batch.transpose(0, 3, 1, 2), or put keras.layers.Permute((3, 1, 2)) in "
+            "front of the model."
+        )
+    raise ValueError(
+        f"{_input(declared)}, expected (rows, height, width, channels) with 1, 3 or 4 "
+        "channels. Pass image_size=(height, width) and a preprocess function that "
+        "makes images what the model takes, or a tf.data.Dataset."
+    )
+
+
+def _dtype(declared: tf.TensorSpec) -> tf.DType:
+    if declared.dtype.is_floating:
+        return _floats(declared.dtype)
+    if declared.dtype.is_integer and declared.dtype.max >= 255:
+        return tf.uint8
+    raise ValueError(
+        f"{_input(declared)} and dtype {declared.dtype.name}, expected floats, or "
+        "integers that hold 0 to 255. Pass a tf.data.Dataset."
+    )
+
+
+def _size(
+    declared: tf.TensorSpec, image_size: tuple[int, int] | None
+) -> tuple[int, int]:
+    height, width = list(declared.shape)[1:3]
+    if image_size is None:
+        if height is None or width is None:
+            raise ValueError(
+                f"{_input(declared)}: it takes images of any size. Pass "
+                "image_size=(height, width)."
+            )
+        return height, width
+    pairs = zip((height, width), image_size, strict=True)
+    if any(axis not in (None, wanted) for axis, wanted in pairs):
+        raise ValueError(
+            f"Received image_size={image_size}. {_input(declared)}: leave image_size "
+            f"out, or pass image_size={_fixed(height, width)}."
+        )
+    return image_size
+
+
+def _fixed(height: int | None, width: int | None) -> str:
+    return f"({height or 'height'}, {width or 'width'})"
+
+
+def _channels(declared: tf.TensorSpec, color_mode: str | None, is_free: bool) -> int:
+    channels = declared.shape[3] if declared.shape.rank == 4 else 1
+    asked = COLOR_MODES[color_mode] if color_mode else None
+    if channels is None:
+        return asked or 3
+    if asked not in (None, channels) and not is_free:
+        raise ValueError(
+            f"Received color_mode={color_mode!r}. {_input(declared)}: leave color_mode "
+            f"out, or pass color_mode={_NAMES[channels]!r}."
+        )
+    return asked or channels
+
+
+def _channels_or_3(declared: tf.TensorSpec | None) -> int:
+    last = declared.shape[-1] if declared is not None and declared.shape.rank else 3
+    is_images = declared is not None and declared.shape.rank == 4
+    return last if is_images and last in _NAMES else 3
+
+
+def _input(declared: tf.TensorSpec) -> str:
+    name = f" {declared.name!r}" if declared.name else ""
+    return f"The model input{name} has shape {tuple(declared.shape)}"

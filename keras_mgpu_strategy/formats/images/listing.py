@@ -1,0 +1,184 @@
+"""Which image files there are, and in which order.
+
+Guarantees:
+
+* The files of a folder come in the order of
+  `keras.utils.image_dataset_from_directory(shuffle=False)`, so that its labels fit, and
+  which is the same on every machine: class by class, in each the files of a folder
+  before those of folders in it, sorted as code points. The files of a list come in its
+  order.
+* Nothing that looks like an image is left out, readable or not. What is hidden (its
+  name begins with a dot) or has no suffix of images is not an image.
+* A link back to a folder around it is not followed; other links are, but no folder is
+  listed more than a hundred times, since links among folders can multiply.
+* Nothing is opened, so that a million files are listed in seconds.
+"""
+
+import collections
+import dataclasses
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+
+from keras_mgpu_strategy.formats.images.suffixes import OTHERS, PATTERN, SUFFIXES
+from keras_mgpu_strategy.system.home_folder import expanded
+
+_MOST_VISITS = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileList:
+    """Image files; row `i` is file `i`.
+
+    Args:
+        root: What is put before a name to make it a path; "" in a list.
+        names: Paths below the root, or as the user gave them.
+    """
+
+    root: str
+    names: tuple[str, ...]
+
+    def path(self, row: int) -> str:
+        """Where a file is."""
+        return self.root + self.names[row]
+
+    def encoded_paths(self, start: int, stop: int | None = None) -> list[bytes]:
+        """Where the files of some rows are, as TensorFlow takes it."""
+        return [os.fsencode(self.root + name) for name in self.names[start:stop]]
+
+    def shown_names(self, start: int, stop: int) -> list[str]:
+        """The names of some rows as valid Unicode, whatever the bytes on disk."""
+        return [_shown(name) for name in self.names[start:stop]]
+
+
+def find_images(
+    paths: str | os.PathLike | Sequence[str | os.PathLike], must_read: bool
+) -> FileList:
+    """Lists the files of a folder, or those that were given.
+
+    Args:
+        paths: A folder, a file, or a sequence of files.
+        must_read: Whether files that are seen to be unreadable are an error.
+
+    Raises:
+        OSError: There is no such file or folder, or a folder cannot be listed.
+        ValueError: No image was found, or one that cannot be read.
+    """
+    if not isinstance(paths, (str, os.PathLike)):
+        return _listed([expanded(path) for path in paths], must_read)
+    path = expanded(paths)
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, "No such folder or image file", path)
+    if not os.path.isdir(path):
+        return _listed([path], must_read)
+    found = _walk(path, "", frozenset(), collections.Counter())
+    names = tuple(sorted(found, key=_place))
+    if not names:
+        raise ValueError(
+            f"Received the folder {path!r}, which holds no image: expected files that "
+            f"end in {', '.join(SUFFIXES)}, in it or in folders below."
+        )
+    if must_read:
+        _check_suffixes(path, names)
+    return FileList(os.path.join(path, ""), names)
+
+
+def _place(name: str) -> tuple[str, str, str]:
+    """What Keras sorts by: class, folder, file; each as text, "/" included."""
+    folder, _, file = name.rpartition("/")
+    return folder.partition("/")[0], folder, file
+
+
+def _walk(
+    folder: str, relative: str, around: frozenset, visits: collections.Counter
+) -> Iterator[str]:
+    status = os.stat(folder)
+    key = (status.st_dev, status.st_ino)
+    if key in around:
+        return
+    visits[key] += 1
+    if visits[key] > _MOST_VISITS:
+        raise ValueError(
+            f"Links lead to the folder {folder!r} in more than {_MOST_VISITS} ways. "
+            "Remove links, or pass a list of the image files."
+        )
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in visible:
+        if _is_folder(entry):
+            inner = f"{relative}{entry.name}/"
+            yield from _walk(entry.path, inner, around | {key}, visits)
+        elif re.search(PATTERN, entry.name.lower()) and _is_file(entry):
+            yield relative + entry.name
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    # A link to itself is an error for is_dir().
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """True for files and for links that lead nowhere; reading a pipe never ends."""
+    if entry.is_symlink():
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()
+
+
+def _check_suffixes(folder: str, names: tuple[str, ...]) -> None:
+    found = [name for name in names if re.search(OTHERS, name.lower())]
+    if found:
+        raise ValueError(
+            f"The folder {folder!r} holds {len(found)} images of a kind that is not "
+            f"decoded, such as {found[0]!r}. Convert them to PNG or JPEG, pass a list "
+            "of the other files, or pass on_bad_file='skip' to mark their rows as "
+            "missing."
+        )
+
+
+def _listed(names: list[str], must_read: bool) -> FileList:
+    if not names:
+        raise ValueError("Received an empty list of image files, expected at least 1.")
+    for row, name in enumerate(names):
+        _check_listed(row, name, must_read)
+    return FileList("", tuple(names))
+
+
+def _check_listed(row: int, name: str, must_read: bool) -> None:
+    if "://" in name:
+        raise ValueError(
+            f"Received the image file {name!r} (row {row}), expected a path in the "
+            "file system of this machine. Mount or copy the files."
+        )
+    try:
+        mode = os.stat(name).st_mode
+    except OSError as error:
+        if must_read:
+            raise type(error)(error.errno, _remedy(row, error.strerror), name) from None
+        return
+    if stat.S_ISDIR(mode) and must_read:
+        reason = _remedy(row, "Is a folder, not a file")
+        raise IsADirectoryError(errno.EISDIR, reason, name)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(
+            f"Received {name!r} (row {row}), which is neither a file nor a folder."
+        )
+
+
+def _remedy(row: int, reason: str | None) -> str:
+    return (
+        f"Row {row} of the image files cannot be read: {reason}. Leave it out, or pass "
+        "on_bad_file='skip' to mark such rows as missing"
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

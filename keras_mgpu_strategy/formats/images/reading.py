@@ -1,0 +1,136 @@
+"""Batches of decoded images, read ahead by tf.data on the CPU.
+
+Guarantees:
+
+* Files are decoded in parallel, one on each core, and leave in order. One that fails
+  leaves zeros in its place, so that it never shifts the others.
+* Read ahead are the images being decoded and at most two batches, or one where two
+  would take more than `MOST_READ_AHEAD` bytes.
+* tf.data's autotuner is off, and the threads are the pipeline's own, so that a model
+  that computes on the CPU does not wait for images that wait for it.
+"""
+
+import atexit
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.formats.images.decoding import Load
+from keras_mgpu_strategy.system.cores import num_cores
+
+MOST_READ_AHEAD = 128 * 1024 * 1024
+
+
+class ImageReader:
+    """Reads files in order; any number of times, in any number of threads.
+
+    Going on after an error costs time for each file, which shows with small ones. So
+    that is done only behind the first batch that holds a file that fails.
+
+    Args:
+        load: Reads one file.
+        image: What it returns.
+    """
+
+    def __init__(self, load: Load, image: tf.TensorSpec) -> None:
+        self._image = image
+        # Functions keep their graphs, which take longer to make than a small pass.
+        self._load = _graph_function(load)
+        self._load_or_zeros = _graph_function(_load_or_zeros_fn(load, image))
+
+    def read(
+        self, paths: list[bytes], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields batches.
+
+        Args:
+            paths: The files.
+            batch_size: Rows of a batch.
+
+        Yields:
+            Images of shape `(rows, ...)` and booleans of shape `(rows,)`, False where
+            the file could not be decoded.
+        """
+        num_read = 0
+        try:
+            for images in self._batches(paths, self._load, batch_size):
+                rows = np.asarray(images)
+                yield rows, np.ones(len(rows), bool)
+                num_read += len(rows)
+            return
+        except tf.errors.OpError:
+            rest = paths[num_read:]
+        for images, was_read in self._batches(rest, self._load_or_zeros, batch_size):
+            yield np.asarray(images), np.asarray(was_read)
+
+    def _batches(
+        self, paths: list[bytes], load: Callable[..., Any], batch_size: int
+    ) -> Iterator[Any]:
+        num_ahead = num_batches_ahead(self._image, batch_size)
+        # Otherwise the images land on the first GPU where one is the default.
+        with tf.device("CPU:0"):
+            files = tf.data.Dataset.from_tensor_slices(paths)
+            images = files.map(load, num_parallel_calls=num_cores(), deterministic=True)
+            batches = images.batch(batch_size).prefetch(num_ahead)
+            return _until_exit(iter(batches.with_options(_options())))
+
+
+def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yields what an iterator does, but lets go of it when the interpreter exits.
+
+    Its threads may need Python to decode a file. Ending it waits for them, and once
+    the interpreter has begun to take itself apart, they wait for ever.
+    """
+    held = [iterator]
+    del iterator
+    atexit.register(held.clear)
+    try:
+        while held:
+            try:
+                item = next(held[0])
+            except StopIteration:
+                return
+            yield item
+    finally:
+        held.clear()
+        atexit.unregister(held.clear)
+
+
+def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
+    """Batches that are kept decoded while the model computes."""
+    batch_bytes = batch_size * image.shape.num_elements() * image.dtype.size
+    return 2 if 2 * batch_bytes <= MOST_READ_AHEAD else 1
+
+
+def _graph_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    path = tf.TensorSpec([], tf.string)
+    return tf.function(function, input_signature=[path], autograph=False)
+
+
+def _load_or_zeros_fn(load: Load, image: tf.TensorSpec) -> Callable[..., Any]:
+    """Returns a function from a path to the image, or zeros, and which it is."""
+    options = tf.data.Options()
+    # What pays over a pass costs more than it brings over one element.
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+
+    def load_or_zeros(path: tf.Tensor) -> Any:
+        # A data set is the one thing in a graph that goes on after an error.
+        loaded = tf.data.Dataset.from_tensors(path).map(lambda p: (load(p), True))
+        zeros = (tf.zeros(image.shape, image.dtype), False)
+        failed = tf.data.Dataset.from_tensors(zeros)
+        either = loaded.ignore_errors().concatenate(failed).take(1)
+        return either.with_options(options).get_single_element()
+
+    return load_or_zeros
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # The autotuner's thread sleeps, and ending the iterator waits for it.
+    options.autotune.enabled = False
+    options.deterministic = True
+    options.threading.private_threadpool_size = num_cores()
+    return options

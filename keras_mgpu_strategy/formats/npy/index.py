@@ -1,0 +1,79 @@
+"""The `index.json` of a folder of `.npy` files: its outputs and rows.
+
+Guarantee: an index is read strictly; what is not as it was written is an error.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from keras_mgpu_strategy.outputs.column_names import is_plain, unique
+from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
+
+NAME = "index.json"
+_VERSION = 1
+_KEYS = {"version", "outputs", "structure", "first_row", "num_rows"}
+_MOST_BYTES = 2**26
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NpyIndex:
+    """What an index says.
+
+    Args:
+        outputs: Names of the outputs, in order.
+        structure: Nest of dicts and lists with these names; None where it is not
+            known, since there was no row.
+        first_row: Index of the first row.
+        num_rows: How many rows there are; None before the last one is written.
+    """
+
+    outputs: tuple[str, ...]
+    structure: Any
+    first_row: int
+    num_rows: int | None
+
+    def content(self) -> bytes:
+        """Returns the bytes of the file."""
+        fields = {"version": _VERSION, **dataclasses.asdict(self)}
+        return f"{json.dumps(fields, indent=2, sort_keys=True)}\n".encode()
+
+
+def read_index(path: pathlib.Path) -> NpyIndex:
+    """Reads an index.
+
+    Raises:
+        OSError: There is none.
+        ValueError: It is not as it was written.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError("it is too long")
+    found = parse(path.read_bytes())
+    if not has_keys(found, _KEYS) or found.pop("version") != _VERSION:
+        raise ValueError(f"it is no index of version {_VERSION}")
+    index = NpyIndex(**{**found, "outputs": _names_in(found["outputs"])})
+    counts = [index.first_row, 0 if index.num_rows is None else index.num_rows]
+    if not all(map(is_count, counts)):
+        raise ValueError(f"it tells of rows {counts!r:.80}")
+    if index.structure is not None and _leaves(index.structure) != set(index.outputs):
+        raise ValueError("its structure names other outputs")
+    return index
+
+
+def _names_in(outputs: Any) -> tuple[str, ...]:
+    is_list = isinstance(outputs, list) and all(map(is_plain, outputs))
+    if not is_list or unique(outputs) != outputs:
+        raise ValueError(f"it lists the outputs {outputs!r:.80}")
+    return tuple(outputs)
+
+
+def _leaves(structure: Any) -> set[Any]:
+    found, waiting = set(), [structure]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (dict, list)):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+        else:
+            found.add(value)
+    return found

@@ -1,0 +1,153 @@
+"""Results in `.npy` files, byte for byte as `numpy.save` writes them.
+
+One output is a file. Several are a folder with a `NAME.npy` for each, and an
+`index.json` with their names, in order, their structure and the number of rows. The
+names of rows are not stored. A shard holds its own range of rows alone.
+
+Guarantees:
+
+* The bytes are the same whether the number of rows was known before or not.
+* Where it was known, a disk with too little room is found before any work.
+* Rows are written by plain file writes and not through a memory map: when a page
+  cannot be written, as on a full disk, a map ends the process by a signal (SIGBUS),
+  while a write raises an `OSError`.
+* Nothing is pickled.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from keras_mgpu_strategy.formats.npy import index as npy_index
+from keras_mgpu_strategy.formats.npy.file import NpyFile
+from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
+from keras_mgpu_strategy.formats.npy.texts import NpyTexts
+from keras_mgpu_strategy.outputs.durable import (
+    damaged,
+    make_folder,
+    remove,
+    scratch_of,
+    write_whole,
+)
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.refusals import (
+    check_kinds,
+    refuse_missing,
+    refuse_nul_at_end,
+)
+from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
+from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NpyFormat:
+    """Makes `.npy` files, or folders of them."""
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".npy", "biufcO")
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "NpySink":
+        """Begins a new file or folder at `path`, in place of what may be there."""
+        self.check(layout)
+        remove(path)
+        if len(layout.columns) > 1:
+            make_folder(path)
+        try:
+            files = _opened(path, layout, lambda file: file.create())
+        except OSError:
+            remove(path)  # what was reserved is room that others may need
+            raise
+        return NpySink(path, layout, files, layout.first_row)
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "NpySink":
+        """Goes on with a file that `create` began, behind the rows of `mark`."""
+        row = row_of(path, layout, mark)
+        kept = row - layout.first_row
+        if len(layout.columns) > 1:
+            scratch_of(path / npy_index.NAME).unlink(missing_ok=True)
+        files = _opened(path, layout, lambda file: file.reopen(kept))
+        return NpySink(path, layout, files, row)
+
+
+class NpySink(RowSink):
+    """See the module; made by `NpyFormat`."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        layout: Layout,
+        files: list[NpyFile | NpyTexts],
+        num_written: int,
+    ):
+        super().__init__(layout, num_written)
+        self._index = path / npy_index.NAME if len(files) > 1 else None
+        self._files = files
+
+    def _begin(self, structure: Any) -> None:
+        if self._index is not None:
+            self._write_index(structure, None)
+
+    def _fitting(self, rows: Rows) -> Rows:
+        refuse_missing(self._layout, rows, ".npy")
+        refuse_nul_at_end(self._layout, rows, ".npy")
+        return rows
+
+    def _append(self, rows: Rows) -> None:
+        for file, array in zip(self._files, rows.arrays, strict=True):
+            file.put(rows.start - self._layout.first_row, array)
+
+    def _sync(self) -> dict[str, int]:
+        for file in self._files:
+            file.sync()
+        return {}
+
+    def _complete(self) -> None:
+        num_rows = self._num_written - self._layout.first_row
+        for file in self._files:
+            file.complete(num_rows)
+        if self._index is not None:
+            self._write_index(_structure_in(self._index), num_rows)
+
+    def _release(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _write_index(self, structure: Any, num_rows: int | None) -> None:
+        names = tuple(column.name for column in self._layout.columns)
+        index = NpyIndex(names, structure, self._layout.first_row, num_rows)
+        write_whole(self._index or pathlib.Path(), index.content())
+
+
+def _opened(
+    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile | NpyTexts], None]
+) -> list[NpyFile | NpyTexts]:
+    """The files of all columns, each begun; none stays open where one fails."""
+    columns = stored_columns(layout)
+    stop = layout.stop_row
+    num_rows = None if stop is None else stop - layout.first_row
+    files = []
+    with contextlib.ExitStack() as stack:
+        for column in columns:
+            name = path if len(columns) == 1 else path / f"{column.name}.npy"
+            kind = NpyTexts if column.is_text else NpyFile
+            file = kind(name, column, num_rows)
+            stack.callback(file.close)
+            begin(file)
+            files.append(file)
+        stack.pop_all()
+    return files
+
+
+def _structure_in(index: pathlib.Path) -> Any:
+    """The structure of the outputs that an earlier `write` left there."""
+    if not index.is_file():
+        return None
+    try:
+        return read_index(index).structure
+    except ValueError as error:
+        raise damaged(index, f"is damaged: {error}") from error

@@ -1,0 +1,1 @@
+"""Parquet files, and other tables of Arrow."""

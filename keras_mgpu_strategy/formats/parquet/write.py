@@ -1,0 +1,141 @@
+"""Results in a folder of `.parquet` files, which pandas, polars and DuckDB read.
+
+`part-00000.parquet` and so on, each with the next rows in order; in a shard
+`part-00003-of-00008-00000.parquet`. The columns are those of `arrow_table`. Shards may
+be written into one folder.
+
+Guarantees:
+
+* Which rows a part holds follows from the layout alone, about 64 MiB of values, so
+  that parts are the same however writing was interrupted.
+* A part appears when it is complete. The rows behind the last part lie in a hidden
+  file until then.
+* No more than about one part is held in memory.
+"""
+
+import dataclasses
+import math
+import pathlib
+
+from keras_mgpu_strategy.formats.parquet.arrow_table import table_of
+from keras_mgpu_strategy.formats.parquet.parts import Parts
+from keras_mgpu_strategy.formats.parquet.row_buffer import RowBuffer
+from keras_mgpu_strategy.formats.parquet.spool import Spool
+from keras_mgpu_strategy.outputs.durable import make_folder, remove
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.refusals import check_kinds, check_widths, decoded
+from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
+from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.system.extras import import_extra
+
+_MOST_ROWS = 2**20
+_BYTES_BESIDES = 8
+"""Of a row's number."""
+_BYTES_OF_A_NAME, _BYTES_OF_A_STRING = 64, 256
+"""Guesses."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ParquetFormat:
+    """Makes folders of `.parquet` files.
+
+    Args:
+        part_bytes: Size of the values in a part, about.
+    """
+
+    part_bytes: int = 64 * 2**20
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".parquet", "biufO")
+        check_widths(layout, ".parquet")
+        import_extra("pyarrow", "parquet", "A .parquet output")
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
+        """Begins a new folder at `path`, in place of what may be there.
+
+        A shard takes the place of its own parts alone.
+        """
+        self.check(layout)
+        if layout.shard is None:
+            remove(path)
+        make_folder(path)
+        parts = Parts(path, layout, self._part_rows(layout))
+        parts.drop(0)
+        Spool(parts.spool_path).clear()
+        return ParquetSink(parts, layout, None, layout.first_row)
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "ParquetSink":
+        """Goes on with a folder that `create` began, behind the rows of `mark`."""
+        parts = Parts(path, layout, self._part_rows(layout))
+        row = row_of(path, layout, mark)
+        parts.check(row)
+        return ParquetSink(parts, layout, parts.tail(row), row)
+
+    def _part_rows(self, layout: Layout) -> int:
+        """Rows of a part: a power of two, from the layout alone."""
+        row_bytes = _BYTES_BESIDES + _BYTES_OF_A_NAME * layout.has_names
+        for column in stored_columns(layout):
+            size = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
+            row_bytes += size * math.prod(column.row_shape)
+        fitting = max(1, self.part_bytes // row_bytes)
+        return min(_MOST_ROWS, 2 ** (fitting.bit_length() - 1))
+
+
+class ParquetSink(RowSink):
+    """See the module; made by `ParquetFormat`."""
+
+    def __init__(
+        self, parts: Parts, layout: Layout, tail: Rows | None, num_written: int
+    ):
+        super().__init__(layout, num_written)
+        self._parts = parts
+        self._spool = Spool(parts.spool_path)
+        self._buffer = RowBuffer(layout, parts.capacity)
+        self._num_spooled = 0
+        if tail is None:
+            self._spool.clear()
+        else:
+            self._spool.restart(table_of(layout, tail))
+            self._buffer.put(0, tail)
+            self._num_spooled = tail.stop - tail.start
+        parts.drop(parts.index_of(num_written))
+
+    def _fitting(self, rows: Rows) -> Rows:
+        return decoded(self._layout, rows, ".parquet")
+
+    def _limit(self) -> int:
+        return self._parts.start_of(self._parts.index_of(self._num_written) + 1)
+
+    def _append(self, rows: Rows) -> None:
+        index = self._parts.index_of(rows.start)
+        self._buffer.put(rows.start - self._parts.start_of(index), rows)
+        if rows.stop == self._limit():
+            self._write_part(index, rows.stop)
+
+    def _sync(self) -> dict[str, int]:
+        start = self._parts.start_of(self._parts.index_of(self._num_written))
+        num_held = self._num_written - start
+        if num_held > self._num_spooled:
+            new = self._buffer.rows(start, self._num_spooled, num_held)
+            self._spool.add(table_of(self._layout, new))
+            self._num_spooled = num_held
+        return {}
+
+    def _complete(self) -> None:
+        index = self._parts.index_of(self._num_written)
+        # Without any row there is one part all the same: it tells the columns.
+        if self._num_written > self._parts.start_of(index) or index == 0:
+            self._write_part(index, self._num_written)
+
+    def _release(self) -> None:
+        self._spool.close()
+
+    def _write_part(self, index: int, stop: int) -> None:
+        start = self._parts.start_of(index)
+        rows = self._buffer.rows(start, 0, stop - start)
+        self._parts.write(index, table_of(self._layout, rows))
+        self._spool.clear()
+        self._num_spooled = 0

@@ -1,0 +1,193 @@
+"""Paths as users give them, made into a list of files that exist.
+
+Guarantees:
+
+* The files of a folder come sorted by name; those whose names begin with `_` or `.`
+  are no rows and are left out. Anything else that is not read is an error.
+* An identity holds names below the given path, sizes and row counts: it is the same
+  wherever the files are moved to, and differs where they are other files. The name of a
+  single file does not count.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from keras_mgpu_strategy.digests.code import digest_of_code
+from keras_mgpu_strategy.sources.contents import origin_of_files
+from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.types import Origin
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = PathLike | Sequence[PathLike]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Tells files, and what is read of them, from others.
+
+    Args:
+        text: Their names, sizes and rows, and what is read.
+        files: Where they are.
+        how: Functions and values that decide how they are read.
+    """
+
+    text: str
+    files: tuple[pathlib.Path, ...] = dataclasses.field(compare=False)
+    how: Any = dataclasses.field(compare=False)
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def origin(self) -> Origin:
+        """The same, with what is in the files and what the functions do."""
+        about = {"files of the input": self.text}
+        if self.how is not None:
+            about["how it is read"] = digest_of_code(self.how)
+        return origin_of_files(self.files, about)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileList:
+    """Files in the order in which they are read.
+
+    Args:
+        files: Where they are.
+        names: Their names relative to the path that was given.
+    """
+
+    files: tuple[pathlib.Path, ...]
+    names: tuple[str, ...]
+
+    def identity(
+        self, num_rows: int | None, *chosen: object, how: Any = None
+    ) -> Identity:
+        """Returns what other files do not have.
+
+        Args:
+            num_rows: Of all files; None where unknown.
+            *chosen: What is read of them, such as the names of columns.
+            how: As for `Identity`.
+        """
+        sizes = [file.stat().st_size for file in self.files]
+        pairs = list(zip(self.names, sizes, strict=True))
+        digest = hashlib.sha256(repr((pairs, num_rows, chosen)).encode()).hexdigest()
+        rows = "unknown" if num_rows is None else num_rows
+        counts = f"{len(sizes)} files, {sum(sizes)} bytes, {rows} rows"
+        return Identity(f"{counts}, sha256 {digest[:16]}", self.files, how)
+
+
+def is_path(x: Any) -> bool:
+    """Whether `x` is a path: `str` or `os.PathLike`, but not `bytes`."""
+    return isinstance(x, (str, os.PathLike))
+
+
+def as_path(path: Any) -> pathlib.Path:
+    """Returns a path.
+
+    Raises:
+        TypeError: If it is neither `str` nor `os.PathLike`.
+    """
+    if not is_path(path):
+        raise TypeError(
+            f"Received {path!r:.80} ({type(path).__name__}), expected a path: str or "
+            "os.PathLike."
+        )
+    return pathlib.Path(expanded(path))
+
+
+def one_file(path: Any, kind: str) -> FileList:
+    """Checks that a path is a file.
+
+    Args:
+        path: The path.
+        kind: What it is to hold; named in messages.
+
+    Raises:
+        TypeError: If it is no path.
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is a folder.
+    """
+    file = as_path(path)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder. Expected one {kind} file.")
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}.")
+    return FileList((file,), ("",))
+
+
+def list_files(paths: Any, kind: str, pattern: str) -> FileList:
+    """Lists the files of a path, a folder or a list of paths.
+
+    Args:
+        paths: A file, a folder of files, or a list of files.
+        kind: What they hold; named in messages.
+        pattern: As for `has_suffix`; finds such files in a folder.
+
+    Raises:
+        TypeError: If something is no path.
+        FileNotFoundError: If a file is missing.
+        ValueError: If there is no file, or a folder holds something else.
+    """
+    if not is_path(paths):
+        return _listed(paths, kind)
+    folder = as_path(paths)
+    if not folder.is_dir():
+        return one_file(folder, kind)
+    found = visible(folder)
+    others = [f.name for f in found if f.is_dir() or not has_suffix(f, pattern)]
+    if others:
+        raise ValueError(
+            f"The folder {folder} holds what is no {kind} file: {shorten(others)}. "
+            "Expected only such files; pass a list of the files to read."
+        )
+    if not found:
+        raise ValueError(f"The folder {folder} holds no {kind} file.")
+    return FileList(tuple(found), tuple(file.name for file in found))
+
+
+def has_suffix(path: pathlib.Path, pattern: str) -> bool:
+    """Whether the name of a file ends as a regular expression says, in any case.
+
+    Args:
+        path: The file.
+        pattern: Of names in lower case.
+    """
+    return re.search(pattern, path.name.lower()) is not None
+
+
+def tree(folder: pathlib.Path) -> FileList:
+    """Lists all files below a folder, those with hidden names too."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = tuple(file.relative_to(folder).as_posix() for file in files)
+    return FileList(tuple(files), names)
+
+
+def visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what a folder holds, sorted, without names that begin with _ or `.`."""
+    return sorted(path for path in folder.iterdir() if path.name[0] not in "_.")
+
+
+def shorten(names: Iterable[object]) -> str:
+    """Returns the names, or the first ten of many, for a message."""
+    shown = [str(name) for name in names]
+    rest = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return ", ".join(shown[:10]) + rest
+
+
+def _listed(paths: Any, kind: str) -> FileList:
+    if not isinstance(paths, Sequence) or isinstance(paths, bytes):
+        as_path(paths)
+    files = tuple(one_file(path, kind).files[0] for path in paths)
+    if not files:
+        raise ValueError(
+            f"Received an empty list of paths, expected one or more {kind} files."
+        )
+    above = os.path.commonpath([file.absolute().parent for file in files])
+    names = (os.path.relpath(file.absolute(), above) for file in files)
+    return FileList(files, tuple(pathlib.PurePath(n).as_posix() for n in names))

@@ -1,0 +1,218 @@
+"""TFRecord files, parsed by a function of the user.
+
+Guarantees:
+
+* Records keep their order; parsing runs in parallel.
+* tf.data's autotuner is off: at the end of a pass it can stall for as long as the pass
+  took.
+* A damaged record is an error that names the file; an error of the user's function
+  passes through as it is. A file that is not compressed and cut off exactly between two
+  records cannot be told from a shorter one.
+* A compressed file is unpacked once more when its records have been read: TensorFlow
+  (2.21) takes one that is cut short for one that ends there, now and then.
+* Whether and how a file is compressed is told by its content, whatever its name.
+* A record that claims more bytes than its file has is found before TensorFlow reads it,
+  which would end the process there (2.21). In compressed files TensorFlow finds it
+  itself, since it takes a record piece by piece, and holds at most what they unpack to.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.formats.file_source import FileSource
+from keras_mgpu_strategy.formats.paths import Paths, list_files
+from keras_mgpu_strategy.sources.checks import check_batch_size
+from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
+from keras_mgpu_strategy.sources.streams import StreamSource
+from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.types import InputBatch, Nest
+
+_HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
+"""The length of a record and its CRC before it, and one after it."""
+_PIECE_BYTES = 2**20
+_SHARD = r"-\d+-of-\d+"
+PATTERN = rf"(\.tfrecords?({_SHARD})?|{_SHARD})(\.(gz|gzip|zz|zlib))?$"
+
+
+@dataclasses.dataclass(frozen=True)
+class TFRecords:
+    """Rows of TFRecord files; only reading to the end tells how many.
+
+    Args:
+        paths: A file, a folder or a list of files, also compressed ones (GZIP or ZLIB).
+            The files of a folder are read sorted by name; names that begin with `_` or
+            `.` are left out.
+        parse_fn: Makes one row of one record, in a graph: takes a string tensor of
+            shape `()`, returns x, or a dict of x by the names of the model's inputs.
+        batch_size: Rows that are held together while parsing, and that `steps` counts.
+    """
+
+    paths: Paths
+    parse_fn: Callable[[tf.Tensor], Any]
+    batch_size: int = 128
+
+    def open_rows(self, input_spec: Nest) -> FileSource:
+        """Opens the files, see `FileInput`. Rows have the shape that `parse_fn` gives.
+
+        Raises:
+            OSError: There is no such file.
+            TypeError: `parse_fn` cannot be called, or returns ragged tensors.
+            ValueError: Something else about `parse_fn`, or a damaged file.
+        """
+        check_batch_size(self.batch_size, self)
+        if not callable(self.parse_fn):
+            raise TypeError(
+                f"Received parse_fn={self.parse_fn!r}, expected a function that makes "
+                "a row of a serialized record, e.g. with tf.io.parse_single_example."
+            )
+        files = list_files(self.paths, "TFRecord", PATTERN)
+        compressions = {file: _compression(file) for file in files.files}
+        source = dataset_source(self._dataset(compressions), None, input_spec)
+        identity = files.identity(None, how=self.parse_fn)
+        return FileSource(_Checked(source, compressions), identity)
+
+    def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
+        names = [str(file) for file in files]
+        pairs = tf.data.Dataset.from_tensor_slices((names, list(files.values())))
+        rows = pairs.flat_map(lambda *pair: _records(*pair)).map(
+            self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
+        )
+        return rows.batch(self.batch_size).prefetch(1)
+
+
+class _Checked:
+    """A stream of records that says which file is damaged."""
+
+    def __init__(self, source: StreamSource, files: Mapping[pathlib.Path, str]) -> None:
+        self._source = source
+        self._files = files
+
+    @property
+    def num_rows(self) -> None:
+        return None
+
+    @property
+    def spec(self) -> Nest:
+        with _naming_damage(self._files):
+            return self._source.spec
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        return self._read(self._source.batches(batch_size, start))
+
+    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
+        with _naming_damage(self._files):
+            yield from batches
+
+
+@contextlib.contextmanager
+def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        damaged = next((f for f in files if not _is_whole(f, files[f])), None)
+        if damaged is None:  # found by the user's function, in what a record holds
+            raise
+        # The rest of what it says is about its graph.
+        place = re.search(r"\w+ record at \d+", error.message)
+        where = f": {place[0]}" if place else ""
+        raise ValueError(
+            f"{damaged} is damaged or cut short{where}. Copy or write it again."
+        ) from error
+
+
+def _compression(file: pathlib.Path) -> str:
+    """Tells how a file is compressed.
+
+    Raises:
+        ValueError: It is not compressed, and cut short.
+    """
+    with open(file, "rb") as opened:
+        likely = _likely_compression(opened.read(_HEAD.size))
+        opened.seek(0)
+        damage = _damage(opened, file.stat().st_size)
+    if damage is None:
+        # A record may be of such a length that its file looks compressed.
+        return ""
+    if not likely:
+        raise ValueError(f"{file} is damaged or cut short: {damage}")
+    return likely
+
+
+def _likely_compression(head: bytes) -> str:
+    if head[:3] == b"\x1f\x8b\x08":
+        return "GZIP"
+    # The length of a record has zeros where this has compressed bytes.
+    is_zlib = head[:1] and head[0] & 0x8F == 8 and head[4:8] != bytes(4)
+    return "ZLIB" if is_zlib and int.from_bytes(head[:2], "big") % 31 == 0 else ""
+
+
+def _damage(file: BinaryIO, size: int) -> str | None:
+    """Walks from length to length; the records themselves are passed over."""
+    place = 0
+    while place < size:
+        head = file.read(_HEAD.size)
+        length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else size
+        stop = place + _HEAD.size + length + _CRC_BYTES
+        if stop > size:
+            return (
+                f"the record at byte {place} ends at byte {stop}, and the file at "
+                f"{size}. Copy or write it again."
+            )
+        place = file.seek(stop)
+    return None
+
+
+def _records(file: Any, compression: Any) -> tf.data.Dataset:
+    """The records of a file, and an error after them where it does not end there."""
+
+    def check_end(_: tf.Tensor) -> tf.Tensor:
+        is_complete = tf.numpy_function(_is_complete, [file, compression], tf.bool)
+        # Unpacking what is not packed is an error of the kind of all damages.
+        return tf.cond(
+            tf.ensure_shape(is_complete, []),
+            lambda: tf.constant(False),
+            lambda: tf.io.decode_compressed(b"cut short", "ZLIB") == b"",
+        )
+
+    end = tf.data.Dataset.from_tensors(b"").filter(check_end)
+    return tf.data.TFRecordDataset(file, compression_type=compression).concatenate(end)
+
+
+def _is_complete(file: bytes, compression: bytes) -> np.bool_:
+    """Whether compressed data end with what they should end with, and are undamaged."""
+    if not compression:
+        return np.True_
+    window_bits = {b"GZIP": 31, b"ZLIB": 15}[compression]
+    inflater = zlib.decompressobj(window_bits)
+    with open(file, "rb") as opened:
+        packed = opened.read(_PIECE_BYTES)
+        while packed:
+            if inflater.eof:  # files that were joined are one file
+                inflater = zlib.decompressobj(window_bits)
+            try:
+                inflater.decompress(packed, _PIECE_BYTES)
+            except zlib.error:
+                return np.False_
+            rest = inflater.unconsumed_tail or inflater.unused_data
+            packed = rest or opened.read(_PIECE_BYTES)
+    return np.bool_(inflater.eof)
+
+
+def _is_whole(file: pathlib.Path, compression: str) -> bool:
+    """Reads a file to its end; TensorFlow does not say which one it was reading."""
+    records = _records(tf.constant(str(file)), tf.constant(compression))
+    try:
+        for _ in without_autotune(records.batch(1024)):
+            pass
+    except tf.errors.DataLossError:
+        return False
+    return True

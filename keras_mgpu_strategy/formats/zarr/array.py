@@ -1,0 +1,152 @@
+"""One array of a zarr store, filled row by row.
+
+Guarantees:
+
+* A chunk is on disk as a whole, the old one or the new one, at every moment.
+* Only the chunks of the sink's own rows are touched; others may write the rest at the
+  same time.
+"""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.formats.zarr.encoding import (
+    ArraySpec,
+    Encoder,
+    chunk_name,
+)
+from keras_mgpu_strategy.outputs.durable import (
+    damaged,
+    make_folder,
+    remove,
+    scratch_of,
+    write_whole,
+)
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.strict_json import is_count
+
+
+class ArrayWriter:
+    """Writes the rows of one array.
+
+    Args:
+        folder: Of the array.
+        spec: What it holds.
+        layout: What the store holds.
+        tag: Keeps the unfinished files of shards apart.
+        encoder: Of such arrays.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        spec: ArraySpec,
+        layout: Layout,
+        tag: str,
+        encoder: Encoder,
+    ):
+        self._folder, self._spec, self._layout, self._tag = folder, spec, layout, tag
+        self._metadata = folder / "zarr.json"
+        self._encoder = encoder
+        self._rows = np.empty((spec.chunk_rows, *spec.row_shape), spec.dtype or object)
+
+    def create(self) -> None:
+        """Begins the array, or joins the shards that have begun it.
+
+        The folder around it is still to be synced.
+
+        Raises:
+            ValueError: They write another array.
+        """
+        make_folder(self._folder, sync=False)
+        if self._layout.shard is not None and self._metadata.is_file():
+            self._check_metadata()
+        else:
+            self.resize(self._layout.first_row)
+        self._drop(self._layout.first_row)
+
+    def reopen(self, stop: int) -> None:
+        """Goes on behind the rows before `stop`.
+
+        Raises:
+            ValueError: Some of them are not there.
+        """
+        if not self._metadata.is_file():
+            raise damaged(self._metadata, "is missing")
+        self._check_metadata()
+        size, first = self._spec.chunk_rows, self._layout.first_row
+        for index in range(first // size, -(-stop // size)):
+            if not self._chunk(index).is_file():
+                raise damaged(self._chunk(index), "is missing")
+        if stop % size:
+            self._rows[: stop % size] = self._read(stop - stop % size, stop)
+        scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
+        self._drop(stop)
+
+    def put(self, start: int, rows: np.ndarray) -> None:
+        """Takes rows of one chunk, and writes it where they are its last."""
+        offset = start % self._spec.chunk_rows
+        self._rows[offset : offset + len(rows)] = rows
+        if offset + len(rows) == self._spec.chunk_rows:
+            self._write(start // self._spec.chunk_rows, self._spec.chunk_rows)
+
+    def save(self, stop: int) -> None:
+        """Writes the rows before `stop` that make no whole chunk."""
+        if stop % self._spec.chunk_rows:
+            index, count = divmod(stop, self._spec.chunk_rows)
+            self._write(index, count)
+
+    def resize(self, stop: int) -> None:
+        """Writes how many rows there are: `stop` where it was not known before."""
+        if self._layout.num_rows is not None:
+            stop = self._layout.num_rows
+        content = json.dumps(self._encoder.metadata(self._spec, stop), indent=2)
+        write_whole(self._metadata, content.encode(), self._tag)
+
+    def _write(self, index: int, count: int) -> None:
+        content = self._encoder.chunk(self._rows[:count])
+        write_whole(self._chunk(index), content)
+
+    def _chunk(self, index: int) -> pathlib.Path:
+        return self._folder / chunk_name(self._spec, index)
+
+    def _drop(self, row: int) -> None:
+        """Removes own chunks whose rows begin at `row` or behind, and unfinished."""
+        size, stop = self._spec.chunk_rows, self._layout.stop_row
+        for path in self._folder.iterdir():
+            match = re.fullmatch(r"(\.?)c\.(\d+)(\.0)*(\.partial)?", path.name)
+            if match is None:
+                continue
+            start = int(match[2]) * size
+            is_own = start >= self._layout.first_row and (stop is None or start < stop)
+            if is_own and (match[1] or start >= row):
+                remove(path)
+
+    def _check_metadata(self) -> None:
+        try:
+            found = json.loads(self._metadata.read_bytes())
+            num_rows = found["shape"][0]
+            if not is_count(num_rows):
+                raise ValueError(f"it has {num_rows!r:.40} rows")
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise damaged(self._metadata, f"cannot be read ({error})") from error
+        if self._layout.num_rows is not None:
+            num_rows = self._layout.num_rows
+        expected = self._encoder.metadata(self._spec, num_rows)
+        if found != expected:
+            raise damaged(
+                self._metadata, f"describes another array: {found}, not {expected}"
+            )
+
+    def _read(self, start: int, stop: int) -> Any:
+        import zarr
+
+        try:
+            array: Any = zarr.open_array(self._folder, mode="r")
+            return array[start:stop]
+        except (OSError, ValueError, RuntimeError) as error:
+            raise damaged(self._folder, f"cannot be read ({error})") from error

@@ -1,0 +1,168 @@
+"""Results in a `.zarr` store (format 3): a group with an array for each output.
+
+One output too is an array in a group. The group's attributes are `outputs`, the names
+of the arrays in order, and `structure`, the nest of those names. Names of rows are an
+array of strings, `file`. Axes have names, as xarray wants it: `row`, then `NAME_1` and
+so on for the output `NAME`. Chunks hold whole rows, about 4 MiB of them, and less where
+there are many outputs, since a chunk of each is in memory.
+
+Shards write one store at one path at the same time, each the chunks of its own rows.
+
+Guarantees:
+
+* What shards have in common is written with the same content by each of them, whole,
+  so that it does not matter who is first.
+* Float rows that were never written read as NaN.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.formats.zarr.array import ArrayWriter
+from keras_mgpu_strategy.formats.zarr.encoding import encoders, group_metadata, specs_of
+from keras_mgpu_strategy.outputs.durable import (
+    make_folder,
+    refuse_link,
+    remove,
+    scratch_of,
+    sync_folder,
+    write_whole,
+)
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.refusals import (
+    check_kinds,
+    check_widths,
+    decoded,
+    refuse_missing,
+)
+from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
+from keras_mgpu_strategy.outputs.rows import Rows
+from keras_mgpu_strategy.system.extras import import_extra
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ZarrFormat:
+    """Makes zarr stores.
+
+    Args:
+        chunk_bytes: Size of a chunk before it is compressed, about.
+    """
+
+    chunk_bytes: int = 4 * 2**20
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing."""
+        check_kinds(layout, ".zarr", "biufcO")
+        check_widths(layout, ".zarr")
+        _check_range(layout)
+        zarr = import_extra("zarr", "zarr", "A .zarr output")
+        if not hasattr(zarr, "create_array"):
+            raise ImportError(
+                f"A .zarr output needs zarr 3.1 or newer; this is {zarr.__version__}. "
+                'Run `pip install --upgrade "keras_mgpu_strategy[zarr]"`.'
+            )
+
+    def create(self, path: pathlib.Path, layout: Layout) -> "ZarrSink":
+        """Begins a new store at `path`, in place of what may be there.
+
+        A shard joins the store of others, and takes the place of its own rows alone.
+
+        Raises:
+            ValueError: Other shards write another store there.
+        """
+        self.check(layout)
+        if layout.shard is None:
+            remove(path)
+        make_folder(path)
+        sink = ZarrSink(path, layout, self.chunk_bytes, layout.first_row)
+        for array in sink.arrays:
+            array.create()
+        sync_folder(path)
+        return sink
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> "ZarrSink":
+        """Goes on with a store that `create` began, behind the rows of `mark`."""
+        row = row_of(path, layout, mark)
+        refuse_link(path)
+        sink = ZarrSink(path, layout, self.chunk_bytes, row)
+        for array in sink.arrays:
+            array.reopen(row)
+        return sink
+
+
+class ZarrSink(RowSink):
+    """See the module; made by `ZarrFormat`."""
+
+    def __init__(
+        self, path: pathlib.Path, layout: Layout, chunk_bytes: int, num_written: int
+    ):
+        super().__init__(layout, num_written)
+        shard = layout.shard
+        self._tag = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
+        self._metadata = path / "zarr.json"
+        scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
+        specs = specs_of(layout, chunk_bytes)
+        self._chunk_rows = min(spec.chunk_rows for spec in specs)
+        self._num_saved = -1
+        self.arrays = [
+            ArrayWriter(path / spec.name, spec, layout, self._tag, encoder)
+            for spec, encoder in zip(specs, encoders(specs), strict=True)
+        ]
+
+    def _begin(self, structure: Any) -> None:
+        self._write_group(structure)
+
+    def _fitting(self, rows: Rows) -> Rows:
+        refuse_missing(self._layout, rows, ".zarr")
+        return decoded(self._layout, rows, ".zarr")
+
+    def _limit(self) -> int:
+        return (self._num_written // self._chunk_rows + 1) * self._chunk_rows
+
+    def _append(self, rows: Rows) -> None:
+        arrays = list(rows.arrays)
+        if rows.names is not None:
+            arrays.append(np.array(rows.names, object))
+        for array, values in zip(self.arrays, arrays, strict=True):
+            array.put(rows.start, values)
+
+    def _sync(self) -> dict[str, int]:
+        if self._num_written > self._num_saved:
+            for array in self.arrays:
+                array.save(self._num_written)
+                if self._layout.num_rows is None:
+                    array.resize(self._num_written)
+            self._num_saved = self._num_written
+        return {}
+
+    def _complete(self) -> None:
+        self._sync()
+        if not self._metadata.is_file():
+            self._write_group(None)
+
+    def _write_group(self, structure: Any) -> None:
+        names = [column.name for column in self._layout.columns]
+        content = group_metadata({"outputs": names, "structure": structure})
+        write_whole(self._metadata, content, self._tag)
+
+
+def _check_range(layout: Layout) -> None:
+    """Checks that the array's length is known, and that shards share no chunk."""
+    is_part = layout.shard is not None or layout.first_row > 0
+    if is_part and layout.num_rows is None:
+        raise ValueError(
+            "A shard of a .zarr output needs to know the number of rows of the whole "
+            "input. Give an input of known length, or a .parquet output."
+        )
+    ends = {layout.first_row, layout.stop_row} - {layout.num_rows}
+    if is_part and any(end is None or end % layout.row_multiple for end in ends):
+        raise ValueError(
+            f"A shard of a .zarr output holds rows {layout.first_row} to "
+            f"{layout.stop_row}. Expected multiples of {layout.row_multiple}, or the "
+            "end of the input."
+        )

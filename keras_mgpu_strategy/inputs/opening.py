@@ -1,0 +1,170 @@
+"""Which adapter reads which kind of input: one row each.
+
+Guarantees:
+
+* Everything that predict methods take as data goes through this table, and what is
+  not in it is refused with the list of what is.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mgpu_strategy.formats.by_path import file_input, names_files
+from keras_mgpu_strategy.formats.interface import FileInput
+from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
+from keras_mgpu_strategy.inputs.forms import (
+    ARRAYS,
+    DATASET,
+    STREAM,
+    declared_of,
+    form_of,
+    lists_as_arrays,
+)
+from keras_mgpu_strategy.inputs.selecting import in_array_form
+from keras_mgpu_strategy.inputs.texts import with_texts
+from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
+from keras_mgpu_strategy.sources.arrays import ArraySource
+from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
+from keras_mgpu_strategy.sources.datasets import dataset_source
+from keras_mgpu_strategy.sources.elements import Form
+from keras_mgpu_strategy.sources.nests import is_nest
+from keras_mgpu_strategy.sources.streams import (
+    iterator_source,
+    sequence_source,
+    warns_of_short,
+)
+from keras_mgpu_strategy.sources.truncated import Limited
+from keras_mgpu_strategy.sources.unsupported import refuse
+from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
+
+
+def as_source(
+    x: Any,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    input_spec: Nest = None,
+    feeding: Feeding = X_ALONE,
+) -> Source:
+    """Returns the rows of any input that predict methods take.
+
+    Args:
+        x: NumPy arrays, tensors, pandas objects, sparse matrices and tensors, or
+            other array-likes with `shape` and slicing on axis 0 (memory maps, h5py,
+            zarr), or dicts, lists and tuples of them, one per model input; or a
+            batched `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or
+            iterator of batches, each `x`, `(x,)`, `(x, y)` or
+            `(x, y, sample_weight)`; or files: a path, a list of paths to files of one
+            kind, a dict of paths to `.npy` files by input, or one of the classes in
+            `inputs/files`.
+        steps: Number of batches to read; None for all. Batches are the user's own,
+            or `batch_size` rows of arrays and files.
+        batch_size: Rows of a batch of arrays or files, for `steps` alone. As in Keras,
+            if it is None the rows are divided over `steps` batches, so that all are
+            read.
+        input_spec: What the model declares, by which columns of files and the dtypes
+            of rows are chosen; None or `Undeclared` where it declares nothing.
+        feeding: What of the input the model is given.
+
+    Returns:
+        The source. Its `spec` is None for an iterator or PyDataset without a batch.
+
+    Raises:
+        TypeError: If `x`, or a leaf of it, is of a kind that cannot be read.
+        ValueError: If lengths, dtypes, `steps` or `batch_size` do not fit, or files
+            are damaged or do not fit the model.
+        OSError: If a file is missing or cannot be read.
+        ImportError: If reading a file needs a package that is missing.
+    """
+    check_batch_size(batch_size, x)
+    check_steps(steps)
+    x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
+    named = file_input(x) if names_files(x) else x
+    if isinstance(named, FileInput) and not isinstance(named, type):
+        return in_array_form(_files(named, steps, batch_size, input_spec), feeding)
+    if is_table(x):
+        source = _limited(table_source(x, input_spec), x, steps, batch_size)
+        return in_array_form(source, feeding)
+    refuse(x, "x")
+    for applies, kind, adapter in _SOURCES:
+        if applies(x):
+            declared = declared_of(feeding, kind, input_spec)
+            return adapter(x, steps, batch_size, declared, form_of(feeding, kind))
+    raise TypeError(
+        f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
+        "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
+        "generator or iterator of batches (iter(x) of an iterable), or a path."
+    )
+
+
+def _files(
+    x: FileInput, steps: int | None, batch_size: int | None, input_spec: Nest
+) -> Source:
+    """Opens files."""
+    # TFRecords come in batches of their own, as data sets do.
+    size = getattr(x, "batch_size", None) or batch_size
+    return _limited(x.open_rows(input_spec), x, steps, size)
+
+
+def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
+    """Returns the rows of some steps; these are batches of the size given."""
+    if steps is None:
+        return source
+    if size is None and source.num_rows is None:
+        raise ValueError(
+            f"Received steps={steps} for {type(x).__name__}, whose number of rows is "
+            "not known, expected batch_size= with it: the rows of a step."
+        )
+    if size is None:
+        return source
+    on_short = warns_of_short(steps)
+    if source.num_rows is not None:
+        on_short(math.ceil(source.num_rows / size))
+    return Limited(source, steps * size, lambda rows: on_short(math.ceil(rows / size)))
+
+
+def _arrays(
+    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest, form: Form
+) -> Source:
+    x = form(x)
+    if steps is None or batch_size is None:
+        return ArraySource(x, input_spec)
+    source = ArraySource(x, input_spec, limit=steps * batch_size)
+    warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
+    return source
+
+
+def _is_sequence(x: Any) -> bool:
+    has_length = hasattr(x, "__len__") or hasattr(x, "num_batches")
+    return has_length and hasattr(x, "__getitem__") and not is_array_like(x)
+
+
+def _dataset(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return dataset_source(x, steps, input_spec, form)
+
+
+def _sequence(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return sequence_source(x, steps, input_spec, form)
+
+
+def _iterator(
+    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
+) -> Source:
+    return iterator_source(x, steps, input_spec, form)
+
+
+_SOURCES = (
+    (lambda x: isinstance(x, tf.data.Dataset), DATASET, _dataset),
+    (lambda x: isinstance(x, keras.utils.PyDataset), STREAM, _sequence),
+    (lambda x: is_nest(x) or is_array_like(x), ARRAYS, _arrays),
+    (lambda x: isinstance(x, Iterator), STREAM, _iterator),
+    (_is_sequence, STREAM, _sequence),
+)

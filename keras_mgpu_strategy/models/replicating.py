@@ -1,0 +1,165 @@
+"""Keras models, mirrored on every replica.
+
+Guarantees:
+
+* A model of this strategy, and of the precision asked for, is used as it is. Any
+  other is rebuilt under it, with its weights and compile settings; the original is
+  left alone.
+* Afterwards every variable is mirrored over exactly the strategy's devices, or an
+  error names the one that is not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.element_forms import as_given
+from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
+from keras_mgpu_strategy.models.libraries import (
+    check_supported,
+    library_of,
+    note_strategy,
+)
+from keras_mgpu_strategy.models.overrides import (
+    check_on_object,
+    check_predict,
+    feeding_of,
+)
+from keras_mgpu_strategy.models.precision import (
+    check_precision,
+    has_precision,
+    precision_scope,
+    with_float32_outputs,
+)
+from keras_mgpu_strategy.models.rebuild import rebuild
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.specs import (
+    input_spec_of,
+    output_shapes_of,
+    takes_sparse,
+)
+from keras_mgpu_strategy.models.variables import (
+    belongs_to,
+    check_mirrored,
+    variables_of,
+)
+from keras_mgpu_strategy.system.causes import cause_of
+from keras_mgpu_strategy.types import Feeding, Nest
+
+
+def replicate(
+    model: Any, strategy: tf.distribute.Strategy, precision: str | None = None
+) -> ReplicatedModel:
+    """Puts a Keras model on every replica of a strategy.
+
+    Args:
+        model: Any Keras 3 or tf_keras model. One not built yet is returned as it
+            is, for `build`.
+        strategy: The strategy to mirror it with.
+        precision: "float32", "bfloat16" or "float16": dtype of all float variables
+            and computations; outputs of floats are then float32. None leaves the
+            model and its outputs as they are.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If Keras is on another backend, if the model is stateful and
+            there are several replicas, if it has methods of its own that would not
+            run, or code that cannot become a graph, if it cannot be rebuilt, if a
+            layer forces another dtype, or a weight is too large for the precision.
+    """
+    check_supported(model, strategy)
+    check_predict(model)
+    is_kept = belongs_to(model, strategy) and has_precision(model, precision)
+    for_xla = compiled_for_xla(model)
+    if not is_kept:
+        check_on_object(model)
+        model = rebuild(model, strategy, precision)
+        check_mirrored(variables_of(model), strategy)
+    feeding = feeding_of(model)
+    replicated = ReplicatedModel(
+        model=model,
+        strategy=strategy,
+        call=_forward(model, feeding, precision),
+        input_spec=input_spec_of(model),
+        # An own `predict_step` need not return what the layers give.
+        output_shapes=None if feeding.whole else output_shapes_of(model),
+        precision=precision,
+        feeding=feeding,
+        autograph=library_of(model).__name__ == "tf_keras",
+        # One that was rebuilt is compiled under the strategy, for which Keras says no.
+        compiled_for_xla=lambda: compiled_for_xla(model) if is_kept else for_xla,
+    )
+    _check_graph(replicated)
+    return replicated
+
+
+def build(replicated: ReplicatedModel, inputs: Nest) -> None:
+    """Creates the variables of a model that is not built yet, on every replica.
+
+    Does nothing for a built model.
+
+    Args:
+        replicated: From `replicate`.
+        inputs: Nest of NumPy arrays or tensors of at least one row.
+
+    Raises:
+        ValueError: If the model creates variables that are not mirrored, or of
+            another precision.
+    """
+    if replicated.is_built:
+        return
+    model, strategy = replicated.model, replicated.strategy
+    precision = replicated.precision
+    with strategy.scope(), precision_scope(library_of(model), precision):
+        replicated.call(tf.nest.map_structure(tf.convert_to_tensor, inputs))
+        check_mirrored(variables_of(model), strategy)
+    check_precision(model, precision)
+    note_strategy(model, strategy)
+    copy_compile(model, model, strategy, library_of(model))
+
+
+def _forward(
+    model: Any, feeding: Feeding, precision: str | None
+) -> Callable[[Nest], Nest]:
+    """Returns the forward pass that Keras' `predict` would run."""
+
+    def call(inputs: Nest) -> Nest:
+        given = as_given(inputs)
+        return model.predict_step(given if feeding.whole else (given,))
+
+    run = _explained(call, model) if getattr(model, "run_eagerly", False) else call
+    return with_float32_outputs(run, precision) if precision else run
+
+
+def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nest]:
+    """Says in an error of a model that Keras does not compile that it is done here."""
+
+    def run(inputs: Nest) -> Nest:
+        try:
+            return call(inputs)
+        # Code of the user's own runs here: anything can come.
+        except Exception as error:
+            if tf.executing_eagerly():
+                raise
+            raise ValueError(
+                f"Model {model.name!r} ({type(model).__name__}) is compiled with "
+                "run_eagerly=True, and its code cannot become a graph, as all models "
+                f"do here: {cause_of(error)}\nExpected operations of TensorFlow or "
+                "Keras alone. Wrap Python and NumPy code in `tf.numpy_function`, or "
+                "call the model's own `predict`."
+            ) from error
+
+    return run
+
+
+def _check_graph(replicated: ReplicatedModel) -> None:
+    """Finds out at once, where inputs are declared, whether code becomes a graph."""
+    model, spec = replicated.model, replicated.input_spec
+    is_x_alone = replicated.feeding.whole is None
+    # Of sparse inputs, the rows alone tell what layers are given.
+    is_told = spec is not None and is_x_alone and not takes_sparse(model)
+    if getattr(model, "run_eagerly", False) and is_told:
+        with replicated.strategy.scope():
+            function = tf.function(replicated.call, autograph=replicated.autograph)
+            function.get_concrete_function(spec)

@@ -1,0 +1,41 @@
+"""What a journal says of the outputs in a file, held to what columns can be.
+
+Guarantee: a name of an output that was read is one that `columns.py` gives: never a
+path that leads out of a folder.
+"""
+
+from typing import Any
+
+from keras_mgpu_strategy.outputs.column_names import is_plain, unique
+from keras_mgpu_strategy.outputs.strict_json import is_count
+
+NAMES = ["file", [], "name"]
+"""Stands behind the outputs where rows have names."""
+
+
+def check_described(described: Any) -> None:
+    """Checks the description of a file's columns.
+
+    Args:
+        described: `[name, row_shape, dtype]` for each output, and `NAMES`.
+
+    Raises:
+        ValueError: It is none that this package writes.
+    """
+    if not isinstance(described, list):
+        raise ValueError(f"it describes outputs by {described!r:.80}")
+    columns = described[:-1] if described[-1:] == [NAMES] else described
+    for column in columns:
+        if not _is_column(column):
+            raise ValueError(f"it describes an output by {column!r:.80}")
+    names = [name for name, _, _ in columns]
+    if unique(names) != names:
+        raise ValueError("it describes several outputs of one name")
+
+
+def _is_column(column: Any) -> bool:
+    if not isinstance(column, list) or len(column) != 3:
+        return False
+    name, shape, dtype = column
+    is_shape = isinstance(shape, list) and all(map(is_count, shape))
+    return is_shape and is_plain(name) and isinstance(dtype, str)

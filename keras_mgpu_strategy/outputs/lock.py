@@ -1,0 +1,161 @@
+"""One writer for each output: a lock on its journal, which ends with the process.
+
+```
+claim: .NAME.partial locked -> NAME locked, if it is there
+put:   content -> .NAME.partial -> renamed to NAME, still locked
+```
+
+Guarantee: of two runs that write the same output, on one machine or over a file system
+that shares locks, one ends before it touches anything, also where both begin at the
+same instant: a new file is locked before it has its name. Where the system has no such
+locks (Windows, some network file systems), nothing is locked.
+"""
+
+import contextlib
+import os
+import pathlib
+from typing import Any, BinaryIO
+
+from keras_mgpu_strategy.outputs.durable import (
+    scratch_of,
+    sync_folder,
+    without_links,
+    write_whole,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+class Lock:
+    """A lock on a file that may not be there yet, held until it is let go.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._scratch = scratch_of(path)
+        self._has_locks = fcntl is not None
+        self._file: BinaryIO | None = None
+        self._claim: BinaryIO | None = None
+
+    def __enter__(self) -> "Lock":
+        """Takes the lock."""
+        self.take()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Lets the lock go."""
+        self.release()
+
+    def take(self) -> None:
+        """Locks the file that is there now; without one, there is nothing to lock.
+
+        Raises:
+            BlockingIOError: Another run holds it.
+        """
+        self.release()
+        self._file = self._existing()
+
+    def claim(self) -> None:
+        """Locks the file and its place, for `put` or `keep` to follow.
+
+        Raises:
+            BlockingIOError: Another run holds one of them.
+        """
+        self.release()
+        self._claim = self._new_scratch()
+        try:
+            self._file = self._existing()
+        except BlockingIOError:
+            self.release()
+            raise
+
+    def put(self, content: bytes) -> None:
+        """Writes the file, whole, in place of what may be there; its lock is held."""
+        claim = self._claim
+        if claim is None:
+            write_whole(self._path, content)
+            return
+        claim.write(content)
+        claim.flush()
+        os.fsync(claim.fileno())
+        os.replace(self._scratch, self._path)
+        self._claim = None
+        self.release()
+        self._file = claim
+        sync_folder(self._path.parent)
+
+    def keep(self) -> None:
+        """Goes on with the file that is there; its lock is held."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            with claim:
+                self._scratch.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Lets the file and its place go; calling it twice is harmless."""
+        self.keep()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _existing(self) -> BinaryIO | None:
+        if not self._path.is_file() or self._path.is_symlink():
+            return None
+        # Network file systems lock only what is open for writing.
+        mode = "r+b" if os.access(self._path, os.W_OK) else "rb"
+        return self._locked(self._path, mode)
+
+    def _new_scratch(self) -> BinaryIO | None:
+        """A new file, in place of a link or what a process that was killed has left."""
+        while self._has_locks:
+            with contextlib.suppress(FileExistsError):
+                made = self._locked(self._scratch, "x+b")
+                if made is None:
+                    self._scratch.unlink(missing_ok=True)
+                return made
+            if self._scratch.is_symlink():
+                self._scratch.unlink()
+            elif left := self._locked(self._scratch, "r+b"):
+                with left:
+                    self._scratch.unlink()
+        return None
+
+    def _locked(self, path: pathlib.Path, mode: str) -> BinaryIO | None:
+        """Opens and locks a file; None where it is gone, or nothing can be locked."""
+        while self._has_locks:
+            try:
+                file: Any = open(path, mode, opener=without_links)  # noqa: SIM115
+            except FileNotFoundError:
+                return None
+            if self._flock(file) and _is_at(path, file):
+                return file
+            # Whoever held it before has removed or replaced it since.
+            file.close()
+        return None
+
+    def _flock(self, file: BinaryIO) -> bool:
+        assert fcntl is not None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise BlockingIOError(
+                f"{self._path} is in use: another run is writing this output. Wait "
+                "until it has ended, or give another path."
+            ) from None
+        except OSError:  # a file system without locks
+            self._has_locks = False
+        return self._has_locks
+
+
+def _is_at(path: pathlib.Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,130 @@
+"""What all file sinks share: checks, counting, the order of calls.
+
+Guarantees:
+
+* A batch that does not fit is refused before any of it is stored.
+* `num_written` counts a row only once it is stored as a whole, also where a write
+  fails half-way; `flush` and `reopen` then go on from it.
+"""
+
+import abc
+import pathlib
+import sys
+from typing import Any
+
+from keras_mgpu_strategy.outputs.columns import structure_of
+from keras_mgpu_strategy.outputs.durable import damaged
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.rows import Rows, checked_rows
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+
+
+def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
+    """Returns the row behind which an output is gone on with.
+
+    Args:
+        path: The output; named in errors.
+        layout: What it holds.
+        mark: Tells how far it is.
+
+    Raises:
+        ValueError: The output has no such row.
+    """
+    row, first, stop = mark["rows"], layout.first_row, layout.stop_row
+    if row < first or (stop is not None and row > stop):
+        rows = f"{first} to {'its end' if stop is None else stop}"
+        raise damaged(path, f"is marked at row {row}, but holds rows {rows}")
+    return row
+
+
+class RowSink(abc.ABC):
+    """A `FileSink` whose subclass only has to store rows that were checked.
+
+    Args:
+        layout: What the file holds.
+        num_written: Index of the next row to store.
+    """
+
+    def __init__(self, layout: Layout, num_written: int):
+        self._layout = layout
+        self._num_written = num_written
+        self._has_begun = False
+        self._is_closed = False
+
+    @property
+    def num_written(self) -> int:
+        """Index of the next row to store."""
+        return self._num_written
+
+    def write(self, batch: HostBatch, marks: RowMarks = NO_MARKS) -> None:
+        """Stores a batch, which must begin at row `num_written`."""
+        self._check_open()
+        rows = checked_rows(self._layout, self._num_written, batch, marks)
+        rows = self._fitting(rows)
+        if not self._has_begun:
+            self._begin(structure_of(batch.outputs))
+            self._has_begun = True
+        while self._num_written < rows.stop:
+            stop = min(rows.stop, self._limit())
+            self._append(rows.between(self._num_written, stop))
+            self._num_written = stop
+
+    def flush(self) -> dict[str, int]:
+        """Puts everything written safely on disk; returns what `reopen` needs."""
+        self._check_open()
+        return {**self._sync(), "rows": self._num_written}
+
+    def finish(self) -> None:
+        """Completes the file and closes.
+
+        Raises:
+            ValueError: Rows are still to come.
+        """
+        self._check_open()
+        stop = self._layout.stop_row
+        if stop is not None and self._num_written != stop:
+            raise ValueError(
+                f"Rows {self._num_written} to {stop} were not written, so the output "
+                "is not complete."
+            )
+        self._complete()
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the files; calling it twice is harmless."""
+        self._is_closed = True
+        self._release()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("The output is closed; reopen it to go on writing.")
+
+    def _fitting(self, rows: Rows) -> Rows:
+        """Rows as this kind of file holds them.
+
+        Raises:
+            ValueError: It cannot hold some of them.
+        """
+        return rows
+
+    def _begin(self, structure: Any) -> None:  # noqa: B027
+        """Told the names in the nest of the outputs, before the first rows."""
+
+    def _limit(self) -> int:
+        """Index of the row before which the next `_append` must end."""
+        return sys.maxsize
+
+    @abc.abstractmethod
+    def _append(self, rows: Rows) -> None:
+        """Stores rows from `num_written` on; may be called again after an error."""
+
+    @abc.abstractmethod
+    def _sync(self) -> dict[str, int]:
+        """Puts the rows before `num_written` safely on disk."""
+
+    @abc.abstractmethod
+    def _complete(self) -> None:
+        """Makes of the rows what other tools read, safely on disk."""
+
+    def _release(self) -> None:  # noqa: B027
+        """Closes files."""

@@ -1,0 +1,82 @@
+"""Ranges of rows for machines that share a job without talking to each other.
+
+Pure arithmetic. Guarantee: the ranges of all shards cover all rows once, and depend on
+the number of rows and of shards alone, not on the machine.
+"""
+
+import dataclasses
+from typing import Any
+
+from keras_mgpu_strategy.system.arguments import whole_number
+from keras_mgpu_strategy.system.arithmetic import ceil_div
+
+_LEAST_BLOCKS_PER_SHARD = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several ranges of the rows of an input.
+
+    Args:
+        index: Which one, from 0 on.
+        count: How many there are.
+
+    Raises:
+        ValueError: `index` is not within 0 to `count - 1`.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"shard=({self.index}, {self.count}). Expected the first to be one of "
+                f"0 to {self.count - 1}, and the second at least 1."
+            )
+
+    @property
+    def numbers(self) -> str:
+        """As in names of files: `00002-of-00008`."""
+        return f"{self.index:05d}-of-{self.count:05d}"
+
+    @property
+    def name(self) -> str:
+        """As in names of files: `shard-00002-of-00008`."""
+        return f"shard-{self.numbers}"
+
+    def rows(self, num_rows: int) -> range:
+        """The rows of this shard, of all `num_rows`; empty where there are too few."""
+        multiple = self.row_multiple(num_rows)
+        blocks = ceil_div(num_rows, multiple)
+        first, stop = (
+            min(index * blocks // self.count * multiple, num_rows)
+            for index in (self.index, self.index + 1)
+        )
+        return range(first, stop)
+
+    def row_multiple(self, num_rows: int) -> int:
+        """The power of two that all shards but the last begin and end at."""
+        blocks = num_rows // (self.count * _LEAST_BLOCKS_PER_SHARD)
+        return 1 << max(blocks.bit_length() - 1, 0)
+
+
+def shard_of(pair: Any) -> Shard | None:
+    """The shard that a user asks for by `(index, count)`; None for None.
+
+    Raises:
+        TypeError: Something else than two whole numbers.
+        ValueError: As `Shard`, or a negative number.
+    """
+    if pair is None:
+        return None
+    said = f"shard={pair!r}"
+    expected = "Expected two whole numbers: which shard, from 0 on, and how many."
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"{said}. {expected}")
+    index, count = (
+        whole_number(value, f"{said} holds {value!r}", expected, least=0)
+        for value in pair
+    )
+    return Shard(index, count)

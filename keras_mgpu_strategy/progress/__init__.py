@@ -1,6 +1,0 @@
-"""How far a run is that writes to a file: a live bar, or lines for a log."""
-
-from keras_mgpu_strategy.progress.meter import RowRange
-from keras_mgpu_strategy.progress.show import show_progress
-
-__all__ = ["RowRange", "show_progress"]

@@ -1,0 +1,178 @@
+"""A model for Ray Data pipelines of the user's own.
+
+```python
+predicted = ray.data.read_parquet("rows/").map_batches(
+    BatchPredictor,
+    fn_constructor_kwargs={"path": "model.keras"},
+    compute=ray.data.ActorPoolStrategy(size=4),
+    num_gpus=1,
+    batch_size=1024,
+)
+```
+
+Guarantees:
+
+* A block of any number of rows is run in calls of one static shape: ragged blocks
+  neither compile again nor fail.
+* Every row that comes in goes out, in its place in the block, with the columns that
+  were there and one for each output; also a block of no rows has these columns.
+* Within Ray, TensorFlow keeps to the GPUs and the CPU cores that the process was given,
+  and takes the memory of a GPU as it needs it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy import models
+from keras_mgpu_strategy.compute.methods import head_of
+from keras_mgpu_strategy.engines.feed import example_inputs
+from keras_mgpu_strategy.engines.ray import process
+from keras_mgpu_strategy.loading import load
+from keras_mgpu_strategy.models.specs import input_spec_of
+from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.sources.matching import entries_by_name, is_optional
+from keras_mgpu_strategy.system.arguments import count
+from keras_mgpu_strategy.types import Nest
+
+
+class BatchPredictor:
+    """A callable class for `ray.data.Dataset.map_batches`.
+
+    Every process of the pipeline makes one, and with it loads the model onto the GPU
+    that Ray has given it, or the CPU.
+
+    Args:
+        path: As for `load`; a path that every machine can read.
+        columns: The column of each model input, by the input's name; or one name where
+            the model has one input. None takes columns by the names of the inputs, or
+            the only column there is.
+        outputs: Names of the columns to add, in the order of the model's outputs. None:
+            `output`, the keys of a dict, or `output_0` and so on.
+        keep: Columns of the input to pass on; None passes on all.
+        method: `"predict_proba"`, `"predict"` or `"predict_classes"`.
+        from_logits: As in these methods.
+        batch_size: Rows of one call of the model.
+        **options: As for `load`.
+
+    Raises:
+        TypeError: `batch_size` is no whole number.
+        ValueError: `batch_size` below 1, or an unknown method.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        columns: Mapping[str, str] | str | None = None,
+        outputs: Sequence[str] | None = None,
+        keep: Sequence[str] | None = None,
+        method: str = "predict_proba",
+        from_logits: bool = False,
+        batch_size: int = 256,
+        **options: Any,
+    ):
+        head_of(method, from_logits=from_logits)
+        count("batch_size", batch_size)
+        if process.is_actor():
+            process.configure(process.num_cpus(), process.gpu_ids())
+            models.set_apart()
+        predictor = load(path, **options)
+        self._input_spec = input_spec_of(predictor.model)
+        self._optional = _optional_of(self._input_spec)
+        self._predict = getattr(predictor, method)
+        self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
+        if from_logits:
+            self._arguments["from_logits"] = True
+        self._columns = columns
+        self._outputs = outputs
+        self._keep = keep
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a block.
+
+        Args:
+            batch: Column -> array of shape `(rows, ...)`, or of rows that are lists of
+                one length.
+
+        Raises:
+            TypeError: The block is no dict of arrays.
+            ValueError: A column is missing, or its rows differ in shape.
+        """
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                f"Received a block of type {type(batch).__name__}, expected a dict of "
+                'arrays. Leave batch_format of map_batches as it is: "numpy".'
+            )
+        results = self._predict(self._inputs(batch), **self._arguments)
+        names = self._outputs or [column.name for column in columns_of(results)]
+        arrays = tf.nest.flatten(results)
+        if len(names) != len(arrays):
+            raise ValueError(
+                f"outputs={list(names)!r} names {len(names)} columns, but the model "
+                f"has {len(arrays)} outputs. Expected one name for each."
+            )
+        kept = batch if self._keep is None else _picked(batch, self._keep)
+        clash = sorted(set(names) & set(kept))
+        if clash:
+            raise ValueError(
+                f"The input has columns {clash} already. Pass outputs= with other "
+                "names, or keep= without them."
+            )
+        return {**kept, **dict(zip(names, map(np.asarray, arrays), strict=True))}
+
+    def _inputs(self, batch: Mapping[str, np.ndarray]) -> Nest:
+        if self._input_spec is not None and not any(map(len, batch.values())):
+            return example_inputs(self._input_spec, 0)  # lists of no rows have no shape
+        columns = self._columns
+        if columns is None and len(batch) == 1 and not self._optional:
+            columns = next(iter(batch))
+        if isinstance(columns, str):
+            return _stacked(columns, _picked(batch, [columns])[columns])
+        if columns is None:
+            columns = {name: name for name in batch}
+        found = _picked(batch, list(columns.values()))
+        arrays = {name: _stacked(c, found[c]) for name, c in columns.items()}
+        return {**dict.fromkeys(self._optional), **arrays}
+
+
+def _optional_of(input_spec: Nest | None) -> list[str]:
+    """Names of the inputs that a block may lack."""
+    declared = {} if input_spec is None else entries_by_name(input_spec)
+    names = [name for name, spec in declared.items() if is_optional(spec)]
+    return names if len(declared) > 1 else []
+
+
+def _picked(batch: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise ValueError(
+            f"There are no columns {missing} among {sorted(batch)}. Name the columns "
+            "with columns= and keep=."
+        )
+    return {name: batch[name] for name in names}
+
+
+def _stacked(name: str, column: np.ndarray) -> np.ndarray:
+    """Rows of lists, as fixed-size lists arrive, as one array of numbers."""
+    if column.dtype != object or len(column) == 0:
+        return column
+    if isinstance(column[0], (str, bytes)):
+        return column.astype("S" if isinstance(column[0], bytes) else "U")
+    try:
+        return _dense(column)
+    except ValueError as error:
+        raise ValueError(
+            f"Rows of the column {name!r} have different shapes, or are no numbers: "
+            f"{error}. Expected one shape, as fixed-size lists and tensors have."
+        ) from error
+
+
+def _dense(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != object or array.ndim == 0:
+        return array
+    return np.stack([_dense(row) for row in array])

@@ -1,0 +1,1 @@
+"""Runs: prepared, run, and brought to memory or into files."""

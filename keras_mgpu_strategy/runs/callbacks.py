@@ -1,0 +1,141 @@
+"""Keras callbacks and the progress bar around a stream of results.
+
+Both are Keras' own (`keras.callbacks`, `keras.utils.Progbar`); what is here only
+calls them at the times at which Keras' `predict` does.
+
+Guarantee: a standard output that is missing, closed, full or gone ends no run. The bar
+is not shown any more.
+"""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import keras
+
+from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.screen import Screen
+from keras_mgpu_strategy.types import HostBatch
+
+Verbose = int | str
+T = TypeVar("T")
+
+
+def check_verbose(verbose: Verbose) -> int:
+    """Resolves `verbose` to 0, 1 or 2; "auto" is 1 on a terminal, else 0.
+
+    Raises:
+        ValueError: Any other value.
+    """
+    if verbose == "auto":
+        return int(Screen(sys.stdout).isatty())
+    if verbose in (0, 1, 2):
+        return int(verbose)
+    raise ValueError(
+        f'verbose={verbose!r}. Expected 0 (silent), 1 (a bar), 2 (a line) or "auto" '
+        "(a bar on a terminal)."
+    )
+
+
+def with_progress(
+    batches: Iterable[HostBatch], num_rows: int | None, batch_size: int, verbose: int
+) -> Iterator[HostBatch]:
+    """Passes batches on and moves a bar that counts global batches.
+
+    Args:
+        batches: The results.
+        num_rows: Rows to come, or None where unknown.
+        batch_size: Rows of a global batch.
+        verbose: 0, 1 or 2.
+    """
+    if verbose == 0:
+        yield from batches
+        return
+    target = None if num_rows is None else max(ceil_div(num_rows, batch_size), 1)
+    bar = _if_shown(
+        lambda: keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
+    )
+    done = 0
+    for batch in batches:
+        yield batch
+        done = max(ceil_div(batch.stop, batch_size), 1)
+        if bar is not None and done != target:
+            bar = _if_shown(functools.partial(_moved, bar, done))
+    if bar is not None:
+        # As Keras does where the length was not known: otherwise no last line comes.
+        bar.target = done
+        _if_shown(lambda: _moved(bar, done, finalize=True))
+
+
+def _moved(bar: Any, done: int, *, finalize: bool = False) -> Any:
+    bar.update(done, finalize=finalize)
+    return bar
+
+
+def _if_shown(show: Callable[[], T]) -> T | None:
+    """What a function returns, or None where the standard output fails."""
+    # That may be anything, and so may its errors; nothing else is called here.
+    with contextlib.suppress(Exception):
+        return show()
+    return None
+
+
+def with_callbacks(
+    batches: Iterable[HostBatch],
+    callbacks: Any,
+    model: Any,
+    num_rows: int | None,
+    batch_size: int,
+    verbose: int = 0,
+) -> Iterator[HostBatch]:
+    """Passes batches on, calling Keras callbacks for each global batch.
+
+    A callback that sets `model.stop_predicting` ends the run behind its batch. Where
+    there are no rows, callbacks see the beginning and the end alone.
+
+    Args:
+        batches: The results.
+        callbacks: A callback, a list of them, or a `keras.callbacks.CallbackList`.
+        model: The Keras model that the callbacks see.
+        num_rows: Rows to come, or None where unknown.
+        batch_size: Rows of a global batch.
+        verbose: 0, 1 or 2, for callbacks to see.
+    """
+    if not callbacks:
+        yield from batches
+        return
+    steps = None if num_rows is None else ceil_div(num_rows, batch_size)
+    listeners = _callback_list(
+        callbacks, model, {"verbose": verbose, "epochs": 1, "steps": steps}
+    )
+    model.stop_predicting = False
+    listeners.on_predict_begin()
+    for step, batch in enumerate(_global_batches(batches, batch_size)):
+        if batch.num_rows:
+            listeners.on_predict_batch_begin(step)
+            listeners.on_predict_batch_end(step, {"outputs": batch.outputs})
+        yield batch
+        if model.stop_predicting:
+            break
+    listeners.on_predict_end()
+
+
+def _callback_list(
+    callbacks: Any, model: Any, params: dict[str, Any]
+) -> keras.callbacks.CallbackList:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    return keras.callbacks.CallbackList(list(listed), model=model, **params)
+
+
+def _global_batches(
+    batches: Iterable[HostBatch], batch_size: int
+) -> Iterator[HostBatch]:
+    for batch in gather.resplit(batches, lambda: batch_size):
+        # Without any row, the empty batch tells the structure of the results.
+        if batch.num_rows or batch.start == 0:
+            yield batch

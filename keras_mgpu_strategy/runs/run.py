@@ -1,0 +1,86 @@
+"""A run that has been checked and can begin.
+
+Guarantee: however a run ends, its report is handed over.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Generator, Iterator
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.report import Report, StageClock
+from keras_mgpu_strategy.sources.marks import MarksOf, no_marks
+from keras_mgpu_strategy.system.fork_guard import HomeProcess
+from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.types import HostBatch, Origin, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run that has been checked and can begin.
+
+    Args:
+        source: The rows.
+        engine: What runs them.
+        clock: Where the time goes.
+        batch_size: Per-replica batch to begin with.
+        global_batch: Rows of a batch over all replicas.
+        when_done: Called with the report of a run that has ended, however it ended.
+        profile: Folder for a trace of the run, or None.
+        marks: Tells what is known of rows besides the model's inputs.
+        origin_of: Tells the input from others. It may read much of it, so that only
+            what compares runs asks.
+        total_rows: Rows of the whole input; None where only reading can tell.
+        first_row: Index of the first row to run.
+        home: The process that it runs in.
+    """
+
+    source: Source
+    engine: Engine
+    clock: StageClock
+    batch_size: int
+    global_batch: int
+    when_done: Callable[[Report], None]
+    profile: str | os.PathLike[str] | None = None
+    marks: MarksOf = no_marks
+    origin_of: Callable[[], Origin] = Origin
+    total_rows: int | None = None
+    first_row: int = 0
+    home: HomeProcess = dataclasses.field(default_factory=HomeProcess)
+
+    def run(self, start: int | None = None) -> Generator[HostBatch, None, None]:
+        """Yields results in input order; at least one batch.
+
+        Args:
+            start: Index of the first row to run; None for `first_row`.
+
+        Raises:
+            RuntimeError: In a process that was forked since the job was made.
+        """
+        self.home.check()
+        try:
+            with _profiler(self.profile):
+                yield from self._counted(self.first_row if start is None else start)
+        finally:
+            # In a forked process the clock may be in the hands of a thread for ever.
+            if self.home.is_this:
+                self.when_done(self.clock.report())
+
+    def _counted(self, start: int) -> Iterator[HostBatch]:
+        for batch in self.engine.run(self.source, self.batch_size, start):
+            arrays = tf.nest.flatten(batch.outputs)
+            num_bytes = sum(array.nbytes for array in arrays)
+            self.clock.add_delivered(len(arrays[0]), num_bytes)
+            yield batch
+            self.home.check()
+
+
+def _profiler(
+    folder: str | os.PathLike[str] | None,
+) -> contextlib.AbstractContextManager:
+    if folder is None:
+        return contextlib.nullcontext()
+    return tf.profiler.experimental.Profile(expanded(folder))

@@ -1,0 +1,139 @@
+"""The kinds of array-likes, and what reads each by rows.
+
+Guarantee: rows of a NumPy array, a memory map or a tensor in host memory are views
+where their dtype need not change.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources import frames, packed, sparse
+from keras_mgpu_strategy.sources.foreign import is_of
+from keras_mgpu_strategy.sources.leaf import Leaf, Memory, make_leaf, shape_of
+from keras_mgpu_strategy.sources.mapped import MappedArray
+from keras_mgpu_strategy.sources.unsupported import refuse
+
+ACCEPTED = (
+    "NumPy arrays, tensors, pandas or polars frames and series, sparse matrices, or "
+    "anything with a shape and slicing on axis 0"
+)
+
+
+def is_array_like(x: Any) -> bool:
+    """Whether `x` has a shape and can be sliced, as it is or by an adapter here."""
+    has_shape = getattr(x, "shape", None) is not None
+    return has_shape and (hasattr(x, "__getitem__") or sparse.is_sparse(x))
+
+
+def as_leaf(x: Any, path: str) -> Leaf:
+    """Returns what reads an array-like by rows, for a model that declares nothing.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If it has no rows, or a dtype without a counterpart in TensorFlow.
+    """
+    refuse(x, path)
+    for applies, adapter in _LEAVES:
+        if applies(x):
+            return adapter(x, path)
+    raise TypeError(
+        f"{path}: cannot read rows from {type(x).__name__}, expected {ACCEPTED}."
+    )
+
+
+def _tensor_dtype(x: Any) -> np.dtype:
+    return np.dtype("S") if x.dtype == tf.string else np.dtype(x.dtype.as_numpy_dtype)
+
+
+def _numpy(x: np.ndarray, path: str) -> Leaf:
+    array = np.asarray(x)
+    return make_leaf(x, path, x.dtype, lambda a, b: array[a:b], Memory.USERS)
+
+
+def _tensor(x: tf.Tensor, path: str) -> Leaf:
+    on_host = tf.DeviceSpec.from_string(x.device).device_type == "CPU"
+    if on_host and x.dtype != tf.string:
+        # np.asarray shares the memory of a tensor on the host; .numpy() copies it.
+        return _numpy(np.asarray(x), path)
+    return make_leaf(x, path, _tensor_dtype(x), lambda a, b: x[a:b].numpy())
+
+
+def _frame(x: Any, path: str) -> Leaf:
+    return _pandas(x, path, frames.frame_dtype(x, path))
+
+
+def _series(x: Any, path: str) -> Leaf:
+    return _pandas(x, path, frames.column_dtype(x, path))
+
+
+def _pandas(x: Any, path: str, dtype: np.dtype) -> Leaf:
+    asked = frames.read_dtype(dtype)
+    read = lambda a, b: x.iloc[a:b].to_numpy(dtype=asked)  # noqa: E731
+    return make_leaf(x, path, dtype, read, Memory.USERS)
+
+
+def _polars(x: Any, path: str) -> Leaf:
+    read = frames.polars_rows(x, path)
+    return make_leaf(x, path, np.asarray(read(0, 0)).dtype, read, Memory.USERS)
+
+
+def _matrix(x: Any, path: str) -> Leaf:
+    return _sparse(x, path, np.dtype(x.dtype), sparse.MatrixRows(x, path))
+
+
+def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
+    shape_of(x, path)
+    return _sparse(x, path, _tensor_dtype(x), sparse.TensorRows(x, path))
+
+
+def _sparse(
+    x: Any, path: str, dtype: np.dtype, rows: sparse.MatrixRows | sparse.TensorRows
+) -> Leaf:
+    leaf = make_leaf(x, path, dtype, rows.read)
+    return dataclasses.replace(leaf, places=rows.places)
+
+
+def _array_like(x: Any, path: str) -> Leaf:
+    shape_of(x, path)
+    try:
+        # Reading no rows shows the dtype of what slicing returns, strings included.
+        dtype = np.asarray(x[0:0]).dtype
+    except Exception as error:
+        raise TypeError(
+            f"{path}: cannot read rows from {type(x).__name__}: x[0:0] is not "
+            f"something that np.asarray can convert ({error})."
+        ) from error
+    varies = getattr(x, "dtype", None) != dtype
+    return make_leaf(x, path, dtype, lambda a, b: x[a:b], Memory.UNKNOWN, varies)
+
+
+def _stored(x: Any, path: str) -> Leaf:
+    """An array of h5py or zarr, each slice of which is a new array."""
+    fetch = packed.checked_rows(x, path, lambda a, b: x[a:b])
+    return make_leaf(x, path, np.asarray(x[0:0]).dtype, fetch)
+
+
+def _mapped(x: MappedArray, path: str) -> Leaf:
+    return make_leaf(x, path, x.dtype, lambda a, b: x[a:b])
+
+
+def _is_stored(x: Any) -> bool:
+    is_theirs = is_of("h5py")(x) or is_of("zarr")(x)
+    return is_theirs and hasattr(x, "attrs") and is_array_like(x)
+
+
+_LEAVES = (
+    (lambda x: isinstance(x, np.ndarray), _numpy),
+    (lambda x: isinstance(x, tf.Tensor), _tensor),
+    (sparse.is_matrix, _matrix),
+    (lambda x: isinstance(x, tf.SparseTensor), _sparse_tensor),
+    (frames.is_frame, _frame),
+    (frames.is_series, _series),
+    (frames.is_polars, _polars),
+    (lambda x: isinstance(x, MappedArray), _mapped),
+    (_is_stored, _stored),
+    (is_array_like, _array_like),
+)

@@ -1,0 +1,129 @@
+"""Nests of array-likes, sliced on axis 0.
+
+Guarantees:
+
+* Only the rows asked for are read; a chunk of a NumPy array, a memory map or a
+  tensor in host memory is a view where its dtype need not change.
+* All leaves have the same number of rows, and each slice the rows asked for.
+* Rows do not change once they are handed out, whatever an array-like does for the next.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from keras_mgpu_strategy.element_forms import SparseRows
+from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, as_leaf
+from keras_mgpu_strategy.sources.checks import check_batch_size, check_start
+from keras_mgpu_strategy.sources.leaf import Leaf
+from keras_mgpu_strategy.sources.matching import stay_sparse, wanted_dtypes
+from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.sources.origins import origin_of_arrays
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin
+
+
+class ArraySource:
+    """A `Source` over a nest of array-likes.
+
+    Args:
+        x: Nest of array-likes.
+        input_spec: What the model declares.
+        limit: Read no more rows than this.
+
+    Raises:
+        TypeError: If a leaf is not an array-like.
+        ValueError: If a leaf has no rows, a dtype without a counterpart in
+            TensorFlow, or another number of rows than the rest, or is not what the
+            model takes.
+    """
+
+    def __init__(
+        self, x: Nest, input_spec: Nest = None, limit: int | None = None
+    ) -> None:
+        self._x = x
+        self._leaves, self._structure = as_leaves(x, input_spec)
+        rows = self._leaves[0].shape[0]
+        self._num_rows = rows if limit is None else min(rows, limit)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows to read."""
+        return self._num_rows
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`, the batch axis None."""
+        return pack(self._structure, [leaf.spec for leaf in self._leaves])
+
+    def origin(self) -> Origin:
+        """What tells the values from others."""
+        return origin_of_arrays(self._x, self._leaves, self._num_rows)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields batches of `batch_size` rows, the last one with what is left."""
+        check_batch_size(batch_size, self)
+        check_start(start, self._num_rows)
+        return self._read(batch_size, start)
+
+    def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+        for first in range(start, self._num_rows, batch_size):
+            stop = min(first + batch_size, self._num_rows)
+            flat = [leaf.read(first, stop) for leaf in self._leaves]
+            yield InputBatch(first, stop - first, pack(self._structure, flat))
+
+
+class Leaves(NamedTuple):
+    """The leaves of a nest.
+
+    Args:
+        flat: Each array, in the order of `nests.leaves`. One that reaches the model
+            sparse is two: its values, and where they are.
+        structure: For `nests.pack`.
+    """
+
+    flat: list[Leaf]
+    structure: Nest
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`, the batch axis None."""
+        return pack(self.structure, [leaf.spec for leaf in self.flat])
+
+
+def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
+    """Returns the leaves of a nest of array-likes, of one length each.
+
+    Args:
+        x: The nest.
+        input_spec: What the model declares, which decides the dtypes.
+
+    Raises:
+        TypeError: If a leaf is not an array-like.
+        ValueError: If there are none, their lengths differ, or the model does not take
+            them.
+    """
+    found = [as_leaf(leaf, path) for path, leaf in leaves(x)]
+    if not found:
+        kind = type(x).__name__
+        shown = f"a {kind} of None alone" if x else f"an empty {kind}"
+        raise ValueError(f"Received {shown}, expected {ACCEPTED}.")
+    if len({leaf.shape[0] for leaf in found}) > 1:
+        lengths = ", ".join(f"{leaf.path}: {leaf.shape[0]}" for leaf in found)
+        raise ValueError(
+            f"Received inputs of unequal length ({lengths}), expected the same number "
+            "of rows in each."
+        )
+    plain = Leaves(found, skeleton(x))
+    wanted = wanted_dtypes(plain.spec, input_spec)
+    fitted = [leaf.fitted(wanted.get(leaf.path)) for leaf in found]
+    sparse = stay_sparse(plain.spec, input_spec)
+    return _with_places(Leaves(fitted, plain.structure), sparse)
+
+
+def _with_places(plain: Leaves, sparse: set[str]) -> Leaves:
+    """Returns leaves with the places of values beside those that stay sparse."""
+    flat, kinds = [], []
+    for leaf in plain.flat:
+        places = leaf.of_places() if leaf.path in sparse else None
+        flat += [leaf] if places is None else [leaf, places]
+        kinds.append(None if places is None else SparseRows(None, None))
+    return Leaves(flat, pack(plain.structure, kinds))

@@ -1,0 +1,166 @@
+"""One array-like, read by rows.
+
+Guarantees:
+
+* Only the rows asked for are read, and only those that come are passed on: as many, in
+  one dtype whatever dtype they come in, and none of them masked.
+* Rows in memory of which nothing is known are copied, as it may be filled again.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.casting import Cast, Wanted, cast_for, is_string
+from keras_mgpu_strategy.sources.row_errors import Fail, failing
+from keras_mgpu_strategy.sources.safe_casts import kind_of
+
+_TEXT = np.dtype("U")
+
+
+class Memory(enum.Enum):
+    """Whose the memory is that rows come in."""
+
+    NEW = enum.auto()
+    """Nobody else's: it is made for the rows, or is never written to again."""
+    USERS = enum.auto()
+    """A part of the array that the user passed."""
+    UNKNOWN = enum.auto()
+    """Perhaps a buffer that is filled again for the next rows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaf:
+    """One array-like of a nest.
+
+    Args:
+        path: Names the leaf in messages.
+        shape: Its shape, rows first.
+        stored: The dtype that rows have when they are fetched, by what is known.
+        fetch: Returns the rows from one index to another, as they are stored.
+        memory: Whose the memory of these is.
+        varies: Whether nothing but the slices themselves tells their dtype.
+        cast: Makes them what the model is given.
+        places: Of a sparse array: returns what reads which values of rows are stored,
+            as dense bools. None of any other.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    stored: np.dtype
+    fetch: Callable[[int, int], Any]
+    memory: Memory
+    varies: bool
+    cast: Cast
+    places: Callable[[], Callable[[int, int], Any]] | None = None
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """The rows with the batch axis unknown."""
+        return tf.TensorSpec((None, *self.shape[1:]), self.cast.dtype)
+
+    def fitted(self, wanted: Wanted) -> "Leaf":
+        """Returns the leaf for what a model takes."""
+        stored = self.stored
+        if self.varies and isinstance(wanted, tf.DType):
+            declared = np.dtype(wanted.as_numpy_dtype)
+            both = kind_of(stored), kind_of(declared)
+            stored = declared if set(both) <= set("bif") else stored
+        return dataclasses.replace(self, cast=cast_for(stored, self.path, wanted))
+
+    def of_places(self) -> "Leaf | None":
+        """Returns what reads where a sparse array stores values; None of any other."""
+        if self.places is None:
+            return None
+        path = f"{self.path}, places of values"
+        return make_leaf(self, path, np.dtype(bool), self.places())
+
+    def view(self, start: int, stop: int, fail: Fail) -> tuple[np.ndarray, bool]:
+        """Returns rows, and whether they lie in the memory that they came in.
+
+        Args:
+            start: Index of the first row.
+            stop: Index after the last row.
+            fail: Called for a row that cannot be used.
+        """
+        chunk = _plain(self.fetch(start, stop), fail)
+        expected = (stop - start, *self.shape[1:])
+        if chunk.shape != expected:
+            raise ValueError(
+                f"{self.path}: rows {start} to {stop} came with shape {chunk.shape}, "
+                f"expected {expected}. The input must not change while it is read."
+            )
+        given = self.cast.convert(chunk, fail)
+        return given, np.may_share_memory(given, chunk)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Returns rows in memory that stays as it is."""
+        rows, is_shared = self.view(start, stop, failing(self.path, start))
+        return rows.copy() if is_shared and self.memory is Memory.UNKNOWN else rows
+
+
+def make_leaf(
+    x: Any,
+    path: str,
+    dtype: np.dtype,
+    fetch: Callable[[int, int], Any],
+    memory: Memory = Memory.NEW,
+    varies: bool = False,
+) -> Leaf:
+    """Returns a leaf for a model that declares nothing.
+
+    Args:
+        x: The array-like.
+        path: As of `Leaf`, and so are the others.
+        dtype: Of the rows that are fetched; objects that begin with a string are
+            strings.
+        fetch: Returns rows.
+        memory: Whose they are.
+        varies: Whether their dtype may be another one.
+
+    Raises:
+        TypeError: If the number of rows is not known.
+        ValueError: If there are no rows, or TensorFlow has no such dtype.
+    """
+    shape = shape_of(x, path)
+    if dtype.kind == "O" and not is_string(dtype) and _begins_with_text(shape, fetch):
+        dtype = _TEXT
+    cast = cast_for(dtype, path)
+    return Leaf(path, shape, dtype, fetch, memory, varies, cast)
+
+
+def shape_of(x: Any, path: str) -> tuple[int, ...]:
+    """Returns a shape with rows; raises as `make_leaf` does."""
+    try:
+        shape = tuple(int(size) for size in x.shape)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{path} is a {type(x).__name__} of shape {tuple(x.shape)}, expected one "
+            "whose number of rows is known. Call x.compute_chunk_sizes() on an array "
+            "of Dask, or x.compute() on a frame."
+        ) from error
+    if not shape:
+        raise ValueError(
+            f"{path} has shape (), expected a batch axis first. Use x[np.newaxis] for "
+            "a single row."
+        )
+    return shape
+
+
+def _begins_with_text(shape: tuple[int, ...], fetch: Callable[[int, int], Any]) -> bool:
+    """Whether objects are strings by the first one; the others are checked later."""
+    first = np.asarray(fetch(0, min(1, shape[0]))).ravel()
+    return not first.size or isinstance(first[0], (str, bytes))
+
+
+def _plain(rows: Any, fail: Fail) -> np.ndarray:
+    """Returns rows as an array, which would drop the mask of a masked one."""
+    if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
+        place = np.argwhere(np.ma.getmaskarray(rows))[0]
+        remedy = "Pass an array without a mask, e.g. x.filled(value)."
+        fail(int(place[0]), f"has a masked value, expected none. {remedy}")
+    return np.asarray(rows)

@@ -1,0 +1,1 @@
+"""The process, the operating system and arguments of users."""

@@ -1,0 +1,187 @@
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_mgpu_strategy.engines.feed import Feed, example_inputs, row_bytes
+from keras_mgpu_strategy.inputs import as_source
+from tests import helpers
+
+
+def chunks_of(feed, most_rows=4):
+    return list(iter(lambda: feed.take(most_rows), None))
+
+
+def rows_of(chunks):
+    return np.concatenate([chunk.inputs[: chunk.num_rows] for chunk in chunks])
+
+
+@given(
+    num_rows=st.integers(0, 60),
+    block_rows=st.integers(1, 30),
+    most_rows=st.lists(st.integers(1, 12), min_size=1),
+    data=st.data(),
+)
+def test_every_row_leaves_once_in_order(num_rows, block_rows, most_rows, data):
+    start = data.draw(st.integers(0, num_rows))
+    rows = helpers.numbered_rows(num_rows)
+    feed = Feed(as_source(rows), block_rows, start)
+    position = start
+    chunks = []
+    for most in itertools.cycle(most_rows):
+        assert feed.rows_left == num_rows - position
+        chunk = feed.take(most)
+        if chunk is None:
+            break
+        chunks.append(chunk)
+        assert chunk.start == position
+        assert chunk.num_rows <= most
+        assert chunk.num_rows > 0 or position == num_rows == start
+        position += chunk.num_rows
+    np.testing.assert_array_equal(rows_of(chunks), rows[start:])
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_padding_fills_up_whole_micro_batches(num_rows, batch_size):
+    rows = helpers.numbered_rows(num_rows)
+    chunk = Feed(as_source(rows), block_rows=100).take(100)
+    (padded,) = chunk.padded(batch_size)
+    assert len(padded) % batch_size == 0
+    assert 0 <= len(padded) - num_rows < batch_size
+    np.testing.assert_array_equal(padded[:num_rows], rows)
+    assert set(padded[num_rows:, 0]) <= {num_rows - 1}
+
+
+def test_a_chunk_of_whole_micro_batches_is_not_copied():
+    rows = helpers.numbered_rows(8)
+    chunk = Feed(as_source(rows), block_rows=8).take(6)
+    assert np.shares_memory(chunk.padded(3)[0], rows)
+
+
+def test_every_input_is_filled_up():
+    x = {"a": helpers.numbered_rows(2), "b": np.array([[b"x"], [b"why"]])}
+    chunk = Feed(as_source(x), block_rows=8).take(8)
+    a, b = chunk.padded(4)
+    assert a[:, 0].tolist() == [0, 1, 1, 1]
+    assert b[:, 0].tolist() == [b"x", b"why", b"why", b"why"]
+
+
+@pytest.mark.parametrize("num_rows", [0, 5])
+def test_no_rows_give_one_chunk_of_padding(num_rows):
+    source = as_source(np.ones((num_rows, 4, 2), np.int32))
+    (chunk,) = chunks_of(Feed(source, block_rows=6, start=num_rows))
+    assert (chunk.start, chunk.num_rows) == (num_rows, 0)
+    (padded,) = chunk.padded(3)
+    assert padded.shape == (3, 4, 2)
+    assert padded.dtype == np.int32
+
+
+def test_rows_of_another_shape_begin_a_chunk():
+    batches = iter([np.ones((3, 5)), np.ones((2, 7))])
+    feed = Feed(as_source(batches), block_rows=16)
+    assert feed.rows_left is None
+    first, second = chunks_of(feed, most_rows=16)
+    assert (first.start, first.num_rows, first.inputs.shape) == (0, 3, (3, 5))
+    assert (second.start, second.num_rows, second.inputs.shape) == (3, 2, (2, 7))
+
+
+def test_several_threads_share_the_rows():
+    rows = helpers.numbered_rows(1000)
+    feed = Feed(as_source(rows), block_rows=12)
+    taken = [[] for _ in range(8)]
+    barrier = threading.Barrier(len(taken))
+
+    def take(mine):
+        barrier.wait()
+        mine.extend(chunks_of(feed))
+
+    threads = [threading.Thread(target=take, args=(mine,)) for mine in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine in taken:
+        assert [chunk.start for chunk in mine] == sorted(chunk.start for chunk in mine)
+    everything = sorted(itertools.chain(*taken), key=lambda chunk: chunk.start)
+    np.testing.assert_array_equal(rows_of(everything), rows)
+
+
+def test_an_error_ends_the_feed_and_is_kept():
+    error = LookupError("the user's own")
+
+    def batches():
+        yield helpers.numbered_rows(8)
+        raise error
+
+    feed = Feed(as_source(batches()), block_rows=8)
+    assert [chunk.num_rows for chunk in chunks_of(feed)] == [4, 4]
+    assert feed.error is error
+    assert feed.take(4) is None
+
+
+def test_an_error_before_any_row_gives_no_chunk_of_padding():
+    class Broken:
+        shape, dtype = (4, 2), np.dtype(np.float32)
+
+        def __getitem__(self, rows):
+            if rows.stop == 0:
+                return np.zeros((0, 2), np.float32)
+            raise OSError("disk")
+
+    feed = Feed(as_source(Broken()), block_rows=2)
+    assert chunks_of(feed) == []
+    assert isinstance(feed.error, OSError)
+
+
+def test_closing_ends_the_feed_and_the_generator_behind_it():
+    ended = []
+
+    def batches():
+        try:
+            yield from helpers.numbered_batches(8)
+        finally:
+            ended.append(True)
+
+    feed = Feed(as_source(batches()), block_rows=8)
+    assert feed.take(4).num_rows == 4
+    feed.close()
+    feed.close()
+    assert feed.take(4) is None
+    assert ended == [True]
+    assert feed.error is None
+
+
+SPEC = {
+    "text": tf.TensorSpec([None, 3], tf.string),
+    "image": tf.TensorSpec([None, None, 4], tf.float16),
+    "id": tf.TensorSpec([None], tf.int64),
+}
+
+
+def test_example_inputs():
+    example = example_inputs(SPEC, 2)
+    assert example["text"].shape == (2, 3)
+    assert tf.convert_to_tensor(example["text"]).dtype == tf.string
+    assert example["image"].shape == (2, 1, 4)
+    assert example["image"].dtype == np.float16
+    assert example["id"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text", 3 * 16),  # strings count as 16 bytes
+        ("image", 1 * 4 * 2),  # an unknown axis counts as 1
+        ("id", 8),  # no axis behind the batch
+    ],
+)
+def test_row_bytes(name, expected):
+    assert row_bytes(SPEC[name]) == expected
+
+
+def test_row_bytes_of_a_nest_is_the_sum():
+    assert row_bytes(SPEC) == 48 + 8 + 8

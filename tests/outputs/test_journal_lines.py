@@ -1,0 +1,143 @@
+"""What a line of a journal may say, to the last number, and what is said of others."""
+
+import dataclasses
+import json
+import zlib
+
+import pytest
+
+from keras_mgpu_strategy.outputs import journal
+from keras_mgpu_strategy.outputs.journal import Progress
+from tests.messages import exactly
+
+ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
+BEGIN = {"journal": 2, "about": ABOUT}
+STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "scores.npy.journal"
+
+
+def write(path, *records):
+    content = b""
+    for record in records:
+        text = record if isinstance(record, bytes) else json.dumps(record).encode()
+        content += b"%08x %s\n" % (zlib.crc32(text), text)
+    path.write_bytes(content)
+
+
+def damaged(path, number, why=""):
+    return exactly(
+        f"The journal {path} is damaged in line {number}{why}, so how far its output "
+        "is cannot be known. Nothing was touched. Pass overwrite=True to begin again."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": 8},  # a batch that begins where the rows on disk end
+        {"start": 0, "batch_size": 0},
+        {"batch_size": 2**31},
+        {"rows": 2**63 - 1, "mark": {"rows": 2**63 - 1}},
+        {"mark": {"rows": 8}},
+        {"mark": {"rows": 8, "bytes": 0}},
+        {"finished": True},
+        {"finished": True, "mark": {}},
+        {"rows": 0, "start": 0, "mark": {"rows": 0}},
+    ],
+)
+def test_the_last_values_that_can_be_are_read(path, changes):
+    write(path, BEGIN, STEP | changes)
+    assert journal.read(path).progress == Progress(**STEP | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": 9},
+        {"batch_size": 2**31 + 1},
+        {"batch_size": True},
+        {"rows": 2**63, "mark": {"rows": 2**63}},
+        {"rows": 8.0},
+        {"mark": None},
+        {"mark": {}},
+        {"mark": {"bytes": 8}},
+        {"mark": {"rows": 7}},
+        {"mark": {"rows": 8, "bytes": -1}},
+        {"mark": {"rows": 8, "more": 1}},
+        {"finished": 1},
+        {"finished": None},
+        {"finished": True, "mark": {"rows": 7}},
+        {"finished": True, "mark": {"bytes": 8}},
+        {"more": 1},
+    ],
+)
+def test_the_first_values_that_cannot_be_are_refused(path, changes):
+    write(path, BEGIN, STEP, STEP | changes)
+    with pytest.raises(ValueError, match=damaged(path, 3)):
+        journal.read(path)
+
+
+def test_lines_may_repeat_and_grow_but_neither_shrink_nor_follow_the_end(path):
+    more = STEP | {"rows": 12, "mark": {"rows": 12}}
+    end = more | {"finished": True}
+    write(path, BEGIN, STEP, STEP, more, end)
+    assert journal.read(path).progress == Progress(**end)
+    write(path, BEGIN, STEP, more, STEP, more)
+    with pytest.raises(ValueError, match=damaged(path, 4)):
+        journal.read(path)
+    write(path, BEGIN, end, end)
+    with pytest.raises(ValueError, match=damaged(path, 3)):
+        journal.read(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (BEGIN | {"more": 1}, ""),
+        (BEGIN | {"about": ABOUT | {"more": 1}}, ""),
+        (BEGIN | {"about": {"run": {}}}, ""),
+        (BEGIN | {"about": ABOUT | {"run": []}}, ""),
+        (BEGIN | {"about": ABOUT | {"layout": 3}}, " (it describes outputs by 3)"),
+        (b'{"journal": 1, "journal": 1}', " (it has the key 'journal' twice)"),
+        (b"[]", ""),
+    ],
+)
+def test_another_first_line_is_refused_with_the_reason(path, record, why):
+    write(path, record, STEP)
+    with pytest.raises(ValueError, match=damaged(path, 1, why)):
+        journal.read(path)
+
+
+@pytest.mark.parametrize("changes", [{"journal": 3}, {"about": []}, {"about": None}])
+def test_a_journal_of_another_version_says_what_to_do(path, changes):
+    write(path, BEGIN | changes)
+    message = (
+        f"{path} is no journal of version 1 or 2, so it was written by a newer version "
+        "of this package or is another file. Remove it to begin again."
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        journal.read(path)
+
+
+def test_the_order_of_keys_makes_no_other_journal(path):
+    journal.create(path, {"run": {"a": 1, "b": {"c": 2, "d": 3}}, "layout": []})
+    content = path.read_bytes()
+    journal.create(path, {"layout": [], "run": {"b": {"d": 3, "c": 2}, "a": 1}})
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (float("nan"), ValueError, "not JSON compliant"),
+        (b"", TypeError, "'bytes' object cannot be interpreted as an integer"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(path, value, error, message):
+    with pytest.raises(error, match=message):
+        journal.create(path, {"run": {"value": value}, "layout": []})
+    assert not list(path.parent.iterdir())

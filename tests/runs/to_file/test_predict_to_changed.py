@@ -1,0 +1,313 @@
+"""Inputs and code that changed since a run was stopped are noticed; copies pass."""
+
+import json
+import os
+import shutil
+import zlib
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.digests import samples
+from keras_mgpu_strategy.runs import run as jobs
+from tests import file_runs
+from tests.outputs import places
+from tests.resuming import X, assert_same_files, fail, uninterrupted, write
+
+OTHER = X + np.float32(1)
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """An output in a folder of its own, flushed after every micro-batch."""
+    file_runs.make_small(monkeypatch, flushes=True)
+    (tmp_path / "outputs").mkdir()
+    return tmp_path / "outputs" / "out.npy"
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def stop(predictor, out, x, monkeypatch, num_batches=4, **options):
+    """Runs some batches of an input that does not fail."""
+    whole = jobs.Job._counted
+
+    def some(job, start):
+        for number, batch in enumerate(whole(job, start)):
+            if number == num_batches:
+                raise Stopped
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.Job, "_counted", some)
+        with pytest.raises(Stopped):
+            write(predictor, out, x, **options)
+    assert file_runs.safe_rows(out)
+
+
+def assert_refused(predictor, out, x, message, **options):
+    before = places.tree(out.parent)
+    with pytest.raises(ValueError, match=message):
+        write(predictor, out, x, resume=True, **options)
+    assert places.tree(out.parent) == before
+
+
+def as_npy(path, x):
+    np.save(path, x)
+
+
+def as_npz(path, x):
+    np.savez(path, x=x)
+
+
+def as_csv(path, x):
+    frame = pd.DataFrame(np.round(x, 3), columns=["a", "b"])
+    frame.to_csv(path, index=False, float_format="%+08.3f")
+
+
+def as_parquet(path, x):
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    frame.to_parquet(path, compression=None)
+
+
+KINDS = {"x.npy": as_npy, "x.npz": as_npz, "x.csv": as_csv, "x.parquet": as_parquet}
+
+
+@pytest.fixture(params=KINDS)
+def file(request, tmp_path):
+    """A file of rows, and what writes others of the same size in its place."""
+    path = tmp_path / request.param
+    KINDS[request.param](path, X)
+    return path
+
+
+def test_a_file_that_was_written_anew_is_noticed(pair, out, file, monkeypatch):
+    stop(pair, out, file, monkeypatch)
+    before = file.stat()
+    KINDS[file.name](file, OTHER)
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert_refused(pair, out, file, "content of the files: .* before, .* now")
+    KINDS[file.name](file, X)
+    write(pair, out, file, resume=True)
+    assert_same_files(out, uninterrupted(pair, out, file))
+
+
+@pytest.mark.parametrize("act", ["touched", "moved", "copied", "renamed"])
+def test_the_same_file_elsewhere_or_at_another_time(pair, out, file, act, monkeypatch):
+    stop(pair, out, file, monkeypatch)
+    other = file
+    if act == "touched":
+        os.utime(file, (1, 1))
+    else:
+        name = f"y{file.suffix}" if act == "renamed" else file.name
+        (file.parent / "elsewhere").mkdir()
+        other = file.parent / "elsewhere" / name
+        (shutil.copy if act == "copied" else shutil.move)(file, other)
+    write(pair, out, other, resume=True)
+    assert_same_files(out, uninterrupted(pair, out, other))
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file that is large by another measure, of which few bytes are sampled."""
+    monkeypatch.setattr(samples, "MOST_BYTES", 2**10)
+    monkeypatch.setattr(samples, "_SAMPLE_BYTES", 8)
+    monkeypatch.setattr(samples, "_NUM_SAMPLES", 4)
+    path = tmp_path / "large.npy"
+    np.save(path, file_runs.rows(300))
+    return path
+
+
+def edit(path, row):
+    """Changes one value of a `.npy` file in place."""
+    array = np.load(path, mmap_mode="r+")
+    array[row] += 1
+    array.flush()
+
+
+def without_content(out):
+    """Makes a journal of a run that ended before all of its input was read."""
+    lines = []
+    for line in file_runs.journal_of(out).read_bytes().splitlines():
+        record = json.loads(line.partition(b" ")[2])
+        record = record | {"content": None} if "content" in record else record
+        text = json.dumps(record, sort_keys=True).encode()
+        lines.append(b"%08x %s\n" % (zlib.crc32(text), text))
+    file_runs.journal_of(out).write_bytes(b"".join(lines))
+
+
+def read_whole(predictor, out, large, monkeypatch):
+    """Stops a run whose input was read as a whole beside it."""
+    whole = jobs.Job._counted
+
+    def some(job, start):
+        for number, batch in enumerate(whole(job, start)):
+            if number == 2:
+                thread = next(t for t in threads() if t.name == "mgpu-content")
+                thread.join(60)
+            if number == 4:
+                raise Stopped
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.Job, "_counted", some)
+        started = content_threads(patch)
+        threads = lambda: started  # noqa: E731
+        with pytest.raises(Stopped):
+            write(predictor, out, large)
+    assert not any(thread.is_alive() for thread in started)
+
+
+def content_threads(patch):
+    """The threads that read inputs, as they are made."""
+    from keras_mgpu_strategy.runs import content_watch
+
+    made, make = [], content_watch.threading.Thread
+
+    def noted(**options):
+        made.append(make(**options))
+        return made[-1]
+
+    patch.setattr(content_watch.threading, "Thread", noted)
+    return made
+
+
+def test_a_large_file_of_the_same_time_is_the_same(pair, out, large, monkeypatch):
+    stop(pair, out, large, monkeypatch)
+    without_content(out)
+    write(pair, out, large, resume=True)
+    assert_same_files(out, uninterrupted(pair, out, large))
+
+
+def test_an_edit_that_no_sample_sees_is_noticed_by_its_time(
+    pair, out, large, monkeypatch
+):
+    stop(pair, out, large, monkeypatch)
+    without_content(out)
+    edit(large, 41)
+    message = "changed at .* before, and at .* now.*cannot be ruled out.*touch -d"
+    assert_refused(pair, out, large, message)
+
+
+def test_an_edit_that_samples_see_is_noticed_whatever_the_time(
+    pair, out, large, monkeypatch
+):
+    stop(pair, out, large, monkeypatch)
+    times = large.stat().st_atime_ns, large.stat().st_mtime_ns
+    edit(large, -1)
+    os.utime(large, ns=times)
+    assert_refused(pair, out, large, "content of the files: 'samples")
+
+
+def test_a_large_file_that_was_read_as_a_whole(pair, out, large, monkeypatch):
+    read_whole(pair, out, large, monkeypatch)
+    copy = large.with_name("copy.npy")
+    shutil.copy(large, copy)
+    os.utime(copy, (1, 1))
+    edit(large, 41)
+    assert_refused(pair, out, large, "content of the files: 'sha256 .* before, .* now")
+    write(pair, out, copy, resume=True)
+    assert_same_files(out, uninterrupted(pair, out, copy))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, tf.constant, pd.DataFrame])
+def test_values_of_arrays_in_memory_count(pair, out, kind, monkeypatch):
+    stop(pair, out, kind(X), monkeypatch)
+    other = X.copy()
+    other[-1, -1] += 1
+    assert_refused(pair, out, kind(other), "values of x: .* before, .* now")
+    write(pair, out, kind(X), resume=True)
+    assert_same_files(out, uninterrupted(pair, out, X))
+
+
+def test_the_first_row_of_streams_counts(pair, out):
+    fail(pair, out, "generator", 33)
+    other = file_runs.generator(X[::-1])
+    assert_refused(pair, out, other, "first row: .* before, .* now")
+    # Batches of another size are the same rows.
+    write(pair, out, iter([X[:7], X[7:]]), resume=True)
+    assert_same_files(out, uninterrupted(pair, out, X))
+
+
+def test_inputs_that_changed_places_are_noticed(strategies, out, monkeypatch):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.two_armed())
+    arms = {"a": X[:, :1], "b": X[:, 1:]}
+    stop(predictor, out, arms, monkeypatch)
+    swapped = {"a": arms["b"], "b": arms["a"]}
+    assert_refused(predictor, out, swapped, r"values of x\['a'\]: .*values of x\['b'\]")
+    write(predictor, out, arms, resume=True)
+
+
+def test_files_that_changed_places_are_noticed(strategies, out, tmp_path, monkeypatch):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.two_armed())
+    paths = {name: tmp_path / f"{name}.npy" for name in "ab"}
+    for index, path in enumerate(paths.values()):
+        np.save(path, X[:, index : index + 1])
+    stop(predictor, out, paths, monkeypatch)
+    swapped = {"a": paths["b"], "b": paths["a"]}
+    assert_refused(predictor, out, swapped, "content of the files")
+
+
+def scaling(factor):
+    """A model whose Lambda differs by a constant alone."""
+    functions = {1: lambda x: x * 1, 2: lambda x: x * 2}
+    layer = keras.layers.Lambda(functions[factor])
+    return keras.Sequential([keras.Input((2,)), layer])
+
+
+def test_another_lambda_is_another_model(strategies, out, monkeypatch):
+    made = []
+    for factor in (1, 2):
+        with strategies[2].scope():
+            made.append(mgpu.Predictor(scaling(factor)))
+    raw = {"method": "predict"}
+    stop(made[0], out, X, monkeypatch, **raw)
+    assert_refused(made[1], out, X, "model: .* before, .* now", **raw)
+    write(made[0], out, X, resume=True, **raw)
+    np.testing.assert_array_equal(np.load(out), X)
+
+
+def records(path):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in X:
+            writer.write(row.tobytes())
+
+
+def parsing(factor):
+    def parse(record):
+        return tf.reshape(tf.io.decode_raw(record, tf.float32), (2,)) * factor
+
+    return parse
+
+
+def test_another_parse_fn_is_another_run(pair, out, tmp_path, monkeypatch):
+    records(tmp_path / "x.tfrecord")
+    make = lambda f: mgpu.files.TFRecords(tmp_path / "x.tfrecord", parsing(f))  # noqa: E731
+    stop(pair, out, make(1.0), monkeypatch, num_batches=3)
+    assert_refused(pair, out, make(2.0), "how it is read: .* before, .* now")
+    write(pair, out, make(1.0), resume=True)
+    assert_same_files(out, uninterrupted(pair, out, X))
+
+
+def test_journals_of_the_version_before_are_refused(pair, out):
+    fail(pair, out, "generator", 33)
+    journal = file_runs.journal_of(out)
+    lines = []
+    for line in journal.read_bytes().splitlines():
+        record = json.loads(line.partition(b" ")[2])
+        record.pop("content", None)
+        record |= {"journal": 1} if "journal" in record else {}
+        text = json.dumps(record, sort_keys=True).encode()
+        lines.append(b"%08x %s\n" % (zlib.crc32(text), text))
+    journal.write_bytes(b"".join(lines))
+    message = "written by an older version .* Finish the run with that version, or pass"
+    assert_refused(pair, out, file_runs.generator(X), message)
+    write(pair, out, file_runs.generator(X), overwrite=True)

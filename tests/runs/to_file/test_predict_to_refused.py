@@ -1,0 +1,136 @@
+"""Runs that are not those of the journal are refused, and nothing is touched."""
+
+import os
+
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.system.notes import notes_of
+from tests import file_runs
+from tests.file_runs import BATCH
+from tests.formats import stored
+from tests.outputs import places
+from tests.resuming import (
+    X,
+    assert_same_files,
+    fail,
+    uninterrupted,
+    write,
+)
+
+
+def assert_refused(pair, path, x, message, **options):
+    before = places.tree(path.parent)
+    with pytest.raises(ValueError, match=message) as info:
+        write(pair, path, x, **({"resume": True} | options))
+    assert places.tree(path.parent) == before
+    return info.value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": BATCH * 2}, r"\(per-replica batch: 4 before, 8 now\)"),
+        ({"batch_size": None}, r"\(per-replica batch: 4 before, None now\)"),
+        ({"method": "predict"}, r"\(method: 'predict_proba' before, 'predict' now\)"),
+        ({"from_logits": True}, r"\(from_logits: False before, True now\)"),
+        ({"steps": 100}, r"\(steps: None before, 100 now\)"),
+        ({"method": "predict", "steps": 3}, "method: .*; .*steps: None before, 3 now"),
+    ],
+)
+def test_another_request_is_refused(pair, path, options, message):
+    fail(pair, path, "generator", 33)
+    message = f"is of another run, so it cannot be resumed .*{message}"
+    assert_refused(pair, path, file_runs.generator(X), message, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: X[:-1], "rows of the input: 61 before, 60 now"),
+        (lambda: file_runs.generator(X), "rows of the input: 61 before, None now"),
+    ],
+    ids=["rows", "generator"],
+)
+def test_another_input_is_refused(pair, path, make, message):
+    fail(pair, path, "array", 33)
+    assert_refused(pair, path, make(), message)
+
+
+def test_what_is_cast_to_the_same_input_is_the_same(pair, path):
+    fail(pair, path, "array", 33)
+    write(pair, path, X.astype(np.float64), resume=True)
+    assert_same_files(path, uninterrupted(pair, path, X))
+
+
+def test_strings_in_place_of_numbers_are_refused(pair, path):
+    fail(pair, path, "array", 33)
+    assert_refused(pair, path, X.astype(str), "float32")
+
+
+def test_another_model_is_refused(pair, strategies, path):
+    fail(pair, path, "generator", 33)
+    with strategies[2].scope():
+        other = mgpu.Predictor(file_runs.classifier(seed=8))
+    message = r"is of another run.*\(model: '\w+\.\.\. before, '\w+\.\.\. now\)"
+    assert_refused(other, path, file_runs.generator(X), message)
+
+
+def test_the_same_model_on_other_replicas_goes_on(predictors, path):
+    fail(predictors[2], path, "generator", 33)
+    write(predictors[1], path, file_runs.generator(X), resume=True, batch_size=4)
+    assert_same_files(path, uninterrupted(predictors[2], path, X))
+
+
+def test_more_replicas_with_another_share_are_refused(predictors, path):
+    fail(predictors[1], path, "generator", 33)
+    message = r"per-replica batch: 8 before, 4 now"
+    assert_refused(predictors[2], path, file_runs.generator(X), message)
+
+
+@pytest.mark.parametrize("at", [0, 20, -1, -20])
+def test_a_damaged_journal_is_refused(pair, path, at):
+    fail(pair, path, "generator", 33)
+    journal = file_runs.journal_of(path)
+    content = bytearray(journal.read_bytes())
+    content[at] ^= 1
+    journal.write_bytes(content + b"\n" * (at == -1))
+    assert_refused(pair, path, file_runs.generator(X), "is damaged in line")
+
+
+def test_a_missing_partial_output_is_refused(pair, path):
+    fail(pair, path, "generator", 33)
+    os.rename(file_runs.partial_of(path), path.with_name("elsewhere"))
+    error = assert_refused(pair, path, file_runs.generator(X), "is missing")
+    assert "are safe in" not in "".join(notes_of(error))
+    os.rename(path.with_name("elsewhere"), file_runs.partial_of(path))
+    write(pair, path, file_runs.generator(X), resume=True)
+    assert_same_files(path, uninterrupted(pair, path, X))
+
+
+def test_a_truncated_partial_output_is_refused(pair, path):
+    fail(pair, path, "generator", 33)
+    partial = file_runs.partial_of(path)
+    whole = stored.content(partial)
+    for name, content in whole.items():
+        if name.endswith("zarr.json"):
+            continue
+        file = partial / name if name else partial
+        file.write_bytes(content[: len(content) // 3])
+    assert_refused(pair, path, file_runs.generator(X), "cannot be continued")
+
+
+def test_a_generator_that_has_become_shorter_is_refused(pair, path):
+    fail(pair, path, "generator", 33)
+    message = "Received start=.*, but the input has only 20 rows"
+    assert_refused(pair, path, file_runs.generator(X[:20]), message)
+    write(pair, path, file_runs.generator(X), resume=True)
+    assert_same_files(path, uninterrupted(pair, path, X))
+
+
+def test_a_generator_that_was_used_is_refused(pair, path):
+    fail(pair, path, "generator", 33)
+    x = file_runs.generator(X)
+    pair.predict(x, BATCH, steps=2, verbose=0)
+    assert_refused(pair, path, x, "first row: .* before, .* now")
