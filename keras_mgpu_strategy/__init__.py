@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keras_mgpu_strategy import files
     from keras_mgpu_strategy.devices.scope import scope
     from keras_mgpu_strategy.drop_in import predict_proba
+    from keras_mgpu_strategy.engines.ray.plan import RayOptions
     from keras_mgpu_strategy.loading import load
     from keras_mgpu_strategy.parallel import make_parallel
     from keras_mgpu_strategy.predictor import Predictor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HostBatch",
     "Predictor",
+    "RayOptions",
     "Report",
     "__version__",
     "files",
@@ -35,6 +37,7 @@ __all__ = [
 _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
     "Predictor": "keras_mgpu_strategy.predictor",
+    "RayOptions": "keras_mgpu_strategy.engines.ray.plan",
     "Report": "keras_mgpu_strategy.report",
     "files": "keras_mgpu_strategy.files",
     "load": "keras_mgpu_strategy.loading",

@@ -3,7 +3,7 @@
 Guarantee: results are those of the model's layers and weights at the time of the call.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy
@@ -19,9 +19,12 @@ def predict_proba(
     x: Any,
     batch_size: int | None = None,
     verbose: Verbose = "auto",
+    steps: int | None = None,
+    callbacks: Any = None,
     *,
-    jit_compile: bool | str = "auto",
-    **arguments: Any,
+    from_logits: bool = False,
+    strict: bool = False,
+    jit_compile: bool | Literal["auto"] = "auto",
 ) -> Nest:
     """Class probabilities of any Keras model, on every device.
 
@@ -33,9 +36,9 @@ def predict_proba(
 
     Args:
         model: A Keras model.
-        x, batch_size, verbose: As in `Predictor.predict`.
+        x, batch_size, verbose, steps, callbacks, from_logits, strict: As in
+            `Predictor.predict_proba`.
         jit_compile: As for `Predictor`.
-        **arguments: The other arguments of `Predictor.predict_proba`.
 
     Returns:
         As `Predictor.predict_proba`.
@@ -47,8 +50,16 @@ def predict_proba(
     """
     predictor = _predictor_of(model, jit_compile)
     try:
-        return predictor.predict_proba(x, batch_size, verbose, **arguments)
-    finally:  # behind the run, which builds a model that was not built yet
+        return predictor.predict_proba(
+            x,
+            batch_size,
+            verbose,
+            steps,
+            callbacks,
+            from_logits=from_logits,
+            strict=strict,
+        )
+    finally:  # after the run, which builds a model that was not built yet
         vars(model)[_KEPT_AS] = _Kept(predictor, _made_of(model, jit_compile))
 
 
@@ -67,7 +78,7 @@ class _Kept(NamedTuple):
     made_of: list[Any]
 
 
-def _made_of(model: Any, jit_compile: bool | str) -> list[Any]:
+def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
     """Layers and their attributes, Keras' compiled function, and the use of XLA."""
     # Made here if there is none, so that another one shows that Keras dropped it.
     model.make_predict_function()
@@ -90,7 +101,7 @@ class _Same(NamedTuple):
         return id(self.value)
 
 
-def _predictor_of(model: Any, jit_compile: bool | str) -> Predictor:
+def _predictor_of(model: Any, jit_compile: bool | Literal["auto"]) -> Predictor:
     kept: _Kept | None = getattr(model, "__dict__", {}).get(_KEPT_AS)
     if kept is None or kept.made_of != _made_of(model, jit_compile):
         return Predictor(model, jit_compile=jit_compile)

@@ -1,9 +1,11 @@
 """`load`: from a model on disk to a Predictor."""
 
 import os
-from typing import Any
+from typing import Any, Literal
 
-from keras_mgpu_strategy.engines.placing import place_file
+from keras_mgpu_strategy.engines.options import EngineName, Precision
+from keras_mgpu_strategy.engines.placing import SavedModel
+from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.predictor import Predictor
 
 
@@ -12,7 +14,12 @@ def load(
     *,
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
-    **options: Any,
+    engine: EngineName = "threads",
+    jit_compile: bool | Literal["auto"] = "auto",
+    in_flight: int | Literal["auto"] = "auto",
+    profile: str | os.PathLike[str] | None = None,
+    precision: Precision | None = None,
+    ray: RayOptions | None = None,
 ) -> Predictor:
     """Reads a model from disk onto every device.
 
@@ -22,13 +29,22 @@ def load(
         safe_mode: Refuse `.keras` and HDF5 files that hold Python code (Lambda layers)
             or name code that is neither Keras' nor yours. A SavedModel is a program,
             for which there is no safe mode: load only those that you trust.
-        **options: See `Options` and, for processes, `RayOptions`. Devices are chosen as
-            by `Predictor`.
+        engine, jit_compile, in_flight, profile, precision, ray: As for `Predictor`,
+            which also says how devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
+        TypeError: An option of a wrong type.
         ValueError: The file is of another kind, damaged, or cannot be placed on every
-            device or in the precision asked for.
+            device or in the precision asked for; an option of another value.
         RuntimeError: This process was forked after TensorFlow had started.
     """
-    return Predictor(place_file(path, custom_objects, safe_mode, options))
+    return Predictor(
+        SavedModel(path, custom_objects, safe_mode),
+        engine=engine,
+        jit_compile=jit_compile,
+        in_flight=in_flight,
+        profile=profile,
+        precision=precision,
+        ray=ray,
+    )

@@ -11,32 +11,27 @@ Guarantees, for every input, row count, batch size and number of replicas:
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from keras_mgpu_strategy.compute.methods import head_of
-from keras_mgpu_strategy.engines.placing import Placed, place
+from keras_mgpu_strategy.engines.options import EngineName, Options, Precision
+from keras_mgpu_strategy.engines.placing import place
+from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runs import callbacks as listeners
 from keras_mgpu_strategy.runs import probabilities
+from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.runs.on_devices import OnDevices
 from keras_mgpu_strategy.runs.per_batch import as_batch, per_batch
-from keras_mgpu_strategy.runs.preparing import Runner
-from keras_mgpu_strategy.runs.to_file import Request, predict_to
+from keras_mgpu_strategy.runs.to_file import predict_to
 from keras_mgpu_strategy.runs.to_memory import collect, passed_on
-from keras_mgpu_strategy.system.fork_guard import StaysHere
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
-class Predictor(StaysHere):
+class Predictor(OnDevices):
     """A Keras model that lives on every device.
 
-    ```
-    with mgpu.scope():
-        predictor = mgpu.Predictor(model)
-    probabilities = predictor.predict_proba(images)
-    ```
-
-    Inside a scope it lives on that scope's devices; outside, where it was built, or on
-    every visible GPU (the CPU where there is none). A model that was built elsewhere is
+    Inside a scope these are the scope's; outside, those where it was built, or every
+    visible GPU (the CPU where there is none). A model that was built elsewhere is
     rebuilt with its weights and compile settings.
 
     All predict methods take NumPy arrays, tensors, array-likes with `shape` and slicing
@@ -45,50 +40,47 @@ class Predictor(StaysHere):
     `keras.utils.PyDataset`, generators of batches; paths and `mgpu.files`.
 
     Args:
-        model: A built or unbuilt Keras model, or what `load` read.
-        **options: See `Options` and, for processes, `RayOptions`.
+        model: A built or unbuilt Keras model; for one on disk see `load`.
+        engine: `"threads"`: each device takes the next chunk when it is free.
+            `"mirrored"`: all devices step together under `strategy.run`, fed by a
+            distributed tf.data pipeline. `"ray"`: each device has a process of its own,
+            on this machine or on a cluster. Same results bit for bit.
+        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs for which XLA is
+            known to work, where every layer supports it, unless the model was compiled
+            with `jit_compile=False` or TensorFlow's ops are to be deterministic.
+        in_flight: Chunks on a device at a time, 1 to 4, until their results are on the
+            host. `"auto"`: 3 on GPUs, where more hide copies, and 1 on CPUs.
+        profile: Folder for a trace of each run, which TensorBoard's profiler reads.
+        precision: The model is rebuilt so that all its floats have that dtype; results
+            of floats are float32. None: the model as it is.
+        ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
-        TypeError: Not a Keras model, or an unknown option.
-        ValueError: A model that cannot be placed on every device.
+        TypeError: Not a Keras model, or an option of a wrong type.
+        ValueError: An option that is none of these, or a model that cannot be placed
+            on every device.
         RuntimeError: TensorFlow had started before this process was forked.
     """
 
-    def __init__(self, model: Any, **options: Any):
-        placed = model if isinstance(model, Placed) else place(model, options)
-        self._backend = placed.backend
-        self._runner = Runner(placed.backend, placed.profile)
-
-    @property
-    def model(self) -> Any:
-        """The model whose variables live on every device; `fit` and `evaluate` work."""
-        return self._backend.model
-
-    @property
-    def strategy(self) -> Any:
-        """The `tf.distribute.Strategy` over the devices."""
-        return self._backend.strategy
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Full name of each replica's device."""
-        return self._backend.devices
-
-    @property
-    def num_replicas(self) -> int:
-        """How many replicas there are."""
-        return len(self._backend.devices)
-
-    @property
-    def report(self) -> Report | None:
-        """What the run that ended last did, in any thread; None before the first."""
-        return self._runner.report
+    def __init__(
+        self,
+        model: Any,
+        *,
+        engine: EngineName = "threads",
+        jit_compile: bool | Literal["auto"] = "auto",
+        in_flight: int | Literal["auto"] = "auto",
+        profile: str | os.PathLike[str] | None = None,
+        precision: Precision | None = None,
+        ray: RayOptions | None = None,
+    ):
+        options = Options(engine, jit_compile, in_flight, profile, precision)
+        super().__init__(place(model, options, ray), profile)
 
     def predict(
         self,
         x: Any,
         batch_size: int | None = None,
-        verbose: listeners.Verbose = "auto",
+        verbose: Verbose = "auto",
         steps: int | None = None,
         callbacks: Any = None,
     ) -> Nest:
@@ -110,15 +102,14 @@ class Predictor(StaysHere):
             TypeError: Inputs of a kind that cannot be read.
             ValueError: Inputs that do not fit the model, each other or `batch_size`.
         """
-        level = listeners.check_verbose(verbose)
-        job = self._runner.job(x, batch_size, steps, head_of("predict"))
-        return collect(job, self._backend, level, callbacks)
+        head = head_of("predict")
+        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
     def predict_proba(
         self,
         x: Any,
         batch_size: int | None = None,
-        verbose: listeners.Verbose = "auto",
+        verbose: Verbose = "auto",
         steps: int | None = None,
         callbacks: Any = None,
         *,
@@ -139,17 +130,16 @@ class Predictor(StaysHere):
         Raises:
             ValueError: With `strict`, a value outside [0, 1]. Others as in `predict`.
         """
-        level = listeners.check_verbose(verbose)
         head = head_of("predict_proba", from_logits=from_logits)
-        job = self._runner.job(x, batch_size, steps, head)
         check = functools.partial(probabilities.checked, strict=strict)
-        return collect(job, self._backend, level, callbacks, check)
+        given = (x, batch_size, verbose, steps, callbacks)
+        return collect(self._runner, *given, head, check)
 
     def predict_classes(
         self,
         x: Any,
         batch_size: int | None = None,
-        verbose: listeners.Verbose = "auto",
+        verbose: Verbose = "auto",
         steps: int | None = None,
         callbacks: Any = None,
         *,
@@ -165,14 +155,12 @@ class Predictor(StaysHere):
             As Keras 2 did: index of the largest value, int64 of shape `(num_rows,)`;
             where there is one column, int32 of shape `(num_rows, 1)`.
         """
-        level = listeners.check_verbose(verbose)
         head = head_of("predict_classes", from_logits=from_logits)
-        job = self._runner.job(x, batch_size, steps, head)
-        return collect(job, self._backend, level, callbacks)
+        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
-        return self.predict(as_batch(x, self._backend.feeding), verbose=0)
+        return self.predict(as_batch(x, self._runner.backend.feeding), verbose=0)
 
     def predict_iter(
         self, x: Any, batch_size: int | None = None, steps: int | None = None
@@ -204,7 +192,7 @@ class Predictor(StaysHere):
         path: str | os.PathLike[str],
         x: Any,
         batch_size: int | None = None,
-        verbose: listeners.Verbose = "auto",
+        verbose: Verbose = "auto",
         steps: int | None = None,
         *,
         method: str = "predict_proba",
@@ -220,7 +208,7 @@ class Predictor(StaysHere):
 
         The output has its name once it is complete. Until then rows are in
         `PATH.partial`, and `PATH.journal` says which are safely on disk. Ctrl-C,
-        SIGTERM and SIGHUP end the run after the batch in hand.
+        SIGTERM and SIGHUP end the run after the current batch.
 
         Args:
             path: The output: `.npy` (a folder where there are several outputs),
@@ -246,5 +234,6 @@ class Predictor(StaysHere):
                 result cannot be stored in such a file. Others as in `predict`.
         """
         how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
-        request = Request(path, x, batch_size, verbose, steps, *how, stop_on)
-        return predict_to(self._runner, request)
+        return predict_to(
+            self._runner, path, x, batch_size, verbose, steps, *how, stop_on
+        )

@@ -22,7 +22,7 @@ Guarantees:
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute.methods import head_of
 from keras_mgpu_strategy.engines.feed import example_inputs
+from keras_mgpu_strategy.engines.options import Precision
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.models.specs import input_spec_of
@@ -56,7 +57,7 @@ class BatchPredictor:
         method: `"predict_proba"`, `"predict"` or `"predict_classes"`.
         from_logits: As in these methods.
         batch_size: Rows of one call of the model.
-        **options: As for `load`.
+        custom_objects, safe_mode, jit_compile, precision: As for `load`.
 
     Raises:
         TypeError: `batch_size` is no whole number.
@@ -73,14 +74,23 @@ class BatchPredictor:
         method: str = "predict_proba",
         from_logits: bool = False,
         batch_size: int = 256,
-        **options: Any,
+        custom_objects: dict[str, Any] | None = None,
+        safe_mode: bool = True,
+        jit_compile: bool | Literal["auto"] = "auto",
+        precision: Precision | None = None,
     ):
         head_of(method, from_logits=from_logits)
         count("batch_size", batch_size)
         if process.is_actor():
             process.configure(process.num_cpus(), process.gpu_ids())
             models.set_apart()
-        predictor = load(path, **options)
+        predictor = load(
+            path,
+            custom_objects=custom_objects,
+            safe_mode=safe_mode,
+            jit_compile=jit_compile,
+            precision=precision,
+        )
         self._input_spec = input_spec_of(predictor.model)
         self._optional = _optional_of(self._input_spec)
         self._predict = getattr(predictor, method)

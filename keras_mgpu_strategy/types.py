@@ -89,6 +89,31 @@ class InputBatch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RowMarks:
+    """What a source knows of rows besides what the model is given.
+
+    Args:
+        names: A name for each row, such as the file that it was read from, or None.
+        missing: Boolean array of shape `(num_rows,)`, True for the rows that could not
+            be read and whose results mean nothing; None where all were read.
+    """
+
+    names: Sequence[str] | None = None
+    missing: np.ndarray | None = None
+
+    def between(self, start: int, stop: int | None = None) -> "RowMarks":
+        """Those of some of the rows, counted from the first of these."""
+        some = slice(start, stop)
+        return RowMarks(
+            None if self.names is None else self.names[some],
+            None if self.missing is None else self.missing[some],
+        )
+
+
+NO_MARKS = RowMarks()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class HostBatch:
     """Consecutive rows of results, in host memory.
 
@@ -96,10 +121,12 @@ class HostBatch:
         start: Index in the user's input of the row that the first result belongs to.
         outputs: Nest of NumPy arrays, each of shape `(num_rows, ...)`, in the
             structure of the model's output.
+        marks: What is known of these rows besides.
     """
 
     start: int
     outputs: Nest
+    marks: RowMarks = NO_MARKS
 
     @property
     def num_rows(self) -> int:
@@ -135,23 +162,6 @@ class Feeding:
 
 
 X_ALONE = Feeding()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RowMarks:
-    """What a source knows of rows besides what the model is given.
-
-    Args:
-        names: A name for each row, such as the file that it was read from, or None.
-        missing: Boolean array of shape `(num_rows,)`, True for the rows that could not
-            be read and whose results mean nothing; None where all were read.
-    """
-
-    names: Sequence[str] | None = None
-    missing: np.ndarray | None = None
-
-
-NO_MARKS = RowMarks()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

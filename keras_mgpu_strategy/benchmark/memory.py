@@ -75,7 +75,9 @@ def run(job: Job) -> dict[str, Any]:
     total = job.rows or _DEFAULT_ROWS
     with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
         x, results = _open_files(pathlib.Path(folder), block, total, model)
-        predictor = mgpu.Predictor(model, engine=name.removeprefix("mgpu_"))
+        is_mirrored = name == "mgpu_mirrored"
+        engine = "mirrored" if is_mirrored else "threads"
+        predictor = mgpu.Predictor(model, engine=engine)
         memory = PeakMemory()
         memory.start()
         started = time.perf_counter()

@@ -16,7 +16,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy")
 def describe() -> dict[str, Any]:
     """JSON record of versions, machine and commit."""
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(
             _git("status", "--porcelain", "--untracked-files=no")

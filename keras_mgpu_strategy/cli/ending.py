@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 from keras_mgpu_strategy.cli.printing import complain, one_line
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.target import Target
-from keras_mgpu_strategy.system.notes import notes_of
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.system.signals import handled
 
@@ -118,7 +117,11 @@ def told(
         place = _place(error, own_module)
         if not (has_begun() or place):
             raise
-        notes = [note for note in notes_of(error) if "resume=True" not in note]
+        notes = [
+            note
+            for note in getattr(error, "__notes__", [])
+            if "resume=True" not in note
+        ]
         lines = [f"{one_line(error)}{place}", *notes, run.what_is_safe()]
         raise Failed("\n".join(lines)) from error
 

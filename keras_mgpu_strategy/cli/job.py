@@ -21,7 +21,7 @@ SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 
 _RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
 _LOADING = ("custom_objects", "safe_mode")
-_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_LOADING, *_RAY_FLAGS)
+_OPTIONS = ("engine", "precision", "jit_compile", "profile", *_LOADING)
 _IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
 _TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
 _READING = (*_TABLE_FLAGS, *_IMAGE_FLAGS)
@@ -42,6 +42,7 @@ class PredictJob:
         reading: How to read `inputs`: arguments for a class of `mgpu.files`.
         options: Options of the Predictor that were given; of `custom_objects`, the
             names of modules.
+        ray_options: Options of its processes that were given, where Ray is the engine.
         running: Further arguments of `Predictor.predict_to`.
     """
 
@@ -54,6 +55,7 @@ class PredictJob:
     replicas_per_device: int
     reading: dict[str, Any]
     options: dict[str, Any]
+    ray_options: dict[str, Any]
     running: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -68,6 +70,11 @@ class PredictJob:
             raise ValueError(
                 f"--devices={self.devices} does not go with --engine=ray, which gives "
                 "each process its device. Give --num_actors."
+            )
+        if self.ray_options and not self.is_ray:
+            raise ValueError(
+                f"{', '.join(f'--{name}' for name in self.ray_options)} without "
+                "--engine=ray, which alone has processes. Give it, or leave them out."
             )
         if self.running["method"] == "predict":
             self._check_raw()
@@ -139,6 +146,7 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
         replicas_per_device=fv.replicas_per_device,
         reading={name: _reading(name, fv) for name in _READING if fv[name].present},
         options={name: fv[name].value for name in _OPTIONS if fv[name].present},
+        ray_options={name: fv[name].value for name in _RAY_FLAGS if fv[name].present},
         running={
             **running,
             "on_nonfinite": fv.on_nonfinite,

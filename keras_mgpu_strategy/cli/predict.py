@@ -78,7 +78,9 @@ def _load(job: PredictJob) -> Any:
             options["custom_objects"] = objects_of(options["custom_objects"])
     replicas_per_device = job.replicas_per_device
     if job.is_ray:
-        options["replicas_per_device"] = replicas_per_device
+        options["ray"] = mgpu.RayOptions(
+            replicas_per_device=replicas_per_device, **job.ray_options
+        )
         predictor = mgpu.load(job.model, **options)
     else:
         with mgpu.scope(job.devices, replicas_per_device=replicas_per_device):

@@ -101,7 +101,7 @@ def _row_shapes(batch: HostBatch) -> list[tuple[int, ...]]:
 
 
 def join(parts: list[HostBatch]) -> HostBatch:
-    """One batch of consecutive ones, whose rows must have one shape."""
+    """One batch of consecutive ones, whose rows must have one shape; without marks."""
     if len(parts) == 1:
         return parts[0]
     nests = [part.outputs for part in parts]
@@ -112,4 +112,13 @@ def join(parts: list[HostBatch]) -> HostBatch:
 def split(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
     """The first rows of a batch, and the others; no row where there are none."""
     head, rest = cut(batch.outputs, 0, num_rows), cut(batch.outputs, num_rows)
-    return HostBatch(batch.start, head), HostBatch(batch.start + num_rows, rest)
+    marks = batch.marks
+    return (
+        HostBatch(batch.start, head, marks.between(0, num_rows)),
+        HostBatch(batch.start + num_rows, rest, marks.between(num_rows)),
+    )
+
+
+def rows_from(batch: HostBatch, start: int) -> HostBatch:
+    """The rows of a batch from some index on; none where it ends before."""
+    return batch if start <= batch.start else split(batch, start - batch.start)[1]

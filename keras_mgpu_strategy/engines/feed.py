@@ -22,7 +22,6 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.system.closing import close
-from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
 
@@ -112,7 +111,7 @@ class Feed:
 
     def fail(self, error: Exception, chunk: Chunk) -> None:
         """Ends the feed with an error of a chunk that it has handed out."""
-        add_note(error, chunk.failed)
+        error.add_note(chunk.failed)
         self.error = self.error or error
 
     @property
@@ -144,7 +143,7 @@ class Feed:
             return self._next_chunk(most_rows)
         except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
             first, stop = self._position, self._position + self._block_rows
-            add_note(error, f"Raised while rows {first} to {stop} were read.")
+            error.add_note(f"Raised while rows {first} to {stop} were read.")
             self.error = error
             return None
 

@@ -19,7 +19,6 @@ from keras_mgpu_strategy.engines.fitting import run_fitting
 from keras_mgpu_strategy.engines.memory_plans import Plan
 from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import HostBatch
 
 
@@ -55,7 +54,7 @@ class LocalChunks:
             seconds = time.perf_counter() - began
             parts = run_fitting(chunk, attempt, batch, track, devices)
         except Exception as error:
-            add_note(error, chunk.failed)
+            error.add_note(chunk.failed)
             raise
         return gather.join(parts)
 

@@ -18,7 +18,6 @@ from keras_mgpu_strategy.engines.memory_plans import Plan
 from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.worker_threads import ChunkError
-from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import HostBatch
 
 
@@ -93,7 +92,7 @@ class LockstepChunks:
             parts = run_fitting(round, attempt, self._batch, self._track, devices)
         except BaseException as error:
             for chunk in round.busy:
-                add_note(error, chunk.failed)
+                error.add_note(chunk.failed)
             raise ChunkError(round.start) from error
         return [batch for part in parts for batch in part]
 

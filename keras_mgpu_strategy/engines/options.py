@@ -2,51 +2,34 @@
 
 import dataclasses
 import os
+from typing import Literal, get_args
 
-from keras_mgpu_strategy.models import PRECISIONS
-
-ENGINES = ("mirrored", "threads", "ray")
+EngineName = Literal["mirrored", "threads", "ray"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a Predictor runs.
-
-    Args:
-        engine: `"threads"`: each device takes the next chunk when it is free.
-            `"mirrored"`: all devices step together under `strategy.run`, fed by a
-            distributed tf.data pipeline. `"ray"`: each device has a process of its own,
-            on this machine or on a cluster; see `RayOptions`. Same results bit for bit.
-        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs for which XLA is
-            known to work, where every layer supports it, unless the model was compiled
-            with `jit_compile=False` or TensorFlow's ops are to be deterministic.
-        in_flight: Chunks that a device has to compute at a time, those included whose
-            results are on their way to the host. More keep an accelerator busy while
-            results are copied, and take memory; on a CPU they would take another
-            replica's core. `"auto"`: 3 on GPUs, 1 on CPUs.
-        profile: Folder for a trace of each run, which TensorBoard's profiler reads.
-        precision: `"float32"`, `"bfloat16"` or `"float16"`: the model is rebuilt so
-            that all its floats have that dtype; results of floats are float32. None:
-            the model as it is.
+    """How a Predictor runs; see there.
 
     Raises:
         TypeError: `profile` is no path.
-        ValueError: A value that is none of these.
+        ValueError: A value that is none of those that an option takes.
     """
 
-    engine: str = "threads"
-    jit_compile: bool | str = "auto"
-    in_flight: int | str = "auto"
+    engine: EngineName = "threads"
+    jit_compile: bool | Literal["auto"] = "auto"
+    in_flight: int | Literal["auto"] = "auto"
     profile: str | os.PathLike[str] | None = None
-    precision: str | None = None
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
         choices = {
-            "engine": list(ENGINES),
+            "engine": list(get_args(EngineName)),
             "jit_compile": [False, True, "auto"],
             "in_flight": ["auto", 1, 2, 3, 4],
-            "precision": [None, *PRECISIONS],
+            "precision": [None, *get_args(Precision)],
         }
         for name, allowed in choices.items():
             value = getattr(self, name)

@@ -16,85 +16,88 @@ from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
 from keras_mgpu_strategy.system.home_folder import expanded
 
-_RAY_NAMES = frozenset(field.name for field in dataclasses.fields(RayOptions))
-
 
 @dataclasses.dataclass(frozen=True)
-class Placed:
-    """A model in its place.
+class SavedModel:
+    """A model on disk.
 
     Args:
-        backend: Where it lives.
-        profile: Folder for traces of runs, or None.
+        path: A `.keras` file, a legacy HDF5 file, or a SavedModel folder.
+        custom_objects: Names to classes or functions that the model needs.
+        safe_mode: Whether code in the file is refused.
     """
 
-    backend: Backend
-    profile: str | os.PathLike[str] | None
+    path: str | os.PathLike[str]
+    custom_objects: dict[str, Any] | None
+    safe_mode: bool
 
 
-def place(model: Any, options: dict[str, Any]) -> Placed:
-    """Puts a Keras model in its place, rebuilt where it was built elsewhere."""
+def place(
+    model: Any | SavedModel, options: Options, ray: RayOptions | None = None
+) -> Backend:
+    """Puts a model in its place, rebuilt where it was built elsewhere.
+
+    Args:
+        model: A Keras model, or one on disk.
+        options: How it runs.
+        ray: How it is spread over processes; None for the defaults, or without Ray.
+    """
     check_not_forked()
-    chosen, spread = _split(options)
-    if spread is not None:
-        packed = model_file.from_model(model)
-        return Placed(RayBackend(packed, chosen, spread), None)
+    if _uses_ray(options, ray):
+        return RayBackend(_packed(model), options, ray or RayOptions())
+    if isinstance(model, SavedModel):
+        return LocalBackend(_read(model, options), options)
     strategy = active_strategy() or models.strategy_of(model) or make_strategy()
-    replicated = models.replicate(model, strategy, chosen.precision)
-    return Placed(LocalBackend(replicated, chosen), chosen.profile)
+    return LocalBackend(models.replicate(model, strategy, options.precision), options)
 
 
-def place_file(
-    path: str | os.PathLike[str],
-    custom_objects: dict[str, Any] | None,
-    safe_mode: bool,
-    options: dict[str, Any],
-) -> Placed:
-    """Puts a saved model in its place."""
-    path = expanded(path)
-    check_not_forked()
-    chosen, spread = _split(options)
-    if spread is not None:
-        packed = model_file.from_path(
-            pathlib.Path(path), custom_objects, safe_mode=safe_mode
-        )
-        return Placed(RayBackend(packed, chosen, spread), None)
+def _packed(model: Any | SavedModel) -> model_file.ModelFile:
+    if not isinstance(model, SavedModel):
+        return model_file.from_model(model)
+    path = pathlib.Path(expanded(model.path))
+    return model_file.from_path(path, model.custom_objects, safe_mode=model.safe_mode)
+
+
+def _read(model: SavedModel, options: Options) -> models.ReplicatedModel:
+    path = expanded(model.path)
     models.check_path(path)  # before TensorFlow starts its devices
-    replicated = models.read(
+    return models.read(
         path,
         active_strategy() or make_strategy(),
-        custom_objects=custom_objects,
-        safe_mode=safe_mode,
-        precision=chosen.precision,
+        custom_objects=model.custom_objects,
+        safe_mode=model.safe_mode,
+        precision=options.precision,
     )
-    return Placed(LocalBackend(replicated, chosen), chosen.profile)
 
 
-def _split(options: dict[str, Any]) -> tuple[Options, RayOptions | None]:
-    """The options, and those of Ray where it is the engine."""
-    plain = {k: v for k, v in options.items() if k not in _RAY_NAMES}
-    of_ray = {k: v for k, v in options.items() if k in _RAY_NAMES}
-    chosen = Options(**plain)
-    if chosen.engine == "ray":
-        _check_ray(chosen)
-        return chosen, RayOptions(**of_ray)
-    if of_ray:
-        raise ValueError(
-            f"Received {', '.join(sorted(of_ray))} with engine={chosen.engine!r}. "
-            'Expected engine="ray" with it; devices of this process are chosen by '
-            "mgpu.scope()."
+def _uses_ray(options: Options, ray: RayOptions | None) -> bool:
+    """Whether processes of Ray are to run the model.
+
+    Raises:
+        TypeError: `ray` holds no options.
+        ValueError: Options that exclude each other.
+    """
+    if not isinstance(ray, RayOptions | None):
+        raise TypeError(
+            f"ray={ray!r} of type {type(ray).__name__}. Expected mgpu.RayOptions(...), "
+            "or None."
         )
-    return chosen, None
-
-
-def _check_ray(chosen: Options) -> None:
+    if options.engine != "ray":
+        if ray is not None:
+            raise ValueError(
+                f"Received {ray} with engine={options.engine!r}. Expected "
+                'engine="ray" with it; devices of this process are chosen by '
+                "mgpu.scope()."
+            )
+        return False
     if active_strategy() is not None:
         raise ValueError(
             'Received engine="ray" inside the scope of a strategy. Leave it: Ray '
             "gives each process its device."
         )
-    if chosen.profile is not None:
+    if options.profile is not None:
         raise ValueError(
-            f'profile={chosen.profile!r} with engine="ray". Expected another engine: a '
-            "trace holds one process."
+            f'profile={options.profile!r} with engine="ray". Expected another engine: '
+            "a trace holds one process."
         )
+    return True

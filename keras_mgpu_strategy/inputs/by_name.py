@@ -27,7 +27,6 @@ from keras_mgpu_strategy.inputs.forms import ARRAYS, declared_of, lists_as_array
 from keras_mgpu_strategy.inputs.selecting import in_array_form, select_inputs
 from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.system.home_folder import expanded
-from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import (
     X_ALONE,
     Feeding,
@@ -119,7 +118,7 @@ def _open(
     try:
         source = opened.open_rows(input_spec)
     except OSError as error:
-        add_note(error, f"Expected on every machine that runs the model: {opened}.")
+        error.add_note(f"Expected on every machine that runs the model: {opened}.")
         raise
     found = _identity(source)
     if found != identity:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.types import HostBatch
 
 
 class Sink(Protocol):
@@ -67,7 +68,7 @@ class Layout:
         num_rows: Rows of the whole input, of which a shard holds a range; None where
             unknown.
         has_names: Whether rows come with names.
-        shard: `(index, count)` where the file holds one of several ranges of the rows.
+        shard: Where the file holds one of several ranges of the rows.
         row_multiple: The boundaries between shards are multiples of this power of two.
     """
 
@@ -76,7 +77,7 @@ class Layout:
     stop_row: int | None = None
     num_rows: int | None = None
     has_names: bool = False
-    shard: tuple[int, int] | None = None
+    shard: Shard | None = None
     row_multiple: int = 1
 
 
@@ -97,7 +98,7 @@ class FileSink(Protocol):
         """Index of the next row to store."""
         ...
 
-    def write(self, batch: HostBatch, marks: RowMarks = NO_MARKS) -> None:
+    def write(self, batch: HostBatch) -> None:
         """Stores a batch, which must begin at row `num_written`.
 
         Raises:

@@ -16,7 +16,7 @@ from keras_mgpu_strategy.outputs.columns import structure_of
 from keras_mgpu_strategy.outputs.durable import damaged
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.rows import Rows, checked_rows
-from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+from keras_mgpu_strategy.types import HostBatch
 
 
 def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
@@ -56,10 +56,10 @@ class RowSink(abc.ABC):
         """Index of the next row to store."""
         return self._num_written
 
-    def write(self, batch: HostBatch, marks: RowMarks = NO_MARKS) -> None:
+    def write(self, batch: HostBatch) -> None:
         """Stores a batch, which must begin at row `num_written`."""
         self._check_open()
-        rows = checked_rows(self._layout, self._num_written, batch, marks)
+        rows = checked_rows(self._layout, self._num_written, batch)
         rows = self._fitting(rows)
         if not self._has_begun:
             self._begin(structure_of(batch.outputs))

@@ -65,16 +65,13 @@ def stored_columns(layout: Layout) -> tuple[Column, ...]:
     )
 
 
-def checked_rows(
-    layout: Layout, next_row: int, batch: HostBatch, marks: RowMarks
-) -> Rows:
+def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> Rows:
     """Returns the rows of a batch.
 
     Args:
         layout: What the file holds.
         next_row: Index of the row that the batch must begin at.
         batch: The results.
-        marks: What is known of the rows besides.
 
     Raises:
         ValueError: The batch does not fit.
@@ -88,7 +85,7 @@ def checked_rows(
         _stored(_fitting(column, batch.start, leaf, len(leaves[0])), stored)
         for column, stored, leaf in pairs
     ]
-    names, missing = _checked_marks(layout, batch.start, stop, marks)
+    names, missing = _checked_marks(layout, batch.start, stop, batch.marks)
     return Rows(batch.start, stop, arrays, names, missing)
 
 

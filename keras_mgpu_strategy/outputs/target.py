@@ -47,7 +47,7 @@ class Target:
         self, path: pathlib.Path, shard: Shard | None, *, is_shared: bool = False
     ):
         self.path = path
-        self._shard = shard
+        self.shard = shard
         stem = path.name if shard is None else f"{path.name}.{shard.name}"
         self.journal = path.with_name(f"{stem}.journal")
         self._is_shared = is_shared and shard is not None
@@ -68,7 +68,7 @@ class Target:
                 "on with what is there, the second begins again."
             )
         check_folder(self.path)
-        if self._shard is not None:
+        if self.shard is not None:
             refuse_link(self.path)
         lock = Lock(self.journal)
         lock.take()
@@ -76,7 +76,7 @@ class Target:
         if overwrite or (resume and self.finished()):
             return
         if self.journal.exists() and not resume:
-            what = self.path if self._shard is None else f"this shard of {self.path}"
+            what = self.path if self.shard is None else f"this shard of {self.path}"
             raise FileExistsError(
                 f"{self.journal} shows that {what} was begun. Pass resume=True to go "
                 "on with it, or overwrite=True to begin again."
@@ -125,8 +125,8 @@ class Target:
         if self._is_shared:
             return
         remove(self.partial)
-        if self._shard is not None and self.path.is_dir():
-            for part in self._own_parts(self._shard):
+        if self.shard is not None and self.path.is_dir():
+            for part in self._own_parts(self.shard):
                 part.unlink()
 
     def mark(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ class Target:
 
         Of shards nothing: they share a folder, or are joined.
         """
-        return {} if self._shard is not None else {"state": state_of(self.partial)}
+        return {} if self.shard is not None else {"state": state_of(self.partial)}
 
     def place(self) -> None:
         """Gives the finished output its name; goes on where a kill cut that short."""
@@ -146,33 +146,33 @@ class Target:
                 f"{self.journal} shows that {self.path} was finished, but it is gone. "
                 "Pass overwrite=True to begin again."
             )
-        if self._shard is None:
+        if self.shard is None:
             remove(_replaced(self.path))
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.journal, record_of(self.path))
             sync_folder(self.path.parent)
 
     def _is_placed(self) -> bool:
-        if self._shard is None or self._is_shared:
+        if self.shard is None or self._is_shared:
             return self.path.exists()
-        if shard_file(self.path, self._shard).exists():
+        if shard_file(self.path, self.shard).exists():
             return True
-        return self.path.is_dir() and any(self._own_parts(self._shard))
+        return self.path.is_dir() and any(self._own_parts(self.shard))
 
     def _own_parts(self, shard: Shard) -> Iterator[pathlib.Path]:
         return self.path.glob(f"*-{shard.numbers}-*")
 
     def _move(self) -> None:
-        if self._shard is None:
+        if self.shard is None:
             _replace(self.partial, self.path)
-        elif self._holds_parts(self._shard):
+        elif self._holds_parts(self.shard):
             make_folder(self.path)
             for part in sorted(self.partial.iterdir()):
                 os.replace(part, self.path / part.name)
             sync_folder(self.path)
             self.partial.rmdir()
         else:
-            _replace(self.partial, shard_file(self.path, self._shard))
+            _replace(self.partial, shard_file(self.path, self.shard))
 
     def _holds_parts(self, shard: Shard) -> bool:
         """Whether the output is a folder of files that all shards may share."""
@@ -183,11 +183,11 @@ class Target:
 
     def _refuse_existing(self) -> None:
         found = self.path
-        if self._shard is not None:
-            if self._has_other_shards(self._shard):
+        if self.shard is not None:
+            if self._has_other_shards(self.shard):
                 return
             if not found.exists():
-                found = shard_file(self.path, self._shard)
+                found = shard_file(self.path, self.shard)
         if found.exists():
             raise FileExistsError(
                 f"{found} exists, and is finished or was not written by this package. "

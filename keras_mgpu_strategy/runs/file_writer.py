@@ -5,59 +5,72 @@ before the error or the signal goes on to the user.
 """
 
 import contextlib
-import dataclasses
 import signal
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.compute.gather import split
+from keras_mgpu_strategy.compute.gather import rows_from
+from keras_mgpu_strategy.formats.writable import format_of
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.columns import columns_of
-from keras_mgpu_strategy.outputs.interface import FileFormat, FileSink, Layout
+from keras_mgpu_strategy.outputs.descriptions import describe
+from keras_mgpu_strategy.outputs.interface import FileSink, Layout
 from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
-from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.content_watch import ContentWatch
+from keras_mgpu_strategy.runs.fingerprint import check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange
 from keras_mgpu_strategy.runs.run import Job
 from keras_mgpu_strategy.system import signals
-from keras_mgpu_strategy.system.notes import add_note
 from keras_mgpu_strategy.types import HostBatch
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """What to write, and where.
+class Writer:
+    """Writes the results of one run.
 
     Args:
         job: The run.
-        file_format: What kind of file to write.
-        target: Where it lies.
-        about: What must be the same for the run to be gone on with.
-        journal: That of an earlier run to go on with, or None.
-        overwrite: Whether what is there may be replaced.
-        stopping: Numbers of the signals that end the run after the batch in hand.
-        watch: Names what is in large files of the input.
+        target: Where the output lies.
+        model: Digest of the model.
+        settings: Names and values of what else must be the same for a run to be
+            resumed.
+        journal: That of an earlier run to resume, or None.
+
+    Raises:
+        ValueError: The earlier run was another one.
     """
 
-    job: Job
-    file_format: FileFormat
-    target: Target
-    about: dict[str, Any]
-    journal: Journal | None
-    overwrite: bool
-    stopping: tuple[int, ...]
-    watch: ContentWatch
+    def __init__(
+        self,
+        job: Job,
+        target: Target,
+        model: str,
+        settings: dict[str, Any],
+        journal: Journal | None,
+    ):
+        origin = job.origin_of()
+        self._about = fingerprint(model, job, origin, settings)
+        if journal is not None:
+            check_same(journal, self._about, origin)
+        self._job, self._target, self._journal = job, target, journal
+        progress = None if journal is None else journal.progress
+        self._before = progress
+        self._watch = ContentWatch(origin.digest, progress and progress.content)
+        self._lock = Lock(target.journal)
+        self._sink: FileSink | None = None
+        self._flushed = time.monotonic()
+        self._pause = _SECONDS_BETWEEN_FLUSHES
+        self._chunk_start = self.start
+        self._can_go_on = True
 
     @property
-    def safe_rows(self) -> int:
-        """Index behind the last row that is on disk."""
-        progress = self.journal and self.journal.progress
-        return progress.rows if progress else self.job.first_row
+    def is_finished(self) -> bool:
+        """Whether the earlier run wrote all rows."""
+        return self._before is not None and self._before.finished
 
     @property
     def start(self) -> int:
@@ -65,48 +78,39 @@ class Output:
 
         A row's last bits depend on its place in a batch of the model.
         """
-        progress = self.journal and self.journal.progress
-        first = self.job.first_row
-        return progress.start if progress else first - first % self.job.batch_size
+        first = self._job.first_row
+        if self._before is not None:
+            return self._before.start
+        return first - first % self._job.batch_size
 
     @property
     def rows(self) -> RowRange:
-        """The rows of the whole job, and those of this run."""
-        return RowRange(self.job.first_row, self.safe_rows, self.job.source.num_rows)
+        """The rows of the whole output, and those of this run."""
+        first = self._job.first_row
+        safe = first if self._before is None else self._before.rows
+        return RowRange(first, safe, self._job.source.num_rows)
 
-
-class Writer:
-    """Writes one output.
-
-    Args:
-        output: What to write, and where.
-        shard: As in the layout of the file.
-    """
-
-    def __init__(self, output: Output, shard: Shard | None):
-        self._output = output
-        self._shard = shard
-        self._journal = output.journal
-        self._lock = Lock(output.target.journal)
-        self._sink: FileSink | None = None
-        self._flushed = time.monotonic()
-        self._pause = _SECONDS_BETWEEN_FLUSHES
-        self._chunk_start = output.start
-        self._can_go_on = True
-
-    def write(self, batches: Iterable[HostBatch]) -> None:
+    def write(
+        self,
+        batches: Iterable[HostBatch],
+        stopping: tuple[int, ...],
+        *,
+        overwrite: bool,
+    ) -> None:
         """Writes all results and gives the output its name.
 
         Args:
-            batches: The results from `output.start` on; rows that are on disk already
-                are passed over.
+            batches: The results from `start` on; rows that are on disk already are
+                passed over.
+            stopping: Numbers of the signals that end the run after the current batch.
+            overwrite: Whether what is there may be replaced.
 
         Raises:
             InterruptedError: A signal ended the run, and its handler raised nothing.
         """
         try:
-            with signals.held_back(self._output.stopping) as held, self._kept():
-                is_complete = self._write_until(batches, held)
+            with signals.held_back(stopping) as held, self._kept():
+                is_complete = self._write_until(batches, held, overwrite)
                 if is_complete:
                     self._finish()
                 else:
@@ -114,65 +118,67 @@ class Writer:
             if not is_complete:
                 raise InterruptedError(
                     f"{signal.Signals(held.signal or 0).name} ended the run of "
-                    f"{self._output.target.path} before its last row."
+                    f"{self._target.path} before its last row."
                 )
         except BaseException as error:
-            self._say_how_to_go_on(error)
+            self._say_how_to_resume(error)
             raise
 
-    def _write_until(self, batches: Iterable[HostBatch], held: signals.Held) -> bool:
+    def _write_until(
+        self, batches: Iterable[HostBatch], held: signals.Held, overwrite: bool
+    ) -> bool:
         for batch in batches:
-            sink = self._sink or self._open(batch)
+            sink = self._sink or self._open(batch, overwrite)
             self._chunk_start = batch.start
             batch = rows_from(batch, sink.num_written)
             # One without rows is written too: it tells the structure of the outputs.
-            sink.write(batch, self._output.job.marks(batch.start, batch.stop))
+            sink.write(batch)
             if time.monotonic() - self._flushed > self._pause:
                 self._flush()
             if held.signal is not None:
                 return False
         return True
 
-    def _open(self, batch: HostBatch) -> FileSink:
-        """Begins the file, or goes on with it, once its layout is known."""
-        output, layout = self._output, self._layout(batch)
+    def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
+        """Begins the file, or resumes it, once its layout is known."""
+        target, layout = self._target, self._layout(batch)
+        file_format = format_of(target.path)
         self._can_go_on = False
-        output.file_format.check(layout)
-        described = _described(layout)
+        file_format.check(layout)
+        described = describe(layout)
         journal = self._journal
         if journal is not None and journal.about["layout"] != described:
             raise ValueError(
-                f"{journal.path} tells of outputs {journal.about['layout']}, but this "
+                f"{journal.path} records outputs {journal.about['layout']}, but this "
                 f"run has {described}. Nothing was touched. Pass overwrite=True to "
                 "begin again."
             )
         self._lock.claim()
-        if not output.overwrite:
-            output.target.check_unchanged(journal)
+        if not overwrite:
+            target.check_unchanged(journal)
         if journal is not None and journal.progress is not None:
             self._lock.keep()
             mark = journal.progress.mark
-            sink = output.file_format.reopen(output.target.partial, layout, mark)
+            sink = file_format.reopen(target.partial, layout, mark)
         else:
-            output.target.clear()
-            about = {"run": output.about, "layout": described}
-            self._journal = journals.create(output.target.journal, about, self._lock)
-            sink = output.file_format.create(output.target.partial, layout)
+            target.clear()
+            about = {"run": self._about, "layout": described}
+            self._journal = journals.create(target.journal, about, self._lock)
+            sink = file_format.create(target.partial, layout)
         self._sink, self._can_go_on = sink, True
-        output.watch.start()
+        self._watch.start()
         return sink
 
     def _layout(self, batch: HostBatch) -> Layout:
-        job = self._output.job
-        marks = job.marks(batch.start, batch.stop)
-        shard, total = self._shard, job.total_rows or 0
+        job, shard = self._job, self._target.shard
+        total = job.total_rows or 0
         return Layout(
             columns=columns_of(batch.outputs),
             first_row=job.first_row,
             stop_row=job.source.num_rows,
             num_rows=job.total_rows,
-            has_names=marks.names is not None,
-            shard=None if shard is None else (shard.index, shard.count),
+            has_names=batch.marks.names is not None,
+            shard=shard,
             row_multiple=1 if shard is None else shard.row_multiple(total),
         )
 
@@ -181,14 +187,14 @@ class Writer:
             return
         began = time.monotonic()
         if finished:
-            mark, rows = self._output.target.mark(), self._sink.num_written
+            mark, rows = self._target.mark(), self._sink.num_written
         else:
             mark = self._sink.flush()
             rows = mark["rows"]
-        job = self._output.job
+        job = self._job
         size = job.clock.report().batch_size or job.batch_size
         start = rows - (rows - self._chunk_start) % size
-        content = self._output.watch.found
+        content = self._watch.found
         self._journal.add(Progress(rows, start, size, mark, finished, content))
         self._flushed = time.monotonic()
         # A slow disk, or thousands of files, take no more than a tenth of the time.
@@ -199,7 +205,7 @@ class Writer:
         assert self._sink is not None, "a run without rows has an empty batch"
         self._sink.finish()
         self._flush(finished=True)
-        self._output.target.place()
+        self._target.place()
         self._can_go_on = False
 
     @contextlib.contextmanager
@@ -214,19 +220,18 @@ class Writer:
         finally:
             self._close()
 
-    def _say_how_to_go_on(self, error: BaseException) -> None:
+    def _say_how_to_resume(self, error: BaseException) -> None:
         progress = None if self._journal is None else self._journal.progress
         if progress is None or not self._can_go_on:
             return
-        rows, first = progress.rows, self._output.job.first_row
-        add_note(
-            error,
-            f"Rows {first} to {rows} are safe in {self._output.target.partial}. To go "
+        rows, first = progress.rows, self._job.first_row
+        error.add_note(
+            f"Rows {first} to {rows} are safe in {self._target.partial}. To go "
             "on from there, run the same with resume=True (--resume).",
         )
 
     def _close(self) -> None:
-        self._output.watch.close()
+        self._watch.close()
         try:
             with contextlib.suppress(Exception):
                 if self._sink is not None:
@@ -235,13 +240,3 @@ class Writer:
                 self._journal.close()
         finally:
             self._lock.release()
-
-
-def rows_from(batch: HostBatch, start: int) -> HostBatch:
-    """The rows of a batch from some index on; none where it ends before."""
-    return batch if start <= batch.start else split(batch, start - batch.start)[1]
-
-
-def _described(layout: Layout) -> list[list[Any]]:
-    columns = [[c.name, list(c.row_shape), c.dtype.name] for c in layout.columns]
-    return [*columns, *([["file", [], "name"]] if layout.has_names else [])]

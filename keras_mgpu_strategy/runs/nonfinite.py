@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.sources.marks import MarksOf, is_float
+from keras_mgpu_strategy.sources.marks import is_float
 from keras_mgpu_strategy.system.caller import warn
 from keras_mgpu_strategy.types import HostBatch
 
@@ -33,9 +33,7 @@ class NonFiniteRows:
         self._ranges: list[tuple[int, int]] = []
         self._count = 0
 
-    def watching(
-        self, batches: Iterable[HostBatch], marks: MarksOf
-    ) -> Iterator[HostBatch]:
+    def watching(self, batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
         """Passes batches on and looks at all rows that could be read.
 
         Raises:
@@ -46,7 +44,7 @@ class NonFiniteRows:
             return
         try:
             for batch in batches:
-                self._look(batch, marks(batch.start, batch.stop).missing)
+                self._look(batch, batch.marks.missing)
                 yield batch
         finally:
             if self._count and self._policy == "warn":

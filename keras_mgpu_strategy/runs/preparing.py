@@ -46,12 +46,13 @@ class Runner:
         profile: Folder for traces of runs, or None.
 
     Attributes:
+        backend: As given.
         report: What the run that ended last did, in whichever thread; None before.
     """
 
     def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
         self.report: Report | None = None
-        self._backend = backend
+        self.backend = backend
         self._profile = profile
         self._home = HomeProcess()
         self._num_replicas = len(backend.devices)
@@ -68,7 +69,7 @@ class Runner:
 
     def digest(self) -> str:
         """A short name for what the model computes."""
-        return self._backend.digest()
+        return self.backend.digest()
 
     def job(
         self,
@@ -90,9 +91,9 @@ class Runner:
         whole = self._whole(x, batch_size, steps)
         fitted, spec, preprocess = self._fitted(whole)
         source, first_row = _rows_of(shard, fitted)
-        if self._backend.is_remote:
-            source = named_rows(x, source, self._declared, self._backend.feeding)
-        self._backend.build(example_inputs(spec, 1))
+        if self.backend.is_remote:
+            source = named_rows(x, source, self._declared, self.backend.feeding)
+        self.backend.build(example_inputs(spec, 1))
         key = (spec_key(spec), head)
         work = dataclasses.replace(
             self._work(key, batch_size, head), spec=spec, preprocess=preprocess
@@ -101,12 +102,12 @@ class Runner:
         size = work.limits.at_most(size)
         return Job(
             source=source,
-            engine=self._backend.engine(work),
+            engine=self.backend.engine(work),
             clock=work.clock,
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
-            marks=self._backend.marks(whole, work),
+            marks=self.backend.marks(whole, work),
             origin_of=lambda: origin_of(whole),
             total_rows=whole.num_rows,
             first_row=first_row,
@@ -114,9 +115,9 @@ class Runner:
         )
 
     def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
-        fixed = _fixed_batch(self._backend.input_spec)
+        fixed = _fixed_batch(self.backend.input_spec)
         return Work(
-            devices=self._backend.devices,
+            devices=self.backend.devices,
             specs=self._specs,
             pace=self._paces.setdefault(key, Pace(self._num_replicas)),
             clock=StageClock(self._num_replicas),
@@ -135,10 +136,10 @@ class Runner:
     @property
     def _declared(self) -> Nest:
         """What is declared of the rows as they are read."""
-        if self._backend.feeding.raw:
+        if self.backend.feeding.raw:
             return Undeclared(None)
-        spec = self._backend.input_spec
-        return Undeclared(self._backend.floats) if spec is None else spec
+        spec = self.backend.input_spec
+        return Undeclared(self.backend.floats) if spec is None else spec
 
     def _whole(self, x: Any, batch_size: int | None, steps: int | None) -> Source:
         """All rows of the input."""
@@ -147,28 +148,28 @@ class Runner:
             steps=steps,
             batch_size=batch_size,
             input_spec=self._declared,
-            feeding=self._backend.feeding,
+            feeding=self.backend.feeding,
         )
         if source.spec is not None:
             return source
-        if self._backend.input_spec is None or self._is_preprocessed_elsewhere:
+        if self.backend.input_spec is None or self._is_preprocessed_elsewhere:
             raise ValueError(
                 "The input has no batch at all, and the model does not declare its "
                 "inputs, so the shape of the results is not known. Pass at least one "
                 "batch, or arrays of shape (0, ...)."
             )
-        return _NoRows(self._backend.input_spec)
+        return _NoRows(self.backend.input_spec)
 
     @property
     def _is_preprocessed_elsewhere(self) -> bool:
-        return self._backend.feeding.raw and self._backend.is_remote
+        return self.backend.feeding.raw and self.backend.is_remote
 
     def _fitted(self, whole: Source) -> tuple[Source, Nest, Preprocessing | None]:
         """The rows for the model, the spec of what it is given, and how it is made."""
-        input_spec, feeding = self._backend.input_spec, self._backend.feeding
+        input_spec, feeding = self.backend.input_spec, self.backend.feeding
         if isinstance(whole, _NoRows):
             return whole, whole.spec, None
-        preprocess = self._backend.preprocessing(whole.spec)
+        preprocess = self.backend.preprocessing(whole.spec)
         spec = whole.spec if preprocess is None else preprocess.spec
         # Keras checks neither what a `predict_step` of the user's is given.
         if feeding.whole is None and not self._is_preprocessed_elsewhere:
@@ -181,7 +182,7 @@ class Runner:
     def _per_replica_batch(
         self, batch_size: int | None, num_rows: int | None, spec: Nest, key: Any
     ) -> int:
-        fixed = _fixed_batch(self._backend.input_spec)
+        fixed = _fixed_batch(self.backend.input_spec)
         if batch_size is None:
             return fixed or self._automatic_batch(num_rows, spec, key)
         wanted = per_replica(batch_size, self._num_replicas)

@@ -30,7 +30,7 @@ class Job:
         global_batch: Rows of a batch over all replicas.
         when_done: Called with the report of a run that has ended, however it ended.
         profile: Folder for a trace of the run, or None.
-        marks: Tells what is known of rows besides the model's inputs.
+        marks: Says what is known of rows besides the model's inputs; put to batches.
         origin_of: Tells the input from others. It may read much of it, so that only
             what compares runs asks.
         total_rows: Rows of the whole input; None where only reading can tell.
@@ -74,7 +74,7 @@ class Job:
             arrays = tf.nest.flatten(batch.outputs)
             num_bytes = sum(array.nbytes for array in arrays)
             self.clock.add_delivered(len(arrays[0]), num_bytes)
-            yield batch
+            yield dataclasses.replace(batch, marks=self.marks(batch.start, batch.stop))
             self.home.check()
 
 

@@ -78,7 +78,7 @@ class Contents:
     def times(self) -> str:
         """Says when the files were changed."""
         seconds, nanoseconds = divmod(max(self._times), 10**9)
-        newest = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+        newest = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         text = f"{newest:%Y-%m-%d %H:%M:%S}.{nanoseconds:09d}"
         if len(self._times) == 1:
             return text

@@ -3,6 +3,7 @@
 Guarantee: the results of a row that could not be read never pass for results.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -26,20 +27,19 @@ def marks_of(source: Any) -> MarksOf:
 
 
 def masked(
-    batches: Iterable[HostBatch], marks: MarksOf, *, floats_only: bool = False
+    batches: Iterable[HostBatch], *, floats_only: bool = False
 ) -> Iterator[HostBatch]:
     """Passes batches on, with NaN as the results of rows that could not be read.
 
     Args:
-        batches: The results.
-        marks: Tells which rows could not be read.
-        floats_only: Leave other results, which have no NaN, to whoever takes them.
+        batches: The results, with their marks.
+        floats_only: Leave other results, which have no NaN, to the caller.
 
     Raises:
         ValueError: Such a row has other results, unless `floats_only`.
     """
     for batch in batches:
-        missing = marks(batch.start, batch.stop).missing
+        missing = batch.marks.missing
         if missing is None or not missing.any():
             yield batch
             continue
@@ -74,7 +74,8 @@ def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:
         array[missing] = np.nan
         return array
 
-    return HostBatch(batch.start, tf.nest.map_structure(put, batch.outputs))
+    outputs = tf.nest.map_structure(put, batch.outputs)
+    return dataclasses.replace(batch, outputs=outputs)
 
 
 def is_float(array: np.ndarray) -> bool:

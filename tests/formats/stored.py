@@ -128,10 +128,8 @@ class Results:
         names = names_of(start, stop) if self.layout.has_names else None
         missing = None if self.missing is None else self.missing[part]
         outputs = self.outputs if outputs is None else outputs
-        sink.write(
-            HostBatch(start, cut(outputs, part.start, part.stop)),
-            RowMarks(names, missing),
-        )
+        some = cut(outputs, part.start, part.stop)
+        sink.write(HostBatch(start, some, RowMarks(names, missing)))
 
     def unknown(self):
         """The same, where only the end tells the number of rows."""

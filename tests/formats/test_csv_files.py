@@ -132,8 +132,8 @@ def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
 def test_names_that_are_no_text_are_spelled_out(tmp_path):
     what = stored.results(stored.one, 1, has_names=True)
     sink = CsvFormat().create(tmp_path / "out", what.layout)
-    batch = stored.HostBatch(0, what.outputs)
-    sink.write(batch, stored.RowMarks(names=["caf\udce9.png"]))
+    marks = stored.RowMarks(names=["caf\udce9.png"])
+    sink.write(stored.HostBatch(0, what.outputs, marks))
     sink.finish()
     assert table_of(tmp_path / "out")[1][1] == "caf\\udce9.png"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.formats.npy.write import NpyFormat
+from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
 
 NUM_ROWS = 6000
@@ -142,7 +143,7 @@ def test_shards_write_one_output_at_the_same_time(kind, formats, tmp_path):
             has_names=True,
             first_row=first,
             stop_row=stop,
-            shard=(index, 4),
+            shard=Shard(index, 4),
             row_multiple=512,
         )
         whole = stored.many(1500)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.types import HostBatch, RowMarks
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 from tests.formats import stored
 
 every_format = pytest.mark.parametrize("kind", stored.FORMATS)
@@ -161,7 +162,7 @@ def test_what_is_stored_does_not_change_with_the_callers_array(kind, tmp_path):
 
 def test_rows_of_a_shard_begin_where_it_begins(kind, tmp_path):
     ends = {"first_row": 16, "stop_row": 48, "num_rows": 90}
-    what = stored.results(stored.many, shard=(1, 3), row_multiple=16, **ends)
+    what = stored.results(stored.many, shard=Shard(1, 3), row_multiple=16, **ends)
     expected = stored.written(kind, tmp_path / "whole", what)
     run = Run(kind, tmp_path / "cut", what)
     run.other_outputs = stored.many(32, seed=1)
@@ -189,8 +190,8 @@ def test_other_byte_orders_and_views_are_stored_alike(kind, tmp_path):
     assert stored.written(kind, tmp_path / "other", what, step=7) == expected
 
 
-def _wrong(outputs, start=4, marks=RowMarks()):  # noqa: B008
-    return HostBatch(start, outputs), marks
+def _wrong(outputs, start=4, marks=NO_MARKS):
+    return HostBatch(start, outputs, marks)
 
 
 WRONG = {
@@ -229,9 +230,9 @@ def test_a_batch_that_does_not_fit_is_refused_and_does_no_harm(kind, case, tmp_p
     expected = stored.written(kind, tmp_path / "whole", what)
     sink = stored.FORMATS[kind].create(tmp_path / "out", what.layout)
     what.write(sink, 4)
-    (batch, marks), message = WRONG[case]
+    batch, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
-        sink.write(batch, marks)
+        sink.write(batch)
     with pytest.raises(ValueError, match="Rows 4 to 10 were not written"):
         sink.finish()
     what.write(sink, 10)
@@ -244,7 +245,7 @@ def test_outputs_of_different_lengths_and_missing_names_are_refused(kind, tmp_pa
     sink = stored.FORMATS[kind].create(tmp_path / "out", what.layout)
     uneven = {**stored.many(3), "id": np.zeros(2, np.int64)}
     with pytest.raises(ValueError, match="another output has 2"):
-        sink.write(HostBatch(0, uneven), RowMarks(names=["a", "b"]))
+        sink.write(HostBatch(0, uneven, RowMarks(names=["a", "b"])))
     with pytest.raises(ValueError, match="Rows 0 to 3 came with 0 names"):
         sink.write(HostBatch(0, stored.many(3)))
     sink.close()

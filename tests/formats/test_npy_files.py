@@ -10,6 +10,7 @@ import pytest
 
 from keras_mgpu_strategy.formats.npy import texts as npy_texts
 from keras_mgpu_strategy.formats.npy.write import NpyFormat
+from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
 
 DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "c8"]
@@ -117,7 +118,7 @@ def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
 
 
 def test_a_shard_is_a_file_of_its_own_rows(tmp_path):
-    what = stored.results(stored.one, 90, first_row=32, stop_row=64, shard=(1, 3))
+    what = stored.results(stored.one, 90, first_row=32, stop_row=64, shard=Shard(1, 3))
     assert stored.written("npy", tmp_path / "out", what) == {"": saved(what.outputs)}
     what = dataclasses.replace(
         what, layout=dataclasses.replace(what.layout, stop_row=None, num_rows=None)

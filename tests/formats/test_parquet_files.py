@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
+from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
 
 DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8"]
@@ -137,7 +138,7 @@ def test_shards_share_a_folder(tmp_path):
     whole = stored.one(40)
     for index, (first, stop) in enumerate([(0, 16), (16, 32), (32, 40)]):
         layout = stored.layout_of(
-            whole, first_row=first, stop_row=stop, num_rows=40, shard=(index, 3)
+            whole, first_row=first, stop_row=stop, num_rows=40, shard=Shard(index, 3)
         )
         what = stored.Results(whole[first:stop], layout)
         stored.written("parquet", path, what)

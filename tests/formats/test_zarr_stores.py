@@ -10,6 +10,7 @@ import zarr
 
 from keras_mgpu_strategy.formats.zarr.encoding import specs_of
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
+from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
 
 DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "c8"]
@@ -79,7 +80,7 @@ def shard(index, count=3, num_rows=40, row_multiple=16, make=stored.many):
         first_row=ends[index],
         stop_row=ends[index + 1],
         num_rows=num_rows,
-        shard=(index, count),
+        shard=Shard(index, count),
         row_multiple=row_multiple,
     )
     return stored.Results(stored.cut(whole, ends[index], ends[index + 1]), layout)

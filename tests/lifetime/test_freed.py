@@ -50,7 +50,7 @@ def loaded(strategy, engine, tmp_path):
 
 def held_by(predictor):
     """Weak references to what must go with a Predictor."""
-    compiler = predictor._backend.compiler
+    compiler = predictor._runner.backend.compiler
     things = [predictor, predictor.model, compiler, *compiler._steps.values()]
     things += [variable.value for variable in predictor.model.variables]
     assert len(things) > 4

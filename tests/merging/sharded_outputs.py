@@ -31,14 +31,15 @@ def write(path, outputs, rows, place=None, shard=None, names=None):
         rows.stop,
         NUM_ROWS,
         names is not None,
-        None if shard is None else (shard.index, shard.count),
+        shard,
         multiple,
     )
     sink = FORMATS[path.suffix].create(place or path, layout)
     some = slice(rows.start, rows.stop)
     is_dict = isinstance(outputs, dict)
     part = {k: v[some] for k, v in outputs.items()} if is_dict else outputs[some]
-    sink.write(HostBatch(rows.start, part), RowMarks(names and names[some]))
+    marks = RowMarks(names and names[some])
+    sink.write(HostBatch(rows.start, part, marks))
     sink.finish()
     described = [[c.name, list(c.row_shape), c.dtype.name] for c in columns]
     return [*described, *([["file", [], "name"]] if names else [])]

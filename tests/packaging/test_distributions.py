@@ -99,7 +99,7 @@ def test_the_metadata_says_what_is_needed(wheel):
     required = metadata.get_all("Requires-Dist", [])
     needed = {item for item in required if "extra ==" not in item}
     assert needed == {"absl-py", "numpy", "tensorflow>=2.18"}
-    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] or metadata["License"] == "Apache-2.0"
     assert "mgpu predict" in metadata.get_payload()
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.runs.nonfinite import POLICIES, NonFiniteRows
-from keras_mgpu_strategy.sources.marks import no_marks
-from keras_mgpu_strategy.types import HostBatch, RowMarks
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 
 
-def batches(values, sizes, start=0):
+def batches(values, sizes, start=0, marks=NO_MARKS):
     """An array as batches of the given sizes."""
     stops = np.cumsum(sizes)
     for first, stop in zip([0, *stops[:-1]], stops, strict=True):
-        yield HostBatch(start + int(first), values[first:stop])
+        some = marks.between(first, stop)
+        yield HostBatch(start + int(first), values[first:stop], some)
 
 
 def rows_with(bad, num_rows=40, value=np.nan, dtype=np.float32):
@@ -24,9 +24,9 @@ def rows_with(bad, num_rows=40, value=np.nan, dtype=np.float32):
     return values
 
 
-def complaint(values, sizes, start=0, marks=no_marks):
+def complaint(values, sizes, start=0, marks=NO_MARKS):
     """The message of `policy="raise"` at the end of the input, or None."""
-    watching = NonFiniteRows("warn").watching(batches(values, sizes, start), marks)
+    watching = NonFiniteRows("warn").watching(batches(values, sizes, start, marks))
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         for before, after in zip(batches(values, sizes, start), watching, strict=True):
@@ -90,14 +90,12 @@ def test_every_output_is_looked_at():
     outputs["a"][1] = np.nan
     outputs["b"][0][2, 1] = np.inf
     with pytest.raises(ValueError, match="in 2 rows: 11 to 12"):
-        list(NonFiniteRows("raise").watching([HostBatch(10, outputs)], no_marks))
+        list(NonFiniteRows("raise").watching([HostBatch(10, outputs)]))
 
 
 def test_raising_comes_before_the_batch_is_passed_on():
     passed = []
-    watching = NonFiniteRows("raise").watching(
-        batches(rows_with([15]), [10, 10, 20]), no_marks
-    )
+    watching = NonFiniteRows("raise").watching(batches(rows_with([15]), [10, 10, 20]))
     with pytest.raises(ValueError, match='in 1 rows: 15.*on_nonfinite="ignore"'):
         passed.extend(batch.start for batch in watching)
     assert passed == [0]
@@ -106,9 +104,7 @@ def test_raising_comes_before_the_batch_is_passed_on():
 def test_ignoring_says_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        watching = NonFiniteRows("ignore").watching(
-            batches(rows_with([1]), [40]), no_marks
-        )
+        watching = NonFiniteRows("ignore").watching(batches(rows_with([1]), [40]))
         assert [batch.start for batch in watching] == [0]
 
 
@@ -121,16 +117,14 @@ def test_a_run_that_fails_warns_of_what_it_saw():
         pytest.warns(UserWarning, match="in 1 rows: 2."),
         pytest.raises(KeyError, match="own"),
     ):
-        list(NonFiniteRows("warn").watching(failing(), no_marks))
+        list(NonFiniteRows("warn").watching(failing()))
 
 
 def test_rows_that_could_not_be_read_do_not_count():
     missing = np.zeros(40, bool)
     missing[[3, 20]] = True
 
-    def marks(start, stop):
-        return RowMarks(missing=missing[start:stop])
-
+    marks = RowMarks(missing=missing)
     assert "in 1 rows: 4." in complaint(rows_with([3, 4, 20]), [10, 30], marks=marks)
     assert complaint(rows_with([3, 20]), [10, 30], marks=marks) is None
 

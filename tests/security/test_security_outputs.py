@@ -40,7 +40,7 @@ def write(path, outputs, names=None):
     columns = columns_of(outputs)
     layout = Layout(columns, 0, ROWS, ROWS, names is not None)
     sink = FORMATS[path.suffix].create(path, layout)
-    sink.write(HostBatch(0, outputs), RowMarks(names))
+    sink.write(HostBatch(0, outputs, RowMarks(names)))
     sink.finish()
     return [column.name for column in columns]
 
@@ -157,7 +157,7 @@ def _double():
 def test_links_within_an_output_are_not_written_through(victim, tmp_path):
     path = tmp_path / "scores.zarr"
     path.mkdir()
-    layout = Layout(columns_of(VALUES), 0, ROWS, 2 * ROWS, shard=(0, 2), row_multiple=2)
+    layout = Layout(columns_of(VALUES), 0, ROWS, 2 * ROWS, False, Shard(0, 2), 2)
     (path / "output").symlink_to(victim.parent)
     with pytest.raises(FileExistsError, match="output is a link, and links are not"):
         FORMATS[".zarr"].create(path, layout)
@@ -167,7 +167,7 @@ def test_links_within_an_output_are_not_written_through(victim, tmp_path):
 def test_links_among_the_files_of_an_output_are_replaced(name, victim, tmp_path):
     path = tmp_path / "scores.zarr" / "output"
     path.mkdir(parents=True)
-    layout = Layout(columns_of(VALUES), 0, ROWS, 2 * ROWS, shard=(0, 2), row_multiple=2)
+    layout = Layout(columns_of(VALUES), 0, ROWS, 2 * ROWS, False, Shard(0, 2), 2)
     (path.parent / name).symlink_to(victim)
     if name != "zarr.json":
         (path / name).symlink_to(victim)

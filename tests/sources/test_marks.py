@@ -8,7 +8,6 @@ from keras_mgpu_strategy.sources.marks import (
     is_float,
     marks_of,
     masked,
-    no_marks,
     with_nan,
 )
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
@@ -17,14 +16,14 @@ MISSING = np.zeros(20, bool)
 MISSING[[3, 4, 11]] = True
 
 
-def marks(start, stop):
-    """Rows 3, 4 and 11 of 20 could not be read."""
-    return RowMarks(missing=MISSING[start:stop])
+MARKS = RowMarks(missing=MISSING)
+"""Rows 3, 4 and 11 of 20 could not be read."""
 
 
 def host_batches(values, size):
     for start in range(0, len(values), size):
-        yield HostBatch(start, values[start : start + size])
+        stop = start + size
+        yield HostBatch(start, values[start:stop], MARKS.between(start, stop))
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 20])
@@ -34,7 +33,7 @@ def host_batches(values, size):
 def test_floats_of_missing_rows_become_nan(size, dtype):
     values = np.arange(40).reshape(20, 2).astype(dtype)
     before = values.copy()
-    found = list(masked(host_batches(values, size), marks))
+    found = list(masked(host_batches(values, size)))
     assert [batch.start for batch in found] == list(range(0, 20, size))
     joined = np.concatenate([batch.outputs for batch in found])
     assert joined.dtype == dtype
@@ -44,28 +43,29 @@ def test_floats_of_missing_rows_become_nan(size, dtype):
 
 
 def test_batches_without_missing_rows_pass_as_they_are():
-    batch = HostBatch(5, np.ones((6, 2)))
-    (found,) = masked([batch], marks)
+    batch = HostBatch(5, np.ones((6, 2)), MARKS.between(5, 11))
+    (found,) = masked([batch])
     assert found is batch
-    (found,) = masked([batch], no_marks)
+    batch = HostBatch(5, np.ones((6, 2)))
+    (found,) = masked([batch])
     assert found is batch
 
 
 @pytest.mark.parametrize("dtype", [np.int64, bool, "S3"])
 def test_results_without_nan_are_refused_with_the_first_row(dtype):
     batches = host_batches(np.zeros((20, 2), dtype), 4)
-    found = masked(batches, marks)
+    found = masked(batches)
     with pytest.raises(ValueError, match="Row 3 could not be read.*on_bad_file"):
         list(found)
 
 
 def test_results_without_nan_can_be_left_to_the_file():
     outputs = {"a": np.zeros(20, np.int64), "b": np.zeros((20, 2), np.float32)}
-    (found,) = masked([HostBatch(0, outputs)], marks, floats_only=True)
+    (found,) = masked([HostBatch(0, outputs, MARKS)], floats_only=True)
     assert found.outputs["a"] is outputs["a"]
     np.testing.assert_array_equal(np.isnan(found.outputs["b"][:, 1]), MISSING)
     with pytest.raises(ValueError, match="results of dtype int64 cannot say so"):
-        list(masked([HostBatch(0, outputs)], marks))
+        list(masked([HostBatch(0, outputs, MARKS)]))
 
 
 def test_read_only_results_are_not_written_to():

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark.contenders.interface import Contender, Setting
+from keras_mgpu_strategy.engines.options import EngineName
 from keras_mgpu_strategy.types import Nest
 
 
@@ -45,7 +46,7 @@ class OurPredict(Contender):
         engine: As for the Predictor.
     """
 
-    def __init__(self, setting: Setting, engine: str):
+    def __init__(self, setting: Setting, engine: EngineName):
         self.predictor: Any = mgpu.Predictor(setting.mirrored, engine=engine)
         self._batch_size = setting.global_batch
 
@@ -73,8 +74,7 @@ class RayPredict(OurPredict):
         self.predictor = mgpu.Predictor(
             setting.plain,
             engine="ray",
-            num_actors=setting.num_replicas,
-            cpus_per_actor=1,
+            ray=mgpu.RayOptions(setting.num_replicas, cpus_per_actor=1),
         )
         self._batch_size = setting.global_batch
         self.start_up_seconds = time.perf_counter() - started

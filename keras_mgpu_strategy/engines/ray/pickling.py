@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.extras import import_extra
-from keras_mgpu_strategy.system.notes import add_note
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Packed:
                 "The model needs this module in every process. Install it on every "
                 "machine, or call ray.init(runtime_env={'working_dir': ...}) before."
             )
-            add_note(error, note)
+            error.add_note(note)
             raise
 
 

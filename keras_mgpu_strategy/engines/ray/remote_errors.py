@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_mgpu_strategy.engines.ray.pickling import pickles
-from keras_mgpu_strategy.system.notes import add_note, notes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Failed:
     def by(cls, error: Exception) -> "Failed":
         """What travels of an exception that was raised here."""
         trace = "".join(traceback.format_exception(error))
-        return cls(_picklable(error), tuple(notes_of(error)), trace)
+        return cls(_picklable(error), tuple(getattr(error, "__notes__", [])), trace)
 
     def error_from(self, where: str) -> Exception:
         """The exception, noted where it was raised.
@@ -40,10 +39,10 @@ class Failed:
         Args:
             where: The process, for people.
         """
-        known = notes_of(self.error)
+        known = getattr(self.error, "__notes__", [])
         for note in (*self.notes, f"{where}:\n{self.trace}"):
             if note not in known:
-                add_note(self.error, note)
+                self.error.add_note(note)
         return self.error
 
 

@@ -30,7 +30,7 @@ class Parts:
     def __init__(self, folder: pathlib.Path, layout: Layout, part_rows: int):
         self._folder, self._layout, self._part_rows = folder, layout, part_rows
         shard = layout.shard
-        which = "" if shard is None else f"-{shard[0]:05d}-of-{shard[1]:05d}"
+        which = "" if shard is None else f"-{shard.numbers}"
         self._stem = f"part{which}"
         self.spool_path = folder / f".unfinished{which}"
         stop = layout.first_row + part_rows

@@ -103,7 +103,7 @@ class ZarrSink(RowSink):
     ):
         super().__init__(layout, num_written)
         shard = layout.shard
-        self._tag = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
+        self._tag = "" if shard is None else f".{shard.index}-of-{shard.count}"
         self._metadata = path / "zarr.json"
         scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
         specs = specs_of(layout, chunk_bytes)

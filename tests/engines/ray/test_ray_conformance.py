@@ -76,7 +76,9 @@ def row_counts(batch, num_replicas):
 
 @pytest.mark.parametrize("num_actors", [1, 2, 3])
 def test_the_same_bits(num_actors, model, rows, expected, cluster):
-    predictor = mgpu.Predictor(model, engine="ray", num_actors=num_actors)
+    predictor = mgpu.Predictor(
+        model, engine="ray", ray=mgpu.RayOptions(num_actors=num_actors)
+    )
     assert predictor.num_replicas == num_actors
     assert len(set(predictor.devices)) == num_actors
     for batch in BATCHES:

@@ -25,7 +25,7 @@ class Named(keras.Model):
 def test_a_step_is_given_whole_elements(cluster):
     inputs = keras.Input((3,))
     model = Named(inputs, keras.layers.Dense(2)(inputs))
-    predictor = mgpu.Predictor(model, engine="ray", num_actors=2)
+    predictor = mgpu.Predictor(model, engine="ray", ray=mgpu.RayOptions(num_actors=2))
     for make in (
         lambda: tf.data.Dataset.from_tensor_slices((X, IDS, X[:, 0])).batch(4),
         lambda: X,
@@ -39,7 +39,7 @@ def test_a_step_is_given_whole_elements(cluster):
 @pytest.mark.skipif(not hub_shape.HAS_HUB, reason="keras_hub is not installed")
 def test_processes_preprocess(cluster):
     task, texts = hub_shape.text_task("hub"), hub_shape.texts(23)
-    predictor = mgpu.Predictor(task, engine="ray", num_actors=2)
+    predictor = mgpu.Predictor(task, engine="ray", ray=mgpu.RayOptions(num_actors=2))
     results = predictor.predict(texts, batch_size=6, verbose=0)
     np.testing.assert_allclose(results, task.predict(texts, verbose=0), rtol=1e-5)
 
@@ -49,8 +49,8 @@ def test_what_a_copy_would_not_have_is_refused(cluster):
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     model.predict_step = lambda data: model(data)
     with pytest.raises(ValueError, match="`predict_step` of .* was set on the object"):
-        mgpu.Predictor(model, engine="ray", num_actors=1)
+        mgpu.Predictor(model, engine="ray", ray=mgpu.RayOptions(num_actors=1))
     own = type("Own", (keras.Model,), {"predict": keras.Model.predict})
     model = own(inputs, keras.layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match="has its own `predict`"):
-        mgpu.Predictor(model, engine="ray", num_actors=1)
+        mgpu.Predictor(model, engine="ray", ray=mgpu.RayOptions(num_actors=1))

@@ -40,7 +40,9 @@ def local(model, strategies):
 
 @pytest.fixture(scope="module")
 def predictor(model, cluster):
-    return mgpu.Predictor(model, engine="ray", num_actors=2, cpus_per_actor=1)
+    return mgpu.Predictor(
+        model, engine="ray", ray=mgpu.RayOptions(num_actors=2, cpus_per_actor=1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -250,9 +252,9 @@ def test_errors_of_inputs_come_before_any_work(predictor):
 def test_more_processes_than_are_free_are_an_error(predictor, model, monkeypatch):
     monkeypatch.setattr(connecting, "_FREE_SECONDS", 0.5)
     with pytest.raises(ValueError, match="99 processes of 1 CPU core each were asked"):
-        mgpu.Predictor(model, engine="ray", num_actors=99)
+        mgpu.Predictor(model, engine="ray", ray=mgpu.RayOptions(num_actors=99))
     with pytest.raises(ValueError, match="Another Predictor of this process may hold"):
-        mgpu.Predictor(model, engine="ray", num_actors=8)
+        mgpu.Predictor(model, engine="ray", ray=mgpu.RayOptions(num_actors=8))
 
 
 def test_a_model_that_cannot_be_read(cluster, tmp_path):
@@ -261,6 +263,8 @@ def test_a_model_that_cannot_be_read(cluster, tmp_path):
     with pytest.raises(ValueError) as here:
         mgpu.load(path)
     with pytest.raises(ValueError) as there:
-        mgpu.load(path, engine="ray", num_actors=1, cpus_per_actor=1)
+        mgpu.load(
+            path, engine="ray", ray=mgpu.RayOptions(num_actors=1, cpus_per_actor=1)
+        )
     assert str(here.value) == str(there.value)
     assert os.fspath(path) in str(there.value)

@@ -30,9 +30,8 @@ cluster = Cluster(
 ray.init(address=cluster.address, log_to_driver=False)
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-predictor = mgpu.Predictor(
-    acting.acting_model(), engine="ray", ray_address=cluster.address
-)
+processes = mgpu.RayOptions(ray_address=cluster.address)
+predictor = mgpu.Predictor(acting.acting_model(), engine="ray", ray=processes)
 assert predictor.num_replicas == 2, predictor.devices  # one for each machine
 rows = np.full((600, 2), acting.SLEEPS, np.float32)
 rows[:, 0] = np.arange(600)

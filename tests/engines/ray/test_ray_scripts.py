@@ -23,7 +23,8 @@ START = """
 import numpy as np
 import keras_mgpu_strategy as mgpu
 
-predictor = mgpu.load("model.keras", engine="ray", num_actors=1, cpus_per_actor=1)
+one = mgpu.RayOptions(num_actors=1, cpus_per_actor=1)
+predictor = mgpu.load("model.keras", engine="ray", ray=one)
 """
 
 ENDLESS = """
@@ -196,7 +197,7 @@ for address in ("127.0.0.1:1", "ray://127.0.0.1:1", None):
         sys.modules["ray"] = None  # as if it were not installed
     began = time.monotonic()
     try:
-        mgpu.load("model.keras", engine="ray", ray_address=address)
+        mgpu.load("model.keras", engine="ray", ray=mgpu.RayOptions(ray_address=address))
     except (ConnectionError, ImportError) as error:
         print(time.monotonic() - began, error)
 """

@@ -73,7 +73,11 @@ def scaled():
 
 
 def in_processes(model, num_actors=2):
-    return mgpu.Predictor(model, engine="ray", num_actors=num_actors, cpus_per_actor=1)
+    return mgpu.Predictor(
+        model,
+        engine="ray",
+        ray=mgpu.RayOptions(num_actors=num_actors, cpus_per_actor=1),
+    )
 
 
 @pytest.mark.slow

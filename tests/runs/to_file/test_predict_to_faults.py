@@ -73,8 +73,8 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path, num_replicas):
     name, _, *notes = path.with_suffix(".error").read_text().splitlines()
     assert name == "KeyboardInterrupt"
     assert notes[-1] == (
-        f"Rows 0 to {safe} are safe in {file_runs.partial_of(path)}. To go on from "
-        "there, run the same with resume=True (--resume)."
+        f"Rows 0 to {safe} are safe in {file_runs.partial_of(path)}. To resume "
+        "from there, run the same with resume=True (--resume)."
     )
     children.run(file_faults.go_on, path, num_replicas)
     assert_as_if_never_stopped(path)
