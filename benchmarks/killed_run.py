@@ -80,15 +80,15 @@ def child(run: Run, begun: Any) -> None:
 def make_small() -> None:
     """Many flushes, parts and chunks in a run of a second."""
     from keras_mgpu_strategy.compute import sizes as batch_size
-    from keras_mgpu_strategy.formats import writable as formats
+    from keras_mgpu_strategy.formats import registry
     from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
     from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
     from keras_mgpu_strategy.runs import file_writer
 
     file_writer._SECONDS_BETWEEN_FLUSHES = SECONDS_BETWEEN_FLUSHES
     batch_size._MOST_MICRO_BATCHES = 2
-    formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**15)
-    formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**14)
+    registry.WRITERS[".parquet"] = ParquetFormat(part_bytes=2**15)
+    registry.WRITERS[".zarr"] = ZarrFormat(chunk_bytes=2**14)
 
 
 def make_model() -> Any:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.compute import sizes as batch_size
-from keras_mgpu_strategy.formats import writable as formats
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.runs import file_writer
@@ -23,8 +23,8 @@ X = file_runs.rows(NUM_ROWS)
 def set_up(num_replicas, *, seconds_between_flushes):
     file_writer._SECONDS_BETWEEN_FLUSHES = seconds_between_flushes
     batch_size._MOST_MICRO_BATCHES = 1
-    formats.FORMATS[".parquet"] = ParquetFormat(part_bytes=2**13)
-    formats.FORMATS[".zarr"] = ZarrFormat(chunk_bytes=2**13)
+    registry.WRITERS[".parquet"] = ParquetFormat(part_bytes=2**13)
+    registry.WRITERS[".zarr"] = ZarrFormat(chunk_bytes=2**13)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     with mgpu.scope("cpu", replicas_per_device=num_replicas):
         return mgpu.Predictor(file_runs.classifier())

@@ -10,7 +10,7 @@ import tensorflow as tf
 import zarr
 
 from keras_mgpu_strategy.compute import sizes as batch_size
-from keras_mgpu_strategy.formats import writable as formats
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.outputs import journal as journals
@@ -143,8 +143,8 @@ def make_small(monkeypatch, *, flushes=False):
     if flushes:
         monkeypatch.setattr(file_writer, "_SECONDS_BETWEEN_FLUSHES", -1.0)
         monkeypatch.setattr(batch_size, "_MOST_MICRO_BATCHES", 1)
-    monkeypatch.setitem(formats.FORMATS, ".parquet", ParquetFormat(part_bytes=700))
-    monkeypatch.setitem(formats.FORMATS, ".zarr", ZarrFormat(chunk_bytes=200))
+    monkeypatch.setitem(registry.WRITERS, ".parquet", ParquetFormat(part_bytes=700))
+    monkeypatch.setitem(registry.WRITERS, ".zarr", ZarrFormat(chunk_bytes=200))
 
 
 def results_in(path):

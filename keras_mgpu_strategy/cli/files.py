@@ -9,16 +9,14 @@ Guarantees:
 import itertools
 import os
 import pathlib
-import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.images import suffixes as image_suffixes
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.npy.header import open_mapped
+from keras_mgpu_strategy.formats.registry import IMAGES, PARQUET
 
-_PARQUET = r"\.(parquet|pq)$"
-_TABLES = {_PARQUET: "Parquet", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$": "Csv"}
 _ROWS_AT_A_TIME = 2**16
 
 
@@ -65,9 +63,8 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
                 f"There is no file or folder {path}. Check the path."
             )
     if len(paths) > 1:
-        names = [path.name.lower() for path in paths]
-        kinds = (_PARQUET, image_suffixes.PATTERN)
-        if not any(all(re.search(kind, name) for name in names) for kind in kinds):
+        kinds = {registry.format_of(path) for path in paths}
+        if len(kinds) > 1 or not kinds <= {PARQUET, IMAGES}:
             raise ValueError(
                 f"{len(paths)} inputs received ({', '.join(map(str, paths[:10]))}). "
                 "Expected one, or several Parquet files or images, all of one kind."
@@ -93,12 +90,12 @@ def reader_of(
     Raises:
         ValueError: The input is not of the kind that a flag is for.
     """
-    name = path.name.lower()
-    table = next((kind for end, kind in _TABLES.items() if re.search(end, name)), None)
+    kind = registry.format_of(path)
+    table = kind.name if kind is not None and kind.is_table else None
     given = sorted(table_flags)
     if image_flags:
         is_folder = path.is_dir() and table is None and path.suffix != ".zarr"
-        is_images = is_folder or re.search(image_suffixes.PATTERN, name) is not None
+        is_images = is_folder or kind is IMAGES
         _check_kind(is_images, sorted(image_flags), "a folder of images", path)
         _check_kind(not given, given, "a Parquet or CSV file", path)
         return "Images"
@@ -115,7 +112,7 @@ def has_images(path: pathlib.Path) -> bool:
     """Whether an input is an image, or a folder with one, however deep."""
     inside = (name for _, _, files in os.walk(path) for name in files)
     names = itertools.chain([path.name], inside)
-    return any(re.search(image_suffixes.PATTERN, name.lower()) for name in names)
+    return any(IMAGES.is_of(name) for name in names)
 
 
 def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:

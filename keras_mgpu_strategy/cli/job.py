@@ -12,12 +12,10 @@ from typing import Any
 
 from absl import flags
 
+from keras_mgpu_strategy.formats.registry import output_suffixes
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.system.home_folder import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
-
-SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
-"""Of the kinds of files that can be written."""
 
 _RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")
 _LOADING = ("custom_objects", "safe_mode")
@@ -202,9 +200,10 @@ def _image_size(text: str) -> tuple[int, int]:
 
 def _check_suffix(output: pathlib.Path) -> None:
     suffix = output.suffix.lower()
-    if suffix in SUFFIXES:
+    suffixes = output_suffixes()
+    if suffix in suffixes:
         return
-    expected = f"a name that ends in one of {', '.join(SUFFIXES)}"
+    expected = f"a name that ends in one of {', '.join(suffixes)}"
     if suffix == ".npz":
         expected = (
             f"{output.with_suffix('.npy')}, a folder with a .npy file for each "

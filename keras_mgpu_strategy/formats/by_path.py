@@ -6,31 +6,23 @@ Guarantees:
   alone, is refused with the list of what is.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from keras_mgpu_strategy.formats import tfrecords
-from keras_mgpu_strategy.formats.csv.read import Csv
-from keras_mgpu_strategy.formats.hdf5 import Hdf5
-from keras_mgpu_strategy.formats.images import suffixes as image_suffixes
-from keras_mgpu_strategy.formats.images.input import Images
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.interface import FileInput
-from keras_mgpu_strategy.formats.npy import read as npy
-from keras_mgpu_strategy.formats.npy.npz import Npz
-from keras_mgpu_strategy.formats.npy.read import Npy, NpyNest, is_npy
+from keras_mgpu_strategy.formats.npy.read import NpyNest, is_npy
 from keras_mgpu_strategy.formats.parquet import hive
-from keras_mgpu_strategy.formats.parquet.read import Parquet
-from keras_mgpu_strategy.formats.paths import (
-    as_path,
-    has_suffix,
-    is_path,
-    shorten,
-    visible,
+from keras_mgpu_strategy.formats.paths import as_path, is_path, shorten, visible
+from keras_mgpu_strategy.formats.registry import (
+    IMAGES,
+    PARQUET,
+    TFRECORDS,
+    ZARR,
+    Format,
 )
 from keras_mgpu_strategy.formats.zarr import read as zarr
-from keras_mgpu_strategy.formats.zarr.read import Zarr
 from keras_mgpu_strategy.sources.nests import is_nest, leaves
 
 _KNOWN = (
@@ -38,41 +30,6 @@ _KNOWN = (
     "or list of images, TFRecords(path, parse_fn), or a dict of .npy files by input"
 )
 _NO_PATHS = "Pass strings that are data as np.asarray(list_of_strings)."
-
-
-def _tfrecords(paths: Any) -> NoReturn:
-    raise ValueError(
-        f"{_shown(paths)}: TFRecord files do not say what their records hold. Pass "
-        "TFRecords(path, parse_fn), where parse_fn makes a row of a serialized record."
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of file.
-
-    Args:
-        pattern: Of its suffix, as for `paths.has_suffix`.
-        make: Makes the input of a path.
-        is_many: Whether it also takes a list and a folder of such files.
-    """
-
-    pattern: str
-    make: Callable[[Any], FileInput]
-    is_many: bool = False
-
-
-_IMAGES = _Kind(image_suffixes.PATTERN, Images, is_many=True)
-_KINDS = (
-    _Kind(npy.PATTERN, Npy),
-    _Kind(r"\.npz$", Npz),
-    _Kind(hive.PATTERN, Parquet, is_many=True),
-    _Kind(r"\.csv(\.gz|\.bz2|\.xz|\.zip)?$", Csv),
-    _Kind(tfrecords.PATTERN, _tfrecords, is_many=True),
-    _Kind(r"\.(h5|hdf5)$", Hdf5),
-    _Kind(r"\.zarr$", Zarr),
-    _IMAGES,
-)
 
 
 def names_files(x: Any) -> bool:
@@ -93,7 +50,7 @@ def lists_tables(x: Any) -> bool:
     if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)):
         return False
     paths = [as_path(path) for path in x]
-    return all(has_suffix(path, hive.PATTERN) and path.exists() for path in paths)
+    return all(PARQUET.is_of(path) and path.exists() for path in paths)
 
 
 def file_input(x: Any) -> FileInput:
@@ -115,9 +72,9 @@ def file_input(x: Any) -> FileInput:
 
 
 def _path_input(path: pathlib.Path, x: Any) -> FileInput:
-    kind = _kind_of(path)
-    if kind is not None and (kind is not _IMAGES or not path.is_dir()):
-        return kind.make(x)
+    kind = registry.format_of(path)
+    if kind is not None and (kind is not IMAGES or not path.is_dir()):
+        return _read(kind, x)
     if path.is_dir():
         return _folder_input(path, x)
     if not path.suffix and not path.exists():
@@ -127,16 +84,16 @@ def _path_input(path: pathlib.Path, x: Any) -> FileInput:
 
 def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
     if any((folder / marker).is_file() for marker in zarr.MARKERS):
-        return Zarr(x)
+        return ZARR.read(x)
     found = visible(folder)
-    kinds = [None if path.is_dir() else _kind_of(path) for path in found]
+    kinds = [None if path.is_dir() else registry.format_of(path) for path in found]
     several = [kind for kind in kinds if kind is not None and kind.is_many]
     if several and all(kind is several[0] for kind in kinds):
-        return several[0].make(x)
+        return _read(several[0], x)
     if hive.is_partitioned(folder) and not _has_images(folder):
-        return Parquet(x)
-    if all(kind is _IMAGES for kind in several) and _has_images(folder):
-        return Images(x)
+        return PARQUET.read(x)
+    if all(kind is IMAGES for kind in several) and _has_images(folder):
+        return IMAGES.read(x)
     raise ValueError(
         f"Cannot tell what to read from the folder {folder}, which holds "
         f"{shorten(path.name for path in found) or 'nothing'}. Expected {_KNOWN}."
@@ -144,10 +101,10 @@ def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
 
 
 def _list_input(x: Sequence[Any]) -> FileInput:
-    kinds = {_kind_of(pathlib.Path(path)) for path in x}
+    kinds = {registry.format_of(path) for path in x}
     kind = kinds.pop() if len(kinds) == 1 else None
     if kind is not None and kind.is_many:
-        return kind.make(x)
+        return _read(kind, x)
     raise ValueError(
         f"{_NO_PATHS} A list of paths is read where all are Parquet files, or all are "
         f"images; received {_shown(x)}. Files for several model inputs go into a dict "
@@ -166,11 +123,17 @@ def _dict_input(x: Mapping[str, Any]) -> FileInput:
 
 
 def _has_images(folder: pathlib.Path) -> bool:
-    return any(_kind_of(path) is _IMAGES for path in folder.rglob("*"))
+    return any(registry.format_of(path) is IMAGES for path in folder.rglob("*"))
 
 
-def _kind_of(path: pathlib.Path) -> _Kind | None:
-    return next((kind for kind in _KINDS if has_suffix(path, kind.pattern)), None)
+def _read(kind: Format, x: Any) -> FileInput:
+    if kind is TFRECORDS:
+        raise ValueError(
+            f"{_shown(x)}: TFRecord files do not say what their records hold. Pass "
+            "TFRecords(path, parse_fn), where parse_fn makes a row of a serialized "
+            "record."
+        )
+    return kind.read(x)
 
 
 def _shown(paths: Any) -> str:

@@ -13,11 +13,11 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.digests.code import digest_of_code
+from keras_mgpu_strategy.formats.registry import Format
 from keras_mgpu_strategy.sources.contents import origin_of_files
 from keras_mgpu_strategy.system.home_folder import expanded
 from keras_mgpu_strategy.types import Origin
@@ -121,13 +121,13 @@ def one_file(path: Any, kind: str) -> FileList:
     return FileList((file,), ("",))
 
 
-def list_files(paths: Any, kind: str, pattern: str) -> FileList:
+def list_files(paths: Any, kind: str, form: Format) -> FileList:
     """Lists the files of a path, a folder or a list of paths.
 
     Args:
         paths: A file, a folder of files, or a list of files.
         kind: What they hold; named in messages.
-        pattern: As for `has_suffix`; finds such files in a folder.
+        form: Their format, to find them in a folder.
 
     Raises:
         TypeError: If something is no path.
@@ -140,7 +140,7 @@ def list_files(paths: Any, kind: str, pattern: str) -> FileList:
     if not folder.is_dir():
         return one_file(folder, kind)
     found = visible(folder)
-    others = [f.name for f in found if f.is_dir() or not has_suffix(f, pattern)]
+    others = [f.name for f in found if f.is_dir() or not form.is_of(f)]
     if others:
         raise ValueError(
             f"The folder {folder} holds what is no {kind} file: {shorten(others)}. "
@@ -149,16 +149,6 @@ def list_files(paths: Any, kind: str, pattern: str) -> FileList:
     if not found:
         raise ValueError(f"The folder {folder} holds no {kind} file.")
     return FileList(tuple(found), tuple(file.name for file in found))
-
-
-def has_suffix(path: pathlib.Path, pattern: str) -> bool:
-    """Whether the name of a file ends as a regular expression says, in any case.
-
-    Args:
-        path: The file.
-        pattern: Of names in lower case.
-    """
-    return re.search(pattern, path.name.lower()) is not None
 
 
 def tree(folder: pathlib.Path) -> FileList:

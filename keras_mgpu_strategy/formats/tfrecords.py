@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.formats.file_source import FileSource
 from keras_mgpu_strategy.formats.paths import Paths, list_files
+from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
 from keras_mgpu_strategy.sources.streams import StreamSource
@@ -39,8 +40,6 @@ from keras_mgpu_strategy.types import InputBatch, Nest
 _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
 """The length of a record and its CRC before it, and one after it."""
 _PIECE_BYTES = 2**20
-_SHARD = r"-\d+-of-\d+"
-PATTERN = rf"(\.tfrecords?({_SHARD})?|{_SHARD})(\.(gz|gzip|zz|zlib))?$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ class TFRecords:
                 f"Received parse_fn={self.parse_fn!r}, expected a function that makes "
                 "a row of a serialized record, e.g. with tf.io.parse_single_example."
             )
-        files = list_files(self.paths, "TFRecord", PATTERN)
+        files = list_files(self.paths, "TFRecord", TFRECORDS)
         compressions = {file: _compression(file) for file in files.files}
         source = dataset_source(self._dataset(compressions), None, input_spec)
         identity = files.identity(None, how=self.parse_fn)

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.outputs.column_names import TAKEN, plain_name, unique
-from keras_mgpu_strategy.outputs.interface import Column
+from keras_mgpu_strategy.outputs.descriptions import NAMES
+from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.types import Nest
 
 
@@ -82,3 +83,9 @@ def _items(nest: Nest) -> Iterable[tuple[Any, Any]]:
     if isinstance(nest, Mapping):
         return [(key, nest[key]) for key in sorted(nest)]
     return enumerate(nest)
+
+
+def describe(layout: Layout) -> list[list[Any]]:
+    """Describes the columns of a file."""
+    columns = [[c.name, list(c.row_shape), c.dtype.name] for c in layout.columns]
+    return [*columns, *([NAMES] if layout.has_names else [])]

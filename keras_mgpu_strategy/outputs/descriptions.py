@@ -7,24 +7,17 @@ path that leads out of a folder.
 from typing import Any
 
 from keras_mgpu_strategy.outputs.column_names import is_plain, unique
-from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.strict_json import is_count
 
 NAMES: list[Any] = ["file", [], "name"]
 """Follows the outputs where rows have names."""
 
 
-def describe(layout: Layout) -> list[list[Any]]:
-    """Describes the columns of a file."""
-    columns = [[c.name, list(c.row_shape), c.dtype.name] for c in layout.columns]
-    return [*columns, *([NAMES] if layout.has_names else [])]
-
-
 def check_described(described: Any) -> None:
     """Checks the description of a file's columns.
 
     Args:
-        described: As `describe` returns it.
+        described: As `columns.describe` returns it.
 
     Raises:
         ValueError: It is none that this package writes.

@@ -88,6 +88,15 @@ def new_file(path: pathlib.Path, buffering: int = -1) -> Any:
     return open(path, "x+b", buffering=buffering)
 
 
+@contextlib.contextmanager
+def synced_file(path: pathlib.Path) -> Iterator[Any]:
+    """Opens a new file that is safely on disk after the block."""
+    with new_file(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
     """The name under which `replacing` writes: hidden, and known, to be cleaned up."""
     return path.with_name(f".{path.name}{tag}.partial")

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy.compute.gather import rows_from
-from keras_mgpu_strategy.formats.writable import format_of
+from keras_mgpu_strategy.formats.registry import writer_of
 from keras_mgpu_strategy.outputs import journal as journals
-from keras_mgpu_strategy.outputs.columns import columns_of
-from keras_mgpu_strategy.outputs.descriptions import describe
+from keras_mgpu_strategy.outputs.columns import columns_of, describe
 from keras_mgpu_strategy.outputs.interface import FileSink, Layout
 from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
@@ -142,7 +141,7 @@ class Writer:
     def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
         """Begins the file, or resumes it, once its layout is known."""
         target, layout = self._target, self._layout(batch)
-        file_format = format_of(target.path)
+        file_format = writer_of(target.path)
         self._can_go_on = False
         file_format.check(layout)
         described = describe(layout)

@@ -23,7 +23,7 @@ from typing import Any
 
 from keras_mgpu_strategy.compute.methods import head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
-from keras_mgpu_strategy.formats.writable import format_of, shards_share
+from keras_mgpu_strategy.formats.registry import output_format, writer_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.lock import Lock
@@ -107,8 +107,8 @@ def _target(
 ) -> Target:
     """Where the output is to lie, checked as far as can be before a row is run."""
     place = pathlib.Path(expanded(path))
-    format_of(place).check(Layout(columns=()))
-    target = Target(place, shard, is_shared=shards_share(place))
+    writer_of(place).check(Layout(columns=()))
+    target = Target(place, shard, is_shared=output_format(place).is_shared)
     target.check(resume=resume, overwrite=overwrite)
     return target
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.formats.writable import FORMATS
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.formats.registry import output_suffixes, writer_of
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.outputs.interface import Layout
@@ -18,7 +18,7 @@ ONE = np.arange(NUM_ROWS * 2, dtype=np.float32).reshape(NUM_ROWS, 2) / 3
 TWO = {"first": ONE, "second": np.arange(NUM_ROWS)}
 TEXTS = {"label": np.array([b"x" * (9 * row) for row in range(NUM_ROWS)], object)}
 TEXTS["words"] = np.array([[b"a", b"b,\nc"]] * NUM_ROWS, object)
-SUFFIXES = tuple(FORMATS)
+SUFFIXES = output_suffixes()
 
 
 def write(path, outputs, rows, place=None, shard=None, names=None):
@@ -34,7 +34,7 @@ def write(path, outputs, rows, place=None, shard=None, names=None):
         shard,
         multiple,
     )
-    sink = FORMATS[path.suffix].create(place or path, layout)
+    sink = writer_of(path).create(place or path, layout)
     some = slice(rows.start, rows.stop)
     is_dict = isinstance(outputs, dict)
     part = {k: v[some] for k, v in outputs.items()} if is_dict else outputs[some]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.merging import Merged, merge
+from keras_mgpu_strategy.merge import Merged, merge
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.records import record_of
 from keras_mgpu_strategy.outputs.shards import Shard
@@ -65,7 +65,7 @@ def test_what_is_not_sharded(tmp_path):
         merge(tmp_path / "scores.npy")
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         merge(tmp_path / "no" / "scores.npy")
-    with pytest.raises(ValueError, match="ends in one of .npy, .csv, .parquet, .zarr"):
+    with pytest.raises(ValueError, match="ends in one of .npy, .parquet, .zarr, .csv"):
         merge(tmp_path / "scores.txt")
 
 

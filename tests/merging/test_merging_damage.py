@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.journal import Progress
 from keras_mgpu_strategy.outputs.shards import Shard

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.merging import Merged, merge
+from keras_mgpu_strategy.merge import Merged, merge
 from keras_mgpu_strategy.outputs.records import read_record, record_of
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.target import shard_file
@@ -24,7 +24,7 @@ from tests.merging.sharded_outputs import (
 from tests.racing import race
 
 MERGE = """
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 def act(path):
     try:
         return str(merge(path).num_rows)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal
 from keras_mgpu_strategy.outputs.descriptions import check_described
 from keras_mgpu_strategy.outputs.journal import Progress

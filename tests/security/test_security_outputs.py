@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.formats.writable import FORMATS
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.formats.registry import output_suffixes, writer_of
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal
 from keras_mgpu_strategy.outputs.column_names import is_plain, plain_name, unique
 from keras_mgpu_strategy.outputs.columns import columns_of
@@ -39,13 +39,13 @@ def everything_in(folder):
 def write(path, outputs, names=None):
     columns = columns_of(outputs)
     layout = Layout(columns, 0, ROWS, ROWS, names is not None)
-    sink = FORMATS[path.suffix].create(path, layout)
+    sink = writer_of(path).create(path, layout)
     sink.write(HostBatch(0, outputs, RowMarks(names)))
     sink.finish()
     return [column.name for column in columns]
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", output_suffixes())
 def test_names_of_outputs_lead_nowhere_else(suffix, tmp_path):
     folder = tmp_path / "deep" / "in"
     folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", output_suffixes())
 def test_links_at_names_of_unfinished_files_are_not_followed(suffix, victim, tmp_path):
     folder = tmp_path / "shared"
     folder.mkdir()
@@ -160,7 +160,7 @@ def test_links_within_an_output_are_not_written_through(victim, tmp_path):
     layout = Layout(columns_of(VALUES), 0, ROWS, 2 * ROWS, False, Shard(0, 2), 2)
     (path / "output").symlink_to(victim.parent)
     with pytest.raises(FileExistsError, match="output is a link, and links are not"):
-        FORMATS[".zarr"].create(path, layout)
+        writer_of("o.zarr").create(path, layout)
 
 
 @pytest.mark.parametrize("name", ["zarr.json", ".zarr.json.0-of-2.partial", "c.0"])
@@ -171,7 +171,7 @@ def test_links_among_the_files_of_an_output_are_replaced(name, victim, tmp_path)
     (path.parent / name).symlink_to(victim)
     if name != "zarr.json":
         (path / name).symlink_to(victim)
-    sink = FORMATS[".zarr"].create(path.parent, layout)
+    sink = writer_of("o.zarr").create(path.parent, layout)
     sink.write(HostBatch(0, VALUES))
     sink.finish()
     assert not (path / "c.0").is_symlink()
@@ -223,15 +223,15 @@ def test_files_of_merge_are_not_written_through_links(victim, tmp_path):
     assert sorted(os.listdir(folder)) == [".scores.npy.finished", "scores.npy"]
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", output_suffixes())
 @pytest.mark.parametrize("row", [-1, ROWS + 1])
 def test_marks_outside_of_an_output_are_refused(suffix, row, tmp_path):
     path = tmp_path / f"scores{suffix}"
     layout = Layout(columns_of(VALUES), 0, ROWS, ROWS)
-    sink = FORMATS[suffix].create(path, layout)
+    sink = writer_of(path).create(path, layout)
     sink.write(HostBatch(0, VALUES))
     mark = sink.flush()
     sink.close()
     with pytest.raises(ValueError, match=f"marked at row {row}, but holds rows 0 to 6"):
-        FORMATS[suffix].reopen(path, layout, {**mark, "rows": row})
-    FORMATS[suffix].reopen(path, layout, mark).close()
+        writer_of(path).reopen(path, layout, {**mark, "rows": row})
+    writer_of(path).reopen(path, layout, mark).close()

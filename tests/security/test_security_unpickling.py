@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from keras_mgpu_strategy import files
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.models import read
 from keras_mgpu_strategy.outputs import journal
 from tests.command_line import mgpu_here

@@ -13,7 +13,7 @@ from command_line import mgpu_here, write_photos
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.inputs.by_name import named_rows
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.system.home_folder import expanded
 from tests import file_runs
 

@@ -17,15 +17,13 @@ from keras_mgpu_strategy.formats.npy.header import open_mapped
 from keras_mgpu_strategy.formats.paths import (
     FileList,
     PathLike,
-    has_suffix,
     is_path,
     one_file,
 )
+from keras_mgpu_strategy.formats.registry import NPY
 from keras_mgpu_strategy.sources.mapped import MappedArray
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.types import Nest
-
-PATTERN = r"\.npy$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,7 @@ class NpyNest:
 
 def is_npy(x: Any) -> bool:
     """Whether `x` is `Npy` or a path to a `.npy` file."""
-    return isinstance(x, Npy) or is_path(x) and has_suffix(pathlib.Path(x), PATTERN)
+    return isinstance(x, Npy) or is_path(x) and NPY.is_of(x)
 
 
 def open_npy(path: pathlib.Path) -> MappedArray:

@@ -21,15 +21,14 @@ from keras_mgpu_strategy.formats.parquet.arrow_columns import ColumnType
 from keras_mgpu_strategy.formats.paths import (
     FileList,
     as_path,
-    has_suffix,
     is_path,
     list_files,
     shorten,
     visible,
 )
+from keras_mgpu_strategy.formats.registry import PARQUET
 from keras_mgpu_strategy.sources.row_errors import Fail
 
-PATTERN = r"\.(parquet|pq)$"
 TEXT_KEY = ColumnType(TEXT, np.dtype("S"))
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER, _FLOAT = r"[-+]?\d{1,18}", r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
@@ -46,7 +45,7 @@ def list_tables(paths: Any) -> FileList:
     """
     folder = as_path(paths) if is_path(paths) else None
     if folder is None or not is_partitioned(folder):
-        return list_files(paths, "Parquet", PATTERN)
+        return list_files(paths, "Parquet", PARQUET)
     files = tuple(_walk(folder, set()))
     if not files:
         raise ValueError(f"The folders of {folder} hold no Parquet file.")
@@ -104,7 +103,7 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[pathlib.Path]:
     others = [
         path.name
         for path in found
-        if not (_is_partition(path) if path.is_dir() else has_suffix(path, PATTERN))
+        if not (_is_partition(path) if path.is_dir() else PARQUET.is_of(path))
     ]
     if others:
         raise ValueError(

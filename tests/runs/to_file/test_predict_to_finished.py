@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.merging import merge
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs.records import record_of
 from tests import file_runs
 from tests.formats import stored

@@ -1,4 +1,4 @@
-"""The shards of one output, as their journals tell of them.
+"""The shards of one output, as their journals record them.
 
 Guarantee: a `Sharded` has all its shards, each finished, all of the same run.
 """
@@ -11,14 +11,12 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import is_count
 from keras_mgpu_strategy.outputs.target import Target, shard_file
-
-SHARED = (".parquet", ".zarr")
-"""Suffixes of outputs that hold the rows of all shards from the start."""
 
 MOST_SHARDS = 100_000
 
@@ -51,7 +49,7 @@ class Sharded:
     @property
     def is_shared(self) -> bool:
         """Whether the rows are in their place already."""
-        return self.path.suffix.lower() in SHARED
+        return not hasattr(registry.output_format(self.path).shards_module(), "join")
 
     def rows(self, shard: Shard) -> range:
         """The rows of a shard."""
@@ -199,13 +197,13 @@ def _check_same(
 
 
 def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
-    told = journal.about["run"].get("shard")
-    if told != [shard.index, shard.count]:
-        raise sharded.damaged(shard, f"has the journal of the shard {told!r:.40}")
+    found = journal.about["run"].get("shard")
+    if found != [shard.index, shard.count]:
+        raise sharded.damaged(shard, f"has the journal of the shard {found!r:.40}")
     stop, progress = sharded.rows(shard).stop, journal.progress
     if progress is None or progress.rows != stop:
-        found = progress and progress.rows
-        raise sharded.damaged(shard, f"ends at row {found}, expected row {stop}")
+        rows = progress and progress.rows
+        raise sharded.damaged(shard, f"ends at row {rows}, expected row {stop}")
 
 
 def _described(journal: Journal) -> dict[str, Any]:

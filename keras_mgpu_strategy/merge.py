@@ -19,17 +19,10 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable
 from typing import Any
 
-from keras_mgpu_strategy.merging.in_place import check_parquet, check_zarr
-from keras_mgpu_strategy.merging.joining import (
-    check_csv,
-    check_npy,
-    join_csv,
-    join_npy,
-)
-from keras_mgpu_strategy.merging.sharded import MOST_SHARDS, Sharded, find_shards
+from keras_mgpu_strategy.formats.registry import output_format
+from keras_mgpu_strategy.formats.sharded import MOST_SHARDS, Sharded, find_shards
 from keras_mgpu_strategy.outputs.durable import remove, sync_folder, write_whole
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.records import record_content, record_of
@@ -55,20 +48,6 @@ class Merged:
     num_rows: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Kind:
-    check: Callable[[Sharded], None]
-    join: Callable[[Sharded, pathlib.Path], None] | None = None
-
-
-_KINDS = {
-    ".npy": _Kind(check_npy, join_npy),
-    ".csv": _Kind(check_csv, join_csv),
-    ".parquet": _Kind(check_parquet),
-    ".zarr": _Kind(check_zarr),
-}
-
-
 def merge(path: str | os.PathLike[str]) -> Merged:
     """Completes an output whose rows were run in shards.
 
@@ -83,11 +62,11 @@ def merge(path: str | os.PathLike[str]) -> Merged:
         ValueError: Shards are of different runs, or their files do not hold their rows.
     """
     output = pathlib.Path(expanded(path))
-    kind = _kind_of(output)
+    shards = output_format(output).shards_module()
     check_folder(output)
     with _Verified(output) as verified:
         if not verified.is_there():
-            verified.note(_joined(kind, output, verified.partial))
+            verified.note(_joined(shards, output, verified.partial))
         return verified.complete()
 
 
@@ -204,32 +183,22 @@ def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
     return record_content(about, last, output).decode()
 
 
-def _joined(kind: _Kind, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
+def _joined(shards: Any, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
     """Checks the shards, and joins into `partial` those that are files of their own."""
     sharded = find_shards(path)
     if not sharded.is_shared:
         _check_free(path)
-    kind.check(sharded)
-    if kind.join is None:
+    shards.check(sharded)
+    if sharded.is_shared:
         return sharded
     remove(partial)
     try:
-        kind.join(sharded, partial)
+        shards.join(sharded, partial)
         sync_folder(partial.parent)
     except BaseException:
         remove(partial)
         raise
     return sharded
-
-
-def _kind_of(path: pathlib.Path) -> _Kind:
-    suffix = path.suffix.lower()
-    if suffix not in _KINDS:
-        raise ValueError(
-            f"{path} is no output of mgpu predict. Expected a name that ends in one "
-            f"of {', '.join(_KINDS)}, as it was given to --output."
-        )
-    return _KINDS[suffix]
 
 
 def _check_free(path: pathlib.Path) -> None:

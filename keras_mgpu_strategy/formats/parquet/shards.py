@@ -1,23 +1,20 @@
-"""Checks of outputs into which all shards wrote their rows themselves.
+"""Checks of Parquet outputs into which all shards put their parts themselves.
 
-Guarantee: nothing but metadata is read, unless a Parquet file lacks statistics.
+Guarantee: nothing but metadata is read, unless a file lacks statistics.
 """
 
-import json
 import pathlib
 import re
 from typing import Any
 
-from keras_mgpu_strategy.merging.sharded import Sharded
+from keras_mgpu_strategy.formats.sharded import Sharded
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.strict_json import is_count
 from keras_mgpu_strategy.system.extras import import_extra
 
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 _PART = re.compile(r"part-(\d+)-of-(\d+)-(\d+)\.parquet")
 
 
-def check_parquet(sharded: Sharded) -> None:
+def check(sharded: Sharded) -> None:
     """Checks that the parts of all shards hold all rows once, and nothing else does.
 
     Raises:
@@ -36,30 +33,6 @@ def check_parquet(sharded: Sharded) -> None:
         if row != sharded.rows(shard).stop or shard.index not in parts:
             stop = sharded.rows(shard).stop
             raise sharded.damaged(shard, f"lacks rows {row} to {stop}")
-
-
-def check_zarr(sharded: Sharded) -> None:
-    """Checks that the store has all rows and every chunk of them.
-
-    Raises:
-        ValueError: It does not.
-    """
-    names = ("file",) if sharded.has_names else ()
-    for name in (*sharded.outputs, *names):
-        folder = sharded.path / name
-        shape, chunk_rows = _array(folder)
-        if shape[0] != sharded.num_rows:
-            raise ValueError(
-                f"{folder} has {shape[0]} rows, but its shards were run for "
-                f"{sharded.num_rows}. Nothing was touched. Run all shards again with "
-                "--overwrite."
-            )
-        found = {path.name for path in folder.iterdir()}
-        tail = ".0" * (len(shape) - 1)
-        for start in range(0, sharded.num_rows, chunk_rows):
-            if f"c.{start // chunk_rows}{tail}" not in found:
-                shard = _shard_of(sharded, start)
-                raise sharded.damaged(shard, f"lacks rows from {start} on in {folder}")
 
 
 def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
@@ -87,7 +60,7 @@ def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
 def _checked_part(
     sharded: Sharded, shard: Shard, path: pathlib.Path, start: int
 ) -> tuple[int, Any]:
-    """Returns the row behind a part, which must begin at `start`, and its schema."""
+    """Returns the row after a part, which must begin at `start`, and its schema."""
     use = "Checking a .parquet output"
     pa = import_extra("pyarrow", "parquet", use)
     pq = import_extra("pyarrow.parquet", "parquet", use)
@@ -115,23 +88,3 @@ def _ends(file: Any) -> tuple[int, int]:
         return min(s.min for s in statistics), max(s.max for s in statistics)
     row = file.read(["row"])["row"].to_numpy()
     return int(row.min()), int(row.max())
-
-
-def _array(folder: pathlib.Path) -> tuple[list[int], int]:
-    """Shape of a zarr array, and rows of a chunk."""
-    try:
-        found = json.loads((folder / "zarr.json").read_bytes())
-        chunk = found["chunk_grid"]["configuration"]["chunk_shape"]
-        shape = list(found["shape"])
-        if not (all(map(is_count, [*shape, chunk[0]])) and shape and chunk[0]):
-            raise ValueError(f"shape {shape!r:.80} in chunks of {chunk!r:.80}")
-        return shape, chunk[0]
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{folder} cannot be read as a zarr array ({error}). Nothing was touched. "
-            "Run all shards again with --overwrite."
-        ) from error
-
-
-def _shard_of(sharded: Sharded, row: int) -> Shard:
-    return next(shard for shard in sharded.shards if row in sharded.rows(shard))

@@ -1,0 +1,70 @@
+"""Shards in `.csv` files of their own -> one file.
+
+Guarantees:
+
+* The bytes are those that a run without shards writes for the same results.
+* No more than a piece of a file is in memory.
+"""
+
+import csv
+import itertools
+import pathlib
+import shutil
+
+from keras_mgpu_strategy.formats.sharded import Sharded
+from keras_mgpu_strategy.outputs.durable import synced_file
+from keras_mgpu_strategy.outputs.shards import Shard
+
+_PIECE_BYTES = 2**24
+
+
+def check(sharded: Sharded) -> None:
+    """Checks that the `.csv` files of all shards hold their rows.
+
+    Raises:
+        ValueError: One is missing, or has other columns or rows.
+    """
+    first = None
+    for shard in sharded.shards:
+        path = sharded.file(shard)
+        if not path.is_file():
+            raise sharded.damaged(shard, f"lacks the file {path}")
+        with open(path, "rb") as file:
+            header = file.readline()
+        first = first or header
+        if header != first:
+            raise sharded.damaged(shard, "has other columns than shard 0")
+        _check_rows(sharded, shard)
+
+
+def join(sharded: Sharded, target: pathlib.Path) -> None:
+    """Writes the rows of all shards to `target`, a file."""
+    with synced_file(target) as output:
+        for shard in sharded.shards:
+            with open(sharded.file(shard), "rb") as file:
+                if output.tell():
+                    file.readline()
+                shutil.copyfileobj(file, output, _PIECE_BYTES)
+
+
+def _check_rows(sharded: Sharded, shard: Shard) -> None:
+    """Reads the number of each row: quoted text may hold ends of lines."""
+    rows = sharded.rows(shard)
+    row = rows.start
+    with open(sharded.file(shard), encoding="utf-8", newline="") as file:
+        try:
+            for record in itertools.islice(csv.reader(file), 1, None):
+                if not record or record[0] != str(row):
+                    raise _no_row(sharded, shard, f"{record[:1]!r:.80}", row)
+                row += 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise _no_row(sharded, shard, f"{error}", row) from error
+    if row != rows.stop:
+        raise sharded.damaged(
+            shard, f"has rows up to {row}, expected {rows.stop}, in {file.name}"
+        )
+
+
+def _no_row(sharded: Sharded, shard: Shard, found: str, row: int) -> ValueError:
+    path = sharded.file(shard)
+    return sharded.damaged(shard, f"has {found} in place of row {row} in {path}")

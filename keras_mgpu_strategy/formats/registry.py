@@ -1,0 +1,148 @@
+"""All formats of files, a row for each: the only list of them and of their suffixes.
+
+Guarantee: this module loads neither TensorFlow nor a package that a format needs. What
+a row names is imported when it is first asked for.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from keras_mgpu_strategy.formats.images import suffixes
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from keras_mgpu_strategy.outputs.interface import FileFormat
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Format:
+    """A format of files.
+
+    Args:
+        name: Of its class in `mgpu.files`.
+        pattern: Of the names of its files, in lower case.
+        reader: `module:class` of that class; a leading dot stands for this package.
+        suffix: Of an output; "" for what is not written.
+        writer: `module:class` of its `FileFormat`.
+        shards: Module with `check(sharded)` and, where each shard is a file of its own,
+            `join(sharded, target)`.
+        is_many: Whether it is read from a list and a folder of files too.
+        is_table: Whether it holds columns by name.
+        is_shared: Whether all shards write into the output itself, at the same time.
+    """
+
+    name: str
+    pattern: str
+    reader: str
+    suffix: str = ""
+    writer: str = ""
+    shards: str = ""
+    is_many: bool = False
+    is_table: bool = False
+    is_shared: bool = False
+
+    def is_of(self, path: str | pathlib.Path) -> bool:
+        """Whether a name is that of such a file."""
+        return re.search(self.pattern, pathlib.Path(path).name.lower()) is not None
+
+    def read(self, x: Any) -> Any:
+        """Returns the `FileInput` of a path or paths."""
+        return _named(self.reader)(x)
+
+    def shards_module(self) -> Any:
+        """The module of `shards`."""
+        return _named(self.shards)
+
+
+_SHARD = r"-\d+-of-\d+"
+
+NPY = Format(
+    "Npy", r"\.npy\Z", ".npy.read:Npy", ".npy", ".npy.write:NpyFormat", ".npy.shards"
+)
+NPZ = Format("Npz", r"\.npz\Z", ".npy.npz:Npz")
+PARQUET = Format(
+    "Parquet",
+    r"\.(parquet|pq)\Z",
+    ".parquet.read:Parquet",
+    ".parquet",
+    ".parquet.write:ParquetFormat",
+    ".parquet.shards",
+    is_many=True,
+    is_table=True,
+)
+ZARR = Format(
+    "Zarr",
+    r"\.zarr\Z",
+    ".zarr.read:Zarr",
+    ".zarr",
+    ".zarr.write:ZarrFormat",
+    ".zarr.shards",
+    is_shared=True,
+)
+CSV = Format(
+    "Csv",
+    r"\.csv(\.gz|\.bz2|\.xz|\.zip)?\Z",
+    ".csv.read:Csv",
+    ".csv",
+    ".csv.write:CsvFormat",
+    ".csv.shards",
+    is_table=True,
+)
+TFRECORDS = Format(
+    "TFRecords",
+    rf"(\.tfrecords?({_SHARD})?|{_SHARD})(\.(gz|gzip|zz|zlib))?\Z",
+    ".tfrecords:TFRecords",
+    is_many=True,
+)
+HDF5 = Format("Hdf5", r"\.(h5|hdf5)\Z", ".hdf5:Hdf5")
+IMAGES = Format("Images", suffixes.PATTERN, ".images.input:Images", is_many=True)
+FORMATS = [NPY, NPZ, PARQUET, ZARR, CSV, TFRECORDS, HDF5, IMAGES]
+
+WRITERS: dict[str, "FileFormat"] = {}
+"""Suffix -> what writes such an output; filled as they are asked for."""
+
+
+def format_of(path: str | pathlib.Path) -> Format | None:
+    """The format of a file or folder by its name; None if unknown."""
+    return next((row for row in FORMATS if row.is_of(path)), None)
+
+
+def output_suffixes() -> tuple[str, ...]:
+    """Suffixes of outputs, in lower case."""
+    return tuple(row.suffix for row in FORMATS if row.suffix)
+
+
+def output_format(path: str | pathlib.Path) -> Format:
+    """The format that an output's suffix stands for, in any case.
+
+    Raises:
+        ValueError: There is none.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    row = next((row for row in FORMATS if row.suffix and row.suffix == suffix), None)
+    if row is None:
+        raise ValueError(
+            f"{path} is not the name of an output. Expected a name that "
+            f"ends in one of {', '.join(output_suffixes())}."
+        )
+    return row
+
+
+def writer_of(path: str | pathlib.Path) -> "FileFormat":
+    """What writes an output.
+
+    Raises:
+        ValueError: Its suffix stands for no format that is written.
+    """
+    row = output_format(path)
+    if row.suffix not in WRITERS:
+        WRITERS[row.suffix] = _named(row.writer)()
+    return WRITERS[row.suffix]
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module, __package__)
+    return getattr(found, name) if name else found
