@@ -20,6 +20,7 @@ from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.types import HostBatch, RowMarks
+from tests.formats.toy import ToyFormat
 
 # Parts and chunks of a few rows, so that short outputs have many.
 FORMATS = {
@@ -27,8 +28,9 @@ FORMATS = {
     "parquet": ParquetFormat(part_bytes=256),
     "zarr": ZarrFormat(chunk_bytes=64),
     "csv": CsvFormat(),
+    "toy": ToyFormat(),
 }
-MARKED = ("parquet", "csv")
+MARKED = ("parquet", "csv", "toy")
 """Formats that hold missing rows of any type."""
 
 

@@ -295,6 +295,7 @@ UNFIT = {
 }
 
 
+@pytest.mark.parametrize("kind", UNFIT)
 def test_strings_that_would_not_be_read_back_are_refused(kind, tmp_path):
     bad, message = UNFIT[kind]
     what = stored.results(stored.texts, 30)
