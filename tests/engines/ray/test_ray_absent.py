@@ -36,7 +36,9 @@ def test_as_here(cluster, tmp_path):
     x = keras.Input((3,), sparse=True, name="x")
     more = keras.Input((3,), optional=True, name="more")
     model = keras.Model({"x": x, "more": more}, Pick()(x, more))
-    predictor = mgpu.Predictor(model, engine="ray", num_actors=2, cpus_per_actor=1)
+    predictor = mgpu.Predictor(
+        model, engine="ray", ray=mgpu.RayOptions(2, cpus_per_actor=1)
+    )
     sparse = scipy.sparse.csr_array(2 * ROWS)
     for rows in (ROWS, sparse):
         for other in (None, ROWS):
