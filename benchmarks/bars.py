@@ -144,7 +144,9 @@ def main() -> int:
         # Reports of simulated GPUs differ in settings that only their names tell.
         run | ({"simulated": path.stem} if "simulated" in path.stem else {})
         for path in arguments.reports
-        for run in json.loads(path.read_text())["runs"]
+        for report in [json.loads(path.read_text())]
+        if isinstance(report, dict)  # what other scripts wrote are lists
+        for run in report["runs"]
     ]
     print("| | at least | measured | |\n| --- | --- | --- | --- |")
     all_kept = True
