@@ -9,8 +9,7 @@ import sys
 
 import pytest
 from build_rig import COMPILER, HERE, build
-
-ROOT = HERE.parents[1]
+from on_rig import environment
 
 
 @pytest.fixture(scope="session")
@@ -55,18 +54,16 @@ def on_gpus(plugin, shared_folder):
     def run(name, *arguments, num_gpus=2, log_level=3):
         asked = json.dumps(arguments)
         label = "".join(c if c.isalnum() else "_" for c in f"{name} {asked} {num_gpus}")
-        environment = os.environ | {
-            "PATH": f"{HERE / 'bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE / "start"))),
-            "RIG_GPUS": str(num_gpus),
-            "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(plugin),
-            "TF_CPP_MIN_LOG_LEVEL": str(log_level),
-        }
+        settings = {"RIG_GPUS": str(num_gpus), "TF_CPP_MIN_LOG_LEVEL": str(log_level)}
         command = [sys.executable, str(HERE / "child.py"), name, asked]
 
         def make(path):
             ran = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=600
+                command,
+                env=environment(plugin, settings),
+                capture_output=True,
+                text=True,
+                timeout=600,
             )
             told = {"code": ran.returncode, "out": ran.stdout, "log": ran.stderr}
             path.write_text(json.dumps(told))
