@@ -11,8 +11,10 @@ NUM_DEVICES = 4
 
 
 def pytest_configure() -> None:
-    # A shell has its background jobs ignore Ctrl-C, and so do their children.
+    # A shell has its background jobs ignore Ctrl-C, and `nohup` SIGHUP; so do their
+    # children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # One thread per device, as a replica has one accelerator: otherwise four
     # replicas share a pool of threads and their order of work says nothing.
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -90,6 +90,6 @@ def test_public_names_are_in_the_reference(site):
     names |= {f"files.{name}" for name in mgpu.files.__all__}
     names |= {f"Predictor.{name}" for name in vars(mgpu.Predictor) if name[0] != "_"}
     names |= {f"Report.{name}" for name in ("bottleneck", "bound", "rows_per_second")}
-    names |= {"engines.ray_data.BatchPredictor"}
+    names |= {"ray_data.BatchPredictor"}
     missing = {name for name in names if f"keras_mgpu_strategy.{name}" not in ids}
     assert not missing

@@ -225,8 +225,8 @@ class Writer:
             return
         rows, first = progress.rows, self._job.first_row
         error.add_note(
-            f"Rows {first} to {rows} are safe in {self._target.partial}. To go "
-            "on from there, run the same with resume=True (--resume).",
+            f"Rows {first} to {rows} are safe in {self._target.partial}. To "
+            "resume from there, run the same with resume=True (--resume).",
         )
 
     def _close(self) -> None:

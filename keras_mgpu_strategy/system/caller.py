@@ -13,7 +13,8 @@ import warnings
 from typing import Any
 
 # The end of a `with` closes generators that warn.
-_NOT_THE_USERS = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_NOT_THE_USERS = (_PACKAGE + os.sep, contextlib.__file__)
 
 
 @dataclasses.dataclass(frozen=True)

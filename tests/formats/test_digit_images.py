@@ -11,7 +11,7 @@ from image_cases import missing_rows, read_all, takes
 
 from keras_mgpu_strategy.formats.images.input import Images
 
-EXAMPLES = pathlib.Path(__file__).parents[3] / "docs/examples"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "docs/examples"
 NUM_IMAGES, NUM_DAMAGED = 2000, 7
 
 

@@ -28,7 +28,7 @@ SOURCES = {
 UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "_pickle"}
 RUNNERS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"yaml.load", "torch.load", "pd.read_pickle", "pandas.read_pickle"}
-RAYS = "engines/ray/packing.py"
+RAYS = "engines/ray/pickling.py"
 """Where Ray's own pickling of the user's objects is named, see SECURITY.md."""
 
 

@@ -17,7 +17,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.system import caller
 from tests import helpers
 
-PACKAGE = pathlib.Path(caller.__file__).parent
+PACKAGE = pathlib.Path(caller.__file__).parents[1]
 ROWS = np.full((40, 2), 3.0, np.float32)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from keras_mgpu_strategy.system.extras import import_extra
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_a_module_that_is_there():

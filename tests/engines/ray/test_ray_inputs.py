@@ -149,7 +149,7 @@ def test_a_forked_process_is_refused_and_leaves_the_others_alone(predictor, expe
     def child():
         with forking.refused():
             predictor.predict(ROWS, verbose=0)
-        predictor._backend.close()  # as at the end of its interpreter
+        predictor._runner.backend.close()  # as at the end of its interpreter
 
     assert forking.forked(child) == 0
     result = predictor.predict(ROWS, 2 * BATCH, verbose=0)
