@@ -1,1 +1,1 @@
-"""Formats of files: a folder for each, with reading and writing side by side."""
+"""File formats: a folder for each, with its reader and its writer side by side."""

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* A file is known by its suffix, a folder by what it holds; what is not known, or not
-  alone, is refused with the list of what is.
+* A file is recognized by its suffix, a folder by what it holds. Unknown or mixed ones
+  are refused, with a list of the known.
 """
 
 import pathlib
@@ -33,12 +33,12 @@ _NO_PATHS = "Pass strings that are data as np.asarray(list_of_strings)."
 
 
 def names_files(x: Any) -> bool:
-    """Whether `x` is a path, or a list, tuple or dict that holds nothing but paths."""
+    """Whether `x` is a path, or a list, tuple or dict that holds only paths."""
     if is_path(x):
         return True
     if not is_nest(x):
         return False
-    # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
+    # An open .npz or HDF5 file is a Mapping too, but costs too much to read here.
     if isinstance(x, dict):
         found = [leaf for _, leaf in leaves(x)]
         return bool(found) and all(is_path(leaf) or is_npy(leaf) for leaf in found)
@@ -54,15 +54,15 @@ def lists_tables(x: Any) -> bool:
 
 
 def file_input(x: Any) -> FileInput:
-    """Returns what reads the files that `names_files` found.
+    """Returns the input that reads the files that `names_files` found.
 
     Args:
-        x: A path; a list of paths to files of one kind; or a dict of paths to `.npy`
+        x: A path; a list of paths to files of one format; or a dict of paths to `.npy`
             files by the names of the model's inputs.
 
     Raises:
-        FileNotFoundError: There is nothing of an unknown kind at the path.
-        ValueError: It is of no known kind, or of one that says too little.
+        FileNotFoundError: The path has no suffix, and nothing is there.
+        ValueError: The format is unknown, or does not say enough to be read.
     """
     if isinstance(x, Mapping):
         return _dict_input(x)

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* Names decide; a guess is made only where there is one thing to choose.
-* Whatever is not found is an error that lists what the file holds, unless the input is
-  optional and those that are needed are found by their names.
+* Names decide; a guess is made only if there is just one choice.
+* An input that is not found is an error that lists what the file holds, unless it is
+  optional and the required ones are found by their names.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ class Declared(NamedTuple):
 
     Args:
         name: Its name.
-        spec: What the model declares; None where it declares nothing.
-        wanted: The dtype that it takes, for `casting.cast_for`.
+        spec: What the model declares; None if it declares nothing.
+        wanted: The dtype that it accepts, for `casting.cast_for`.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Declared(NamedTuple):
 
     @property
     def row_shape(self) -> tuple[int | None, ...] | None:
-        """The declared shape of one row; None where unknown."""
+        """The declared shape of one row; None if unknown."""
         if self.spec is None or not self.spec.shape.rank:
             return None
         return tuple(self.spec.shape[1:])
@@ -60,7 +60,7 @@ def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> 
 
     Returns:
         The same, with an empty tuple in place of each optional input that has no name;
-        all of it where nothing has the name of an input that is needed.
+        all of it if nothing has the name of a required input.
     """
     if not _declares(input_spec) or not isinstance(given, Mapping | None):
         return input_spec
@@ -95,7 +95,7 @@ def choose(
         A list of names, in the order of `declared_inputs`.
 
     Raises:
-        ValueError: There is none for an input, or no single one to choose.
+        ValueError: There is none for an input, or more than one to choose from.
     """
     inputs = declared_inputs(input_spec)
     if given is not None:
@@ -176,7 +176,7 @@ def _walk(nest: Nest, name: str) -> Iterator[Declared]:
 
 
 def _walk_entry(entry: Nest, key: str) -> Iterator[Declared]:
-    """A key of a dict is what users know an input by, whatever the tensor's name."""
+    """Users know an input by its key in a dict, whatever the tensor's name."""
     if is_nest(entry):
         yield from _walk(entry, key)
     else:

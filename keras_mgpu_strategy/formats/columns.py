@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* A column is taken by its name, as the user says, or because nothing else fits.
-* A column `row`, which this package's own files have, is never taken unasked. Neither
-  are those that a reader calls hidden: indices of pandas, keys of folders.
+* A column is chosen by its name, by the user, or because nothing else fits.
+* A column `row`, which this package's own files have, is never chosen unless asked for.
+  Neither are those that a reader calls hidden: pandas indices, folder keys.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ Columns: TypeAlias = (
     str | Sequence[str] | Mapping[str, str] | Mapping[str, Sequence[str]] | None
 )
 NUMBER, TEXT, LIST, EMPTY = "number", "text", "list", "empty"
-"""Kinds of columns: a number or a string a row, lists of these, and no value to tell.
+"""Kinds of columns: a number or a string per row, lists of these, or no value at all.
 Any other kind is the name of a type that cannot be read."""
 
 _READABLE = (NUMBER, TEXT, LIST, EMPTY)
@@ -62,19 +62,19 @@ def choose_columns(
         kinds: The table's columns in order, each with its kind.
         given: What the user asks for: names to be stacked for a model with one input,
             one name per input in the order of the model, or a dict of a name or names
-            by input; None to choose by the names of the inputs. The columns of a
-            model with one input and no column of that name are all columns of
-            numbers if they are as many as its features, or else the one with lists.
+            by input; None to choose by the names of the inputs. For a model with one
+            input and no column of that name, all numeric columns are chosen if there
+            are as many as its features, or else the one with lists.
         input_spec: What the model declares, or None.
         where: Names the table in messages.
-        hidden: Columns that are taken by name alone.
-        remedy: What to do where nothing tells which to take.
+        hidden: Columns that are chosen by name only.
+        remedy: What to do if the choice is unclear.
 
     Returns:
         The columns, in the order of `choosing.declared_inputs`.
 
     Raises:
-        ValueError: They are not in the table, do not fit, or nothing tells which.
+        ValueError: They are not in the table, do not fit, or the choice is unclear.
     """
     inputs = declared_inputs(input_spec)
     if given is not None:
@@ -133,7 +133,7 @@ def _by_shape(
     hidden: Collection[str],
     remedy: str,
 ) -> Choice:
-    """The columns for the one input of a model, where none has its name."""
+    """The columns for the only input of a model, if none has its name."""
     wanted = TEXT if item.spec is not None and item.spec.dtype == tf.string else NUMBER
     seen = {name: kind for name, kind in kinds.items() if name not in hidden}
     plain = [name for name in seen if seen[name] in (wanted, EMPTY)]
@@ -163,7 +163,7 @@ def _listed(kinds: Mapping[str, str]) -> str:
 
 
 def _num_features(item: Declared) -> int | None:
-    """Values of a row that is a vector or a number; None for anything else."""
+    """Values in a row that is a vector or a number; None for anything else."""
     shape = item.row_shape
     if shape is None or len(shape) > 1:
         return None

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* Files stay open as long as the source, or a reading that it began, is in use. They
-  are closed with the last of these.
+* Files stay open as long as the source, or an iterator that it returned, is in use.
+  They are closed with the last of these.
 * An error while reading names the file. `OSError` stays what it is; damage of any
   other kind is a `ValueError`.
 """
@@ -23,9 +23,9 @@ class FileSource:
 
     Args:
         source: Reads the rows.
-        identity: Differs where the files are other files.
-        where: Names the files in errors while reading; None where `source` does.
-        close: Closes the files; None where nothing is to be closed.
+        identity: Differs for different files.
+        where: Names the files in errors while reading; None if `source` does.
+        close: Closes the files; None if there is nothing to close.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FileSource:
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows; None where only reading to the end can tell."""
+        """Number of rows; None if known only after reading to the end."""
         return self._source.num_rows
 
     @property
@@ -52,7 +52,7 @@ class FileSource:
         return self._source.spec
 
     def origin(self) -> Origin:
-        """What tells the files from others."""
+        """What distinguishes the files from others."""
         return self.identity.origin()
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
@@ -60,7 +60,7 @@ class FileSource:
         return self._read(self._source.batches(batch_size, start))
 
     def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
-        # A generator, so that a reading holds this source, and with it the files.
+        # A generator, so that an iterator holds this source, and with it the files.
         names = naming(self._where, "be read")
         with names if self._where is not None else contextlib.nullcontext():
             yield from batches
@@ -80,11 +80,11 @@ def open_arrays(
         input_spec: What the model declares.
         identity: Returns the identity, given the number of rows.
         where: Names the files in messages.
-        close: Closes the files, also where they do not fit.
+        close: Closes the files, also if they do not fit.
 
     Raises:
-        ValueError: They have no rows, dtypes that cannot be read, or are not what the
-            model takes.
+        ValueError: They have no rows or unreadable dtypes, or are not what the model
+            accepts.
     """
     try:
         source = ArraySource(nest, input_spec)
@@ -97,7 +97,7 @@ def open_arrays(
 
 @contextlib.contextmanager
 def naming(where: object, what: str) -> Iterator[None]:
-    """Names the file in errors that come up within.
+    """Names the file in errors raised within the block.
 
     Args:
         where: The file.

@@ -27,7 +27,7 @@ from keras_mgpu_strategy.types import Nest
 
 _MOST_LINKS = 16
 _FREE_BYTES, _MOST_RATIO = 2**32, 2000
-"""What deflate, and a filter before it, can make of a byte at most, about."""
+"""About the most bytes that deflate, after another filter, can make of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Hdf5:
     """Rows of the data sets in an HDF5 file.
 
     Args:
-        path: The file. It is open as long as its rows are read.
+        path: The file. It stays open as long as its rows are read.
         datasets: Names of the data sets to read, such as "images" or "train/images":
             one, one per model input in the order of the model, or a dict by input.
-            None takes those that are called as the model's inputs are, or the only one.
+            None takes those named like the model's inputs, or the only one.
     """
 
     path: PathLike
     datasets: Names = None
 
     def open_rows(self, input_spec: Nest) -> FileSource:
-        """Opens the file, see `FileInput`. Rows keep the shape that they have.
+        """Opens the file, see `FileInput`. Rows keep their shape.
 
         Raises:
             OSError: There is no such file, or it is damaged.
-            ValueError: It does not hold what the model takes, or leads to other files.
+            ValueError: It does not fit the model, or leads to other files.
             ImportError: h5py is missing.
         """
         h5py = import_extra("h5py", "hdf5", "Reading HDF5 files")
@@ -74,9 +74,9 @@ class Hdf5:
 
 
 def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:
-    """Yields the names of all data sets and links, which are not followed.
+    """Yields the names of all data sets and links; links are not followed.
 
-    Groups may hold each other, or one group many times: each is walked through once.
+    Groups may contain each other, or one group many times: each is visited once.
     """
     waiting, seen = [("", root)], {_address(h5py, root)}
     while waiting:
@@ -119,7 +119,7 @@ def _find(h5py: ModuleType, file: Any, name: str, path: Any) -> Any:
 
 
 def _check_size(found: Any, where: str) -> None:
-    """Refuses rows that were never written: HDF5 makes them up as they are read."""
+    """Refuses rows that were never written: HDF5 invents them when they are read."""
     claimed = math.prod(found.shape) * found.dtype.itemsize
     stored = found.id.get_storage_size()
     if claimed > max(_FREE_BYTES, _MOST_RATIO * stored):

@@ -18,12 +18,12 @@ class FileInput(Protocol):
 
         Args:
             input_spec: Nest of named `tf.TensorSpec` that the model declares, by which
-                columns and image sizes are chosen; None where it declares none.
+                columns and image sizes are chosen; None if it declares none.
 
         Returns:
-            A source that can be read from any row, again and again. Its attribute
-            `identity` differs where names, sizes or what is read of the files differ;
-            its method `origin` also looks into them.
+            A source that can be read from any row, any number of times. Its attribute
+            `identity` differs if names, sizes or what is read of the files differ; its
+            method `origin` also looks into the files.
 
         Raises:
             OSError: There is no such file, or it cannot be read.

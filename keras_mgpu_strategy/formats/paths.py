@@ -1,12 +1,12 @@
-"""Paths as users give them, made into a list of files that exist.
+"""Paths as given by users, resolved to a list of existing files.
 
 Guarantees:
 
 * The files of a folder come sorted by name; those whose names begin with `_` or `.`
-  are no rows and are left out. Anything else that is not read is an error.
-* An identity holds names below the given path, sizes and row counts: it is the same
-  wherever the files are moved to, and differs where they are other files. The name of a
-  single file does not count.
+  hold no rows and are left out. Anything else that is not read is an error.
+* An identity holds names below the given path, sizes and row counts: it stays the same
+  wherever the files are moved, and differs for other files. The name of a single file
+  does not count.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ Paths: TypeAlias = PathLike | Sequence[PathLike]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Tells files, and what is read of them, from others.
+    """Distinguishes files, and what is read of them, from others.
 
     Args:
         text: Their names, sizes and rows, and what is read.
@@ -67,10 +67,10 @@ class FileList:
     def identity(
         self, num_rows: int | None, *chosen: object, how: Any = None
     ) -> Identity:
-        """Returns what other files do not have.
+        """Returns what distinguishes these files from others.
 
         Args:
-            num_rows: Of all files; None where unknown.
+            num_rows: Of all files; None if unknown.
             *chosen: What is read of them, such as the names of columns.
             how: As for `Identity`.
         """
@@ -106,10 +106,10 @@ def one_file(path: Any, kind: str) -> FileList:
 
     Args:
         path: The path.
-        kind: What it is to hold; named in messages.
+        kind: What it should hold; named in messages.
 
     Raises:
-        TypeError: If it is no path.
+        TypeError: If it is not a path.
         FileNotFoundError: If there is nothing.
         ValueError: If it is a folder.
     """
@@ -130,7 +130,7 @@ def list_files(paths: Any, kind: str, form: Format) -> FileList:
         form: Their format, to find them in a folder.
 
     Raises:
-        TypeError: If something is no path.
+        TypeError: If something is not a path.
         FileNotFoundError: If a file is missing.
         ValueError: If there is no file, or a folder holds something else.
     """

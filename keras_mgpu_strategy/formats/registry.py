@@ -1,7 +1,7 @@
-"""All formats of files, a row for each: the only list of them and of their suffixes.
+"""All file formats, a row for each: the only list of them and of their suffixes.
 
 Guarantee: this module loads neither TensorFlow nor a package that a format needs. What
-a row names is imported when it is first asked for.
+a row names is imported on first use.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ if TYPE_CHECKING:  # it loads TensorFlow
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Format:
-    """A format of files.
+    """A file format.
 
     Args:
         name: Of its class in `mgpu.files`.
         pattern: Of the names of its files, in lower case.
         reader: `module:class` of that class; a leading dot stands for this package.
-        suffix: Of an output; "" for what is not written.
+        suffix: Of an output; "" if it is never written.
         writer: `module:class` of its `FileFormat`.
-        shards: Module with `check(sharded)` and, where each shard is a file of its own,
+        shards: Module with `check(sharded)` and, if each shard is a file of its own,
             `join(sharded, target)`.
-        is_many: Whether it is read from a list and a folder of files too.
+        is_many: Whether lists and folders of files can be read too.
         is_table: Whether it holds columns by name.
         is_shared: Whether all shards write into the output itself, at the same time.
     """
@@ -44,7 +44,7 @@ class Format:
     is_shared: bool = False
 
     def is_of(self, path: str | pathlib.Path) -> bool:
-        """Whether a name is that of such a file."""
+        """Whether a file name belongs to this format."""
         return re.search(self.pattern, pathlib.Path(path).name.lower()) is not None
 
     def read(self, x: Any) -> Any:
@@ -101,7 +101,7 @@ IMAGES = Format("Images", suffixes.PATTERN, ".images.input:Images", is_many=True
 FORMATS = [NPY, NPZ, PARQUET, ZARR, CSV, TFRECORDS, HDF5, IMAGES]
 
 WRITERS: dict[str, "FileFormat"] = {}
-"""Suffix -> what writes such an output; filled as they are asked for."""
+"""Suffix -> what writes such an output; filled on first use."""
 
 
 def format_of(path: str | pathlib.Path) -> Format | None:
@@ -115,7 +115,7 @@ def output_suffixes() -> tuple[str, ...]:
 
 
 def output_format(path: str | pathlib.Path) -> Format:
-    """The format that an output's suffix stands for, in any case.
+    """The format that an output's suffix, in upper or lower case, stands for.
 
     Raises:
         ValueError: There is none.
@@ -131,10 +131,10 @@ def output_format(path: str | pathlib.Path) -> Format:
 
 
 def writer_of(path: str | pathlib.Path) -> "FileFormat":
-    """What writes an output.
+    """Returns the format that writes an output.
 
     Raises:
-        ValueError: Its suffix stands for no format that is written.
+        ValueError: Its suffix stands for no format that can be written.
     """
     row = output_format(path)
     if row.suffix not in WRITERS:

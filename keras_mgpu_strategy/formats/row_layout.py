@@ -3,7 +3,7 @@
 Guarantees:
 
 * Dtypes follow the same rule as those of arrays (`inputs/casting.py`).
-* Values are brought into the shape that the model declares where they are as many.
+* Values are reshaped to the shape that the model declares if there are as many.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Form:
             An array of shape `(rows, *row_shape)`.
 
         Raises:
-            BadRow: A value is none that the model takes.
+            BadRow: A value is not one that the model accepts.
         """
         converted = [
             self.cast.convert(column, failing(where, name, first))
@@ -73,11 +73,10 @@ def form_for(
 
     Args:
         choice: The columns chosen.
-        cells: The dtype of each column, strings as kind "S", None where it has no
-            value; and the lengths of the lists in it, None where there is no row to
-            tell.
-        missing_as_nan: Whether integers and bools make way for NaN, where the model
-            does not take integers or bools.
+        cells: The dtype of each column, strings as kind "S", None if it has no value;
+            and the lengths of the lists in it, None if there is no row.
+        missing_as_nan: Whether integers and bools become floats to allow NaN, unless
+            the model takes integers or bools.
     """
     lengths = cells[0][1]
     is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)
@@ -104,14 +103,14 @@ def _common(dtypes: list[np.dtype], wanted: Wanted) -> np.dtype:
 
 
 def _row_shape(choice: Choice, natural: tuple[int | None, ...]) -> tuple[int, ...]:
-    """The shape that the model declares, where it holds as many values."""
+    """The shape that the model declares, if it holds as many values."""
     declared = choice.input.row_shape
     found = tuple(length or 0 for length in natural)
     if declared is None:
         return found
     known = tuple(size or 0 for size in declared)
     if None in natural:
-        # Without a row, nothing tells the lengths of lists.
+        # Without a row, the lengths of lists are unknown.
         return known
     fits = None not in declared and math.prod(known) == math.prod(found)
     return known if fits else found

@@ -31,7 +31,7 @@ class Sharded:
         num_rows: Of all of them.
         outputs: Names of the model's outputs, in order.
         has_names: Whether rows came with names.
-        first: The journal of shard 0; None where it is not needed any more.
+        first: The journal of shard 0; None if no longer needed.
     """
 
     path: pathlib.Path
@@ -48,7 +48,7 @@ class Sharded:
 
     @property
     def is_shared(self) -> bool:
-        """Whether the rows are in their place already."""
+        """Whether the rows are already in place."""
         return not hasattr(registry.output_format(self.path).shards_module(), "join")
 
     def rows(self, shard: Shard) -> range:
@@ -56,11 +56,11 @@ class Sharded:
         return shard.rows(self.num_rows)
 
     def file(self, shard: Shard) -> pathlib.Path:
-        """The finished file or folder of a shard, where each has one."""
+        """The finished file or folder of a shard, if each has one."""
         return shard_file(self.path, shard)
 
     def damaged(self, shard: Shard, what: str) -> ValueError:
-        """The error for a shard whose file is not as its journal says."""
+        """The error for a shard whose file does not match its journal."""
         return ValueError(
             f"Shard {shard.index} of {self.path} {what}. Nothing was touched. Run "
             f"{_command(self.path, shard, '--overwrite')}"
@@ -68,12 +68,12 @@ class Sharded:
 
 
 def find_shards(path: pathlib.Path) -> Sharded:
-    """Finds the journals beside an output and checks what they tell.
+    """Finds the journals next to an output and checks what they record.
 
     Raises:
         FileNotFoundError: There are no shards, or some are missing.
-        ValueError: A journal is damaged, of another run than the others, or tells of
-            other rows than it should.
+        ValueError: A journal is damaged, belongs to another run than the others, or
+            records other rows than it should.
     """
     listed = _listed(path)
     found = {
@@ -108,7 +108,7 @@ def _num_rows(journal: Journal) -> int:
 
 
 def _listed(path: pathlib.Path) -> list[Shard]:
-    """The shards that have journals; all of the same number of shards."""
+    """The shards that have journals; all for the same number of shards."""
     folder = path.parent
     names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
     shards = sorted(
@@ -172,7 +172,7 @@ def _check_finished(
 
 
 def _is_finished(path: pathlib.Path, shard: Shard, journal: Journal) -> bool:
-    """Whether it ran to its end, and its rows were put in their place after."""
+    """Whether it ran to its end, and its rows were then put in place."""
     is_done = journal.progress is not None and journal.progress.finished
     return is_done and not Target(path, shard).partial.exists()
 
@@ -207,7 +207,7 @@ def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
 
 
 def _described(journal: Journal) -> dict[str, Any]:
-    # Machines may have copies of their own of the input, made at other times.
+    # Machines may have their own copies of the input, made at other times.
     own = {"shard", "times of the files"}
     run = {name: x for name, x in journal.about["run"].items() if name not in own}
     return {**run, "outputs": journal.about["layout"]}

@@ -1,4 +1,4 @@
-"""TFRecord files, parsed by a function of the user.
+"""TFRecord files, parsed by a user's function.
 
 Guarantees:
 
@@ -6,14 +6,14 @@ Guarantees:
 * tf.data's autotuner is off: at the end of a pass it can stall for as long as the pass
   took.
 * A damaged record is an error that names the file; an error of the user's function
-  passes through as it is. A file that is not compressed and cut off exactly between two
-  records cannot be told from a shorter one.
-* A compressed file is unpacked once more when its records have been read: TensorFlow
-  (2.21) takes one that is cut short for one that ends there, now and then.
-* Whether and how a file is compressed is told by its content, whatever its name.
+  passes through unchanged. An uncompressed file that is cut off exactly between two
+  records cannot be distinguished from a shorter one.
+* A compressed file is decompressed again after its records have been read: TensorFlow
+  (2.21) sometimes takes a truncated one for one that ends there.
+* Whether and how a file is compressed is detected from its content, whatever its name.
 * A record that claims more bytes than its file has is found before TensorFlow reads it,
-  which would end the process there (2.21). In compressed files TensorFlow finds it
-  itself, since it takes a record piece by piece, and holds at most what they unpack to.
+  which would crash the process (2.21). In compressed files TensorFlow finds it itself,
+  since it reads a record piece by piece, and holds at most what they decompress to.
 """
 
 import contextlib
@@ -44,15 +44,15 @@ _PIECE_BYTES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class TFRecords:
-    """Rows of TFRecord files; only reading to the end tells how many.
+    """Rows of TFRecord files; their number is known only after reading to the end.
 
     Args:
-        paths: A file, a folder or a list of files, also compressed ones (GZIP or ZLIB).
-            The files of a folder are read sorted by name; names that begin with `_` or
-            `.` are left out.
-        parse_fn: Makes one row of one record, in a graph: takes a string tensor of
+        paths: A file, a folder or a list of files, which may be compressed (GZIP or
+            ZLIB). The files of a folder are read sorted by name; names that begin with
+            `_` or `.` are left out.
+        parse_fn: Turns one record into one row, in a graph: takes a string tensor of
             shape `()`, returns x, or a dict of x by the names of the model's inputs.
-        batch_size: Rows that are held together while parsing, and that `steps` counts.
+        batch_size: Rows of a batch while parsing, which `steps` counts.
     """
 
     paths: Paths
@@ -64,8 +64,8 @@ class TFRecords:
 
         Raises:
             OSError: There is no such file.
-            TypeError: `parse_fn` cannot be called, or returns ragged tensors.
-            ValueError: Something else about `parse_fn`, or a damaged file.
+            TypeError: `parse_fn` is not callable, or returns ragged tensors.
+            ValueError: `parse_fn` is wrong in another way, or a file is damaged.
         """
         check_batch_size(self.batch_size, self)
         if not callable(self.parse_fn):
@@ -120,7 +120,7 @@ def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
         damaged = next((f for f in files if not _is_whole(f, files[f])), None)
         if damaged is None:  # found by the user's function, in what a record holds
             raise
-        # The rest of what it says is about its graph.
+        # The rest of the message is about its graph.
         place = re.search(r"\w+ record at \d+", error.message)
         where = f": {place[0]}" if place else ""
         raise ValueError(
@@ -129,17 +129,17 @@ def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
 
 
 def _compression(file: pathlib.Path) -> str:
-    """Tells how a file is compressed.
+    """Returns how a file is compressed.
 
     Raises:
-        ValueError: It is not compressed, and cut short.
+        ValueError: It is not compressed, and truncated.
     """
     with open(file, "rb") as opened:
         likely = _likely_compression(opened.read(_HEAD.size))
         opened.seek(0)
         damage = _damage(opened, file.stat().st_size)
     if damage is None:
-        # A record may be of such a length that its file looks compressed.
+        # The length of a record may make its file look compressed.
         return ""
     if not likely:
         raise ValueError(f"{file} is damaged or cut short: {damage}")
@@ -155,7 +155,7 @@ def _likely_compression(head: bytes) -> str:
 
 
 def _damage(file: BinaryIO, size: int) -> str | None:
-    """Walks from length to length; the records themselves are passed over."""
+    """Walks from length to length, skipping the records themselves."""
     place = 0
     while place < size:
         head = file.read(_HEAD.size)
@@ -171,11 +171,11 @@ def _damage(file: BinaryIO, size: int) -> str | None:
 
 
 def _records(file: Any, compression: Any) -> tf.data.Dataset:
-    """The records of a file, and an error after them where it does not end there."""
+    """The records of a file, and an error after them if it does not end there."""
 
     def check_end(_: tf.Tensor) -> tf.Tensor:
         is_complete = tf.numpy_function(_is_complete, [file, compression], tf.bool)
-        # Unpacking what is not packed is an error of the kind of all damages.
+        # Decompressing what is not compressed raises the same error as any damage.
         return tf.cond(
             tf.ensure_shape(is_complete, []),
             lambda: tf.constant(False),
@@ -187,7 +187,7 @@ def _records(file: Any, compression: Any) -> tf.data.Dataset:
 
 
 def _is_complete(file: bytes, compression: bytes) -> np.bool_:
-    """Whether compressed data end with what they should end with, and are undamaged."""
+    """Whether compressed data end as they should, and are undamaged."""
     if not compression:
         return np.True_
     window_bits = {b"GZIP": 31, b"ZLIB": 15}[compression]
@@ -207,7 +207,7 @@ def _is_complete(file: bytes, compression: bytes) -> np.bool_:
 
 
 def _is_whole(file: pathlib.Path, compression: str) -> bool:
-    """Reads a file to its end; TensorFlow does not say which one it was reading."""
+    """Reads a file to its end; TensorFlow does not report which one it was reading."""
     records = _records(tf.constant(str(file)), tf.constant(compression))
     try:
         for _ in without_autotune(records.batch(1024)):

@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Names stay above their own columns: what rows have after the last name is empty, or
-  an error. (pandas would take the first columns for an index, and move all names.)
-* The first line is taken for names only if it looks like names, or if the user says so
-  by `header` or `names` in `read_options`.
+* Names stay above their own columns: cells after the last name are empty, or an error.
+  (pandas would make the first columns an index, and shift all names.)
+* The first line is taken as names only if it looks like names, or if the user says so
+  with `header` or `names` in `read_options`.
 * No two columns have the same name.
 """
 
@@ -30,7 +30,7 @@ class Layout:
         keys: What pandas then calls the columns.
         names: What users call them.
         hidden: Columns without a name in the file.
-        has_rest: Whether pandas gives one column more: what rows have after the last
+        has_rest: Whether pandas gives an extra column for the cells after the last
             name, which must be empty.
     """
 
@@ -42,7 +42,7 @@ class Layout:
 
 
 def find_layout(lines: FirstLines) -> Layout:
-    """Finds the names of the columns and where they stand.
+    """Finds the names of the columns and where they are.
 
     Raises:
         ValueError: There are more cells than names, two columns have one name, or the
@@ -59,7 +59,7 @@ def find_layout(lines: FirstLines) -> Layout:
 
 
 def _with_blank_lines(lines: FirstLines) -> FirstLines:
-    """Takes blank lines for missing values where a row is one cell.
+    """Reads blank lines as missing values if a row is one cell.
 
     Those before the line of names are skipped.
     """
@@ -70,7 +70,7 @@ def _with_blank_lines(lines: FirstLines) -> FirstLines:
     other = dataclasses.replace(lines, options=options)
     try:
         return other if other.columns == lines.columns else lines
-    except lines.pandas.errors.EmptyDataError:  # of a file that begins with blank lines
+    except lines.pandas.errors.EmptyDataError:  # the file begins with blank lines
         return lines
 
 
@@ -104,14 +104,14 @@ def _by_header(lines: FirstLines) -> Layout:
             "more cells. Quote text that holds separators, or name all columns: "
             "read_options={'header': None, 'skiprows': 1, 'names': [...]}."
         )
-    # As R writes tables: the line of names has none for the names of rows.
+    # As R writes tables: the line of names has none for the row names.
     keys, shown = (_ROW_NAMES, *keys), (_ROW_NAMES, *shown)
     options |= {"names": keys, "header": lines.header}
     return Layout(options, keys, shown, hidden | {_ROW_NAMES})
 
 
 def _may_have_row_names(lines: FirstLines) -> bool:
-    """False where a comma may lie within a text that is not quoted."""
+    """False if a comma may be part of an unquoted text."""
     is_comma = lines.options.get("sep", lines.options.get("delimiter", ",")) == ","
     parse = Numbers.by(lines.options).parse
     cells = (lines.row or [])[1:]

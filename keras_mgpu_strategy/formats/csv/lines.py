@@ -1,4 +1,4 @@
-"""The first lines of a CSV file, as text and by the options of the user.
+"""The first lines of a CSV file, as text and parsed with the user's options.
 
 Guarantee: a line is cut into cells as pandas cuts it, and nothing is left out.
 """
@@ -18,7 +18,7 @@ _SEPARATING = ("sep", "delimiter", "dialect", "engine")
 _SEPARATORS = (";", "\t", "|")
 _MANY = 256
 _EXACT_SINCE = (3, 1)
-"""The version of pandas that reads floats exactly and warns of being asked to."""
+"""The first pandas version that reads floats exactly and warns when asked to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FirstLines:
 
     @property
     def header(self) -> int | None:
-        """Which line holds the names, from 0; None where none does."""
+        """Which line holds the names, from 0; None if none does."""
         header = self.options.get("header", "infer")
         if header == "infer":
             return 0 if self.options.get("names") is None else None
@@ -50,17 +50,17 @@ class FirstLines:
 
     @functools.cached_property
     def columns(self) -> list[Any]:
-        """What pandas calls the cells of the line of names, or else those of row 0."""
+        """What pandas calls the cells of the line of names, or else of row 0."""
         return list(self._read(header=self.header, nrows=0).columns)
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """The line of names, as it is in the file."""
+        """The line of names, as in the file."""
         return [str(cell) for cell in self._lines()[self.header or 0][:-1]]
 
     @functools.cached_property
     def row(self) -> list[Any] | None:
-        """The first row, with one cell more than there are names; None without rows."""
+        """The first row, with one more cell than there are names; None without rows."""
         lines = self._lines()[0 if self.header is None else self.header + 1 :]
         return lines[0] if lines else None
 
@@ -73,14 +73,14 @@ class FirstLines:
 
     @property
     def is_read_by_c(self) -> bool:
-        """Whether pandas reads it by its parser in C, which takes some options more."""
+        """Whether pandas uses its C parser, which accepts more options."""
         given = [self.options[n] for n in ("sep", "delimiter") if n in self.options]
         simple = all(x and (len(x) == 1 or x == r"\s+") for x in given)
         return simple and self.options.get("engine") in (None, "c")
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The options, and what makes pandas read numbers as they are written."""
+        """The options, and those that make pandas read numbers exactly as written."""
         if not self.is_read_by_c:
             return dict(self.options)
         # Otherwise pandas may infer several dtypes within one piece, and warn.
@@ -91,7 +91,7 @@ class FirstLines:
         return {**ours, **self.options}
 
     def separated(self) -> "FirstLines":
-        """Finds the separator of a file without a comma, unless the user says it."""
+        """Finds the separator of a file without a comma, unless the user gives it."""
         if any(name in self.options for name in _SEPARATING) or len(self.columns) > 1:
             return self
         lines = self._lines(_MANY)
@@ -105,7 +105,7 @@ class FirstLines:
         last = self.row[-1] if self.row else ""
         if not self.is_read_by_c or last != "":
             return not self.pandas.isna(last)
-        # The parser in C reads a cell that is not there as an empty one.
+        # The C parser reads a cell that is not there as an empty one.
         names = range(len(self.columns) + 1)
         try:
             self._read(header=self.header, names=names, nrows=1)

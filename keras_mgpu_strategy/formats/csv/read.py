@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Memory is bounded by a piece of some thousand rows.
+* Memory is bounded by a piece of a few thousand rows.
 * Names stay above their own columns, see `csv_layout`.
-* Numbers have the dtype that the model declares, or that of the first rows where it
-  declares none, all the way through. Columns for text are never read as numbers.
+* Numbers have the dtype that the model declares, or that of the first rows if it
+  declares none, throughout the file. Text columns are never read as numbers.
 * A missing value, or one that does not fit, is an error with the file, column and row.
 """
 
@@ -33,26 +33,26 @@ _OURS = ("chunksize", "iterator", "usecols", "index_col", "nrows")
 
 @dataclasses.dataclass(frozen=True)
 class Csv:
-    """Rows of a CSV file; only reading to the end tells how many.
+    """Rows of a CSV file; their number is known only after reading to the end.
 
     The first line names the columns. One with numbers among its names is refused, as it
-    may be a row: `read_options={"header": None}` says that it is one, and calls the
+    may be a row: `read_options={"header": None}` says that it is one, and names the
     columns `"0"`, `"1"` and so on; `{"header": 0}` says that it has the names;
-    `{"header": None, "names": [...]}` gives them. A semicolon, a tab or a bar is found
-    to be the separator of lines without a comma. Otherwise give `sep`.
+    `{"header": None, "names": [...]}` gives them. In lines without a comma, a
+    semicolon, tab or bar is detected as the separator. Otherwise give `sep`.
 
     Args:
-        path: The file, also a compressed one (`.csv.gz`, or of another name).
+        path: The file, which may be compressed (`.csv.gz`, or any other name).
         columns: Names of the columns: for a model with one input, a column or several
             to be stacked; for one with several inputs, one per input in the order of
             the model; or a dict of these by input. None takes columns by the names of
-            the model's inputs. For a model with one input and no column of its name,
-            it takes all columns of numbers if they are as many as its features; never
-            one called `row`, nor one without a name.
+            the model's inputs. For a model with one input and no column of its name, it
+            takes all numeric columns if there are as many as its features; never one
+            called `row`, nor one without a name.
         read_options: Arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
             `{"decimal": ","}` or `{"encoding": "latin-1"}`.
-        missing_as_nan: Whether a missing value is NaN for inputs of floats. It is an
-            error otherwise.
+        missing_as_nan: Whether a missing value becomes NaN for float inputs. Otherwise
+            it is an error.
     """
 
     path: PathLike
@@ -64,8 +64,8 @@ class Csv:
         """Opens the file, see `FileInput`.
 
         A column gives rows of shape `()`, several stacked ones of shape `(columns,)`.
-        Where the model declares another shape for as many values, rows are brought
-        into it.
+        If the model declares another shape with as many values, rows are reshaped to
+        it.
 
         Raises:
             OSError: There is no such file.
@@ -121,7 +121,7 @@ class _Reader:
         self._size = max(_PIECE_VALUES // max(len(table.layout.names), 1), 1)
 
     def read(self, start: int) -> Generator[Rows, None, None]:
-        """Yields all rows from `start` on."""
+        """Yields all rows from `start` onwards."""
         texts = [name for column in self._columns for name in column.texts]
         first = 0
         for piece in self._table.pieces(texts, self._size):

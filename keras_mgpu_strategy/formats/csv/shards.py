@@ -3,7 +3,7 @@
 Guarantees:
 
 * The bytes are those that a run without shards writes for the same results.
-* No more than a piece of a file is in memory.
+* At most a piece of a file is in memory.
 """
 
 import csv

@@ -44,7 +44,7 @@ class CsvTable:
 
     @functools.cached_property
     def kinds(self) -> dict[str, str]:
-        """The kind of each column, by the first rows."""
+        """The kind of each column, judged by the first rows."""
         names = self.layout.names
         return {name: kind_of(self._sample[name], self.numbers) for name in names}
 
@@ -72,7 +72,7 @@ class CsvTable:
             taken = options.get("converters") or {}
             ours = {keys[name]: str for name in texts if keys[name] not in taken}
             dtypes = {**ours, **dtypes}
-        # Choosing columns by usecols would let rows with too many cells pass.
+        # With usecols, rows with too many cells would go unnoticed.
         options = {**options, "dtype": dtypes, "chunksize": size}
         with _reading(self.path), self._read(**options) as pieces:
             yield from map(self._named, pieces)

@@ -1,9 +1,9 @@
-"""The values of a CSV column, held to one dtype all the way through.
+"""The values of a CSV column, with one dtype throughout the file.
 
 Guarantees:
 
-* What pandas inferred for one piece of a file never decides: the dtype is settled
-  before, and a value that does not fit it is an error that names the row.
+* What pandas infers for one piece of a file never decides: the dtype is fixed
+  beforehand, and a value that does not fit is an error that names the row.
 * Numbers that pandas leaves as text are read as exactly as all others.
 """
 
@@ -31,8 +31,8 @@ class Numbers:
     """How numbers are written.
 
     Args:
-        decimal: Before a fraction.
-        thousands: Between digits; None where nothing is.
+        decimal: The character before a fraction.
+        thousands: The character between groups of digits, or None.
     """
 
     decimal: str = "."
@@ -40,17 +40,17 @@ class Numbers:
 
     @classmethod
     def by(cls, options: Mapping[str, Any]) -> "Numbers":
-        """Returns what `read_options` say."""
+        """Returns what `read_options` ask for."""
         return cls(options.get("decimal", "."), options.get("thousands"))
 
     def parse(self, cell: Any) -> Any:
-        """Returns a number or a bool; None where a cell is neither."""
+        """Returns a number or a bool; None if a cell is neither."""
         if not isinstance(cell, str):
             return cell
         text = cell.strip().replace(self.thousands or "\0", "")
         if text.lower() in _BOOLS:
             return _BOOLS[text.lower()]
-        # Python reads 1_000, too. A point is no decimal comma, nor the reverse.
+        # Python also reads 1_000. A point is not a decimal comma, nor the reverse.
         if "_" in text or (self.decimal != "." and "." in text):
             return None
         for read in (int, float):
@@ -73,10 +73,10 @@ def kind_of(column: Any, numbers: Numbers) -> str:
 
 
 def wanted_dtype(spec: tf.TensorSpec | None, kind: str, sample: Any) -> np.dtype:
-    """Returns the dtype that tells how to read a column.
+    """Returns the dtype to read a column as.
 
     Args:
-        spec: What the model declares; None where it declares nothing.
+        spec: What the model declares; None if it declares nothing.
         kind: What `kind_of` returned.
         sample: The first rows of the column, a pandas Series.
 
@@ -96,12 +96,12 @@ def as_values(
         column: A pandas Series.
         dtype: What `wanted_dtype` returned.
         numbers: How they are written.
-        as_nan: Whether a missing value is NaN; all numbers are floats then.
+        as_nan: Whether a missing value is NaN; all numbers are then floats.
         fail: Called for a row without a value, or with one that is not a number.
 
     Returns:
-        An array of shape `(rows,)`: floats; for integers and bools numbers of any
-        dtype, as the piece has them; text as objects.
+        An array of shape `(rows,)`: floats; for integers and bools, numbers of any
+        dtype, as in the piece; text as objects.
     """
     missing = column.isna().to_numpy(dtype=bool)
     if missing.any() and not as_nan:
@@ -118,7 +118,7 @@ def as_values(
 
 
 def _parsed(cells: list[Any], numbers: Numbers, fail: Fail) -> list[Any]:
-    """Numbers of Python in place of text."""
+    """Python numbers in place of text."""
     values = [numbers.parse(cell) for cell in cells]
     for row, value in enumerate(values):
         if value is None:
@@ -141,7 +141,7 @@ def _hint(cell: str) -> str:
 
 
 def _sample_code(kind: str, sample: Any) -> str:
-    """Numbers that pandas left as text are floats; otherwise it knows."""
+    """Numbers that pandas left as text are floats; otherwise its dtype decides."""
     code = np.asarray(sample.iloc[:0]).dtype.kind
     if kind == NUMBER and code == "O":
         return "f"

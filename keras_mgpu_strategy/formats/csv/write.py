@@ -1,13 +1,13 @@
 """Results in a `.csv` file (RFC 4180, UTF-8), for small tables of classes.
 
-A column `row`, a column `file` where rows have names, then `NAME` for an output of
-one number a row and `NAME_0`, `NAME_1` and so on for one of several. A missing row has
+A column `row`, a column `file` if rows have names, then `NAME` for an output of one
+number a row, or `NAME_0`, `NAME_1` and so on for one of several. A missing row has
 empty cells. A shard is a file of its own, with the header.
 
 Guarantees:
 
 * Numbers read back as exactly the same: they are written with the fewest digits that
-  tell them from any other number of their type.
+  distinguish them from any other number of their type.
 """
 
 import csv
@@ -65,7 +65,7 @@ class CsvFormat:
     def reopen(
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "CsvSink":
-        """Goes on with a file that `create` began, behind the rows of `mark`."""
+        """Resumes a file that `create` began, after the rows of `mark`."""
         header, row = _header(layout), row_of(path, layout, mark)
         kept = mark.get("bytes", 0)
         _check_kept(path, header, kept)

@@ -1,16 +1,16 @@
-"""What is read of an image file's bytes before a decoder is given them.
+"""Checks of an image file's bytes before a decoder sees them.
 
 Guarantees:
 
-* Nothing is decoded, and every length that a file claims is held against the file.
-* What cannot be an image of its kind, or would take more than `MAX_BYTES`, is a
+* Nothing is decoded, and every length that a file claims is checked against the file.
+* What cannot be an image of its format, or would take more than `MAX_BYTES`, is a
   `BadImage`.
 """
 
 import struct
 
 MAX_BYTES = 2**29
-"""What the pixels of one image may take, a byte per channel."""
+"""The most bytes that the pixels of one image may take, one per channel."""
 
 MAX_SCANS = 100
 """Of one JPEG file, as in browsers; encoders write about ten. A scan of a few bytes
@@ -46,12 +46,12 @@ def check_size(
 
 
 def check_scans(jpeg: bytes) -> None:
-    """Checks over how many scans the pixels of a JPEG file are spread.
+    """Checks how many scans the pixels of a JPEG file are spread over.
 
     Raises:
         BadImage: There are more than `MAX_SCANS`.
     """
-    # What looks like one may lie in a thumbnail, or in a film after the picture.
+    # What looks like a scan may be in a thumbnail, or in a video after the picture.
     if jpeg.count(JPEG_SCAN) > MAX_SCANS and (scans := _num_scans(jpeg)) > MAX_SCANS:
         raise BadImage(f"it has {scans} scans, expected at most {MAX_SCANS}")
 
@@ -73,9 +73,9 @@ def _num_scans(jpeg: bytes) -> int:
 
 
 def ended_png(png: bytes) -> bytes:
-    """Returns the whole chunks of a PNG file, with the last one if it was missing.
+    """Returns the complete chunks of a PNG file, adding the last one if it is missing.
 
-    A decoder that finds too few pixels in them says so.
+    A decoder that finds too few pixels in them reports it.
     """
     position = 8
     while position + 12 <= len(png):
@@ -98,7 +98,7 @@ def png_size(png: bytes) -> tuple[int, int]:
 
 
 def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
-    """Cuts a GIF file behind its first frame.
+    """Cuts a GIF file after its first frame.
 
     A decoder would unpack all of them, and a frame takes few bytes in a file.
 
@@ -106,7 +106,7 @@ def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
         The shorter file, and whether the frame fills the picture.
 
     Raises:
-        BadImage: The file ends before, or claims too many pixels.
+        BadImage: The file ends before that, or claims too many pixels.
     """
     width, height, flags = _unpack("<HHB", gif, 6)
     position = 13 + _gif_colors(flags)
@@ -122,7 +122,7 @@ def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
 
 
 def _gif_colors(flags: int) -> int:
-    """Bytes of the table of colors that some flags announce."""
+    """Bytes of the color table that some flags announce."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
@@ -133,10 +133,10 @@ def _behind_gif_blocks(gif: bytes, position: int) -> int:
 
 
 def plain_bmp(bmp: bytes) -> tuple[bytes, int] | None:
-    """Cuts a BMP file behind its pixels, if they are stored as TensorFlow reads them.
+    """Cuts a BMP file after its pixels, if they are stored as TensorFlow reads them.
 
-    Blue, green, red and perhaps alpha, a byte each, or gray. TensorFlow takes whatever
-    else a file holds for such pixels: indices into a palette, compressed rows.
+    Blue, green, red and perhaps alpha, a byte each, or gray. TensorFlow mistakes
+    whatever else a file holds for such pixels: indices into a palette, compressed rows.
 
     Returns:
         The file and its channels, 3 or 4; None if another decoder must read it.

@@ -2,16 +2,16 @@
 
 Guarantees:
 
-* What `keras.utils.image_dataset_from_directory` can read becomes exactly what it makes
-  of it: `tf.image.decode_image`, then `tf.image.resize`, bilinear, not antialiased,
-  without regard to proportions. Exceptions are the files that it gets wrong: BMP files
-  with palettes or other color masks, and GIF files whose first frame does not fill
-  the picture.
+* What `keras.utils.image_dataset_from_directory` can read is decoded to exactly the
+  same pixels: `tf.image.decode_image`, then `tf.image.resize`, bilinear, not
+  antialiased, ignoring the aspect ratio. Exceptions are the files that it gets wrong:
+  BMP files with palettes or other color masks, and GIF files whose first frame does not
+  fill the picture.
 * The content decides how a file is decoded, never its suffix.
-* Whatever channels a file has, the image has those asked for: gray is repeated,
-  colors are weighed as in `tf.image.rgb_to_grayscale`, a missing alpha is opaque and
-  one that is not wanted is dropped. Of an animation the first frame is taken; 16 bits
-  become 8.
+* Whatever channels a file has, the image has the requested ones: gray is repeated,
+  colors are weighted as in `tf.image.rgb_to_grayscale`, a missing alpha is opaque and
+  an unwanted one is dropped. Of an animation, the first frame is used; 16 bits become
+  8.
 """
 
 import functools
@@ -31,7 +31,7 @@ from keras_mgpu_strategy.formats.images.kinds import JPEG, PNG, decode_in_python
 
 Load = Callable[[tf.Tensor], tf.Tensor]
 """Takes the path of a file and returns the image, or fails: with TensorFlow's error, or
-with `BadImage`, which only a call outside of a graph raises."""
+with `BadImage`, which only a call outside a graph raises."""
 
 _PNG_END = b"IEND\xaeB\x60\x82"
 _NO_IMAGE = (BadImage, tf.errors.OpError)
@@ -41,7 +41,7 @@ def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
     """Returns a function that reads, decodes, resizes and scales one file.
 
     Args:
-        form: What images are brought to.
+        form: What images are converted to.
         scale: Applied to the resized image of shape `(height, width, channels)`,
             floats from 0 to 255.
     """
@@ -61,7 +61,7 @@ def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
 def decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
     """Returns an image of shape `(height, width, channels)`, uint8.
 
-    Most files never meet Python: whole PNG and JPEG files that are small enough.
+    Most files never reach Python: complete PNG and JPEG files that are small enough.
     """
     return tf.cond(
         tf.cond(
@@ -75,9 +75,9 @@ def decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Whether TensorFlow can give such channels: not alpha, nor gray of CMYK.
+    """Whether TensorFlow can decode to such channels: not alpha, nor gray from CMYK.
 
-    And whether few scans are seen; more may be seen than there are.
+    And whether few scans are found; more may be found than there are.
     """
     if channels == 4:
         return tf.constant(False)
@@ -91,7 +91,7 @@ def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _is_plain_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    # Filled up, since other files may be shorter than what a PNG file begins with.
+    # Padded, since other files may be shorter than a PNG header.
     head = tf.strings.substr(contents, 0, 24) + bytes(24)
     end = tf.maximum(tf.strings.length(contents) - len(_PNG_END), 0)
     size = tf.io.decode_raw(
@@ -105,7 +105,7 @@ def _is_plain_png(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _fits(size: tf.Tensor, channels: int) -> tf.Tensor:
-    # Products of what files claim do not fit into integers.
+    # Products of the claimed sizes can overflow integers.
     is_small = tf.reduce_prod(tf.cast(size, tf.float64)) * channels <= MAX_BYTES
     return tf.reduce_all(size > 0) & is_small
 

@@ -1,9 +1,9 @@
-"""Which size, channels and dtype images are brought to, by what a model declares.
+"""The size, channels and dtype of images, from what a model declares.
 
 Guarantees:
 
 * What a model declares is never overruled: a size that does not agree is an error,
-  unless a function of the user stands between images and model.
+  unless a user's function sits between images and model.
 * Everything is checked before a file is opened.
 """
 
@@ -23,16 +23,16 @@ _NAMES = {channels: name for name, channels in COLOR_MODES.items()}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageForm:
-    """What every image is brought to.
+    """What every image is converted to.
 
     Args:
         height: Rows of pixels.
         width: Columns of pixels.
         channels: 1, 3 or 4.
-        has_channels: Whether channels are an axis; False for a model that takes
-            images of shape `(height, width)`.
+        has_channels: Whether channels are an axis; False for a model that takes images
+            of shape `(height, width)`.
         dtype: `tf.uint8` for a model that takes integers, `tf.float64` for one that
-            takes such floats, else `tf.float32`.
+            takes float64, otherwise `tf.float32`.
     """
 
     height: int
@@ -43,7 +43,7 @@ class ImageForm:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of an image as the model is given it."""
+        """Shape of an image as passed to the model."""
         size = (self.height, self.width)
         return (*size, self.channels) if self.has_channels else size
 
@@ -55,14 +55,14 @@ def form_for(
     *,
     is_free: bool = False,
 ) -> ImageForm:
-    """Returns what a model takes.
+    """Returns what a model accepts.
 
     Args:
-        input_spec: What the model declares; None where it declares nothing.
+        input_spec: What the model declares; None if it declares nothing.
         image_size: `(height, width)` that the user asks for.
         color_mode: A name of `COLOR_MODES` that the user asks for.
-        is_free: Whether a function of the user makes of the images what the model
-            takes, so that they need not agree with it.
+        is_free: Whether a user's function turns the images into what the model accepts,
+            so that they need not agree with it.
 
     Raises:
         ValueError: They do not agree, or leave the size open.
@@ -99,7 +99,7 @@ def _declared(input_spec: Nest) -> tf.TensorSpec | None:
 
 
 def wanted_dtype(input_spec: Nest) -> Wanted:
-    """What `casting` is to bring rows to, by what a model declares."""
+    """What `casting` is to convert rows to, from what a model declares."""
     if input_spec is None or isinstance(input_spec, Undeclared):
         return input_spec
     return tf.nest.flatten(input_spec)[0].dtype

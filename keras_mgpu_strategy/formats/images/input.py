@@ -38,33 +38,33 @@ ON_BAD_FILE = ("raise", "skip")
 class Images:
     """A folder or list of image files, one row each.
 
-    PNG, JPEG, BMP, GIF and WebP, told apart by their content; of an animation, the
+    PNG, JPEG, BMP, GIF and WebP, recognized by their content; of an animation, the
     first frame. They are decoded and resized in parallel, bilinear and not antialiased,
-    as `keras.utils.image_dataset_from_directory` does it. Files that TensorFlow decodes
+    as `keras.utils.image_dataset_from_directory` does. Files that TensorFlow decodes
     wrongly or not at all need the extra `images`.
 
     Args:
-        paths: A folder, which is searched with all folders in it and read in the order
-            of `image_dataset_from_directory(shuffle=False)`, hidden files left out; a
+        paths: A folder, which is searched recursively and read in the order of
+            `image_dataset_from_directory(shuffle=False)`, hidden files left out; a
             file; or a sequence of files, read in its order.
         image_size: `(height, width)` that images are resized to; None for what the
             model declares.
         preprocess: "none" for pixels from 0 to 255 (uint8 for a model that takes
-            integers, float64 for one that takes these, else float32), which is right
-            for a model that scales its input itself; "unit" for pixels from 0 to 1;
-            "imagenet" for pixels from 0 to 1, less (0.485, 0.456, 0.406), by
-            (0.229, 0.224, 0.225), as
-            `keras.applications.imagenet_utils.preprocess_input(mode="torch")` does it;
-            "module:function", or a function. It takes a float32 array of shape
-            `(rows, height, width, channels)` from 0 to 255, which it may overwrite,
-            and returns what the model takes for these rows; its results are held to
-            the dtype of the model as rows of any other input. It is called on one
-            made-up image first. With it, `image_size` and `color_mode` need not be
+            integers, float64 for one that takes float64, otherwise float32), which is
+            right for a model that scales its input itself; "unit" for pixels from 0 to
+            1; "imagenet" for pixels from 0 to 1, minus (0.485, 0.456, 0.406), divided
+            by (0.229, 0.224, 0.225), as
+            `keras.applications.imagenet_utils.preprocess_input(mode="torch")` does;
+            "module:function", or a function. It takes a float32 array from 0 to 255 of
+            shape `(rows, height, width, channels)`, which it may overwrite, and returns
+            what the model accepts for these rows; its results are checked against the
+            dtype of the model like rows of any other input. It is called on one
+            placeholder image first. With it, `image_size` and `color_mode` need not be
             what the model declares.
-        on_bad_file: "raise" for an error that names the file; "skip" to go on with
-            zeros in its place and a row that is marked as missing in files of results.
+        on_bad_file: "raise" for an error that names the file; "skip" to continue with
+            zeros in its place and a row that is marked as missing in result files.
         color_mode: "rgb", "grayscale" or "rgba"; None for what the model declares, or
-            "rgb" where it declares nothing.
+            "rgb" if it declares nothing.
 
     Raises:
         TypeError: `paths` is not a path or a sequence of paths.

@@ -1,13 +1,13 @@
-"""From the bytes of any image file to pixels, in Python: a decoder for each kind.
+"""From the bytes of any image file to pixels, in Python: a decoder for each format.
 
 Guarantees:
 
-* TensorFlow decodes what it decodes rightly, always with the number of channels that a
-  file was seen to have: asked to find out, it writes behind its memory for some
-  animations, which ends the process.
-* The rest is for Pillow, an extra: whether it is installed decides if such a file can
-  be read, never what is read.
-* A file that cannot be decoded is a `BadImage` or an error of TensorFlow's.
+* TensorFlow decodes what it decodes correctly, always with the number of channels that
+  a file was found to have: left to find out, it writes past its memory for some
+  animations, which crashes the process.
+* The rest is decoded by Pillow, an extra: whether it is installed decides if such a
+  file can be read, never what is read.
+* A file that cannot be decoded is a `BadImage` or a TensorFlow error.
 """
 
 import io
@@ -41,7 +41,7 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def decode_in_python(contents: bytes, channels: int) -> np.ndarray:
-    """Decodes an image file of any kind.
+    """Decodes an image file of any format.
 
     Args:
         contents: The file.
@@ -51,21 +51,21 @@ def decode_in_python(contents: bytes, channels: int) -> np.ndarray:
         An array of shape `(height, width, channels)`, uint8.
 
     Raises:
-        BadImage: It is no image, or takes too much memory, or needs Pillow.
+        BadImage: It is not an image, takes too much memory, or needs Pillow.
         tf.errors.OpError: TensorFlow cannot decode it.
     """
     kinds = [kind for kind in _DECODERS if contents.startswith(kind)]
     if not kinds:
         raise BadImage("it is not a PNG, JPEG, BMP, GIF or WebP file")
-    # Otherwise what follows a decoder lands on the first GPU where one is the default.
+    # Otherwise what follows a decoder lands on the first GPU if that is the default.
     with tf.device("CPU:0"):
         return _with_channels(_DECODERS[kinds[0]](contents, channels), channels)
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Brings an image to the channels asked for, as `tf.image` does."""
+    """Converts an image to the requested channels, as `tf.image` does."""
     if channels == 1 < image.shape[2]:
-        # In blocks, since each pixel takes many bytes on its way.
+        # In blocks, since each pixel takes many bytes in between.
         blocks = np.array_split(image[:, :, :3], 1 + image.size // _GRAY_AT_A_TIME)
         return np.concatenate([tf.image.rgb_to_grayscale(b).numpy() for b in blocks])
     if channels <= image.shape[2]:
@@ -77,7 +77,7 @@ def _jpeg(contents: bytes, channels: int) -> np.ndarray:
     height, width, stored = tf.io.extract_jpeg_shape(contents).numpy().tolist()
     check_size(width, height, 3)
     check_scans(contents)
-    # Keras' gray is the one in the file, which CMYK has not.
+    # Keras' gray is the one in the file, which CMYK does not have.
     decoded = 1 if channels == 1 and stored < 4 else 3
     return tf.io.decode_image(contents, decoded).numpy()
 
@@ -98,7 +98,7 @@ def _gif(contents: bytes, channels: int) -> np.ndarray:
     if fills and channels != 4:
         return tf.io.decode_gif(frame).numpy()[0]
     pixels = _by_pillow(frame, "GIF", _GIF_USE)
-    # As TensorFlow, and so Keras, has it.
+    # As in TensorFlow, and so in Keras.
     return np.where(pixels[:, :, 3:] == 0, np.uint8(0), pixels)
 
 

@@ -3,12 +3,11 @@
 Guarantees:
 
 * The files of a folder come in the order of
-  `keras.utils.image_dataset_from_directory(shuffle=False)`, so that its labels fit, and
-  which is the same on every machine: class by class, in each the files of a folder
-  before those of folders in it, sorted as code points. The files of a list come in its
-  order.
+  `keras.utils.image_dataset_from_directory(shuffle=False)`, so that its labels fit. It
+  is the same on every machine: class by class, within each the files of a folder before
+  those of its subfolders, sorted by code point. The files of a list come in its order.
 * Nothing that looks like an image is left out, readable or not. What is hidden (its
-  name begins with a dot) or has no suffix of images is not an image.
+  name begins with a dot) or has no image suffix is not an image.
 * A link back to a folder around it is not followed; other links are, but no folder is
   listed more than a hundred times, since links among folders can multiply.
 * Nothing is opened, so that a million files are listed in seconds.
@@ -33,7 +32,7 @@ class FileList:
     """Image files; row `i` is file `i`.
 
     Args:
-        root: What is put before a name to make it a path; "" in a list.
+        root: The prefix that makes a name a path; "" for a list.
         names: Paths below the root, or as the user gave them.
     """
 
@@ -45,7 +44,7 @@ class FileList:
         return self.root + self.names[row]
 
     def encoded_paths(self, start: int, stop: int | None = None) -> list[bytes]:
-        """Where the files of some rows are, as TensorFlow takes it."""
+        """Where the files of some rows are, as TensorFlow takes them."""
         return [os.fsencode(self.root + name) for name in self.names[start:stop]]
 
     def shown_names(self, start: int, stop: int) -> list[str]:
@@ -86,7 +85,7 @@ def find_images(
 
 
 def _place(name: str) -> tuple[str, str, str]:
-    """What Keras sorts by: class, folder, file; each as text, "/" included."""
+    """Keras' sort key: class, folder, file; each as text, "/" included."""
     folder, _, file = name.rpartition("/")
     return folder.partition("/")[0], folder, file
 
@@ -120,7 +119,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _is_file(entry: os.DirEntry) -> bool:
-    """True for files and for links that lead nowhere; reading a pipe never ends."""
+    """True for files and dangling links; reading a pipe would never end."""
     if entry.is_symlink():
         return os.path.isfile(entry.path) or not os.path.exists(entry.path)
     return entry.is_file()

@@ -2,12 +2,12 @@
 
 Guarantees:
 
-* Files are decoded in parallel, one on each core, and leave in order. One that fails
+* Files are decoded in parallel, one on each core, and come out in order. One that fails
   leaves zeros in its place, so that it never shifts the others.
-* Read ahead are the images being decoded and at most two batches, or one where two
-  would take more than `MOST_READ_AHEAD` bytes.
-* tf.data's autotuner is off, and the threads are the pipeline's own, so that a model
-  that computes on the CPU does not wait for images that wait for it.
+* The images being decoded are read ahead, and at most two batches, or one if two would
+  take more than `MOST_READ_AHEAD` bytes.
+* tf.data's autotuner is off, and the pipeline has its own threads, so that a model that
+  computes on the CPU does not wait for images that wait for it.
 """
 
 import atexit
@@ -26,8 +26,8 @@ MOST_READ_AHEAD = 128 * 1024 * 1024
 class ImageReader:
     """Reads files in order; any number of times, in any number of threads.
 
-    Going on after an error costs time for each file, which shows with small ones. So
-    that is done only behind the first batch that holds a file that fails.
+    Continuing after an error costs time for each file, which shows with small ones. So
+    this happens only after the first batch with a file that fails.
 
     Args:
         load: Reads one file.
@@ -36,7 +36,7 @@ class ImageReader:
 
     def __init__(self, load: Load, image: tf.TensorSpec) -> None:
         self._image = image
-        # Functions keep their graphs, which take longer to make than a small pass.
+        # Functions keep their graphs, which take longer to build than a small pass.
         self._load = _graph_function(load)
         self._load_or_zeros = _graph_function(_load_or_zeros_fn(load, image))
 
@@ -50,8 +50,8 @@ class ImageReader:
             batch_size: Rows of a batch.
 
         Yields:
-            Images of shape `(rows, ...)` and booleans of shape `(rows,)`, False where
-            the file could not be decoded.
+            Images of shape `(rows, ...)` and booleans of shape `(rows,)`, False if the
+            file could not be decoded.
         """
         num_read = 0
         try:
@@ -69,7 +69,7 @@ class ImageReader:
         self, paths: list[bytes], load: Callable[..., Any], batch_size: int
     ) -> Iterator[Any]:
         num_ahead = num_batches_ahead(self._image, batch_size)
-        # Otherwise the images land on the first GPU where one is the default.
+        # Otherwise the images land on the first GPU if that is the default.
         with tf.device("CPU:0"):
             files = tf.data.Dataset.from_tensor_slices(paths)
             images = files.map(load, num_parallel_calls=num_cores(), deterministic=True)
@@ -78,10 +78,10 @@ class ImageReader:
 
 
 def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yields what an iterator does, but lets go of it when the interpreter exits.
+    """Yields what an iterator does, but releases it when the interpreter exits.
 
-    Its threads may need Python to decode a file. Ending it waits for them, and once
-    the interpreter has begun to take itself apart, they wait for ever.
+    Its threads may need Python to decode a file. Ending it waits for them, and once the
+    interpreter has begun to shut down, they wait forever.
     """
     held = [iterator]
     del iterator
@@ -110,14 +110,14 @@ def _graph_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _load_or_zeros_fn(load: Load, image: tf.TensorSpec) -> Callable[..., Any]:
-    """Returns a function from a path to the image, or zeros, and which it is."""
+    """Returns a function from a path to the image or zeros, and whether it was read."""
     options = tf.data.Options()
-    # What pays over a pass costs more than it brings over one element.
+    # What pays off over a pass costs more than it gains on one element.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
 
     def load_or_zeros(path: tf.Tensor) -> Any:
-        # A data set is the one thing in a graph that goes on after an error.
+        # A data set is the only thing in a graph that continues after an error.
         loaded = tf.data.Dataset.from_tensors(path).map(lambda p: (load(p), True))
         zeros = (tf.zeros(image.shape, image.dtype), False)
         failed = tf.data.Dataset.from_tensors(zeros)

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* The named ways run in the graph that decodes, in parallel.
-* A function of the user is tried on one made-up image before anything is read, so
-  that what it returns is known. Its own errors pass as they are.
+* The named scalings run in the graph that decodes, in parallel.
+* A user's function is tried on one placeholder image before anything is read, so that
+  what it returns is known. Its own errors pass through unchanged.
 """
 
 import importlib
@@ -38,7 +38,7 @@ SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "unit": lambda image: image / 255.0,
     "imagenet": _imagenet,
 }
-"""The ways that have a name."""
+"""The named scalings."""
 
 
 def check_preprocess(preprocess: Any) -> None:
@@ -58,7 +58,7 @@ def check_preprocess(preprocess: Any) -> None:
 
 
 def batch_fn(preprocess: str | BatchFn) -> BatchFn | None:
-    """Returns the user's function; None for the ways that have a name.
+    """Returns the user's function; None for the named scalings.
 
     Raises:
         ValueError: There is no such module or function.
@@ -95,10 +95,10 @@ def _import(module: str, preprocess: str) -> Any:
 
 
 def check_form(preprocess: str | BatchFn, form: ImageForm) -> None:
-    """Checks that images of such a form can be scaled like that.
+    """Checks that images of such a form can be scaled this way.
 
     Raises:
-        ValueError: The model takes integers, or other channels than red, green, blue.
+        ValueError: The model takes integers, or channels other than red, green, blue.
     """
     if preprocess in ("unit", "imagenet") and form.dtype.is_integer:
         raise ValueError(
@@ -113,16 +113,16 @@ def check_form(preprocess: str | BatchFn, form: ImageForm) -> None:
 
 
 class BatchCall:
-    """A function of the user, held to what it returned for one made-up image.
+    """A user's function, checked against what it returned for one placeholder image.
 
     Args:
         function: Takes a float32 array of shape `(rows, height, width, channels)`
             from 0 to 255 that it may overwrite, and returns as many rows.
         form: What images it is given.
-        wanted: The dtype that the model takes, for `casting`.
+        wanted: The dtype that the model accepts, for `casting`.
 
     Attributes:
-        spec: What it returns, as the model is given it.
+        spec: What it returns, as passed to the model.
 
     Raises:
         ValueError: It does not return as many rows.
@@ -133,7 +133,7 @@ class BatchCall:
     ) -> None:
         self._function = function
         self._wanted = wanted
-        # Pixels that differ, or functions that divide by their deviation would warn.
+        # With equal pixels, functions that divide by the deviation would warn.
         pixels = np.arange(np.prod(form.shape)) % 256
         pixels = pixels.reshape(1, *form.shape).astype(np.float32)
         example = self._call(pixels, ["made up to try it"])
@@ -142,15 +142,15 @@ class BatchCall:
         self.spec = tf.TensorSpec([None, *self._row_shape], self._dtype)
 
     def __call__(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
-        """Returns what the model is given for a batch of images.
+        """Returns what is passed to the model for a batch of images.
 
         Args:
             images: Of shape `(rows, height, width, channels)`.
             rows: Which rows they are, for messages.
 
         Raises:
-            ValueError: The result is not like that for the made-up image, or the model
-                cannot be given it.
+            ValueError: The result differs in form from that for the placeholder image,
+                or does not fit the model.
         """
         result = self._call(images, rows)
         if result.shape[1:] != self._row_shape or result.dtype != self._dtype:
@@ -162,12 +162,12 @@ class BatchCall:
         return result
 
     def zeros(self, num_rows: int) -> np.ndarray:
-        """What the model is given in place of rows that could not be read."""
+        """What is passed to the model in place of rows that could not be read."""
         return np.zeros((num_rows, *self._row_shape), self._dtype)
 
     def _call(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
         num_rows = len(images)
-        # Otherwise what it does with TensorFlow lands on the first GPU.
+        # Otherwise its TensorFlow ops land on the first GPU.
         with tf.device("CPU:0"):
             result = np.asarray(self._function(images))
         if result.ndim == 0 or len(result) != num_rows:

@@ -3,10 +3,10 @@
 Guarantees:
 
 * Row `i` is file `i`, whatever happens to other files.
-* Reading from a row on opens no earlier file, and costs the same wherever that is.
-* A file that tf.data could not decode is tried again alone, to learn the reason: only
-  what lies in the file counts as bad, not want of memory or of file handles.
-* The rows before a bad file are handed out before the error is raised.
+* Reading from some row onwards opens no earlier file, and costs the same for any row.
+* A file that tf.data could not decode is retried alone, to learn the reason: only a
+  fault of the file itself counts as bad, not a lack of memory or of file handles.
+* The rows before a bad file are yielded before the error is raised.
 * Any number of threads may read at the same time.
 """
 
@@ -44,11 +44,11 @@ class ImageSource:
 
     Args:
         files: The files, one a row.
-        form: What images are brought to.
+        form: What images are converted to.
         load: Reads one file.
         call: The user's function between images and model, if any.
         skips: Whether a bad file is a missing row rather than an error.
-        settings: Values and functions that decide what the model is given.
+        settings: Values and functions that decide what is passed to the model.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class ImageSource:
 
     @property
     def spec(self) -> tf.TensorSpec:
-        """What the model is given; known without reading."""
+        """What is passed to the model; known without reading."""
         if self._call is not None:
             return self._call.spec
         return tf.TensorSpec([None, *self._image.shape], self._image.dtype)
 
     def origin(self) -> Origin:
-        """What tells the files, and how images are prepared, from others."""
+        """What distinguishes the files, and how images are prepared, from others."""
         files = self._files
         names = hashlib.sha256(os.fsencode("\0".join(files.names))).hexdigest()
         about = {
@@ -94,14 +94,14 @@ class ImageSource:
         return origin_of_files([files.path(row) for row in range(self.num_rows)], about)
 
     def marks(self, start: int, stop: int) -> RowMarks:
-        """Returns the names of rows that were read, and which of them are missing."""
+        """Returns the names of rows that were read, and which are missing."""
         with self._lock:
             missing = np.array([row in self._missing for row in range(start, stop)])
         names = self._files.shown_names(start, stop)
         return RowMarks(names, missing if missing.any() else None)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, the last one with what is left.
+        """Yields batches of `batch_size` rows, the last one with the rest.
 
         Raises:
             ValueError: A file cannot be decoded, and bad files are not skipped.
@@ -128,8 +128,8 @@ class ImageSource:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches, and which of their files were read.
 
-        By more and more files at a time: a pipeline takes all of its paths at once,
-        which would cost most where a reader needs a batch of many, as under Ray.
+        In growing groups of files: a pipeline takes all of its paths at once, which
+        would cost most if a reader needs one batch out of many, as under Ray.
         """
         num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
         while start < self.num_rows:
@@ -141,7 +141,7 @@ class ImageSource:
     def _mend(
         self, images: np.ndarray, was_read: np.ndarray, start: int
     ) -> tuple[np.ndarray, np.ndarray, ValueError | None]:
-        """Reads again what failed; cuts the batch at a file that is an error."""
+        """Rereads what failed; cuts the batch at a file that is an error."""
         images, was_read = images.copy(), was_read.copy()
         for index in np.flatnonzero(~was_read).tolist():
             try:
@@ -156,7 +156,7 @@ class ImageSource:
         return images, was_read, None
 
     def _remember(self, start: int, was_read: np.ndarray) -> None:
-        """Keeps which rows are missing; one that was mended since is so no more."""
+        """Keeps which rows are missing; one that was repaired since no longer is."""
         with self._lock:
             if self._missing:
                 self._missing.difference_update(range(start, start + len(was_read)))
@@ -181,7 +181,7 @@ class ImageSource:
     def _prepare(
         self, images: np.ndarray, was_read: np.ndarray, start: int
     ) -> np.ndarray:
-        """Applies the user's function, which is never given a made-up image."""
+        """Applies the user's function, which is never given a placeholder image."""
         if self._call is None:
             return images
         rows = (start + np.flatnonzero(was_read)).tolist()

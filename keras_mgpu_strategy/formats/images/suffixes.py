@@ -6,7 +6,7 @@ SUFFIXES = (
     *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".pjp", ".pjpeg", ".png", ".webp"),
 )
-"""Of files that are decoded; how is told by their content."""
+"""Of files that are decoded, by their content."""
 
 OTHERS = (
     r"\.(arw|avifs?|cr[23]|cur|dcm|dcx|dds|dib|dng|emf|eps|exr|fits|flif|hdr|hei[cf]s?|"
@@ -14,7 +14,7 @@ OTHERS = (
     r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rgba?|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|"
     r"xcf|xpm|xwd)\Z"
 )
-"""Of images that are not decoded, so that leaving them out would be a mistake."""
+"""Of images that cannot be decoded; silently leaving them out would be wrong."""
 
 PATTERN = rf"({'|'.join(map(re.escape, SUFFIXES))})\Z|{OTHERS}"
 """Of all files that look like images."""

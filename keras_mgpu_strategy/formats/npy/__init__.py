@@ -1,1 +1,1 @@
-"""Files of NumPy: `.npy` and `.npz`."""
+"""NumPy files: `.npy` and `.npz`."""

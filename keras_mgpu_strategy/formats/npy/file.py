@@ -22,7 +22,7 @@ class NpyFile:
     Args:
         path: The file.
         column: What it holds.
-        num_rows: How many rows, or None where only the end tells.
+        num_rows: How many rows, or None if known only at the end.
     """
 
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
@@ -41,10 +41,10 @@ class NpyFile:
         self._begin()
 
     def reopen(self, kept: int) -> None:
-        """Opens a file that was begun, and drops what is behind `kept` rows.
+        """Opens a file that was begun, and drops everything after `kept` rows.
 
         Raises:
-            ValueError: The file is missing, too short, or of other rows.
+            ValueError: The file is missing, too short, or holds other rows.
         """
         file_size(self._path)
         _check_header(self._path, self._column)
@@ -52,7 +52,7 @@ class NpyFile:
         self._begin()
 
     def put(self, row: int, array: np.ndarray) -> None:
-        """Writes rows from the given one of this file on."""
+        """Writes rows, starting at the given row of this file."""
         self._opened.put(array, self._offset(row))
 
     def sync(self) -> None:

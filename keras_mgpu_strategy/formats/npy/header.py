@@ -1,13 +1,13 @@
-"""What the header of a `.npy` file says, held against the file. Loads no TensorFlow.
+"""The header of a `.npy` file, checked against the file. Loads no TensorFlow.
 
-NumPy reads headers by parsing Python literals: hostile ones end there in errors of many
-kinds, in want of memory, or in arithmetic that overflows with a warning.
+NumPy reads headers by parsing Python literals: hostile ones cause errors of many kinds,
+a lack of memory, or arithmetic that overflows with a warning.
 
 Guarantees:
 
-* A header is taken only where it is one of plain values, not of Python objects, and
-  the file has room for all of them. Everything else is a `ValueError`.
-* Nothing is unpickled, and no memory is taken up for what a header claims.
+* A header is accepted only if it declares plain values, not Python objects, and the
+  file has room for all of them. Everything else is a `ValueError`.
+* Nothing is unpickled, and no memory is allocated for what a header claims.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ _READERS = {
 _MOST_AXES = 32
 _BLOCK_BYTES = 2**24
 _MOST_EMPTY = 2**32
-"""Rows without a value, which take no room in the file."""
+"""The most rows without a value, which take no room in the file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """What a `.npy` file says of itself.
+    """What a `.npy` file's header says.
 
     Args:
         shape: Of the array.
-        is_fortran: Whether its values lie in Fortran's order.
+        is_fortran: Whether its values are in Fortran order.
         dtype: Of its values.
         offset: Where they begin.
     """
@@ -56,10 +56,10 @@ def read_header(file: BinaryIO | Any) -> NpyHeader:
     """Reads a header from the start of a `.npy` file.
 
     Args:
-        file: Open at its start; left behind the header.
+        file: Open at its start; left just after the header.
 
     Raises:
-        ValueError: It has none that can be used.
+        ValueError: It has no usable header.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -71,7 +71,7 @@ def read_header(file: BinaryIO | Any) -> NpyHeader:
         shape, is_fortran, dtype = _READERS[version](file)
     except (OSError, ValueError):
         raise
-    except Exception as error:  # of Python's parser, want of memory for it included
+    except Exception as error:  # from Python's parser, a lack of memory included
         kind = type(error).__name__
         raise ValueError(f"its header cannot be parsed ({kind}: {error}).") from error
     if dtype.hasobject:
@@ -84,7 +84,7 @@ def read_header(file: BinaryIO | Any) -> NpyHeader:
 
 
 def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """The header that `numpy.save` writes, as long for any number of rows.
+    """The header that `numpy.save` writes, of the same length for any number of rows.
 
     NumPy leaves room in it for the number of rows to grow.
     """
@@ -92,7 +92,7 @@ def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     fields = {
         "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
-        # NumPy's own integers would be written in words that no reader takes.
+        # NumPy's own integers would be written in a form that no reader accepts.
         "shape": tuple(map(int, shape)),
     }
     np.lib.format.write_array_header_1_0(content, fields)
@@ -102,11 +102,11 @@ def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 def read_blocks(
     file: BinaryIO | Any, header: NpyHeader, num_rows: int
 ) -> Iterator[np.ndarray]:
-    """Yields the first rows of a `.npy` file, some of them at a time.
+    """Yields the first rows of a `.npy` file, some at a time.
 
     Args:
         file: The file, opened without a map.
-        header: What it says of itself.
+        header: Its header.
         num_rows: How many rows.
     """
     row_shape = header.shape[1:]
@@ -127,7 +127,7 @@ def check_length(header: NpyHeader, size: int) -> None:
         size: Its length in bytes.
 
     Raises:
-        ValueError: It has not.
+        ValueError: It does not.
     """
     if size < header.num_bytes:
         raise ValueError(
@@ -141,7 +141,7 @@ def open_mapped(path: str | os.PathLike[str]) -> np.memmap:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no `.npy` file of plain values, or is cut short.
+        ValueError: It is not a `.npy` file of plain values, or is truncated.
     """
     with open(path, "rb") as file:
         header = read_header(file)
@@ -161,7 +161,7 @@ def _check_shape(shape: tuple[Any, ...], dtype: np.dtype) -> None:
     if len(sizes) < len(shape) or len(shape) > _MOST_AXES:
         raise ValueError(f"its header has the shape {shape!r:.80}.")
     num_bytes = math.prod(sizes) * dtype.itemsize
-    # NumPy multiplies the other axes where there are no rows, too.
+    # NumPy multiplies the other axes even without rows.
     counted = math.prod(size for size in sizes if size) * max(dtype.itemsize, 1)
     if counted > sys.maxsize or (num_bytes == 0 and sizes and sizes[0] > _MOST_EMPTY):
         raise ValueError(f"its header claims more than can be: shape {shape!r:.80}.")

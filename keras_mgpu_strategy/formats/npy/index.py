@@ -23,8 +23,8 @@ class NpyIndex:
 
     Args:
         outputs: Names of the outputs, in order.
-        structure: Nest of dicts and lists with these names; None where it is not
-            known, since there was no row.
+        structure: Nest of dicts and lists with these names; None if unknown, since
+            there was no row.
         first_row: Index of the first row.
         num_rows: How many rows there are; None before the last one is written.
     """

@@ -5,9 +5,9 @@ Guarantees:
 * Members of an uncompressed file (`numpy.savez`) are mapped into memory in place,
   and their rows read from disk as they are used.
 * Compressed members (`numpy.savez_compressed`) cannot be sliced. Those that the model
-  takes are read whole when the file is opened, the others not at all.
-* Nothing is ever unpickled, and no memory is set aside for more than the file can hold:
-  about a thousand times its size where it is compressed.
+  needs are read whole when the file is opened, the others not at all.
+* Nothing is ever unpickled, and no memory is allocated for more than the file can hold:
+  about a thousand times its size if it is compressed.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from keras_mgpu_strategy.types import Nest
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _MOST_RATIO = 1032
-"""What deflate can make of a byte at most."""
+"""The most bytes that deflate can make of one."""
 _PIECE_BYTES = 2**20
 
 
@@ -46,19 +46,19 @@ class Npz:
         path: A file that `numpy.savez` or `numpy.savez_compressed` wrote; the latter
             must fit into memory.
         arrays: Names of the arrays to read: one, one per model input in the order of
-            the model, or a dict by input. None takes those that are called as the
-            model's inputs are, or the only one.
+            the model, or a dict by input. None takes those named like the model's
+            inputs, or the only one.
     """
 
     path: PathLike
     arrays: Names = None
 
     def open_rows(self, input_spec: Nest) -> FileSource:
-        """Opens the file, see `FileInput`. Rows keep the shape that they have.
+        """Opens the file, see `FileInput`. Rows keep their shape.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, holds objects, or not what the model takes.
+            ValueError: The file is damaged, holds objects, or does not fit the model.
         """
         files = one_file(self.path, ".npz")
         path = files.files[0]
@@ -99,7 +99,7 @@ def _open(
 
 
 def _check_ratio(info: zipfile.ZipInfo, archive_size: int) -> None:
-    """Checks the size that memory is set aside for: the archive only claims it."""
+    """Checks the size that memory is allocated for: the archive only claims it."""
     packed = min(info.compress_size, archive_size)
     if info.file_size > _MOST_RATIO * (packed + 1):
         raise ValueError(
@@ -109,7 +109,7 @@ def _check_ratio(info: zipfile.ZipInfo, archive_size: int) -> None:
 
 
 def _map(path: pathlib.Path, info: zipfile.ZipInfo, header: NpyHeader) -> MappedArray:
-    """Maps an uncompressed member where it lies in the archive."""
+    """Maps an uncompressed member in place in the archive."""
     offset = _data_offset(path, info) + header.offset
     order = "F" if header.is_fortran else "C"
     shape, dtype = header.shape, header.dtype
@@ -119,7 +119,7 @@ def _map(path: pathlib.Path, info: zipfile.ZipInfo, header: NpyHeader) -> Mapped
 
 
 def _data_offset(path: pathlib.Path, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin; the local header says how long it is itself."""
+    """Where a member's bytes begin; the local header records its own length."""
     with open(path, "rb") as file:
         file.seek(info.header_offset)
         local: tuple[Any, int, int] = _LOCAL_HEADER.unpack(

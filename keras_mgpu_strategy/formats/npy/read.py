@@ -3,7 +3,7 @@
 Guarantees:
 
 * Rows are read from disk as they are used; nothing is ever unpickled.
-* A file that is cut short, or that claims more rows than it has, is an error before any
+* A file that is truncated, or that claims more rows than it has, is an error before any
   row is read.
 """
 
@@ -38,11 +38,11 @@ class Npy:
     path: PathLike
 
     def open_rows(self, input_spec: Nest) -> FileSource:
-        """Opens the file, see `FileInput`. Rows keep the shape that they have.
+        """Opens the file, see `FileInput`. Rows keep their shape.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is no `.npy` file, cut short, or holds no rows.
+            ValueError: The file is not a `.npy` file, is truncated, or holds no rows.
         """
         files = one_file(self.path, ".npy")
         array = open_npy(files.files[0])
@@ -60,7 +60,7 @@ class NpyNest:
     files: Mapping[str, Any]
 
     def open_rows(self, input_spec: Nest) -> FileSource:
-        """Opens all files, see `Npy.open_rows`. Their rows must be as many."""
+        """Opens all files, see `Npy.open_rows`. All must have as many rows."""
         paths = {name: _path_of(leaf) for name, leaf in leaves(self.files)}
         opened = [one_file(path, ".npy").files[0] for path in paths.values()]
         files = FileList(tuple(opened), tuple(paths))
@@ -79,7 +79,7 @@ def open_npy(path: pathlib.Path) -> MappedArray:
     """Maps a `.npy` file into memory, read-only.
 
     Raises:
-        ValueError: The file is no `.npy` file, cut short, or holds no rows.
+        ValueError: The file is not a `.npy` file, is truncated, or holds no rows.
     """
     expected = "as a .npy file of plain numbers or strings. Write it with numpy.save"
     with naming(path, f"be read {expected}"):

@@ -3,7 +3,7 @@
 Guarantees:
 
 * The bytes are those that a run without shards writes for the same results.
-* No more than a piece of a file is in memory.
+* At most a piece of a file is in memory.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ def check(sharded: Sharded) -> None:
     """Checks that the `.npy` files of all shards hold their rows.
 
     Raises:
-        ValueError: One is missing, of other rows, or of another length.
+        ValueError: One is missing, holds other rows, or has another length.
     """
     for name in _names(sharded):
         first = None
@@ -76,7 +76,7 @@ def _join_file(sharded: Sharded, name: str, target: pathlib.Path) -> None:
 
 
 def _names(sharded: Sharded) -> list[str]:
-    """The files of a shard below its own path; "" where that is the only one."""
+    """The files of a shard below its own path; "" if that is the only one."""
     if len(sharded.outputs) == 1:
         return [""]
     return [f"{name}.npy" for name in sharded.outputs]

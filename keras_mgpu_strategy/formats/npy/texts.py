@@ -2,13 +2,13 @@
 
 NumPy gives all strings of an array one width, known only after the last row. The file
 has room for the longest string so far, and more. When a longer one comes, and at the
-end, it is written anew, a block at a time.
+end, it is rewritten, a block at a time.
 
 Guarantees:
 
 * Once complete, its bytes are those of `numpy.save` for an array of `bytes`.
 * At every moment it is a file of all rows written so far: the old one or the new one.
-* The rows are written anew once each time that the longest string doubles.
+* The rows are rewritten once each time that the longest string doubles.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class NpyTexts:
     Args:
         path: The file.
         column: What it holds.
-        num_rows: How many rows, or None where only the end tells.
+        num_rows: How many rows, or None if known only at the end.
     """
 
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
@@ -50,10 +50,10 @@ class NpyTexts:
         self._file.create()
 
     def reopen(self, kept: int) -> None:
-        """Opens a file that was begun, and drops what is behind `kept` rows.
+        """Opens a file that was begun, and drops everything after `kept` rows.
 
         Raises:
-            ValueError: The file is missing, too short, or of other rows.
+            ValueError: The file is missing, too short, or holds other rows.
         """
         file_size(self._path)
         scratch_of(self._path).unlink(missing_ok=True)
@@ -64,7 +64,7 @@ class NpyTexts:
         self._longest = max((_longest(block) for block in blocks), default=0)
 
     def put(self, row: int, array: np.ndarray) -> None:
-        """Writes rows from the given one of this file on, behind which is nothing."""
+        """Writes rows, starting at the given row of this file, at its end."""
         longest = max(map(len, array.reshape(-1).tolist()), default=0)
         if longest > self._width:
             self._widen(row, 1 << (longest - 1).bit_length())
@@ -86,7 +86,7 @@ class NpyTexts:
         self._file.close()
 
     def _widen(self, num_rows: int, width: int) -> None:
-        """Writes the rows anew in another width; a narrower one must do, too."""
+        """Rewrites the rows with another width; a narrower one must be wide enough."""
         column = self._column_of(width)
         with replacing(self._path) as file:
             file.write(header_of((num_rows, *column.row_shape), column.dtype))

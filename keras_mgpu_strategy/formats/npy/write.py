@@ -1,16 +1,16 @@
 """Results in `.npy` files, byte for byte as `numpy.save` writes them.
 
 One output is a file. Several are a folder with a `NAME.npy` for each, and an
-`index.json` with their names, in order, their structure and the number of rows. The
-names of rows are not stored. A shard holds its own range of rows alone.
+`index.json` with their names, in order, their structure and the number of rows. Row
+names are not stored. A shard holds only its own range of rows.
 
 Guarantees:
 
-* The bytes are the same whether the number of rows was known before or not.
-* Where it was known, a disk with too little room is found before any work.
-* Rows are written by plain file writes and not through a memory map: when a page
-  cannot be written, as on a full disk, a map ends the process by a signal (SIGBUS),
-  while a write raises an `OSError`.
+* The bytes are the same whether or not the number of rows was known beforehand.
+* If it was known, a lack of disk space is found before any work.
+* Rows are written by plain file writes, not through a memory map: when a page cannot be
+  written, as on a full disk, a map kills the process with a signal (SIGBUS), while a
+  write raises an `OSError`.
 * Nothing is pickled.
 """
 
@@ -58,14 +58,14 @@ class NpyFormat:
         try:
             files = _opened(path, layout, lambda file: file.create())
         except OSError:
-            remove(path)  # what was reserved is room that others may need
+            remove(path)  # others may need the reserved room
             raise
         return NpySink(path, layout, files, layout.first_row)
 
     def reopen(
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "NpySink":
-        """Goes on with a file that `create` began, behind the rows of `mark`."""
+        """Resumes a file that `create` began, after the rows of `mark`."""
         row = row_of(path, layout, mark)
         kept = row - layout.first_row
         if len(layout.columns) > 1:
@@ -126,7 +126,7 @@ class NpySink(RowSink):
 def _opened(
     path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile | NpyTexts], None]
 ) -> list[NpyFile | NpyTexts]:
-    """The files of all columns, each begun; none stays open where one fails."""
+    """The files of all columns, each begun; none stays open if one fails."""
     columns = stored_columns(layout)
     stop = layout.stop_row
     num_rows = None if stop is None else stop - layout.first_row

@@ -1,1 +1,1 @@
-"""Parquet files, and other tables of Arrow."""
+"""Parquet files, and other Arrow tables."""

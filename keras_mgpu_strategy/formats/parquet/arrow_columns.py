@@ -4,7 +4,7 @@ Guarantees:
 
 * All values of a column have one shape; a null or a list of another length is an
   error that names the row.
-* Numbers are not copied where Arrow holds them as NumPy does. Decimals become the
+* Numbers are not copied if Arrow stores them as NumPy does. Decimals become the
   nearest floats, or stay as they are. Strings are `bytes`.
 """
 
@@ -26,8 +26,8 @@ class ColumnType:
     Args:
         kind: One of the kinds in `columns`.
         dtype: Of the values, strings as kind "S"; None for other kinds.
-        lengths: Of the lists that a row is made of, outermost first; None where it
-            is not part of the type.
+        lengths: Of the lists that a row is made of, outermost first; None if not part
+            of the type.
         shown: What Arrow calls the type.
     """
 
@@ -56,10 +56,10 @@ def column_type(arrow_type: Any) -> ColumnType:
 
 
 def common_type(first: ColumnType, other: ColumnType) -> ColumnType | None:
-    """Returns the type of a column that is of one type here, of another there.
+    """Returns the type of a column that has one type here, another there.
 
     Returns:
-        The type; None where the rows of the two cannot be rows of one input.
+        The type; None if the rows of the two cannot be rows of one input.
     """
     if EMPTY in (first.kind, other.kind):
         return other if first.kind == EMPTY else first
@@ -99,8 +99,8 @@ def decode(
         array: An Arrow array of `rows` values.
         lengths: Of the lists that each value must be made of.
         as_floats: Whether decimals become floats; integers otherwise.
-        as_nan: Whether a null becomes NaN, or a list of these; goes with `as_floats`.
-        fail: Called where a row holds a null or a list of another length.
+        as_nan: Whether a null becomes NaN, or a list of NaNs; requires `as_floats`.
+        fail: Called if a row holds a null or a list of another length.
 
     Returns:
         An array of shape `(rows, *lengths)`.
@@ -119,7 +119,7 @@ def decode(
         numbers = as_integers(values.to_pylist(), per_row, fail)
     else:
         numbers = _as_numpy(values)
-    # reshape((rows, 0)) of nothing would not do with -1.
+    # Without values, reshape cannot infer -1 next to an axis of 0.
     return numbers.reshape((len(array), *lengths))
 
 
@@ -216,7 +216,7 @@ def _float64(values: Any) -> Any:
     import pyarrow as pa
 
     if _is_decimal(values.type):
-        # By way of text, which is read as the nearest float: Arrow divides otherwise.
+        # Via text, which is read as the nearest float; Arrow itself would divide.
         values = values.cast(pa.string())
     return values.cast(pa.float64(), safe=False)
 

@@ -1,8 +1,8 @@
-"""Rows of tables of Arrow, whether they lie in files or in memory.
+"""Rows of Arrow tables, in files or in memory.
 
 Guarantees:
 
-* A few rows are decoded at a time, each once in a reading.
+* A few rows are decoded at a time, each once per pass.
 * A null, a number that the model cannot hold, or a list of another length is an error
   with the table, column and row.
 """
@@ -33,7 +33,7 @@ _BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
 
 
 class Part(Protocol):
-    """One table, the rows of which follow those of another one."""
+    """One table, whose rows follow those of another one."""
 
     @property
     def path(self) -> object:
@@ -47,7 +47,7 @@ class Part(Protocol):
 
     @property
     def keys(self) -> Mapping[str, str | None]:
-        """Values of columns that all its rows share, and that it does not hold."""
+        """Values of columns that all its rows share, and that it does not store."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class ArrowRows:
         parts: The tables.
         schema: The columns that all have in common.
         choices: Those to read, for each model input.
-        missing_as_nan: Whether a null is NaN for inputs of floats.
+        missing_as_nan: Whether a null becomes NaN for float inputs.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ArrowRows:
         return [column.form.spec for column in self._columns]
 
     def read(self, start: int) -> Generator[Rows, None, None]:
-        """Yields all rows from `start` on."""
+        """Yields all rows from `start` onwards."""
         for part in self._parts:
             if start < part.num_rows:
                 yield from self._read_part(part, start)
@@ -157,7 +157,7 @@ class _ChosenColumns:
 def _keys_as_text(
     parts: Sequence[Part], choices: Sequence[Choice]
 ) -> dict[str, ColumnType]:
-    """The types of keys for inputs of strings: 007 stays 007."""
+    """The types of keys for string inputs: 007 stays 007."""
     texts = [choice for choice in choices if choice.input.wanted == tf.string]
     names = {name for choice in texts for name in choice.columns}
     return dict.fromkeys(names & parts[0].keys.keys(), hive.TEXT_KEY)
@@ -166,7 +166,7 @@ def _keys_as_text(
 def _with_lengths(
     parts: Sequence[Part], types: Mapping[str, ColumnType], choices: Sequence[Choice]
 ) -> dict[str, ColumnType]:
-    """Looks at the first rows for lengths of lists that types do not tell."""
+    """Takes from the first rows the list lengths that types do not give."""
     names = {name for choice in choices for name in choice.columns}
     chosen = {name: types[name] for name in types if name in names}
     unknown = [name for name in chosen if None in chosen[name].lengths]

@@ -1,14 +1,14 @@
 """Rows -> an Arrow table, and back without a change.
 
-A column `row` (int64), a column `file` (string) where rows have names, then one per
-output: numbers as they are, strings as text, tensors as nested lists of fixed size.
+A column `row` (int64), a column `file` (string) if rows have names, then one per
+output: numbers unchanged, strings as text, tensors as nested lists of fixed size.
 Missing rows are null in all outputs. float16 is widened to float32, since not every
-reader of Parquet knows it.
+Parquet reader supports it.
 
 Guarantees:
 
-* A table follows from its rows alone, and each column is in one piece, so that the
-  bytes written do not depend on how rows came.
+* A table depends on its rows alone, and each column is in one piece, so that the bytes
+  written do not depend on how the rows were batched.
 """
 
 from typing import Any

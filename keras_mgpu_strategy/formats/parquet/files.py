@@ -3,7 +3,7 @@
 Guarantees:
 
 * A file is open only while its metadata or its rows are read.
-* Checksums of pages are compared where the file has them.
+* Page checksums are verified if the file has them.
 * What pyarrow finds wrong is an error that names the file.
 """
 
@@ -32,7 +32,7 @@ class Part:
         path: The file.
         group_rows: Number of rows of each row group.
         schema: Its columns.
-        keys: Those of the folders around it that are no columns of the file.
+        keys: Keys of the folders around it that are not columns of the file.
     """
 
     path: pathlib.Path
@@ -72,7 +72,7 @@ def open_parts(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
     """Reads the metadata of files.
 
     Returns:
-        The files; and the columns that all have in common, keys of folders included.
+        The files; and the columns that all have in common, folder keys included.
 
     Raises:
         OSError: A file cannot be read.

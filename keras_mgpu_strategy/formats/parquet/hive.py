@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* All Parquet files below are listed, sorted by the names of folders and files; what is
-  neither such a file nor such a folder is an error.
-* The keys are columns, of integers or floats if all their values are.
+* All Parquet files below are listed, sorted by folder and file names; anything else is
+  an error.
+* The keys become columns, of integers or floats if all their values are.
 """
 
 import os
@@ -35,10 +35,10 @@ _INTEGER, _FLOAT = r"[-+]?\d{1,18}", r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 
 
 def list_tables(paths: Any) -> FileList:
-    """Lists the Parquet files of a path, of folders `key=value`, or of a list.
+    """Lists the Parquet files of a path, of `key=value` folders, or of a list.
 
     Raises:
-        TypeError: If something is no path.
+        TypeError: If something is not a path.
         FileNotFoundError: If a file is missing.
         ValueError: If there is no file, a folder holds something else, or links lead
             to one folder twice.
@@ -82,8 +82,8 @@ def key_values(
         value: One of those that `keys_of` returned.
         kind: What `key_type` returned.
         num_rows: Number of rows.
-        as_nan: Whether a null is NaN.
-        fail: Called for the first row where it is not.
+        as_nan: Whether a null becomes NaN.
+        fail: Called for the first row if it does not.
     """
     if value is None and as_nan:
         return np.full(num_rows, np.nan)

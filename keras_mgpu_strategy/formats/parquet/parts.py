@@ -24,7 +24,7 @@ class Parts:
 
     Attributes:
         capacity: The most rows that a part can have.
-        spool_path: Where rows lie that make no part yet.
+        spool_path: Where rows are kept until they fill a part.
     """
 
     def __init__(self, folder: pathlib.Path, layout: Layout, part_rows: int):
@@ -53,13 +53,13 @@ class Parts:
         """Writes a part, in place of what may be there."""
         import pyarrow.parquet as pq
 
-        # A row group's values are held once more, and twice their number in levels.
+        # A row group's values are held again, and twice as many levels.
         group_rows = max(1, self._part_rows // _GROUPS)
         with replacing(self.path_of(index)) as file:
             pq.write_table(table, file, row_group_size=group_rows, use_dictionary=False)
 
     def drop(self, index: int) -> None:
-        """Removes the parts from `index` on, and what was not completed."""
+        """Removes the parts from `index` onwards, and incomplete files."""
         name = re.compile(rf"\.?{self._stem}-(\d+)\.parquet(\.partial)?")
         for path in self._folder.iterdir():
             match = name.fullmatch(path.name)
@@ -74,9 +74,9 @@ class Parts:
             self._read(index, self._part_rows, only_count=True)
 
     def tail(self, num_written: int) -> Rows | None:
-        """The rows before `num_written` that make no whole part; None without any.
+        """The rows before `num_written` that do not fill a part; None without any.
 
-        They lie in the spool, or else in the part that was made of it and others.
+        They are in the spool, or else in the part that was made from it and later rows.
         """
         index = self.index_of(num_written)
         start, count = self.start_of(index), num_written - self.start_of(index)

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* Row groups are decoded a few rows at a time and once in a reading, however large
-  they are. Those before the first row asked for are skipped.
+* Row groups are decoded a few rows at a time and once per pass, however large they are.
+  Those before the first row asked for are skipped.
 * The number of rows and the columns are known, and the same columns are in every
   file, before any row is read.
 * A null, a number that the model cannot hold, or a list of another length is an error
@@ -33,12 +33,12 @@ class Parquet:
         columns: Names of the columns: for a model with one input, a column or several
             to be stacked; for one with several inputs, one per input in the order of
             the model; or a dict of these by input. None takes columns by the names of
-            the model's inputs. For a model with one input and no column of its name,
-            it takes all columns of numbers if they are as many as its features, or
-            else the only column of lists; never one called `row`, nor an index that
-            pandas stored, nor a key of folders.
-        missing_as_nan: Whether a null is NaN for inputs of floats. It is an error
-            otherwise, but in columns that pandas wrote from floats, where NaN is null.
+            the model's inputs. For a model with one input and no column of its name, it
+            takes all numeric columns if there are as many as its features, or else the
+            only column of lists; never one called `row`, nor an index that pandas
+            stored, nor a folder key.
+        missing_as_nan: Whether a null becomes NaN for float inputs. Otherwise it is an
+            error, except in columns that pandas wrote from floats, where NaN is null.
     """
 
     paths: Paths
@@ -48,10 +48,10 @@ class Parquet:
     def open_rows(self, input_spec: Nest) -> TableSource:
         """Opens the files, see `FileInput`.
 
-        A column of numbers, bools or strings gives rows of shape `()`, several
-        stacked ones of shape `(columns,)`, and a column of lists, nested or not, rows
-        of the lists' shape. Where the model declares another shape for as many values,
-        rows are brought into it.
+        A column of numbers, bools or strings gives rows of shape `()`, several stacked
+        ones of shape `(columns,)`, and a column of lists, nested or not, rows of the
+        lists' shape. If the model declares another shape with as many values, rows are
+        reshaped to it.
 
         Raises:
             OSError: There is no such file, or it cannot be read.

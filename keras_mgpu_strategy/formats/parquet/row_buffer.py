@@ -1,4 +1,4 @@
-"""Rows in memory that was set aside for them."""
+"""Rows in preallocated memory."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ class RowBuffer:
 
     Args:
         layout: What the rows hold.
-        num_rows: The most that it can hold; memory is taken up as they come.
+        num_rows: The most that it can hold; memory is used as they come.
     """
 
     def __init__(self, layout: Layout, num_rows: int):
@@ -23,7 +23,7 @@ class RowBuffer:
         self._missing = np.zeros(num_rows, bool)
 
     def put(self, offset: int, rows: Rows) -> None:
-        """Copies rows to a place, behind which nothing is kept."""
+        """Copies rows to a place, after which nothing is kept."""
         place = slice(offset, offset + rows.stop - rows.start)
         self._missing[place] = False if rows.missing is None else rows.missing
         for array, values in zip(self._arrays, rows.arrays, strict=True):
@@ -37,7 +37,7 @@ class RowBuffer:
         Args:
             row: Index of the row at place 0.
             start: First place.
-            stop: Behind the last place.
+            stop: One past the last place.
         """
         missing = self._missing[start:stop]
         return Rows(

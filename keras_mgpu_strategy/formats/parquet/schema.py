@@ -1,8 +1,8 @@
-"""What the columns of Parquet files are: their types, and what pandas notes of them.
+"""The columns of Parquet files: their types, and what pandas records about them.
 
 Guarantees:
 
-* All files have the same columns, of types whose rows can follow each other.
+* All files have the same columns, of compatible types.
 * An index that pandas stored as a column is known as such.
 """
 
@@ -30,7 +30,7 @@ class Schema:
     Args:
         types: What each column holds, in the order of the file.
         hidden: Columns that hold an index of pandas.
-        nan: Columns that were floats of NumPy, for which pandas writes NaN as null.
+        nan: Columns that were NumPy floats, for which pandas writes NaN as null.
     """
 
     types: dict[str, ColumnType]
@@ -71,11 +71,11 @@ def schema_of(schema: Any, path: object) -> Schema:
 def common_schema(first: Schema, other: Schema, first_path: Any, path: Any) -> Schema:
     """Returns the columns that two files have in common.
 
-    An index is left out where one file is without it: pandas stores one only where it
-    does not count the rows.
+    An index is left out if one file lacks it: pandas stores one only if it does not
+    just count the rows.
 
     Raises:
-        ValueError: Other columns are missing, or their types do not go together.
+        ValueError: Other columns are missing, or their types are incompatible.
     """
     hidden = first.hidden | other.hidden
     types = {}
@@ -97,7 +97,7 @@ def common_schema(first: Schema, other: Schema, first_path: Any, path: Any) -> S
 
 
 def _noted(schema: Any) -> Any:
-    """What pandas notes in a file; nothing where it cannot be read."""
+    """What pandas records in a file; nothing if it cannot be read."""
     try:
         return json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """Checks of Parquet outputs into which all shards put their parts themselves.
 
-Guarantee: nothing but metadata is read, unless a file lacks statistics.
+Guarantee: only metadata is read, unless a file lacks statistics.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
 """Rows of a Parquet part that is not complete yet, kept safe until it is.
 
 A file of frames, each the length (8 bytes, little-endian) and the bytes of one Arrow
-record batch. The file's end may be torn: it is read up to the rows that are asked for.
+record batch. The file's end may be torn: it is read only up to the requested rows.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ class Spool:
     """The spool of one sink.
 
     Args:
-        path: Where it lies while there are such rows.
+        path: Where it is while there are such rows.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -31,7 +31,7 @@ class Spool:
         self._end = 0
 
     def add(self, table: Any) -> None:
-        """Puts rows safely on disk, behind those that are there."""
+        """Puts rows safely on disk, after those that are there."""
         if self._file is None:
             self._file = Appender(self._path)
             self._end = 0
@@ -40,7 +40,7 @@ class Spool:
         self._end = end
 
     def restart(self, table: Any) -> None:
-        """Holds the rows of `table` instead of what it may hold, at every moment."""
+        """Replaces whatever it holds with the rows of `table`, atomically."""
         self.close()
         frame = _frame(table)
         write_whole(self._path, frame)
@@ -63,7 +63,7 @@ def read_spool(path: pathlib.Path, schema: Any, num_rows: int) -> Any:
     """Reads the first rows of a spool.
 
     Returns:
-        A table of `num_rows` rows, or of fewer where there are fewer whole ones.
+        A table of `num_rows` rows, or of fewer if there are fewer whole ones.
     """
     import pyarrow as pa
 

@@ -6,11 +6,11 @@ be written into one folder.
 
 Guarantees:
 
-* Which rows a part holds follows from the layout alone, about 64 MiB of values, so
-  that parts are the same however writing was interrupted.
-* A part appears when it is complete. The rows behind the last part lie in a hidden
-  file until then.
-* No more than about one part is held in memory.
+* Which rows a part holds depends on the layout alone (about 64 MiB of values), so that
+  parts are the same however writing was interrupted.
+* A part appears when it is complete. Until then, the rows after the last part are in a
+  hidden file.
+* At most about one part is held in memory.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class ParquetFormat:
     """Makes folders of `.parquet` files.
 
     Args:
-        part_bytes: Size of the values in a part, about.
+        part_bytes: Approximate size of the values in a part.
     """
 
     part_bytes: int = 64 * 2**20
@@ -54,7 +54,7 @@ class ParquetFormat:
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
         """Begins a new folder at `path`, in place of what may be there.
 
-        A shard takes the place of its own parts alone.
+        A shard replaces only its own parts.
         """
         self.check(layout)
         if layout.shard is None:
@@ -68,7 +68,7 @@ class ParquetFormat:
     def reopen(
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "ParquetSink":
-        """Goes on with a folder that `create` began, behind the rows of `mark`."""
+        """Resumes a folder that `create` began, after the rows of `mark`."""
         parts = Parts(path, layout, self._part_rows(layout))
         row = row_of(path, layout, mark)
         parts.check(row)
@@ -126,7 +126,7 @@ class ParquetSink(RowSink):
 
     def _complete(self) -> None:
         index = self._parts.index_of(self._num_written)
-        # Without any row there is one part all the same: it tells the columns.
+        # Without any row there is still one part: it records the columns.
         if self._num_written > self._parts.start_of(index) or index == 0:
             self._write_part(index, self._num_written)
 

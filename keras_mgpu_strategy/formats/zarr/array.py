@@ -2,7 +2,7 @@
 
 Guarantees:
 
-* A chunk is on disk as a whole, the old one or the new one, at every moment.
+* At every moment a chunk is on disk as a whole, either the old or the new one.
 * Only the chunks of the sink's own rows are touched; others may write the rest at the
   same time.
 """
@@ -57,7 +57,7 @@ class ArrayWriter:
     def create(self) -> None:
         """Begins the array, or joins the shards that have begun it.
 
-        The folder around it is still to be synced.
+        The caller must sync the folder around it.
 
         Raises:
             ValueError: They write another array.
@@ -70,7 +70,7 @@ class ArrayWriter:
         self._drop(self._layout.first_row)
 
     def reopen(self, stop: int) -> None:
-        """Goes on behind the rows before `stop`.
+        """Resumes after the rows before `stop`.
 
         Raises:
             ValueError: Some of them are not there.
@@ -88,20 +88,20 @@ class ArrayWriter:
         self._drop(stop)
 
     def put(self, start: int, rows: np.ndarray) -> None:
-        """Takes rows of one chunk, and writes it where they are its last."""
+        """Takes rows of one chunk, and writes it if they are its last."""
         offset = start % self._spec.chunk_rows
         self._rows[offset : offset + len(rows)] = rows
         if offset + len(rows) == self._spec.chunk_rows:
             self._write(start // self._spec.chunk_rows, self._spec.chunk_rows)
 
     def save(self, stop: int) -> None:
-        """Writes the rows before `stop` that make no whole chunk."""
+        """Writes the rows before `stop` that do not fill a chunk."""
         if stop % self._spec.chunk_rows:
             index, count = divmod(stop, self._spec.chunk_rows)
             self._write(index, count)
 
     def resize(self, stop: int) -> None:
-        """Writes how many rows there are: `stop` where it was not known before."""
+        """Writes how many rows there are: `stop` if unknown before."""
         if self._layout.num_rows is not None:
             stop = self._layout.num_rows
         content = json.dumps(self._encoder.metadata(self._spec, stop), indent=2)
@@ -115,7 +115,7 @@ class ArrayWriter:
         return self._folder / chunk_name(self._spec, index)
 
     def _drop(self, row: int) -> None:
-        """Removes own chunks whose rows begin at `row` or behind, and unfinished."""
+        """Removes own chunks that begin at or after `row`, and unfinished ones."""
         size, stop = self._spec.chunk_rows, self._layout.stop_row
         for path in self._folder.iterdir():
             match = re.fullmatch(r"(\.?)c\.(\d+)(\.0)*(\.partial)?", path.name)

@@ -1,7 +1,7 @@
 """Chunks of zarr arrays that Blosc compressed.
 
-Guarantee: a chunk that is cut short is found. Blosc itself notices only sometimes, and
-otherwise returns whatever lies in memory behind it (numcodecs 0.16).
+Guarantee: a truncated chunk is found. Blosc itself notices only sometimes, and
+otherwise returns whatever is in memory after it (numcodecs 0.16).
 """
 
 import json

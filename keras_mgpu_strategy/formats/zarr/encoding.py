@@ -1,7 +1,7 @@
 """What a zarr store holds, as bytes: made by the zarr package, in memory.
 
 The bytes are put on disk by `durable`, since zarr's own store neither waits for the
-disk nor has names for unfinished files that could be cleaned up.
+disk nor gives unfinished files names by which they could be cleaned up.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from keras_mgpu_strategy.outputs.rows import stored_columns
 _BYTES_OF_A_STRING = 256
 """A guess."""
 _MOST_BYTES = 2**28
-"""Of the chunks of all arrays together, one of each, which are held in memory."""
+"""Of one chunk of each array together, which are held in memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
 
     Args:
         layout: What the store holds.
-        chunk_bytes: Size of a chunk, about; less where there are many arrays.
+        chunk_bytes: Approximate size of a chunk; less if there are many arrays.
     """
     columns: list[tuple[str, tuple[int, ...], np.dtype | None]] = [
         (column.name, column.row_shape, None if column.is_text else column.dtype)
@@ -73,7 +73,7 @@ def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
 
 
 def _axes(arrays: list[Any]) -> dict[str, tuple[str, ...]]:
-    """Names of axes: "row", then ones of each array's own, which no array has."""
+    """Names of axes: "row", then each array's own ones, which no array is named."""
     wanted = {n: [f"{n}_{i}" for i in range(1, len(s) + 1)] for n, s, _ in arrays}
     flat = [axis for axes in wanted.values() for axis in axes]
     free = iter(unique(flat, ["row", *wanted]))
@@ -91,7 +91,7 @@ def group_metadata(attributes: dict[str, Any]) -> bytes:
 
 
 class Encoder:
-    """Makes the bytes of arrays of one kind, which depend on their rows alone."""
+    """Encodes arrays of one kind; the bytes depend on their rows alone."""
 
     def __init__(self, spec: ArraySpec):
         self._store: dict[str, Any] = {}
@@ -110,7 +110,7 @@ class Encoder:
 
     def metadata(self, spec: ArraySpec, num_rows: int) -> dict[str, Any]:
         """What the `zarr.json` of an array says."""
-        own = {"shape": [int(num_rows), *spec.row_shape]}  # JSON knows no NumPy
+        own = {"shape": [int(num_rows), *spec.row_shape]}  # JSON has no NumPy types
         return {**self._metadata, **own, "dimension_names": [*spec.axes]}
 
 
@@ -136,7 +136,7 @@ def _array_in(store: dict[str, Any], spec: ArraySpec) -> Any:
     import zarr
     import zarr.storage
 
-    # A chunk that is not there was never written: it does not mean zeros.
+    # A missing chunk was never written: it does not mean zeros.
     config: Any = {"write_empty_chunks": True}
     return zarr.create_array(
         zarr.storage.MemoryStore(store),
@@ -144,14 +144,14 @@ def _array_in(store: dict[str, Any], spec: ArraySpec) -> Any:
         chunks=(spec.chunk_rows, *spec.row_shape),
         dtype=str if spec.dtype is None else spec.dtype,
         fill_value="" if spec.dtype is None else _fill_value(spec.dtype),
-        # Flat, so that a chunk is one file in a folder that is there already.
+        # Flat, so that a chunk is one file in an existing folder.
         chunk_key_encoding={"name": "default", "separator": "."},
         config=config,
     )
 
 
 def _fill_value(dtype: np.dtype) -> Any:
-    """What rows read as that were never written: NaN, where there is one."""
+    """What rows that were never written read as: NaN, if the dtype has it."""
     return dtype.type(np.nan) if dtype.kind in "fc" else dtype.type(0)
 
 

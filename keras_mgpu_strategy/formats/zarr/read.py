@@ -3,10 +3,9 @@
 Guarantees:
 
 * Opened read-only, and rows are read from disk as they are used.
-* Only arrays inside the folder are opened, and only by codecs that run no code.
-* As zarr defines it, chunks that are not there read as the array's fill value: a
-  missing chunk cannot be told from one that was never written. One that is cut short
-  is an error.
+* Only arrays inside the folder are opened, and only with codecs that run no code.
+* As zarr defines it, missing chunks read as the array's fill value: a lost chunk cannot
+  be distinguished from one that was never written. A truncated one is an error.
 """
 
 import dataclasses
@@ -39,19 +38,19 @@ class Zarr:
         path: The folder.
         arrays: Names of the arrays of a group to read, such as "images" or
             "train/images": one, one per model input in the order of the model, or a
-            dict by input. None takes those that are called as the model's inputs are,
-            or the only one.
+            dict by input. None takes those named like the model's inputs, or the only
+            one.
     """
 
     path: PathLike
     arrays: Names = None
 
     def open_rows(self, input_spec: Nest) -> FileSource:
-        """Opens the folder, see `FileInput`. Rows keep the shape that they have.
+        """Opens the folder, see `FileInput`. Rows keep their shape.
 
         Raises:
             FileNotFoundError: There is no such folder.
-            ValueError: It is damaged, no zarr folder, or not what the model takes.
+            ValueError: It is damaged, not a zarr folder, or does not fit the model.
             ImportError: zarr is missing.
         """
         zarr = import_extra("zarr", "zarr", "Reading zarr folders")

@@ -1,12 +1,11 @@
-"""What an array of a zarr folder would have read or run, told before a row is read.
+"""What reading an array of a zarr folder would open or run, checked before any row.
 
-zarr decodes chunks by whatever codec an array names, and one that numcodecs has
-unpickles.
+zarr decodes chunks with any codec an array names; numcodecs has one that unpickles.
 
 Guarantees:
 
 * Only arrays whose codecs turn bytes into numbers or text are read.
-* No link in the folder is followed, so that no file outside of it is read.
+* No link in the folder is followed, so that no file outside it is read.
 * No chunk is read that would take more than 4 GiB of memory.
 """
 
@@ -30,10 +29,10 @@ _PARTS = ("codecs", "index_codecs", "filters", "compressor")
 
 
 def check_array(array: Any) -> None:
-    """Checks an array that zarr opened, by what zarr itself will go by.
+    """Checks an array that zarr opened, by the same metadata that zarr uses.
 
     Args:
-        array: A `zarr.Array`, of which nothing was read.
+        array: A `zarr.Array`, not read from yet.
 
     Raises:
         ValueError: It has other codecs, or chunks that are too large.
@@ -74,7 +73,7 @@ def check_links(folder: pathlib.Path) -> None:
 
 
 def _codecs(metadata: dict[str, Any]) -> Iterator[str]:
-    """Yields the name of every codec, also of those within others."""
+    """Yields the name of every codec, also of nested ones."""
     waiting = [metadata.get(part) for part in _PARTS]
     while waiting:
         value = waiting.pop()

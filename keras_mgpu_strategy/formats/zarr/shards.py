@@ -1,6 +1,6 @@
 """Checks of zarr outputs into which all shards wrote their rows themselves.
 
-Guarantee: nothing but metadata is read.
+Guarantee: only metadata is read.
 """
 
 import json
@@ -14,7 +14,7 @@ _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the store has all rows and every chunk of them.
+    """Checks that the store has all rows and all their chunks.
 
     Raises:
         ValueError: It does not.

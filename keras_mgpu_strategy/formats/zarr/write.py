@@ -1,17 +1,17 @@
 """Results in a `.zarr` store (format 3): a group with an array for each output.
 
-One output too is an array in a group. The group's attributes are `outputs`, the names
-of the arrays in order, and `structure`, the nest of those names. Names of rows are an
-array of strings, `file`. Axes have names, as xarray wants it: `row`, then `NAME_1` and
-so on for the output `NAME`. Chunks hold whole rows, about 4 MiB of them, and less where
+A single output is also an array in a group. The group's attributes are `outputs`, the
+names of the arrays in order, and `structure`, the nest of those names. Row names are an
+array of strings, `file`. Axes have names, as xarray expects: `row`, then `NAME_1` and
+so on for the output `NAME`. Chunks hold whole rows, about 4 MiB of them, or less if
 there are many outputs, since a chunk of each is in memory.
 
 Shards write one store at one path at the same time, each the chunks of its own rows.
 
 Guarantees:
 
-* What shards have in common is written with the same content by each of them, whole,
-  so that it does not matter who is first.
+* What shards share is written with the same content by each of them, atomically, so
+  that it does not matter which is first.
 * Float rows that were never written read as NaN.
 """
 
@@ -48,7 +48,7 @@ class ZarrFormat:
     """Makes zarr stores.
 
     Args:
-        chunk_bytes: Size of a chunk before it is compressed, about.
+        chunk_bytes: Approximate size of a chunk before compression.
     """
 
     chunk_bytes: int = 4 * 2**20
@@ -68,7 +68,7 @@ class ZarrFormat:
     def create(self, path: pathlib.Path, layout: Layout) -> "ZarrSink":
         """Begins a new store at `path`, in place of what may be there.
 
-        A shard joins the store of others, and takes the place of its own rows alone.
+        A shard joins the store of the others, and replaces only its own rows.
 
         Raises:
             ValueError: Other shards write another store there.
@@ -86,7 +86,7 @@ class ZarrFormat:
     def reopen(
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> "ZarrSink":
-        """Goes on with a store that `create` began, behind the rows of `mark`."""
+        """Resumes a store that `create` began, after the rows of `mark`."""
         row = row_of(path, layout, mark)
         refuse_link(path)
         sink = ZarrSink(path, layout, self.chunk_bytes, row)
