@@ -1,7 +1,7 @@
-"""Names of columns that can be names of files, too. Loads no TensorFlow.
+"""Column names that can also be file names. Loads no TensorFlow.
 
-Guarantee: a plain name is the name of one file or folder on every system: it leads to
-no other folder, is not hidden, and means no device.
+Guarantee: a plain name is a valid name of a file or folder on every system: it leads to
+no other folder, is not hidden, and is not a device.
 """
 
 import re
@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from typing import Any
 
 TAKEN = ("row", "file", "zarr.json")
-"""Columns of the tables themselves, and a file of zarr's."""
+"""The tables' own columns, and a file of zarr's."""
 
 _LONGEST_NAME = 150
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _DEVICE = re.compile(
     r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\.|$)", re.I
 )
-"""Of Windows, whatever stands behind the dot."""
+"""Reserved on Windows, whatever follows the dot."""
 _NUMBER = re.compile(r"_[0-9]{1,9}$")
 
 
 def plain_name(text: str) -> str:
-    """Makes a text safe as the name of a file; the same for the same text."""
+    """Makes a text safe as a file name; deterministic."""
     name = text.encode("utf-8", "replace").decode("utf-8")
     name = _UNSAFE.sub("_", name).replace("..", "__").strip()
     # Leading dots hide files; zarr keeps names with two leading "_" for itself.
@@ -33,15 +33,15 @@ def plain_name(text: str) -> str:
 
 
 def is_plain(name: Any) -> bool:
-    """Whether `unique` can have given such a name, of names that are plain."""
+    """Whether `unique` can have made such a name from plain names."""
     if not isinstance(name, str):
         return False
-    # The number behind a name that was taken may make it longer than the longest.
+    # The number appended to a taken name may make it exceed the longest.
     return any(plain_name(part) == part for part in (name, _NUMBER.sub("", name)))
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Returns the names, with `_2`, `_3` and so on behind those that are taken."""
+    """Returns the names, with `_2`, `_3` and so on appended to those already taken."""
     used = {name.casefold() for name in taken}
     result = []
     for name in names:

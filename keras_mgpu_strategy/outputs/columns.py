@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Names follow from the structure alone, never from values, and are the same in
+* Names depend on the structure alone, never on values, and are the same in
   every run: `output` for one output, the keys of a dict, `output_0`, `output_1` for
   a list; deeper ones are joined with "_".
-* A name can be a file's name on every system, and no two differ by case alone
+* A name is a valid file name on every system, and no two differ only in case
   (`column_names.py`).
 """
 
@@ -25,7 +25,7 @@ def columns_of(outputs: Nest) -> tuple[Column, ...]:
     """Returns a column for each output, in the order of `tf.nest.flatten`.
 
     Args:
-        outputs: Nest of arrays of shape `(rows, ...)`, of any number of rows.
+        outputs: Nest of arrays of shape `(rows, ...)`, with any number of rows.
     """
     paths = [plain_name(path) for path in _paths(outputs)]
     arrays = [np.asarray(array) for array in tf.nest.flatten(outputs)]
@@ -41,16 +41,16 @@ def _dtype(array: np.ndarray) -> np.dtype:
 
 
 def structure_of(outputs: Nest) -> Any:
-    """Returns the nest with the name of its column in place of each output.
+    """Returns the nest with each output replaced by the name of its column.
 
-    Dicts and lists alone, as JSON has them: tuples become lists.
+    Only dicts and lists, as in JSON: tuples become lists.
     """
     names = iter([column.name for column in columns_of(outputs)])
     return _renamed(outputs, names)
 
 
 def _paths(outputs: Nest) -> Iterator[str]:
-    """A path for each output; the name of the whole is dropped where keys name it."""
+    """A path for each output; the name of the whole is dropped if keys name it."""
     if not _is_nest(outputs):
         yield "output"
         return

@@ -1,7 +1,7 @@
-"""What a journal says of the outputs in a file, held to what columns can be.
+"""What a journal says about the outputs in a file, checked against valid columns.
 
-Guarantee: a name of an output that was read is one that `columns.py` gives: never a
-path that leads out of a folder.
+Guarantee: an output name that was read is one that `columns.py` can make: never a path
+that leads out of a folder.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from keras_mgpu_strategy.outputs.column_names import is_plain, unique
 from keras_mgpu_strategy.outputs.strict_json import is_count
 
 NAMES: list[Any] = ["file", [], "name"]
-"""Follows the outputs where rows have names."""
+"""Follows the outputs if rows have names."""
 
 
 def check_described(described: Any) -> None:
@@ -20,7 +20,7 @@ def check_described(described: Any) -> None:
         described: As `columns.describe` returns it.
 
     Raises:
-        ValueError: It is none that this package writes.
+        ValueError: It is not one that this package writes.
     """
     if not isinstance(described, list):
         raise ValueError(f"it describes outputs by {described!r:.80}")

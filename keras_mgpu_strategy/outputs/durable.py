@@ -2,13 +2,13 @@
 
 Guarantees:
 
-* A file that is written through `replacing` is either the old one or the new one,
-  whole, at every moment.
-* What was written through an `Appender` and synced is on disk; what is behind the
-  place that it is reopened at is dropped.
+* A file that is written through `replacing` is at every moment either the old one or
+  the new one, whole.
+* What was written through an `Appender` and synced is on disk; anything past the
+  position at which it is reopened is dropped.
 * A full disk is an `OSError`, never a crash.
-* No link is followed to where something is written: a new file takes the place of a
-  link that someone else left under its name, and a file that is gone on with is none.
+* No link is followed when writing: a new file replaces a link that someone else left
+  under its name, and a file that is resumed is never a link.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def remove(path: pathlib.Path) -> None:
 
 def sync_folder(path: pathlib.Path) -> None:
     """Puts on disk which files a folder holds."""
-    if os.name == "nt":  # Windows opens no folders, and keeps their content itself
+    if os.name == "nt":  # Windows cannot open folders, and syncs them itself
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -48,7 +48,7 @@ def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
 
     Args:
         path: The folder.
-        sync: Put on disk that it is there; else the caller syncs its parent later.
+        sync: Sync its parent folder too; otherwise the caller does so later.
 
     Raises:
         FileExistsError: There is a file, or a link to somewhere else.
@@ -60,7 +60,7 @@ def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
 
 
 def refuse_link(path: pathlib.Path) -> None:
-    """Refuses a link under a name that something is to be written to.
+    """Refuses a link under a name that is to be written to.
 
     Raises:
         FileExistsError: There is one.
@@ -73,14 +73,14 @@ def refuse_link(path: pathlib.Path) -> None:
 
 
 def new_file(path: pathlib.Path, buffering: int = -1) -> Any:
-    """Opens an empty file in place of a file or link that may be there.
+    """Opens an empty file, replacing a file or link if there is one.
 
     Args:
         path: The file.
-        buffering: As for `open`; a raw file may take but a part of what is written.
+        buffering: As for `open`; a raw file may write only part of what it is given.
 
     Raises:
-        FileExistsError: Someone else has just made one.
+        FileExistsError: Another process has just created one.
     """
     with contextlib.suppress(FileExistsError):
         return open(path, "x+b", buffering=buffering)
@@ -98,17 +98,17 @@ def synced_file(path: pathlib.Path) -> Iterator[Any]:
 
 
 def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
-    """The name under which `replacing` writes: hidden, and known, to be cleaned up."""
+    """The name under which `replacing` writes: hidden, and known for later cleanup."""
     return path.with_name(f".{path.name}{tag}.partial")
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, tag: str = "") -> Iterator[BinaryIO]:
-    """Opens a file to write to, which then takes the place of `path`.
+    """Opens a file to write to, which then replaces `path`.
 
     Args:
         path: The file to write.
-        tag: Keeps writers apart that write the same file at the same time.
+        tag: Separates writers that write the same file at the same time.
     """
     scratch = scratch_of(path, tag)
     try:
@@ -132,13 +132,13 @@ def write_whole(path: pathlib.Path, content: bytes, tag: str = "") -> None:
 class Appender:
     """A file that grows at its end, or is filled from its start.
 
-    Writes are not buffered: what is written before the process is killed is the
-    system's to keep, and an error is raised by the write that it concerns.
+    Writes are not buffered: what is written before the process is killed is already
+    with the system, and an error is raised by the write that it concerns.
 
     Args:
         path: The file.
-        kept: Bytes of an existing file to keep; what is behind them is dropped. None
-            makes a new file.
+        kept: Bytes of an existing file to keep; the rest is dropped. None makes a new
+            file.
 
     Raises:
         ValueError: The file is missing or shorter than `kept`.
@@ -156,7 +156,7 @@ class Appender:
     def reserve(self, num_bytes: int) -> None:
         """Grows the file to `num_bytes`, with room on the disk for all of them.
 
-        File systems that cannot promise room are asked for none.
+        Does nothing on file systems that cannot reserve room.
 
         Raises:
             OSError: The disk has less room.
@@ -206,12 +206,12 @@ class Appender:
 
 
 def without_links(path: str, flags: int) -> int:
-    """Opens a file, but no link; an `opener` for `open`."""
+    """Opens a file but never a link; an `opener` for `open`."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def file_size(path: pathlib.Path) -> int:
-    """Bytes of a file that must be there.
+    """Bytes of a file that must exist.
 
     Raises:
         ValueError: There is no such file, or a link in its place.
@@ -224,7 +224,7 @@ def file_size(path: pathlib.Path) -> int:
 
 
 def damaged(path: pathlib.Path, what: str) -> ValueError:
-    """The error for files that cannot be gone on with."""
+    """The error for files that cannot be resumed."""
     return ValueError(
         f"{path} {what}, so the unfinished output cannot be continued. Put the file "
         "back as it was left, or start again from the first row."

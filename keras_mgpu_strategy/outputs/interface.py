@@ -1,6 +1,6 @@
-"""The interfaces of the places where results go.
+"""The interfaces of sinks, the places where results go.
 
-A sink takes results in the order of their rows and knows neither model nor device.
+A sink takes results in row order and does not know about models or devices.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Column:
     """One output of a model, as a file holds it.
 
     Args:
-        name: Unique among the columns; safe as the name of a file.
+        name: Unique among the columns; safe as a file name.
         row_shape: Shape of one row's value; () for a number.
         dtype: Of its values, native byte order; object for strings, which are `bytes`.
     """
@@ -58,17 +58,16 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """What a file is to hold, known once the first results are there.
+    """What a file is to hold, known once the first results arrive.
 
     Args:
         columns: One per output of the model, in the order of `tf.nest.flatten`.
         first_row: Index of the first row to store; more than 0 in a shard.
-        stop_row: Index behind the last row to store; None where only the end of the
-            input tells.
-        num_rows: Rows of the whole input, of which a shard holds a range; None where
+        stop_row: Index one past the last row to store; None if known only at the end.
+        num_rows: Rows of the whole input, of which a shard holds a range; None if
             unknown.
         has_names: Whether rows come with names.
-        shard: Where the file holds one of several ranges of the rows.
+        shard: Set if the file holds one of several ranges of the rows.
         row_multiple: The boundaries between shards are multiples of this power of two.
     """
 
@@ -89,7 +88,7 @@ class FileSink(Protocol):
     * After `flush`, the rows it counts survive the process being killed and the
       machine losing power.
     * What `finish` leaves is byte for byte the same, however often writing was
-      interrupted and taken up again, and however the rows were cut into batches.
+      interrupted and resumed, and however the rows were batched.
     * A full disk is an `OSError`, never a crash.
     """
 
@@ -102,8 +101,8 @@ class FileSink(Protocol):
         """Stores a batch, which must begin at row `num_written`.
 
         Raises:
-            ValueError: The batch does not fit the layout: another row (the message
-                tells which), row shape or dtype than the first results had.
+            ValueError: The batch does not fit the layout: another row (the message says
+                which), or another row shape or dtype than the first results.
         """
         ...
 
@@ -111,7 +110,8 @@ class FileSink(Protocol):
         """Puts everything written safely on disk.
 
         Returns:
-            What `FileFormat.reopen` needs, `rows` (the `num_written` of now) among it.
+            What `FileFormat.reopen` needs, including `rows` (the current
+            `num_written`).
         """
         ...
 
@@ -120,18 +120,18 @@ class FileSink(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of the files, complete or not; calling it twice is harmless."""
+        """Closes the files, complete or not; calling it twice is harmless."""
         ...
 
 
 class FileFormat(Protocol):
-    """A kind of file that results can be written to."""
+    """A file format that results can be written in."""
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing.
 
         Raises:
-            ValueError: This kind of file cannot hold them.
+            ValueError: This format cannot hold them.
             ImportError: A package is missing; names the extra to install.
         """
         ...
@@ -143,10 +143,10 @@ class FileFormat(Protocol):
     def reopen(
         self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
     ) -> FileSink:
-        """Goes on with a file that `create` began, behind the rows of `mark`.
+        """Resumes a file that `create` began, after the rows of `mark`.
 
         Args:
-            path: The file or folder; whatever was written behind the mark is dropped.
+            path: The file or folder; whatever was written past the mark is dropped.
             layout: As it was given to `create`.
             mark: What `flush` returned.
 

@@ -1,16 +1,16 @@
-"""The record beside an output that is being written: what it is, and how far it is.
+"""The record next to an output that is being written: what it is, and its progress.
 
-A text file: a line for what the output is, then a line for each time that rows were
-put on disk, and a last one when the output is complete. Each begins with the CRC-32
-of the rest of the line, which is JSON.
+A text file: a line for what the output is, then a line each time that rows were put on
+disk, and a last one when the output is complete. Each begins with the CRC-32 of the
+rest of the line, which is JSON.
 
 Guarantees:
 
 * A journal appears whole, before the first row is written, and then only grows.
-* It is read strictly: a line that is not as it was written is an error, also where its
-  CRC-32, which anyone can compute, is right. Only behind the last whole line may there
-  be a part of one, as a kill leaves it; that is dropped.
-* What it says of outputs are names that lead to no other folder.
+* It is read strictly: a line that is not as it was written is an error, even if its
+  CRC-32, which anyone can compute, is right. Only after the last whole line may there
+  be part of one, as a kill leaves it; that is dropped.
+* The output names in it lead to no other folder.
 """
 
 import dataclasses
@@ -43,14 +43,14 @@ class Progress:
     """How far an output is.
 
     Args:
-        rows: Index behind the last row that is safely on disk.
+        rows: Index one past the last row that is safely on disk.
         start: Index of the last row up to there that began a batch of the model, where
-            a run that goes on must begin for rows to have the same places in batches.
+            a resumed run must begin for rows to have the same places in batches.
         batch_size: Per-replica batch that was used last.
-        mark: What `FileFormat.reopen` needs; of an output that is complete, `state`,
-            which tells its files from others.
+        mark: What `FileFormat.reopen` needs; for a complete output, `state`, which
+            distinguishes its files from others.
         finished: Whether the output is complete.
-        content: Names what is in the files of the input; None if unknown.
+        content: Identifies what is in the input's files; None if unknown.
     """
 
     rows: int
@@ -67,8 +67,8 @@ class Journal:
     Args:
         path: The file.
         about: What the output is: `run`, a dict of what must be the same for it to be
-            gone on with, and `layout`, as in `descriptions.py`.
-        progress: How far it is; None before the first flush.
+            resumed, and `layout`, as in `descriptions.py`.
+        progress: Its progress; None before the first flush.
         num_bytes: Length of the file.
         is_old: Whether an older version of this package wrote it.
     """
@@ -89,12 +89,12 @@ class Journal:
         self._file: Appender | None = None
 
     def add(self, progress: Progress) -> None:
-        """Notes, safely on disk, how far the output is."""
+        """Records, safely on disk, how far the output is."""
         if self._file is None:
             self._file = Appender(self.path, self._end)
         line = _line(dataclasses.asdict(progress))
         end = self._file.put(line, self._end)
-        # What an earlier try that failed may have left behind a shorter line.
+        # An earlier try that failed may have left bytes after a shorter line.
         self._file.end_at(end)
         self._file.sync()
         self._end, self.progress = end, progress
@@ -108,12 +108,12 @@ class Journal:
 def create(
     path: pathlib.Path, about: dict[str, Any], lock: Lock | None = None
 ) -> Journal:
-    """Begins a journal, in place of what may be there.
+    """Begins a journal, replacing what may be there.
 
     Args:
         path: The file.
         about: As for `Journal`.
-        lock: Has claimed the file's place, and holds the journal from then on.
+        lock: Has claimed the file's place; holds the journal from then on.
     """
     line = _line({"journal": _VERSION, "about": about})
     (lock or Lock(path)).put(line)
@@ -121,7 +121,7 @@ def create(
 
 
 def read(path: pathlib.Path) -> Journal:
-    """Reads a journal, to go on with it.
+    """Reads a journal, to resume it.
 
     Raises:
         ValueError: It is damaged, or not a journal.
@@ -149,7 +149,7 @@ def content_of(about: dict[str, Any], progress: Progress) -> bytes:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    # The default is for NumPy's integers, which JSON does not know.
+    # The default is for NumPy integers, which JSON does not support.
     text = json.dumps(record, sort_keys=True, allow_nan=False, default=operator.index)
     return _with_crc(text.encode())
 
@@ -213,14 +213,14 @@ def _is_possible(progress: Progress) -> bool:
     content = progress.content
     if content is not None and not _CONTENT.fullmatch(str(content)):
         return False
-    # A finished output has nothing to be reopened by.
+    # A finished output has no mark to reopen it with.
     is_closed = progress.finished and mark.keys() <= {"state"}
     is_marked = is_closed or mark.get("rows") == progress.rows
     return is_marked and progress.start <= progress.rows
 
 
 def _follows(progress: Progress, before: Progress | None) -> bool:
-    """Whether a line can stand behind another: rows are never taken back."""
+    """Whether a line can follow another: rows are never taken back."""
     return before is None or (before.rows <= progress.rows and not before.finished)
 
 

@@ -5,9 +5,9 @@ claim: .NAME.partial locked -> NAME locked, if it is there
 put:   content -> .NAME.partial -> renamed to NAME, still locked
 ```
 
-Guarantee: of two runs that write the same output, on one machine or over a file system
-that shares locks, one ends before it touches anything, also where both begin at the
-same instant: a new file is locked before it has its name. Where the system has no such
+Guarantee: if two runs write the same output, on one machine or over a file system that
+shares locks, one of them ends before it touches anything, even if both begin at the
+same instant: a new file is locked before it has its name. If the system has no such
 locks (Windows, some network file systems), nothing is locked.
 """
 
@@ -30,7 +30,7 @@ except ImportError:  # Windows
 
 
 class Lock:
-    """A lock on a file that may not be there yet, held until it is let go.
+    """A lock on a file that may not exist yet, held until it is released.
 
     Args:
         path: The file.
@@ -49,7 +49,7 @@ class Lock:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Lets the lock go."""
+        """Releases the lock."""
         self.release()
 
     def take(self) -> None:
@@ -76,7 +76,7 @@ class Lock:
             raise
 
     def put(self, content: bytes) -> None:
-        """Writes the file, whole, in place of what may be there; its lock is held."""
+        """Writes the file, whole, replacing what may be there; its lock is held."""
         claim = self._claim
         if claim is None:
             write_whole(self._path, content)
@@ -91,14 +91,14 @@ class Lock:
         sync_folder(self._path.parent)
 
     def keep(self) -> None:
-        """Goes on with the file that is there; its lock is held."""
+        """Keeps the file that is there; its lock is held."""
         claim, self._claim = self._claim, None
         if claim is not None:
             with claim:
                 self._scratch.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Lets the file and its place go; calling it twice is harmless."""
+        """Releases the file and its place; calling it twice is harmless."""
         self.keep()
         if self._file is not None:
             self._file.close()
@@ -107,12 +107,12 @@ class Lock:
     def _existing(self) -> BinaryIO | None:
         if not self._path.is_file() or self._path.is_symlink():
             return None
-        # Network file systems lock only what is open for writing.
+        # Network file systems lock only files open for writing.
         mode = "r+b" if os.access(self._path, os.W_OK) else "rb"
         return self._locked(self._path, mode)
 
     def _new_scratch(self) -> BinaryIO | None:
-        """A new file, in place of a link or what a process that was killed has left."""
+        """A new file, replacing a link or what a killed process left."""
         while self._has_locks:
             with contextlib.suppress(FileExistsError):
                 made = self._locked(self._scratch, "x+b")
@@ -127,7 +127,7 @@ class Lock:
         return None
 
     def _locked(self, path: pathlib.Path, mode: str) -> BinaryIO | None:
-        """Opens and locks a file; None where it is gone, or nothing can be locked."""
+        """Opens and locks a file; None if it is gone, or nothing can be locked."""
         while self._has_locks:
             try:
                 file: Any = open(path, mode, opener=without_links)  # noqa: SIM115
@@ -135,7 +135,7 @@ class Lock:
                 return None
             if self._flock(file) and _is_at(path, file):
                 return file
-            # Whoever held it before has removed or replaced it since.
+            # The previous holder has removed or replaced it since.
             file.close()
         return None
 

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* Where the number of rows is known, each output array is allocated once and
-  written in place; elsewhere batches are kept and joined at the end.
-* Results that do not fit into memory are an error before the first is kept, where the
-  number of rows is known.
-* Rows that cannot be stacked, since their shape differs between batches, come back
+* If the number of rows is known, each output array is allocated once and written in
+  place; otherwise batches are kept and joined at the end.
+* If the number of rows is known, results that do not fit into memory are an error
+  before the first is kept.
+* Rows that cannot be stacked, because their shape differs between batches, are returned
   as a `tf.RaggedTensor`, as from Keras.
 """
 
@@ -24,7 +24,7 @@ class MemorySink:
     """Collects results as NumPy arrays.
 
     Args:
-        num_rows: Number of rows to come, or None where unknown.
+        num_rows: Number of rows to come, or None if unknown.
     """
 
     def __init__(self, num_rows: int | None = None):
@@ -98,7 +98,7 @@ class _Leaf:
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     try:
         return np.empty(shape, dtype)
-    # The second for more bytes than can be counted.
+    # The second is for more bytes than can be counted.
     except (MemoryError, ValueError) as error:
         num_bytes = math.prod(shape) * dtype.itemsize
         raise ValueError(

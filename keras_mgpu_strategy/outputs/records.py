@@ -1,7 +1,7 @@
-"""The record of a finished output: its journal, kept in a hidden file beside it.
+"""The record of a finished output: its journal, kept in a hidden file next to it.
 
-`scores.npy` has its record in `.scores.npy.finished`. It goes with the output where
-both are moved, and counts as long as the output is as the run left it.
+`scores.npy` has its record in `.scores.npy.finished`. It may be moved together with the
+output, and is valid as long as the output is as the run left it.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from keras_mgpu_strategy.outputs.journal import Journal, Progress
 
 
 def record_of(output: pathlib.Path) -> pathlib.Path:
-    """Where the record of an output lies."""
+    """Where the record of an output is."""
     return output.with_name(f".{output.name}.finished")
 
 
 def state_of(output: pathlib.Path) -> int:
-    """A number that tells an output from any other, and from what it is once changed.
+    """A number that distinguishes an output from any other, and from a changed one.
 
-    By names, sizes and times alone: what is in it is not read.
+    From names, sizes and times alone: its content is not read.
     """
     files = sorted(output.rglob("*")) if output.is_dir() else [output]
     state = []
@@ -37,7 +37,7 @@ def state_of(output: pathlib.Path) -> int:
 def read_record(output: pathlib.Path) -> Journal | None:
     """The journal of the run that wrote an output; None if the output has changed.
 
-    None, too, where there is no output, or a record that is damaged.
+    Also None if there is no output, or the record is damaged.
     """
     record = record_of(output)
     if not (record.is_file() and output.exists()):
@@ -58,7 +58,7 @@ def record_content(
     """Returns the record of an output that is complete.
 
     Args:
-        about: As of its journal.
+        about: As in its journal.
         last: Its progress, with any mark.
         output: The output, under any name.
     """

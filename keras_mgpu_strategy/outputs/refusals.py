@@ -1,4 +1,4 @@
-"""What a kind of file cannot hold, said as early as that can be known."""
+"""What a file format cannot hold, reported as early as it can be known."""
 
 import dataclasses
 import math
@@ -20,15 +20,15 @@ _KINDS = {
 
 
 def check_kinds(layout: Layout, suffix: str, kinds: str) -> None:
-    """Checks that a kind of file holds the dtypes of all columns.
+    """Checks that a file format can hold the dtypes of all columns.
 
     Args:
         layout: What the file is to hold.
-        suffix: Of the kind of file.
-        kinds: Those it holds, as characters of `numpy.dtype.kind`.
+        suffix: Of the file format.
+        kinds: Those it can hold, as characters of `numpy.dtype.kind`.
 
     Raises:
-        ValueError: It does not.
+        ValueError: It cannot.
     """
     for column in stored_columns(layout):
         if column.dtype.kind not in kinds:
@@ -45,7 +45,7 @@ def _named(kinds: str) -> str:
 
 
 def check_widths(layout: Layout, suffix: str) -> None:
-    """Checks that no column holds rows without a value, as of shape (0,)."""
+    """Checks that no column has rows without a value, such as of shape (0,)."""
     for column in layout.columns:
         if 0 in column.row_shape:
             raise ValueError(
@@ -74,16 +74,16 @@ def refuse_missing(layout: Layout, rows: Rows, suffix: str) -> None:
 
 
 def decoded(layout: Layout, rows: Rows, suffix: str, *, keeps_nul: bool = True) -> Rows:
-    """Returns rows whose strings are `str`, for files of text.
+    """Returns rows whose strings are `str`, for text files.
 
     Args:
         layout: What the file holds.
         rows: The rows.
-        suffix: Of the kind of file.
+        suffix: Of the file format.
         keeps_nul: Whether its readers keep the character NUL.
 
     Raises:
-        ValueError: Bytes are no UTF-8, or hold a NUL that would be lost.
+        ValueError: Bytes are not UTF-8, or hold a NUL that would be lost.
     """
 
     def text_of(value: bytes) -> str:
@@ -96,7 +96,7 @@ def decoded(layout: Layout, rows: Rows, suffix: str, *, keeps_nul: bool = True) 
 
 
 def refuse_nul_at_end(layout: Layout, rows: Rows, suffix: str) -> None:
-    """Refuses strings that end in a NUL, which are read without it.
+    """Refuses strings that end in a NUL, which would be read without it.
 
     Raises:
         ValueError: There is one.
@@ -113,7 +113,7 @@ def refuse_nul_at_end(layout: Layout, rows: Rows, suffix: str) -> None:
 def _with_texts(
     layout: Layout, rows: Rows, suffix: str, convert: Callable[[bytes], Any]
 ) -> Rows:
-    """Converts all strings; names the row of one that cannot be."""
+    """Converts all strings; names the row of one that cannot be converted."""
     arrays = [
         _converted(column, array, rows.start, suffix, convert)
         if column.is_text

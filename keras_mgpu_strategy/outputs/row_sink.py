@@ -3,8 +3,8 @@
 Guarantees:
 
 * A batch that does not fit is refused before any of it is stored.
-* `num_written` counts a row only once it is stored as a whole, also where a write
-  fails half-way; `flush` and `reopen` then go on from it.
+* `num_written` counts a row only once it is stored as a whole, even if a write fails
+  halfway; `flush` and `reopen` then continue from it.
 """
 
 import abc
@@ -20,12 +20,12 @@ from keras_mgpu_strategy.types import HostBatch
 
 
 def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
-    """Returns the row behind which an output is gone on with.
+    """Returns the row at which an output is resumed.
 
     Args:
         path: The output; named in errors.
         layout: What it holds.
-        mark: Tells how far it is.
+        mark: Records how far it is.
 
     Raises:
         ValueError: The output has no such row.
@@ -91,7 +91,7 @@ class RowSink(abc.ABC):
         self.close()
 
     def close(self) -> None:
-        """Lets go of the files; calling it twice is harmless."""
+        """Closes the files; calling it twice is harmless."""
         self._is_closed = True
         self._release()
 
@@ -100,7 +100,7 @@ class RowSink(abc.ABC):
             raise ValueError("The output is closed; reopen it to go on writing.")
 
     def _fitting(self, rows: Rows) -> Rows:
-        """Rows as this kind of file holds them.
+        """Rows as this format stores them.
 
         Raises:
             ValueError: It cannot hold some of them.
@@ -108,7 +108,7 @@ class RowSink(abc.ABC):
         return rows
 
     def _begin(self, structure: Any) -> None:  # noqa: B027
-        """Told the names in the nest of the outputs, before the first rows."""
+        """Receives the nest of the outputs' names, before the first rows."""
 
     def _limit(self) -> int:
         """Index of the row before which the next `_append` must end."""
@@ -116,7 +116,7 @@ class RowSink(abc.ABC):
 
     @abc.abstractmethod
     def _append(self, rows: Rows) -> None:
-        """Stores rows from `num_written` on; may be called again after an error."""
+        """Stores rows starting at `num_written`; may be retried after an error."""
 
     @abc.abstractmethod
     def _sync(self) -> dict[str, int]:
@@ -124,7 +124,7 @@ class RowSink(abc.ABC):
 
     @abc.abstractmethod
     def _complete(self) -> None:
-        """Makes of the rows what other tools read, safely on disk."""
+        """Turns the rows into what other tools read, safely on disk."""
 
     def _release(self) -> None:  # noqa: B027
         """Closes files."""

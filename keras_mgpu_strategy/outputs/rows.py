@@ -1,11 +1,11 @@
-"""Batches -> rows that fit the file, checked and of the types that files know.
+"""Batches -> rows that fit the file, checked and of the types that files support.
 
 Guarantees:
 
-* A batch that does not fit is refused as a whole, with its first row and what
+* A batch that does not fit is refused as a whole; the error has its first row and what
   differs.
-* No value is changed: types that files do not know are widened to one that holds
-  all their values. Strings are objects of type `bytes`.
+* No value is changed: types that files do not support are widened to one that holds all
+  their values. Strings are objects of type `bytes`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 
-# Types that files do not know, and the narrowest that holds all their values.
+# Types that files do not support, and the narrowest that holds all their values.
 _STORED_AS = {
     "bfloat16": np.float32,
     "float8_e4m3fn": np.float32,
@@ -31,10 +31,10 @@ class Rows:
 
     Args:
         start: Index of the first row.
-        stop: Index behind the last one.
+        stop: Index one past the last one.
         arrays: One per column, of the dtypes of `stored_columns`.
-        names: One per row, or None where the layout has none.
-        missing: Boolean array over the rows; None where none is missing.
+        names: One per row, or None if the layout has none.
+        missing: Boolean array over the rows; None if none is missing.
     """
 
     start: int
@@ -44,7 +44,7 @@ class Rows:
     missing: np.ndarray | None
 
     def between(self, start: int, stop: int) -> "Rows":
-        """The rows from `start` on, up to `stop`."""
+        """The rows from `start` up to `stop`."""
         part = slice(start - self.start, stop - self.start)
         return Rows(
             start,
@@ -136,7 +136,7 @@ def _fitting(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> np.
 
 
 def _is_same_dtype(given: np.dtype, expected: np.dtype) -> bool:
-    """Whether they are equal but for byte order; strings may be of any kind."""
+    """Whether they are equal except for byte order; strings may be of any kind."""
     if expected.kind == "O":
         return given.kind in "OSU"
     return given.newbyteorder("=") == expected
@@ -169,5 +169,5 @@ def _checked_marks(
 
 
 def _printable(name: str) -> str:
-    """The name as UTF-8 can hold it: bytes that are no text are spelled out."""
+    """The name as valid UTF-8: bytes that are not text are escaped."""
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,7 +1,7 @@
 """Ranges of rows for machines that share a job without talking to each other.
 
-Pure arithmetic. Guarantee: the ranges of all shards cover all rows once, and depend on
-the number of rows and of shards alone, not on the machine.
+Pure arithmetic. Guarantee: the ranges of all shards cover all rows once, and depend
+only on the number of rows and of shards, not on the machine.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ class Shard:
     """One of several ranges of the rows of an input.
 
     Args:
-        index: Which one, from 0 on.
+        index: Which one, from 0 onwards.
         count: How many there are.
 
     Raises:
@@ -38,16 +38,16 @@ class Shard:
 
     @property
     def numbers(self) -> str:
-        """As in names of files: `00002-of-00008`."""
+        """As in file names: `00002-of-00008`."""
         return f"{self.index:05d}-of-{self.count:05d}"
 
     @property
     def name(self) -> str:
-        """As in names of files: `shard-00002-of-00008`."""
+        """As in file names: `shard-00002-of-00008`."""
         return f"shard-{self.numbers}"
 
     def rows(self, num_rows: int) -> range:
-        """The rows of this shard, of all `num_rows`; empty where there are too few."""
+        """The rows of this shard, of all `num_rows`; empty if there are too few."""
         multiple = self.row_multiple(num_rows)
         blocks = ceil_div(num_rows, multiple)
         first, stop = (
@@ -57,7 +57,7 @@ class Shard:
         return range(first, stop)
 
     def row_multiple(self, num_rows: int) -> int:
-        """The power of two that all shards but the last begin and end at."""
+        """The power of two whose multiples all shards but the last begin and end at."""
         blocks = num_rows // (self.count * _LEAST_BLOCKS_PER_SHARD)
         return 1 << max(blocks.bit_length() - 1, 0)
 
@@ -66,7 +66,7 @@ def shard_of(pair: Any) -> Shard | None:
     """The shard that a user asks for by `(index, count)`; None for None.
 
     Raises:
-        TypeError: Something else than two whole numbers.
+        TypeError: It is not two integers.
         ValueError: As `Shard`, or a negative number.
     """
     if pair is None:

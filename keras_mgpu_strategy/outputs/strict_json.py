@@ -1,8 +1,8 @@
 """JSON that was written here, read back strictly.
 
-Guarantee: what is read is what JSON itself can mean and this package writes: UTF-8,
-each key once in its object, no NaN or infinity. Anything else is a `ValueError`, also
-what is nested too deeply to be read.
+Guarantee: only what standard JSON allows and this package writes is read: UTF-8, each
+key once in its object, no NaN or infinity. Anything else is a `ValueError`, including
+JSON nested too deeply to be read.
 """
 
 import json
@@ -13,7 +13,7 @@ def parse(content: bytes) -> Any:
     """Returns what a JSON text says.
 
     Raises:
-        ValueError: It is no strict JSON; says what is wrong.
+        ValueError: It is not strict JSON; says what is wrong.
     """
     try:
         return json.loads(
@@ -26,7 +26,7 @@ def parse(content: bytes) -> Any:
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 0 to what a file can have of anything."""
+    """Whether a value is an integer from 0 to the most a file can have of anything."""
     return type(value) is int and 0 <= value < 2**63
 
 

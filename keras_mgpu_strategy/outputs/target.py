@@ -1,17 +1,17 @@
-"""Where an output lies while it is written, and how it gets its name at the end.
+"""Where an output is while it is written, and how it gets its name at the end.
 
-For `scores.npy`, rows are written to `scores.npy.partial`, with a journal beside it in
+For `scores.npy`, rows are written to `scores.npy.partial`, with a journal next to it in
 `scores.npy.journal`. At the end the first gets the output's name, and the second is
 kept as its record (`records.py`).
 
 A shard has its own `scores.npy.shard-00002-of-00008.partial` and `.journal`. At the end
-its rows are in the folder of all shards, or, where the format makes single files, in
+its rows are in the folder of all shards, or, if the format makes single files, in
 `scores.shard-00002-of-00008.npy`; the journal stays, to show that they are there.
 
 Guarantees:
 
 * An output under its own name is complete. What it replaces stays until then.
-* A process that is killed at any moment leaves what `resume` can go on with.
+* A process that is killed at any moment leaves what `resume` can continue from.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Target:
 
     Args:
         path: The output, as the user names it.
-        shard: Which range of its rows, where several runs share it.
+        shard: Which range of its rows, if several runs share it.
         is_shared: Whether all shards write into the output itself, at the same time.
     """
 
@@ -57,9 +57,9 @@ class Target:
         """Checks, touching nothing, that the output can be written.
 
         Raises:
-            OSError: Its folder is missing or cannot be written; or the output is
-                there, finished or not, and neither flag says what to do with it;
-                or another run is writing it.
+            OSError: Its folder is missing or not writable; or the output exists,
+                finished or not, and neither flag says what to do with it; or another
+                run is writing it.
             ValueError: Both flags are set.
         """
         if resume and overwrite:
@@ -85,7 +85,7 @@ class Target:
             self._refuse_existing()
 
     def begun(self) -> Journal | None:
-        """The journal of an earlier run; None where there is nothing to go on with.
+        """The journal of an earlier run; None if there is nothing to resume.
 
         Raises:
             ValueError: It is damaged.
@@ -95,7 +95,7 @@ class Target:
     def finished(self) -> Journal | None:
         """The journal of the run that completed the whole output, if it is as it was.
 
-        None where a run has been begun since.
+        None if a run has been begun since.
         """
         return None if self.journal.exists() else read_record(self.path)
 
@@ -103,7 +103,7 @@ class Target:
         """Checks, once the output is locked, that no other run has written it since.
 
         Args:
-            found: What `begun` returned before.
+            found: What `begun` returned earlier.
 
         Raises:
             FileExistsError: One has.
@@ -119,7 +119,7 @@ class Target:
             self._refuse_existing()
 
     def clear(self) -> None:
-        """Removes what an earlier run left; of a shard, its finished rows too."""
+        """Removes what an earlier run left; for a shard, its finished rows too."""
         with contextlib.suppress(FileNotFoundError):
             self.journal.unlink()
         if self._is_shared:
@@ -130,14 +130,14 @@ class Target:
                 part.unlink()
 
     def mark(self) -> dict[str, int]:
-        """What tells the output, which is complete, once it has its name.
+        """What identifies the complete output once it has its name.
 
-        Of shards nothing: they share a folder, or are joined.
+        Empty for shards: they share a folder, or are joined.
         """
         return {} if self.shard is not None else {"state": state_of(self.partial)}
 
     def place(self) -> None:
-        """Gives the finished output its name; goes on where a kill cut that short."""
+        """Gives the finished output its name; continues if a kill interrupted that."""
         if not self._is_shared and self.partial.exists():
             self._move()
             sync_folder(self.path.parent)
@@ -231,12 +231,12 @@ def _state_of(journal: Journal | None) -> Any:
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:
-    """Where a folder waits until the one that takes its place has its name."""
+    """Where a folder waits until its replacement has its name."""
     return target.with_name(f"{target.name}.partial.old")
 
 
 def _replace(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Renames a file or folder; what was there goes only when the new one is there."""
+    """Renames a file or folder; what was there goes only once the new one is there."""
     if not target.is_dir() and not source.is_dir():
         os.replace(source, target)
         return
