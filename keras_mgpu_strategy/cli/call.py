@@ -1,4 +1,4 @@
-"""A command line that was read: what every command is run with."""
+"""A parsed command line, which every command is run with."""
 
 import dataclasses
 import re
@@ -24,11 +24,11 @@ class Call:
     flag_values: flags.FlagValues
 
     def to_repeat(self) -> str:
-        """The line for a shell that runs this command again."""
+        """The shell command line that runs this command again."""
         return shlex.join([*_program(self.words[0]), *self.words[1:]])
 
     def to_resume(self) -> str:
-        """The line for a shell that goes on where this command stops."""
+        """The shell command line that resumes where this command stops."""
         kept = [word for word in self.words[1:] if not _BEGINS.fullmatch(word)]
         end = kept.index("--") if "--" in kept else len(kept)
         kept.insert(end, "--resume")
@@ -39,7 +39,7 @@ _BEGINS = re.compile(r"--?(no)?(resume|overwrite)(=.*)?")
 
 
 def _program(word: str) -> list[str]:
-    """How to start the program again, which Python names by its file."""
+    """How to start the program again; Python may name it by its file."""
     if PurePath(word).name == "__main__.py":
         return [sys.executable, "-m", "keras_mgpu_strategy"]
     return [word]

@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Bad input ends with exit code 2 and one line on the standard error stream, a run
-  that had begun and failed with 1, one that a signal stopped with 128 and its number
-  (SIGINT, SIGTERM) or by that signal (all others), for which shells say the same.
-* Help is answered before TensorFlow is loaded.
+* Bad input ends with exit code 2 and one line on standard error; a run that had begun
+  and failed, with 1; one stopped by a signal, with 128 plus its number (SIGINT,
+  SIGTERM) or by that signal itself (all others), for which shells report the same.
+* Help is printed before TensorFlow is loaded.
 """
 
 import contextlib
@@ -45,13 +45,13 @@ class Invocation:
 
 
 def parse(argv: Sequence[str]) -> Invocation:
-    """Reads a command line. Answers `--help` and ends the process on bad input.
+    """Parses a command line. Handles `--help`, and ends the process on bad input.
 
     Args:
         argv: The command line, the program's name first.
     """
-    # Nothing but the program's name goes to absl's own flags: its 60 flags are not
-    # ours to offer. Messages of absl below a warning are not for our users.
+    # absl's own flags get only the program's name: its 60 flags are not ours to offer.
+    # absl messages below warnings are not for our users.
     flags.FLAGS([argv[0], "--verbosity=-1"])
     name = argv[1] if len(argv) > 1 else "--help"
     if name in (*_HELP, "help"):
@@ -103,7 +103,7 @@ def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
 def _exit_on_bad_input() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # nobody reads what is printed: no input is bad
+    except BrokenPipeError:  # the output's reader is gone: no input is bad
         raise
     except TOLD_WELL as error:
         complain(one_line(error))
@@ -112,14 +112,14 @@ def _exit_on_bad_input() -> Iterator[None]:
         for line in str(failed).splitlines():
             complain(line)
         sys.exit(EXIT_FAILED)
-    except Stopped as stopped:  # which has said so itself
+    except Stopped as stopped:  # already reported
         stopped.end()
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(130)
     except Exception as error:
         if not (isinstance(error, MemoryError) or is_of_tensorflow(error)):
-            raise  # a mistake of ours, which its traceback tells
+            raise  # our own bug, which needs its traceback
         complain(one_line(error))
         sys.exit(EXIT_FAILED)
 
@@ -130,7 +130,7 @@ def _answer(text: str) -> NoReturn:
 
 
 def _list_devices(call: Call) -> None:
-    """Prints the devices that TensorFlow sees, one a line."""
+    """Prints the devices that TensorFlow sees, one per line."""
     del call
     with environment.quiet_start():
         import tensorflow as tf

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* Ctrl-C and SIGTERM end the run after the chunk in hand, with exit code 130 or 143;
-  SIGHUP and the signals of `--stop_on` end it there, too, and then the process by
-  themselves. One more ends the process at once.
-* Such a run, and one that failed once it had begun, says how many rows are safe, and
-  the command to go on with.
+* Ctrl-C and SIGTERM end the run after the current chunk, with exit code 130 or 143.
+  SIGHUP and the signals of `--stop_on` also end it there, and then kill the process. A
+  second signal ends the process at once.
+* Such a run, and one that failed after it had begun, reports how many rows are safe,
+  and the command that resumes it.
 """
 
 import contextlib
@@ -32,11 +32,11 @@ _WORDS: dict[int, str] = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
 }
-"""Of the signals after which the exit code is 128 and their number."""
+"""Signals after which the exit code is 128 plus their number."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has come, and users were told how far the run is.
+    """A signal arrived, and the user was told how far the run is.
 
     Args:
         number: Which.
@@ -51,12 +51,12 @@ class Stopped(KeyboardInterrupt):
         if self.number not in _WORDS:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 sys.stdout.flush()
-            signal.raise_signal(self.number)  # whose handler is the system's again
+            signal.raise_signal(self.number)  # its handler is the system's again
         sys.exit(128 + self.number)
 
 
 class Failed(Exception):
-    """A run that had begun and failed; the message tells users all there is."""
+    """A run that had begun and failed; the message says all there is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Run:
     """A run that may end early.
 
     Args:
-        target: Where its output lies.
+        target: Where its output is.
         shard: Which range of the rows it runs, or None.
-        to_resume: The command that goes on with it.
-        to_repeat: The command that runs it again, where nothing was begun.
+        to_resume: The command that resumes it.
+        to_repeat: The command that runs it again, if nothing was begun.
     """
 
     target: Target
@@ -76,8 +76,8 @@ class Run:
     to_repeat: str
 
     def what_is_safe(self) -> str:
-        """How many rows are on disk, and how to go on."""
-        # Without a journal, --resume would refuse what --overwrite is to replace.
+        """How many rows are on disk, and how to resume."""
+        # Without a journal, --resume would refuse what --overwrite should replace.
         has_begun = self.target.journal.exists()
         command = self.to_resume if has_begun else self.to_repeat
         return f"{self._safe_rows()} To go on: {command}"
@@ -101,12 +101,12 @@ class Run:
 def told(
     run: Run, has_begun: Callable[[], bool], own_module: str | None = None
 ) -> Iterator[None]:
-    """Makes `Failed` of an error that ends a run before it is complete.
+    """Turns an error that ends an incomplete run into `Failed`.
 
     Args:
         run: The run.
         has_begun: Whether it got beyond the checks of its input.
-        own_module: A module of the user that takes part in it, or None.
+        own_module: A user's module that takes part in it, or None.
 
     Raises:
         Failed: The run failed once it had begun, or in a function of the user.
@@ -130,8 +130,8 @@ def told(
 def stoppable(run: Run, numbers: Iterable[int]) -> Iterator[None]:
     """Raises `Stopped` for some signals, unless they are ignored.
 
-    By then the run has its rows on disk, or it is the second signal; so the process
-    says how far the run is and ends within seconds, whatever its threads wait for.
+    By then the run's rows are on disk, or it is the second signal; so the process
+    reports how far the run is and ends within seconds, whatever its threads wait for.
 
     Args:
         run: The run.
@@ -146,7 +146,7 @@ def stoppable(run: Run, numbers: Iterable[int]) -> Iterator[None]:
         if has_come:
             _end(number)
         has_come = True
-        # What was asked for may wait for an input that is slow to answer.
+        # The requested stop may wait for a slow input.
         limit = threading.Timer(_SECONDS_TO_END, _end, [number])
         limit.daemon = True
         limit.start()
@@ -160,7 +160,7 @@ def stoppable(run: Run, numbers: Iterable[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        if not has_come:  # else the process is ending
+        if not has_come:  # otherwise the process is ending
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -181,7 +181,7 @@ def plain_warnings() -> Iterator[None]:
 
 
 def _end(number: int) -> NoReturn:
-    """Ends the process, with the cursor that a bar may have hidden."""
+    """Ends the process, restoring the cursor that a progress bar may have hidden."""
     if Screen(sys.stderr).isatty():
         with contextlib.suppress(OSError):
             os.write(2, b"\x1b[?25h")
@@ -198,7 +198,7 @@ def _say(number: int, how_far: str) -> None:
 
 
 def _place(error: Exception, own_module: str | None) -> str:
-    """Where in the user's module an error comes from; nothing where it does not."""
+    """Where in the user's module an error comes from; empty if not from there."""
     file = getattr(sys.modules.get(own_module or ""), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]

@@ -28,7 +28,7 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no `.npy` file, cut short, or holds no rows.
+        ValueError: The file is not a `.npy` file, is truncated, or holds no rows.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the path.")
@@ -47,15 +47,15 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
 
 
 def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
-    """Checks what can be checked of the inputs.
+    """Checks what can be checked about the inputs.
 
     Returns:
         The number of rows of a `.npy` file; None for others.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: It is a `.npy` file that cannot be read, or there are several
-            inputs of a kind that is read one at a time.
+        ValueError: It is a `.npy` file that cannot be read, or there are several inputs
+            of a format that is read one at a time.
     """
     for path in paths:
         if not path.exists():
@@ -77,18 +77,18 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
 def reader_of(
     path: pathlib.Path, table_flags: Collection[str], image_flags: Collection[str]
 ) -> str | None:
-    """Returns which class of `mgpu.files` takes the flags for an input.
+    """Returns the class of `mgpu.files` that takes the flags for an input.
 
     Args:
         path: The input, or the first of several.
-        table_flags: Names of the flags for tables that were given.
-        image_flags: Names of the flags for images that were given.
+        table_flags: Names of the given flags for tables.
+        image_flags: Names of the given flags for images.
 
     Returns:
-        The name of the class; None where no such flag was given.
+        The name of the class; None if no such flag was given.
 
     Raises:
-        ValueError: The input is not of the kind that a flag is for.
+        ValueError: The input is not of the format that a flag is for.
     """
     kind = registry.format_of(path)
     table = kind.name if kind is not None and kind.is_table else None
@@ -120,14 +120,14 @@ def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
 
     Args:
         path: The file.
-        num_rows: How many rows there are; None where that is not known yet.
+        num_rows: How many rows there are; None if not known yet.
 
     Returns:
         An array of shape `(num_rows,)`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It does not hold one whole number per row.
+        ValueError: It does not hold one integer per row.
     """
     labels = open_rows(path)
     expected = len(labels) if num_rows is None else num_rows
@@ -141,14 +141,14 @@ def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
 
 
 def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
-    """Checks that what is written is not read, too.
+    """Checks that the output is not also an input.
 
     Args:
         path: The output.
         read: Files and folders that are read.
 
     Raises:
-        ValueError: It is one of them, or lies in one.
+        ValueError: It is one of them, or inside one.
     """
     places = (path.resolve(), *path.resolve().parents)
     for other in read:
@@ -167,7 +167,7 @@ def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
     Args:
         outputs: Class indices of shape `(rows,)` or `(rows, 1)`, or probabilities of
             shape `(rows, classes)`, where one column stands for two classes. Rows with
-            a NaN, which have no class, are not right.
+            a NaN have no class and do not count.
         labels: Class indices of shape `(rows,)`.
 
     Raises:
@@ -195,7 +195,7 @@ def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
 
 
 def _classes_of(outputs: np.ndarray) -> np.ndarray:
-    """The class index of each row; -1 where there is none."""
+    """The class index of each row; -1 if there is none."""
     columns = outputs[:, np.newaxis] if outputs.ndim == 1 else outputs
     if columns.dtype.kind in "iu":
         return columns[:, 0]

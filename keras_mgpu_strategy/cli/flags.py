@@ -17,7 +17,7 @@ def _one_of(*values: str) -> Callable[..., Any]:
     return functools.partial(flags.DEFINE_enum, enum_values=values)
 
 
-# How to define it, name, default, help that begins with what the value may be.
+# How to define it, name, default, and help that begins with the allowed values.
 _FLAGS: tuple[tuple[Callable[..., Any], str, Any, str], ...] = (
     (
         _text,

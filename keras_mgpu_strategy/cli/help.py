@@ -22,7 +22,7 @@ class Command:
         examples: Shell lines that work.
         define_flags: Adds the command's flags.
         run: Does the work.
-        notes: Paragraphs of help behind the flags, each with a title.
+        notes: Paragraphs of help after the flags, each with a title.
     """
 
     name: str
@@ -59,7 +59,7 @@ def overview(commands: Collection[Command]) -> str:
 
 
 def usage_of(command: Command) -> str:
-    """How a command is written, but for flags that may be left out."""
+    """How a command is written, without the optional flags."""
     return " ".join(["mgpu", command.name, *command.arguments, *command.required])
 
 
@@ -78,9 +78,9 @@ def help_of(command: Command, flag_values: flags.FlagValues) -> str:
 
 
 def _describe(flag: flags.Flag) -> str:
-    # As absl does it for an enum, help begins with what the value may be, in <>.
+    # As in absl for an enum, help begins with the allowed values, in <>.
     value, _, text = (flag.help or "").rpartition(">: ")
-    # What is on unless it is turned off is named by what turns it off.
+    # A flag that is on by default is listed by the name that turns it off.
     name = f"no{flag.name}" if flag.boolean and flag.default is True else flag.name
     head = f"  --{name}" + (f"={value[1:]}" if value else "")
     return f"{head}\n{_indented(text, 6)}"

@@ -38,9 +38,9 @@ class PredictJob:
         devices: As for `scope()`.
         replicas_per_device: As for `scope()`.
         reading: How to read `inputs`: arguments for a class of `mgpu.files`.
-        options: Options of the Predictor that were given; of `custom_objects`, the
+        options: Options of the Predictor that were given; for `custom_objects`, the
             names of modules.
-        ray_options: Options of its processes that were given, where Ray is the engine.
+        ray_options: Options of its processes that were given, if Ray is the engine.
         running: Further arguments of `Predictor.predict_to`.
     """
 
@@ -87,7 +87,7 @@ class PredictJob:
 
     @property
     def rows(self) -> Any:
-        """What the Python API is given: a path, or a list of several."""
+        """What is passed to the Python API: a path, or a list of several."""
         return self.inputs[0] if len(self.inputs) == 1 else list(self.inputs)
 
     @property
@@ -125,7 +125,7 @@ def job_of(arguments: Sequence[str], fv: flags.FlagValues) -> PredictJob:
     """Returns what a command line asks for.
 
     Raises:
-        ValueError: A flag is missing, or has a value that it cannot have.
+        ValueError: A flag is missing, or has an invalid value.
     """
     if not fv.output:
         raise ValueError(

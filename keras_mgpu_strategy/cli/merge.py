@@ -1,4 +1,4 @@
-"""`mgpu merge`: from the shards of an output to the whole."""
+"""`mgpu merge`: joins the shards of an output into the whole."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Classes and functions of the user's modules, which models are made of."""
+"""Classes and functions from the user's modules, which models need."""
 
 import importlib
 import os
@@ -20,11 +20,11 @@ def find_here() -> None:
 
 
 def objects_of(modules: Iterable[str]) -> dict[str, Any]:
-    """Imports modules, which registers what they register with Keras.
+    """Imports modules, which also registers with Keras what they register.
 
     Returns:
-        Name -> class or function, for all that have a public name in the modules, but
-        for those of Keras, TensorFlow and NumPy.
+        Name -> class or function, for all public names in the modules, except those of
+        Keras, TensorFlow and NumPy.
 
     Raises:
         ValueError: There is no such module.

@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Files are checked as far as that goes before TensorFlow is loaded, and all of them
+* Files are checked as far as possible before TensorFlow is loaded, and completely
   before the model runs.
-* The output has its name once it is complete, and never takes the place of what was
-  there before, unless `--overwrite` says so.
+* The output gets its name once it is complete, and never replaces what was there before
+  unless `--overwrite` is given.
 """
 
 from typing import Any
@@ -92,8 +92,8 @@ def _load(job: PredictJob) -> Any:
 
 
 def _check_outputs(job: PredictJob, predictor: Any) -> None:
-    """Refuses labels for several outputs, where a model declares its outputs."""
-    if job.labels is None or job.is_ray:  # those of Ray are counted at the end
+    """Refuses labels for several outputs, if a model declares its outputs."""
+    if job.labels is None or job.is_ray:  # with Ray, outputs are counted at the end
         return
     declared = getattr(predictor.model, "outputs", None)
     if isinstance(declared, list) and len(declared) > 1:
@@ -114,7 +114,7 @@ def _input(job: PredictJob) -> Any:
 
 
 def _module(job: PredictJob) -> str | None:
-    """The module of the user's function that prepares images, if there is one."""
+    """The module of the user's function that prepares images, if any."""
     module, colon, _ = str(job.reading.get("preprocess", "")).partition(":")
     return module if colon else None
 

@@ -2,10 +2,9 @@
 
 Guarantees:
 
-* What is said of a run, and of its errors, is lost where nobody takes it; the run and
-  its exit code stay as they are.
-* An error is one line: what it says, without TensorFlow's account of how a graph was
-  traced.
+* Messages about a run and its errors are lost if their stream does not accept them; the
+  run and its exit code are not affected.
+* An error is one line: its message, without TensorFlow's trace of the graph.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from typing import Any
 from keras_mgpu_strategy.cli.text import as_flags
 
 TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
-"""Errors whose text says all there is."""
+"""Errors whose message says all there is."""
 
 _OF_TRACES = (
     r"Graph execution error:\s*",
@@ -34,12 +33,12 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Prints an error, a warning or a note, in the words of the command line."""
+    """Prints an error, a warning or a note, in the command line's terms."""
     _print(sys.stderr, f"mgpu: {as_flags(line)}")
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says; its kind as well, where that is not said."""
+    """An error's message, with its type if the message does not say it."""
     text = str(error)
     if is_of_tensorflow(error):
         for pattern in _OF_TRACES:
@@ -50,14 +49,14 @@ def one_line(error: BaseException) -> str:
 
 
 def is_of_tensorflow(error: BaseException) -> bool:
-    """Whether it is one of `tf.errors`, without loading TensorFlow to know."""
+    """Whether it is one of `tf.errors`, without loading TensorFlow to find out."""
     return type(error).__module__.startswith("tensorflow.")
 
 
 def open_streams() -> None:
-    """Gives the process the standard streams that it was started without.
+    """Opens the standard streams that the process was started without.
 
-    The next files to be opened would have their numbers, and take what libraries print.
+    Otherwise the next files opened would get their numbers, and what libraries print.
     """
     for number in range(3):
         try:
@@ -67,7 +66,7 @@ def open_streams() -> None:
 
 
 def discard(stream: Any) -> None:
-    """Sends nowhere what a stream still holds and all that is to come."""
+    """Discards what a stream still holds and everything written to it later."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -75,7 +74,7 @@ def discard(stream: Any) -> None:
 
 
 def _print(stream: Any, line: str) -> None:
-    if stream is None:  # which would be the standard output, for `print`
+    if stream is None:  # which `print` takes for standard output
         return
     try:
         print(line, file=stream, flush=True)

@@ -1,18 +1,18 @@
-"""Messages of the Python API and of absl in the words of the command line."""
+"""Messages of the Python API and of absl, in the command line's terms."""
 
 import re
 from collections.abc import Callable
 
 
 def _as_json(found: re.Match[str]) -> str:
-    """An argument of Python, for a shell."""
+    """A Python argument, for a shell."""
     text = found[1].replace("'", '"').replace("None", "null").replace("False", "false")
     return f"--read_options='{text}'"
 
 
 _WORDS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
-    # A dict is a way of Python alone.
+    # Dicts exist only in Python.
     (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),
     (r"\bcustom_objects=\{[^{}]*\}", "--custom_objects=MODULE"),
     (r"`custom_objects`", "--custom_objects=MODULE"),
@@ -55,7 +55,7 @@ _OF_ABSL: tuple[tuple[str, str], ...] = (
 
 
 def of_flags(message: str) -> str:
-    """Returns a message of absl as value and expectation; others as they are."""
+    """Returns an absl message as value and expectation; others unchanged."""
     for pattern, words in _OF_ABSL:
         if found := re.fullmatch(pattern, message):
             return found.expand(words).replace("|", ", ")
