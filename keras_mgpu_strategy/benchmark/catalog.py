@@ -1,6 +1,6 @@
 """What can be measured: the models, the contenders and the cases, by name.
 
-Imports no TensorFlow, so that help and bad flags are answered at once.
+Imports no TensorFlow, so that help and errors about flags appear at once.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ class SuiteModel:
 
     Args:
         summary: What it is, for people.
-        batches: Per-replica batches that it is measured at unless one is given.
+        batches: Per-replica batches to measure by default.
         num_ids: Integer inputs are drawn from 0 to `num_ids - 1`.
     """
 
@@ -68,10 +68,10 @@ CASE_CONTENDERS: dict[str, tuple[str, ...]] = {
 """Case -> the contenders that it can measure."""
 
 BY_DEFAULT: dict[str, tuple[str, ...]] = {"one_device": ("mgpu_threads",)}
-"""Case -> its contenders unless some are given, where that is not all of them."""
+"""Case -> its default contenders, if not all of them."""
 
 NEEDS = {"ray": "ray"}
-"""Contender -> a package that it needs, without which it is left out by default."""
+"""Contender -> a package without which it is left out by default."""
 
 CASE_MODELS = {
     "throughput": ("tiny", "mlp", "cnn", "resnet50"),
@@ -80,4 +80,4 @@ CASE_MODELS = {
     "memory": ("tiny",),
     "one_device": ("mlp", "cnn"),
 }
-"""Case -> the models that it measures unless some are given."""
+"""Case -> the models that it measures by default."""

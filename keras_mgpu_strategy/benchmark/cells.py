@@ -7,7 +7,7 @@ MISSING = "–"
 
 
 def number(value: float | None) -> str:
-    """Rounds to three digits, or to a whole number from a hundred on."""
+    """Rounds to three digits, or to an integer from 100 onwards."""
     if value is None:
         return MISSING
     is_whole = isinstance(value, int) or value >= 99.95 or not value
@@ -15,7 +15,7 @@ def number(value: float | None) -> str:
 
 
 def factor(value: float | None) -> str:
-    """A ratio with two digits behind the point."""
+    """A ratio with two decimals."""
     return MISSING if value is None else f"{value:.2f}"
 
 
@@ -31,6 +31,6 @@ def on_gpus(run: dict[str, Any]) -> str:
 
 
 def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table with a line of heads."""
+    """A table with a header line."""
     rows = [columns, ["---"] * len(columns), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,4 +1,4 @@
-"""Whether a contender's results are right, before anybody looks at its speed."""
+"""Whether a contender's results are right, before its speed is measured."""
 
 import time
 from typing import Any
@@ -26,7 +26,7 @@ def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]
         reference: The right results of all rows of `x`.
 
     Returns:
-        JSON record: seconds, and the largest difference where there are results.
+        JSON record: seconds, and the largest difference if there are results.
 
     Raises:
         ValueError: If the results are wrong.
@@ -43,7 +43,7 @@ def odd_rows(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any] |
     """Tries a number of rows that neither batch nor replicas divide.
 
     Returns:
-        JSON record: rows in and out, and what went wrong, if anything did. None for a
+        JSON record: rows in and out, and what went wrong, if anything. None for a
         contender that keeps no results.
     """
     record: dict[str, Any] = {"rows_in": num_rows(x)}

@@ -2,7 +2,7 @@
 
 Guarantees:
 
-* Bad flags are answered before anything is measured.
+* Bad flags are reported before anything is measured.
 * With `--output`, the folder holds the report as JSON and Markdown after each job.
 """
 
@@ -119,8 +119,8 @@ def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     """Measures, prints the table and writes the files.
 
     Raises:
-        ValueError: A flag that makes no sense, or devices that are not there.
-        RuntimeError: A job that failed.
+        ValueError: A flag is invalid, or devices are missing.
+        RuntimeError: A job failed.
     """
     del arguments
     options = options_of(flag_values)
@@ -157,7 +157,7 @@ def options_of(flag_values: flags.FlagValues) -> Options:
     """The options that the flags ask for.
 
     Raises:
-        ValueError: An unknown name, or a number that is none or too small.
+        ValueError: A name is unknown, or a number is invalid or too small.
     """
     fv = flag_values
     case, replicas = _case_and_replicas(fv)

@@ -1,4 +1,4 @@
-"""Runs all jobs that the options come to, each in a process of its own.
+"""Runs all jobs of the options, each in a process of its own.
 
 Guarantees: the report is written after every job, so that what was measured is not
 lost when a later job fails. Imports no TensorFlow.
@@ -30,11 +30,11 @@ def measure(
     Args:
         options: What to measure.
         command: The command line, for the report.
-        save: Is given the report after each job.
-        say: Is given a line before each job.
+        save: Called with the report after each job.
+        say: Called with a line before each job.
 
     Raises:
-        ValueError: If a job asks for devices or a model that are not there.
+        ValueError: If a job asks for missing devices or a missing model.
         RuntimeError: If a job fails.
     """
     report: dict[str, Any] = {
@@ -44,7 +44,7 @@ def measure(
         "options": dataclasses.asdict(options),
         "runs": [],
     }
-    # Once for all jobs, whose processes inherit what keeps TensorFlow's start quiet.
+    # Once for all jobs, whose processes inherit the quiet start of TensorFlow.
     with environment.quiet_start():
         for series in jobs.series(options):
             for record in _measure_series(series, say):

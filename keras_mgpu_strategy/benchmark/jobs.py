@@ -1,11 +1,11 @@
-"""What a user asked for, and the jobs that it comes to.
+"""What a user asked for, and the jobs that follow from it.
 
 A job is measured in a process of its own, since logical devices cannot be changed
 once TensorFlow has started. Imports no TensorFlow.
 
 Guarantees:
 
-* Whatever is wrong with the options is found before the first job starts.
+* Errors in the options are found before the first job starts.
 * Under strong scaling all replica counts of one model get the same rows, under weak
   scaling the same rows per replica.
 """
@@ -29,23 +29,23 @@ class Options:
 
     Args:
         case: A name of `catalog.CASES`.
-        replicas: Numbers of replicas; under `one_device` those of that device.
+        replicas: Numbers of replicas; under `one_device`, of that device.
         models: Names of `catalog.MODELS`, or paths of Keras model files; empty for
             those of the case.
         batch: Per-replica batch; None for those of the model.
-        rows: Rows of a sample (of one replica under weak scaling); None finds as
-            many as keep Keras busy for `seconds`.
-        seconds: Aimed-at length of a sample.
+        rows: Rows of a sample (of one replica under weak scaling); None finds as many
+            as keep Keras busy for `seconds`.
+        seconds: Target length of a sample.
         repetitions: Samples of each contender.
-        contenders: Names of `catalog.CONTENDERS`; empty for all that the case has.
-        devices: `"auto"` (GPUs where there are any), `"gpu"` or `"cpu"`.
+        contenders: Names of `catalog.CONTENDERS`; empty for all of the case.
+        devices: `"auto"` (GPUs if there are any), `"gpu"` or `"cpu"`.
         weak: Whether rows grow with the replicas.
-        odd_rows: Whether to try, after the timing, a number of rows that no batch
-            and no replica divides.
+        odd_rows: Whether to try, after the timing, a number of rows that is divisible
+            by no batch and no number of replicas.
         seed: Seed of rows and weights.
 
     Raises:
-        ValueError: An unknown name, or a number below its least.
+        ValueError: An unknown name, or a number below its minimum.
     """
 
     case: str = "throughput"
@@ -91,7 +91,7 @@ class Job:
         model: As one of `Options.models`.
         replicas: Number of replicas.
         batch: Per-replica batch; None for each side's default arguments.
-        reference_batch: Batch of the plain model where its results are the reference.
+        reference_batch: Batch of the plain model if its results are the reference.
         rows: Rows of a sample; None to find a number.
         row_multiple: A number that is found is a multiple of this.
         contenders: What to measure.
@@ -128,7 +128,7 @@ class Series:
     batch: int | None
 
     def jobs(self, replicas: int, found: tuple[int, int] | None) -> list[Job]:
-        """The jobs for a number of replicas; where memory counts, one per contender.
+        """The jobs for a number of replicas; one per contender for the memory case.
 
         Args:
             replicas: Number of replicas.

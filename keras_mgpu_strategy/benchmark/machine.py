@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* A CPU replica has one intra-op thread, as a replica on a GPU has one GPU:
-  otherwise one replica uses all cores and scaling says nothing. Replicas that share
-  one CPU are given equal parts of all its cores.
-* A GPU's memory is taken as it is needed, so that other processes find some.
+* A CPU replica has one intra-op thread, as a replica on a GPU has one GPU: otherwise
+  one replica uses all cores and scaling is meaningless. Replicas that share one CPU get
+  equal parts of all its cores.
+* A GPU's memory is allocated as needed, so that some is left for other processes.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ def configure(kind: str, cpu_threads: int = 1) -> str:
     """Sets threads and memory; returns the kind of device to use, gpu or cpu.
 
     Args:
-        kind: `"auto"` takes GPUs where there are any.
-        cpu_threads: Intra-op threads where the kind is cpu.
+        kind: `"auto"` takes GPUs if there are any.
+        cpu_threads: Intra-op threads if the kind is cpu.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "cpu" or (kind == "auto" and not gpus):
@@ -34,7 +34,7 @@ def configure(kind: str, cpu_threads: int = 1) -> str:
 
 
 def gpu_names() -> str | None:
-    """What the GPUs in use are called, each name once; None where there are none."""
+    """The names of the GPUs in use, each once; None if there are none."""
     details = map(
         tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU")
     )
@@ -46,7 +46,7 @@ def make_strategy(kind: str, num_replicas: int) -> Any:
     """The strategy over the first GPUs, or over virtual CPU devices.
 
     Raises:
-        ValueError: If there are fewer GPUs; names those that there are.
+        ValueError: If there are fewer GPUs; names the available ones.
     """
     if kind == "gpu":
         with mgpu.scope(list(range(num_replicas))) as strategy:
@@ -60,7 +60,7 @@ def share_device(kind: str, num_replicas: int) -> Any:
 
     Raises:
         ValueError: If there is no GPU.
-        RuntimeError: If the memory of the GPU is not known.
+        RuntimeError: If the memory of the GPU is unknown.
     """
     with mgpu.scope(f"{kind}:0", replicas_per_device=num_replicas) as strategy:
         return strategy
@@ -72,5 +72,5 @@ def share_of_cores(num_replicas: int) -> int:
 
 
 def intra_op_threads() -> int | None:
-    """Threads of an op on the CPU; None where TensorFlow chooses."""
+    """Threads of an op on the CPU; None if TensorFlow chooses."""
     return tf.config.threading.get_intra_op_parallelism_threads() or None

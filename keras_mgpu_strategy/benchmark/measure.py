@@ -1,7 +1,7 @@
 """Measures one job and returns its record. Runs in a process of its own.
 
 The record of a contender holds `seconds` and `rows_per_second`, one number for each
-repetition, or `error`, where a baseline cannot run the model. Ours may not fail.
+repetition, or `error` if a baseline cannot run the model. Ours must not fail.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ _CHECKED_BATCHES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Everything that the contenders of a job run on.
+    """Everything that a job's contenders run on.
 
     Args:
         setting: Models, devices and batch.
@@ -51,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
     """Measures a job.
 
     Raises:
-        ValueError: If the job asks for devices or a model that are not there.
+        ValueError: If the job asks for missing devices or a missing model.
     """
     if job.case == "memory":
         return memory.run(job)
@@ -81,7 +81,7 @@ def _bench(job: Job) -> Bench:
     def rows_of(count: int) -> Nest:
         return suite.make_rows(plain, job.model, count, job.seed)
 
-    # The reference sees the batches that a replica sees.
+    # The reference gets the same batches as a replica.
     setting = Setting(plain, mirrored, strategy, job.batch, rows_of(_batch_rows(job)))
     return Bench(
         setting,
@@ -154,7 +154,7 @@ def _prepare(
     ready: dict[str, Contender],
     check_and_warm_up: Callable[[Contender], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The record of a first run, or of the error that a baseline ends with."""
+    """The record of a first run, or of the error in which a baseline ends."""
     try:
         contender = ready[name] = CONTENDERS[name](setting)
         record = check_and_warm_up(contender)

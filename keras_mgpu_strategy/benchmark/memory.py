@@ -1,7 +1,7 @@
 """Peak anonymous memory of a run from a file into a file, above the loaded model.
 
-Anonymous memory is what a process holds beyond its files: pages of the two memory
-maps can be given back by the system at any time and do not count.
+Anonymous memory is what a process holds beyond its files: the system can reclaim pages
+of the two memory maps at any time, so they do not count.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ def anonymous_bytes() -> int:
     """Anonymous memory of this process that is in use now.
 
     Raises:
-        OSError: If the system does not tell; Linux does.
+        OSError: If the system does not report it; Linux does.
     """
     for line in _STATUS.read_text("utf-8", "replace").splitlines():
         if line.startswith("RssAnon:"):

@@ -1,4 +1,4 @@
-"""A report as pictures, with the `plot` extra."""
+"""A report as pictures; needs the `plot` extra."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
 
 
 def _label(model: str, models: Iterable[str]) -> str:
-    """The name of a model's file; the whole path where two files have that name."""
+    """The name of a model's file; the whole path if two files have that name."""
     path = pathlib.Path(model)
     if sum(pathlib.Path(other).stem == path.stem for other in models) == 1:
         return path.stem
@@ -94,7 +94,7 @@ def _draw_scaling(axes: Any, runs: Sequence[dict[str, Any]]) -> None:
 
 
 def _draw_time(axes: Any, runs: Sequence[dict[str, Any]]) -> None:
-    """Stacked bars: what the replicas' time went into, in the last sample."""
+    """Stacked bars: where the replicas' time went in the last sample."""
     shares = {
         f"{name}, {_replicas(run)}": own
         for run in runs
@@ -112,7 +112,7 @@ def _draw_time(axes: Any, runs: Sequence[dict[str, Any]]) -> None:
 
 
 def _shares(run: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Contender -> stage -> share, for the contenders that report it."""
+    """Contender -> stage -> share, for contenders that report it."""
     records = run["contenders"].items()
     return {name: r["report"]["shares"] for name, r in records if r.get("report")}
 

@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
 
 
 def shown(described: dict[str, Any], command: str) -> str:
-    """What stands above a table, as Markdown.
+    """The text above a table, as Markdown.
 
     Args:
         described: As `describe` returns it.
@@ -58,7 +58,7 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout that this file is in; None outside of one."""
+    """Output of git in this file's checkout; None outside of one."""
     folder = pathlib.Path(__file__).parent
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The JSON record of one job, which reports, tables and pictures are made of."""
+"""The JSON record of one job, from which reports, tables and pictures are made."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def record_of(
     *,
     num_calls: int = 1,
 ) -> dict[str, Any]:
-    """What is kept of a job.
+    """Returns what is kept of a job.
 
     Args:
         job: The job.

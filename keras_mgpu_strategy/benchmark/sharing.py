@@ -1,4 +1,4 @@
-"""The table of replicas that share one device: does a second one pay?"""
+"""The table of replicas that share one device: does a second one pay off?"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from keras_mgpu_strategy.benchmark.cells import (
 
 
 def tables(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Says which device it was, and compares all speeds with those of the fewest."""
+    """Names the device, and compares all speeds with those of the fewest replicas."""
     fewest = min(run["replicas"] for run in runs)
     columns = [
         "model",
@@ -53,7 +53,7 @@ def _line(run: dict[str, Any], name: str, gains: dict[int, float]) -> list[str]:
 
 
 def _batch(run: dict[str, Any], record: dict[str, Any]) -> str:
-    """The batch, or what a Predictor without one has found."""
+    """The batch, or the one that a Predictor found if none was given."""
     if run["per_replica_batch"] is not None:
         return str(run["per_replica_batch"])
     report = record.get("report") or {}

@@ -16,7 +16,7 @@ def median(samples: Sequence[float]) -> float:
 
 
 def speed(run: dict[str, Any], contender: str) -> float | None:
-    """Median rows per second; None where the contender was not measured."""
+    """Median rows per second; None if the contender was not measured."""
     samples = run["contenders"].get(contender, {}).get("rows_per_second")
     return median(samples) if samples else None
 

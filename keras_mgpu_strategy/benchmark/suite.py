@@ -15,7 +15,7 @@ from keras_mgpu_strategy.models.specs import input_spec_of
 from keras_mgpu_strategy.types import Nest
 
 layers = keras.layers
-# Their annotations do not admit the None that they document.
+# Their annotations lack the None that they document.
 applications: Any = keras.applications
 
 
@@ -54,7 +54,7 @@ def make_rows(model: Any, name: str, num_rows: int, seed: int) -> Nest:
         Nest of NumPy arrays of shape `(num_rows, ...)`.
 
     Raises:
-        ValueError: If an axis is of unknown length, or a dtype is not a number.
+        ValueError: If an axis has unknown length, or a dtype is not numeric.
     """
     rng = np.random.default_rng(seed)
     known = catalog.MODELS.get(name)

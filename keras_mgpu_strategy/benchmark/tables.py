@@ -14,7 +14,7 @@ from keras_mgpu_strategy.benchmark.cells import (
 
 
 def report(report: dict[str, Any]) -> str:
-    """The whole report, with the command and the machine that it comes from."""
+    """The whole report, with the command and the machine it comes from."""
     head = provenance.shown(report, report["command"])
     parts = [_runs_of_case(case, report["runs"]) for case in catalog.CASES]
     return "\n\n".join([head, *(part for part in parts if part)]) + "\n"
@@ -101,7 +101,7 @@ def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _scaling(runs: Sequence[dict[str, Any]]) -> str:
-    """Speed-up from the fewest replicas on, by contender."""
+    """Speed-up relative to the fewest replicas, by contender."""
     lines = []
     for (_, model, batch, _), group in stats.by_setting(runs).items():
         replicas = sorted(run["replicas"] for run in group)

@@ -1,7 +1,7 @@
 """Takes samples of all contenders in turn.
 
-Guarantee: each repetition takes one sample of every contender, another one first each
-time, so that whatever else the machine does meets all of them alike.
+Guarantee: each repetition takes one sample of every contender, starting with another
+one each time, so that other load on the machine affects all of them alike.
 """
 
 import gc
@@ -33,7 +33,7 @@ def in_turn(
 
 
 def rotated(names: Sequence[Name], offset: int) -> list[Name]:
-    """The names in the same cyclic order, beginning `offset` further on."""
+    """The names in the same cyclic order, starting `offset` places later."""
     start = offset % max(len(names), 1)
     return [*names[start:], *names[:start]]
 
@@ -59,9 +59,9 @@ def rows_for(
     """Rows that keep the slowest way to predict busy for about `seconds`.
 
     Args:
-        seconds: Aimed-at length.
+        seconds: Target length.
         time_of: Runs a number of rows and returns the seconds.
-        multiple: The result is a multiple of this, and at least once it.
+        multiple: The result is a positive multiple of this.
         most: More rows than this do not fit into memory.
     """
     rows = multiple

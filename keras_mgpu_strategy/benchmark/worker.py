@@ -1,7 +1,7 @@
 """The program of the process that measures one job.
 
-Reads a job from a JSON file and writes its record, or `{"bad_input": text}` where
-the job asks for what is not there. Any other error ends it with a traceback.
+Reads a job from a JSON file and writes its record, or `{"bad_input": text}` if the job
+asks for something missing. Any other error ends it with a traceback.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Loops without input and without results: what the devices alone could do."""
+"""Loops without input or results: what the devices alone could do."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,8 @@ from keras_mgpu_strategy.types import Nest
 class StrategyRun(Contender):
     """A compiled `strategy.run` in a loop, over one global batch kept in place.
 
-    The results of the last step are read to the host; so are those of a small call,
-    which is one step.
+    The results of the last step are read to the host; likewise for a small call, which
+    is one step.
     """
 
     def __init__(self, setting: Setting):
@@ -49,9 +49,9 @@ class StrategyRun(Contender):
 class Limit(Contender):
     """Each device calls its own compiled forward pass from threads of its own.
 
-    The devices share out the steps as they get done with them, so that a slow one
-    holds up nobody: no engine can do better without larger batches. A GPU has two
-    threads, so that it has a next step while the host hears of the last one.
+    Each device takes a new step when it has finished one, so that a slow one holds up
+    no other: no engine can do better without larger batches. A GPU has two threads, so
+    that it has a next step while the host learns that the last one is done.
     """
 
     def __init__(self, setting: Setting):
@@ -107,8 +107,8 @@ def _batch_on_each_replica(setting: Setting) -> Nest:
 def _step_of_each_replica(setting: Setting) -> list[Any]:
     """Traced by `strategy.run`, so that each reads its replica's own variables.
 
-    A step gives its outputs, and one value of them on the host, to wait for. A copy
-    that is asked for after the next step was launched would wait for that step too.
+    A step returns its outputs, and one of their values on the host, to wait for. A copy
+    requested after the next step was launched would wait for that step too.
     """
     steps: list[Any] = [None] * setting.num_replicas
     forward = _forward(setting.mirrored)

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 
 def main(connection: Connection, model_path: str, device: str) -> None:
-    """Loads the model, then answers one request after another until None comes.
+    """Loads the model, then answers requests one by one until None arrives.
 
     A request is `(nest of input paths, output paths, start, stop, batch)`. Rows `start`
-    to `stop` are predicted and written in place. The answer to it, and the first one of
-    all, behind loading, is None, or the text of an error.
+    to `stop` are predicted and written in place. The answer, like the first one, sent
+    after loading, is None or the text of an error.
 
     Args:
         connection: To the parent.
@@ -27,7 +27,7 @@ def main(connection: Connection, model_path: str, device: str) -> None:
 
 
 def _told(connection: Connection, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function and tells the parent how that went."""
+    """Calls a function and reports the outcome to the parent."""
     try:
         result = function(*arguments)
     except Exception as error:  # noqa: BLE001 - raised again by the parent
@@ -43,7 +43,7 @@ def _load(model_path: str, device: str) -> Any:
 
 
 def _keep_one_device(device: str) -> None:
-    """Hides all other devices; a full name, as a strategy gives it."""
+    """Hides all other devices; takes a full name, as from a strategy."""
     kind, index = device.rsplit(":", 2)[-2:]
     gpus = tf.config.list_physical_devices("GPU") if kind == "GPU" else []
     mine = gpus[int(index) : int(index) + 1]

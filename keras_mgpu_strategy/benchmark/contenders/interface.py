@@ -55,8 +55,8 @@ class Setting:
 class Contender(abc.ABC):
     """One way to predict.
 
-    `start_up_seconds` is what it took to get ready, where that is more than
-    compiling: processes and models that have to be loaded.
+    `start_up_seconds` is the time to get ready, if that takes more than compiling:
+    processes and models that have to be loaded.
     """
 
     start_up_seconds: float | None = None
@@ -66,7 +66,7 @@ class Contender(abc.ABC):
         """Runs all rows; returns their results, or None if it keeps none."""
 
     def rows_run(self, num_rows: int) -> int:
-        """Rows that count for the speed when `num_rows` are asked for."""
+        """Rows that count for the speed when `num_rows` are requested."""
         return num_rows
 
     def kept(self, num_rows: int) -> np.ndarray:
@@ -74,11 +74,11 @@ class Contender(abc.ABC):
         return np.arange(num_rows)
 
     def report(self) -> dict[str, Any] | None:
-        """JSON record of where the time of the last run went, if it is known."""
+        """JSON record of where the time of the last run went, if known."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most have nothing to give back
-        """Gives back what is held outside this process."""
+        """Releases what is held outside this process."""
 
 
 def num_rows(x: Nest) -> int:

@@ -1,4 +1,4 @@
-"""Keras `predict` and our own, as a user would call them."""
+"""Keras `predict` and ours, as a user would call them."""
 
 import dataclasses
 import time

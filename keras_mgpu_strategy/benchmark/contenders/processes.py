@@ -1,7 +1,7 @@
 """One process per device, each with Keras `predict` on its share of the rows.
 
-Rows and results pass through files in shared memory, the plainest way that copies
-them once each; the time of that is counted, that of starting the processes is not.
+Rows and results pass through files in shared memory, the simplest way that copies each
+once. That time is counted; starting the processes is not.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ class Processes(Contender):
 
 
 def _answer_of(connection: Connection) -> str | None:
-    """The text of an error in a process; None where there was none."""
+    """The text of an error in a process; None if there was none."""
     try:
         return connection.recv()
     except EOFError:
@@ -127,7 +127,7 @@ def _numbered(x: Nest) -> Nest:
 
 
 def _folder() -> str:
-    """Shared memory where there is a fair amount of it, else the temporary folder."""
+    """Shared memory if there is enough of it, otherwise the temporary folder."""
     there = os.path.isdir(_SHARED_MEMORY)
     if there and shutil.disk_usage(_SHARED_MEMORY).free > _LEAST_SHARED_BYTES:
         return _SHARED_MEMORY

@@ -1,4 +1,4 @@
-"""Names of the contenders -> how they are made."""
+"""Contender names -> how they are made."""
 
 import functools
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """`make_parallel` as it was written for multi-GPU prediction in 2016.
 
-The batch is sliced over towers in one graph, each tower runs the model on its
-device, and the CPU joins the outputs. Every tower gets `batch // towers` rows, so
-the rest of a batch is dropped without a word.
+The batch is sliced over towers in one graph, each tower runs the model on its device,
+and the CPU joins the outputs. Every tower gets `batch // towers` rows, so the rest of a
+batch is silently dropped.
 """
 
 from typing import Any
