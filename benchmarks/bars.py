@@ -2,7 +2,7 @@
 
     python benchmarks/bars.py benchmarks/results/*.json [--contender=mgpu_threads]
 
-prints one line for each promise, and ends with exit code 1 where one is not kept.
+prints one line per promise, and ends with exit code 1 if one is not kept.
 """
 
 import argparse
@@ -28,8 +28,8 @@ class Bar:
     Args:
         text: What is promised.
         at_least: The number to reach.
-        measured: Finds it in the runs of all reports, for a contender; None where
-            nothing was measured.
+        measured: Finds it in the runs of all reports, for a contender; None if nothing
+            was measured.
     """
 
     text: str
@@ -63,7 +63,7 @@ def _scaling(model: str, batch: int) -> Any:
 
 
 def _memory(runs: list[Run], contender: str) -> float | None:
-    """How often the peak fits into what is allowed."""
+    """How many times the peak fits into what is allowed."""
     for run in runs:
         if run["case"] == "memory" and contender in run["contenders"]:
             peak = run["contenders"][contender]["anonymous_bytes_above"]
@@ -141,11 +141,11 @@ def main() -> int:
     parser.add_argument("--contender", default="mgpu_threads")
     arguments = parser.parse_args()
     runs = [
-        # Reports of simulated GPUs differ in settings that only their names tell.
+        # Reports of simulated GPUs differ in settings that only their names record.
         run | ({"simulated": path.stem} if "simulated" in path.stem else {})
         for path in arguments.reports
         for report in [json.loads(path.read_text())]
-        if isinstance(report, dict)  # what other scripts wrote are lists
+        if isinstance(report, dict)  # other scripts write lists
         for run in report["runs"]
     ]
     print("| | at least | measured | |\n| --- | --- | --- | --- |")

@@ -1,10 +1,10 @@
-"""What one more row, one more byte a row, one more replica or a larger model costs.
+"""What one more row, one more byte per row, one more replica or a larger model costs.
 
     python benchmarks/cost_growth.py [--output=FILE.md]
 
 A dense model, features -> units -> 1, on virtual CPU devices of one thread each; one of
-rows, features, units and replicas grows while the others stay. The time of the whole
-call stands beside that of the compute stage alone, so that what is left is the host's.
+rows, features, units and replicas grows while the others stay fixed. The time of the
+whole call is shown next to that of the compute stage alone; the rest is the host's.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class Case:
 
     Args:
         rows: Rows of the input.
-        features: float32 values a row.
+        features: float32 values per row.
         units: Of the hidden layer.
         replicas: Copies of the model.
     """
@@ -51,7 +51,7 @@ CASES = [
 
 
 def measure(case: Case) -> tuple[float, float]:
-    """Median seconds of a call, and the share of the replicas' time that computed."""
+    """Median seconds of a call, and the share of the replicas' time spent computing."""
     with mgpu.scope([f"cpu:{index}" for index in range(case.replicas)]):
         layers = [keras.Input((case.features,)), keras.layers.Dense(case.units, "relu")]
         predictor = mgpu.Predictor(keras.Sequential([*layers, keras.layers.Dense(1)]))

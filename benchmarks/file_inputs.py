@@ -1,4 +1,4 @@
-"""Large inputs of every kind that streams: how to make the files, how to read them."""
+"""Large inputs of every streaming format: how to make the files, how to read them."""
 
 import functools
 import pathlib
@@ -69,7 +69,7 @@ def write_parquet(path: pathlib.Path, num_rows: int) -> None:
 
 
 def write_tfrecords(path: pathlib.Path, num_rows: int) -> None:
-    """Rows as records of their bytes; such files can be joined."""
+    """Rows as records of their bytes; such files can be concatenated."""
     import tensorflow as tf
 
     with open(path, "wb") as file:
@@ -126,7 +126,7 @@ def data_set(path: pathlib.Path) -> Any:
 
 
 def named(name: str) -> Callable[[pathlib.Path], Any]:
-    """One of `mgpu.files`, of a path."""
+    """One of `mgpu.files`, applied to a path."""
 
     def open_file(path: pathlib.Path) -> Any:
         import keras_mgpu_strategy as mgpu
@@ -136,7 +136,7 @@ def named(name: str) -> Callable[[pathlib.Path], Any]:
     return open_file
 
 
-# Name -> how to make the file, how to read it; None where the rows need no file.
+# Name -> how to make the file, how to read it; None if the rows need no file.
 SOURCES: dict[str, tuple[Callable[[pathlib.Path, int], None], Any]] = {
     ".npy memory map": (write_npy, lambda path: np.load(path, mmap_mode="r")),
     ".npy": (write_npy, named("Npy")),

@@ -1,4 +1,4 @@
-"""Peak memory of `predict_to` by kind of input and output, as rows grow.
+"""Peak memory of `predict_to` by input and output format, as rows grow.
 
     python benchmarks/file_memory.py [--rows 1000000 20000000] [--output=FILE.md]
 
@@ -57,7 +57,7 @@ def check(output: pathlib.Path, expected: np.ndarray, num_rows: int) -> None:
     """Compares the first and last rows of an output, and their number.
 
     Raises:
-        ValueError: They are others.
+        ValueError: They differ.
     """
     last = (num_rows - 1) % BLOCK_ROWS + 1
     head, tail, count = ends_of(output, last)
@@ -98,7 +98,7 @@ def ends_of(output: pathlib.Path, last: int) -> tuple[Any, Any, int]:
 
 
 class Bench:
-    """Makes the numbers of the table.
+    """Measures the numbers of the table.
 
     Args:
         folder: Where files are written, and removed again.
@@ -110,7 +110,7 @@ class Bench:
         self._context.set_forkserver_preload(["keras_mgpu_strategy.predictor"])
 
     def line(self, source: str, sink: str, rows: list[int]) -> list[str]:
-        """One line: megabytes for each number of rows, and by how many they differ."""
+        """One line: megabytes for each number of rows, and how much they differ."""
         results = [self._once(source, sink, count) for count in rows]
         found = [result["megabytes"] for result in results]
         rate = rows[-1] / results[-1]["seconds"]

@@ -1,17 +1,17 @@
-"""How well copies and computing overlap on pretended GPUs, and what memory that takes.
+"""How well copies and computing overlap on simulated GPUs, and the memory it takes.
 
     python benchmarks/gpu_overlap.py --output=benchmarks/results/gpu_overlap.json
 
-A case is so many devices, and how long a batch takes to be copied to a device, to be
-computed, and to be copied back, against 20 ms. It runs in a process of its own, which
+A case is a number of devices, and how long a batch takes to be copied to a device,
+computed, and copied back, relative to 20 ms. It runs in a process of its own, which
 loads the plugin of `tests/gpu_rig`. 40 batches of 256 rows of 784 floats per device are
-run, with an explicit batch size and else default settings. A share is the time that the
-longest of the three needs on its own, divided by that of the run: the median of some
-warm runs. `keras` is Keras' own `predict` of a model under the same strategy with the
-same batch size.
+run, with an explicit batch size and otherwise default settings. A share is the time
+that the longest of the three needs on its own, divided by that of the run: the median
+of several warm runs. `keras` is Keras' own `predict` of a model under the same strategy
+with the same batch size.
 
 `--cases=memory` gives the highest memory of a device, in chunks of one batch each way,
-against `in_flight`.
+by `in_flight`.
 """
 
 import json
@@ -38,7 +38,7 @@ _CHILD = flags.DEFINE_string("child", None, "Used by the script itself.")
 
 
 def set_times(into: float, compute: float, out: float, width: int) -> None:
-    """Has a batch take so long for each stage, against `SECONDS`; 0: not at all."""
+    """Sets how long a batch takes in each stage, relative to `SECONDS`; 0: no time."""
     import rig  # pyright: ignore[reportMissingImports]
 
     gigabytes = 4e-9 * ROWS / SECONDS
@@ -81,7 +81,7 @@ def overlap(case: str) -> None:
         with strategy.scope():
             chosen = model if way == "keras" else mgpu.Predictor(model, engine=way)
         seconds, busy = [], []
-        for run in range(2 + _RUNS.value):  # of which two to compile and to warm up
+        for run in range(2 + _RUNS.value):  # two of them to compile and to warm up
             rig.reset(devices)
             began = time.perf_counter()
             result = chosen.predict(x, ROWS * devices, verbose=0)
@@ -153,7 +153,7 @@ def run_case(case: str, plugin: pathlib.Path) -> list[dict]:
 
 
 def main(_: list[str]) -> None:
-    """Runs each case, and keeps what they print."""
+    """Runs each case, and keeps what it prints."""
     if _CHILD.value:
         {"memory": memory}.get(_CHILD.value, overlap)(_CHILD.value)
         return

@@ -1,11 +1,11 @@
-"""All that is to be found out on a machine with a GPU, in one go.
+"""Everything to be measured on a machine with a GPU, in one go.
 
     python benchmarks/gpu_session.py --output=FOLDER
 
 Each step runs in a process with a limit of its own, so that one that fails or hangs
-does not end the others. What was found is in FOLDER after each step: `steps.jsonl`, a
-line for each, and `summary.md`, with the name of the card; beside them lie the reports
-of the benchmark. Needs no network, and no package but TensorFlow, Keras, NumPy and
+does not end the others. FOLDER has the results after each step: `steps.jsonl`, a line
+for each, and `summary.md`, with the name of the card; next to them are the reports of
+the benchmark. Needs no network, and no package but TensorFlow, Keras, NumPy and
 absl-py. Changes none of the card's settings.
 """
 
@@ -37,14 +37,14 @@ _STEPS = flags.DEFINE_list("steps", [], "Beginnings of names. Default: all steps
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Something to find out in a process of its own.
+    """Something to measure in a process of its own.
 
     Args:
-        name: What it is called.
-        words: What Python runs.
+        name: Its name.
+        words: Python's arguments.
         seconds: Its limit.
         is_right: Whether the result, the last line of the output, is as it must be;
-            None where the exit code says so.
+            None if the exit code says so.
     """
 
     name: str
@@ -113,7 +113,7 @@ def _steps() -> list[Step]:
 
 
 def _run(step: Step, seconds: float) -> dict[str, Any]:
-    """What became of a step that may take so many seconds."""
+    """The outcome of a step that may take so many seconds."""
     # Results are compared with those of the CPU, which does not round to 10 bits.
     variables = {"NVIDIA_TF32_OVERRIDE": "0"} if "benchmark" not in step.name else {}
     paths = [str(ROOT), str(RIG), os.environ.get("PYTHONPATH", "")]
@@ -166,7 +166,7 @@ def _short(result: Any) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Runs the steps; the exit code is 1 where one did not end as it must."""
+    """Runs the steps; the exit code is 1 if one did not end as it must."""
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "steps.jsonl").unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What `gpu_session.py` runs in processes: `python gpu_steps.py FUNCTION ARGUMENTS`.
 
-The last line of the output is the result as JSON; what it has under `wrong` was not as
-it must be. Sizes are small where `quick` is true.
+The last line of the output is the result as JSON; whatever is under `wrong` was not as
+it must be. Sizes are small if `quick` is true.
 """
 
 import itertools
@@ -24,8 +24,8 @@ layers = keras.layers
 
 
 def card():
-    """The GPU: its name, what its memory holds, and whether XLA works on it."""
-    from tensorflow.python.client import device_lib  # the one way to ask for the limit
+    """The GPU: its name, its memory limit, and whether XLA works on it."""
+    from tensorflow.python.client import device_lib  # the only way to ask for the limit
 
     from keras_mgpu_strategy.models import xla
 
@@ -59,14 +59,14 @@ def _predictor(model, engine, **options):
 
 
 def exact(engine):
-    """Rows against those of Keras' `predict` on the GPU with the same batch."""
+    """Rows compared with those of Keras' `predict` on the GPU with the same batch."""
     models = {
         "dense": _chain((8,), layers.Dense(16, "relu"), layers.Dense(4)),
         "convolution": _chain(
             (16, 16, 3), layers.Conv2D(8, 3), layers.BatchNormalization()
         ),
     }
-    if not IS_SIMULATED:  # which have no cuDNN
+    if not IS_SIMULATED:  # simulated GPUs have no cuDNN
         models["lstm"] = _chain((12, 5), layers.LSTM(7))
     wrong, largest, equal = [], 0.0, True
     for name, model in models.items():
@@ -87,7 +87,7 @@ def exact(engine):
 
 
 def overlap(engine, quick):
-    """What of a run's time copies and kernels took, alone and at the same time."""
+    """The share of a run's time in copies and kernels, alone and at the same time."""
     batch, count, width = (256, 20, 10) if quick or IS_SIMULATED else (8192, 40, 4096)
     model = _chain((784,), layers.Dense(width, "relu"), layers.Dense(10))
     predictor, x = _predictor(model, engine), _rows(batch * count, 784)
@@ -164,7 +164,7 @@ def busy_of(intervals):
 
 
 def memory(kind, engine, quick):
-    """A batch that cannot fit: what was run again, and whether the rows are right.
+    """A batch that cannot fit: what was rerun, and whether the rows are right.
 
     Args:
         kind: What does not fit: `rows` or `results`, into a part of the GPU, or

@@ -1,4 +1,4 @@
-"""Prints how many images a second are read, one by one and by `Images`.
+"""Prints how many images per second are read, one by one and by `Images`.
 
     python benchmarks/image_throughput.py FOLDER [--size=224] [--batch_size=64]
 
@@ -34,7 +34,7 @@ def read_all(source: ImageSource, batch_size: int) -> None:
 
 
 def rate(source: ImageSource, read: Callable[[], None]) -> float:
-    """Images a second."""
+    """Images per second."""
     begin = time.perf_counter()
     read()
     return source.num_rows / (time.perf_counter() - begin)

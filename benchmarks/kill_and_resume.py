@@ -1,12 +1,12 @@
-"""Kills runs that write files at random moments, goes on with them, compares bytes.
+"""Kills runs that write files at random moments, resumes them, compares bytes.
 
     python benchmarks/kill_and_resume.py [--kills=25] [--output=FILE.md]
 
-For each kind of file and number of replicas, a run in a process of its own is ended by
-SIGKILL, gone on with in a new process, killed again, and so on until it completes; then
-the next output is begun, until there were enough kills. Every output is compared with
-that of a run that was never stopped. Outputs are written by turns from an array, whose
-number of rows is known, and from a generator.
+For each file format and number of replicas, a run in a process of its own is ended by
+SIGKILL, resumed in a new process, killed again, and so on until it completes; then the
+next output is begun, until there have been enough kills. Every output is compared with
+that of a run that was never stopped. Outputs are written alternately from an array,
+whose number of rows is known, and from a generator.
 
 Processes are forked from one that has TensorFlow loaded but not started.
 """
@@ -30,7 +30,7 @@ REPLICAS = (1, 2)
 AIMS = ("anywhere", "anywhere", "at the beginning", "at the end")
 HEADER = ("sink", "replicas", "outputs", "kills", "resumes", "mismatches")
 LOST = 255
-"""What multiprocessing says of an end that two threads asked for at the same moment.
+"""The exit code of multiprocessing if two threads ask for the end at the same moment.
 
 Such an end is not counted as a kill; a child that fails by itself ends with 1.
 """
@@ -38,7 +38,7 @@ Such an end is not counted as a kill; a child that fails by itself ends with 1.
 
 @dataclasses.dataclass
 class Counts:
-    """What happened to the outputs of one kind of file."""
+    """What happened to the outputs of one file format."""
 
     outputs: int = 0
     kills: int = 0
@@ -47,15 +47,15 @@ class Counts:
 
 
 class Killer:
-    """Kills the runs of one kind of file and number of replicas.
+    """Kills the runs of one file format and number of replicas.
 
     Args:
         context: Starts processes.
         folder: Where to write.
-        suffix: Kind of file.
+        suffix: The file format.
         replicas: Number of replicas.
         num_rows: Rows of each output.
-        seed: Of the moments.
+        seed: Of the random moments.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Killer:
         self._counts = Counts()
 
     def kill(self, num_kills: int) -> list[Any]:
-        """Kills so often, completes all outputs; returns a line of the table."""
+        """Kills that often, completes all outputs; returns a line of the table."""
         whole = self._run("whole", is_known=True)
         seconds = self._complete(whole)
         expected = content(whole.path)
@@ -139,7 +139,7 @@ class Killer:
 
 
 def rows_in(journal: pathlib.Path) -> int:
-    """How many rows a journal counts; 0 where there is none, or none that is whole."""
+    """How many rows a journal records; 0 if there is no journal, or no whole one."""
     from keras_mgpu_strategy.outputs import journal as journals
 
     try:
@@ -175,7 +175,7 @@ def measure(arguments: argparse.Namespace) -> list[list[Any]]:
 
 
 def show(line: list[Any]) -> list[Any]:
-    """Shows how far it is."""
+    """Reports progress."""
     print(*line, file=sys.stderr, flush=True)
     return line
 

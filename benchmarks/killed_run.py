@@ -1,6 +1,6 @@
 """A run that writes a file, slowly, in a process that may be killed at any moment.
 
-TensorFlow is imported in functions: the process that starts these has no use for it.
+TensorFlow is imported in functions: the process that starts these does not need it.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 BATCH = 16
-"""Of each replica."""
+"""Per replica."""
 USER_BATCH = 60
 SECONDS_PER_ROW = 2e-4
 SECONDS_BETWEEN_FLUSHES = 0.03
@@ -62,7 +62,7 @@ class SlowRows:
 
 
 def child(run: Run, begun: Any) -> None:
-    """Makes a run, or goes on with it; in a process of its own."""
+    """Makes a run, or resumes it; in a process of its own."""
     import tensorflow as tf
 
     import keras_mgpu_strategy as mgpu
@@ -78,7 +78,7 @@ def child(run: Run, begun: Any) -> None:
 
 
 def make_small() -> None:
-    """Many flushes, parts and chunks in a run of a second."""
+    """Sets many flushes, parts and chunks in a run of one second."""
     from keras_mgpu_strategy.compute import sizes as batch_size
     from keras_mgpu_strategy.formats import registry
     from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
@@ -117,6 +117,6 @@ def make_input(run: Run) -> Any:
 
 
 def in_batches(slow: SlowRows) -> Iterator[Any]:
-    """Batches that are no multiples of those of the replicas."""
+    """Batches that are not multiples of the replicas'."""
     for start in range(0, len(slow), USER_BATCH):
         yield slow[start : start + USER_BATCH]

@@ -39,7 +39,7 @@ def results(model: Any, x: Any, precision: str) -> np.ndarray:
 
 
 def compare(low: np.ndarray, exact: np.ndarray) -> str:
-    """Largest and mean error as shares of the largest result; rows of another class."""
+    """Largest and mean error relative to the largest result; rows of another class."""
     error, largest = np.abs(low - exact), np.abs(exact).max()
     if exact.shape[-1] == 1:
         changed = (low > 0.5) != (exact > 0.5)

@@ -1,9 +1,9 @@
-"""Rows a second into memory and into each kind of file, in the same process.
+"""Rows per second into memory and each file format, in the same process.
 
     python benchmarks/sink_throughput.py [--rows=40960] [--output=FILE.md]
 
-The CNN of the suite (32x32x3 -> 10 columns), 512 rows a batch and replica, two replicas
-on the CPU. Contenders take turns, in another order each time; medians.
+The CNN of the suite (32x32x3 -> 10 columns), 512 rows per replica and batch, two
+replicas on the CPU. Contenders take turns, in another order each time; medians.
 """
 
 import argparse
@@ -28,7 +28,7 @@ HEADER = ("sink", "rows/s", "share of memory's", "slowest", "fastest")
 def seconds(
     predictor: mgpu.Predictor, x: Any, sink: str, folder: pathlib.Path
 ) -> float:
-    """Time of one run; that of a file ends when it has its name."""
+    """Time of one run; for a file, until it has its name."""
     began = time.perf_counter()
     if sink == MEMORY:
         predictor.predict_proba(x, BATCH * REPLICAS, verbose=0)
@@ -39,7 +39,7 @@ def seconds(
 
 
 def measure(num_rows: int, repetitions: int) -> dict[str, list[float]]:
-    """Sink -> seconds of each run, the first of which is not among them."""
+    """Sink -> seconds of each run, without the first."""
     strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
     with strategy.scope():
         model = suite.build(MODEL, SEED)
