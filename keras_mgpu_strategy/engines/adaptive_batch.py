@@ -1,10 +1,10 @@
-"""How many rows a device is given at a time, which shrinks where memory runs out.
+"""How many rows a device is given at a time; shrinks if memory runs out.
 
-An allocation that fails on a GPU has waited ten seconds for memory to come free, so no
-size is searched by failing. The first micro-batch of a size runs alone on its GPU. What
-it took says how many micro-batches a chunk may hold, and how many chunks the GPU. Where
-it does not fit, a small batch is measured, and then comes the largest that its memory
-allows. CPUs do not tell what is in use; there the batch is halved.
+A failed allocation on a GPU waits ten seconds for memory to come free, so sizes are not
+found by failing. The first micro-batch of a size runs alone on its GPU. The memory it
+took determines how many micro-batches a chunk may hold, and how many chunks the GPU. If
+it does not fit, a small batch is measured, then the largest that memory allows is used.
+CPUs do not report the memory in use; there the batch is halved.
 
 Guarantees:
 
@@ -30,14 +30,14 @@ _STEP_WITHOUT_KNOWLEDGE = 8
 
 
 class BatchSize:
-    """A per-replica batch, with how it is run; shrinks where memory runs out.
+    """A per-replica batch and how it is run; shrinks if memory runs out.
 
     Args:
-        size: What to begin with, in rows.
-        clock: Notes each reduction of the batch.
+        size: The initial size, in rows.
+        clock: Records each reduction of the batch.
         limits: What is known from other runs.
         is_fixed: Whether the model takes no other size.
-        is_measured: Whether the devices tell how much of their memory is in use.
+        is_measured: Whether the devices report how much of their memory is in use.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class BatchSize:
         self._limits = limits or Limits()
         self._is_fixed = is_fixed
         self._is_measured = is_measured
-        self._failed: tuple[int, int] | None = None  # a size, and the row where
+        self._failed: tuple[int, int] | None = None  # a size, and the row at fault
         self._fits: Plan | None = None
         self._failed_chunks = 0
         self._most: int | None = None
@@ -72,25 +72,25 @@ class BatchSize:
 
     @property
     def most(self) -> int | None:
-        """The largest size that memory allows, where that is known."""
+        """The largest size that memory allows, if known."""
         return self._most
 
     def bound(self, most: int | None) -> None:
-        """Notes the largest size that memory allows, if it could be asked for."""
+        """Records the largest size that memory allows, if it is known."""
         with self._lock:
             self._most = most
 
     def change(self, size: int) -> None:
-        """Goes on with another size."""
+        """Continues with another size."""
         with self._lock:
             self._plan = self._begin(size)
 
     def learn(self, plan: Plan, reading: Reading | None) -> None:
-        """Goes on by what a chunk took that ran alone.
+        """Plans the next chunks from what a chunk that ran alone took.
 
         Args:
             plan: How it was run.
-            reading: What it took; None where the devices do not tell.
+            reading: What it took; None if the devices do not report it.
         """
         with self._lock:
             if plan is not self._plan:
@@ -108,7 +108,7 @@ class BatchSize:
             self._limits.learn(fits, is_largest=self._fits is not None)
 
     def _jump(self, fits: Plan, failed: tuple[int, int]) -> None:
-        """From a small batch that fitted to the largest that should."""
+        """Goes from a small batch that fitted to the largest that should."""
         size, row = failed
         guess = self._most or _STEP_WITHOUT_KNOWLEDGE * fits.size
         best = max(min(guess, size // 2), fits.size)
@@ -119,16 +119,16 @@ class BatchSize:
             self._limits.learn(fits, is_largest=True)
 
     def shrink(self, plan: Plan, num_rows: int, row: int, error: Exception) -> None:
-        """Goes on with less, unless that has been done since `plan` was read.
+        """Continues with less, unless that has been done since `plan` was read.
 
         Args:
             plan: What did not fit.
             num_rows: Rows that the device was given.
-            row: The first of them.
+            row: Index of the first of them.
             error: What TensorFlow raised.
 
         Raises:
-            MemoryError: Less is not possible.
+            MemoryError: It cannot shrink further.
         """
         with self._lock:
             if plan is not self._plan:
@@ -154,7 +154,7 @@ class BatchSize:
         return otherwise or Plan(size, chunk_rows=size)
 
     def _smaller_batch(self, size: int, row: int) -> Plan:
-        if self._fits is not None:  # memory does not grow as it should
+        if self._fits is not None:  # memory grew more than expected
             fits = self._fits
             self._clock.add_back_off(BackOff(row, size, fits.size))
             self._limits.learn(fits, is_largest=True)

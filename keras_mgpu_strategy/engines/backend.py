@@ -15,10 +15,10 @@ from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, Source
 
 
 class StoppedWithin(Exception):
-    """A chunk could be run up to a row within it.
+    """A chunk could only be run up to a row within it.
 
     Args:
-        results: Of the rows before.
+        results: The results of the rows before it.
         error: What is wrong with that row.
     """
 
@@ -46,12 +46,12 @@ class ChunkRunner(Protocol):
 
         Args:
             chunk: The rows.
-            batch: The per-replica batch, shrunk where memory runs out.
+            batch: The per-replica batch, shrunk if memory runs out.
             replica: Index of the replica.
             track: What the replica's device does.
 
         Raises:
-            StoppedWithin: An error of some row of the chunk but the first.
+            StoppedWithin: Any row of the chunk except the first failed.
         """
         ...
 
@@ -61,7 +61,7 @@ class Backend(Protocol):
 
     @property
     def input_spec(self) -> Nest | None:
-        """Nest of named `tf.TensorSpec` that the model declares; None where none."""
+        """Nest of named `tf.TensorSpec` that the model declares; None if none."""
         ...
 
     @property
@@ -75,16 +75,16 @@ class Backend(Protocol):
         ...
 
     def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
-        """What is done to rows of a kind in this process before they are run.
+        """What is done in this process to such rows before they are run.
 
         Args:
             raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
 
         Returns:
-            None where nothing is, or other processes do it.
+            None if nothing is done, or other processes do it.
 
         Raises:
-            ValueError: It fails on such rows.
+            ValueError: Preprocessing fails on such rows.
         """
         ...
 
@@ -112,7 +112,7 @@ class Backend(Protocol):
         ...
 
     def digest(self) -> str:
-        """A short name for what the model computes."""
+        """A short hash of what the model computes."""
         ...
 
     @property

@@ -1,12 +1,12 @@
-"""How many rows a replica should take at a time, from how long they took so far.
+"""How many rows a replica should take at a time, from how long rows took so far.
 
 Guarantees:
 
 * A chunk takes about 30 ms of a replica's time: long enough that the host's work per
   chunk does not matter, short enough for results to flow and replicas to end together.
-  Many replicas get longer ones, since one host serves them all, a chunk at a time.
-* Calls that wait for each other on one device count once: a device that holds two
-  chunks is not taken for one of half the speed.
+  With many replicas chunks are longer, since one host serves them all in turn.
+* Time that calls overlap on one device counts once: a device that holds two
+  chunks is not mistaken for one of half the speed.
 * Towards the end of the input chunks get smaller, down to one micro-batch.
 """
 
@@ -22,9 +22,9 @@ _NEWEST = 0.3
 class StageTimes:
     """How long a device takes for each stage of a chunk on its own.
 
-    Where stages of several chunks overlap, what a call takes says little of any one. So
-    only calls are learned from that had the device to themselves, such as the first of
-    a run, and the fastest of those counts.
+    If stages of several chunks overlap, a call's time says little about any one stage.
+    So only calls that had the device to themselves are used, such as the first of a
+    run, and the fastest of those counts.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,15 @@ class StageTimes:
         """Learns from a call that waited for nothing else.
 
         Args:
-            stage: Its name.
-            amount: Of rows, or of bytes.
-            seconds: What it took.
+            stage: Name of the stage.
+            amount: Number of rows or bytes.
+            seconds: How long it took.
         """
         rate = seconds / max(amount, 1)
         self._rates[stage] = min(rate, self._rates.get(stage, rate))
 
     def seconds(self, stage: str, amount: int) -> float:
-        """What a stage takes for so many rows or bytes; 0 where nothing is known."""
+        """How long a stage takes for that many rows or bytes; 0 if unknown."""
         return self._rates.get(stage, 0.0) * amount
 
 
@@ -65,11 +65,11 @@ class Pace:
         self._lock = threading.Lock()
 
     def busy(self, replica: int, began: float, ended: float) -> float:
-        """Seconds of a call in which its device was not at work on an earlier one.
+        """Seconds of a call in which its device was not busy with an earlier one.
 
         Args:
             replica: Index of the replica.
-            began: When the call began, as `time.perf_counter` tells.
+            began: When the call began, by `time.perf_counter`.
             ended: When it ended.
         """
         with self._lock:
@@ -86,17 +86,17 @@ class Pace:
             self._seconds_per_row = known + _NEWEST * (newest - known)
 
     def seconds(self, num_rows: int) -> float:
-        """What one replica takes for some rows; infinite where nothing is known yet."""
+        """How long one replica takes for some rows; infinite if not known yet."""
         known = self._seconds_per_row
         return float("inf") if known is None else known * num_rows
 
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
-        """Rows to take now: whole micro-batches, one where nothing is known yet.
+        """Rows to take now: whole micro-batches, one if nothing is known yet.
 
         Args:
             batch_size: Per-replica batch.
             most_rows: The most rows of a chunk.
-            rows_left: Rows not taken by any replica yet, or None where unknown.
+            rows_left: Rows not taken by any replica yet, or None if unknown.
         """
         if self._seconds_per_row is None:
             return batch_size

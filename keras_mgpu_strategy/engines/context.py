@@ -1,4 +1,4 @@
-"""What an engine needs for a run besides rows and a model: its books."""
+"""What an engine needs for a run besides rows and a model: per-run state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,15 +31,15 @@ class Work:
         may_fall_back: Whether a model that XLA cannot compile runs without it.
         is_fixed: Whether the model takes no other batch size.
         limits: How much memory batches are known to take.
-        is_measured: Whether the devices tell how much of their memory is in use.
-        in_flight: Chunks that one device has to compute at a time.
+        is_measured: Whether the devices report how much of their memory is in use.
+        in_flight: Chunks queued for computation on one device at a time.
         ahead: Further chunks for each device, which are read, copied or taken.
-        tunes: Whether the engine may look for a better batch size on the way.
-        run: Number of the run, for random numbers of its own.
+        tunes: Whether the engine may look for a better batch size during the run.
+        run: Number of the run, so that each has random numbers of its own.
         spec: Nest of `tf.TensorSpec` of what the model is given, or of what is sent
             to processes that preprocess it.
-        preprocess: Done in this process to a batch of rows before the model is given
-            them; None where nothing is.
+        preprocess: Applied in this process to a batch of rows before the model is
+            given them; None if nothing is.
         missing: Filled with the rows that other processes could not read.
     """
 
@@ -65,7 +65,7 @@ class Work:
         """The per-replica batch of the run.
 
         Args:
-            size: What to begin with, in rows.
+            size: The initial size, in rows.
         """
         return BatchSize(
             size,
@@ -82,7 +82,7 @@ class Work:
 
     @property
     def pads_batches(self) -> bool:
-        """Whether preprocessing may give each batch rows of another length."""
+        """Whether preprocessing may give each batch rows of a different length."""
         leaves = tf.nest.flatten(self.spec)
         varies = any(None in leaf.shape[1:].as_list() for leaf in leaves)
         return varies and self.preprocess is not None
@@ -91,8 +91,8 @@ class Work:
         """The most rows of a chunk.
 
         Args:
-            batch_size: Per-replica batch; a chunk holds no more where each batch may
-                be padded to a length of its own.
+            batch_size: Per-replica batch; a chunk holds no more if each batch may be
+                padded to a length of its own.
         """
         if self.pads_batches:
             return batch_size

@@ -1,7 +1,7 @@
-"""How much of the memory of GPUs a chunk takes.
+"""How much GPU memory a chunk takes.
 
-Only GPUs are asked. For a CPU, `tf.config.experimental.get_memory_info` raises where
-TensorFlow computes without oneDNN and returns zeros where it computes with it, so its
+Only GPUs are asked. For a CPU, `tf.config.experimental.get_memory_info` raises if
+TensorFlow computes without oneDNN and returns zeros if it computes with it, so its
 reply says nothing.
 """
 
@@ -14,7 +14,7 @@ from keras_mgpu_strategy.engines.memory_plans import Reading
 
 
 class Probe:
-    """Watches the memory of some devices from its making on, while one chunk runs.
+    """Watches the memory of some devices from its creation, while one chunk runs.
 
     Args:
         devices: Names of the devices.
@@ -25,7 +25,7 @@ class Probe:
         self._held = {name: _reset(name) for name in names}
 
     def reading(self, moved: int) -> Reading | None:
-        """What the chunk took of the device that has the least for it; None if unknown.
+        """What the chunk took on the device with the least room; None if unknown.
 
         Args:
             moved: Bytes of its inputs and outputs.

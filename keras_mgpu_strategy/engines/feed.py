@@ -3,14 +3,14 @@
 Guarantees:
 
 * Chunks leave in the order of their rows, each row in exactly one of them.
-* What a chunk lacks to whole micro-batches is filled up with copies of its last row,
-  so that a model never sees fewer rows, nor made-up values.
+* A chunk is padded to whole micro-batches with copies of its last row, so that a
+  model never sees fewer rows, nor placeholder values.
 * A source without rows still gives one chunk, of padding only, so that the
   structure and dtypes of the results are known.
 * An error of the source ends the feed and is kept in `error`, so that the rows
   before it can be delivered before it is raised.
-* Ending a feed waits for nothing, so that any thread may do it at any moment, also
-  one that is reading, when the garbage collector runs in it.
+* Ending a feed waits for nothing, so any thread may do it at any moment, even one
+  that is reading, when the garbage collector runs in it.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ class Chunk:
 
     Args:
         start: Index of the first row in the user's input.
-        num_rows: Number of rows; 0 where the source has none at all, and `inputs`
-            then holds one made-up row.
+        num_rows: Number of rows; 0 if the source has none at all, and `inputs`
+            then holds one placeholder row.
         inputs: Nest of NumPy arrays of shape `(num_rows, ...)`.
     """
 
@@ -51,7 +51,7 @@ class Chunk:
         return self.num_rows
 
     def split(self, num_rows: int | None) -> tuple["Chunk", "Chunk | None"]:
-        """The first rows, and the others; None where there are none.
+        """The first rows, and the others; None if there are none.
 
         Args:
             num_rows: The most rows of the first part; None for all.
@@ -63,7 +63,7 @@ class Chunk:
         return Chunk(self.start, num_rows, head), others
 
     def padded(self, batch_size: int) -> list[np.ndarray]:
-        """Flat inputs of whole micro-batches, at least one; a view where they fit."""
+        """Flat inputs of whole micro-batches, at least one; a view if they fit."""
         rows = max(self.num_rows, 1)
         missing = ceil_div(rows, batch_size) * batch_size - rows
         return [_fill_up(leaf, missing) for leaf in tf.nest.flatten(self.inputs)]
@@ -75,7 +75,7 @@ class Feed:
     Args:
         source: The rows.
         block_rows: Rows that are read from the source at a time. A chunk does not
-            reach over the end of a block, so this should be a multiple of the rows
+            cross the end of a block, so this should be a multiple of the rows
             that are taken.
         start: Index of the first row to hand out.
     """
@@ -93,7 +93,7 @@ class Feed:
 
     @property
     def rows_left(self) -> int | None:
-        """Rows not taken yet, or None where only reading can tell."""
+        """Rows not taken yet, or None if only known by reading."""
         num_rows = self._source.num_rows
         return None if num_rows is None else max(num_rows - self._position, 0)
 
@@ -101,7 +101,7 @@ class Feed:
         """The next chunk, or None after the last one and after an error.
 
         Args:
-            most_rows: The most rows that it may hold; at least 1.
+            most_rows: The most rows it may hold; at least 1.
         """
         with self._lock:
             chunk = self._chunk_or_none(most_rows)
@@ -124,16 +124,16 @@ class Feed:
         self._is_stopped = True
 
     def close(self) -> None:
-        """Ends the feed and closes the source; a thread that reads it does so then."""
+        """Ends the feed and closes the source; a thread reading it closes it then."""
         self._is_stopped = True
         self._close_source()
 
     def _close_source(self) -> None:
         if not self._lock.acquire(blocking=False):
-            return  # whoever has it comes here next
+            return  # its holder comes here next
         try:
             self._block = None
-            with contextlib.suppress(Exception):  # how the run went counts
+            with contextlib.suppress(Exception):  # how the run went matters more
                 close(self._blocks)
         finally:
             self._lock.release()

@@ -1,7 +1,7 @@
 """Runs chunks in pieces that fit into the memory of the devices.
 
-Guarantee: a piece that does not fit is run again, smaller, by the thread that has the
-chunk in hand; no row is read twice, and none is run twice whose results were kept.
+Guarantee: a piece that does not fit is run again, smaller, by the thread that holds the
+chunk; no row is read twice, and no row whose results were kept is run twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Piece(Protocol):
         ...
 
     def split(self, num_rows: int | None) -> tuple[Any, Any]:
-        """The first rows for each device, and the others; None where there are none."""
+        """The first rows for each device, and the others; None if there are none."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""The one interface that every engine has.
+"""The one interface that every engine implements.
 
-An engine knows the model and the devices; it is handed rows and hands back rows.
+An engine knows the model and the devices; it is given rows and returns rows.
 It knows neither where rows come from nor where results go.
 """
 
@@ -13,12 +13,12 @@ from keras_mgpu_strategy.types import HostBatch, Source
 class Engine(Protocol):
     """Runs a model over the rows of a source on every replica.
 
-    Guarantees that every engine gives:
+    Guarantees of every engine:
 
-    * Each row from `start` on is in exactly one of the batches yielded, and the
+    * Each row from `start` onwards is in exactly one of the batches yielded, and the
       batches come in the order of their rows.
-    * No replica calls the model on 0 rows. Every call has `batch_size` rows, the
-      last one filled up and trimmed afterwards.
+    * No replica calls the model on 0 rows. Every call has `batch_size` rows; the
+      last one is padded and its results are trimmed.
     * When the iterator is closed or fails, no thread is left behind.
     """
 

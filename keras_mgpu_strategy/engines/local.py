@@ -89,7 +89,7 @@ class LocalBackend:
         return _ENGINES[self._options.engine](self.fitted(work), self.compiler)
 
     def fitted(self, work: Work) -> Work:
-        """The books with the options that depend on devices and model filled in."""
+        """Per-run state with the options that depend on devices and model filled in."""
         return dataclasses.replace(
             work,
             jit_compile=self._uses_xla(),
@@ -99,11 +99,11 @@ class LocalBackend:
         )
 
     def digest(self) -> str:
-        """A short name for what the model computes."""
+        """A short hash of what the model computes."""
         return models.digest(self._replicated)
 
     def marks(self, source: Source, work: Work) -> MarksOf:
-        """Those of the source."""
+        """The marks of the source."""
         del work
         return marks_of(source)
 

@@ -26,7 +26,7 @@ class LocalChunks:
     """A `ChunkRunner` for the replicas of a strategy.
 
     Args:
-        work: The books of the run.
+        work: Per-run state.
         compiler: Makes and keeps the compiled steps.
     """
 
@@ -35,7 +35,7 @@ class LocalChunks:
         self._compiler = compiler
 
     def begin_run(self) -> None:
-        """Has the replicas agree on what they must."""
+        """Makes the replicas agree on what they must share."""
         self._compiler.begin_run()
 
     def run(
@@ -86,5 +86,5 @@ class LocalChunks:
         if plan.is_measured:
             try_copies_out(work, replica)
         note_stages(work, replica, turn, rows, bytes_out, least_seconds=seconds_before)
-        # Outputs are there twice while those of the micro-batches are joined.
+        # Outputs exist twice while those of the micro-batches are joined.
         return results, bytes_in + 2 * bytes_out

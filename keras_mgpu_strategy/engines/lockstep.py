@@ -1,4 +1,4 @@
-"""Runs one chunk on each replica, all of them together, by `strategy.run`."""
+"""Runs one chunk on each replica, all together, by `strategy.run`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Round:
     """One chunk for each replica.
 
     Args:
-        chunks: The chunks; the start is -1 where a replica idles.
+        chunks: The chunks; the start is -1 if a replica idles.
     """
 
     chunks: tuple[Chunk, ...]
@@ -47,7 +47,7 @@ class Round:
         return max(chunk.num_rows for chunk in self.chunks)
 
     def split(self, num_rows: int | None) -> tuple["Round", "Round | None"]:
-        """The first rows of each replica, and the others; None where there are none."""
+        """The first rows of each replica, and the others; None if there are none."""
         if num_rows is None or self.most_rows <= num_rows:
             return self, None
         parts = [_on_host(chunk).split(num_rows) for chunk in self.chunks]
@@ -60,9 +60,9 @@ class LockstepChunks:
     """Runs one chunk on each replica; called by several threads.
 
     Args:
-        work: The books of the run.
+        work: Per-run state.
         compiler: Makes and keeps the compiled steps.
-        batch: The per-replica batch, shrunk where memory runs out.
+        batch: The per-replica batch, shrunk if memory runs out.
     """
 
     def __init__(self, work: Work, compiler: StepCompiler, batch: BatchSize):
@@ -113,7 +113,7 @@ class LockstepChunks:
         turn.copy()
         leaves = copy(*leaves)
         turn.launch()
-        # Or results would pass through the first GPU on their way to the host.
+        # Otherwise results would pass through the first GPU on their way to the host.
         with tf.device(HOST):
             outputs = step(*self._per_replica(numbers), *leaves)
         batches, moved = self._results(outputs, round.chunks, inputs, plan.size)
@@ -121,7 +121,7 @@ class LockstepChunks:
             try_copies_out(work, 0)
         rows = max(len(leaves[0]) for leaves in inputs)
         bytes_out = max(batch.num_bytes for batch in batches)
-        # In step: each replica is taken until the slowest one ends.
+        # In step: each replica is busy until the slowest one ends.
         note_stages(work, 0, turn, rows, bytes_out, count=len(inputs))
         return batches, moved
 
@@ -169,7 +169,7 @@ def _scalar(number: int) -> tf.Tensor:
 
 
 def _whole_batches(chunk: Chunk, size: int) -> list[Any]:
-    """Flat tensors, padded anew where the batch became smaller on the way."""
+    """Flat tensors, padded anew if the batch has become smaller since."""
     flat = tf.nest.flatten(chunk.inputs)
     if int(flat[0].shape[0]) % size == 0 and isinstance(flat[0], tf.Tensor):
         return flat

@@ -1,4 +1,4 @@
-"""How chunks are run, by how much of a device's memory they take.
+"""How chunks are run, given how much of a device's memory they take.
 
 Guarantee: what fitted once is remembered in `Limits`, and not measured again.
 """
@@ -15,9 +15,9 @@ _SHARE_OF_ONE_BATCH = 0.6
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of TensorFlow says that memory has run out.
+    """Whether a TensorFlow error says that memory has run out.
 
-    A tensor that could not be copied to a GPU is an internal error for TensorFlow.
+    TensorFlow reports a tensor that could not be copied to a GPU as an internal error.
     """
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return True
@@ -34,9 +34,9 @@ class Reading:
 
     Args:
         needed: At its peak, beyond what was held before.
-        free: What there was for it; None where nobody tells.
-        moved: Of `needed`, its inputs and outputs, which stay for as long as a chunk is
-            on the device.
+        free: What was free for it; None if unknown.
+        moved: The part of `needed` for its inputs and outputs, which stay for as long
+            as a chunk is on the device.
     """
 
     needed: int
@@ -50,8 +50,8 @@ class Plan:
 
     Args:
         size: Rows of one call of the model.
-        chunk_rows: The most rows of a chunk; None where memory sets no limit.
-        held: The most chunks on a device; None where memory sets no limit.
+        chunk_rows: The most rows of a chunk; None if memory sets no limit.
+        held: The most chunks on a device; None if memory sets no limit.
         is_measured: Whether the memory that a chunk takes is to be measured.
     """
 
@@ -62,7 +62,7 @@ class Plan:
 
 
 class Limits:
-    """What is known of the memory that batches take, kept from run to run."""
+    """What is known about the memory that batches take, kept from run to run."""
 
     def __init__(self) -> None:
         self._plans: dict[int, Plan] = {}
@@ -73,7 +73,7 @@ class Limits:
         return size if self._most is None else min(size, self._most)
 
     def plan(self, size: int) -> Plan | None:
-        """How batches of a size were run; None if they were not yet."""
+        """How batches of a size were run; None if not run yet."""
         return self._plans.get(size)
 
     def learn(self, plan: Plan, *, is_largest: bool) -> None:
@@ -89,10 +89,10 @@ def alone(size: int) -> Plan:
 
 
 def plan_for(size: int, reading: Reading) -> Plan:
-    """As much as memory allows, by what one micro-batch took.
+    """As much as memory allows, given what one micro-batch took.
 
-    What computing takes counts twice, since a chunk may be launched before all memory
-    of the one before it is free; where there is no room for two, one is held.
+    The memory for computing counts twice, since a chunk may be launched before all
+    memory of the one before it is free; if there is no room for two, one is held.
     """
     if reading.free is None:
         return Plan(size)
@@ -109,7 +109,7 @@ def plan_for(size: int, reading: Reading) -> Plan:
 def largest_batch(size: int, reading: Reading) -> int | None:
     """The most rows in a batch, if memory grows with them; at least those that fitted.
 
-    Some memory is left for the next chunk. None where the devices do not tell.
+    Some memory is left for the next chunk. None if the devices do not report it.
     """
     if reading.free is None:
         return None

@@ -1,8 +1,8 @@
 """All replicas in step: `strategy.run` over a distributed tf.data pipeline.
 
-Guarantees, beyond those of every engine: while a step runs, the next one is copied to
-the devices, and the results of the one before to the host; `engines.track` says in what
-order, and bounds them. A step ends when its slowest replica ends.
+Guarantees, beyond those of every engine: while a step runs, the inputs of the next are
+copied to the devices, and the results of the previous to the host; `engines.track` sets
+their order and limits. A step ends when its slowest replica ends.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ class MirroredEngine:
             while any replica has rows:
                 put(step(next(pipelines)))
 
-    and in the caller's thread: `yield from in_order(what was put)`.
+    and, in the caller's thread: `yield from in_order(what was put)`.
 
     Args:
-        work: The books of this run.
+        work: Per-run state.
         compiler: Makes and keeps the compiled step.
     """
 
@@ -100,14 +100,14 @@ class MirroredEngine:
 
 
 class _Rounds:
-    """What the pipelines give, one chunk for each replica at a time, to any thread.
+    """Hands out the pipelines' chunks, one per replica at a time, to any thread.
 
     Args:
         make: Makes the pipelines, in the first thread that asks for a round: Ctrl-C in
             the main thread could break TensorFlow's tracing.
         feed: Where they take the rows from.
         strategy: The strategy whose replicas are fed.
-        clock: Notes how long is waited for rows.
+        clock: Records how long threads wait for rows.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class _Rounds:
             return dealt if dealt.busy else None
 
     def end(self) -> None:
-        """Frees the pipelines and their threads; no round follows."""
+        """Releases the pipelines and their threads; no round follows."""
         with self._lock:
             self._make = self._elements = None  # whose threads may still take chunks
             self._pipelines = None

@@ -1,4 +1,4 @@
-"""How a Predictor runs: checked when it is made, the same for all of its runs."""
+"""How a Predictor runs: checked when it is created, the same for all of its runs."""
 
 import dataclasses
 import os
@@ -13,8 +13,8 @@ class Options:
     """How a Predictor runs; see there.
 
     Raises:
-        TypeError: `profile` is no path.
-        ValueError: A value that is none of those that an option takes.
+        TypeError: `profile` is not a path.
+        ValueError: An option does not accept its value.
     """
 
     engine: EngineName = "threads"
@@ -44,8 +44,8 @@ class Options:
     def chunks(self, *, on_gpus: bool) -> dict[str, int]:
         """Chunks for each device: `in_flight`, and those `ahead` of them.
 
-        On a GPU two are on their way to it, and one is read or delivered. A CPU needs
-        no copies.
+        For a GPU, two are on their way to it, and one is being read or delivered. A CPU
+        needs no copies.
         """
         automatic = 3 if on_gpus else 1
         chosen = automatic if self.in_flight == "auto" else int(self.in_flight)

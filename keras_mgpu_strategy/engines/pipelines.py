@@ -2,16 +2,16 @@
 
 Guarantees:
 
-* Chunks are dealt in turn: of R pipelines, the r-th one gets chunks r, r + R, r + 2R
+* Chunks are dealt in turn: of R pipelines, the r-th gets chunks r, r + R, r + 2R
   and so on, however far each reads ahead. Arrays are sliced a chunk at a time and
   never become one tensor.
 * One pipeline reads at a time; while it waits for a slow source, the others still
   get the chunks that were dealt to them.
 * Elements never end: after the last chunk a replica gets idle ones (one micro-batch
   of rows that were run before), so that all replicas step together to the end, and
-  none of them ever runs on 0 rows.
+  none ever runs on 0 rows.
 * An error of the source or of preprocessing does not pass through tf.data, which would
-  turn it into one of TensorFlow's; it ends the pipelines and stays in the feed.
+  turn it into a TensorFlow error; it ends the pipelines and stays in the feed.
 """
 
 import functools
@@ -31,7 +31,7 @@ from keras_mgpu_strategy.types import Nest
 class ReplicaPipelines:
     """The distributed dataset of a feed.
 
-    Each element is a flat tuple `(start, num_rows, *inputs)`; `start` is -1 where the
+    Each element is a flat tuple `(start, num_rows, *inputs)`; `start` is -1 if the
     feed has ended.
 
     Args:
@@ -65,8 +65,8 @@ class ReplicaPipelines:
         self._next = 0
         self._is_reading = False
         self._changed = threading.Condition()
-        # TensorFlow keeps for ever what it hands to `numpy_function`, and a data set
-        # the function that made it: neither may hold the rows, nor this.
+        # TensorFlow keeps forever what is passed to `numpy_function`, and a dataset
+        # the function that made it: neither may hold the rows, nor this object.
         make = functools.partial(_replica_dataset, weakref.ref(self), self._specs)
         self.dataset = _distribute(make, strategy)
 
@@ -129,7 +129,7 @@ def _replica_dataset(
     def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start, num_rows, *inputs = tf.numpy_function(mine, [], dtypes)
         for leaf, spec in zip(inputs, specs, strict=True):
-            # Only the rank: rows of another length follow in some sources.
+            # Only the rank: in some sources rows of another length follow.
             leaf.set_shape([None] * spec.shape.rank)
         return tf.ensure_shape(start, []), tf.ensure_shape(num_rows, []), *inputs
 
@@ -151,7 +151,7 @@ def _alive(pipelines: weakref.ref[ReplicaPipelines]) -> ReplicaPipelines:
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    # The autotuner's thread sleeps, and ending the iterator waits for it.
+    # The autotuner's thread sleeps, and closing the iterator waits for it.
     options.autotune.enabled = False
     # A pool of its own: the source may itself need threads of the shared one.
     options.threading.private_threadpool_size = 1

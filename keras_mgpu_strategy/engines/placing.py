@@ -1,4 +1,4 @@
-"""Where a model is to live: from the options of a Predictor to a backend."""
+"""Chooses where a model lives: from the options of a Predictor to a backend."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ class SavedModel:
 def place(
     model: Any | SavedModel, options: Options, ray: RayOptions | None = None
 ) -> Backend:
-    """Puts a model in its place, rebuilt where it was built elsewhere.
+    """Puts a model on its devices, rebuilt if it was built elsewhere.
 
     Args:
         model: A Keras model, or one on disk.
@@ -71,11 +71,11 @@ def _read(model: SavedModel, options: Options) -> models.ReplicatedModel:
 
 
 def _uses_ray(options: Options, ray: RayOptions | None) -> bool:
-    """Whether processes of Ray are to run the model.
+    """Whether Ray processes run the model.
 
     Raises:
-        TypeError: `ray` holds no options.
-        ValueError: Options that exclude each other.
+        TypeError: `ray` does not hold options.
+        ValueError: Options exclude each other.
     """
     if not isinstance(ray, RayOptions | None):
         raise TypeError(

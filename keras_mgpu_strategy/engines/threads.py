@@ -3,8 +3,8 @@
 Guarantees, beyond those of every engine:
 
 * Results are on the host when the call of a step returns, and each thread waits in such
-  a call, without Python's lock. `engines.track` says in which order a device is given
-  its chunks, and bounds them.
+  a call, without holding the GIL. `engines.track` sets the order in which a device is
+  given its chunks, and limits their number.
 * No replica waits for another: a slow device takes fewer chunks.
 * A chunk that fails on a replica, and can be run again, is run again by the thread
   that holds it; no row is read twice, none is delivered twice.
@@ -37,10 +37,10 @@ class ThreadsEngine:
             while (chunk = feed.take()):
                 put(chunks.run(chunk, d, the track of d))
 
-    and in the caller's thread: `yield from in_order(what was put)`.
+    and, in the caller's thread: `yield from in_order(what was put)`.
 
     Args:
-        work: The books of this run.
+        work: Per-run state.
         chunks: Runs a chunk on a replica.
     """
 
@@ -73,7 +73,7 @@ class ThreadsEngine:
         try:
             yield from self._run_all(feed, batch, most_rows)
         except StoppedWithin as error:
-            stopped = error  # raised below, so that it is no context of the user's
+            stopped = error  # raised below, so that it is not the context of the user's
         if stopped is not None:
             yield stopped.results
             raise stopped.error
@@ -93,7 +93,7 @@ class ThreadsEngine:
             raise feed.error
 
     def _run_measured(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
-        """The first rows, where it is not known yet how much memory a batch takes."""
+        """Runs the first rows, while it is unknown how much memory a batch takes."""
         if batch.plan.is_measured:
             chunk = feed.take(batch.size)
             if chunk is not None:
@@ -109,7 +109,7 @@ class ThreadsEngine:
     def _run_here(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        """What is left of the rows, on the first replica, without any thread."""
+        """Runs the remaining rows on the first replica, without any thread."""
         while (chunk := feed.take(most_rows)) is not None:
             yield self._run_first(chunk, batch)
 

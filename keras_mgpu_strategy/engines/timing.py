@@ -21,17 +21,17 @@ def note_stages(
     count: int = 1,
     least_seconds: float = 0.0,
 ) -> None:
-    """Notes the stages of a chunk whose results have come.
+    """Records the stages of a chunk whose results have arrived.
 
     Args:
-        work: The books of the run.
+        work: Per-run state.
         replica: Index of the replica.
-        turn: When the chunk was where.
+        turn: When the chunk entered each stage.
         num_rows: Rows that the device was given.
         bytes_out: Bytes of its results.
         count: Replicas that each ran a chunk at the same time.
-        least_seconds: What its rows took before, which tells too how many are to be
-            taken at a time.
+        least_seconds: How long its rows took before, which also counts for how many
+            are taken at a time.
     """
     ended, clock, stages = time.perf_counter(), work.clock, work.pace.stages
     seconds = work.pace.busy(replica, turn.began, ended)
@@ -50,13 +50,13 @@ def note_stages(
 
 
 def try_copies_out(work: Work, replica: int) -> None:
-    """Learns how fast results come from a device that has nothing else to do."""
+    """Learns how fast results come from a device that is otherwise idle."""
     device = work.devices[replica]
     if not has_own_memory(device):
         return
     with tf.device(device):
         block = tf.zeros([_TRIED_BYTES], tf.uint8)
-        block[:1].numpy()  # which waits until it is there
+        block[:1].numpy()  # which waits for it
         began = time.perf_counter()
         block.numpy()
     work.pace.stages.learn("copy_out", _TRIED_BYTES, time.perf_counter() - began)

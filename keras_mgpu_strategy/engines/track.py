@@ -1,15 +1,15 @@
 """The order in which chunks are copied to one device and computed there.
 
 A copy to a GPU waits for everything that the GPU has been given to compute by then. It
-runs beside the computation of an earlier chunk only if it begins before that one is
+overlaps the computation of an earlier chunk only if it begins before that chunk is
 launched. So two chunks are copied at a time, and nothing is launched while the copy of
-a chunk at hand has not begun, unless another copy is on its way.
+a chunk that a thread holds has not begun, unless another copy is under way.
 
 Guarantees:
 
-* A device has at most `in_flight` chunks to compute, those included whose results are
-  on their way to the host. At most two are on their way to it.
-* Nobody waits for a chunk that has not been read yet.
+* A device has at most `in_flight` chunks to compute, including those whose results are
+  on their way to the host. At most two are on their way to the device.
+* No thread waits for a chunk that has not been read yet.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class Track:
     """What one device does, for the threads that bring chunks to it.
 
     Args:
-        in_flight: Chunks that it has to compute at a time.
+        in_flight: Chunks queued for computation on it at a time.
     """
 
     def __init__(self, in_flight: int):
@@ -38,7 +38,7 @@ class Track:
 
     @contextlib.contextmanager
     def chunk(self, is_ending: Callable[[], bool]) -> Iterator[None]:
-        """While a thread reads a chunk for this device, or has one in hand.
+        """Lasts while a thread reads a chunk for this device, or holds one.
 
         Args:
             is_ending: Whether few rows are left, which go to devices that are free.
@@ -56,10 +56,10 @@ class Track:
 
     @contextlib.contextmanager
     def turn(self, most: Callable[[], int | None]) -> Iterator["Turn"]:
-        """While a chunk is on its way to the device or there.
+        """Lasts while a chunk is on its way to the device or there.
 
         Args:
-            most: How many may be so at a time; None where nothing sets a limit.
+            most: How many may be so at a time; None for no limit.
         """
 
         def has_room() -> bool:
@@ -75,11 +75,11 @@ class Track:
 
 
 class Turn:
-    """The way of one chunk; made by `Track.turn`.
+    """The path of one chunk; made by `Track.turn`.
 
     Attributes:
-        began, copied, launched: When the chunk began to be copied, had been, and was
-            launched, as `time.perf_counter` tells.
+        began, copied, launched: When the copy of the chunk began and ended, and when
+            the chunk was launched, by `time.perf_counter`.
         copies_alone: Whether nothing else was copied or computed when it was copied.
         computes_alone: Whether nothing else was computed when it was launched.
     """
@@ -101,7 +101,7 @@ class Turn:
         self.began = time.perf_counter()
 
     def launch(self) -> None:
-        """Waits until the chunk, which has been copied, may be computed."""
+        """Waits until the copied chunk may be computed."""
         self.copied = time.perf_counter()
         self.move("copied")
         self.move("computing", self._may_launch)
@@ -114,7 +114,7 @@ class Turn:
         return turns["computing"] < self._in_flight and bool(is_behind_copies)
 
     def move(self, state: str, may: Callable[[], bool] = lambda: True) -> None:
-        """Goes into another state once that may be."""
+        """Enters another state once that is allowed."""
         with self._changed:
             self._changed.wait_for(may)
             self._turns[self._state] -= 1

@@ -1,6 +1,6 @@
 """Looks for a better per-replica batch on the user's own first rows.
 
-Guarantee: the rows that are tried on are run once and delivered like all others.
+Guarantee: the rows used for tuning are run once and delivered like all others.
 """
 
 import time
@@ -29,16 +29,16 @@ def tune(
 ) -> Iterator[HostBatch]:
     """Doubles the batch on the first replica while rows per second rise.
 
-    Leaves the best size in `batch`. Stops where trying would take more than a tenth
-    of the time that the rest of the rows needs, where memory runs out or is known to
-    be too small for twice the rows, and at 8192.
+    Leaves the best size in `batch`. Stops if a trial would take more than a tenth of
+    the time that the remaining rows need, if memory runs out or is known to be too
+    small for twice the rows, and at 8192.
 
     Args:
         run_chunk: Runs a chunk on the first replica.
         feed: The rows.
-        batch: The size to begin with, and the result.
-        num_replicas: Replicas that share the rest of the rows.
-        clock: Notes the sizes that are tried.
+        batch: The initial size, and the result.
+        num_replicas: Replicas that share the remaining rows.
+        clock: Records the sizes that are tried.
     """
     best_size, best_rate = batch.size, 0.0
     while _enough_rows(feed, batch.size, num_replicas):
@@ -60,7 +60,7 @@ def tune(
 def _trial(
     run_chunk: RunChunk, feed: Feed, batch: BatchSize
 ) -> Generator[HostBatch, None, float | None]:
-    """Rows per second at the batch's size; None where the rows ended before."""
+    """Rows per second at the batch's size; None if the rows ended first."""
     rate = None
     for batches in (1, _TIMED_BATCHES):  # the first one compiles
         began = time.perf_counter()

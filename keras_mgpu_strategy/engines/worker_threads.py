@@ -1,13 +1,13 @@
-"""Threads that hand results to one consumer, and end with it.
+"""Threads that pass results to one consumer, and end with it.
 
 Guarantees:
 
 * When the iterator is used up, or a lane has failed, all threads have ended.
-* When it is closed or forgotten, the consumer fails, or the interpreter exits, the
-  threads end behind what they have in hand. They are waited for, but not for ever: one
-  may be held up by the user's generator, or, where the garbage collector closes the
+* When it is closed or garbage-collected, the consumer fails, or the interpreter exits,
+  the threads end after their current chunk. They are waited for, but not forever: one
+  may be held up by the user's generator, or, if the garbage collector closes the
   iterator, by a lock of the very thread that waits.
-* In a process that was forked meanwhile nothing is done, since it has no lanes.
+* In a process forked in the meantime nothing is done, since it has no lanes.
 """
 
 import atexit
@@ -28,7 +28,7 @@ Lane: TypeAlias = Callable[[int, Callable[[T], None]], None]
 
 
 class ChunkError(Exception):
-    """An error of a lane, its cause, and the first row of the chunk that it met.
+    """An error of a lane, its cause, and the first row of the chunk it occurred in.
 
     Args:
         start: Index of that row.
@@ -43,14 +43,14 @@ def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]
     """Runs lanes in threads and yields what they put.
 
     Args:
-        lane: Called in a thread of its own, with its number and a function that hands
-            a result over; returns when the feed has ended. Its error ends the feed.
-            When the other lanes have handed over what they had in hand, since those
-            rows may come before, the error of the first row is raised: the cause of a
+        lane: Called in a thread of its own, with its number and a function that passes
+            on a result; returns when the feed has ended. Its error ends the feed.
+            After the other lanes have passed on their current results, whose rows may
+            come before, the error of the first row is raised: the cause of a
             `ChunkError`, or any other error at once.
         num_lanes: Number of threads.
         feed: Ended with the iterator, so that no lane takes another chunk.
-        room: Results that may wait for the consumer, the one that it has included.
+        room: Results that may wait for the consumer, including the one it has.
     """
     lanes = _Lanes(lane, num_lanes, feed, room)
     results = lanes.results()
@@ -61,8 +61,8 @@ def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]
 class _Lanes:
     """What the threads share with the consumer; they do not hold its iterator.
 
-    Its queues are the ones that the garbage collector may use in any thread, at any
-    moment: `queue.Queue` and `threading.Semaphore` could wait for the same thread.
+    Its queues are safe for the garbage collector to use in any thread, at any moment:
+    `queue.Queue` and `threading.Semaphore` could wait for the same thread.
     """
 
     def __init__(self, lane: Lane, num_lanes: int, feed: Feed, room: int):
@@ -84,7 +84,7 @@ class _Lanes:
         ]
 
     def hold_on_to(self, results: Any) -> None:
-        """Ends with an iterator that goes before its own clean-up: by an interrupt."""
+        """Ends with an iterator that an interrupt drops before its own clean-up."""
         self._forgotten = weakref.finalize(results, self.end)
         self._forgotten.atexit = False
 
@@ -92,7 +92,7 @@ class _Lanes:
         """Yields what the lanes put."""
         errors: list[BaseException] = []
         try:
-            # Daemons, which Python does not wait for at exit, before this is called.
+            # Daemons: at exit, Python does not wait for them before it calls this.
             atexit.register(self._exit)
             for thread in self._threads:
                 thread.start()
@@ -114,7 +114,7 @@ class _Lanes:
             if item is not None:
                 errors.append(item)
                 self._feed.stop()
-        if self._has_ended:  # by `_exit`, while a daemon of the user's takes the rows
+        if self._has_ended:  # by `_exit`, while a user's daemon takes the rows
             raise RuntimeError("The interpreter exits, and rows are left to run.")
 
     def _run(self, lane: Lane, number: int) -> None:
@@ -130,7 +130,7 @@ class _Lanes:
             self._done.put((False, item))
 
     def end(self) -> None:
-        """Tells the threads to end; waits for nothing."""
+        """Signals the threads to end; waits for nothing."""
         if self._is_over or not self._home.is_this:
             return
         self._feed.stop()
@@ -162,7 +162,7 @@ class _Lanes:
 
 
 def _taken_first(errors: list[BaseException]) -> BaseException:
-    """The error of the first row; none stays in the list, which it would hold."""
+    """The error of the first row; empties the list, which it would keep alive."""
     first = min(errors, key=lambda error: getattr(error, "start", -1))
     errors.clear()
     return (first.__cause__ if isinstance(first, ChunkError) else None) or first

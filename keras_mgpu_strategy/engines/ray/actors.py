@@ -1,14 +1,14 @@
-"""The processes of a Predictor: started, replaced when they die, ended with it.
+"""The processes of a Predictor: started, replaced if they die, ended with it.
 
 Guarantees:
 
 * There are as many processes as asked for, or an error says why not.
 * What a process was doing when it died is done again, the second time with nothing
-  else in the new process; what ends its process again and again is an error.
-* A process that died is replaced; where the cluster has no room for another any more,
-  a warning says so and the others do its work.
+  else in the new process; work that repeatedly ends its process is an error.
+* A process that died is replaced; if the cluster no longer has room for another, a
+  warning says so and the others do its work.
 * An exception in a process arrives as itself.
-* When the fleet is closed or forgotten, its processes end.
+* When the fleet is closed or garbage-collected, its processes end.
 """
 
 import time
@@ -36,7 +36,7 @@ class Fleet:
         ray: The package, connected.
         plan: How many, and what each gets.
         max_concurrency: Calls that a process works on at a time.
-        arguments: Of `Worker`; the model as a reference to Ray's store.
+        arguments: Those of `Worker`; the model as a reference to Ray's store.
 
     Raises:
         RuntimeError: They could not be started in time.
@@ -49,7 +49,7 @@ class Fleet:
         self._plan = plan
         self._arguments = arguments
         self._example: Nest = None
-        # Retries are ours: Ray's own would run a chunk that kills its process for ever.
+        # Retries are ours: Ray would rerun a chunk that kills its process forever.
         self._options = plan.resources | {
             "max_concurrency": max_concurrency,
             "max_restarts": 0,
@@ -65,7 +65,7 @@ class Fleet:
 
     @property
     def abouts(self) -> list[About]:
-        """What each process said of itself."""
+        """What each process reported about itself."""
         return [place.about for place in self._places if place.about is not None]
 
     def call(
@@ -76,17 +76,17 @@ class Fleet:
         what: str,
         line: Line | None = None,
     ) -> Any:
-        """Has a process do something, and does so again where it dies meanwhile.
+        """Has a process do something, again if it dies in the meantime.
 
         Args:
-            replica: Whose process; another one where that could not be replaced.
+            replica: Whose process; another one if that could not be replaced.
             method: A method of `Worker`.
             *args: Its arguments.
-            what: What it is, for messages.
+            what: What is done, for messages.
             line: Where the user asked for it, if in another thread.
 
         Raises:
-            RuntimeError: It has ended every process that did it, or there is none left.
+            RuntimeError: It ended every process that did it, or no process is left.
             Exception: What was raised in the process.
         """
         died = ""
@@ -117,7 +117,7 @@ class Fleet:
             self._example = example
 
     def refill(self) -> None:
-        """Tries again to replace what could not be; warns of what still is missing."""
+        """Tries again to replace lost processes; warns about those still missing."""
         for place in self._places:
             if place.is_lost and self._plan.fits(self._ray.available_resources()):
                 place.is_lost = False
@@ -135,7 +135,7 @@ class Fleet:
         self._finalizer()
 
     def _place_of(self, replica: int) -> Place:
-        """Its own, or that of another replica where it is lost."""
+        """Its own, or that of another replica if it is lost."""
         places = [place for place in self._places if not place.is_lost]
         if not places:
             raise RuntimeError(
@@ -175,12 +175,12 @@ class Fleet:
             place.about = unwrapped(answer, "In a process that reads the model")
 
     def _replace(self, place: Place, died: Any, line: Line) -> None:
-        """Starts a process in place of one that died, once, whoever saw it die."""
+        """Replaces a process that died, once, however many threads saw it die."""
         with place.alone() as actor:
             if actor is not died or place.is_lost:
                 return
             if died is not None:
-                self._ray.kill(died)  # it may only be out of reach
+                self._ray.kill(died)  # it may only be unreachable
             place.actor = self._start()
             try:
                 self._open_again(place)
@@ -203,7 +203,7 @@ class Fleet:
         place.about = answers[0]
 
     def _wait(self, calls: list[Any], seconds: float) -> None:
-        """Waits for answers, as long as the cluster could hold all processes."""
+        """Waits for answers while the cluster could hold all processes."""
         deadline = time.monotonic() + seconds
         while True:
             _, left = self._ray.wait(
@@ -222,7 +222,7 @@ class Fleet:
 
 
 def _end(ray: Any, places: list[Place], home: HomeProcess) -> None:
-    # A process that was forked from that one has no say in its fleet.
+    # A forked process must not end the fleet of its parent.
     if not home.is_this or not ray.is_initialized():
         return
     for place in places:

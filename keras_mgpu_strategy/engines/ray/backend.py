@@ -27,7 +27,7 @@ class RayBackend:
     Args:
         model: The model, packed.
         options: How it runs.
-        spread: Over what it is spread.
+        spread: How it is spread over processes.
 
     Raises:
         ImportError: Ray is not installed.
@@ -96,14 +96,14 @@ class RayBackend:
         return ThreadsEngine(work, RemoteChunks(self._fleet, work))
 
     def digest(self) -> str:
-        """A short name for what the model computes."""
+        """A short hash of what the model computes."""
         if self._digest is None:
             what = "Computing the digest of the model"
             self._digest = str(self._fleet.call(0, "digest", what=what))
         return self._digest
 
     def marks(self, source: Source, work: Work) -> MarksOf:
-        """Those of the source, with what the processes could not read."""
+        """The marks of the source, with what the processes could not read."""
         marks_here, missing = marks_of(source), work.missing
 
         def marks(start: int, stop: int) -> RowMarks:

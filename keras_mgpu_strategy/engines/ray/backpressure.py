@@ -1,6 +1,6 @@
-"""Keeps results from piling up behind a chunk that is late.
+"""Keeps results from piling up while an earlier chunk is late.
 
-Guarantee: the first of the chunks that have begun always goes on.
+Guarantee: the first of the chunks that have begun is never held back.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Window:
 
     @contextlib.contextmanager
     def admitted(self, start: int) -> Iterator[None]:
-        """Waits until a chunk is near enough to the first that is not done.
+        """Waits until a chunk is close enough to the first that is not done.
 
         Args:
             start: Its first row.

@@ -3,7 +3,7 @@
 Guarantees:
 
 * A process has its next chunk while it works on one.
-* Results that wait for a chunk that is late, because its process died, are bounded.
+* Results that wait for a late chunk, whose process died, are bounded.
 * Results are copied out of Ray's store, so that keeping them does not fill it.
 """
 
@@ -32,7 +32,7 @@ class RemoteChunks:
 
     Args:
         fleet: The processes.
-        work: The books of the run.
+        work: Per-run state.
     """
 
     def __init__(self, fleet: Fleet, work: Work):
@@ -43,7 +43,7 @@ class RemoteChunks:
         self._line = calling_line()
 
     def begin_run(self) -> None:
-        """Nothing: each process has one replica."""
+        """Does nothing: each process has one replica."""
 
     def run(
         self,
@@ -87,7 +87,7 @@ class RemoteChunks:
         batch.bound(done.most)
         with self._lock:
             for back_off in done.back_offs:
-                if back_off.batch_size < batch.size:  # not noted for another process
+                if back_off.batch_size < batch.size:  # not recorded for another process
                     clock.add_back_off(back_off)
                     batch.change(back_off.batch_size)
             if done.missing is not None:

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* Ray that is started here listens on the loopback interface only, sends no usage
+* A Ray started here listens on the loopback interface only, sends no usage
   statistics, shows no dashboard and writes nothing into the home folder.
-* An address where nothing answers is an error within seconds.
+* An address that does not answer is an error within seconds.
 """
 
 import re
@@ -45,16 +45,16 @@ def connect(address: str | None) -> Any:
         ray.init(address=address, **quiet)
         return ray
     environment.keep_ray_private()
-    # Private to Ray, but its only way to stay on the loopback. Tried with Ray 2.60.
+    # Private to Ray, but the only way to stay on the loopback. Tested with Ray 2.60.
     loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
     ray.init(address="local", include_dashboard=False, **quiet, **loopback)
     return ray
 
 
 def wait_for_room(ray: Any, plan: Plan) -> None:
-    """Waits a moment for what ended processes leave, on a cluster of this machine.
+    """Waits briefly for what ended processes release, on a cluster of this machine.
 
-    On a larger one, others' jobs may end, and Ray itself waits for that.
+    On a larger cluster, other users' jobs may end, and Ray itself waits for that.
 
     Raises:
         ValueError: Too little is free.
@@ -83,7 +83,7 @@ def _check_same(ray: Any, address: str | None) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes, and then end this process."""
+    """Checks an address: Ray would try for minutes, and then end this process."""
     match = _HOST_AND_PORT.fullmatch(address.removeprefix("ray://"))
     if match is None:  # "auto" and the like
         return

@@ -21,8 +21,8 @@ class ModelFile:
     """The bytes of a saved model, and how to read them.
 
     Args:
-        path: Where the file or folder was; its suffix tells the kind.
-        content: The file; of a folder, a tar archive.
+        path: Where the file or folder was; its suffix gives the file format.
+        content: The file; for a folder, a tar archive.
         is_folder: Whether it is a folder.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: As for `load`.
@@ -77,7 +77,7 @@ def from_model(model: Any) -> ModelFile:
 
     Raises:
         ValueError: It has methods of its own that would not run, or that were set on
-            the object, which a file does not hold.
+            the object, which a file does not store.
     """
     models.check_predict(model)
     models.check_on_object(model)
@@ -85,14 +85,14 @@ def from_model(model: Any) -> ModelFile:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
         objects = models.custom_objects_of(model)
-        # The code in it is that of the process that packs it.
+        # Its code comes from the process that packs it.
         file = from_path(path, objects, safe_mode=False)
         return dataclasses.replace(file, aside=models.put_aside(model, can_pickle))
 
 
 def _archive(folder: pathlib.Path) -> bytes:
     buffer = io.BytesIO()
-    # Links would lead to places that only this machine has.
+    # Links would lead to places that exist only on this machine.
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         archive.add(folder, arcname=".")
     return buffer.getvalue()
@@ -100,7 +100,7 @@ def _archive(folder: pathlib.Path) -> bytes:
 
 @contextlib.contextmanager
 def _named(copy: pathlib.Path, original: pathlib.Path) -> Iterator[None]:
-    """Has errors name the file that the user knows."""
+    """Makes errors name the file that the user knows."""
     try:
         yield
     except (OSError, ValueError) as error:

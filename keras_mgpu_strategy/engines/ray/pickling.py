@@ -17,8 +17,8 @@ class Packed:
     """A value for another process, which may know fewer modules.
 
     Args:
-        content: The value, pickled as Ray does it: classes and functions of the
-            user's program with their code, those of modules by name.
+        content: The value, pickled as Ray does: classes and functions of the user's
+            program with their code, those of modules by name.
         folders: Where this process finds modules.
     """
 
@@ -26,10 +26,10 @@ class Packed:
     folders: tuple[str, ...]
 
     def unpack(self) -> Any:
-        """The value.
+        """Returns the value.
 
         Raises:
-            ImportError: A module of the user's is not on this machine.
+            ImportError: One of the user's modules is not on this machine.
         """
         sys.path.extend(
             path

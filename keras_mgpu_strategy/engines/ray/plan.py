@@ -1,4 +1,4 @@
-"""How many processes to run a model in, and what each of them gets."""
+"""How many processes run a model, and what each of them gets."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from keras_mgpu_strategy.system.arguments import count
 
 _INTEGERS = ("num_actors", "replicas_per_device", "cpus_per_actor")
 _OPTIONAL = ("num_actors", "cpus_per_actor")
-# Ray counts GPUs in steps of 0.0001, so that three thirds are less than one.
+# Ray counts GPUs in steps of 0.0001, so three thirds are less than one.
 _ROUNDED = 0.01
 
 
@@ -18,19 +18,19 @@ class RayOptions:
 
     Args:
         num_actors: Processes, each with a replica of the model. None: one for each GPU
-            that Ray knows of (`replicas_per_device` of them); where it knows of none,
+            that Ray knows of (`replicas_per_device` of them); if it knows of none,
             one for each machine.
         replicas_per_device: Processes that share one GPU.
         cpus_per_actor: CPU cores that Ray reserves for a process, and threads that an
-            op uses in it where it has no GPU. None: one where it has a GPU, else as
-            many as all processes can have.
+            op uses in it if it has no GPU. None: one if it has a GPU, else as many as
+            all processes can have.
         ray_address: A running cluster to join, as `ray.init` takes it. None starts Ray
             on this machine, unless this process has joined a cluster already or the
             environment variable RAY_ADDRESS names one.
 
     Raises:
-        TypeError: A number that is not whole.
-        ValueError: A number below 1.
+        TypeError: A number is not an integer.
+        ValueError: A number is below 1.
     """
 
     num_actors: int | None = None
@@ -53,7 +53,7 @@ class Plan:
 
     Args:
         num_actors: Processes.
-        gpus_per_actor: GPUs of each; a part of one where several share it.
+        gpus_per_actor: GPUs of each; a fraction if several share one.
         cpus_per_actor: CPU cores of each.
     """
 
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def needs(self) -> str:
-        """What one process needs, for people."""
+        """What one process needs, for messages."""
         cores = f"{self.cpus_per_actor} CPU core{'s' * (self.cpus_per_actor > 1)}"
         gpus = f"{self.gpus_per_actor:.3g} GPU and " if self.gpus_per_actor else ""
         return gpus + cores
@@ -90,7 +90,7 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
 
     Args:
         options: What the user asks for.
-        nodes: The machines, as `ray.nodes()` tells them.
+        nodes: The machines, as reported by `ray.nodes()`.
 
     Raises:
         ValueError: The cluster has less than what is asked for.
@@ -102,7 +102,7 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
             f"replicas_per_device={shared}, but Ray knows of no GPU to share. Pass "
             "num_actors, the number of processes, instead."
         )
-    # Where nothing computes, one process is asked for, and there is no room for it.
+    # If no machine computes, one process is asked for, and there is no room for it.
     num_actors = options.num_actors or gpus * shared or max(len(machines), 1)
     if gpus:
         plan = Plan(num_actors, 1 / shared, options.cpus_per_actor or 1)
@@ -121,10 +121,10 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
 
 
 def capacity(nodes: Iterable[Mapping[str, Any]], plan: Plan) -> int:
-    """How many processes of a plan the machines can hold, whoever else uses them.
+    """How many processes of a plan the machines can hold, regardless of other users.
 
     Args:
-        nodes: The machines, as `ray.nodes()` tells them.
+        nodes: The machines, as reported by `ray.nodes()`.
         plan: The plan.
     """
     return _room(_machines(nodes), plan)
@@ -147,7 +147,7 @@ def _room(machines: Iterable[tuple[int, int]], plan: Plan) -> int:
 
 
 def _equal_share(machines: list[tuple[int, int]], num_actors: int) -> int:
-    """The most cores for each such that all processes have room; at least 1."""
+    """The most cores for each process such that all have room; at least 1."""
     most = max((cpus for _, cpus in machines), default=1)
     shares = (
         share

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def gpu_ids() -> list[str]:
-    """The GPUs that Ray has given this process, by the numbers they have on it."""
+    """The GPUs that Ray has given this process, by their numbers on the machine."""
     import ray
 
     ids = ray.get_runtime_context().get_accelerator_ids()
@@ -25,7 +25,7 @@ def num_cpus() -> int:
 
 
 def is_actor() -> bool:
-    """Whether this process is one of Ray's, that holds an object of a class."""
+    """Whether this is a Ray process that holds an object of a class."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return False
@@ -33,20 +33,20 @@ def is_actor() -> bool:
 
 
 def configure(num_threads: int, gpus: Sequence[str]) -> None:
-    """Keeps TensorFlow to what Ray has given this process.
+    """Limits TensorFlow to what Ray has given this process.
 
     Args:
-        num_threads: Threads of an op where it has no GPU.
-        gpus: The GPUs that it has. It may share them, so memory is taken as needed.
+        num_threads: Threads of an op if the process has no GPU.
+        gpus: The GPUs it has. They may be shared, so memory is taken as needed.
 
     Raises:
         RuntimeError: TensorFlow sees no GPU although Ray has given one.
     """
     found = tf.config.list_physical_devices("GPU")
     if not gpus:
-        if found:  # Ray hides no GPU from a process that asked for none
+        if found:  # Ray hides no GPUs from a process that asked for none
             tf.config.set_visible_devices([], "GPU")
-        # Too late where the process has run TensorFlow for another task of Ray's.
+        # Too late if the process has run TensorFlow for another Ray task.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(num_threads)
         return

@@ -1,7 +1,7 @@
-"""Exceptions on their way from a process to the one that asked it for something.
+"""Exceptions on their way from a process to the one that called it.
 
-Guarantee: an exception arrives as itself, or where it cannot travel as one of the same
-text, with its notes and the traceback that it had there.
+Guarantee: an exception arrives as itself or, if it cannot be pickled, as one with the
+same text, with its notes and the traceback that it had there.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Failed:
 
     Args:
         error: As it was raised.
-        notes: What was noted on it; not every class of errors takes that along.
+        notes: Its notes, which not every exception class pickles.
         trace: Its traceback, as text.
     """
 
@@ -29,15 +29,15 @@ class Failed:
 
     @classmethod
     def by(cls, error: Exception) -> "Failed":
-        """What travels of an exception that was raised here."""
+        """What is sent of an exception that was raised here."""
         trace = "".join(traceback.format_exception(error))
         return cls(_picklable(error), tuple(getattr(error, "__notes__", [])), trace)
 
     def error_from(self, where: str) -> Exception:
-        """The exception, noted where it was raised.
+        """The exception, with a note on where it was raised.
 
         Args:
-            where: The process, for people.
+            where: The process, for messages.
         """
         known = getattr(self.error, "__notes__", [])
         for note in (*self.notes, f"{where}:\n{self.trace}"):
@@ -47,7 +47,7 @@ class Failed:
 
 
 def answering(method: Callable) -> Callable:
-    """Has a method return its exception: Ray would wrap one that is raised."""
+    """Makes a method return its exception: Ray would wrap one that is raised."""
 
     @functools.wraps(method)
     def answer(*args: Any) -> Any:
@@ -60,14 +60,14 @@ def answering(method: Callable) -> Callable:
 
 
 def unwrapped(answer: Any, where: str) -> Any:
-    """The answer of a process, or its exception, raised."""
+    """Returns the answer of a process, or raises its exception."""
     if isinstance(answer, Failed):
         raise answer.error_from(where)
     return answer
 
 
 def _picklable(error: Exception) -> Exception:
-    """The error itself, or one of the same text where it cannot travel."""
+    """The error itself, or one with the same text if it cannot be pickled."""
     try:
         pickles().loads(pickles().dumps(error))
     except Exception:

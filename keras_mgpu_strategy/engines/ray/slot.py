@@ -1,7 +1,7 @@
 """The place of one replica: a process, called by several threads.
 
-Guarantee: a thread that asks to be alone with the process is, so that nothing else can
-have ended it, and nothing else is ended by what that thread has it do.
+Guarantee: a thread that asks to be alone with the process is alone, so that nothing
+else can have ended it, and no other work ends with what that thread has it do.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ class Place:
 
     Attributes:
         actor: As above; None while there is none.
-        about: What the process said of itself, once it is open.
+        about: What the process reported about itself, once it is open.
         is_lost: Whether the process died and could not be replaced.
     """
 

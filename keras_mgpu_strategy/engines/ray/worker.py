@@ -41,13 +41,13 @@ _MOST_SOURCES = 4
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a process says of itself.
+    """What a process reports about itself.
 
     Args:
-        input_spec: As of `ReplicatedModel`.
-        floats: As of `Backend`.
-        feeding: As of `ReplicatedModel`.
-        device: Its device, a GPU by the number that it has on the machine.
+        input_spec: As in `ReplicatedModel`.
+        floats: As in `Backend`.
+        feeding: As in `ReplicatedModel`.
+        device: Its device; a GPU by its number on the machine.
         node: The machine.
         pid: The process.
     """
@@ -71,7 +71,7 @@ class Task:
     Args:
         chunk: The rows; its inputs are arrays, or `NamedRows` that the process reads.
         batch_size: Per-replica batch.
-        is_fixed: Whether the model takes no other.
+        is_fixed: Whether the model takes no other size.
         head: What is done to the outputs on the device.
         run: Number of the run.
     """
@@ -89,13 +89,13 @@ class Done:
 
     Args:
         batch: The results.
-        stopped_by: Why the rows of the chunk behind them were not read, if it has any.
+        stopped_by: Why the remaining rows of the chunk were not read, if there are any.
         missing: Which rows could not be read, boolean, or None.
         batch_size: Per-replica batch at the end.
         bytes_in: Bytes of input, padding included.
         seconds: Stage -> time, "compile" among them.
         back_offs: Batches that did not fit into memory.
-        most: The largest batch that memory allows; None where it was not asked for.
+        most: The largest batch that memory allows; None if not determined.
     """
 
     batch: HostBatch
@@ -114,7 +114,7 @@ class Worker:
     Args:
         model: The model, a `ModelFile`.
         options: How it runs.
-        num_threads: Threads of an op where the process has no GPU.
+        num_threads: Threads of an op if the process has no GPU.
     """
 
     def __init__(self, model: Packed, options: Options, num_threads: int):
@@ -151,7 +151,7 @@ class Worker:
 
     @answering
     def digest(self) -> str:
-        """A short name for what the model computes."""
+        """A short hash of what the model computes."""
         return self._backend.digest()
 
     @answering
@@ -187,7 +187,7 @@ class Worker:
         )
 
     def _preprocessing(self, inputs: Nest) -> Preprocessing | None:
-        """The model's own, for rows like these; those that were traced are kept."""
+        """The model's own, for rows like these; traced ones are kept."""
         if not self._backend.feeding.raw:
             return None
         spec = self._raw_specs.cover(inputs)
@@ -211,7 +211,7 @@ class Worker:
         return Chunk(chunk.start, batch.num_rows, batch.inputs), stopped_by, missing
 
     def _opened(self, named: NamedRows) -> Source:
-        """The input, opened once for a run; those of a few runs are kept."""
+        """The input, opened once per run; those of a few runs are kept."""
         with self._lock:
             if named.key not in self._sources:
                 while len(self._sources) >= _MOST_SOURCES:
@@ -221,7 +221,7 @@ class Worker:
 
 
 def _rows(source: Source, named: NamedRows) -> tuple[InputBatch, Failed | None]:
-    """The rows before the first one that cannot be read, and why that cannot."""
+    """The rows before the first one that cannot be read, and why it cannot."""
     wanted = named.stop - named.start
     batches = source.batches(wanted, named.start)
     with closing(batches):
@@ -229,7 +229,7 @@ def _rows(source: Source, named: NamedRows) -> tuple[InputBatch, Failed | None]:
         if batch is not None and batch.num_rows == wanted:
             return batch, None
         try:
-            next(batches, None)  # raises what is wrong with the row behind
+            next(batches, None)  # raises what is wrong with the next row
         except Exception as error:
             if batch is None:
                 raise
