@@ -1,11 +1,11 @@
-"""Results of replicas -> ordered rows in host memory.
+"""Turns results of replicas into ordered rows in host memory.
 
 Guarantees:
 
 * Each replica's tensors are read from that replica's own device; nothing is joined
   on a device.
-* Padding is trimmed, and a result with any other number of rows than its input is
-  an error, never a shift of the rows behind it.
+* Padding is trimmed, and a result with a different number of rows than its input is
+  an error, never a shift of the rows after it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostB
         padded_rows: Number of rows that the step was given.
 
     Raises:
-        ValueError: If an output has another number of rows.
+        ValueError: If an output has a different number of rows.
     """
 
     def read(leaf: tf.Tensor) -> np.ndarray:
@@ -45,7 +45,7 @@ def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostB
 
 
 def in_order(batches: Iterable[HostBatch], start: int) -> Iterator[HostBatch]:
-    """Yields batches by their rows, holding back those that came too early."""
+    """Yields batches in row order, holding back those that came too early."""
     early: dict[int, HostBatch] = {}
     for batch in batches:
         early[batch.start] = batch
@@ -60,12 +60,12 @@ def in_order(batches: Iterable[HostBatch], start: int) -> Iterator[HostBatch]:
 def resplit(
     batches: Iterable[HostBatch], next_size: Callable[[], int | None]
 ) -> Iterator[HostBatch]:
-    """Cuts a gapless stream of batches anew.
+    """Cuts a gapless stream of batches into batches of other sizes.
 
     Args:
         batches: Batches in the order of their rows.
-        next_size: Gives the rows of the next batch to yield; None where that is not
-            known before more rows have arrived.
+        next_size: Gives the number of rows of the next batch to yield; None if that is
+            not known before more rows have arrived.
 
     Yields:
         Batches of those sizes; a size of 0 gives an empty batch. Shorter ones where
@@ -101,7 +101,7 @@ def _row_shapes(batch: HostBatch) -> list[tuple[int, ...]]:
 
 
 def join(parts: list[HostBatch]) -> HostBatch:
-    """One batch of consecutive ones, whose rows must have one shape; without marks."""
+    """Joins consecutive batches, whose rows must have one shape, without marks."""
     if len(parts) == 1:
         return parts[0]
     nests = [part.outputs for part in parts]
@@ -110,7 +110,7 @@ def join(parts: list[HostBatch]) -> HostBatch:
 
 
 def split(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
-    """The first rows of a batch, and the others; no row where there are none."""
+    """The first rows of a batch, and the others, which may be no rows."""
     head, rest = cut(batch.outputs, 0, num_rows), cut(batch.outputs, num_rows)
     marks = batch.marks
     return (
@@ -120,5 +120,5 @@ def split(batch: HostBatch, num_rows: int) -> tuple[HostBatch, HostBatch]:
 
 
 def rows_from(batch: HostBatch, start: int) -> HostBatch:
-    """The rows of a batch from some index on; none where it ends before."""
+    """The rows of a batch from some index onwards; none if it ends before."""
     return batch if start <= batch.start else split(batch, start - batch.start)[1]

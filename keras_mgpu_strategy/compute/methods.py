@@ -2,7 +2,7 @@
 
 from keras_mgpu_strategy.compute import heads
 
-# Name -> head for outputs as they are, head for logits.
+# Name -> head for plain outputs, head for logits.
 _HEADS: dict[str, tuple[heads.Head, heads.Head | None]] = {
     "predict": (heads.identity, None),
     "predict_proba": (heads.identity, heads.probabilities_from_logits),
@@ -15,7 +15,7 @@ def head_of(method: str, *, from_logits: bool = False) -> heads.Head:
     """Returns what a method does to each output.
 
     Raises:
-        ValueError: There is no such method, or it takes no logits.
+        ValueError: There is no such method, or it does not take logits.
     """
     if method not in _HEADS:
         raise ValueError(f"method={method!r}. Expected one of {list(METHODS)}.")

@@ -47,7 +47,7 @@ def micro_batch_step(replicated: ReplicatedModel, signature: Signature) -> Any:
     step = trace(batch_size)
     check_batch_axis(step.structured_outputs, batch_size)
     if not _declares_batch_axes(replicated):
-        # A constant output can have as many rows as the batch by chance.
+        # A constant output may have as many rows as the batch by chance.
         check_batch_axis(trace(batch_size + 1).structured_outputs, batch_size + 1)
     return step
 
@@ -55,9 +55,9 @@ def micro_batch_step(replicated: ReplicatedModel, signature: Signature) -> Any:
 def _as_declared(
     replicated: ReplicatedModel, spec: Nest, flat: Sequence[tf.Tensor]
 ) -> Nest:
-    """The user's structure; the model's own where it has one input.
+    """The user's structure; the model's own if it has one input.
 
-    Keras warns of a dict that holds the only input, or takes it for another one.
+    Keras warns about a dict that holds the only input, or mistakes it for another.
     """
     declared = replicated.input_spec
     is_x = declared is not None and replicated.feeding.whole is None
@@ -69,7 +69,7 @@ def _as_declared(
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
-    """Whether the outputs declare a batch axis, or no other batch can be tried."""
+    """Whether the outputs declare a batch axis, or no other batch size can be tried."""
     inputs = filter(None, tf.nest.flatten(replicated.input_spec))
     if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
         return True

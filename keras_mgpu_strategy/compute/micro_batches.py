@@ -1,6 +1,6 @@
 """One replica's loop over the micro-batches of a chunk, as part of a graph.
 
-Guarantee: the model is called on static shapes only, on one micro-batch at a time.
+Guarantee: the model is called only on static shapes, one micro-batch at a time.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from keras_mgpu_strategy.types import Nest
 
 
 def check_batch_axis(outputs: Nest, num_rows: int) -> None:
-    """Checks what a model gives for `num_rows` rows.
+    """Checks what a model returns for `num_rows` rows.
 
     Args:
         outputs: Nest of symbolic tensors or specs.
         num_rows: Rows of the batch that the model was traced on.
 
     Raises:
-        ValueError: If there is no output, or one that does not have as many rows or is
+        ValueError: If there is no output, or one does not have that many rows or is
             not dense.
     """
     leaves = _flatten_with_names(outputs)
@@ -104,7 +104,7 @@ def run_micro_batches(
 def _joined(stacked: tf.Tensor) -> tf.Tensor:
     """Rows of all micro-batches, from one micro-batch per index.
 
-    `TensorArray.concat` would wait for the device, so that results set out late.
+    `TensorArray.concat` would wait for the device and delay the copy of results.
     """
     shape = tf.shape(stacked)
     rows = tf.reshape(stacked, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))

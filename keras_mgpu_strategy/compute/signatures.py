@@ -1,7 +1,7 @@
-"""What compiled steps depend on, and how few of them are kept while shapes vary.
+"""What compiled steps depend on, and how few are kept when shapes vary.
 
 Guarantee: for each structure of inputs, an axis that was seen with two lengths is
-None from then on, so that a step is traced at most once per axis beyond the first.
+None from then on, so a step is traced at most once per axis beyond the first.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class SpecMemory:
         self._lock = threading.Lock()
 
     def cover(self, inputs: Nest) -> Nest:
-        """A spec that holds for these inputs and for all like them seen before.
+        """A spec that covers these inputs and all similar ones seen before.
 
         Args:
             inputs: Nest of NumPy arrays, tensors or `tf.TensorSpec`.

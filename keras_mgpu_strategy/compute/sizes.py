@@ -1,6 +1,6 @@
-"""Arithmetic of batch sizes: rounding, a first guess, micro-batches a chunk.
+"""Arithmetic of batch sizes: rounding, a first guess, micro-batches per chunk.
 
-Pure functions of integers; nothing here touches TensorFlow or a device. Words:
+Pure functions of integers; nothing here touches TensorFlow or a device. Terms:
 
 * The *global batch* is what a user asks for, as in Keras.
 * The *per-replica batch* is the share of one replica, rounded up. The model is
@@ -24,15 +24,15 @@ def per_replica(global_batch: int, num_replicas: int) -> int:
 
 
 def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
-    """Per-replica batch where the user gives none.
+    """Per-replica batch if the user gives none.
 
-    About 1 MiB of input, within 32 to 1024 rows; no more than the next power of
-    two of a replica's share of the rows, so that few rows mean little padding
+    About 1 MiB of input, within 32 to 1024 rows; at most a replica's share of the
+    rows, rounded up to a power of two, so that few rows mean little padding
     and calls of many different sizes still compile only a few batch sizes.
 
     Args:
         row_bytes: Bytes of one input row.
-        num_rows: Rows of the input, or None where unknown.
+        num_rows: Rows of the input, or None if unknown.
         num_replicas: Number of replicas.
     """
     by_bytes = next_power_of_two(_TARGET_BATCH_BYTES // max(row_bytes, 1))
@@ -45,7 +45,7 @@ def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
 def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
     """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
 
-    A power of two of micro-batches, so that chunks of fewer of them fit in evenly.
+    The number of micro-batches is a power of two, so that smaller chunks fit evenly.
 
     Args:
         batch_size: Per-replica batch.
@@ -59,15 +59,15 @@ def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
 def even_chunk_rows(
     batch_size: int, most_rows: int, num_rows: int | None, num_replicas: int
 ) -> int:
-    """Rows of chunks of one size for replicas that step together.
+    """Rows of each chunk, all of one size, for replicas that step together.
 
-    Where the number of rows is known, chunks shrink so that every replica gets
+    If the number of rows is known, chunks shrink so that every replica gets
     several of them and all replicas end together.
 
     Args:
         batch_size: Per-replica batch.
         most_rows: The most rows of a chunk.
-        num_rows: Rows to run, or None where unknown.
+        num_rows: Rows to run, or None if unknown.
         num_replicas: Number of replicas.
     """
     if num_rows is None:
@@ -81,15 +81,15 @@ def even_chunk_rows(
 def even_round(
     batch_size: int, most_rows: int, rows_left: int | None, num_replicas: int
 ) -> int:
-    """Rows of the chunks that replicas that step together get next, one each.
+    """Rows of the next chunks, one for each of the replicas that step together.
 
-    A power of two of micro-batches, since the rows are read in blocks of such a number;
-    no more than the share of one replica, so that none idles in the last rounds.
+    The number of micro-batches is a power of two, as in the blocks that rows are read
+    in; at most the share of one replica, so that none idles in the last rounds.
 
     Args:
         batch_size: Per-replica batch.
         most_rows: The most rows of a chunk.
-        rows_left: Rows not dealt yet, or None where unknown.
+        rows_left: Rows not dealt yet, or None if unknown.
         num_replicas: Number of replicas.
     """
     most = most_rows // batch_size

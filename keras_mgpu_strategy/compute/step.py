@@ -2,16 +2,16 @@
 
 A step runs the model over one chunk on one replica: a loop over micro-batches of
 static shape, so that one round trip of the host serves many of them, nothing is
-traced twice, and XLA, where it is on, compiles once.
+traced twice, and XLA, if enabled, compiles once.
 
 Guarantees:
 
 * Steps are compiled once per input signature, per-replica batch and head, and kept.
 * Each replica's step is traced by `strategy.run` in that replica's own context, so
-  that it reads its own copy of every variable; where copies differ, what saving stores.
+  that it reads its own copy of every variable; if copies differ, what saving stores.
 * Replicas draw random numbers of their own.
 * An output without a batch axis is an error when the step is compiled. What XLA
-  cannot compile is one when the step first runs, which is when XLA looks at it.
+  cannot compile is an error when the step first runs, which is when XLA compiles it.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ class StepCompiler:
         return self._replicated.strategy
 
     def begin_run(self) -> None:
-        """Reads anew what replicas must agree on; the model has been built."""
+        """Rereads what replicas must agree on; the model has been built."""
         with self._lock:
             if self._pinned is None:
                 self._pinned = PinnedValues(self._replicated.all_variables())
@@ -78,7 +78,7 @@ class StepCompiler:
         Args:
             signature: What to compile.
             replica: Index of the replica.
-            clock: Notes the time it takes to compile.
+            clock: Records the time it takes to compile.
             position: Where the rows are.
 
         Raises:
@@ -93,7 +93,7 @@ class StepCompiler:
         Args:
             signature: What it is copied for.
             replica: Index of the replica.
-            clock: Notes the time it takes to compile.
+            clock: Records the time it takes to compile.
         """
         device = self.strategy.extended.worker_devices[replica]
         if not has_own_memory(device):
@@ -111,7 +111,7 @@ class StepCompiler:
 
         Args:
             element_spec: Specs of the flat inputs of all replicas.
-            clock: Notes the time it takes to compile.
+            clock: Records the time it takes to compile.
         """
         if not any(map(has_own_memory, self.strategy.extended.worker_devices)):
             return _as_it_is
@@ -132,8 +132,8 @@ class StepCompiler:
         Args:
             signature: What to compile.
             element_spec: Specs of a run, a row and the flat inputs of all replicas,
-                which say no more of shapes than their ranks.
-            clock: Notes the time it takes to compile.
+                which give only the ranks of shapes.
+            clock: Records the time it takes to compile.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
@@ -153,7 +153,7 @@ class StepCompiler:
         trace: Callable[[Signature], CompiledStep],
         clock: StageClock,
     ) -> CompiledStep:
-        """What was traced before, for the same pinned variables, or is now."""
+        """The step traced before for the same pinned variables, or traced now."""
         plain = dataclasses.replace(signature, jit_compile=False)
 
         def instead() -> CompiledStep:
@@ -172,7 +172,7 @@ class StepCompiler:
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock
     ) -> Any:
-        """What was compiled under a key, or is now."""
+        """What was compiled under a key before, or is compiled now."""
         kept = self._steps.get(key)
         if kept is not None:
             return kept
@@ -195,7 +195,7 @@ class StepCompiler:
             found.append(draws)
 
             def before(first: tf.Tensor) -> list[Any]:
-                if not draws:  # or the number of the row would be copied to a GPU
+                if not draws:  # otherwise the row number would be copied to a GPU
                     return []
                 return draws.begin(run, row + tf.cast(first, tf.int64))
 

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* A step that draws random numbers runs in one thread at a time, since it sets the seeds
-  of its stand-ins before each micro-batch.
+* A step that draws random numbers runs in one thread at a time, since it sets the
+  stand-ins for its seeds before each micro-batch.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ ReplicaStep: TypeAlias = Callable[..., Nest]
 
 
 class Position(NamedTuple):
-    """Which rows a step runs, for random numbers of their own.
+    """Which rows a step runs, so that they get random numbers of their own.
 
     Args:
         run: Number of the run.
@@ -45,8 +45,8 @@ class CompiledStep:
 
     Args:
         function: Takes run and row as scalars, then the flat tensors of a chunk.
-        draws: What stands in for the seeds of random layers; kept, since a graph does
-            not keep its variables.
+        draws: What replaces the seeds of random layers; kept, since a graph does not
+            keep its variables alive.
     """
 
     def __init__(self, function: Callable[..., Nest], draws: Sequence[Any]):

@@ -1,10 +1,10 @@
 """Copies between the host and a device, as parts of graphs.
 
-Within a graph, TensorFlow starts a copy and waits for that copy alone, without Python's
-lock. Outside of one, a copy from a GPU waits until all work of that GPU is done, and
-`tf.convert_to_tensor` holds the lock while it waits (tried with TensorFlow 2.21).
+Within a graph, TensorFlow starts a copy and waits for that copy alone, without the GIL.
+Outside of one, a copy from a GPU waits until all work of that GPU is done, and
+`tf.convert_to_tensor` holds the GIL while it waits (tested with TensorFlow 2.21).
 
-Guarantee: what is on a device that shares the host's memory stays where it is.
+Guarantee: tensors on a device that shares the host's memory stay where they are.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def has_own_memory(device: str) -> bool:
 
 
 def host_of(device: str) -> str:
-    """Where tensors are made that are then copied to a device."""
+    """Where tensors are created before they are copied to a device."""
     return HOST if has_own_memory(device) else device
 
 

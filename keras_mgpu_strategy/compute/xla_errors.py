@@ -1,4 +1,4 @@
-"""Steps that XLA compiles, and what becomes of those that it cannot compile."""
+"""Steps that XLA compiles, and what happens to those that it cannot compile."""
 
 import re
 from collections.abc import Callable
@@ -19,8 +19,8 @@ def run_by_xla(
 
     Args:
         step: The step.
-        instead: Makes one that runs where XLA cannot compile this one; None where that
-            is an error, which then says what the user can do.
+        instead: Makes a step to run if XLA cannot compile this one; None if that is an
+            error, which then says what the user can do.
     """
 
     def run(*chunk: Any) -> Nest:

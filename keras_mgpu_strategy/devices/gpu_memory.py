@@ -1,7 +1,7 @@
-"""How much memory there is on a GPU, or on each part of one that is split.
+"""How much memory a GPU has, or each part of a GPU that is split.
 
 TensorFlow splits a GPU only with a memory limit per part, and has no public call
-that tells how much memory a GPU has. NVIDIA's driver does.
+that reports how much memory a GPU has. NVIDIA's driver does.
 """
 
 import functools
@@ -26,21 +26,21 @@ def memory_limit(num_parts: int) -> int:
     """Returns the MiB that each of `num_parts` parts of any one GPU may take.
 
     The least free memory of all visible GPUs counts, so that the limit suits each
-    of them in whatever order the driver lists them.
+    of them, in whatever order the driver lists them.
 
     Raises:
-        RuntimeError: The driver does not tell.
+        RuntimeError: The driver does not report it.
     """
     return limit_from_report(_driver_report("free"), num_parts)
 
 
 @functools.cache
 def capacity(device: str) -> int | None:
-    """Returns the bytes that TensorFlow may take of a logical GPU, as `GPU:0`.
+    """Returns the bytes that TensorFlow may take of a logical GPU, such as `GPU:0`.
 
-    The limit of a part of a split GPU; else, of the visible GPU with the least memory,
-    what the driver says it has. None if unknown, as for every other kind of device.
-    Neither changes while a process runs.
+    The limit of a part of a split GPU; otherwise the memory, as reported by the driver,
+    of the visible GPU with the least. None if unknown, as for every other kind of
+    device. Neither changes while a process runs.
     """
     kind, _, index = device.rpartition(":")
     if kind != "GPU":
@@ -75,7 +75,7 @@ def limit_from_report(report: str, num_parts: int) -> int:
 
 
 def _driver_report(kind: str) -> str:
-    """MiB of each visible GPU, a line each; of the `kind` "free" or "total"."""
+    """MiB of each visible GPU, one per line; `kind` is "free" or "total"."""
     command = [
         "nvidia-smi",
         f"--query-gpu=memory.{kind}",

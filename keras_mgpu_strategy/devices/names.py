@@ -3,10 +3,10 @@
 Guarantees:
 
 * A device that does not exist is an error that lists those that do. TensorFlow
-  itself places the work of a missing device on another one without a word.
+  itself silently places the work of a missing device on another one.
 * A device that was named twice is an error, never dropped.
 * Devices are named as TensorFlow names them, `"GPU:0"`, and keep the order in which
-  they were asked for.
+  they were requested.
 """
 
 import dataclasses
@@ -59,13 +59,13 @@ def list_physical() -> tuple[str, ...]:
 
 
 def by_name(devices: Sequence[Any]) -> dict[str, Any]:
-    """Name, as `"GPU:0"` -> TensorFlow's device, GPUs first."""
+    """Name, such as `"GPU:0"` -> TensorFlow's device, GPUs first."""
     ordered = [d for kind in KINDS for d in devices if d.device_type == kind]
     return {":".join(device.name.split(":")[-2:]): device for device in ordered}
 
 
 def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
-    """Reads what a user wrote for devices, without looking at the machine.
+    """Parses what a user wrote for devices, without looking at the machine.
 
     Args:
         devices: `"gpu:0"`, `"cpu:0"` (in any case, also `"/gpu:0"` and TensorFlow's
@@ -76,8 +76,8 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
         The requests in the order given; None for None.
 
     Raises:
-        TypeError: A value that is no string, int, list or tuple.
-        ValueError: An unknown name, a negative index, or nothing at all.
+        TypeError: A value is not a string, int, list or tuple.
+        ValueError: A name is unknown, an index is negative, or no device is named.
     """
     if devices is None:
         return None
@@ -93,15 +93,15 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
 def select_devices(
     requests: tuple[DeviceRequest, ...] | None, existing: Sequence[str]
 ) -> tuple[str, ...]:
-    """Picks the devices that were asked for among those that exist.
+    """Picks the requested devices from those that exist.
 
     Args:
         requests: As `parse_devices` returns them. None stands for every GPU, or for
-            the first CPU where there is no GPU.
+            the first CPU if there is no GPU.
         existing: Names of the devices that exist.
 
     Raises:
-        ValueError: A device does not exist, or was asked for twice.
+        ValueError: A device does not exist, or was requested twice.
     """
     if requests is None:
         gpus = tuple(name for name in existing if name.startswith("GPU:"))
@@ -119,19 +119,19 @@ def select_devices(
 def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
     """Splits physical devices into logical devices, and starts TensorFlow.
 
-    Devices that are split into as many parts already are left as they are.
+    Devices already split into that many parts are left as they are.
 
     Args:
         names: Names of visible physical devices.
-        num_parts: Logical devices to make of each of them.
+        num_parts: Logical devices to split each of them into.
 
     Returns:
         Names of the logical devices, all parts of the first device first.
 
     Raises:
         RuntimeError: TensorFlow has started with another layout, or the memory of a
-            GPU is not known.
-        ValueError: A device is configured to have another number of parts.
+            GPU is unknown.
+        ValueError: A device is configured to have a different number of parts.
     """
     visible = by_name(tf.config.get_visible_devices())
     for name in names:
@@ -150,7 +150,7 @@ def select_parts(
 
     Args:
         names: Names of physical devices.
-        num_parts: Logical devices that each of them was to be split into.
+        num_parts: Logical devices that each of them should be split into.
         counts: Name of every visible physical device -> number of its logical
             devices, in TensorFlow's order.
         existing: Names of the logical devices that exist.
@@ -223,7 +223,7 @@ def _num_parts(device: Any) -> int:
 
 
 def _parts_by_name(counts: Mapping[str, int]) -> dict[str, list[str]]:
-    """Physical name -> names of its logical devices, which TensorFlow counts on."""
+    """Physical name -> its logical devices, which TensorFlow numbers throughout."""
     parts: dict[str, list[str]] = {}
     used: dict[str, int] = dict.fromkeys(KINDS, 0)
     for name, count in counts.items():

@@ -1,10 +1,10 @@
-"""`scope()`: a distribution strategy over the devices that were asked for.
+"""`scope()`: a distribution strategy over the requested devices.
 
 Guarantees:
 
 * The strategy has one replica on each device named, or `replicas_per_device` of
   them, and never fewer: what does not exist is an error.
-* It is a plain `tf.distribute.MirroredStrategy`, also with one device, so Keras code
+* It is a plain `tf.distribute.MirroredStrategy`, even with one device, so Keras code
   behaves inside the scope as under any strategy.
 """
 
@@ -40,19 +40,19 @@ def scope(
     Args:
         devices: `"gpu:0"` or `"cpu:0"`, several of them in a list or a
             comma-separated string, a GPU index or a list of these, `"gpu"` or `"cpu"`
-            for all of a kind. None takes every visible GPU, or the CPU where there is
+            for all of a kind. None takes every visible GPU, or the CPU if there is
             no GPU.
-        replicas_per_device: Replicas to place on each device, which is split into as
+        replicas_per_device: Replicas to place on each device, which is split into that
             many logical devices; `devices` then names physical devices. Works only
-            before TensorFlow has started, unless the devices are split that way
-            already. Each part of a GPU gets an equal share of the memory.
+            before TensorFlow has started, unless the devices are already split that
+            way. Each part of a GPU gets an equal share of the memory.
 
     Yields:
         The strategy; the replicas of the first device come first.
 
     Raises:
-        TypeError: An argument of a wrong type.
-        ValueError: A device that does not exist, is named twice, or cannot be read.
+        TypeError: An argument has a wrong type.
+        ValueError: A device does not exist, is named twice, or cannot be parsed.
         RuntimeError: TensorFlow has started, and the devices are not split as asked;
             another strategy's scope has been entered; or this process was forked after
             TensorFlow had started.
@@ -71,7 +71,7 @@ def scope(
 def make_strategy(
     devices: Devices = None, *, replicas_per_device: int = 1
 ) -> tf.distribute.MirroredStrategy:
-    """Makes the strategy of `scope()` without entering it.
+    """Creates the strategy of `scope()` without entering it.
 
     Args:
         devices: As in `scope()`.
@@ -90,8 +90,8 @@ def make_strategy(
         names = select_devices(requests, list_logical())
     else:
         names = split_devices(select_devices(requests, list_physical()), num_parts)
-    # The default reduction is right for every layout: TensorFlow takes NCCL only
-    # where no GPU is split, and prediction reduces nothing.
+    # The default reduction is right for every layout: TensorFlow uses NCCL only
+    # if no GPU is split, and prediction reduces nothing.
     with without_records("tensorflow", "Using MirroredStrategy with devices"):
         return tf.distribute.MirroredStrategy(list(names))
 

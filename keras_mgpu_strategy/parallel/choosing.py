@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* As many towers as were asked for, each on a device of its own, or an error that
-  lists the devices there are.
+* As many towers as requested, each on a device of its own, or an error that lists
+  the devices there are.
 * CPU devices stand in for GPUs only on a machine where TensorFlow sees no GPU.
 """
 
@@ -27,15 +27,15 @@ def choose_devices(
     gpus: int | Sequence[int] | None = None,
     devices: Devices = None,
 ) -> tuple[str, ...]:
-    """Names of the devices that the arguments of `make_parallel` stand for.
+    """Names of the devices that the arguments of `make_parallel` select.
 
     Args:
         gpu_count, gpus, devices: As in `make_parallel`.
 
     Raises:
-        TypeError: An argument of a wrong type.
-        ValueError: More than one argument, or a device that does not exist or is
-            asked for twice.
+        TypeError: An argument has a wrong type.
+        ValueError: More than one argument is given, or a device does not exist or is
+            requested twice.
     """
     arguments = {"gpu_count": gpu_count, "gpus": gpus, "devices": devices}
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -52,7 +52,7 @@ def choose_devices(
 
 
 def _gpus_or_stand_ins() -> tuple[str, ...]:
-    """Every GPU; where TensorFlow sees none, every logical CPU device."""
+    """Every GPU; if TensorFlow sees none, every logical CPU device."""
     existing = list_logical()
     kind = _kind(existing)
     return tuple(name for name in existing if name.startswith(f"{kind}:"))

@@ -1,4 +1,4 @@
-"""`make_parallel`: checks what it is given, and makes the model."""
+"""`make_parallel`: checks its arguments and makes the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def make_parallel(
 ) -> ParallelModel:
     """Makes one Keras model that splits each batch over several devices.
 
-    The signature is that of the recipe of 2016, and `gpus` that of Keras'
+    The signature is that of the 2016 recipe, and `gpus` is as in Keras'
     `multi_gpu_model`. Unlike the recipe it loses no row, whatever the batch.
 
     ```
@@ -41,24 +41,24 @@ def make_parallel(
     ```
 
     Args:
-        model: A Keras 3 model. It is used, not copied, and stays as it is; its compile
-            settings are not taken over.
-        gpu_count: Number of GPUs, the first ones.
+        model: A Keras 3 model. It is used, not copied, and stays unchanged; its compile
+            settings are not carried over.
+        gpu_count: Number of GPUs, starting with the first.
         gpus: Number of GPUs, or a list of their ids.
         devices: Names of devices, as in `scope()`.
 
     Returns:
-        A model, not compiled, whose attribute `model` is the one that was given. With
-        one device it has one tower.
+        A model, not compiled, whose attribute `model` is the given model. With one
+        device it has one tower.
 
     At most one of `gpu_count`, `gpus` and `devices` may be given; without any, every
-    GPU is used. Where TensorFlow sees no GPU, logical CPU devices stand in for
+    GPU is used. If TensorFlow sees no GPU, logical CPU devices stand in for
     `gpu_count`, `gpus` and the default.
 
     Raises:
-        TypeError: An argument of a wrong type, or a model of `tf_keras`.
-        ValueError: A device that does not exist or is asked for twice; more than one
-            argument; a model that cannot be split, or that belongs to a strategy.
+        TypeError: An argument has a wrong type, or the model is from `tf_keras`.
+        ValueError: A device does not exist or is requested twice; more than one
+            argument is given; the model cannot be split, or belongs to a strategy.
         RuntimeError: This process was forked after TensorFlow had started.
     """
     check_not_forked()

@@ -2,7 +2,7 @@
 
 Guarantees:
 
-* The other model is used, not copied: both have the same variables.
+* The other model is used, not copied: both share the same variables.
 * No row is lost, none counts twice in a loss or a metric, and none is repeated in
   training with `fit`.
 * XLA, which would put all towers on one device, is never used.
@@ -36,13 +36,13 @@ class ParallelModel(keras.Model):
         return results, joined                              # on the CPU
     ```
 
-    A model that was saved is read again with `keras.models.load_model` once this
-    class has been imported, and then runs on every GPU of the machine it is read on.
+    A saved model can be read with `keras.models.load_model` once this class has been
+    imported, and then runs on every GPU of the machine it is read on.
 
     Args:
         model: Built or unbuilt Keras model.
         devices: Names of logical devices, one for each tower.
-        name: Name of the new model; None for one made from that of `model`.
+        name: Name of the new model; None to derive it from that of `model`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ParallelModel(keras.Model):
 
     @property
     def output_names(self) -> list[str]:
-        """Names of the outputs, which losses and metrics may be given by."""
+        """Names of the outputs, by which losses and metrics may be given."""
         return self.model.output_names  # type: ignore[attr-defined]
 
     def call(self, inputs: Nest, training: bool | None = None) -> Nest:
@@ -100,7 +100,7 @@ class ParallelModel(keras.Model):
         """Keras' own step: on one device if there are fewer rows than devices."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         num_rows = rows.count(x)
-        if isinstance(num_rows, int):  # `call` sees that, too
+        if isinstance(num_rows, int):  # `call` sees that too
             return super().train_step(data)
         # The choice is made around the step, not within `call`: a backward pass
         # through tf.cond would send activations from device to device.
@@ -111,12 +111,12 @@ class ParallelModel(keras.Model):
         )
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras' own loss; refuses what would come out wrong.
+        """Keras' own loss; refuses cases that would come out wrong.
 
         Raises:
             ValueError: `model` has training or test steps of its own, which would be
-                passed over; or there are several devices and layers that call
-                `add_loss` or have an `activity_regularizer`.
+                ignored; or there are several devices and layers that call `add_loss`
+                or have an `activity_regularizer`.
         """
         _check_steps(self.model)
         regularized = [v for v in self.trainable_variables if v.regularizer is not None]
@@ -134,10 +134,10 @@ class ParallelModel(keras.Model):
         return self.model.compute_output_spec(inputs, training=training)
 
     def compute_mask(self, inputs: Nest, previous_mask: Any) -> None:
-        """None: outputs have the masks that `model` gave them."""
+        """Returns None: outputs have the masks that `model` gave them."""
 
     def get_config(self) -> dict[str, Any]:
-        """The model and its name; devices belong to a machine, and are not kept."""
+        """The model and its name; devices belong to a machine and are not saved."""
         model = keras.saving.serialize_keras_object(self.model)
         return {"name": self.name, "model": model}
 
@@ -145,20 +145,20 @@ class ParallelModel(keras.Model):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "ParallelModel":
-        """Makes the model anew, on every GPU of this machine."""
+        """Recreates the model on every GPU of this machine."""
         model = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
         )
         return cls(model, choose_devices(), name=config["name"])
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Nothing is left to build: the model in the configuration has been built."""
+        """Does nothing: the model in the configuration has already been built."""
 
     def _devices_for(self, inputs: Nest, training: bool) -> tuple[str, ...]:
-        """All devices, but one if in training there are fewer rows than devices.
+        """All devices; only one if training has fewer rows than devices.
 
         A slice that repeats another tower's row, as in prediction, would count twice
-        in statistics that are kept in training.
+        in statistics kept during training.
         """
         if len(self._devices_in_use) == 1 or not training:
             return self._devices_in_use

@@ -3,7 +3,7 @@
 Guarantees:
 
 * The slices of all towers cover every row once. Their sizes differ by one at most.
-* No slice is empty: a tower that is left without a row reads one that is another's,
+* No slice is empty: a tower left without a row reads one of another tower's rows,
   and keeps none of its results.
 * Masks that Keras attaches to tensors are cut and joined with them.
 """
@@ -29,7 +29,7 @@ class Share:
 
     Args:
         begin: First row.
-        end: The row after the last one that the tower reads.
+        end: One past the last row that the tower reads.
         num_kept: Rows whose results count: all that are read, or none.
     """
 
@@ -58,7 +58,7 @@ def count(inputs: Nest) -> Size:
     Raises:
         TypeError: A leaf is a sparse or ragged tensor.
         ValueError: A leaf has no batch axis, there is no leaf, the leaves disagree,
-            or there is no row.
+            or there are no rows.
     """
     leaves = _leaves(inputs)
     for leaf in leaves:
@@ -82,7 +82,7 @@ def cut(inputs: Nest, share: Share) -> Nest:
 
 
 def joined(results: Sequence[Nest], kept: Sequence[Share]) -> Nest:
-    """Joins what the towers return, row after row.
+    """Joins what the towers return, in row order.
 
     Args:
         results: One nest for each tower.
@@ -95,10 +95,10 @@ def joined(results: Sequence[Nest], kept: Sequence[Share]) -> Nest:
 
 
 def attach_mask(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Gives a tensor the mask of Keras; returns the tensor.
+    """Attaches a Keras mask to a tensor; returns the tensor.
 
     Layers and losses downstream look for a mask in `_keras_mask`, a name that has no
-    public reader. Tried with Keras 3.15.
+    public accessor. Tested with Keras 3.15.
     """
     if mask is not None:
         tensor._keras_mask = mask  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
 
 
 def _leaves(inputs: Nest) -> list[Any]:
-    # Keras allows None for inputs that are optional.
+    # Keras allows None for optional inputs.
     return [leaf for leaf in tf.nest.flatten(inputs) if leaf is not None]
 
 
@@ -170,7 +170,7 @@ def _trimmed(parts: Sequence[Any], kept: Sequence[Share]) -> list[tf.Tensor]:
 
 
 def _with_rows(part: tf.Tensor, share: Share) -> tf.Tensor:
-    """The result of a tower, known to have one row for each that went in."""
+    """The result of a tower, known to have one row for each input row."""
     if not _is_dense(part) or part.shape.rank == 0:
         raise ValueError(
             f"The model returns {part!r}, which has no row for each row of the input. "

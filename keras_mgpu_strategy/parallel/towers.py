@@ -3,7 +3,7 @@
 Guarantees:
 
 * The model is called once per tower, and never on 0 rows.
-* Forward and backward pass of a tower are placed on its device.
+* The forward and backward passes of a tower are placed on its device.
 * Towers draw random numbers of their own.
 """
 
@@ -30,14 +30,14 @@ def run(
         forward: Called in each tower with its rows.
         inputs: Nest of tensors of shape `(rows, ...)`.
         devices: One for each tower.
-        with_gradients: Place the backward pass too.
+        with_gradients: Whether to place the backward pass too.
 
     Returns:
         Nest of tensors of shape `(rows, ...)`, in the structure of the outputs.
 
     Raises:
-        TypeError: As `rows.count`.
-        ValueError: As `rows.count` and `rows.joined`.
+        TypeError: As in `rows.count`.
+        ValueError: As in `rows.count` and `rows.joined`.
     """
     tower = _run_with_gradients if with_gradients else _run
     if len(devices) == 1:
@@ -63,8 +63,8 @@ def _run_with_gradients(
 ) -> Nest:
     """Runs a tower whose backward pass is on its device as well.
 
-    TensorFlow leaves the ops of a backward pass without a device, so that all towers
-    would share the first GPU.
+    TensorFlow assigns no device to the ops of a backward pass, so all towers would
+    share the first GPU.
     """
     outputs: list[Nest] = []
 
@@ -73,7 +73,7 @@ def _run_with_gradients(
         with tf.device(device), tf.GradientTape(persistent=True) as tape:
             tape.watch([leaf for leaf in leaves if leaf.dtype.is_floating])
             outputs.append(forward(_packed(part, leaves)))
-            # Outputs that are inputs, as they are, may belong to another graph.
+            # Outputs that are unchanged inputs may belong to another graph.
             flat = [tf.identity(leaf) for leaf in _leaves(outputs[0])]
 
         def backward(*upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()):
@@ -97,7 +97,7 @@ def _gradients(
     upstream: Sequence[tf.Tensor],
     sources: Sequence[tf.Tensor | tf.Variable],
 ) -> list[tf.Tensor | None]:
-    """Gradients for all sources; None for those of integers."""
+    """Gradients for all sources; None for integer ones."""
     pairs = [
         (target, gradient)
         for target, gradient in zip(targets, upstream, strict=True)
@@ -116,7 +116,7 @@ def _leaves(nest: Nest) -> list[tf.Tensor]:
 
 
 def _packed(structure: Nest, leaves: Sequence[tf.Tensor]) -> Nest:
-    """Puts leaves in the places of a nest that do not hold None."""
+    """Puts leaves into the places of a nest that do not hold None."""
     remaining = iter(leaves)
     return tf.nest.map_structure(
         lambda leaf: None if leaf is None else next(remaining), structure
