@@ -1,1 +1,1 @@
-"""Runs: prepared, run, and brought to memory or into files."""
+"""Runs: preparing them, running them, and saving results to memory or files."""

@@ -1,10 +1,10 @@
 """Keras callbacks and the progress bar around a stream of results.
 
-Both are Keras' own (`keras.callbacks`, `keras.utils.Progbar`); what is here only
-calls them at the times at which Keras' `predict` does.
+Both are Keras' own (`keras.callbacks`, `keras.utils.Progbar`); this module only
+calls them when Keras' `predict` does.
 
-Guarantee: a standard output that is missing, closed, full or gone ends no run. The bar
-is not shown any more.
+Guarantee: a standard output that is missing, closed, full or gone never ends a run.
+The bar is no longer shown.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def check_verbose(verbose: Verbose) -> int:
     """Resolves `verbose` to 0, 1 or 2; "auto" is 1 on a terminal, else 0.
 
     Raises:
-        ValueError: Any other value.
+        ValueError: The value is any other.
     """
     if verbose == "auto":
         return int(Screen(sys.stdout).isatty())
@@ -47,7 +47,7 @@ def with_progress(
 
     Args:
         batches: The results.
-        num_rows: Rows to come, or None where unknown.
+        num_rows: Rows to come, or None if unknown.
         batch_size: Rows of a global batch.
         verbose: 0, 1 or 2.
     """
@@ -65,7 +65,7 @@ def with_progress(
         if bar is not None and done != target:
             bar = _if_shown(functools.partial(_moved, bar, done))
     if bar is not None:
-        # As Keras does where the length was not known: otherwise no last line comes.
+        # As Keras does if the length is unknown: otherwise there is no last line.
         bar.target = done
         _if_shown(lambda: _moved(bar, done, finalize=True))
 
@@ -76,8 +76,8 @@ def _moved(bar: Any, done: int, *, finalize: bool = False) -> Any:
 
 
 def _if_shown(show: Callable[[], T]) -> T | None:
-    """What a function returns, or None where the standard output fails."""
-    # That may be anything, and so may its errors; nothing else is called here.
+    """What a function returns, or None if the standard output fails."""
+    # It may be any object and raise any error; nothing else is called here.
     with contextlib.suppress(Exception):
         return show()
     return None
@@ -93,14 +93,14 @@ def with_callbacks(
 ) -> Iterator[HostBatch]:
     """Passes batches on, calling Keras callbacks for each global batch.
 
-    A callback that sets `model.stop_predicting` ends the run behind its batch. Where
-    there are no rows, callbacks see the beginning and the end alone.
+    A callback that sets `model.stop_predicting` ends the run after its batch. If
+    there are no rows, callbacks see only the beginning and the end.
 
     Args:
         batches: The results.
         callbacks: A callback, a list of them, or a `keras.callbacks.CallbackList`.
         model: The Keras model that the callbacks see.
-        num_rows: Rows to come, or None where unknown.
+        num_rows: Rows to come, or None if unknown.
         batch_size: Rows of a global batch.
         verbose: 0, 1 or 2, for callbacks to see.
     """
@@ -136,6 +136,6 @@ def _global_batches(
     batches: Iterable[HostBatch], batch_size: int
 ) -> Iterator[HostBatch]:
     for batch in gather.resplit(batches, lambda: batch_size):
-        # Without any row, the empty batch tells the structure of the results.
+        # Without any row, the empty batch gives the structure of the results.
         if batch.num_rows or batch.start == 0:
             yield batch

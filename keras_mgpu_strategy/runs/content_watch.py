@@ -1,9 +1,9 @@
-"""Reads large inputs as a whole beside a run, so that their copies are known again.
+"""Reads large inputs in full during a run, so that their copies are recognized.
 
 Guarantees:
 
-* It reads about 200 MB a second at most, and ends with the run.
-* What it found is known only once all was read.
+* It reads at most about 200 MB a second, and ends with the run.
+* The result is known only once everything has been read.
 """
 
 import threading
@@ -14,10 +14,10 @@ _PAUSE_SECONDS = 0.004
 
 
 class ContentWatch:
-    """What is in the files of an input, once it was read.
+    """What is in the files of an input, once they have been read.
 
     Args:
-        digest: As of `Origin`; None where there is nothing to read.
+        digest: As in `Origin`; None if there is nothing to read.
         before: What an earlier run found; None if unknown.
 
     Attributes:
@@ -35,7 +35,7 @@ class ContentWatch:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to read."""
+        """Starts reading."""
         if self._digest is not None and self.found is None:
             self._thread = threading.Thread(
                 target=self._read, name="mgpu-content", daemon=True
@@ -43,7 +43,7 @@ class ContentWatch:
             self._thread.start()
 
     def close(self) -> None:
-        """Ends reading; calling it twice is harmless."""
+        """Stops reading; calling it twice is harmless."""
         self._is_over.set()
         if self._thread is not None:
             self._thread.join()

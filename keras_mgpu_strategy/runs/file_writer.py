@@ -1,7 +1,7 @@
 """Writes the results of a run to a file, and keeps its journal.
 
-Guarantee: whatever ends the run, rows that were written are put on disk and noted
-before the error or the signal goes on to the user.
+Guarantee: whatever ends the run, rows that were written are put on disk and recorded
+before the error or the signal reaches the user.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ class Writer:
 
     Args:
         job: The run.
-        target: Where the output lies.
+        target: Where the output is.
         model: Digest of the model.
         settings: Names and values of what else must be the same for a run to be
             resumed.
-        journal: That of an earlier run to resume, or None.
+        journal: The journal of an earlier run to resume, or None.
 
     Raises:
-        ValueError: The earlier run was another one.
+        ValueError: The earlier run was a different one.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Writer:
 
     @property
     def start(self) -> int:
-        """First row to run: where a run of all rows, never stopped, begins a batch too.
+        """First row to run, at which an uninterrupted run also begins a batch.
 
-        A row's last bits depend on its place in a batch of the model.
+        A row's last bits depend on its position in a batch of the model.
         """
         first = self._job.first_row
         if self._before is not None:
@@ -99,10 +99,10 @@ class Writer:
         """Writes all results and gives the output its name.
 
         Args:
-            batches: The results from `start` on; rows that are on disk already are
-                passed over.
+            batches: The results from `start` onwards; rows already on disk are
+                skipped.
             stopping: Numbers of the signals that end the run after the current batch.
-            overwrite: Whether what is there may be replaced.
+            overwrite: Whether an existing output may be replaced.
 
         Raises:
             InterruptedError: A signal ended the run, and its handler raised nothing.
@@ -130,7 +130,7 @@ class Writer:
             sink = self._sink or self._open(batch, overwrite)
             self._chunk_start = batch.start
             batch = rows_from(batch, sink.num_written)
-            # One without rows is written too: it tells the structure of the outputs.
+            # An empty one is written too: it gives the structure of the outputs.
             sink.write(batch)
             if time.monotonic() - self._flushed > self._pause:
                 self._flush()
@@ -139,7 +139,7 @@ class Writer:
         return True
 
     def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
-        """Begins the file, or resumes it, once its layout is known."""
+        """Creates the file, or resumes it, once its layout is known."""
         target, layout = self._target, self._layout(batch)
         file_format = writer_of(target.path)
         self._can_go_on = False
@@ -196,7 +196,7 @@ class Writer:
         content = self._watch.found
         self._journal.add(Progress(rows, start, size, mark, finished, content))
         self._flushed = time.monotonic()
-        # A slow disk, or thousands of files, take no more than a tenth of the time.
+        # Slow disks and thousands of files take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
 
     def _finish(self) -> None:
@@ -209,11 +209,11 @@ class Writer:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        """Puts on disk what was written where the block fails; then closes."""
+        """Puts on disk what was written if the block fails; then closes."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error counts
+            with contextlib.suppress(Exception):  # the first error matters
                 self._flush()
             raise
         finally:

@@ -1,4 +1,4 @@
-"""What a run is, in words and numbers that a journal can keep and compare."""
+"""Describes a run in words and numbers that a journal can store and compare."""
 
 import pathlib
 from typing import Any
@@ -23,7 +23,7 @@ def fingerprint(
     Args:
         model: Digest of the model.
         job: The run.
-        origin: Of its input.
+        origin: Origin of its input.
         settings: Names and values of what else must be the same.
     """
     return {
@@ -40,11 +40,11 @@ def fingerprint(
 def check_same(journal: Journal, now: dict[str, Any], origin: Origin) -> None:
     """Checks that a run is the one that a journal describes.
 
-    Files that have other times but, read as a whole, the same content are the same. So
-    is a shard of an output of which all rows are there.
+    Files with different times but, read in full, the same content are the same. So is
+    a shard of an output that has all its rows.
 
     Raises:
-        ValueError: It is not; names what differs.
+        ValueError: The run is different; names what differs.
     """
     before = journal.about["run"]
     if journal.is_old:
@@ -68,7 +68,7 @@ def check_same(journal: Journal, now: dict[str, Any], origin: Origin) -> None:
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Name -> the values of what is not the same."""
+    """Name -> the values that differ."""
     names = sorted(before.keys() | now.keys())
     pairs = {name: (before.get(name), now.get(name)) for name in names}
     return {
@@ -108,7 +108,7 @@ def _described(spec: Any) -> list[str]:
 
 
 def _absent(spec: Any) -> dict[str, Any]:
-    """Where inputs are absent, of which `_described` has no sign."""
+    """Which inputs are absent, which `_described` does not show."""
     structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
     return {"absent inputs": structure} if repr(ABSENT) in structure else {}
 

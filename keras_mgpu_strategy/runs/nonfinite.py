@@ -14,14 +14,14 @@ _MOST_RANGES = 10
 
 
 class NonFiniteRows:
-    """Looks at batches as they pass, of one run.
+    """Looks at the batches of one run as they pass.
 
     Args:
         policy: `"raise"` at the first such batch, `"warn"` once at the end, or
             `"ignore"`.
 
     Raises:
-        ValueError: Another policy.
+        ValueError: The policy is none of these.
     """
 
     def __init__(self, policy: str):
@@ -34,7 +34,7 @@ class NonFiniteRows:
         self._count = 0
 
     def watching(self, batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
-        """Passes batches on and looks at all rows that could be read.
+        """Passes batches on and checks all rows that could be read.
 
         Raises:
             ValueError: A value is NaN or infinite, and the policy is to raise.
@@ -82,7 +82,7 @@ class NonFiniteRows:
 
 
 def _bad_rows(batch: HostBatch) -> np.ndarray:
-    """Indices within the batch, rising."""
+    """Indices within the batch, in ascending order."""
     bad = np.zeros(batch.num_rows, bool)
     for array in tf.nest.flatten(batch.outputs):
         if not is_float(array) or array.size == 0:

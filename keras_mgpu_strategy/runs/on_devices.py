@@ -1,4 +1,4 @@
-"""A model in its place, and what there is to know about it."""
+"""A model on its devices, and what can be asked about it."""
 
 import os
 from typing import Any
@@ -42,5 +42,5 @@ class OnDevices(StaysHere):
 
     @property
     def report(self) -> Report | None:
-        """What the run that ended last did, in any thread; None before the first."""
+        """Report of the run that ended last, in any thread; None before the first."""
         return self._runner.report

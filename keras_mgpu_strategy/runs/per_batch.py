@@ -2,7 +2,7 @@
 
 Guarantee: batches are run as one stream of rows, cut into per-replica batches, so
 that small, large and uneven ones cost the same per row; a result has the rows of
-its batch, also where these are none.
+its batch, even if there are none.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _END = object()
 
 
 def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
-    """Runs batches and cuts the results as the batches were.
+    """Runs batches and cuts the results to match the batches.
 
     Args:
         runner: Runs the rows.
@@ -51,10 +51,10 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
 
 
 def as_batch(x: Nest, feeding: Feeding) -> Any:
-    """Returns x as `predict_on_batch` of Keras hands it over: always as `(x,)`.
+    """Returns x as Keras' `predict_on_batch` passes it: always as `(x,)`.
 
     Raises:
-        ValueError: The model has a `predict_on_batch` of its own.
+        ValueError: The model has its own `predict_on_batch`.
     """
     if feeding.own_batches:
         raise ValueError(
@@ -71,7 +71,7 @@ def _cut_anew(job: Job, next_size: Callable[[], int | None]) -> Iterator[Nest]:
 
 
 def _num_rows(batch: Any) -> int:
-    """Rows of the first leaf; what has none is refused where the batch is read."""
+    """Rows of the first leaf; a leaf without rows is refused when the batch is read."""
     leaves = [leaf for leaf in tf.nest.flatten(x_of(batch)) if leaf is not None]
     shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
     return int(shape[0]) if shape else 0

@@ -1,7 +1,7 @@
 """Prepares runs of one replicated model: checks, batch size, engine.
 
-Guarantee: everything that can be wrong with the input is found before the engine is
-asked for the first row.
+Guarantee: anything wrong with the input is found before the engine is asked for the
+first row.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
 
 class Runner:
-    """Makes the jobs of one replicated model; keeps what was learned about it.
+    """Creates the jobs of one replicated model; keeps what was learned about it.
 
     Args:
         backend: Where the model lives.
@@ -47,7 +47,7 @@ class Runner:
 
     Attributes:
         backend: As given.
-        report: What the run that ended last did, in whichever thread; None before.
+        report: Report of the run that ended last, in any thread; None before the first.
     """
 
     def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
@@ -68,7 +68,7 @@ class Runner:
         return self._num_replicas
 
     def digest(self) -> str:
-        """A short name for what the model computes."""
+        """A short hash of what the model computes."""
         return self.backend.digest()
 
     def job(
@@ -82,9 +82,9 @@ class Runner:
         """Checks the input against the model and chooses batch size and engine.
 
         Raises:
-            RuntimeError: In a process that was forked from the model's.
-            TypeError: Inputs of a kind that cannot be read.
-            ValueError: Inputs that do not fit the model, each other or `batch_size`.
+            RuntimeError: This process was forked from the model's.
+            TypeError: The inputs are of a type that cannot be read.
+            ValueError: The inputs do not fit the model, each other or `batch_size`.
         """
         self._home.check()
         check_batch_size(batch_size, x)
@@ -135,7 +135,7 @@ class Runner:
 
     @property
     def _declared(self) -> Nest:
-        """What is declared of the rows as they are read."""
+        """What is declared about the rows as they are read."""
         if self.backend.feeding.raw:
             return Undeclared(None)
         spec = self.backend.input_spec
@@ -165,13 +165,13 @@ class Runner:
         return self.backend.feeding.raw and self.backend.is_remote
 
     def _fitted(self, whole: Source) -> tuple[Source, Nest, Preprocessing | None]:
-        """The rows for the model, the spec of what it is given, and how it is made."""
+        """The rows for the model, the spec of its inputs, and how they are made."""
         input_spec, feeding = self.backend.input_spec, self.backend.feeding
         if isinstance(whole, _NoRows):
             return whole, whole.spec, None
         preprocess = self.backend.preprocessing(whole.spec)
         spec = whole.spec if preprocess is None else preprocess.spec
-        # Keras checks neither what a `predict_step` of the user's is given.
+        # Keras does not check what a user's `predict_step` is given either.
         if feeding.whole is None and not self._is_preprocessed_elsewhere:
             check_inputs(spec, input_spec)
         if feeding.whole is not None or feeding.raw:
@@ -196,7 +196,7 @@ class Runner:
         return wanted
 
     def _automatic_batch(self, num_rows: int | None, spec: Nest, key: Any) -> int:
-        """What was found best for such rows, or a guess; no more than the rows need."""
+        """The best known for such rows, or a guess; no more than the rows need."""
         num_replicas, tuned = self._num_replicas, self._tuned.get(key)
         if tuned is None:
             return first_guess(row_bytes(spec), num_rows, num_replicas)
@@ -229,7 +229,7 @@ def _rows_of(shard: Shard | None, source: Source) -> tuple[Source, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _NoRows:
-    """A source of no rows, as an empty generator is."""
+    """A source without rows, like an empty generator."""
 
     spec: Nest
     num_rows: int = 0

@@ -1,7 +1,7 @@
 """Checks that results are probabilities.
 
-Keras 2's `predict_proba` warned where a value was below 0 or above 1; so does this,
-and says where.
+Keras 2's `predict_proba` warned if a value was below 0 or above 1; so does this,
+and it says where.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,13 @@ _REMEDY = (
 
 
 def checked(batches: Iterable[HostBatch], *, strict: bool) -> Iterator[HostBatch]:
-    """Passes batches on; complains of values outside [0, 1], NaN included.
+    """Passes batches on; reports values outside [0, 1], including NaN.
 
     Warns once, at the end, with the worst value and its row.
 
     Args:
         batches: The results.
-        strict: Raise at the first batch with such a value instead.
+        strict: Whether to raise at the first batch with such a value instead.
 
     Raises:
         ValueError: With `strict`, before the batch is passed on.
@@ -51,7 +51,7 @@ def _complaint(found: tuple[float, float, int]) -> str:
 
 
 def _worst(batch: HostBatch) -> tuple[float, float, int] | None:
-    """Distance from [0, 1], value and row of the worst value; None where all are in."""
+    """Distance from [0, 1], value and row of the worst value; None if all are in."""
     found = [_worst_of(array) for array in tf.nest.flatten(batch.outputs)]
     outside = [(far, value, batch.start + row) for far, value, row in found if far > 0]
     return max(outside, default=None)
@@ -61,7 +61,7 @@ def _worst_of(array: np.ndarray) -> tuple[float, float, int]:
     if array.size == 0 or array.dtype.kind in "biuSUO":
         return _worst_of_others(array)
     if array.dtype.kind == "V":
-        # bfloat16: NumPy warns where it compares NaN, and cannot replace it.
+        # bfloat16: NumPy warns when it compares NaN, and cannot replace it.
         array = array.astype(np.float32)
     low, high = array.min(), array.max()
     if low >= 0 and high <= 1:

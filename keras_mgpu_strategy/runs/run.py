@@ -1,6 +1,6 @@
 """A run that has been checked and can begin.
 
-Guarantee: however a run ends, its report is handed over.
+Guarantee: however a run ends, its report is delivered.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ class Job:
         source: The rows.
         engine: What runs them.
         clock: Where the time goes.
-        batch_size: Per-replica batch to begin with.
+        batch_size: Initial per-replica batch.
         global_batch: Rows of a batch over all replicas.
         when_done: Called with the report of a run that has ended, however it ended.
         profile: Folder for a trace of the run, or None.
-        marks: Says what is known of rows besides the model's inputs; put to batches.
-        origin_of: Tells the input from others. It may read much of it, so that only
-            what compares runs asks.
-        total_rows: Rows of the whole input; None where only reading can tell.
+        marks: What is known about rows besides the model's inputs; added to batches.
+        origin_of: Identifies the input. It may read much of it, so it is called only
+            to compare runs.
+        total_rows: Rows of the whole input; None if only known by reading.
         first_row: Index of the first row to run.
         home: The process that it runs in.
     """
@@ -58,14 +58,14 @@ class Job:
             start: Index of the first row to run; None for `first_row`.
 
         Raises:
-            RuntimeError: In a process that was forked since the job was made.
+            RuntimeError: This process was forked since the job was created.
         """
         self.home.check()
         try:
             with _profiler(self.profile):
                 yield from self._counted(self.first_row if start is None else start)
         finally:
-            # In a forked process the clock may be in the hands of a thread for ever.
+            # In a forked process a thread may hold the clock's lock forever.
             if self.home.is_this:
                 self.when_done(self.clock.report())
 

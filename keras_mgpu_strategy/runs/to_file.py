@@ -10,9 +10,9 @@ Guarantees:
 
 * A row is in the journal only once it is safely on disk, and an output has its name
   only once it is complete.
-* A run that is resumed starts at a row that began a batch before, so that the
-  file is byte for byte that of a run that was never stopped.
-* However a run ends, the rows that were written before are kept.
+* A resumed run starts at a row that began a batch before, so that the file is byte
+  for byte that of a run that was never stopped.
+* However a run ends, the rows written so far are kept.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def predict_to(
     on_nonfinite: str,
     stop_on: str | Sequence[str],
 ) -> Report:
-    """Runs all rows, or those that an earlier run left, and writes their results.
+    """Runs all rows, or those an earlier run left undone, and writes their results.
 
     The arguments are those of `Predictor.predict_to`.
 
@@ -66,9 +66,9 @@ def predict_to(
         The report of this run alone.
 
     Raises:
-        OSError: The output cannot be written where it should be, or is there already.
-        ValueError: The output of an earlier run is of another kind or damaged, or an
-            argument or an input does not fit.
+        OSError: The output cannot be written to its path, or already exists.
+        ValueError: The output of an earlier run is of a different kind or damaged, or
+            an argument or an input does not fit.
     """
     check_verbose(verbose)
     _check_strict(strict, method)
@@ -91,7 +91,7 @@ def predict_to(
         shown = show_progress(batches, writer.rows, job.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
-    return job.clock.report()  # the runner's may be that of another thread
+    return job.clock.report()  # the runner's may be from another thread
 
 
 def _check_strict(strict: bool, method: str) -> None:
@@ -105,7 +105,7 @@ def _check_strict(strict: bool, method: str) -> None:
 def _target(
     path: str | os.PathLike[str], shard: Shard | None, *, resume: bool, overwrite: bool
 ) -> Target:
-    """Where the output is to lie, checked as far as can be before a row is run."""
+    """Where the output goes, checked as far as possible before any row is run."""
     place = pathlib.Path(expanded(path))
     writer_of(place).check(Layout(columns=()))
     target = Target(place, shard, is_shared=output_format(place).is_shared)
@@ -114,7 +114,7 @@ def _target(
 
 
 def _named(job: Job, target: Target, journal: Journal) -> Report:
-    """Gives an output that is finished its name, if it has not got it yet."""
+    """Gives a finished output its name, if it does not have it yet."""
     if journal.path == target.journal:
         with Lock(target.journal):
             target.place()
@@ -126,9 +126,9 @@ def _named(job: Job, target: Target, journal: Journal) -> Report:
 def _earlier_batch(
     journal: Journal | None, steps: int | None, runner: Runner
 ) -> int | None:
-    """The global batch of the earlier run, for where the user gives none."""
+    """The global batch of the earlier run, used if the user gives none."""
     progress = None if journal is None else journal.progress
-    # With steps, a batch size would also say how many rows there are.
+    # With steps, a batch size would also determine how many rows there are.
     if steps is not None or progress is None:
         return None
     return progress.batch_size * runner.num_replicas

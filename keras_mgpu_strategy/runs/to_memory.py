@@ -1,7 +1,7 @@
 """Runs whose results are kept in memory, or passed on as they come.
 
-Guarantee: closing the consumer closes the run. An error on the way would otherwise hold
-the run, and its threads, for as long as it is looked at.
+Guarantee: closing the consumer closes the run. An error in between would otherwise keep
+the run and its threads alive for as long as the error is held.
 """
 
 import contextlib
@@ -44,9 +44,9 @@ def collect(
 
     Args:
         runner: Runs the rows.
-        x, batch_size, verbose, steps, callbacks: As for `Predictor.predict`.
+        x, batch_size, verbose, steps, callbacks: As in `Predictor.predict`.
         head: What is done to the outputs on the device.
-        check: Looks at the results and passes them on.
+        check: Checks the results and passes them on.
     """
     level = check_verbose(verbose)
     job = runner.job(x, batch_size, steps, head)

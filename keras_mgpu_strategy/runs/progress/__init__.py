@@ -1,4 +1,4 @@
-"""How far a run is that writes to a file: a live bar, or lines for a log."""
+"""Progress of a run that writes to a file: a live bar, or lines for a log."""
 
 from keras_mgpu_strategy.runs.progress.meter import RowRange
 from keras_mgpu_strategy.runs.progress.show import show_progress

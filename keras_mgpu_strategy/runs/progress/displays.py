@@ -20,14 +20,14 @@ _FIELDS = ("rows", "rate", "times", "bound")
 
 
 class Display(Protocol):
-    """Shows one run: `begin` once, `update` often, `end` once, whatever came before."""
+    """Shows one run: `begin` once, `update` often, `end` once, whatever happened."""
 
     def begin(self, figures: Figures) -> None:
         """Shows what is known before the first batch."""
         ...
 
     def update(self, figures: Figures) -> None:
-        """Shows the figures of now."""
+        """Shows the current figures."""
         ...
 
     def end(self, figures: Figures) -> None:
@@ -47,10 +47,10 @@ class Lines:
         self._due = _SECONDS_BETWEEN_LINES
 
     def begin(self, figures: Figures) -> None:
-        """Writes nothing: there is nothing to tell yet."""
+        """Writes nothing: there is nothing to report yet."""
 
     def update(self, figures: Figures) -> None:
-        """Writes a line where the last one is 30 seconds old."""
+        """Writes a line if the last one is 30 seconds old."""
         if figures.seconds >= self._due:
             self._due = figures.seconds + _SECONDS_BETWEEN_LINES
             left = figures.seconds_left
@@ -67,7 +67,7 @@ class Lines:
 
 
 class Bar:
-    """A live bar, drawn by rich. A file gets its last state alone.
+    """A live bar, drawn by rich. A file gets only its last state.
 
     Args:
         screen: Where to draw it.
@@ -88,7 +88,7 @@ class Bar:
         self._progress.start()
 
     def update(self, figures: Figures) -> None:
-        """Draws the bar anew."""
+        """Redraws the bar."""
         left = figures.seconds_left
         self._draw(figures, "" if left is None else f"eta {short_duration(left)}")
 
@@ -126,8 +126,8 @@ def _rich_progress(screen: Screen) -> Any:
         *(bars.TextColumn(field, markup=False) for field in fields),
         console=consoles.Console(file=cast(TextIO, screen)),
         auto_refresh=False,
-        # What is printed meanwhile belongs above the bar; but what was sent to a file
-        # belongs there.
+        # What is printed in the meantime belongs above the bar, except for what was
+        # sent to a file.
         redirect_stdout=Screen(sys.stdout).isatty(),
         redirect_stderr=Screen(sys.stderr).isatty(),
     )

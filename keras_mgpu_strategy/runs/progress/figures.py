@@ -1,4 +1,4 @@
-"""What a display shows, and how numbers read."""
+"""What a display shows, and how numbers are formatted."""
 
 import dataclasses
 import datetime
@@ -10,13 +10,13 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """How far a run is; None for what is not known.
+    """How far a run is; None for what is unknown.
 
     Args:
-        done: Rows of the job that are done, in earlier runs too.
+        done: Rows of the job that are done, including in earlier runs.
         total: Rows of the job.
         seconds: Since this run began.
-        rate: Rows a second: lately, or of the whole run once it has ended.
+        rate: Rows a second: recently, or over the whole run once it has ended.
         seconds_left: Until the job is done.
         bound: What the run waits for most.
     """
@@ -30,7 +30,7 @@ class Figures:
 
 
 def rows_text(figures: Figures) -> str:
-    """Such as "1,234 of 10,000 rows (12%)"; 100% only where all are done."""
+    """Such as "1,234 of 10,000 rows (12%)"; 100% only if all are done."""
     done, total = figures.done, figures.total
     if total is None:
         return f"{done:,} rows"

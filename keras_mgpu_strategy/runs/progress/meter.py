@@ -15,9 +15,9 @@ class RowRange:
 
     Args:
         first: First row of the job; more than 0 in a shard.
-        start: First row that is not done. A run may begin a little before it, so that
-            its batches are cut as those of earlier runs were.
-        stop: Row behind the last one, or None where unknown.
+        start: First row that is not done. A run may begin slightly before it, so that
+            its batches are cut like those of earlier runs.
+        stop: One past the last row, or None if unknown.
     """
 
     first: int = 0
@@ -28,8 +28,8 @@ class RowRange:
 class Meter:
     """Turns rows and times into figures.
 
-    The rate is that of the last 30 seconds. Rows that earlier runs did and the time
-    that compiling takes at the beginning do not count for it.
+    The rate is that of the last 30 seconds. It excludes rows done by earlier runs and
+    the time for compiling at the beginning.
 
     Args:
         rows: What is to be done.
@@ -44,7 +44,7 @@ class Meter:
         self._num_compiles = 0
 
     def look(self, row: int, seconds: float) -> Figures:
-        """The figures of a run that has come to a row, some seconds after it began."""
+        """The figures of a run that has reached a row, some seconds after it began."""
         row, report = max(row, self._rows.start), self._clock.report()
         if self._has_begun_anew(report):
             self._looks.clear()
@@ -54,13 +54,13 @@ class Meter:
         return self._figures(row, seconds, self._rate(), report)
 
     def last(self, row: int, seconds: float, *, is_complete: bool) -> Figures:
-        """The figures of a run that has ended, with the rate of the whole of it.
+        """The figures of a run that has ended, with its overall rate.
 
         Args:
-            row: Row behind the last one done.
+            row: One past the last row done.
             seconds: Since the run began.
-            is_complete: Whether the batches came to their end, so that it is known
-                how many rows there are.
+            is_complete: Whether the batches ran out, so that the number of rows is
+                known.
         """
         row = max(row, self._rows.start)
         num_rows = row - self._rows.start
@@ -90,8 +90,8 @@ class Meter:
     def _has_begun_anew(self, report: Report) -> bool:
         """Whether the run compiled since the last look, as it does at its beginning.
 
-        Where rows vary in shape, a model is compiled again and again. That is part of
-        its pace, so only as many times count as every run needs: once a replica, and
+        If rows vary in shape, a model is compiled repeatedly. That is part of its
+        pace, so only as many times count as every run needs: once per replica, and
         once for each batch size that is tried.
         """
         has_compiled = report.compile_seconds > self._compile_seconds

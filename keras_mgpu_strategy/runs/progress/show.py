@@ -10,7 +10,7 @@ Guarantees:
 * Batches pass on as they are, and none is kept.
 * Showing never ends a run: a stream that is missing, closed or gone is left alone.
 * However a run ends, its bar ends and the terminal has its cursor back.
-* No thread is started: what is shown moves when a batch passes.
+* No thread is started: the display updates when a batch passes.
 """
 
 import sys
@@ -25,7 +25,7 @@ from keras_mgpu_strategy.runs.progress.meter import Meter, RowRange
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
-# Drawing a bar takes some milliseconds of the host that also feeds the devices.
+# Drawing a bar takes some milliseconds on the host, which also feeds the devices.
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -41,24 +41,24 @@ def show_progress(
 ) -> Generator[HostBatch, None, None]:
     """Passes batches on and shows how far the run is.
 
-    Close the iterator where it is not read to its end: that ends the bar.
+    Close the iterator if it is not read to its end: that ends the bar.
 
     Args:
-        batches: The results, from about row `rows.start` on.
+        batches: The results, starting at about row `rows.start`.
         rows: What is to be done.
-        clock: Where the time goes, which tells the bottleneck.
+        clock: Where the time goes, which shows the bottleneck.
         verbose: 0 silent, 1 a live bar, 2 a line every 30 seconds and one at the end,
             "auto" 1 on a terminal and 2 elsewhere.
         description: What the bar calls the run.
         stream: Where to show it; None for standard error.
-        now: Tells the time in seconds.
+        now: Returns the time in seconds.
 
     Returns:
         Generator of the same batches.
 
     Raises:
-        ValueError: Another `verbose`; raised at once.
-        ImportError: A bar is to be shown and rich is not installed; raised at once.
+        ValueError: `verbose` is none of these; raised at once.
+        ImportError: A bar should be shown and rich is not installed; raised at once.
     """
     screen = Screen(sys.stderr if stream is None else stream)
     level = _level(verbose, screen)
@@ -69,7 +69,7 @@ def show_progress(
 
 
 def _level(verbose: Verbose, screen: Screen) -> int:
-    # A log of a long run should tell how far it is; that of `predict` need not.
+    # The log of a long run should show how far it is; that of `predict` need not.
     if verbose == "auto":
         return 1 if screen.isatty() else 2
     return check_verbose(verbose)
