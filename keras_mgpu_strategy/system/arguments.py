@@ -1,20 +1,20 @@
-"""Checks of whole numbers that users pass: how many of something, or which one."""
+"""Checks integers that users pass: how many of something, or which one."""
 
 import operator
 from typing import Any
 
 
 def whole_number(value: Any, said: str, expected: str, *, least: int) -> int:
-    """Returns an int of any make; a bool is none.
+    """Returns any kind of integer as an int; a bool is not one.
 
     Args:
         value: What a user passed.
-        said: How an error begins, with the value in it, as `gpus=2.5`.
+        said: How an error begins, with the value in it, such as `gpus=2.5`.
         expected: How it ends: a sentence.
-        least: The smallest number that is allowed.
+        least: The smallest number allowed.
 
     Raises:
-        TypeError: The value is no whole number.
+        TypeError: The value is not an integer.
         ValueError: It is below `least`.
     """
     try:
@@ -29,14 +29,14 @@ def whole_number(value: Any, said: str, expected: str, *, least: int) -> int:
 
 
 def count(name: str, value: Any) -> int:
-    """Returns an argument that says how many of something there are to be.
+    """Returns an argument that says how many of something there should be.
 
     Args:
-        name: Of the argument.
+        name: Name of the argument.
         value: What a user passed.
 
     Raises:
-        TypeError: The value is no whole number.
+        TypeError: The value is not an integer.
         ValueError: It is below 1.
     """
     expected = "Expected a whole number from 1 on."

@@ -1,4 +1,4 @@
-"""Arithmetic of whole numbers."""
+"""Integer arithmetic."""
 
 
 def ceil_div(dividend: int, divisor: int) -> int:

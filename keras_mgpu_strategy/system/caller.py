@@ -1,8 +1,8 @@
 """The line of the user's code that called the package, for warnings to point at.
 
-`warnings.warn` finds it by a number of frames, which is right for one way through the
-package alone, and from Python 3.12 on by the names of files. Neither finds it from a
-thread of ours, or of TensorFlow's, that reads rows or runs them.
+`warnings.warn` finds it by a number of frames, which is right for only one path through
+the package, or, from Python 3.12 onwards, by file names. Neither finds it from a thread
+of ours or TensorFlow's that reads or runs rows.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import Any
 
-# The end of a `with` closes generators that warn.
+# The end of a `with` block closes generators that warn.
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _NOT_THE_USERS = (_PACKAGE + os.sep, contextlib.__file__)
 
@@ -22,10 +22,10 @@ class Line:
     """A line of the user's code, which another thread may warn about.
 
     Args:
-        file: Its file, or what stands for one in a notebook.
+        file: Its file, or the equivalent in a notebook.
         number: Its number there.
         module: Name of its module, by which warnings are filtered.
-        registry: What that module was warned of, since each is shown once a line.
+        registry: Warnings that module has had, since each is shown once per line.
     """
 
     file: str

@@ -1,6 +1,6 @@
 """The innermost cause of an error of Keras or TensorFlow, in one line.
 
-Both wrap the errors of a user's code, and those of the parts of a model, in pages of
+Both wrap errors of the user's code and of the parts of a model in pages of
 configurations and calls.
 """
 
@@ -21,7 +21,7 @@ _CUTS = (
 
 
 def cause_of(error: BaseException) -> str:
-    """Returns the class of an error, and what is wrong in the end."""
+    """Returns the class of an error and what is wrong at the root."""
     text = str(error)
     for pattern, shorter in _CUTS:
         text = re.sub(pattern, shorter, text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Iterators that may be generators, and are then to be closed."""
+"""Closes iterators that may be generators."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def close(iterator: Iterator[Any]) -> None:
-    """Closes a generator; what is no generator has nothing to close."""
+    """Closes a generator; other iterators have nothing to close."""
     method = getattr(iterator, "close", None)
     if callable(method):
         method()
@@ -14,7 +14,7 @@ def close(iterator: Iterator[Any]) -> None:
 
 @contextlib.contextmanager
 def closing(iterator: Iterator[Any]) -> Iterator[None]:
-    """Closes an iterator at the end, however that comes."""
+    """Closes an iterator at the end of the block, however it ends."""
     try:
         yield
     finally:

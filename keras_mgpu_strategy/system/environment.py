@@ -1,6 +1,6 @@
 """The only module that reads or sets environment variables.
 
-It imports no TensorFlow, so that it can act before TensorFlow loads.
+It does not import TensorFlow, so that it can act before TensorFlow loads.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
-# Where there is no NVIDIA device, TensorFlow's CUDA builds still look for one and
-# print these lines as they load, before any setting of theirs is read.
+# If there is no NVIDIA device, TensorFlow's CUDA builds still look for one and
+# print these lines as they load, before they read any setting.
 _CHATTER = "|".join(
     [
         r"^WARNING: All log messages before absl::InitializeLog\(\)",
@@ -34,20 +34,20 @@ def ray_address() -> str | None:
 
 
 def prepare_ray() -> None:
-    """Keeps Ray quiet, unless a user says else; called before Ray is imported."""
+    """Keeps Ray quiet unless the user says otherwise; call before importing Ray."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # It prints this on the standard output. A process that dies is replaced, or else an
-    # error or a warning says so.
+    # It prints this on the standard output. A process that dies is replaced, or
+    # an error or a warning says that it was not.
     died = "A worker died or was killed while executing a task"
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", died)
 
 
 def keep_ray_private() -> None:
-    """Keeps Ray that is about to start here out of the home folder.
+    """Keeps a Ray that is about to start here out of the home folder.
 
-    It would write the token of its own authentication there; what listens on the
-    loopback interface alone needs none. A cluster that is joined may want it.
+    It would write its authentication token there; Ray that listens only on the
+    loopback interface needs none. A cluster that is joined may need it.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -56,11 +56,11 @@ def keep_ray_private() -> None:
 def quiet_start() -> Iterator[None]:
     """Hides TensorFlow's start-up chatter while TensorFlow is loaded and started.
 
-    Information is hidden; warnings and errors are not, but for CUDA's complaint that
-    a machine without an NVIDIA device has none. Lines are dropped by name by a `grep`
-    behind the standard error stream, which also lives through a crash of this process,
-    so that the last words of TensorFlow are never lost. A user who sets
-    `TF_CPP_MIN_LOG_LEVEL` gets exactly what it says.
+    Information is hidden; warnings and errors are not, except for CUDA's complaint that
+    a machine without an NVIDIA device has none. A `grep` after the standard error
+    stream drops such lines; it survives a crash of this process, so TensorFlow's last
+    words are never lost. A user who sets `TF_CPP_MIN_LOG_LEVEL` gets exactly what it
+    says.
     """
     chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")

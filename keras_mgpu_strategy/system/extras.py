@@ -5,12 +5,12 @@ from typing import Any
 
 
 def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
-    """Imports a module where it is used, or says how to install it.
+    """Imports a module when it is used, or says how to install it.
 
     Args:
         module: Its full name.
         extra: The extra that installs its package.
-        use: What needs it, to begin a sentence with.
+        use: What needs it, as the beginning of a sentence.
         otherwise: What to do without it, as a sentence.
 
     Returns:

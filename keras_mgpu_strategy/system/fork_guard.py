@@ -1,7 +1,7 @@
-"""The process in which a model lives, and others, to which it cannot go.
+"""The process in which a model lives, and others, to which it cannot move.
 
 A fork copies the memory of a process but none of its threads: neither TensorFlow's nor
-Ray's nor those of a run. What waits for one of them in the copy waits for ever.
+Ray's nor those of a run. Code that waits for one of them in the copy waits forever.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ _WHY = (
 
 @dataclasses.dataclass(frozen=True)
 class HomeProcess:
-    """The process in which this was made.
+    """The process in which this object was created.
 
     Args:
         pid: Its id.
@@ -35,7 +35,7 @@ class HomeProcess:
         """Refuses a forked process.
 
         Raises:
-            RuntimeError: In any process but that one.
+            RuntimeError: This is any other process.
         """
         if not self.is_this:
             raise RuntimeError(
@@ -45,10 +45,10 @@ class HomeProcess:
 
 
 class StaysHere:
-    """What lives on the devices of a process, and cannot be sent to another one."""
+    """Base of what lives on the devices of a process and cannot be sent to another."""
 
     def __reduce__(self) -> NoReturn:
-        """Refuses to be pickled, as for `multiprocessing` or joblib, and copied.
+        """Refuses to be copied or pickled, as for `multiprocessing` or joblib.
 
         Raises:
             TypeError: Always; says what to send instead.
@@ -61,7 +61,7 @@ class StaysHere:
 
 
 class _Forks:
-    """Whether TensorFlow was lost in a fork: started before it, and without threads."""
+    """Whether a fork broke TensorFlow: it had started, and lost its threads."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -77,15 +77,15 @@ class _Forks:
 
 
 def _has_started() -> bool:
-    # No public name says so without looking for devices, which must not happen in a
-    # fork. Tried with TensorFlow 2.18 and 2.21; None where it is not imported.
+    # No public API reports this without looking for devices, which must not happen in a
+    # fork. Tested with TensorFlow 2.18 and 2.21; None if it is not imported.
     context = sys.modules.get("tensorflow.python.eager.context")
     started = getattr(context, "_context", None)
     return getattr(started, "_context_handle", None) is not None
 
 
 def _has_one_thread() -> bool:
-    """Whether the process has not even the threads of a TensorFlow that has started."""
+    """Whether the process lacks even the threads of a started TensorFlow."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:  # not Linux
@@ -99,7 +99,7 @@ def check_not_forked() -> None:
     """Refuses a process that was forked after TensorFlow had started.
 
     Raises:
-        RuntimeError: In such a process.
+        RuntimeError: This is such a process.
     """
     if _FORKS.started_in is not None:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Keeps records of other packages out of their logs that say nothing to users."""
+"""Keeps other packages' records that mean nothing to users out of their logs."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_records(logger: str, message: str) -> Iterator[None]:
-    """Drops records of a logger that hold some words.
+    """Drops records of a logger that contain some words.
 
     Args:
         logger: Its name, such as "absl" or "tensorflow".

@@ -1,4 +1,4 @@
-"""A stream that may be missing, fail or be no stream, without harm to a run."""
+"""A stream that may be missing, fail or not be a stream, without harm to a run."""
 
 import contextlib
 import io
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Screen(io.TextIOBase):
-    """Passes text on until the stream fails, then nothing any more.
+    """Passes text on until the stream fails, and nothing after that.
 
     Args:
-        stream: Standard error, or another, or whatever stands in its place; None where
+        stream: Standard error, or another, or whatever stands in its place; None if
             there is none.
     """
 
@@ -36,7 +36,7 @@ class Screen(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Hands over what was written."""
+        """Flushes what was written."""
         self._attempt("flush")
 
     def _attempt(self, name: str, *arguments: Any) -> None:
@@ -48,4 +48,4 @@ class Screen(io.TextIOBase):
 
 
 def _nothing(*_: Any) -> None:
-    """In place of a method that there is not, such as `flush` of a simple object."""
+    """Replaces a missing method, such as `flush` of a simple object."""

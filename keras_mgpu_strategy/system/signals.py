@@ -1,7 +1,7 @@
-"""Signals that end a run at a good moment instead of at any.
+"""Signals that end a run at a safe point instead of anywhere.
 
-Guarantee: a signal that came while it was held back reaches whatever handled it
-before, once the run has stopped and put its rows on disk.
+Guarantee: a signal that arrives while held back reaches its previous handler once
+the run has stopped and put its rows on disk.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
 
     Args:
         stop_on: Names of signals besides SIGINT, SIGTERM and SIGHUP: one or several of
-            "USR1", "USR2", "XCPU" and "QUIT", also with "SIG" in front.
+            "USR1", "USR2", "XCPU" and "QUIT", with or without "SIG" in front.
 
     Raises:
-        TypeError: It is neither a name nor several.
+        TypeError: `stop_on` is neither a name nor several.
         ValueError: It holds another name, or one that this system does not have.
     """
     names = (stop_on,) if isinstance(stop_on, str) else stop_on
@@ -48,8 +48,8 @@ def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
 def held_back(numbers: Iterable[int]) -> Iterator[Held]:
     """Holds back signals until the end of the block.
 
-    The block looks at what it is given and ends soon after a signal. A second signal
-    is not held back. Signals that are ignored stay so. Outside the main thread, where
+    The block checks what it is given and ends soon after a signal. A second signal
+    is not held back. Ignored signals stay ignored. Outside the main thread, where
     Python handles no signals, nothing is done.
 
     Args:
@@ -77,7 +77,7 @@ def held_back(numbers: Iterable[int]) -> Iterator[Held]:
 
 
 def handled(numbers: Iterable[int]) -> list[int]:
-    """Those of some signals that Python handles.
+    """Those of the given signals that Python handles.
 
     A signal that is ignored, as under `nohup` and in jobs that a shell runs in the
     background, is left alone; so is one whose handler was not set from Python.
