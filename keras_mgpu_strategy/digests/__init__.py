@@ -1,1 +1,1 @@
-"""Short names for values, for code, and for what belongs to whom."""
+"""Digests of values and code, and whether code is the user's or a package's."""

@@ -1,16 +1,16 @@
-"""A short name for what functions and classes compute.
+"""A digest of what functions and classes compute.
 
-It is made of their bytecode, constants, defaults and closures, and of the globals that
-they use.
+It covers their bytecode, constants, defaults and closures, and the globals that they
+use.
 
 Guarantees:
 
-* The same code has the same name in every process of one version of Python. Comments,
-  docstrings, line numbers, names of local variables and the place of a file do not
+* The same code has the same digest in every process of one version of Python. Comments,
+  docstrings, line numbers, names of local variables and the location of a file do not
   count.
 * The user's own functions and classes count with all that they refer to: values, other
-  functions, modules of the user. Installed packages count by name and version alone.
-* Nothing is run but what pickling and copying run. What shows no values to them
+  functions, modules of the user. Installed packages count by name and version only.
+* Nothing is run except what pickling and copying run. What shows no values to them
   (TensorFlow's tables, generators, open files, random generators) counts by its class.
 """
 
@@ -46,8 +46,8 @@ def digest_of_code(
     """Returns a SHA-256, in hexadecimal, of a function, a class or any value.
 
     Args:
-        value: What is to be named.
-        is_known: Tells what does not count within it, since it counts elsewhere.
+        value: What to digest.
+        is_known: Whether something within it does not count, as it counts elsewhere.
     """
     return _Walk(is_known).digest(value)
 
@@ -68,7 +68,7 @@ class _Walk:
         self._is_known = is_known
         self._found: dict[int, str] = {}
         self._above: list[int] = []
-        self._kept: list[Any] = []  # or another value could get its id
+        self._kept: list[Any] = []  # otherwise another value could get its id
         self._kinds: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
             (types.FunctionType, _function),
             (types.MethodType, lambda x: [x.__func__, x.__self__]),
@@ -84,7 +84,7 @@ class _Walk:
         )
 
     def digest(self, value: Any) -> str:
-        """The digest of a value; of a plain one, what it looks like."""
+        """The digest of a value; for a plain one, its representation."""
         if isinstance(value, np.generic):
             value = value.item()
         if type(value) in _PLAIN:
@@ -104,13 +104,13 @@ class _Walk:
         return self._found[key]
 
     def _parts(self, value: Any) -> Any:
-        """What a value is made of: a list of values, or a text."""
+        """What a value consists of: a list of values, or a text."""
         for kind, parts in self._kinds:
             if isinstance(value, kind):
                 return parts(value)
         try:
             return _object(value)
-        except Exception:  # of whoever made the class
+        except Exception:  # raised by the class's code
             return [type(value)]
 
     def _of_parts(self, parts: Any) -> str:
@@ -178,7 +178,7 @@ def _without_docstring(function: Any) -> types.CodeType:
 
 
 def _globals_of(function: Any) -> dict[str, Any]:
-    """The globals that a function uses; of the user's modules, what it uses of them."""
+    """The globals that a function uses; for the user's modules, only the parts used."""
     names: set[str] = set()
     attributes: set[str] = set()
     for code in code_of(function):
@@ -199,7 +199,7 @@ def _globals_of(function: Any) -> dict[str, Any]:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # nothing was put into it yet
+    except ValueError:  # nothing has been put into it yet
         return None
 
 
@@ -213,7 +213,7 @@ def _array_in(value: Any) -> np.ndarray | None:
 
 
 def _without_names(config: Any) -> Any:
-    """A configuration without names that Keras counts up and seeds that it draws."""
+    """A configuration without names that Keras numbers and seeds that it draws."""
     if isinstance(config, dict):
         kept = config.keys() - {"name", "seed"}
         return {key: _without_names(config[key]) for key in kept}

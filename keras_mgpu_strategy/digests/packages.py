@@ -19,8 +19,8 @@ def is_installed(what: str | type | types.ModuleType) -> bool:
     """Whether something belongs to Python or an installed package.
 
     Args:
-        what: A class, a module, or the file of a function. (A function that was saved
-            with a model keeps its file, and gets another module.)
+        what: A class, a module, or the file of a function. (A function saved with a
+            model keeps its file, but gets another module.)
     """
     if isinstance(what, str):
         is_named = any(name in what for name in _INSTALLED)

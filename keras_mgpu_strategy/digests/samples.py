@@ -1,10 +1,10 @@
-"""Names for values, cheap where there are many: all of them, or samples.
+"""Digests of values, cheap if there are many: of all of them, or of samples.
 
 Guarantees:
 
-* Up to 256 MiB are looked at as a whole, more by samples that are spread evenly, the
-  first and the last values among them.
-* The name depends on values, dtype and shape alone, not on how they lie in memory.
+* Up to 256 MiB are read in full; larger values by evenly spread samples, including
+  the first and the last values.
+* The digest depends only on values, dtype and shape, not on the layout in memory.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _STRING_BYTES = 64
 
 
 def sample_places(size: int) -> Iterator[tuple[int, int]]:
-    """Yields where samples of so many bytes begin and end, in order."""
+    """Yields where samples of that many bytes begin and end, in order."""
     last = max(size - _SAMPLE_BYTES, 0)
     for index in range(_NUM_SAMPLES):
         start = index * last // (_NUM_SAMPLES - 1)
@@ -29,19 +29,19 @@ def sample_places(size: int) -> Iterator[tuple[int, int]]:
 
 
 def is_large(num_bytes: int) -> bool:
-    """Whether so many bytes are looked at by samples."""
+    """Whether that many bytes are read by samples."""
     return num_bytes > MOST_BYTES
 
 
 def digest_of_rows(
     read: Callable[[int, int], np.ndarray], num_rows: int, row_bytes: int
 ) -> str:
-    """Names the rows of an array.
+    """Returns a digest of the rows of an array.
 
     Args:
         read: Returns the rows from one index to another.
         num_rows: How many there are.
-        row_bytes: Of one row; 0 stands for strings.
+        row_bytes: Bytes of one row; 0 for strings.
     """
     sha = hashlib.sha256()
     row_bytes = row_bytes or _STRING_BYTES
@@ -59,7 +59,7 @@ def digest_of_rows(
 
 
 def digest_of_array(array: np.ndarray) -> str:
-    """Names the values of an array, with its dtype and shape."""
+    """Returns a digest of the values of an array, with its dtype and shape."""
     rows = array if array.ndim else array[np.newaxis]
     row_bytes = 0 if array.dtype.hasobject else rows.nbytes // max(len(rows), 1)
     values = digest_of_rows(lambda a, b: rows[a:b], len(rows), row_bytes)
