@@ -1,4 +1,4 @@
-"""Models on every replica: read from disk, or rebuilt from one in memory."""
+"""Models on every replica: read from disk, or rebuilt from a model in memory."""
 
 from keras_mgpu_strategy.models.aside import Aside, put_aside
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla

@@ -1,15 +1,15 @@
 """Whether a rebuilt model computes what its original does, tried on two rows.
 
-The last line of defence: code of the user's own may keep state where nothing finds it,
-as in a table by the `id` of a layer, or in slots.
+The last line of defence: the user's code may keep state where it cannot be found, such
+as in a table keyed by the `id` of a layer, or in slots.
 
 Guarantees:
 
-* A difference is reported only between pure graphs (`pure_graphs.py`), and only where
-  the original agrees with itself. So models that draw random numbers, count or call
+* A difference is reported only between pure graphs (`pure_graphs.py`), and only if the
+  original agrees with itself. So models that draw random numbers, count or call
   Python are not compared, nor are those that fail on the rows.
 * Neither model is changed.
-* Models of Keras' and KerasHub's own classes are not run.
+* Models made only of Keras' and KerasHub's own classes are not run.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ from keras_mgpu_strategy.types import Nest
 _Leaves: TypeAlias = list[tf.Tensor]
 
 _NUM_ROWS, _UNKNOWN_LENGTH = 2, 32
-_NUM_REPEATS = 4  # code may toss a coin while it is traced
+_NUM_REPEATS = 4  # code may make random choices while it is traced
 _COARSE = ("float16", "bfloat16")
 
 
 def disagreement(source: Any, target: Any) -> str | None:
-    """Says where a rebuilt model computes something else; None where it does not.
+    """Says where a rebuilt model computes something else; None if it does not.
 
     Args:
         source: The original.
@@ -65,7 +65,7 @@ def _may_hide_state(cls: type) -> bool:
 
 
 def _difference(source: Any, target: Any) -> str | None:
-    """Returns how much and where two models differ; None where nothing is known."""
+    """Returns how much and where two models differ; None if unknown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -74,21 +74,21 @@ def _difference(source: Any, target: Any) -> str | None:
             if found and all(map(comparison.is_constant, (source, target))):
                 return found + comparison.place(target)
             return None
-        # Code of the user's own runs here: anything can come. What fails on such rows
-        # fails in a run, too, or does not matter.
+        # User code runs here and may raise anything. What fails on such rows either
+        # fails in a run too, or does not matter.
         except Exception:
             return None
 
 
 class _NotPure(Exception):
-    """A graph does more than compute."""
+    """A graph does more than compute its outputs."""
 
 
 class _Comparison:
-    """Compares models on rows for one of them.
+    """Compares models on rows generated for one of them.
 
     Args:
-        source: Says what it takes, and how exactly it computes.
+        source: Declares its inputs, and determines the tolerance.
     """
 
     def __init__(self, source: Any):
@@ -108,8 +108,8 @@ class _Comparison:
         return not any(self._between(first, other) for other in others)
 
     def place(self, target: Any) -> str:
-        """Names the first layer of a graph of layers where a target differs."""
-        with contextlib.suppress(Exception):  # one that is used twice, for example
+        """Names the first layer of a graph of layers where the target differs."""
+        with contextlib.suppress(Exception):  # such as a layer that is used twice
             inner = [_up_to_each_layer(model) for model in (self._source, target)]
             for layer, first, second in zip(self._source.layers, *inner, strict=True):
                 if self.difference(first, second):
@@ -132,13 +132,13 @@ class _Comparison:
         if first.shape != second.shape or first.dtype != second.dtype:
             return f"in shape or dtype ({second.shape}, not {first.shape})"
         if not (first.dtype.is_floating or first.dtype.is_complex):
-            # Rounding can make another integer of a float.
+            # Rounding can turn a float into another integer.
             is_same = self._is_coarse or np.array_equal(first, second)
             return None if is_same else f"in values of {first.dtype.name}"
         wide = tf.complex128 if first.dtype.is_complex else tf.float64
         one, other = (tf.cast(tensor, wide).numpy() for tensor in (first, second))
         finite = np.abs(one[np.isfinite(one)])
-        # State that is lost makes more of a difference than this, rounding less.
+        # Lost state makes a larger difference than this, rounding a smaller one.
         relative = 0.1 if self._is_coarse else 1e-3
         absolute = relative * max(finite.max(initial=0.0), 1e-3)
         if np.allclose(one, other, relative, absolute, equal_nan=True):
@@ -157,7 +157,7 @@ def _is_coarse(layer: Any) -> bool:
 
 
 def _spec_of(model: Any) -> Nest:
-    """What a model declares, or what it was built with: then one input of floats."""
+    """What a model declares, or else one float input of the shape it was built with."""
     spec = input_spec_of(model)
     if spec is not None:
         return spec
@@ -166,7 +166,7 @@ def _spec_of(model: Any) -> Nest:
 
 
 def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
-    """Rows that few models refuse: floats in [0, 1), zeros and ones, letters."""
+    """Rows that most models accept: floats in [0, 1), zeros and ones, letters."""
     batch, *row = spec.shape.as_list()
     shape = [batch or _NUM_ROWS, *(axis or _UNKNOWN_LENGTH for axis in row)]
     if spec.dtype == tf.string:

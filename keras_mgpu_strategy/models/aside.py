@@ -1,11 +1,11 @@
-"""What a saved file of a model does not keep, to be given to the model read from it.
+"""State that a model file does not keep, to be given to the model read from it.
 
 Guarantees:
 
-* Attributes, variables that Keras does not know of and the seeds of random layers are
+* Attributes, variables that Keras does not track and the seeds of random layers are
   those of the original.
-* A model that was read with other layers or settings than the original has is an error,
-  as is an attribute that cannot be sent and is not what the constructor makes.
+* It is an error if the model read has other layers or settings than the original, or
+  if an attribute cannot be sent and is not what the constructor makes.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class _OfLayer:
 
     Args:
         kind: Name of its class.
-        settings: As `settings_of` gives them.
+        settings: As returned by `settings_of`.
         values: Name -> value of attributes.
         made: Name -> description of attributes that the constructor must make.
     """
@@ -46,8 +46,8 @@ class Aside:
 
     Args:
         layers: By their place: the index among the parts of a layer, at each depth.
-        hidden: Values of the variables that Keras does not know of.
-        seeds: Values of those that are the states of seeds.
+        hidden: Values of the variables that Keras does not track.
+        seeds: Values of the variables that are states of seeds.
     """
 
     layers: dict[tuple[int, ...], _OfLayer]
@@ -55,7 +55,7 @@ class Aside:
     seeds: list[np.ndarray]
 
     def give_to(self, model: Any) -> None:
-        """Gives it to a model that was read from the file.
+        """Restores the state in a model that was read from the file.
 
         Raises:
             ValueError: If the model is not like the one that was saved.
@@ -69,7 +69,7 @@ class Aside:
         check_equal("shapes of variables in attributes", wanted, shapes)
         for variable, value in zip(hidden, self.hidden, strict=True):
             assign(variable, value)
-        # Of no other number of them it is known which is which.
+        # Seeds are matched by position only.
         for variable, value in zip(_seeds(model), self.seeds, strict=False):
             assign(variable, value)
 
@@ -79,7 +79,7 @@ def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
 
     Args:
         model: The model that is saved.
-        can_travel: Whether a value can be sent where the file goes.
+        can_travel: Whether a value can be sent along with the file.
     """
     layers = {place: _of(layer, can_travel) for place, layer in _placed(model)}
     hidden = list(map(host_value, hidden_variables(model)))

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* What the user's code has set on a layer is found, and nothing that Keras keeps there
-  for itself: the names that Keras' own methods set are read from their code, so that no
-  list of private names has to follow its versions.
+* What the user's code has set on a layer is found, but nothing that Keras keeps there
+  itself: the names that Keras' own methods set are read from their code, so no list of
+  private names has to be kept up to date.
 * Nothing is copied, converted or called here.
 """
 
@@ -24,8 +24,8 @@ from keras_mgpu_strategy.models.libraries import (
     root_module,
 )
 
-# Set by Keras under names that no method of its own sets as an attribute: by the
-# `History` callback, and by `tf_keras` (tried with 2.21) through `super().__setattr__`.
+# Names that Keras sets, but not as attributes in its methods: by the `History`
+# callback, and by `tf_keras` (tried with 2.21) through `super().__setattr__`.
 _SET_OTHERWISE = frozenset(
     {
         "history",
@@ -53,7 +53,7 @@ def own_attributes(layer: Any) -> dict[str, Any]:
 
 
 def reads(cls: type, name: str) -> bool:
-    """Whether the code of a user's class mentions an attribute, or any by a string."""
+    """Whether a user class's code mentions an attribute, or reads any by a string."""
     found = {word for owner in cls.__mro__ for word in _mentioned(owner)}
     return name in found or "getattr" in found or "__dict__" in found
 
@@ -67,7 +67,7 @@ def is_variable(value: Any) -> bool:
 
 def is_layer(value: Any) -> bool:
     """Whether a value is a layer or model of either Keras."""
-    # Asked of the class, since a variable on several devices asks its copies.
+    # Checked on the class, since a variable on several devices forwards to its copies.
     return hasattr(type(value), "_flatten_layers")
 
 
@@ -84,8 +84,8 @@ def is_part(value: Any) -> bool:
     """Whether a value is a layer, a variable or another object of Keras."""
     if is_variable(value) or is_layer(value):
         return True
-    # Keras wraps lists and dicts that are set on layers; its symbolic tensors are left
-    # from tracing.
+    # Keras wraps lists and dicts that are set on layers; its symbolic tensors are
+    # left over from tracing.
     is_plain = isinstance(value, _CONTAINERS) or type(value).__name__ == "KerasTensor"
     return is_library_class(type(value)) and not is_plain
 
@@ -101,7 +101,7 @@ def holds_parts(value: Any) -> bool:
 def reachable(values: Iterable[Any]) -> Iterator[Any]:
     """Yields some values and what they hold, at any depth, each once.
 
-    In a fixed order. Layers, variables and other objects of Keras are not looked into.
+    In a fixed order. Layers, variables and other objects of Keras are not entered.
     """
     waiting, seen = collections.deque(values), set()
     while waiting:
@@ -115,7 +115,7 @@ def reachable(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def held_by(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields key and value of what a container, a function or an object holds."""
+    """Yields the keys and values that a container, a function or an object holds."""
     for applies, held in _HOLDERS:
         if applies(value):
             yield from held(value)
@@ -175,7 +175,7 @@ _HOLDERS = (
 
 @functools.cache
 def _names_of_keras(cls: type) -> frozenset[str]:
-    """Names of attributes that Keras' classes among the bases of a class set."""
+    """Names of attributes that are set by the Keras classes among a class's bases."""
     owners = [base for base in cls.__mro__ if root_module(base) in _OWNERS]
     return _SET_OTHERWISE.union(*map(_names_set_by, owners))
 

@@ -3,11 +3,11 @@
 Guarantees:
 
 * An attribute that holds no layers and no variables is the original's own object:
-  numbers, arrays, statistics of an own `adapt`, lookup tables, objects of any class.
-* Variables within attributes have the values of the original's, and are made where
-  they are lacking. Layers within them are the rebuilt ones.
+  numbers, arrays, statistics of a custom `adapt`, lookup tables, objects of any class.
+* Variables within attributes have the original's values, and are made if they are
+  missing. Layers within attributes are the rebuilt ones.
 * Functions that refer to layers are those that the constructors made, and must do so in
-  the same way. What cannot be had is an error that names the attribute.
+  the same way. What cannot be carried over is an error that names the attribute.
 """
 
 import types
@@ -47,7 +47,7 @@ def carry_early(
     strategy: tf.distribute.Strategy,
     precision: str | None = None,
 ) -> None:
-    """Carries over what can be before a copy is built, as its `call` may need it then.
+    """Carries over what it can before a copy is built, as its `call` may need it.
 
     Args:
         source, target, strategy, precision: As in `carry_attributes`; the copy may lack
@@ -74,7 +74,7 @@ def carry_attributes(
         source: Model.
         target: Model of the same architecture.
         strategy: Mirrors `target`.
-        precision: Leaves alone what looks like a dtype, as a copy may have another.
+        precision: If set, what looks like a dtype is left alone, as it may differ.
 
     Raises:
         ValueError: If an attribute that the layer's code reads cannot be carried over.
@@ -95,7 +95,7 @@ class _Carrier:
         pairs: Layers and variables of the original, and their counterparts.
         strategy: Mirrors the copy.
         precision: As in `carry_attributes`.
-        left: Variables that building the copy makes.
+        left: Variables that will be made when the copy is built.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class _Carrier:
         """Carries one attribute of a layer to the layer's counterpart."""
 
         def put(new: Any) -> None:
-            vars(after)[name] = new  # by `setattr`, a built layer takes no lists
+            vars(after)[name] = new  # a built layer refuses lists by `setattr`
 
         try:
             self._carry(value, vars(after).get(name, _MISSING), put)
@@ -182,7 +182,7 @@ class _Carrier:
             return made if plain is variable else type(variable)(made)
 
     def _loose_layer(self, before: Any, after: Any, put: Put) -> None:
-        """One that Keras does not know of, as it is hidden in an object."""
+        """Carries a layer that Keras does not track, as it is hidden in an object."""
         if variables_of(before):
             raise CannotHold(f"the layer {before.name!r}, which Keras does not track")
         put(before)
@@ -196,7 +196,7 @@ class _Carrier:
         put(types.MethodType(before.__func__, owner))
 
     def _of_keras(self, before: Any, after: Any, put: Put) -> None:
-        """A metric, an initializer or the like: what the constructor made stays."""
+        """Keeps a metric, initializer or the like if the constructor made one."""
         if after is None or after is _MISSING:
             put(before)
 

@@ -1,15 +1,14 @@
-"""New models of the same architecture, with variables of their own.
+"""New models of the same architecture, with their own variables.
 
 Guarantees:
 
 * Layers shared within a model, and between a model and models nested in it, are
   shared in the clone.
-* Names, dtype policies and configurations are the original's, but for a precision
-  that is asked for. Functions are the original objects, so lambdas keep what they
-  refer to.
-* Layers that the original made when it was built, or was given later, are there too.
-* The preprocessor of a KerasHub task is the original's very object.
-* Compile settings and weights are not touched; others carry them over.
+* Names, dtype policies and configurations are the original's, except for a requested
+  precision. Functions are the original objects, so lambdas keep what they refer to.
+* Layers that the original made when it was built, or was given later, are included.
+* A KerasHub task keeps the original's preprocessor object.
+* Compile settings and weights are not touched; other modules carry them over.
 """
 
 import inspect
@@ -39,12 +38,12 @@ from keras_mgpu_strategy.models.variables import variables_of
 
 
 def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
-    """Returns a new model like `model`. Call it in the scope that is to own it.
+    """Returns a new model like `model`. Call it in the scope that will own it.
 
     Args:
         model: Sequential, functional or subclassed model.
         library: The `keras` or `tf_keras` module that it comes from.
-        precision: Dtype policy of all layers of floats; None keeps their own.
+        precision: Dtype policy of all float layers; None keeps their own.
     """
     scope = custom_objects.collect(layers_of(model))
     with precision_scope(library, precision, scope):
@@ -52,7 +51,7 @@ def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
 
 
 class _Cloner:
-    """Clones layers and models, each once however often it is used."""
+    """Clones each layer and model once, however often it is used."""
 
     def __init__(self, library: ModuleType, precision: str | None):
         self._library = library
@@ -76,7 +75,7 @@ class _Cloner:
         return self._functional if symbols_of(layer, "inputs") else self._from_config
 
     def _operation(self, operation: Any) -> Any:
-        """A node of the graph that is no layer, as a mask's comparison is."""
+        """Clones a graph node that is not a layer, such as a mask's comparison."""
         return type(operation).from_config(operation.get_config())
 
     def _sequential(self, model: Any) -> Any:
@@ -106,7 +105,7 @@ class _Cloner:
         return new
 
     def _input(self, model: Any, tensor: Any) -> Any:
-        """A new input like that of a model: its name, sparse or dense, optional."""
+        """A new input with the same name, sparse and optional as the model's."""
         layer = input_layer(model, tensor)
         if layer is not None:
             if id(layer) not in self._clones:  # models may share inputs
@@ -134,8 +133,8 @@ class _Cloner:
     def _built(
         self, layer: Any, config: dict[str, Any], build_config: Any, *, is_early: bool
     ) -> Any:
-        # The configuration was made from an object of this process a line ago, so
-        # there is nothing in it to be kept safe from.
+        # The configuration was just made from an object of this process, so it is
+        # safe to load.
         new = self._library.saving.deserialize_keras_object(config, safe_mode=False)
         if is_early:
             self._give_lacking(layer, new)
@@ -148,17 +147,17 @@ class _Cloner:
             custom_objects.share_functions(source, target)
         _build_parts(layer, new)
         if is_hub_task(layer):
-            # It holds no weights, but vocabularies that a configuration lacks.
+            # It holds no weights, but has vocabularies that a configuration lacks.
             new.preprocessor = layer.preprocessor
         return new
 
     def _give_lacking(self, source: Any, target: Any) -> None:
-        """Gives a copy layers that its constructors do not make."""
+        """Gives a copy the layers that its constructors do not make."""
         for owner, name, value in _lacking(source, target):
             setattr(owner, name, self._mapped(value))
 
     def _mapped(self, value: Any) -> Any:
-        """A container of layers with their clones in it."""
+        """Returns a container of layers with their clones in it."""
         if isinstance(value, dict):
             return {key: self._mapped(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
@@ -166,20 +165,20 @@ class _Cloner:
         return self._spare(value) if is_layer(value) else value
 
     def _spare(self, layer: Any) -> Any:
-        """A clone of a layer, or, without variables, the layer where it has none."""
+        """Returns a clone, or, if cloning fails, a layer without variables as is."""
         try:
             new = self(layer)
         except Exception:
             if variables_of(layer):
                 raise
             return layer
-        # A model need not know the variables of what is not in its graph.
+        # A model may not track the variables of layers outside its graph.
         assign_all(variables_of(layer), variables_of(new))
         return new
 
 
 def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
-    """Drops what Keras adds to every configuration and a constructor cannot take.
+    """Drops what Keras adds to every configuration if the constructor cannot take it.
 
     `def __init__(self, units)` without `**kwargs` is common in models that are never
     saved. The `trainable` flag is copied with the state, and a dtype policy that
@@ -195,7 +194,7 @@ def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
 
 
 def _build_parts(source: Any, target: Any) -> None:
-    """Builds, innermost first, the layers that lack variables their original has.
+    """Builds, innermost first, layers that lack variables of their originals.
 
     Needed for subclassed models whose `call` Keras cannot trace from shapes alone
     (integer or string inputs, several arguments).
@@ -208,7 +207,7 @@ def _build_parts(source: Any, target: Any) -> None:
 
 
 def _lacking(source: Any, target: Any) -> list[tuple[Any, str, Any]]:
-    """Returns copy, name and value of the attributes with layers that copies lack."""
+    """Returns (copy, name, value) of attributes with layers that the copy lacks."""
     here = vars(target)
     found = [
         (target, name, value)
@@ -221,7 +220,7 @@ def _lacking(source: Any, target: Any) -> list[tuple[Any, str, Any]]:
 
 
 def _build_lazy(source: Any, target: Any) -> None:
-    """Builds, from the outside in, layers that make others when they are built."""
+    """Builds, outermost first, layers that make others when they are built."""
     lacks = len(parts_of(source)) > len(parts_of(target))
     if lacks and source.built and not target.built:
         target.build_from_config(source.get_build_config())

@@ -3,8 +3,8 @@
 Guarantees:
 
 * Functions and losses are the user's own objects. What holds variables (optimizer,
-  metrics) is made anew, so that it is mirrored like the model.
-* Settings that cannot be carried over are reported, never dropped in silence.
+  metrics) is created again, so that it is mirrored like the model.
+* Settings that cannot be carried over are reported, never silently dropped.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def copy_compile(
     """Compiles `target` as `source` is compiled.
 
     Args:
-        source: Compiled model, or one that is not (then nothing is done).
+        source: The model; if it is not compiled, nothing is done.
         target: Model of the same architecture; may be `source` itself.
         strategy: Mirrors `target`.
         library: The `keras` or `tf_keras` module that both come from.
@@ -38,7 +38,7 @@ def copy_compile(
         return
     optimizer = source.optimizer
     has_hooks = _has_own_compile(source)
-    # An optimizer's configuration holds what its variables say at the time.
+    # An optimizer's configuration holds the current values of its variables.
     recipes = {} if has_hooks else outside_scopes(_recipes, source, library)
     scope = custom_objects.collect([*layers_of(source), *_parts(source)])
     with library.saving.custom_object_scope(scope), strategy.scope():
@@ -52,10 +52,10 @@ def copy_compile(
 
 
 def compiled_for_xla(model: Any) -> bool | None:
-    """Whether a model was compiled with XLA; None where nobody has said.
+    """Whether a model was compiled with XLA; None if unknown.
 
-    For `jit_compile="auto"`, the default, Keras keeps what it has chosen: no under a
-    strategy, and on a machine without a GPU.
+    For `jit_compile="auto"`, the default, Keras stores what it has chosen: False under
+    a strategy, and on a machine without a GPU.
     """
     return getattr(model, "jit_compile", None) if _is_compiled(model) else None
 
@@ -72,7 +72,7 @@ def _arguments(model: Any) -> dict[str, Any]:
     which loses lambdas, closures and functions of the same name. Tried with Keras
     3.5 and 3.15, tf_keras 2.18 and 2.21.
     """
-    # Keras 3 takes the optimizer out when it writes the model to an `.h5` file.
+    # Keras 3 removes the optimizer when it writes the model to an `.h5` file.
     return {"optimizer": model.optimizer, **model._compile_config.config}
 
 
@@ -84,7 +84,7 @@ def _parts(model: Any) -> list[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """How to make an optimizer or a metric anew, in another strategy's scope."""
+    """How to make an optimizer or a metric again, in another strategy's scope."""
 
     source: Any
     config: dict[str, Any]
@@ -99,7 +99,7 @@ def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
     """Returns the arguments of `compile`, with recipes for what holds variables."""
     arguments = _map(lambda leaf: _recipe(leaf, library), _arguments(model))
     if arguments.get("jit_compile"):
-        # Keras keeps what "auto" meant without a strategy; under one it is False.
+        # Keras stores what "auto" meant without a strategy; under one it is False.
         arguments["jit_compile"] = "auto" if library.__name__ == "keras" else None
     return arguments
 
@@ -147,7 +147,7 @@ def _variables(optimizer: Any) -> list[Any]:
 
 
 def _has_own_compile(model: Any) -> bool:
-    # That of KerasHub does no more than choose defaults.
+    # That of KerasHub only chooses defaults.
     return is_overridden(model, "compile") and not is_of_hub(model, "compile")
 
 

@@ -1,6 +1,6 @@
-"""Containers, objects and functions that hold parts of a model, two side by side.
+"""Containers, objects and functions that hold parts of a model, compared and copied.
 
-What they hold is named by the keys of `attributes.held_by`.
+What they hold is identified by the keys of `attributes.held_by`.
 """
 
 import copy
@@ -13,11 +13,11 @@ import numpy as np
 from keras_mgpu_strategy.models.attributes import held_by, is_function
 
 Put: TypeAlias = Callable[[Any], None]
-"""Puts a value where another one is."""
+"""Replaces a value with another one."""
 
 
 class CannotHold(Exception):
-    """A container that cannot be changed or copied would have to hold another value."""
+    """A container would have to hold another value, but cannot be changed or copied."""
 
 
 def are_same(before: Any, after: Any) -> bool:
@@ -39,7 +39,7 @@ def are_same(before: Any, after: Any) -> bool:
 
 
 def are_alike(before: Any, after: Any) -> bool:
-    """Whether two values hold as many others, under the same keys."""
+    """Whether two values hold equally many others, under the same keys."""
     if isinstance(before, dict):
         return isinstance(after, dict) and before.keys() == after.keys()
     if isinstance(before, list | tuple | set | frozenset):
@@ -50,10 +50,10 @@ def are_alike(before: Any, after: Any) -> bool:
 
 
 def emptied(value: Any) -> Any:
-    """A copy of a container or an object, for others to be put in; a list for a tuple.
+    """A copy of a container or an object, to be filled; a list for a tuple.
 
     Raises:
-        CannotHold: There is no telling how to copy it.
+        CannotHold: If it is unknown how to copy it.
     """
     if isinstance(value, dict):
         return dict(value)
@@ -65,14 +65,14 @@ def emptied(value: Any) -> Any:
 
 
 def filled(value: Any, copied: Any) -> Any:
-    """What `emptied` gave for a value, as one of the value's kind."""
+    """What `emptied` returned for a value, in the value's own type."""
     if not isinstance(value, tuple):
         return copied
     return type(value)(*copied) if hasattr(value, "_fields") else tuple(copied)
 
 
 def setter(container: Any, key: Any, value: Any) -> Put:
-    """What puts another value in the place of one that is held."""
+    """Returns what replaces the value held under a key."""
     if isinstance(container, dict):
         return functools.partial(dict.__setitem__, container, key)
     if isinstance(container, list):

@@ -1,8 +1,8 @@
-"""The user's classes and functions that a model is made of, found in the model.
+"""Finds the user's classes and functions that a model is made of.
 
-Keras looks classes and functions up by name when it makes an object from its
+Keras looks up classes and functions by name when it makes an object from its
 configuration, and knows only registered ones. A model in memory holds the objects
-themselves, so the names need not be registered.
+themselves, so they need not be registered.
 """
 
 import sys
@@ -46,9 +46,9 @@ def custom_objects_of(model: Any) -> dict[str, Any]:
 
 
 def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
-    """Replaces bytecode in a layer's configuration by names that `collect` gives.
+    """Replaces bytecode in a layer's configuration by names that `collect` returns.
 
-    Keras writes an activation that is a lambda as bytecode, but cannot read it.
+    Keras writes an activation that is a lambda as bytecode, but cannot read it back.
     """
     for key in config:
         value: Any = getattr(layer, key, None)
@@ -62,14 +62,14 @@ def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
 
 
 def share_functions(source: Any, target: Any) -> None:
-    """Gives a rebuilt object the very functions that its original holds.
+    """Gives a rebuilt object the same function objects that its original holds.
 
     A configuration stores a lambda as bytecode: what it refers to in its module is
-    lost, and another function may go by the same name.
+    lost, and another function may have the same name.
     """
     for name, value in vars(source).items():
         if isinstance(getattr(type(source), name, None), types.FunctionType):
-            continue  # Keras wraps methods such as `build`, bound to their object
+            continue  # Keras wraps methods such as `build`, bound to the object
         ours = vars(target).get(name)
         if isinstance(value, types.FunctionType) and callable(ours):
             setattr(target, name, value)

@@ -1,8 +1,8 @@
-"""What the user's code has set on layers, in values that can be compared.
+"""What the user's code has set on layers, as comparable values.
 
-Guarantee: equal arrays, numbers, strings, tables, and containers and objects of these,
-give equal descriptions, in every process; others give others. Of functions and of
-anything else, the caller says what counts.
+Guarantee: equal arrays, numbers, strings, tables, and containers and objects of these
+have equal descriptions in every process; different ones have different descriptions.
+How functions and anything else are described is up to the caller.
 """
 
 import hashlib
@@ -29,28 +29,28 @@ _TABLES = (
 
 
 def type_name(value: Any) -> str:
-    """What counts of a value that cannot be looked into, in any process."""
+    """Describes an opaque value, in any process."""
     return type(value).__name__
 
 
 def identity(value: Any) -> str:
-    """What counts of it within a process; the caller keeps the layer that holds it."""
+    """Describes an opaque value within a process; the caller keeps its layer alive."""
     return f"{type_name(value)} {id(value)}"
 
 
 def attributes_in_process(layer: Any) -> dict[str, Any]:
-    """As `described_attributes`, but other functions and objects count as others."""
+    """As `described_attributes`, but tells functions and objects apart by identity."""
     return described_attributes(layer, identity)
 
 
 def described_attributes(
     layer: Any, opaque: Callable[[Any], str] = type_name
 ) -> dict[str, Any]:
-    """Returns name -> description, of plain dicts, lists, strings and numbers.
+    """Returns name -> description, made of plain dicts, lists, strings and numbers.
 
     Args:
         layer: Layer or model. Keras' own classes read no such attributes.
-        opaque: Describes what cannot be looked into.
+        opaque: Describes a value whose content cannot be inspected.
     """
     if is_library_class(type(layer)):
         return {}
@@ -59,7 +59,7 @@ def described_attributes(
 
 
 def described(value: Any) -> Any:
-    """Returns the description of one value, as `described_attributes` gives it."""
+    """Returns the description of one value, as in `described_attributes`."""
     return _described(value, type_name, set())
 
 
@@ -71,7 +71,7 @@ def _described(value: Any, opaque: Callable[[Any], str], seen: set[int]) -> Any:
     if isinstance(value, _TABLES):
         keys, values = (tensor.numpy().tolist() for tensor in value.export())
         return sorted(map(repr, zip(keys, values, strict=True)))
-    if is_variable(value):  # of whatever class; its value is compared elsewhere
+    if is_variable(value):  # of any class; its value is compared elsewhere
         return "variable"
     if is_part(value) or id(value) in seen:
         return type_name(value)

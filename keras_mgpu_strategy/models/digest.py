@@ -1,9 +1,9 @@
-"""A short name for what a model computes.
+"""A digest of what a model computes.
 
 Guarantee: models of equal architecture, weights, code and precision have equal digests,
-in every process and on any number of replicas; others differ, but for what
+in every process and on any number of replicas; others differ, except for what
 `described.py`, `own_code.py` and `digests/code.py` cannot see. The architecture of a
-SavedModel is its graph, byte for byte: of one that was exported twice, there are two.
+SavedModel is its graph, byte for byte: exporting a model twice gives two digests.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 def digest(replicated: ReplicatedModel) -> str:
     """Returns the SHA-256 of architecture, weights and precision, in hexadecimal.
 
-    Seeds of random layers do not count: a file of a model does not keep them.
+    Seeds of random layers do not count: a model file does not keep them.
     """
     sha = hashlib.sha256(repr(replicated.precision).encode())
     for line in _architecture(replicated):
@@ -74,7 +74,7 @@ def _variables(replicated: ReplicatedModel) -> Iterable[Any]:
 
 
 def _wiring(layer: Any) -> Any:
-    """Which layer of a graph takes what from which; numbers stand for their names."""
+    """How the layers of a graph are connected; numbers stand for their names."""
     if not getattr(layer, "layers", None) or not is_library_class(type(layer)):
         return None
     try:

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* Every call of a model draws numbers of its own, on whichever replica and in whichever
-  process, where equal copies of a seed would draw the same.
+* Every call of a model draws different numbers, on any replica and in any process,
+  although equal copies of a seed would draw the same ones.
 * What is drawn through `keras.random` and `keras.random.SeedGenerator`, as Keras' own
-  layers do, depends on the seed, the run and the rows of the call alone. So the bits
-  are the same on any number of replicas, under any engine, and after a run was resumed.
+  layers do, depends only on the seed, the run and the rows of the call. So it is
+  bit-identical on any number of replicas, under any engine, and in a resumed run.
 * The state of the model's seeds is read, never changed.
 """
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.models.values import copies_of
 from keras_mgpu_strategy.models.variables import outside_scopes
 
-# Names that Keras (3.5 to 3.15) and `tf.random.Generator` give the variables of seeds.
+# Names that Keras (3.5 to 3.15) and `tf.random.Generator` give seed variables.
 _OF_KERAS, _OF_GENERATORS = "seed_generator_state", "StateVar"
 _LARGEST = 2**31 - 1
 
@@ -29,13 +29,13 @@ _process = 0
 
 
 def set_apart() -> None:
-    """Has this process draw other numbers than others that run the same model."""
+    """Makes this process draw different numbers from others with the same model."""
     global _process
     _process = secrets.randbelow(_LARGEST) + 1
 
 
 def first_run() -> int:
-    """The number of the first run of a Predictor, from which it counts on."""
+    """The number of a Predictor's first run; it counts up from there."""
     return _process
 
 
@@ -48,21 +48,21 @@ def is_seed(variable: Any) -> bool:
 
 @contextlib.contextmanager
 def drawing(stream: int) -> Iterator[None]:
-    """Traces a model so that it draws numbers of its own.
+    """Traces a model so that it draws different numbers from its copies.
 
-    TensorFlow numbers the ops of a graph that draw, such as `tf.random.normal`, so that
-    equal graphs would draw the same.
+    TensorFlow numbers the random ops of a graph, such as `tf.random.normal`, so equal
+    graphs would draw the same numbers.
 
     Args:
-        stream: Differs between copies of a model. 0 leaves the ops of a process that
-            was not set apart as they are.
+        stream: Differs between copies of a model. 0 leaves the ops as they are, unless
+            `set_apart` was called in this process.
     """
     with tf.variable_creator_scope(_create_outside):
         if tf.executing_eagerly() or not (stream or _process):
             yield
             return
         before = tf.compat.v1.get_default_graph().seed
-        # Without a seed nothing was promised.
+        # Without a seed nothing needs to be reproducible.
         seed = secrets.randbits(32) if before is None else before
         tf.random.set_seed(hash((seed, stream, _process)) % _LARGEST)
         try:
@@ -72,10 +72,10 @@ def drawing(stream: int) -> Iterator[None]:
 
 
 def _create_outside(next_creator: Any, **settings: Any) -> Any:
-    """Makes seeds that come into being while a graph is traced outside of it.
+    """Creates seeds outside the graph that is being traced.
 
-    Keras has one for each thread, for random numbers without a seed, and replicas are
-    traced in threads of their own, where a variable cannot be made for one alone.
+    Keras has one per thread, for random numbers without a seed, and each replica is
+    traced in its own thread, where a variable cannot be made for one replica alone.
     """
     name = str(settings.get("name"))
     if not (_OF_KERAS in name or _OF_GENERATORS in name):
@@ -87,8 +87,8 @@ def _create_outside(next_creator: Any, **settings: Any) -> Any:
 class Draws:
     """Stands in for the seeds that one compiled step draws from.
 
-    A step sets the stand-ins before each call of the model, so that only one thread may
-    run it at a time.
+    A step sets the stand-ins before each call of the model, so only one thread may run
+    it at a time.
 
     Args:
         step: Concrete function of one call of the model, traced for one replica.
@@ -111,7 +111,7 @@ class Draws:
         return bool(self._pairs)
 
     def begin(self, run: tf.Tensor, row: tf.Tensor) -> list[Any]:
-        """Returns the ops that come before a call of the model.
+        """Returns the ops to run before a call of the model.
 
         Args:
             run: Scalar int64, the number of the run.
@@ -129,7 +129,7 @@ def _stand_in(seed: Any) -> tf.Variable:
 
 
 def _folded(state: tf.Tensor, run: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-    """The state of a seed for one call: of two numbers, or of three with a key."""
+    """The state of a seed for one call: two numbers, or three with a key."""
     seed = tf.cast(tf.stack([state[-1], state[0]]), tf.int64)
     random: Any = tf.random
     for number in (run, row):

@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Inputs reach the arguments they are meant for: by name, or by position where the
-  file keeps an order. A signature keeps none, so several inputs need names there.
-* The outputs have the structure that the model's own `predict` gives where Keras wrote
-  the file. Those of another signature are a dict, also where it has one entry.
+* Inputs reach the arguments they are meant for: by name, or by position if the file
+  keeps an order. A signature keeps none, so several inputs need names there.
+* If Keras wrote the file, the outputs have the structure that the model's own `predict`
+  returns. Those of another signature are a dict, even if it has one entry.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Endpoint:
 
     Args:
         function: Takes the inputs in the structure of `input_spec`.
-        input_spec: Named `tf.TensorSpec`: a single one, a list or a dict.
+        input_spec: A named `tf.TensorSpec`, or a list or dict of them.
         output_shapes: Nest of `tf.TensorShape`.
         variables: All variables that the function reads.
     """
@@ -34,13 +34,13 @@ class Endpoint:
     variables: tuple[Any, ...]
 
     def __call__(self, inputs: Nest) -> Nest:
-        """Runs the function on a nest of tensors or arrays of the user's order."""
+        """Runs the function on a nest of tensors or arrays in the user's order."""
         arranged = _arrange(inputs, self.input_spec)
         return self.function(tf.nest.map_structure(_cast, arranged, self.input_spec))
 
 
 def endpoint_of(loaded: Any, path: str) -> Endpoint:
-    """Returns `serve` of a Keras export, what tf_keras saved, or else the signature.
+    """Returns a Keras export's `serve`, what tf_keras saved, or else the signature.
 
     Args:
         loaded: What `tf.saved_model.load` returned.
@@ -72,8 +72,8 @@ def _from_serve(serve: Any, concrete: Any) -> Endpoint:
 def _call_of_tf_keras(loaded: Any) -> Any:
     """Returns the saved forward pass of a model that tf_keras, or Keras 2, wrote.
 
-    None where its serving signature is one that the user gave. These files call the
-    one that Keras makes, which names inputs and outputs after layers,
+    None if the user gave its serving signature. In these files, the signature that
+    Keras makes, which names inputs and outputs after layers, is
     `_default_save_signature`. Tried with files of tf_keras 2.21.
     """
     default = getattr(loaded, "_default_save_signature", None)
@@ -89,7 +89,7 @@ def _call_of_tf_keras(loaded: Any) -> Any:
 
 
 def _names(concrete: Any) -> tuple[set[str], set[str]]:
-    """Names of the inputs and outputs of a function; none of outputs without names."""
+    """Names of the inputs and outputs of a function; unnamed outputs are left out."""
     inputs = tf.nest.flatten(concrete.structured_input_signature)
     specs = [leaf for leaf in inputs if isinstance(leaf, tf.TensorSpec)]
     outputs = concrete.structured_outputs
@@ -149,7 +149,7 @@ def _shapes(concrete: Any) -> Nest:
 
 
 def _arrange(inputs: Nest, spec: Nest) -> Nest:
-    """Puts the user's inputs into the structure of the endpoint's."""
+    """Puts the user's inputs into the structure of the endpoint's inputs."""
     if isinstance(spec, tf.TensorSpec):
         return _by_name(inputs, [spec])[0] if _is_nest(inputs) else inputs
     if isinstance(spec, dict) and isinstance(inputs, dict):

@@ -3,7 +3,7 @@
 Guarantees:
 
 * `tf_keras` is never imported for a model that does not come from it.
-* What cannot run on several devices is refused before any work, never run on one.
+* A model that cannot run on several devices is refused up front, never run on one.
 """
 
 import sys
@@ -20,7 +20,7 @@ _STRATEGY_NOTES = {
 
 LIBRARIES = tuple(_STRATEGY_NOTES)
 
-# KerasHub, and KerasNLP as it was called before.
+# KerasHub, and its former name KerasNLP.
 _HUBS = frozenset({"keras_hub", "keras_nlp"})
 
 
@@ -30,7 +30,7 @@ def root_module(cls: type) -> str:
 
 
 def is_library_class(cls: type) -> bool:
-    """Whether a class is Keras' own, not a user's."""
+    """Whether a class is Keras' own, not the user's."""
     return root_module(cls) in LIBRARIES
 
 
@@ -40,7 +40,7 @@ def is_hub_class(cls: type) -> bool:
 
 
 def is_hub_task(model: Any) -> bool:
-    """Whether a model is a task of KerasHub, or of a class derived from one."""
+    """Whether a model is a KerasHub task, or derived from one."""
     has_method = hasattr(type(model), "preprocess_samples")
     return has_method and any(map(is_hub_class, type(model).__mro__))
 
@@ -67,10 +67,10 @@ def library_of(model: Any) -> ModuleType:
 def layers_of(model: Any) -> list[Any]:
     """Returns the model and all layers in it, at any depth, in a fixed order.
 
-    But for those that only preprocess rows for a task, on the host.
+    Layers that only preprocess rows for a task, on the host, are left out.
 
-    Keras has no public way to the layers inside wrappers and custom layers.
-    `_flatten_layers` has been there from tf.keras 2.3 on; tried with Keras 3.15 and
+    Keras has no public access to the layers inside wrappers and custom layers.
+    `_flatten_layers` has existed since tf.keras 2.3; tried with Keras 3.15 and
     tf_keras 2.21. `parts_of` uses it too.
     """
     found = list(model._flatten_layers())
@@ -80,16 +80,16 @@ def layers_of(model: Any) -> list[Any]:
 
 
 def input_layer(model: Any, tensor: Any) -> Any | None:
-    """Returns the layer that gives an input of a model; None if it has none."""
+    """Returns the input layer of a model's input; None if it has none."""
     kind = library_of(model).layers.InputLayer
     layers = (layer for layer in layers_of(model) if isinstance(layer, kind))
     return next((layer for layer in layers if layer.output is tensor), None)
 
 
 def preprocessing_layers(task: Any) -> list[Any]:
-    """Returns the layers of the preprocessor of a KerasHub task, at any depth.
+    """Returns the layers of a KerasHub task's preprocessor, at any depth.
 
-    Also those of preprocessors that it had before, which it keeps among its layers.
+    Includes those of earlier preprocessors, which the task keeps among its layers.
     """
     parts = task._flatten_layers(recursive=False, include_self=False)
     roots = [part for part in parts if part is task.preprocessor or _prepares(part)]
@@ -107,12 +107,12 @@ def parts_of(layer: Any) -> list[Any]:
 
 
 def symbols_of(model: Any, ends: str) -> list[Any]:
-    """Returns the symbolic tensors that a model declares; none where it has none yet.
+    """Returns the symbolic tensors that a model declares; empty if it has none yet.
 
     Args:
-        model: Keras model. Of a Sequential one without an `Input`, before its first
+        model: Keras model. For a Sequential one without an `Input`, before its first
             call, later Keras 3 raises AttributeError, Keras 3.5 ValueError, and
-            tf_keras answers None.
+            tf_keras returns None.
         ends: "inputs" or "outputs".
     """
     try:
@@ -127,10 +127,10 @@ def is_sequential(model: Any) -> bool:
 
 
 def has_free_batch(model: Any) -> bool:
-    """Whether the batch size that a model declares says nothing about its use.
+    """Whether the batch size that a model declares does not restrict its use.
 
-    A Sequential model without an `Input` declares the size of the first batch that
-    it happened to see, which Keras then ignores.
+    A Sequential model without an `Input` declares the size of the first batch it
+    happened to see, and Keras then ignores that size.
     """
     return is_sequential(model) and not stateful_layers(model)
 
@@ -147,19 +147,19 @@ def stateful_layers(model: Any) -> list[Any]:
 def note_strategy(model: Any, strategy: tf.distribute.Strategy) -> None:
     """Makes `evaluate` and `fit` of a model run under a strategy.
 
-    A Keras model notes the strategy that it is made under, and has no public way to
-    be told later. Tried with Keras 3.15 and tf_keras 2.21.
+    A Keras model records the strategy that it is made under, and has no public way to
+    change it later. Tried with Keras 3.15 and tf_keras 2.21.
     """
     setattr(model, _STRATEGY_NOTES[library_of(model).__name__], strategy)
 
 
 def check_supported(model: Any, strategy: tf.distribute.Strategy) -> None:
-    """Refuses what is no Keras model, or one that cannot run on every replica.
+    """Refuses anything but a Keras model that can run on every replica.
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If Keras runs on another backend than TensorFlow, or if the
-            model carries state from batch to batch and there are several replicas.
+        ValueError: If the backend of Keras is not TensorFlow, or if the model
+            carries state from batch to batch and there are several replicas.
     """
     check_backend(library_of(model))
     num_replicas = strategy.num_replicas_in_sync
@@ -174,7 +174,7 @@ def check_supported(model: Any, strategy: tf.distribute.Strategy) -> None:
 
 
 def check_backend(library: ModuleType) -> None:
-    """Refuses Keras 3 on another backend than TensorFlow with a ValueError."""
+    """Raises ValueError for Keras 3 on any backend but TensorFlow."""
     if library is keras and keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Keras runs on the backend {keras.backend.backend()!r}, expected "

@@ -1,11 +1,11 @@
-"""Methods of the user's own, in place of those that Keras' `predict` runs.
+"""User methods that override those that Keras' `predict` runs.
 
 Guarantees:
 
-* An own `predict_step` is run. The preprocessing of a KerasHub task comes first, as in
-  its own `predict`.
-* Any other own method that `model.predict` would run is refused, never passed over.
-* Methods of nested models do not count: Keras passes them over itself.
+* An overridden `predict_step` is run. The preprocessing of a KerasHub task comes first,
+  as in its own `predict`.
+* Any other overridden method that `model.predict` would run is refused, never ignored.
+* Methods of nested models do not count: Keras ignores them, too.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from keras_mgpu_strategy.types import Feeding, Nest
 
 
 def is_overridden(model: Any, method: str) -> bool:
-    """Whether a method is the user's own, of the class or set on the model."""
+    """Whether a method is the user's own, in the class or set on the model."""
     return method in vars(model) or not is_library_class(_owner(model, method))
 
 
@@ -33,7 +33,7 @@ def is_of_hub(model: Any, method: str) -> bool:
 
 
 def preprocess_of(model: Any) -> Callable[..., Nest] | None:
-    """Returns what a KerasHub task does to rows before it runs them.
+    """Returns the preprocessing that a KerasHub task applies to rows.
 
     A function of x, targets and weights, as `tf.data.Dataset.map` calls it; None for
     any other model, and for a task without a preprocessor.
@@ -47,7 +47,7 @@ def preprocess_of(model: Any) -> Callable[..., Nest] | None:
 
 
 def feeding_of(model: Any) -> Feeding:
-    """Returns what `model.predict` would hand to the model."""
+    """Returns what `model.predict` would pass to the model."""
     whole = library_of(model).__name__ if is_overridden(model, "predict_step") else None
     own = "predict_on_batch"
     return Feeding(
@@ -58,7 +58,7 @@ def feeding_of(model: Any) -> Feeding:
 
 
 def check_predict(model: Any) -> None:
-    """Raises ValueError where `model.predict` would run code that does not run here."""
+    """Raises ValueError if `model.predict` would run code that does not run here."""
     own = [name for name in _own_methods(model) if not is_of_hub(model, name)]
     if own:
         raise ValueError(

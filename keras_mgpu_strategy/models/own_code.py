@@ -1,7 +1,7 @@
-"""What layers compute by code of the user's own.
+"""What layers compute with the user's own code.
 
 Guarantee: functions that a layer holds count, such as that of a `Lambda` or an
-activation, and of a class of the user's own its code. What a layer holds besides is
+activation, and so does the code of a user's class. Whatever else a layer holds is
 described in `described.py`.
 """
 
@@ -16,7 +16,7 @@ _OF_TRAINING = ("_constraint", "_initializer", "_regularizer")
 
 
 def own_code_of(layer: Any) -> str | None:
-    """Returns a digest of a layer's code; None where all of it is Keras' own."""
+    """Returns a digest of a layer's code; None if all of it is Keras' own."""
     functions = _functions_of(layer)
     if not is_installed(type(layer)):
         return digest_of_code([type(layer), functions])
@@ -24,7 +24,7 @@ def own_code_of(layer: Any) -> str | None:
 
 
 def _functions_of(layer: Any) -> dict[str, Any]:
-    """The functions of the user that a layer holds."""
+    """The user's functions that a layer holds."""
     found = {}
     for name, value in vars(layer).items():
         held = [leaf for leaf in leaves(value) if isinstance(leaf, types.FunctionType)]

@@ -1,13 +1,13 @@
-"""One value on all replicas for variables whose copies on them differ.
+"""One value on all replicas for variables whose copies differ.
 
 Training under a strategy changes the moving statistics of batch normalization on each
-replica by itself. In prediction all replicas read the value that saving would store.
+replica separately. In prediction all replicas read the value that saving would store.
 
 Guarantees:
 
 * The copies are left as they are, so that training resumes where it was.
-* The values are those at the beginning of a run.
-* Variables whose copies are equal cost a comparison, and no memory.
+* The values are those at the start of a run.
+* Variables whose copies are equal cost a comparison, but no memory.
 """
 
 import functools
@@ -35,8 +35,8 @@ class PinnedValues:
         variables: All variables of the model.
 
     Attributes:
-        version: Grows when more variables are pinned than before, so that steps have to
-            be traced again.
+        version: Grows when more variables are pinned; steps must then be traced
+            again.
         handles: Id of the handle of a copy -> the handle to read instead.
     """
 
@@ -52,7 +52,7 @@ class PinnedValues:
         self._pin([v for v in candidates if is_sum(v)])
 
     def refresh(self) -> None:
-        """Brings the stand-ins up to date; call it when a run begins."""
+        """Updates the stand-ins; call it when a run begins."""
         with self._lock:
             if self._groups:
                 differs = self._look().numpy()
@@ -84,7 +84,7 @@ def _compiled(function: Any, argument: Any) -> Any:
 
 
 def _may_differ(value: Any) -> bool:
-    """Whether replicas may have changed their copies one by one."""
+    """Whether replicas may have changed their copies separately."""
     if len(copies_of(value)) == 1 or is_seed(value):
         return False
     on_read = value.synchronization == tf.VariableSynchronization.ON_READ
@@ -94,7 +94,7 @@ def _may_differ(value: Any) -> bool:
 
 
 def _grouped(variables: list[Any]) -> list[list[Any]]:
-    """Groups of one dtype: compared as one, they cost one copy between devices."""
+    """Groups by dtype: each is compared with a single copy between devices."""
     groups: list[list[Any]] = []
     sizes: dict[tf.DType, int] = {}
     for variable in sorted(variables, key=lambda v: v.dtype.name):
@@ -119,7 +119,7 @@ def _differs(group: list[Copies]) -> tf.Tensor:
 
 
 def _flat(copies: Iterable[Any]) -> tf.Tensor:
-    """What one replica has of a group, as one vector on its device."""
+    """One replica's copies of a group, as one vector on its device."""
     copies = list(copies)
     with tf.device(copies[0].device):
         return tf.concat([tf.reshape(copy.read_value(), [-1]) for copy in copies], 0)

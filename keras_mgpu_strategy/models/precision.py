@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Every layer that works on floats computes in the precision and keeps its weights in
-  it, or an error names the layer that does not. Layers and variables of integers and
-  strings stay as they are.
-* No weight becomes infinite in silence.
+* Every float layer computes in the precision and keeps its weights in it, or an error
+  names the layer that does not. Layers and variables of integers and strings stay as
+  they are.
+* No weight silently becomes infinite.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ def precision_scope(
     precision: str | None,
     custom_objects: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[None]:
-    """Gives layers that are made inside without a dtype the precision.
+    """Gives the precision to layers that are made inside without a dtype.
 
     Args:
         library: The `keras` or `tf_keras` module that makes them.
         precision: One of `PRECISIONS`; None leaves the policy as it is.
         custom_objects: Name -> class or function that configurations refer to. Given
-            here since in Keras 3 an inner scope of names hides an outer one.
+            here since in Keras 3 an inner custom object scope hides an outer one.
     """
     names = {**custom_objects, **_replacements(library, precision)}
     with library.saving.custom_object_scope(names), _policy(library, precision):
@@ -63,10 +63,10 @@ def _policy(library: ModuleType, precision: str | None) -> Iterator[None]:
 
 
 def _replacements(library: ModuleType, precision: str | None) -> dict[str, Any]:
-    """Returns name -> maker of what layers ask for by name and cannot have.
+    """Returns name -> maker to use for initializers that the precision lacks.
 
-    Recurrent layers begin with an orthogonal matrix, for which TensorFlow has no
-    kernel in bfloat16. The values of a trained model take its place anyway.
+    Recurrent layers start with an orthogonal matrix, for which TensorFlow has no
+    bfloat16 kernel. The weights of the trained model replace it anyway.
     """
     if precision != "bfloat16":
         return {}
@@ -77,12 +77,12 @@ def _replacements(library: ModuleType, precision: str | None) -> dict[str, Any]:
 def in_precision(config: Any, precision: str | None) -> Any:
     """Returns a layer's configuration with the dtype policies of all layers replaced.
 
-    Layers within layers are told from inputs, operations and tensors by `trainable`
-    in their configuration or by their module. What initializes weights is replaced
-    where it knows no such dtype.
+    Layers within layers are distinguished from inputs, operations and tensors by
+    `trainable` in their configuration or by their module. Initializers that do not
+    support the dtype are replaced.
 
     Args:
-        config: Configuration, as `get_config` or serialization give it.
+        config: Configuration from `get_config` or serialization.
         precision: One of `PRECISIONS`; None changes nothing.
     """
     if precision is None:
@@ -95,7 +95,7 @@ def in_precision(config: Any, precision: str | None) -> Any:
     if precision == "bfloat16" and config.get("class_name") in _ORTHOGONAL:
         return {**config, "class_name": "GlorotUniform", "config": {}}
     new = {key: in_precision(item, precision) for key, item in config.items()}
-    # What serialization wraps around a layer's own configuration.
+    # Serialization wraps a layer's own configuration in another dict.
     inner = new.get("config") if _is_library_layer(new) else None
     for settings in (new if "trainable" in new else {}, inner or {}):
         if is_float_policy(settings.get("dtype")):
@@ -104,7 +104,7 @@ def in_precision(config: Any, precision: str | None) -> Any:
 
 
 def check_not_quantized(model: Any) -> None:
-    """Raises ValueError that names a layer whose weights are quantized."""
+    """Raises ValueError naming a layer whose weights are quantized, if any."""
     for layer in layers_of(model):
         if is_quantized(layer):
             raise ValueError(
@@ -114,14 +114,14 @@ def check_not_quantized(model: Any) -> None:
 
 
 def is_quantized(layer: Any, mode: str | None = None) -> bool:
-    """Whether the weights of a layer are quantized, in a mode or in any."""
+    """Whether the weights of a layer are quantized, in the given mode or in any."""
     policy: Any = getattr(layer, "dtype_policy", None)
     found = getattr(policy, "quantization_mode", None)
     return found is not None and mode in (None, found)
 
 
 def check_precision(model: Any, precision: str | None) -> None:
-    """Raises ValueError that names a part of the model in another precision."""
+    """Raises ValueError naming a part of the model in another precision, if any."""
     if precision is None:
         return
     layers = layers_of(model)
@@ -158,7 +158,7 @@ def is_float(variable: Any) -> bool:
 
 
 def cast_for(value: np.ndarray, variable: Any) -> np.ndarray:
-    """Returns a value in the dtype of the float variable that is to hold it.
+    """Returns a value in the dtype of the float variable that will hold it.
 
     Raises:
         ValueError: If a finite number would become infinite.
@@ -184,7 +184,7 @@ def with_float32_outputs(
 ) -> Callable[[Nest], Nest]:
     """Returns a forward pass whose outputs of any float dtype are cast to float32.
 
-    It raises ValueError where the model's code cannot work in the precision.
+    It raises ValueError if the model's code cannot work in the precision.
     """
 
     def cast(output: Any) -> Any:
@@ -208,15 +208,15 @@ def with_float32_outputs(
 def _chooses(layer: Any) -> bool:
     """Whether a layer may hold floats of another precision.
 
-    One of ids does, and Keras' own, such as the normalization of tf_keras, which keeps
-    float32 statistics on purpose.
+    Layers of integers may, and so may Keras' own, such as the normalization of
+    tf_keras, which keeps float32 statistics on purpose.
     """
     is_leaf = len(layers_of(layer)) == 1
     return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
 
 
 def _is_float_layer(layer: Any) -> bool:
-    # An input computes nothing: what a user feeds stays as it is declared.
+    # An input computes nothing: its declared dtype stays.
     is_input = type(layer).__name__ == "InputLayer"
     return not is_input and layer.compute_dtype in _FLOATS
 
@@ -227,10 +227,10 @@ def _is_library_layer(config: dict[str, Any]) -> bool:
 
 
 def is_float_policy(dtype: Any) -> bool:
-    """Whether a value under `dtype` in a configuration is a policy of floats.
+    """Whether a `dtype` value in a configuration is a policy of floats.
 
     Keras 3 writes a policy as an object, tf_keras as its name; a map of policies has
-    none and is replaced as a whole.
+    no name and is replaced as a whole.
     """
     if not isinstance(dtype, dict):
         return dtype in _POLICIES

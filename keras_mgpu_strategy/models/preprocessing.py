@@ -1,10 +1,10 @@
-"""What a task does to rows before it runs them: on the host, as part of a graph.
+"""The preprocessing that a task applies to rows: on the host, as a graph.
 
 Guarantees:
 
-* Rows are preprocessed as `tf.data.Dataset.map` does it in the task's own `predict`:
-  by the same function, traced with AutoGraph, on the CPU.
-* Any number of threads may do so at once.
+* Rows are preprocessed as by `tf.data.Dataset.map` in the task's own `predict`: by the
+  same function, traced with AutoGraph, on the CPU.
+* Any number of threads may preprocess at once.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Preprocessing:
     """The preprocessing of a task, traced for rows of one kind.
 
     Args:
-        name: The task, for messages.
+        name: Name of the task, for messages.
         function: Takes x, or x, targets and weights.
         raw_spec: Nest of `tf.TensorSpec` of what the function is given: x, or a tuple
             of x and more.
@@ -33,8 +33,8 @@ class Preprocessing:
         spec: Nest of `tf.TensorSpec` of what the model is given.
 
     Raises:
-        ValueError: The function cannot be traced on such rows, or does not return
-            dense tensors of a known number of axes.
+        ValueError: If the function cannot be traced on such rows, or does not return
+            dense tensors with a known number of axes.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Preprocessing:
         self._is_whole = is_whole
         try:
             self._traced = _trace(function, _arguments(raw_spec))
-        # Code of the user's own runs here: anything can come.
+        # User code runs here and may raise anything.
         except Exception as error:
             raise ValueError(
                 f"The preprocessing of {name} fails on {_shown(raw_spec)}: "
@@ -72,7 +72,7 @@ class Preprocessing:
             Nest of NumPy arrays of shape `(num_rows, ...)`, as `spec` says.
 
         Raises:
-            ValueError: The result has another number of rows.
+            ValueError: If the result has a different number of rows.
         """
         with tf.device("CPU:0"):
             tensors = tf.nest.map_structure(tf.convert_to_tensor, inputs)

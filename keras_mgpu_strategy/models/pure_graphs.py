@@ -1,11 +1,11 @@
-"""Graphs of models that do nothing but compute, traced without a trace.
+"""Graphs of models that do nothing but compute, traced without side effects.
 
 Guarantees:
 
-* A graph that is returned reads variables and tables; it writes, draws and prints
-  nothing, calls no Python, and has no loop without a bound. Any other is None.
+* A returned graph may read variables and tables; it writes, draws and prints nothing,
+  calls no Python, and has no unbounded loop. For any other graph, None is returned.
 * Tracing makes no variable. Attributes that the user's code sets while it is traced are
-  put back, and what it puts into lists, dicts, sets and objects in them is taken out.
+  restored, as are the contents of lists, dicts, sets and objects in them.
 """
 
 import collections
@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-# There is no public name for what an op says of itself. Tried with TensorFlow 2.18 and
-# 2.21.
+# There is no public way to ask whether an op is stateful. Tried with TensorFlow 2.18
+# and 2.21.
 from tensorflow.python.framework import (
     op_def_registry,  # pyright: ignore[reportMissingImports]
 )
@@ -56,7 +56,7 @@ def pure_graph(model: Any, spec: Nest) -> Any:
     """Returns the concrete function of a model's `predict_step`, or None.
 
     Args:
-        model: Keras model that is built.
+        model: Built Keras model.
         spec: Nest of `tf.TensorSpec` of x.
     """
     autograph = library_of(model).__name__ == "tf_keras"
@@ -84,7 +84,7 @@ def _only_reads(op: str) -> bool:
 
 
 def _is_endless(op: Any) -> bool:
-    """Whether an op is a loop without `maximum_iterations`, which it gets second."""
+    """Whether an op is a loop without `maximum_iterations`, its second input."""
     return op.type in _LOOPS and tf.get_static_value(op.inputs[1]) == -1
 
 
@@ -113,7 +113,7 @@ def _put_back(now: dict[str, Any], content: dict[str, Any], before: Any) -> None
 
 
 def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, type, Any]]:
-    """Yields what can be changed in some values, its kind and a copy of it."""
+    """Yields each mutable content in some values, with its kind and a copy of it."""
     for value in reachable(values):
         inner = [] if is_part(value) else [held for _, held in held_by(value)]
         content = value if isinstance(value, tuple(_MUTABLE)) else _vars(value, inner)
@@ -123,11 +123,11 @@ def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, type, Any]]:
 
 
 def _vars(value: Any, inner: list[Any]) -> Any:
-    """The attributes of an object that holds just these."""
+    """The attribute dict of an object that holds just these values."""
     own = getattr(value, "__dict__", None)
     return own if isinstance(own, dict) and _ids(own) == _ids(inner) else None
 
 
 def _ids(content: Any) -> list[int]:
-    """What a container holds; of a dict, its values."""
+    """The ids of what a container holds; for a dict, of its values."""
     return list(map(id, content.values() if isinstance(content, dict) else content))

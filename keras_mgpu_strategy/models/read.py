@@ -5,7 +5,7 @@ Guarantees:
 * The file is checked before Keras sees it. Whatever goes wrong then, the error names
   the path, what was expected and what to do.
 * `safe_mode` is on by default: no Python code from a `.keras` or HDF5 file runs. The
-  graph of a SavedModel is code in itself, which nothing holds back.
+  graph of a SavedModel is code itself, and is not restricted.
 """
 
 import os
@@ -29,11 +29,11 @@ from keras_mgpu_strategy.system.caller import Line, warn
 from keras_mgpu_strategy.system.causes import cause_of
 from keras_mgpu_strategy.system.logs import without_records
 
-# Said of a model that was compiled and never trained: nothing is skipped.
+# Keras says this of a model that was compiled and never trained: nothing is skipped.
 _UNTRAINED_OPTIMIZER = re.compile(r".*\bsaved optimizer has [0-2] variables")
 _OWN_COMPILE = "`compile()` was not called as part of model loading"
 _NOT_COMPILED = "No training configuration found"
-# What Keras 3 and tf_keras say of classes and functions that they do not know.
+# What Keras 3 and tf_keras say about classes and functions that they do not know.
 _UNKNOWN_OBJECT = ("Could not locate", "Unknown ", "not registered", "custom_objects")
 
 
@@ -56,15 +56,15 @@ def read(
             A SavedModel holds its code and needs none.
         safe_mode: Refuse `.keras` and HDF5 files that hold Python code, or refer to
             code that is neither Keras' nor among `custom_objects` or registered. It
-            says nothing about a SavedModel, whose graph may do whatever TensorFlow
-            can, such as read and write files.
+            does not cover a SavedModel, whose graph may do whatever TensorFlow can,
+            such as read and write files.
         precision: As in `replicate`.
         aside: What the file does not keep of the model that was saved.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is no model, damaged, unsafe, cannot run replicated, or
-            cannot have that precision.
+        ValueError: If it is not a model, is damaged or unsafe, cannot run replicated,
+            or cannot have that precision.
     """
     path = os.fspath(path)
     check_backend(keras)
@@ -82,7 +82,7 @@ def read(
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Raises what `read` raises where there is no model that looks whole."""
+    """Raises what `read` raises if there is no model that looks complete."""
     kind_of(os.fspath(path))
 
 
@@ -96,10 +96,10 @@ def _check_keeps_precision(path: str, precision: str | None) -> None:
 
 
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
-    """Loads with Keras 3 or else, where it is installed, with tf_keras.
+    """Loads with Keras 3 or else, if it is installed, with tf_keras.
 
-    Where both fail at the compile settings alone, or these are not safe to be
-    restored, the model comes without them.
+    If both fail only at the compile settings, or these are not safe to restore, the
+    model comes without them.
     """
     legacy = _tf_keras()
     libraries = [keras, legacy] if legacy else [keras]
@@ -108,7 +108,7 @@ def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
         for library in libraries:
             try:
                 model = _load_with(library, path, {**options, "compile": compiled})
-            # Code of the user's classes runs here: anything can come.
+            # User code runs here and may raise anything.
             except Exception as error:
                 failures.setdefault(library.__name__, error)
                 continue
@@ -136,7 +136,7 @@ def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
 
 
 def _is_idle(warning: str, model: Any) -> bool:
-    """Whether what Keras warns of is nothing to do anything about."""
+    """Whether a warning of Keras needs no action."""
     # A task of KerasHub has been compiled by its constructor.
     is_of_task = _OWN_COMPILE in warning and is_of_hub(model, "compile")
     return is_of_task or _UNTRAINED_OPTIMIZER.match(warning) is not None

@@ -3,9 +3,9 @@
 Guarantees:
 
 * The original is left as it is; the rebuilt model shares no variable with it.
-* What comes back has the original's layers, state and compile settings, and where code
-  is the user's own, results that were compared. Where that cannot be had, the error
-  says how to build the model in the scope instead.
+* The rebuilt model has the original's layers, state and compile settings; if it runs
+  user code, its results were compared. If that is impossible, the error says how to
+  build the model in the scope instead.
 """
 
 import warnings
@@ -35,14 +35,14 @@ def rebuild(
         precision: Dtype of the copy's floats; None keeps the original's.
 
     Raises:
-        ValueError: If Keras cannot make the model from its configuration, or makes
-            another one; if a layer cannot have that precision; if the copy computes
-            something else.
+        ValueError: If Keras cannot make the model from its configuration, or makes a
+            different one; if a layer cannot have that precision; or if the copy
+            computes something else.
     """
     library = library_of(model)
     try:
         new = _clone(model, strategy, library, precision)
-    # User code runs here (constructors, get_config, build): anything can come.
+    # User code runs here (constructors, get_config, build) and may raise anything.
     except Exception as error:
         message = _how_to_build(model, cause_of(error))
         if precision:
@@ -64,8 +64,8 @@ def _clone(
 ) -> Any:
     if precision:
         check_not_quantized(model)
-    # Keras warns of lambdas in configurations, which never leave this process here,
-    # and of layers that it cannot build, which the comparison finds.
+    # Keras warns about lambdas in configurations, which never leave this process here,
+    # and about layers that it cannot build, which the comparison finds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         with strategy.scope():

@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* A `ReplicatedModel` never stands for a model that lives on one device alone while
-  its strategy has several: whoever makes one checks that, or, for a model without
-  variables yet, has it checked by `models.build`.
+* A `ReplicatedModel` never stands for a model that lives on one device while its
+  strategy has several: its maker checks that, or, for a model without variables yet,
+  `models.build` does.
 """
 
 import dataclasses
@@ -27,23 +27,23 @@ class ReplicatedModel:
         model: The Keras model, or the object that a SavedModel was loaded as.
         strategy: Mirrors every variable of `model`.
         call: Forward pass in inference mode: takes a nest of tensors of shape
-            `(rows, ...)`, of x or, by `feeding`, of a whole element, and returns the
-            nest of outputs. May be traced in replica
-            context (`strategy.run`), or for one device inside
+            `(rows, ...)`, of x or, depending on `feeding`, of a whole element, and
+            returns the nest of outputs. May be traced in replica context
+            (`strategy.run`), or for one device inside
             `strategy.scope(), tf.device(device)`.
         input_spec: Nest of named `tf.TensorSpec` in the structure of the model's
-            inputs, batch axis included; None where the model declares no inputs.
+            inputs, batch axis included; None if the model declares no inputs.
         output_shapes: Nest of `tf.TensorShape` in the structure of the outputs,
-            batch axis included; None where only a call can tell.
-        precision: Dtype that the floats of `model` were given; outputs of floats are
-            then float32. None where the model is as its maker left it.
-        variables: Those of a SavedModel, which need not know them itself; None for a
+            batch axis included; None if only a call can show them.
+        precision: Dtype that the floats of `model` were given; float outputs are then
+            float32. None if the model is as its maker left it.
+        variables: Those of a SavedModel, which may not list them itself; None for a
             Keras model, which does, and may have to be built first.
         graph: Digest of a SavedModel without its variables; None for a Keras model,
-            which is told by its layers.
-        feeding: What `call` is given of the user's input.
-        autograph: Whether `call` is traced with AutoGraph, as tf_keras does it.
-        compiled_for_xla: Tells how the user has compiled the model; None if not at all.
+            which is identified by its layers.
+        feeding: Which part of the user's input `call` is given.
+        autograph: Whether `call` is traced with AutoGraph, as in tf_keras.
+        compiled_for_xla: Returns how the user compiled the model; None if not at all.
     """
 
     model: Any
@@ -58,7 +58,7 @@ class ReplicatedModel:
     autograph: bool = False
 
     def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
-        """What is done to rows of a kind before `call`; None where nothing is.
+        """Returns what is done to such rows before `call`; None if nothing is.
 
         Args:
             raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
@@ -80,11 +80,11 @@ class ReplicatedModel:
 
     @property
     def is_built(self) -> bool:
-        """Whether the variables exist; where not, `models.build` creates them."""
+        """Whether the variables exist; if not, `models.build` creates them."""
         return bool(getattr(self.model, "built", True))
 
     def all_variables(self) -> list[Any]:
-        """Those of the model, and those that its layers hide from Keras."""
+        """Those of the model, and those in its layers that Keras does not track."""
         if self.variables is not None:
             return list(self.variables)
         return [*variables_of(self.model), *hidden_variables(self.model)]

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* A model of this strategy, and of the precision asked for, is used as it is. Any
-  other is rebuilt under it, with its weights and compile settings; the original is
-  left alone.
+* A model of this strategy and of the requested precision is used as it is. Any other
+  is rebuilt under the strategy, with its weights and compile settings; the original
+  is not changed.
 * Afterwards every variable is mirrored over exactly the strategy's devices, or an
-  error names the one that is not.
+  error names one that is not.
 """
 
 from collections.abc import Callable
@@ -54,18 +54,18 @@ def replicate(
     """Puts a Keras model on every replica of a strategy.
 
     Args:
-        model: Any Keras 3 or tf_keras model. One not built yet is returned as it
-            is, for `build`.
+        model: Any Keras 3 or tf_keras model. If it is not built yet, it is returned
+            as it is, for `build`.
         strategy: The strategy to mirror it with.
         precision: "float32", "bfloat16" or "float16": dtype of all float variables
-            and computations; outputs of floats are then float32. None leaves the
-            model and its outputs as they are.
+            and computations; float outputs are then float32. None leaves the model
+            and its outputs as they are.
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If Keras is on another backend, if the model is stateful and
-            there are several replicas, if it has methods of its own that would not
-            run, or code that cannot become a graph, if it cannot be rebuilt, if a
+        ValueError: If the backend of Keras is not TensorFlow, if the model is stateful
+            and there are several replicas, if it overrides methods that would not
+            run, or has code that cannot become a graph, if it cannot be rebuilt, if a
             layer forces another dtype, or a weight is too large for the precision.
     """
     check_supported(model, strategy)
@@ -82,12 +82,12 @@ def replicate(
         strategy=strategy,
         call=_forward(model, feeding, precision),
         input_spec=input_spec_of(model),
-        # An own `predict_step` need not return what the layers give.
+        # A custom `predict_step` may not return what the layers give.
         output_shapes=None if feeding.whole else output_shapes_of(model),
         precision=precision,
         feeding=feeding,
         autograph=library_of(model).__name__ == "tf_keras",
-        # One that was rebuilt is compiled under the strategy, for which Keras says no.
+        # A rebuilt model is compiled under the strategy, for which Keras reports False.
         compiled_for_xla=lambda: compiled_for_xla(model) if is_kept else for_xla,
     )
     _check_graph(replicated)
@@ -95,7 +95,7 @@ def replicate(
 
 
 def build(replicated: ReplicatedModel, inputs: Nest) -> None:
-    """Creates the variables of a model that is not built yet, on every replica.
+    """Creates the variables of an unbuilt model on every replica.
 
     Does nothing for a built model.
 
@@ -104,7 +104,7 @@ def build(replicated: ReplicatedModel, inputs: Nest) -> None:
         inputs: Nest of NumPy arrays or tensors of at least one row.
 
     Raises:
-        ValueError: If the model creates variables that are not mirrored, or of
+        ValueError: If the model creates variables that are not mirrored, or that have
             another precision.
     """
     if replicated.is_built:
@@ -133,12 +133,12 @@ def _forward(
 
 
 def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nest]:
-    """Says in an error of a model that Keras does not compile that it is done here."""
+    """Explains errors of a model that Keras runs eagerly, as it is compiled here."""
 
     def run(inputs: Nest) -> Nest:
         try:
             return call(inputs)
-        # Code of the user's own runs here: anything can come.
+        # User code runs here and may raise anything.
         except Exception as error:
             if tf.executing_eagerly():
                 raise
@@ -154,10 +154,10 @@ def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nes
 
 
 def _check_graph(replicated: ReplicatedModel) -> None:
-    """Finds out at once, where inputs are declared, whether code becomes a graph."""
+    """Checks right away, if inputs are declared, that the code can become a graph."""
     model, spec = replicated.model, replicated.input_spec
     is_x_alone = replicated.feeding.whole is None
-    # Of sparse inputs, the rows alone tell what layers are given.
+    # For sparse inputs, what layers are given depends on the rows.
     is_told = spec is not None and is_x_alone and not takes_sparse(model)
     if getattr(model, "run_eagerly", False) and is_told:
         with replicated.strategy.scope():

@@ -3,10 +3,10 @@
 Guarantees:
 
 * A SavedModel that was written from objects (Keras `export`, `tf.saved_model.save`,
-  tf_keras) is loaded once, its variables mirrored, and that is checked.
-* TensorFlow cannot mirror the variables of one that a TensorFlow 1 exporter wrote:
-  it is loaded once per replica, and each replica calls its own; one with reference
-  variables is refused.
+  tf_keras) is loaded once, and its variables are checked to be mirrored.
+* TensorFlow cannot mirror the variables of a SavedModel written by a TensorFlow 1
+  exporter: it is loaded once per replica, and each replica calls its own copy; one
+  with reference variables is refused.
 * Endpoints, inputs and outputs are those of the file, string inputs and dict outputs
   included.
 """
@@ -34,7 +34,7 @@ _REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"
 
 
 class Copies(list[Any]):
-    """What was loaded for each replica; takes attributes, as callbacks set them."""
+    """What was loaded for each replica; callbacks can set attributes on it."""
 
 
 def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
@@ -62,13 +62,13 @@ def _on_every_replica(path: str, strategy: tf.distribute.Strategy) -> Replicated
 
 
 def _all_variables(loaded: Any, endpoint: Endpoint) -> tuple[Any, ...]:
-    """Those that the folder names, and those that only its graph does."""
+    """The variables that the folder names, and those that only its graph uses."""
     found = [*variables_of(loaded), *endpoint.variables]
     return tuple({id(variable): variable for variable in found}.values())
 
 
 def _graph_digest(path: str) -> str:
-    """SHA-256 of the graph and of the files that it reads, such as vocabularies."""
+    """SHA-256 of the graph and of the files it reads, such as vocabularies."""
     folder = pathlib.Path(path)
     files = [*folder.glob("saved_model.pb*"), *(folder / "assets").rglob("*")]
     sha = hashlib.sha256()
@@ -97,8 +97,8 @@ def _is_graph_based(loaded: Any) -> bool:
 def _check_no_references(loaded: Any, path: str) -> None:
     """Refuses variables that TensorFlow 2 finds by name when the graph runs.
 
-    Nothing ties such a variable to a device, and where the graph becomes part of
-    another one the name changes and the value is gone.
+    Nothing ties such a variable to a device, and if the graph becomes part of another
+    one, the name changes and the value is lost.
     """
     kinds = _REFERENCE_VARIABLES
     names = [op.name for op in loaded.graph.get_operations() if op.type in kinds]

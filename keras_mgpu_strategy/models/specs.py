@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* A spec is the model's own word. Where a model declares nothing (a subclassed
-  one, or one not built yet), the answer is None, never a guess.
+* A spec is what the model declares. If it declares nothing (a subclassed model, or
+  one not built yet), the answer is None, never a guess.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def takes_sparse(model: Any) -> bool:
 
 
 def float_dtype_of(model: Any) -> tf.DType:
-    """Returns the dtype that floats are given in to a model that declares no inputs.
+    """Returns the dtype of floats for a model that declares no inputs.
 
     It is `keras.config.floatx()`, as in Keras, or what the model computes in if that is
     wider: Keras rounds arrays for such a model first, and loses digits.
@@ -55,7 +55,7 @@ def output_shapes_of(model: Any) -> Nest | None:
     batch = tf.nest.flatten(declared(model, "inputs", "input"))[0].shape[0]
 
     def shape(tensor: Any) -> tf.TensorShape:
-        # Only what follows the input's batch is free: a constant output is not.
+        # Only an output with the input's batch axis is free: a constant one is not.
         is_batch = len(tensor.shape) > 0 and tensor.shape[0] == batch
         return _shape(tensor, is_batch and has_free_batch(model))
 
@@ -78,7 +78,7 @@ def declared(model: Any, plural: str, singular: str) -> Nest | None:
 
 def _spec(model: Any, tensor: Any) -> DeclaredInput:
     layer = input_layer(model, tensor)
-    # tf_keras gives layers the rows of every input as they come.
+    # tf_keras gives layers the rows of every input unchanged.
     is_keras = library_of(model) is keras
     return DeclaredInput(
         _shape(tensor, has_free_batch(model)),

@@ -3,8 +3,8 @@
 Guarantees:
 
 * Architecture is compared before anything is copied: the layers pair up by class
-  and configuration, the variables by shape and dtype. A mismatch is an error. Where
-  the copy was asked to have a precision, its floats are not compared by dtype.
+  and configuration, the variables by shape and dtype. A mismatch is an error. If a
+  precision was requested for the copy, the dtypes of floats are not compared.
 * All state is copied: weights, moving statistics, random seeds, vocabularies and
   what a layer saves through its own hooks; `trainable` flags too.
 """
@@ -35,7 +35,7 @@ _FREE_KEYS = frozenset(
 
 
 def check_same(source: Any, target: Any, precision: str | None = None) -> None:
-    """Raises ValueError where a rebuilt model differs from its original."""
+    """Raises ValueError if a rebuilt model differs from its original."""
     old, new = layers_of(source), layers_of(target)
     check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
@@ -61,12 +61,12 @@ def _check_layers(before: Any, after: Any, precision: str | None) -> None:
 
 
 def copy_flags(source: Any, target: Any) -> None:
-    """Makes the layers of a copy `trainable` where those of its original are.
+    """Copies the `trainable` flags of layers.
 
-    Comes before variables are compared or copied: tf_keras lists those of a layer by
-    the flags of the layers within it.
+    Do this before variables are compared or copied: tf_keras orders those of a layer
+    by the flags of the layers within it.
     """
-    # From the outside in: setting a model's flag sets those of its layers.
+    # Outermost first: setting a model's flag sets those of its layers.
     for before, after in zip(layers_of(source), layers_of(target), strict=False):
         if before.trainable != after.trainable:
             after.trainable = before.trainable
@@ -125,14 +125,14 @@ def _has_own_hooks(cls: type) -> bool:
 
 
 def settings_of(layer: Any, precision: str | None = None) -> Any:
-    """Returns a layer's comparable configuration; None where it has none.
+    """Returns a layer's comparable configuration; None if it has none.
 
-    That of a graph of layers names tensors after the run that made them; what it
-    holds besides is found layer by layer.
+    That of a graph of layers has tensor names that differ from run to run; the rest of
+    it is compared layer by layer.
 
     Args:
         layer: A layer or a model.
-        precision: Leaves out dtypes where a copy was asked to have a precision.
+        precision: The precision requested for a copy, if any; leaves out dtypes.
     """
     if getattr(layer, "layers", None) and is_library_class(type(layer)):
         return None
@@ -149,8 +149,8 @@ def settings_of(layer: Any, precision: str | None = None) -> Any:
 def _configures_itself(cls: type) -> bool:
     """Whether Keras makes the configuration of a user's layer from its arguments.
 
-    It does so where they are plain, so that of two equal layers one may have none. What
-    their code goes by is in attributes.
+    It does so only if they are plain values, so one of two equal layers may have none.
+    What their code uses is in attributes.
     """
     owner = next(base for base in cls.__mro__ if "get_config" in vars(base))
     if is_library_class(cls) or not is_library_class(owner):
@@ -174,16 +174,16 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
     if isinstance(config, np.ndarray | np.generic):
         return config.tolist()
     if isinstance(config, str) and config.endswith("\n"):
-        return "bytecode"  # of a lambda; its encoding differs from time to time
+        return "bytecode"  # of a lambda; its encoding may vary
     plain = config is None or isinstance(config, str | int | float | bool)
     return config if plain else type(config).__name__
 
 
 def _variables_in_order(model: Any) -> list[Any]:
-    """Returns the variables of a model in an order that those of a copy have too.
+    """Returns the variables of a model in an order that is the same for a copy.
 
-    A layer that was quantized to float8 once it was built has its variables in another
-    order than one that is made so. Their paths begin with their layer's.
+    A layer that was quantized to float8 after it was built has its variables in another
+    order than one created that way. Their paths begin with their layer's.
     """
     variables = variables_of(model)
     if not any(is_quantized(layer, "float8") for layer in layers_of(model)):
@@ -206,7 +206,7 @@ def _only(config: dict[str, Any], keys: set[str]) -> dict[str, Any]:
 
 
 def check_equal(what: str, expected: Any, received: Any) -> None:
-    """Raises ValueError where something of a rebuilt model is not as it was."""
+    """Raises ValueError if something in a rebuilt model differs from the original."""
     if isinstance(expected, dict) and isinstance(received, dict):
         keys = expected.keys() | received.keys()
         differing = {k for k in keys if expected.get(k) != received.get(k)}

@@ -1,7 +1,7 @@
-"""Values of variables that may have a copy on each replica, read and written whole.
+"""Reads and writes variables as a whole, though they may have a copy on each replica.
 
 Guarantee: what is read is what saving the model would store. Copies on replicas can
-differ: training under a strategy changes those of moving statistics one by one.
+differ: training under a strategy changes those of moving statistics separately.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _MEAN, _SUM = tf.VariableAggregation.MEAN, tf.VariableAggregation.SUM
 
 
 def copies_of(variable: Any) -> list[Any]:
-    """Returns the copy of a variable on each replica; the variable where it has one."""
+    """Returns a variable's copy on each replica; the variable itself if not copied."""
     value = value_of(variable)
     if not isinstance(value, tf.distribute.DistributedValues):
         return [value]
@@ -47,24 +47,24 @@ def aggregate(variable: Any) -> tf.Tensor:
 def host_value(value: Any) -> np.ndarray:
     """Returns the value of a variable, or an array.
 
-    Read from the copies: a mirrored variable cannot be read as a whole in the scope of
-    another strategy, nor some of them in that of their own.
+    Reads the copies: a mirrored variable cannot be read as a whole in the scope of
+    another strategy, and some cannot even in the scope of their own.
     """
     if not hasattr(value, "assign"):
         return np.asarray(value)
     if is_mean(value):
         copies = [np.asarray(copy) for copy in copies_of(value)]
         if all(np.array_equal(copies[0], copy) for copy in copies):
-            return copies[0]  # a mean of equal numbers can be another one
+            return copies[0]  # a mean of equal numbers can differ from them
     return np.asarray(aggregate(value))
 
 
 def assign(variable: Any, value: np.ndarray) -> None:
-    """Gives a variable a value, so that `host_value` is that value again."""
+    """Sets a variable so that `host_value` returns that value."""
     copies = copies_of(variable)
     if len(copies) == 1 or not is_sum(variable):
         variable.assign(value)
         return
-    # TensorFlow would give each copy its part of the sum, rounded for integers.
+    # TensorFlow would give each copy a share of the sum, rounded for integers.
     for index, copy in enumerate(copies):
         copy.assign(np.zeros_like(value) if index else value)

@@ -3,9 +3,9 @@
 Guarantees:
 
 * Every variable counts: weights, moving statistics, the state of random seeds, and
-  what attributes of layers hide from Keras.
-* "Mirrored" means one copy on each of the strategy's worker devices and on no
-  other, made by this very strategy. An equal strategy object is another one: its
+  variables in attributes of layers that Keras does not track.
+* "Mirrored" means one copy on each of the strategy's worker devices and nowhere else,
+  made by this strategy object. An equal strategy object is a different one: its
   variables cannot be updated in this one's replica context.
 """
 
@@ -31,7 +31,7 @@ def variables_of(model: Any) -> list[Any]:
     """Returns all variables of a Keras model or of a loaded SavedModel."""
     try:
         variables = getattr(model, "variables", ())
-    except ValueError:  # tf_keras, as long as the model is not built
+    except ValueError:  # tf_keras, until the model is built
         layers = [layer for layer in layers_of(model) if layer.built]
         variables = [variable for layer in layers for variable in layer.variables]
     # tf_keras lists the vocabularies of lookup layers among the variables. They are
@@ -40,9 +40,9 @@ def variables_of(model: Any) -> list[Any]:
 
 
 def hidden_variables(model: Any) -> list[Any]:
-    """Returns the variables in attributes of layers that Keras does not know of.
+    """Returns the variables in attributes of layers that Keras does not track.
 
-    In a fixed order. A SavedModel has no layers, and all its variables are known.
+    In a fixed order. A SavedModel has no layers, and all its variables are tracked.
     """
     if not is_layer(model):
         return []
@@ -81,8 +81,8 @@ def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
 def lives_on(variable: Any, device: str) -> bool:
     """Whether a TensorFlow variable is on a device.
 
-    TensorFlow keeps variables of the dtypes that no accelerator can hold in host
-    memory, and still makes one for each replica. That counts.
+    TensorFlow keeps variables whose dtype no accelerator can hold in host memory, and
+    still makes one for each replica. These count as being on the device.
     """
     if variable.device == device:
         return True
@@ -91,7 +91,7 @@ def lives_on(variable: Any, device: str) -> bool:
 
 
 def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -> None:
-    """Raises ValueError that names the first variable that is not mirrored."""
+    """Raises ValueError naming the first variable that is not mirrored, if any."""
     for variable in variables:
         if is_mirrored(variable, strategy):
             continue
@@ -106,8 +106,8 @@ def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -
 def strategy_of(model: Any) -> tf.distribute.Strategy | None:
     """Returns the strategy that all variables of a model are mirrored over.
 
-    None where there is none: a model without variables, one built outside any
-    scope, or one whose variables belong to different strategies.
+    None for a model without variables, one built outside any scope, or one whose
+    variables belong to different strategies.
     """
     variables = variables_of(model) or _mirrored_somewhere(hidden_variables(model))
     strategy = _maker(value_of(variables[0])) if variables else None
@@ -119,8 +119,8 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
 def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
     """Whether a model can be used under a strategy as it is.
 
-    Of the variables that Keras does not know of, those do not matter that are not
-    mirrored at all: every replica can read them.
+    Variables that Keras does not track and that are not mirrored at all do not
+    matter: every replica can read them.
     """
     hidden = _mirrored_somewhere(hidden_variables(model))
     return all(is_mirrored(v, strategy) for v in [*variables_of(model), *hidden])
@@ -144,10 +144,10 @@ def _devices(value: Any, strategy: tf.distribute.Strategy) -> list[str]:
 
 
 def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls a function where no strategy's scope is active.
+    """Calls a function outside of any strategy's scope.
 
     TensorFlow refuses to read variables of one strategy in the scope of another, and
-    has no way to leave a scope but its end. Scopes belong to a thread.
+    has no way to leave a scope early. Scopes are per thread.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function, *args).result()

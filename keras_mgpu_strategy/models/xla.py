@@ -1,7 +1,7 @@
-"""Whether XLA may compile a model where the user leaves the choice to us.
+"""Whether XLA compiles a model if the user leaves the choice to this package.
 
-XLA is used only where it is known to work: it is tried once, on something small. GPUs
-that come as plugins, as Apple's do, have no compiler for it, and a CUDA without its
+XLA is used only where it is known to work: it is tried once, on a small function.
+Plugin GPUs, such as Apple's, have no XLA compiler, and a CUDA installation without
 `libdevice` fails at the first exponential.
 """
 
@@ -21,14 +21,14 @@ def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
     """Whether XLA is the better choice for a model.
 
     Args:
-        replicated: The model. As it was compiled, it runs: with `jit_compile=False`, or
-            under a strategy, for which Keras says no, XLA is not used.
+        replicated: The model. It runs as it was compiled: with `jit_compile=False`, or
+            under a strategy, where Keras sets that, XLA is not used.
         devices: Each replica's device.
     """
     if replicated.compiled_for_xla() is False or not _supports_xla(replicated.model):
         return False
-    # Not all ops that XLA makes are deterministic. There is no public name to ask; this
-    # one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
+    # Not all ops that XLA makes are deterministic. There is no public function for
+    # this; this one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
     if is_op_determinism_enabled():
         return False
     return all("GPU" in device for device in devices) and works_on(devices[0])
@@ -36,7 +36,7 @@ def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
 
 @functools.cache
 def works_on(device: str) -> bool:
-    """Whether XLA compiles for a GPU and runs there.
+    """Whether XLA compiles for a GPU and the result runs there.
 
     Args:
         device: Name of the logical device.
@@ -52,12 +52,12 @@ def works_on(device: str) -> bool:
 
 
 def _is_known(gpu: tf.config.PhysicalDevice) -> bool:
-    """Whether a GPU is one of those that XLA was made for, which tell what they can."""
+    """Whether XLA supports a GPU: such GPUs report their compute capability."""
     return "compute_capability" in tf.config.experimental.get_device_details(gpu)
 
 
 def _supports_xla(model: Any) -> bool:
-    """Whether every layer says that XLA can compile it; True for what has no layers."""
+    """Whether all layers say that XLA can compile them; True if there are no layers."""
     if not hasattr(model, "layers"):
         return True
     return all(getattr(layer, "supports_jit", True) for layer in layers_of(model))

@@ -1,1 +1,1 @@
-"""Files of saved models, looked at before Keras or TensorFlow reads them."""
+"""Files of saved models, checked before Keras or TensorFlow reads them."""

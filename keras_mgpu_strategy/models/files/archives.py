@@ -3,7 +3,7 @@
 Guarantees:
 
 * A member whose name leads out of the folder it is unpacked to, a link, an encrypted
-  member and a name that stands twice are refused.
+  member and a name that occurs twice are refused.
 * What is unpacked, here or by Keras, is at most 256 MiB or 100 times the archive.
 """
 
@@ -28,10 +28,10 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def check_archive(path: str) -> None:
-    """Checks a `.keras` file as an archive.
+    """Checks that a `.keras` file is a sound archive.
 
     Raises:
-        ValueError: It is none, damaged, or made to do harm.
+        ValueError: If it is not an archive, is damaged, or looks malicious.
     """
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file:
@@ -55,10 +55,10 @@ def read_config(path: str) -> bytes:
 
 
 def weights_in(file: BinaryIO, path: str) -> io.IOBase | None:
-    """Returns the file of weights in an archive; None where there is none.
+    """Returns the file of weights in an archive; None if there is none.
 
     Args:
-        file: The archive, to be held open as long as the weights are read.
+        file: The archive, to be kept open while the weights are read.
         path: Named in errors.
     """
     with _naming(path), zipfile.ZipFile(file) as archive:
@@ -102,14 +102,14 @@ def _leads_out(name: str) -> bool:
 
 
 def _first_byte(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin; the local header says how long it is itself."""
+    """Where a member's bytes begin; the local header gives its own length."""
     file.seek(info.header_offset)
     _, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     return info.header_offset + _LOCAL_HEADER.size + name + extra
 
 
 class _Part(io.RawIOBase):
-    """Some bytes of a file, as a file; zipfile's own is slow to go back in.
+    """Some bytes of a file, as a file; zipfile's own is slow to seek backwards.
 
     Args:
         file: The whole file.

@@ -1,13 +1,13 @@
-"""What kind of saved model a path is, told before anything is loaded.
+"""Determines the kind of a saved model before anything is loaded.
 
 Guarantees:
 
-* The content is looked at, not only the name: a text file called `model.keras`, a
-  cut archive and a file of weights alone are each told apart.
-* No file is loaded that refers to other files, or that would take up much more room
-  than it has bytes (`archives.py`, `hdf5.py`).
-* In safe mode no file is loaded whose configuration carries Python code, or would
-  have Keras run other code than its own (`safety.py`).
+* The content is checked, not only the name: a text file called `model.keras`, a
+  truncated archive and a weights-only file are each recognised.
+* No file is loaded that refers to other files, or that would take up much more memory
+  than its size (`archives.py`, `hdf5.py`).
+* In safe mode no file is loaded whose configuration contains Python code, or would
+  make Keras run code that is not its own (`safety.py`).
 """
 
 import json
@@ -24,7 +24,7 @@ from keras_mgpu_strategy.models.files.damage import EXPECTED, damaged
 from keras_mgpu_strategy.models.files.safety import unsafe_parts
 
 _COMPILE_CONFIGS = ("compile_config", "training_config")
-"""Of a `.keras` file and of a legacy `.h5` file."""
+"""Their keys in a `.keras` file and in a legacy `.h5` file."""
 
 
 def kind_of(path: str) -> str:
@@ -32,7 +32,7 @@ def kind_of(path: str) -> str:
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        ValueError: If there is something else, or a damaged file.
+        ValueError: If it is something else, or a damaged file.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(
@@ -55,16 +55,16 @@ def kind_of(path: str) -> str:
 def check_safe(
     path: str, kind: str, custom_objects: dict[str, Any] | None = None
 ) -> str | None:
-    """Refuses a file that would run other code than Keras' own (a ValueError).
+    """Raises ValueError for a file that would run code that is not Keras' own.
 
     Args:
         path: The file.
-        kind: As `kind_of` told.
+        kind: As returned by `kind_of`.
         custom_objects: The user's own classes and functions that it may refer to.
 
     Returns:
         Why its compile settings, which a model can do without, must not be restored;
-        None where they may.
+        None if they may be.
     """
     config = _configs(path, kind)
     apart = {key: config.pop(key) for key in _COMPILE_CONFIGS if key in config}

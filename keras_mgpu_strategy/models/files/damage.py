@@ -1,4 +1,4 @@
-"""What is said of files that hold no model, or none that can be loaded."""
+"""Errors for files that hold no model, or none that can be loaded."""
 
 import os
 
@@ -6,7 +6,7 @@ EXPECTED = "a `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel fol
 
 
 def damaged(path: str) -> ValueError:
-    """The error for a file that is not as it was written."""
+    """Returns the error for a truncated or damaged file."""
     return ValueError(
         f"{path!r} is truncated or damaged ({os.path.getsize(path)} bytes). Copy or "
         "save the model again."
@@ -14,7 +14,7 @@ def damaged(path: str) -> ValueError:
 
 
 def foreign(path: str, expected: str) -> ValueError:
-    """The error for a file of something else."""
+    """Returns the error for a file that holds something else."""
     return ValueError(
         f"{path!r} is not {expected}, in spite of its name. Expected {EXPECTED}, as "
         "written by `model.save('model.keras')`."
@@ -22,7 +22,7 @@ def foreign(path: str, expected: str) -> ValueError:
 
 
 def hostile(path: str, what: str) -> ValueError:
-    """The error for a file as no version of Keras writes it."""
+    """Returns the error for a file that no version of Keras would write."""
     return ValueError(
         f"{path!r} {what}, which Keras does not write, so it is not loaded. Check "
         "where the file comes from, or save the model again."

@@ -1,7 +1,7 @@
 """HDF5 files of models, checked before Keras reads them.
 
 Guarantee, whatever the version of Keras: such a file refers to no other file, and no
-array in it stands for far more values than it holds.
+array in it claims to be far larger than what it stores.
 """
 
 import json
@@ -13,7 +13,7 @@ import h5py
 from keras_mgpu_strategy.models.files.damage import damaged, foreign, hostile
 
 _CONFIGS = ("model_config", "training_config")
-# As Keras has it from 3.13 on.
+# The limits of Keras since 3.13.
 _FREE_BYTES, _MOST_RATIO = 2**32, 1000
 
 
@@ -21,7 +21,7 @@ def check_model_file(path: str) -> None:
     """Checks a legacy `.h5` file.
 
     Raises:
-        ValueError: It is none, damaged, of weights alone, or refers to other files.
+        ValueError: If it is not HDF5, damaged, weights-only, or refers to other files.
     """
     if not h5py.is_hdf5(path):
         raise foreign(path, "an HDF5 file")
@@ -37,19 +37,19 @@ def check_model_file(path: str) -> None:
 
 
 def check_tree(file: Any, path: str) -> None:
-    """Checks all that an HDF5 file holds.
+    """Checks everything that an HDF5 file holds.
 
     Args:
         file: The file, or its path.
         path: Named in errors.
 
     Raises:
-        ValueError: It is damaged, refers to other files, or claims to be huge.
+        ValueError: If it is damaged, refers to other files, or claims to be huge.
     """
     try:
         with h5py.File(file, "r") as opened:
             problem = _problem_in(opened)
-    except Exception as error:  # damage comes as errors of many kinds
+    except Exception as error:  # damage raises errors of many types
         raise damaged(path) from error
     if problem:
         raise hostile(path, problem)
@@ -59,7 +59,7 @@ def read_configs(path: str) -> dict[str, Any]:
     """Returns the configurations of the model and of its training.
 
     Raises:
-        ValueError: One is no JSON.
+        ValueError: If one is not JSON.
     """
     with h5py.File(path, "r") as file:
         texts = {name: file.attrs[name] for name in _CONFIGS if name in file.attrs}
@@ -68,21 +68,21 @@ def read_configs(path: str) -> dict[str, Any]:
 
 def _parsed(path: str, text: Any) -> Any:
     try:
-        # Text of early versions of Keras is bytes here.
+        # Early versions of Keras wrote bytes.
         return json.loads(text.decode() if isinstance(text, bytes) else str(text))
     except (ValueError, RecursionError) as error:
         raise damaged(path) from error
 
 
 def _problem_in(file: Any) -> str | None:
-    """What is wrong with the groups and arrays of a file, each looked at once."""
+    """What is wrong with the groups and arrays of a file, each checked once."""
     groups, seen = [file["/"]], {_address(file["/"])}
     while groups:
         group = groups.pop()
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.SoftLink):
-                continue  # leads to what another link shows, or nowhere
+                continue  # leads to what another link reaches, or nowhere
             if not isinstance(link, h5py.HardLink):
                 return f"links to another file at {name!r}"
             node = group[name]

@@ -1,4 +1,4 @@
-"""Names in the configuration of a saved model, and which of them Keras has for models.
+"""Names in the configuration of a saved model, and which of them are Keras' own parts.
 
 Newer versions of Keras refuse some of the others; older ones, and tf_keras, import
 and call whatever a configuration names.
@@ -9,8 +9,8 @@ import re
 from typing import Any
 
 _LIBRARIES = ("keras", "keras_cv", "keras_hub", "keras_nlp", "tf_keras")
-# Of a library, where functions are parts of models. Others write files, fetch them, or
-# turn safe mode off.
+# Modules of a library whose functions are parts of models. Functions of others write
+# or download files, or turn safe mode off.
 _FUNCTIONS = frozenset(
     {
         "activations",
@@ -25,8 +25,8 @@ _FUNCTIONS = frozenset(
         "regularizers",
     }
 )
-# Layers of tf_keras that stand for functions and classes of TensorFlow, by the key
-# that names them.
+# Layers of tf_keras that wrap functions and classes of TensorFlow -> the key that
+# names these.
 _TENSORFLOW = {"TFOpLambda": "function", "SlicingOpLambda": "function"}
 _TENSORFLOW |= {"ClassMethod": "cls_symbol"}
 _TENSORFLOW_PARTS = frozenset(
@@ -49,7 +49,7 @@ _TENSORFLOW_PARTS = frozenset(
     }
 )
 _COMPATIBLE = ["compat", "v1"]
-# Beside functions of tensors there are some that read and write files or run code.
+# Some functions in these modules read or write files, or run code.
 _TENSORFLOW_NOT = re.compile(
     r"(^|_)(files?|load|library|print|py|numpy|graph|register|function)(_|$)", re.I
 )
@@ -62,10 +62,10 @@ def type_name(config: dict[str, Any]) -> str | None:
 
 
 def foreign_name(config: dict[str, Any]) -> str | None:
-    """What a dict names that is no part of models in Keras; None where all is.
+    """What a dict names that is not a part of models in Keras; None if nothing.
 
     Args:
-        config: A dict of a configuration, an object's or any other.
+        config: Any dict in a configuration, whether it describes an object or not.
     """
     kind = type_name(config)
     if kind is None:
@@ -88,7 +88,7 @@ def foreign_name(config: dict[str, Any]) -> str | None:
 def _is_part(module: str, name: str) -> bool:
     """Whether a name in a module of a library is a class, or a function of models."""
     library, *parts = module.split(".")
-    if module == "builtins":  # where Keras says so of functions of its own, too
+    if module == "builtins":  # Keras writes this for some of its own functions, too
         return not hasattr(builtins, name)
     if library not in _LIBRARIES:
         return False

@@ -4,8 +4,8 @@ Guarantee, whatever the version of Keras or tf_keras that loads it afterwards: i
 mode no configuration is loaded that holds bytecode, that names what is neither part
 of a model in Keras nor known from the user's own program, or that names other files.
 
-Keras itself checks this not the same way in every version, and tf_keras imports any
-module that a configuration names.
+Keras' own checks differ between versions, and tf_keras imports any module that a
+configuration names.
 """
 
 import sys
@@ -37,7 +37,7 @@ class _Node(NamedTuple):
 
     Args:
         config: The dict.
-        name: Of the layer that it is in.
+        name: Name of the layer that it is in.
     """
 
     config: dict[str, Any]
@@ -52,7 +52,7 @@ def unsafe_parts(config: Any, custom_objects: dict[str, Any] | None) -> str | No
         custom_objects: What the user passes for it.
 
     Returns:
-        What is to be said of it behind the name of the file; None where it is safe.
+        The text of the message after the name of the file; None if it is safe.
     """
     found: dict[str, set[str]] = {kind: set() for kind in _SAID}
     for node in _nodes(config):
@@ -70,7 +70,7 @@ def _sentence(kind: str, names: list[str]) -> str:
 
 
 def _nodes(config: Any) -> Iterator[_Node]:
-    """Yields every dict, however deep; without recursion, which has a limit."""
+    """Yields every dict at any depth; without recursion, which has a limit."""
     waiting: list[tuple[Any, str]] = [(config, "?")]
     while waiting:
         value, name = waiting.pop()
@@ -85,8 +85,8 @@ def _nodes(config: Any) -> Iterator[_Node]:
 
 def _code(node: _Node, custom_objects: dict[str, Any]) -> str | None:
     del custom_objects
-    # Keras 3 marks bytecode with `__lambda__`; Keras 2 with the type of function, and
-    # Keras 3 takes a list in its place for bytecode of Keras 2.
+    # Keras 3 marks bytecode with `__lambda__`; Keras 2 with the function type, and
+    # Keras 3 takes a list in place of a function for bytecode of Keras 2.
     is_code = node.config.get("class_name") == "__lambda__"
     is_code |= "lambda" in [node.config.get(key) for key in _LAMBDA_TYPES]
     inner = node.config.get("config")
@@ -112,7 +112,7 @@ def _foreign(node: _Node, custom_objects: dict[str, Any]) -> str | None:
 
 
 def _is_known(name: str, custom_objects: dict[str, Any]) -> bool:
-    """Whether the user's own program has given this name to something."""
+    """Whether the user's program has registered something under this name."""
     if name in custom_objects:
         return True
     loaded = [keras, sys.modules.get("tf_keras")]

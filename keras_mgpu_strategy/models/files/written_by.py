@@ -1,7 +1,7 @@
 """Which version of Keras wrote a file.
 
-Keras reads what older versions wrote, and says of an argument that only a newer one
-knows no more than that it is unknown.
+Keras reads what older versions wrote. Of an argument that only a newer version knows,
+it only says that it is unknown.
 """
 
 import json
@@ -21,7 +21,7 @@ def newer_keras(path: str) -> str | None:
         path: A `.keras`, `.h5` or `.hdf5` file that `kind_of` has checked.
 
     Returns:
-        The version; None for an older one, and where the file does not say.
+        The version; None if it is not newer, or if the file does not say.
     """
     version = _in_archive(path) if zipfile.is_zipfile(path) else _in_hdf5(path)
     return version if _release(version) > _release(keras.__version__) else None
