@@ -1,1 +1,1 @@
-"""Where results go: one back end a file, behind `sinks.interface`."""
+"""Where results go: one back end per file, behind `outputs.interface`."""

@@ -3,7 +3,7 @@
 Guarantees:
 
 * Memory is bounded by a piece of a few thousand rows.
-* Names stay above their own columns, see `csv_layout`.
+* Names stay above their own columns, see `layout.py`.
 * Numbers have the dtype that the model declares, or that of the first rows if it
   declares none, throughout the file. Text columns are never read as numbers.
 * A missing value, or one that does not fit, is an error with the file, column and row.
