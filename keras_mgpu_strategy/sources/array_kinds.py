@@ -1,7 +1,7 @@
-"""The kinds of array-likes, and what reads each by rows.
+"""The kinds of array-likes, and what reads the rows of each.
 
 Guarantee: rows of a NumPy array, a memory map or a tensor in host memory are views
-where their dtype need not change.
+if their dtype need not change.
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ ACCEPTED = (
 
 
 def is_array_like(x: Any) -> bool:
-    """Whether `x` has a shape and can be sliced, as it is or by an adapter here."""
+    """Whether `x` has a shape and can be sliced, itself or by an adapter here."""
     has_shape = getattr(x, "shape", None) is not None
     return has_shape and (hasattr(x, "__getitem__") or sparse.is_sparse(x))
 
 
 def as_leaf(x: Any, path: str) -> Leaf:
-    """Returns what reads an array-like by rows, for a model that declares nothing.
+    """Returns what reads rows of an array-like, for a model that declares nothing.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is not an array-like.
         ValueError: If it has no rows, or a dtype without a counterpart in TensorFlow.
     """
     refuse(x, path)
@@ -111,7 +111,7 @@ def _array_like(x: Any, path: str) -> Leaf:
 
 
 def _stored(x: Any, path: str) -> Leaf:
-    """An array of h5py or zarr, each slice of which is a new array."""
+    """Reads an h5py or zarr array, each slice of which is a new array."""
     fetch = packed.checked_rows(x, path, lambda a, b: x[a:b])
     return make_leaf(x, path, np.asarray(x[0:0]).dtype, fetch)
 

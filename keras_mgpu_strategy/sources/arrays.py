@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Only the rows asked for are read; a chunk of a NumPy array, a memory map or a
-  tensor in host memory is a view where its dtype need not change.
-* All leaves have the same number of rows, and each slice the rows asked for.
-* Rows do not change once they are handed out, whatever an array-like does for the next.
+* Only the requested rows are read; a chunk of a NumPy array, a memory map or a
+  tensor in host memory is a view if its dtype need not change.
+* All leaves have the same number of rows, and each slice has the requested rows.
+* Rows do not change after they are handed out, even if an array-like reuses memory.
 """
 
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ class ArraySource:
     Args:
         x: Nest of array-likes.
         input_spec: What the model declares.
-        limit: Read no more rows than this.
+        limit: The most rows to read.
 
     Raises:
         TypeError: If a leaf is not an array-like.
         ValueError: If a leaf has no rows, a dtype without a counterpart in
-            TensorFlow, or another number of rows than the rest, or is not what the
-            model takes.
+            TensorFlow, or a different number of rows from the rest, or is not what
+            the model takes.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class ArraySource:
         return pack(self._structure, [leaf.spec for leaf in self._leaves])
 
     def origin(self) -> Origin:
-        """What tells the values from others."""
+        """What distinguishes the values from others."""
         return origin_of_arrays(self._x, self._leaves, self._num_rows)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, the last one with what is left."""
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
         check_batch_size(batch_size, self)
         check_start(start, self._num_rows)
         return self._read(batch_size, start)
@@ -76,7 +76,7 @@ class Leaves(NamedTuple):
 
     Args:
         flat: Each array, in the order of `nests.leaves`. One that reaches the model
-            sparse is two: its values, and where they are.
+            sparse has two entries: its values, and their places.
         structure: For `nests.pack`.
     """
 
@@ -90,7 +90,7 @@ class Leaves(NamedTuple):
 
 
 def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
-    """Returns the leaves of a nest of array-likes, of one length each.
+    """Returns the leaves of a nest of array-likes, all of the same length.
 
     Args:
         x: The nest.
@@ -98,8 +98,8 @@ def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
 
     Raises:
         TypeError: If a leaf is not an array-like.
-        ValueError: If there are none, their lengths differ, or the model does not take
-            them.
+        ValueError: If there are none, if their lengths differ, or if the model does not
+            take them.
     """
     found = [as_leaf(leaf, path) for path, leaf in leaves(x)]
     if not found:
@@ -120,7 +120,7 @@ def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
 
 
 def _with_places(plain: Leaves, sparse: set[str]) -> Leaves:
-    """Returns leaves with the places of values beside those that stay sparse."""
+    """Returns leaves, with the places of values after those that stay sparse."""
     flat, kinds = [], []
     for leaf in plain.flat:
         places = leaf.of_places() if leaf.path in sparse else None

@@ -1,6 +1,6 @@
 """Rows of a file that cannot be used, among others that can.
 
-Guarantee: the rows before one that cannot be used are handed out first.
+Guarantee: the rows before an unusable one are handed out first.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,22 +13,22 @@ _Decoded = TypeVar("_Decoded")
 
 
 def failing(path: object, column: str, first: int) -> Fail:
-    """Returns what raises errors about the rows of a column, from row `first` on."""
+    """Returns what raises errors about rows of a column, counted from row `first`."""
     return row_errors.failing(f"{path}, column {column!r}", first)
 
 
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:
-    """Decodes as many rows as can be used.
+    """Decodes the rows before the first that cannot be used.
 
     Args:
-        num_rows: Number of rows there are.
-        decode: Decodes the first so many rows.
+        num_rows: Number of rows.
+        decode: Decodes the given number of first rows.
 
     Yields:
         The rows, once.
 
     Raises:
-        BadRow: After the rows before it.
+        BadRow: After the rows before it have been yielded.
     """
     error = None
     while True:

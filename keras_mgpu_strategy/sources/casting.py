@@ -3,10 +3,10 @@
 The rule, by what the model's input declares:
 
 * **a float dtype**: floats are rounded to it, once. Integers and bools stay as they are
-  where it has their range, and the model rounds them, on its device. Nothing becomes
-  infinite that was not.
-* **an integer dtype**: integers that it holds, bools, and floats that are whole numbers
-  and so small that their dtype holds all such numbers (below 2**24 in float32, below
+  if it has their range, and the model rounds them on its device. Nothing finite
+  becomes infinite.
+* **an integer dtype**: integers that it holds, bools, and floats that are integers in
+  the range where their dtype holds every integer (below 2**24 in float32, below
   2**53 in float64). Anything else is an error that names the row.
 * **bool**: bools, and numbers that are 0 or 1.
 * **strings**: `str` (as UTF-8) and `bytes`.
@@ -14,19 +14,19 @@ The rule, by what the model's input declares:
   that is wider; everything else stays.
 
 How to use it: call `cast_for(dtype, path, wanted)` once for each model input, with the
-dtype of its rows by all that is known and the dtype that the model declares. The result
-has the dtype for the `spec` of the source. Then call `Cast.convert` for each chunk. A
-chunk may have another dtype than was said: each is checked.
+expected dtype of its rows and the dtype that the model declares. The result has the
+dtype for the `spec` of the source. Then call `Cast.convert` for each chunk. A chunk may
+have a dtype other than expected: each is checked.
 
 Guarantees:
 
 * All chunks of an input have one dtype, whatever they are read as.
-* A value that this dtype cannot hold is a `BadRow` that names it, never another value.
-* Strings become object arrays of `bytes`, the one form that TensorFlow reads as
+* A value that this dtype cannot hold is never changed: a `BadRow` names it.
+* Strings become object arrays of `bytes`, the only form that TensorFlow reads as
   `tf.string` without losing trailing zero bytes.
-* A conversion touches the chunk it is given, never the whole input, and returns the
-  same memory where nothing has to change.
-* Objects are never unpickled or guessed at: they are refused.
+* A conversion touches only the chunk it is given, never the whole input, and returns
+  the same memory if nothing has to change.
+* Objects are refused, never unpickled or guessed at.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class Cast:
         Args:
             chunk: Rows, of any dtype.
             fail: Called for a row with a value that cannot be kept, as made by
-                `row_errors.failing`; None counts rows from the first of the chunk.
+                `row_errors.failing`; None counts rows from the start of the chunk.
         """
         target = np.dtype(self.dtype.as_numpy_dtype)
         if self.dtype == tf.string:
@@ -99,7 +99,7 @@ def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
     """Returns the conversion for rows of a NumPy dtype.
 
     Args:
-        dtype: What chunks have when they are read, by what is known before.
+        dtype: Expected dtype of chunks when they are read.
         path: Names the input in messages.
         wanted: What the model declares for this input.
 
@@ -132,7 +132,7 @@ def _default_float(stored: tf.DType, wanted: Undeclared | None) -> tf.DType:
 
 
 def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:
-    """The declared dtype, or the stored one where the model can convert it itself."""
+    """The declared dtype, or the stored one if the model can convert it itself."""
     if wanted.is_complex and not stored.is_complex:
         wanted = wanted.real_dtype
     mine, theirs = (np.dtype(dtype.as_numpy_dtype) for dtype in (stored, wanted))
@@ -144,7 +144,7 @@ def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:
 
 
 def _encoded(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns an object array of `bytes`, and which values are no strings, if any."""
+    """Returns an object array of `bytes`, and which values are not strings, if any."""
     flat = chunk.ravel().tolist()
     bad = np.array([not isinstance(value, (bytes, str)) for value in flat], bool)
     if bad.any():

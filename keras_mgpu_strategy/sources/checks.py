@@ -2,7 +2,7 @@
 
 Guarantees:
 
-* Raises before anything is read, with the value received and the one expected.
+* Raises before anything is read, and names the value received and the one expected.
 """
 
 import numbers
@@ -12,8 +12,8 @@ from typing import Any
 def check_batch_size(batch_size: Any, x: Any) -> None:
     """Checks a batch size given by the user.
 
-    A batch size is accepted with every kind of input, also with those that come
-    in batches of their own: their rows are joined and cut anew.
+    A batch size is accepted for every kind of input, also for those that come in
+    their own batches: their rows are joined and cut again.
 
     Args:
         batch_size: The value; None stands for the default.

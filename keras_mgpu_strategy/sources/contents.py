@@ -1,10 +1,10 @@
-"""What is in files, told from other content of the same names and sizes.
+"""Distinguishes the content of files from other content of the same names and sizes.
 
 Guarantees:
 
-* Files of up to 256 MiB together are read as a whole. Of more, samples are read that
-  are spread evenly over them, and their times of modification count.
-* A file that cannot be read counts as an empty one.
+* Files of up to 256 MiB in total are read as a whole. Of larger ones, evenly spread
+  samples are read, and their modification times count.
+* A file that cannot be read counts as empty.
 """
 
 import bisect
@@ -25,11 +25,11 @@ _PIECE_BYTES = 2**20
 def origin_of_files(
     files: Sequence[str | os.PathLike[str]], about: dict[str, Any]
 ) -> Origin:
-    """Tells rows from others by the files that they are read from.
+    """Identifies rows by the files that they are read from.
 
     Args:
         files: In the order in which they are read.
-        about: What else tells them.
+        about: What else identifies them.
     """
     contents = Contents(files)
     if not is_large(contents.num_bytes):
@@ -39,7 +39,7 @@ def origin_of_files(
 
 
 class Contents:
-    """The content of files that were found at some moment.
+    """The content of files, with their sizes at the time of creation.
 
     Args:
         files: In the order in which they are read.
@@ -56,7 +56,7 @@ class Contents:
         self.num_bytes = sum(self._sizes)
 
     def digest(self, is_wanted: Callable[[], bool] = lambda: True) -> str | None:
-        """Names all content; None once it is no longer wanted."""
+        """Returns a digest of all content; None once it is no longer wanted."""
         sha = self._begun()
         for file in self._files:
             for piece in _pieces(file):
@@ -66,7 +66,7 @@ class Contents:
         return f"sha256 {sha.hexdigest()[:32]}"
 
     def sampled(self) -> str:
-        """Names what lies at some places."""
+        """Returns a digest of samples of the content."""
         sha = self._begun()
         ends = list(itertools.accumulate(self._sizes))
         for start, stop in sample_places(self.num_bytes):
@@ -76,7 +76,7 @@ class Contents:
         return f"samples, sha256 {sha.hexdigest()[:32]}"
 
     def times(self) -> str:
-        """Says when the files were changed."""
+        """Returns when the files were changed."""
         seconds, nanoseconds = divmod(max(self._times), 10**9)
         newest = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         text = f"{newest:%Y-%m-%d %H:%M:%S}.{nanoseconds:09d}"

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* What the element spec shows to be wrong is an error before anything is read.
+* Whatever the element spec shows to be wrong is an error before anything is read.
 * tf.data's autotuner is off while reading: at the end of a pass it can stall for as
   long as the pass took.
-* Rows are copied once, as those of all streams: a function of the user
-  (`tf.numpy_function`, `from_generator`) may fill the memory of a tensor again.
+* Rows are copied once, like those of all streams: a user function
+  (`tf.numpy_function`, `from_generator`) may reuse the memory of a tensor.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def dataset_source(
         x: The data set.
         steps: Number of elements to read; None for all.
         input_spec: What the model declares.
-        form: Gives what the model is given of an element.
+        form: Returns the part of an element that the model is given.
 
     Raises:
         TypeError: If elements are ragged or not tensors.
@@ -51,7 +51,7 @@ def dataset_source(
     limited = without_autotune(x if steps is None else x.take(steps))
 
     def open_fn() -> Iterator[Any]:
-        # Otherwise the elements land on the first GPU where one is the default.
+        # Otherwise the elements land on the first GPU if that is the default device.
         with tf.device("CPU:0"):
             return iter(limited)
 
@@ -60,14 +60,14 @@ def dataset_source(
 
 
 def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the data set with its other options as the user set them."""
+    """Returns the data set with autotune off and all other options unchanged."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return x.with_options(options)
 
 
 def _with_none(element_spec: Any) -> Any:
-    """Returns the spec with None where elements hold None."""
+    """Returns the spec with None in the places where elements hold None."""
     none = tf.type_spec_from_value(None)
     return tf.nest.map_structure(
         lambda leaf: None if leaf == none else leaf, element_spec
@@ -75,7 +75,7 @@ def _with_none(element_spec: Any) -> Any:
 
 
 def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
-    """Returns the spec of rows; None where only reading tells the number of axes."""
+    """Returns the spec of rows; None if only reading shows the number of axes."""
     stored = {path: _checked_leaf(path, leaf) for path, leaf in leaves(nest)}
     if any(spec.shape.rank is None for spec in stored.values()):
         return None

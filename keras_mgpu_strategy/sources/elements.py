@@ -1,11 +1,11 @@
-"""What a stream yields, one element per batch, turned into checked rows.
+"""Turns what a stream yields, one element per batch, into checked rows.
 
 Guarantees:
 
-* Every batch of a stream is held to what the model declares, and to the structure of
-  the first one; an error names the batch and its first row.
-* All batches have the dtypes of the first one. A batch that comes in others is
-  converted where no value changes by it, and is an error otherwise.
+* Every batch of a stream is checked against what the model declares, and against the
+  structure of the first one; an error names the batch and its first row.
+* All batches have the dtypes of the first one. A batch with other dtypes is converted
+  if no value changes, and is an error otherwise.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.types import Nest
 
 Form: TypeAlias = Callable[[Any], Nest]
-"""Returns of an element what the model is given."""
+"""Returns the part of an element that the model is given."""
 
 
 def inputs_of(element: Any) -> Nest:
@@ -43,15 +43,15 @@ def inputs_of(element: Any) -> Nest:
 
 
 class ElementReader:
-    """Turns elements into rows and holds them to the model and to the first one.
+    """Turns elements into rows and checks them against the model and the first one.
 
     Args:
         input_spec: What the model declares.
-        form: Gives what the model is given of an element.
+        form: Returns the part of an element that the model is given.
 
     Attributes:
         spec: Nest of `tf.TensorSpec` of the first element, the batch axis None;
-            None as long as nothing has been read.
+            None before anything has been read.
         structure: Skeleton of the first element, for `nests.pack`.
     """
 
@@ -95,7 +95,7 @@ class ElementReader:
             fail = failing(leaf.path, first_row)
             rows, is_shared = fitted.view(0, num_rows, fail)
             flat.append(rows)
-            # Tensors too: those of tf.numpy_function may lie in memory of the function.
+            # Tensors too: tf.numpy_function may return the function's own memory.
             shared.append(is_shared and leaf.memory is not Memory.NEW)
         return Rows(flat, num_rows, tuple(shared))
 

@@ -1,4 +1,4 @@
-"""Objects of packages that need not be installed, known by the names of their classes.
+"""Recognises objects of optional packages by the names of their classes.
 
 Guarantee: nothing is imported.
 """
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def is_of(package: str, *names: str) -> Callable[[Any], bool]:
-    """Returns what tells objects of some classes of a package, and of their subclasses.
+    """Returns a test for objects of some classes of a package, or of subclasses.
 
     Args:
-        package: Its outermost module.
-        names: Of the classes; any class of the package without them.
+        package: Its top-level module.
+        names: Names of the classes; if empty, any class of the package.
     """
 
     def is_one(x: Any) -> bool:

@@ -2,12 +2,12 @@
 
 Guarantees:
 
-* pandas and polars are recognised by name. pandas is imported only once the user has
-  handed one of its objects over, polars never.
-* Column dtypes of pandas are settled before reading; what would become an object array
-  is refused, with the columns named. Bools beside numbers are 0 and 1. Categories are
-  read as what they stand for, never as their codes.
-* A null of polars is an error with the column and the row, never a NaN.
+* pandas and polars are recognised by name. pandas is imported only if the user passes
+  one of its objects, polars never.
+* Column dtypes of pandas are determined before reading; what would become an object
+  array is refused, and the columns are named. Bools next to numbers are 0 and 1.
+  Categories are read as their values, never as their codes.
+* A polars null is an error that names the column and the row, never a NaN.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def frame_dtype(frame: Any, path: str) -> np.dtype:
     """Returns the one dtype that all columns are read as; strings as kind "U".
 
     Raises:
-        ValueError: If the columns have none in common. Names those in the way.
+        ValueError: If the columns have none in common; names those that prevent it.
     """
     # Pairs, since several columns may have one name.
     columns = [
@@ -54,8 +54,8 @@ def column_dtype(column: Any, path: str) -> np.dtype:
     """Returns the dtype that a column is read as; strings as kind "U".
 
     Raises:
-        ValueError: If the column holds objects, dates or missing values for which
-            NumPy has no room.
+        ValueError: If the column holds objects, dates or missing values that NumPy
+            cannot hold.
     """
     nullable = getattr(column.dtype, "numpy_dtype", None)
     dtype = np.dtype(nullable or np.asarray(column.iloc[:0]).dtype)
@@ -80,9 +80,9 @@ def read_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
-    """Returns what reads rows of a polars DataFrame or Series.
+    """Returns a function that reads rows of a polars DataFrame or Series.
 
-    A DataFrame gives all of its columns, in the dtype that they have in common.
+    A DataFrame gives all of its columns, in their common dtype.
     """
 
     def read(start: int, stop: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Integers of several dtypes in one column or input, and of no dtype at all.
+"""Integers of several dtypes in one column or input, and Python's own.
 
 Guarantee: an integer keeps its value; anything else is an error that names the row.
 """
@@ -14,14 +14,14 @@ from keras_mgpu_strategy.sources.row_errors import Fail
 
 _LEAST, _MOST_SIGNED, _MOST = -(2**63), 2**63 - 1, 2**64 - 1
 _SKIPPED = 2**53
-"""From here on, Python's floats skip some integers."""
+"""Starting here, Python's floats skip some integers."""
 
 
 def common_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """Returns the dtype of numbers of several ones, or of strings.
+    """Returns the common dtype of numbers, or of strings.
 
-    Of several kinds of integers it is an integer, too. What int64 cannot hold beside
-    uint64 is an error in its row, where NumPy would make floats of all.
+    For several integer dtypes it is an integer, too. A uint64 value that int64 cannot
+    hold is an error in its row, whereas NumPy would turn all values into floats.
     """
     common = np.result_type(*dtypes)
     if common.kind == "f" and all(dtype.kind in "biu" for dtype in dtypes):
@@ -30,12 +30,12 @@ def common_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
 
 
 def as_integers(values: Sequence[Any], per_row: int, fail: Fail) -> np.ndarray:
-    """Returns an array of int64, or of uint64 where some are beyond that.
+    """Returns an array of int64, or of uint64 if some values need it.
 
     Args:
         values: Integers, bools, floats and decimals.
-        per_row: How many of them are a row.
-        fail: Called for the first row with one that is not an integer of 64 bits.
+        per_row: Number of values per row.
+        fail: Called for the first row with a value that is not a 64-bit integer.
     """
     found = [_integer(value) for value in values]
     low = min((number for number in found if number is not None), default=0)

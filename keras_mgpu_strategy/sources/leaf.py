@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* Only the rows asked for are read, and only those that come are passed on: as many, in
-  one dtype whatever dtype they come in, and none of them masked.
-* Rows in memory of which nothing is known are copied, as it may be filled again.
+* Only the requested rows are read, and what is passed on is checked: the right number
+  of rows, in one dtype whatever dtype they come in, and none of them masked.
+* Rows in memory of unknown ownership are copied, as it may be reused.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ _TEXT = np.dtype("U")
 
 
 class Memory(enum.Enum):
-    """Whose the memory is that rows come in."""
+    """Who owns the memory that rows come in."""
 
     NEW = enum.auto()
-    """Nobody else's: it is made for the rows, or is never written to again."""
+    """Not shared: it is allocated for the rows, or never written to again."""
     USERS = enum.auto()
     """A part of the array that the user passed."""
     UNKNOWN = enum.auto()
-    """Perhaps a buffer that is filled again for the next rows."""
+    """Perhaps a buffer that is reused for the next rows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Leaf:
     Args:
         path: Names the leaf in messages.
         shape: Its shape, rows first.
-        stored: The dtype that rows have when they are fetched, by what is known.
-        fetch: Returns the rows from one index to another, as they are stored.
-        memory: Whose the memory of these is.
-        varies: Whether nothing but the slices themselves tells their dtype.
-        cast: Makes them what the model is given.
-        places: Of a sparse array: returns what reads which values of rows are stored,
-            as dense bools. None of any other.
+        stored: The expected dtype of rows when they are fetched.
+        fetch: Returns the rows from a start to a stop index, as they are stored.
+        memory: Who owns the memory of these.
+        varies: Whether only the slices themselves show their dtype.
+        cast: Converts them to what the model is given.
+        places: For a sparse array: returns what reads which values of rows are stored,
+            as dense bools. None for any other array.
     """
 
     path: str
@@ -60,11 +60,11 @@ class Leaf:
 
     @property
     def spec(self) -> tf.TensorSpec:
-        """The rows with the batch axis unknown."""
+        """Spec of the rows, with an unknown batch axis."""
         return tf.TensorSpec((None, *self.shape[1:]), self.cast.dtype)
 
     def fitted(self, wanted: Wanted) -> "Leaf":
-        """Returns the leaf for what a model takes."""
+        """Returns the leaf converted to what a model takes."""
         stored = self.stored
         if self.varies and isinstance(wanted, tf.DType):
             declared = np.dtype(wanted.as_numpy_dtype)
@@ -73,7 +73,7 @@ class Leaf:
         return dataclasses.replace(self, cast=cast_for(stored, self.path, wanted))
 
     def of_places(self) -> "Leaf | None":
-        """Returns what reads where a sparse array stores values; None of any other."""
+        """Returns what reads where a sparse array stores values; else None."""
         if self.places is None:
             return None
         path = f"{self.path}, places of values"
@@ -84,7 +84,7 @@ class Leaf:
 
         Args:
             start: Index of the first row.
-            stop: Index after the last row.
+            stop: Index one past the last row.
             fail: Called for a row that cannot be used.
         """
         chunk = _plain(self.fetch(start, stop), fail)
@@ -98,7 +98,7 @@ class Leaf:
         return given, np.may_share_memory(given, chunk)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns rows in memory that stays as it is."""
+        """Returns rows in memory that will not change."""
         rows, is_shared = self.view(start, stop, failing(self.path, start))
         return rows.copy() if is_shared and self.memory is Memory.UNKNOWN else rows
 
@@ -115,12 +115,12 @@ def make_leaf(
 
     Args:
         x: The array-like.
-        path: As of `Leaf`, and so are the others.
-        dtype: Of the rows that are fetched; objects that begin with a string are
+        path: As in `Leaf`; the others, too.
+        dtype: Dtype of the fetched rows; objects that begin with a string are
             strings.
         fetch: Returns rows.
-        memory: Whose they are.
-        varies: Whether their dtype may be another one.
+        memory: Who owns their memory.
+        varies: Whether their dtype may be a different one.
 
     Raises:
         TypeError: If the number of rows is not known.
@@ -152,13 +152,13 @@ def shape_of(x: Any, path: str) -> tuple[int, ...]:
 
 
 def _begins_with_text(shape: tuple[int, ...], fetch: Callable[[int, int], Any]) -> bool:
-    """Whether objects are strings by the first one; the others are checked later."""
+    """Whether the first of the objects is a string; the others are checked later."""
     first = np.asarray(fetch(0, min(1, shape[0]))).ravel()
     return not first.size or isinstance(first[0], (str, bytes))
 
 
 def _plain(rows: Any, fail: Fail) -> np.ndarray:
-    """Returns rows as an array, which would drop the mask of a masked one."""
+    """Returns rows as a plain array; fails if one is masked, as the mask is lost."""
     if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
         place = np.argwhere(np.ma.getmaskarray(rows))[0]
         remedy = "Pass an array without a mask, e.g. x.filled(value)."

@@ -1,7 +1,7 @@
 """Arrays in files, mapped into memory.
 
-Guarantee: the memory that a process is seen to use does not grow with what it has read,
-as that of a plain memory map does.
+Guarantee: the memory that a process appears to use does not grow with what it has read,
+as it does with a plain memory map.
 """
 
 import mmap
@@ -18,8 +18,8 @@ class MappedArray:
         array: The memory map.
 
     Attributes:
-        shape: As of the array.
-        dtype: As of the array.
+        shape: Shape of the array.
+        dtype: Dtype of the array.
     """
 
     def __init__(self, array: np.memmap) -> None:

@@ -1,6 +1,6 @@
-"""What is known of rows besides the model's inputs, put to their results.
+"""What is known about rows besides the model's inputs, applied to their results.
 
-Guarantee: the results of a row that could not be read never pass for results.
+Guarantee: the results of a row that could not be read never pass for real results.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def no_marks(start: int, stop: int) -> RowMarks:
 
 
 def marks_of(source: Any) -> MarksOf:
-    """Returns how to ask a source for the marks of rows."""
+    """Returns the function that gives a source's marks of rows."""
     return getattr(source, "marks", no_marks)
 
 
@@ -36,7 +36,7 @@ def masked(
         floats_only: Leave other results, which have no NaN, to the caller.
 
     Raises:
-        ValueError: Such a row has other results, unless `floats_only`.
+        ValueError: If such a row has other results, unless `floats_only`.
     """
     for batch in batches:
         missing = batch.marks.missing
@@ -60,7 +60,7 @@ def _check_floats(batch: HostBatch, missing: np.ndarray) -> None:
 
 
 def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:
-    """A copy of a batch with NaN for some rows, where results are floats.
+    """Returns a copy of a batch with NaN in the float results of some rows.
 
     Args:
         batch: The results.

@@ -1,11 +1,11 @@
-"""The inputs received against the inputs that a model declares.
+"""Matches received inputs to the inputs that a model declares.
 
 Guarantees:
 
-* Inputs are matched the way Keras does it: dicts by name, lists and tuples by
-  position, one input with or without a container around it.
+* Inputs are matched as in Keras: dicts by name, lists and tuples by position, one
+  input with or without a container around it.
 * Only an input that is declared optional may be absent.
-* Nothing is read: only specs are compared. The batch axis is not.
+* Nothing is read: only specs are compared, without the batch axis.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ def check_inputs(spec: Nest, input_spec: Nest) -> None:
     """Checks what a source yields against what a model takes.
 
     Keys of a dict that the model does not declare are allowed. A last axis of
-    length 1 may be missing or too many, as in functional models.
+    length 1 may be missing or extra, as in functional models.
 
     Args:
         spec: Nest of `tf.TensorSpec` of a source; None checks nothing.
@@ -37,8 +37,8 @@ def check_inputs(spec: Nest, input_spec: Nest) -> None:
             `Undeclared` checks nothing.
 
     Raises:
-        ValueError: If inputs are missing or too many, or if a shape or a kind of
-            dtype does not fit.
+        ValueError: If inputs are missing or extra, or if a shape or a kind of dtype
+            does not fit.
     """
     if spec is not None:
         wanted_dtypes(spec, input_spec)
@@ -64,9 +64,9 @@ def wanted_dtypes(spec: Nest, input_spec: Nest) -> dict[str, Wanted]:
 
 
 def stay_sparse(spec: Nest, input_spec: Nest) -> set[str]:
-    """Returns the paths of the leaves that reach layers sparse where they are sparse.
+    """Returns the paths of the leaves that, if sparse, reach layers sparse.
 
-    Keras makes those dense that a functional or Sequential model declares so.
+    Keras makes inputs dense that a functional or Sequential model declares dense.
 
     Args:
         spec: Nest of `tf.TensorSpec` of a source.
@@ -104,7 +104,7 @@ def _absent(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
 
 
 def is_optional(spec: tf.TensorSpec | None) -> bool:
-    """Whether the model does without this input."""
+    """Whether the model can do without this input."""
     return getattr(spec, "optional", False)
 
 

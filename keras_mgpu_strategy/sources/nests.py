@@ -5,7 +5,7 @@ Guarantees:
 * Leaves come in the order of `tf.nest.flatten`: the keys of a mapping sorted.
 * Any mapping counts as a dict (also an open `.npz` or HDF5 file); a skeleton
   consists of plain dicts, lists and tuples.
-* None within a nest is an input that is absent: it is no leaf, and an empty tuple in a
+* None within a nest is an absent input: it is not a leaf, and is an empty tuple in a
   skeleton.
 """
 
@@ -20,13 +20,13 @@ from keras_mgpu_strategy.types import Nest
 
 def is_nest(x: Any) -> bool:
     """Whether `x` is a mapping, a list or a tuple."""
-    # One kind of SciPy's sparse matrices is a dict of places and values.
+    # One kind of SciPy sparse matrix is a dict of places and values.
     is_leaf = hasattr(x, "tocsr") or isinstance(x, SparseRows)
     return isinstance(x, (Mapping, list, tuple)) and not is_leaf
 
 
 def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
-    """Yields a path, such as `x['image'][0]`, and the leaf found there."""
+    """Yields each path, such as `x['image'][0]`, and the leaf found there."""
     if not is_nest(nest):
         yield path, nest
         return
@@ -37,7 +37,7 @@ def leaves(nest: Nest, path: str = "x") -> Iterator[tuple[str, Any]]:
 
 
 def skeleton(nest: Nest) -> Nest:
-    """Returns the structure of `nest` alone, for `pack`."""
+    """Returns only the structure of `nest`, for `pack`."""
     if not is_nest(nest):
         return None
     if isinstance(nest, Mapping):

@@ -1,12 +1,12 @@
-"""What tells the rows of arrays and streams from those of others.
+"""What distinguishes the rows of arrays and streams from other rows.
 
 Guarantees:
 
 * Values are compared as the model is given them: the same rows in another dtype, or in
   another kind of array, are the same.
-* Of arrays in memory up to 256 MiB are looked at, and samples of more; of a memory map
-  of a file, also when that was changed. Of array-likes that nothing is known of, and of
-  streams, only the first row can be looked at without reading more than a run does.
+* Arrays of up to 256 MiB are read whole, larger ones by samples; for a memory map of a
+  file, its modification time counts, too. Of unknown array-likes and of streams, only
+  the first row can be checked without reading more than a run does.
 """
 
 import functools
@@ -30,12 +30,12 @@ from keras_mgpu_strategy.types import Nest, Origin, Source
 
 
 def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
-    """Tells arrays from others.
+    """Distinguishes arrays from others.
 
     Args:
         x: As the user passed them.
         flat: The same, as they are read.
-        num_rows: How many rows are read.
+        num_rows: Number of rows that are read.
     """
     about: dict[str, Any] = {}
     for leaf in flat:
@@ -48,17 +48,17 @@ def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
 
 
 def origin_of_stream(first: Rows | None) -> Origin:
-    """Tells a stream from others.
+    """Distinguishes a stream from others.
 
     Args:
-        first: Its first rows; None without any.
+        first: Its first rows; None if there are none.
     """
     flat = [] if first is None else first.flat
     return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
 
 
 def origin_of(source: Source) -> Origin:
-    """Tells what a source reads from what others read."""
+    """Distinguishes what a source reads from what others read."""
     find = getattr(source, "origin", None)
     if find is not None:
         return find()
@@ -70,7 +70,7 @@ def _first(leaf: Leaf, num_rows: int) -> str:
 
 
 def _digest(leaf: Leaf, num_rows: int) -> str | None:
-    """Names all values; None where reading them may take long, or fail."""
+    """Returns a digest of the values; None if reading them may take long, or fail."""
     if leaf.memory is Memory.UNKNOWN:
         return None
     dtype = leaf.spec.dtype
@@ -87,7 +87,7 @@ def _readable(leaf: Leaf, start: int, stop: int) -> np.ndarray:
 
 
 def _mapped_files(x: Nest) -> Iterator[str]:
-    """The files of memory maps, which show them as they are."""
+    """The files of memory maps that show them unchanged."""
     for _, leaf in leaves(x):
         if isinstance(leaf, np.memmap) and leaf.mode == "r" and leaf.filename:
             yield str(leaf.filename)

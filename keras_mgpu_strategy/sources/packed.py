@@ -1,14 +1,14 @@
 """Arrays whose attributes say that stored numbers are not the values, as in netCDF.
 
-The attributes are those of the CF conventions, which netCDF4 files (they are HDF5) and
-zarr arrays carry. h5py and zarr return what is stored, and leave the rest to others.
+The attributes are those of the CF conventions, found in netCDF4 files (which are HDF5)
+and zarr arrays. h5py and zarr return the stored numbers and do not apply them.
 
 Guarantees:
 
-* Numbers that are to be scaled, shifted or read as unsigned are refused, with the
-  attribute and the remedy.
-* A number that stands for a missing value, or is not a valid one, is an error with its
-  row; arrays without any are read as they are.
+* Numbers that must be scaled, shifted or read as unsigned are refused; the error names
+  the attribute and the remedy.
+* A number that stands for a missing value, or is outside the valid range, is an error
+  that names its row; arrays without any are read as they are.
 """
 
 import base64
@@ -36,12 +36,12 @@ def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
     """Returns what reads rows of an array whose stored numbers are its values.
 
     Args:
-        x: An array of h5py or zarr.
+        x: An h5py or zarr array.
         path: Names it in messages.
         fetch: Reads its rows.
 
     Raises:
-        ValueError: They are not.
+        ValueError: If they are not its values.
     """
     attributes: Mapping[str, Any] = x.attrs
     if x.dtype.kind not in "iuf" or not _NAMES.intersection(attributes):
@@ -85,17 +85,17 @@ def _check_plain(attributes: Mapping[str, Any]) -> None:
 
 
 def _numbers(attributes: Mapping[str, Any], name: str) -> list[Any]:
-    """Returns the numbers of an attribute; NaN, which needs no name, left out."""
+    """Returns the numbers in an attribute, except NaN, which needs no marker."""
     value = attributes.get(name)
     if isinstance(value, str):
-        # xarray writes those of floats into zarr's JSON in this way.
+        # xarray encodes float attributes in zarr's JSON this way.
         value = struct.unpack("<d", base64.b64decode(value))[0]
     values = np.asarray([] if value is None else value).ravel()
     return [number for number in values if number == number]
 
 
 def _fill_value(x: Any, attributes: Mapping[str, Any]) -> list[Any]:
-    """Of xarray's arrays in zarr format 2, where it is not an attribute."""
+    """The fill value of xarray's zarr format 2 arrays, where it is not an attribute."""
     metadata = getattr(x, "metadata", None)
     is_format_2 = getattr(metadata, "zarr_format", None) == 2
     if not is_format_2 or "_ARRAY_DIMENSIONS" not in attributes:

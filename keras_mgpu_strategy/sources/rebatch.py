@@ -1,14 +1,14 @@
-"""Rows of a stream, joined and cut into batches of the size asked for.
+"""Rows of a stream, joined and cut into batches of the requested size.
 
 Guarantees:
 
-* Rows keep their order; none is lost or doubled, whatever the sizes of the user's
+* Rows keep their order; none is lost or duplicated, whatever the sizes of the user's
   batches. Batches of 0 rows are skipped.
-* Memory that may be filled again once the next batch is asked for is copied before
-  that, and once: rows of several batches right into the array that joins them.
-* Other batches are passed on as they are, or cut into views where they are too long.
-* Rows of different shapes are never joined: where the shape changes, the rows
-  before it leave as a short batch, and cutting starts again at the change.
+* Memory that may be reused once the next batch is asked for is copied before that, and
+  only once: rows of several batches are copied straight into the joined array.
+* Other batches are passed on as they are, or cut into views if they are too long.
+* Rows of different shapes are never joined: when the shape changes, the rows before
+  the change become a short batch, and cutting restarts at the change.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class Rows:
     Args:
         flat: One array per input, each of shape `(num_rows, ...)`.
         num_rows: Number of rows.
-        shared: Which of the arrays lie in memory that may be filled again once the
-            next rows are read; empty where none does.
+        shared: Which of the arrays lie in memory that may be reused once the next
+            rows are read; empty if none does.
     """
 
     flat: list[np.ndarray]
@@ -40,14 +40,14 @@ class Rows:
         return [array.shape[1:] for array in self.flat]
 
     def cut(self, start: int, stop: int) -> "Rows":
-        """Returns some of the rows, as views; all of them as they are."""
+        """Returns some of the rows as views; returns itself for all rows."""
         if (start, stop) == (0, self.num_rows):
             return self
         flat = [array[start:stop] for array in self.flat]
         return Rows(flat, stop - start, self.shared)
 
     def kept(self) -> "Rows":
-        """Returns the rows in memory that stays as it is."""
+        """Returns the rows in memory that will not change."""
         if not any(self.shared):
             return self
         pairs = zip(self.flat, self.shared, strict=True)
@@ -72,7 +72,7 @@ class RowBuffer:
         self.position = 0
 
     def fill(self) -> bool:
-        """Reads on until there is a row to take; False at the end of the input."""
+        """Reads until there is a row to take; False at the end of the input."""
         if self._error is not None:
             raise self._error
         while self._head is None or self._head.num_rows == 0:
@@ -82,7 +82,7 @@ class RowBuffer:
         return True
 
     def first(self) -> Rows | None:
-        """Reads on until there is a row to take, and returns it and others, untaken."""
+        """Reads until there is a row to take; returns the batch without taking it."""
         return self._head if self.fill() else None
 
     def skip(self, start: int) -> None:
@@ -102,7 +102,7 @@ class RowBuffer:
     def take(self, size: int) -> Rows | None:
         """Returns the next rows of one shape, at most `size`; None at the end.
 
-        An error of the input is raised when the rows before it have been taken.
+        An error in the input is raised after the rows before it have been taken.
         """
         if not self.fill():
             return None
@@ -147,7 +147,7 @@ class _Joined:
 
     Args:
         first: The rows of the first batch.
-        size: The most rows there will be.
+        size: The maximum number of rows.
     """
 
     def __init__(self, first: Rows, size: int) -> None:
@@ -160,7 +160,7 @@ class _Joined:
 
     @property
     def missing(self) -> int:
-        """Rows that there is room for."""
+        """Number of rows that still fit."""
         return self._size - self._count
 
     def add(self, rows: Rows) -> None:

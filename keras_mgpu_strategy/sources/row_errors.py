@@ -1,6 +1,6 @@
 """Errors about a row that cannot be used.
 
-Guarantee: they say which row it is, so that the rows before it can be used.
+Guarantee: they name the row, so that the rows before it can be used.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class BadRow(ValueError):
 
     Args:
         message: Names the input and the row in it.
-        index: Counts from the first of the rows that were read together.
+        index: Index of the row among those that were read together.
     """
 
     def __init__(self, message: str, index: int) -> None:
@@ -23,12 +23,12 @@ class BadRow(ValueError):
         self.index = index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Processes send each other errors."""
+        """Makes the error picklable: processes send each other errors."""
         return type(self), (*self.args, self.index)
 
 
 def failing(where: str, first: int) -> Fail:
-    """Returns what raises errors about the rows of an input, from row `first` on."""
+    """Returns what raises errors about rows of an input, counted from row `first`."""
 
     def fail(row: int, what: str) -> NoReturn:
         raise BadRow(f"{where}, row {first + row} {what}", row)

@@ -1,11 +1,11 @@
-"""Conversions of numbers that keep their values, or say which value they cannot keep.
+"""Conversions of numbers that keep their values, or report which they cannot keep.
 
 Guarantees:
 
-* A float may be rounded to another float dtype, and a whole number to a float, as
+* A float may be rounded to another float dtype, and an integer to a float, as
   everywhere in Keras. Nothing else changes a value.
-* A value outside of the range of the target, a fraction among integers, and a whole
-  number too large for its float dtype to tell it from its neighbour, are reported.
+* A value outside of the range of the target, a fraction among integers, and an integer
+  too large for its float dtype to distinguish from its neighbour are reported.
 """
 
 import decimal
@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 Converted = tuple[np.ndarray, np.ndarray | None]
-"""The converted values, and which of them are wrong; None where all are right."""
+"""The converted values, and which of them are wrong; None if all are right."""
 
 
 def kind_of(dtype: np.dtype) -> str:
@@ -32,7 +32,7 @@ def kind_of(dtype: np.dtype) -> str:
 
 
 def as_tf(dtype: np.dtype) -> tf.DType | None:
-    """Returns TensorFlow's counterpart of a NumPy dtype; None where there is none."""
+    """Returns TensorFlow's counterpart of a NumPy dtype; None if there is none."""
     try:
         return tf.as_dtype(dtype)
     except TypeError:
@@ -40,7 +40,7 @@ def as_tf(dtype: np.dtype) -> tf.DType | None:
 
 
 def holds_range(dtype: np.dtype, target: np.dtype) -> bool:
-    """Whether another dtype has the range of an integer or bool dtype."""
+    """Whether a target dtype has the range of an integer or bool dtype."""
     if kind_of(target) == "f":
         most = 1 if dtype.kind == "b" else np.iinfo(dtype).max
         with np.errstate(over="ignore"):
@@ -79,7 +79,7 @@ def _is_large(value: float, dtype: np.dtype) -> bool:
 
 @functools.cache
 def _first_skipped(dtype: np.dtype) -> int:
-    """The power of two from which on a float dtype does not hold every integer."""
+    """The power of two beyond which a float dtype does not hold every integer."""
     power = 0
     while power < 53 and float(dtype.type(2.0**power + 1)) == 2.0**power + 1:
         power += 1
@@ -122,7 +122,7 @@ def _bools(chunk: np.ndarray, target: np.dtype) -> Converted:
 
 
 def _of_objects(chunk: np.ndarray, target: np.dtype) -> Converted:
-    """Numbers of Python, one by one."""
+    """Converts Python numbers one at a time."""
     values, bad = np.zeros(chunk.shape, target), np.ones(chunk.shape, bool)
     for place, value in np.ndenumerate(chunk):
         number = _number(value)
@@ -133,7 +133,7 @@ def _of_objects(chunk: np.ndarray, target: np.dtype) -> Converted:
 
 
 def _number(value: Any) -> Any:
-    """Returns a number that NumPy has a dtype for; None where a value is none."""
+    """Returns a number that NumPy has a dtype for; None if a value is not a number."""
     if isinstance(value, decimal.Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else float(value)
     is_known = isinstance(value, (bool, float, np.bool_, np.number))

@@ -2,10 +2,10 @@
 
 Guarantees:
 
-* Only the rows asked for are made dense, so that the dense array need not fit in
+* Only the requested rows are made dense, so the whole dense array need not fit in
   memory.
-* Where each value is stored is known beside the dense rows, so that a step can make
-  them sparse again: a zero that is stored stays one.
+* The places of stored values are available next to the dense rows, so that a step can
+  make them sparse again: a stored zero stays stored.
 * SciPy is recognised by name, never imported.
 """
 
@@ -16,30 +16,30 @@ import numpy as np
 import tensorflow as tf
 
 Fetch: TypeAlias = Callable[[int, int], np.ndarray]
-"""Returns the rows from one index to another as a dense array."""
+"""Returns the rows from a start to a stop index as a dense array."""
 _UNIQUE = ("dok", "lil", "dia")
 """Formats that hold each value once."""
 
 
 def is_sparse(x: Any) -> bool:
-    """Whether `x` is a sparse matrix or array of SciPy, or a `tf.SparseTensor`."""
+    """Whether `x` is a SciPy sparse matrix or array, or a `tf.SparseTensor`."""
     return is_matrix(x) or isinstance(x, tf.SparseTensor)
 
 
 def is_matrix(x: Any) -> bool:
-    """Whether `x` is a sparse matrix or array of SciPy."""
+    """Whether `x` is a SciPy sparse matrix or array."""
     return hasattr(x, "tocsr") and any(
         cls.__module__.startswith("scipy.sparse.") for cls in type(x).__mro__
     )
 
 
 class MatrixRows:
-    """Reads rows of a matrix of SciPy.
+    """Reads rows of a SciPy sparse matrix.
 
-    One that is not stored by rows is converted once (`tocsr`), to as many values.
+    If it is not stored by rows, it is converted once (`tocsr`), with as many values.
 
     Raises:
-        ValueError: If it has not two axes.
+        ValueError: If it does not have two axes.
     """
 
     def __init__(self, x: Any, path: str) -> None:
@@ -57,10 +57,10 @@ class MatrixRows:
         return self._by_rows[start:stop].toarray()
 
     def places(self) -> Fetch:
-        """Returns what reads which values of rows are stored.
+        """Returns a function that reads which values of rows are stored.
 
         Raises:
-            ValueError: A value is stored in several parts.
+            ValueError: If a value is stored in several parts.
         """
         _check_unique(self._given, self._path)
         by_rows = self._by_rows.copy()
@@ -72,11 +72,11 @@ class TensorRows:
     """Reads rows of a sparse tensor.
 
     Raises:
-        ValueError: If an index lies outside of its shape, or comes twice.
+        ValueError: If an index lies outside of its shape, or occurs twice.
     """
 
     def __init__(self, x: tf.SparseTensor, path: str) -> None:
-        # Otherwise it is copied to the first GPU where one is the default.
+        # Otherwise it is copied to the first GPU if that is the default device.
         with tf.device("CPU:0"):
             ordered = tf.sparse.reorder(x)
         self._indices, self._values = ordered.indices.numpy(), ordered.values.numpy()
@@ -89,7 +89,7 @@ class TensorRows:
         return self._filled(start, stop, self._values, self._empty)
 
     def places(self) -> Fetch:
-        """Returns what reads which values of rows are stored."""
+        """Returns a function that reads which values of rows are stored."""
         stored = np.ones(len(self._values), np.bool_)
         return lambda start, stop: self._filled(start, stop, stored, False)
 
@@ -105,7 +105,7 @@ class TensorRows:
 
 
 def _check_unique(x: Any, path: str) -> None:
-    """Checks that no value is stored as a sum, which dense rows cannot show."""
+    """Checks that no value is stored in several parts, which dense rows would sum."""
     if x.format in _UNIQUE or getattr(x, "has_canonical_format", False):
         return
     joined = x.tocsr(copy=True)

@@ -1,14 +1,14 @@
-"""Inputs that come in batches of their own: generators, PyDatasets, iterators.
+"""Inputs that come in their own batches: generators, PyDatasets, iterators.
 
 Guarantees:
 
 * The user's batches are read in order, in the thread that asks for rows; `workers`
   of a PyDataset are not used.
-* A stream may fill the memory of a batch again as soon as it is asked for the next one.
-* Reading ahead for `spec` loses nothing: the batch read is the first to leave.
-* An exception of the user's code passes through as it is.
-* When reading is given up early, the user's generator is closed. After a normal
-  end (also by `steps`) it is left alone, so that the rest can be read later.
+* A stream may reuse the memory of a batch as soon as it is asked for the next one.
+* Reading ahead for `spec` loses nothing: the batch read is yielded first.
+* An exception in the user's code propagates unchanged.
+* When reading stops early, the user's generator is closed. After a normal end (also
+  by `steps`) it is left open, so that the rest can be read later.
 """
 
 import itertools
@@ -28,7 +28,7 @@ _END = object()
 
 
 class _Pass:
-    """One reading of the input, from its first batch on."""
+    """One reading of the input, starting at its first batch."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class _Pass:
 
     @property
     def spec(self) -> Nest:
-        """What the first batch holds; None if there is none."""
+        """The spec of the first batch; None if there is none."""
         if self._reader.spec is None:
             self.buffer.fill()
         return self._reader.spec
 
     def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        """Yields what is left from row `start` on."""
+        """Yields the remaining rows, starting at row `start`."""
         finished = False
         try:
             self.buffer.skip(start)
@@ -90,10 +90,10 @@ class StreamSource:
     Args:
         open_fn: Starts a reading and returns the iterator of elements.
         can_reopen: Whether `open_fn` can be called again for the same elements.
-            Otherwise rows that were handed out cannot be had again.
+            Otherwise rows that were handed out cannot be read again.
         steps: Number of elements to read; None for all.
-        input_spec: What the model declares, which every element is held to.
-        form: Gives what the model is given of an element.
+        input_spec: What the model declares; every element is checked against it.
+        form: Returns the part of an element that the model is given.
         spec: Nest of `tf.TensorSpec`, if known without reading. Otherwise the
             first element is read ahead to know it; `spec` is None if there is none.
     """
@@ -119,7 +119,7 @@ class StreamSource:
 
     @property
     def num_rows(self) -> None:
-        """None: only reading to the end can tell."""
+        """None: only known after reading to the end."""
         return None
 
     @property
@@ -131,7 +131,7 @@ class StreamSource:
         return self._spec
 
     def origin(self) -> Origin:
-        """What tells the first row from others; it is read ahead."""
+        """What distinguishes the first row from others; it is read ahead."""
         self._pass = self._pass or self._open()
         return origin_of_stream(self._pass.buffer.first())
 
@@ -141,7 +141,7 @@ class StreamSource:
         Rows before `start` are read and dropped.
 
         Raises:
-            ValueError: If rows from `start` on were handed out already and the
+            ValueError: If row `start` or later ones were already handed out and the
                 input can be read only once, or if it has fewer than `start` rows.
         """
         check_batch_size(batch_size, self)
@@ -169,11 +169,11 @@ class StreamSource:
 
 
 def warns_of_short(steps: int | None) -> Callable[[int], None]:
-    """What warns, as Keras does, where there are fewer batches than `steps`.
+    """Returns what warns, as Keras does, if there are fewer batches than `steps`.
 
     Returns:
-        Takes the number of batches, in any thread. It warns at the line of the user's
-        that called the package when this was made.
+        A function of the number of batches, for any thread. It warns at the user's
+        line that called the package when this function was called.
     """
     line = calling_line()
 

@@ -1,9 +1,9 @@
-"""Tables, read in order from any row on.
+"""Tables, read in order, starting at any row.
 
 Guarantees:
 
-* Rows are cut into the batches asked for, whatever the layout on disk; each part of a
-  table is decoded once in a reading.
+* Rows are cut into the requested batches, whatever the layout on disk; each part of a
+  table is decoded once per reading.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -16,10 +16,10 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 
 class Identity(Protocol):
-    """Tells a table from others."""
+    """Distinguishes a table from others."""
 
     def origin(self) -> Origin:
-        """What only this table has."""
+        """What distinguishes this table."""
         ...
 
 
@@ -29,10 +29,10 @@ class TableSource:
     Args:
         open_fn: Begins a reading at a row and returns pieces of any length, with one
             array per leaf of `spec`.
-        num_rows: Number of rows; None where only `open_fn` can tell, which then raises
-            a `ValueError` for a row behind the end.
+        num_rows: Number of rows; None if unknown, and `open_fn` then raises a
+            `ValueError` for a row past the end.
         spec: Nest of `tf.TensorSpec` of what is read.
-        identity: Tells the table from others.
+        identity: Distinguishes the table from others.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class TableSource:
         self._structure = skeleton(spec)
 
     def origin(self) -> Origin:
-        """What tells the table from others."""
+        """What distinguishes the table from others."""
         return self.identity.origin()
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, the last one with what is left."""
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
         check_batch_size(batch_size, self)
         check_start(start, start if self.num_rows is None else self.num_rows)
         return self._read(batch_size, start)

@@ -1,4 +1,4 @@
-"""A source cut off behind some number of rows."""
+"""A source cut off after a number of rows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,13 +9,13 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
 
 class Limited:
-    """The first rows of another source, whose other attributes it has too.
+    """The first rows of another source; forwards other attributes to it.
 
     Args:
         source: The other source.
         limit: The most rows to read.
-        on_short: Called with the number of rows where the source has fewer, and only
-            its end tells.
+        on_short: Called with the number of rows if the source has fewer, and did not
+            know its number before the end.
     """
 
     def __init__(
@@ -27,17 +27,17 @@ class Limited:
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows to read; None where the source does not know its own."""
+        """Number of rows to read; None if the source does not know its own."""
         known = self._source.num_rows
         return None if known is None else min(known, self._limit)
 
     @property
     def spec(self) -> Nest:
-        """That of the source."""
+        """The source's spec."""
         return self._source.spec
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, the last one with what is left."""
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
         check_batch_size(batch_size, self)
         if self._source.num_rows is not None:
             check_start(start, min(self._source.num_rows, self._limit))
@@ -59,7 +59,7 @@ class Limited:
                 position += num_rows
 
     def __getattr__(self, name: str) -> Any:
-        """Looks up what is not here, such as `identity`, in the source."""
+        """Looks up other attributes, such as `identity`, in the source."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._source, name)

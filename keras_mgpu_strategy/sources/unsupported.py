@@ -11,7 +11,7 @@ from keras_mgpu_strategy.sources.foreign import is_of
 
 
 def refuse(x: Any, path: str) -> None:
-    """Raises if `x` is of a kind that has rows but must be converted first.
+    """Raises if `x` is of a kind that must be converted first.
 
     Raises:
         TypeError: For ragged, masked and symbolic tensors, text and None.
