@@ -1,4 +1,4 @@
-"""What users hand over, read as rows: arrays, files, data sets and generators.
+"""The user's input, read as rows: arrays, files, data sets and generators.
 
 Guarantees:
 
@@ -6,8 +6,8 @@ Guarantees:
   the user's own batches.
 * Nothing is read whole: array-likes are sliced a chunk at a time, streams are
   read a batch at a time.
-* Everything that can be known without reading is checked before any row is read.
-  What only reading shows is an error that names the batch and its first row.
+* Everything that can be checked without reading is checked before any row is read.
+  A fault that only reading shows is an error that names the batch and its first row.
 """
 
 from keras_mgpu_strategy import files

@@ -1,10 +1,10 @@
-"""Tables of Arrow in memory, and data sets of Hugging Face, which are made of them.
+"""Arrow tables in memory, and Hugging Face data sets, which are made of them.
 
 Guarantees:
 
-* Their columns are chosen and read as those of a Parquet file, a few rows at a time.
-* A data set's selection of rows and columns counts. One whose rows a function makes as
-  they are asked for is refused, since it would not be called.
+* Their columns are chosen and read like those of a Parquet file, a few rows at a time.
+* A data set's selection of rows and columns counts. A data set with a transform that
+  makes rows on demand is refused, since the transform would not be called.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _is_table = is_of("pyarrow", "Table")
 
 
 def is_table(x: Any) -> bool:
-    """Whether `x` is a table or record batch of pyarrow, or a `datasets.Dataset`."""
+    """Whether `x` is a pyarrow table or record batch, or a `datasets.Dataset`."""
     return _is_table(x) or _is_batch(x) or _is_data_set(x)
 
 
@@ -47,8 +47,8 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     """Reads a table.
 
     Raises:
-        ImportError: pyarrow is missing.
-        ValueError: Its columns are not what the model takes, or a data set has a
+        ImportError: If pyarrow is missing.
+        ValueError: If its columns are not what the model takes, or a data set has a
             transform.
     """
     pyarrow = import_extra("pyarrow", "parquet", "Reading tables of Arrow")
@@ -58,7 +58,7 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     schema = part.schema
     kinds = {name: kind.kind for name, kind in schema.types.items()}
     seen = [name for name in kinds if name not in schema.hidden]
-    # Nothing but the columns themselves says what a model takes that declares nothing.
+    # If the model declares nothing, only the columns themselves show what it takes.
     is_declared = declared_inputs(input_spec)[0].spec is not None
     given = None if is_declared or len(seen) == 1 else seen
     input_spec = present_inputs(input_spec, seen, given)
@@ -69,13 +69,13 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
 
 
 class _Values:
-    """Tells the chosen columns of a table from those of others."""
+    """Distinguishes the chosen columns of a table from those of others."""
 
     def __init__(self, rows: ArrowRows) -> None:
         self._rows = rows
 
     def origin(self) -> Origin:
-        """Names the values of each input, or samples of many."""
+        """Digests the values of each input, or samples if there are many."""
         rows = self._rows
         about: dict[str, Any] = {}
         for place, spec in enumerate(rows.specs):
@@ -106,7 +106,7 @@ class _Part:
     Args:
         schema: Its columns.
         num_rows: Number of rows.
-        read: Returns a table of some columns, from one row to another.
+        read: Returns a table of some columns and a range of rows.
     """
 
     schema: Schema

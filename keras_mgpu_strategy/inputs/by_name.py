@@ -2,9 +2,9 @@
 
 Guarantees:
 
-* Rows are named only where reading from any row on is cheap; others travel.
-* A memory map is taken for its file only where it is all of that file, unchanged.
-* A process that finds other files than this one did raises an error.
+* Rows are named only if starting to read at any row is cheap; others are sent.
+* A memory map is replaced by its file only if it is all of that file, unchanged.
+* A process that finds different files from this one raises an error.
 """
 
 import dataclasses
@@ -44,13 +44,13 @@ _MAPPINGS = pathlib.Path("/proc/self/maps")
 def named_rows(
     x: Any, source: Source, input_spec: Nest, feeding: Feeding = X_ALONE
 ) -> Source:
-    """Returns the source with names of rows in place of rows, where that can be.
+    """Returns the source with names of rows in place of rows, if possible.
 
     Args:
         x: The input as the user gave it.
         source: Its rows.
         input_spec: What the model declares.
-        feeding: What of the input it is given.
+        feeding: Which part of the input it is given.
     """
     x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
     opened = file_input(x) if names_files(x) else x
@@ -66,9 +66,9 @@ def named_rows(
 
 
 def _file_of(x: np.memmap) -> str | None:
-    """The `.npy` file that a memory map shows as it is; None where there is none."""
+    """The `.npy` file that a memory map shows unchanged; None if there is none."""
     if x.mode != "r" or not isinstance(x.base, mmap.mmap) or x.filename is None:
-        return None  # changed in this process, perhaps, or a part of another map
+        return None  # perhaps changed in this process, or a part of another map
     path = str(x.filename)
     try:
         whole = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -81,7 +81,7 @@ def _file_of(x: np.memmap) -> str | None:
 
 
 def _is_still(path: str, x: np.memmap) -> bool:
-    """Whether the name still leads to the file that is mapped: it may be replaced."""
+    """Whether the name still leads to the mapped file: it may have been replaced."""
     if not x.nbytes or not _MAPPINGS.exists():
         return False
     address, inode = x.ctypes.data, os.stat(path).st_ino
@@ -93,7 +93,7 @@ def _is_still(path: str, x: np.memmap) -> bool:
 
 
 def _absolute(opened: Any) -> Any:
-    """The input with whole paths: other processes may work in other folders."""
+    """The input with absolute paths: other processes may work in other folders."""
     paths = {
         name: _whole(getattr(opened, name)) for name in _PATHS if hasattr(opened, name)
     }
@@ -101,7 +101,7 @@ def _absolute(opened: Any) -> Any:
 
 
 def _whole(paths: Any) -> Any:
-    if paths is None:  # an input that is absent
+    if paths is None:  # an absent input
         return None
     if isinstance(paths, Npy):
         return _absolute(paths)
@@ -133,7 +133,7 @@ def _open(
 
 
 def _identity(source: Any) -> str:
-    """Differs where the files are others; of images, the names alone are looked at."""
+    """Differs if the files are different; for images, only the names are compared."""
     if not isinstance(source, ImageSource):
         return str(source.identity)
     names = source.marks(0, source.num_rows).names
@@ -151,12 +151,12 @@ class _Named:
 
     @property
     def num_rows(self) -> int | None:
-        """As that of the source."""
+        """The source's number of rows."""
         return self.source.num_rows
 
     @property
     def spec(self) -> Nest:
-        """As that of the source."""
+        """The source's spec."""
         return self.source.spec
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:

@@ -2,11 +2,11 @@
 
 Guarantees:
 
-* A `predict_step` of the user's is given elements as Keras gives them: those of data
-  sets as they are, those of other streams in the form that its library has for all.
-* So are dtypes: floats of arrays become `keras.config.floatx()`, and so do those of
-  streams in tf_keras; all others stay.
-* Preprocessing is given rows in the form and dtypes that the task's own `predict` has.
+* A user's `predict_step` is given elements as in Keras: those of data sets as they
+  are, those of other streams in the common form of its library.
+* Dtypes are as in Keras, too: floats of arrays become `keras.config.floatx()`, and so
+  do those of streams in tf_keras; all others stay.
+* Preprocessing is given rows in the form and dtypes of the task's own `predict`.
 """
 
 import itertools
@@ -70,9 +70,9 @@ def declared_of(feeding: Feeding, kind: str, input_spec: Nest) -> Nest:
 
 
 def lists_as_arrays(nest: Nest) -> Nest:
-    """Returns a nest with each list, but one of paths, as the array that it makes.
+    """Returns a nest with each list, except of paths, converted to an array.
 
-    The preprocessors of KerasHub read lists of texts, numbers or images so.
+    The preprocessors of KerasHub read lists of texts, numbers or images this way.
 
     Raises:
         ValueError: If a list does not make one array.
@@ -104,7 +104,7 @@ def _of_keras(element: Any) -> Nest:
 def _of_tf_keras(element: Any) -> Nest:
     x = inputs_of(element)
     rest = element[1:] if isinstance(element, (tuple, list)) else ()
-    # It drops what comes after a None.
+    # tf_keras drops what comes after a None.
     known = list(itertools.takewhile(lambda part: part is not None, rest))
     return as_tuples((x, *known)) if known else packed(x)
 

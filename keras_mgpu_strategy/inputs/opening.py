@@ -1,9 +1,9 @@
-"""Which adapter reads which kind of input: one row each.
+"""Which adapter reads which kind of input: one table row each.
 
 Guarantees:
 
-* Everything that predict methods take as data goes through this table, and what is
-  not in it is refused with the list of what is.
+* Everything that predict methods take as data goes through this table; what is not
+  in it is refused with an error that lists what is.
 """
 
 import math
@@ -63,12 +63,12 @@ def as_source(
             `inputs/files`.
         steps: Number of batches to read; None for all. Batches are the user's own,
             or `batch_size` rows of arrays and files.
-        batch_size: Rows of a batch of arrays or files, for `steps` alone. As in Keras,
-            if it is None the rows are divided over `steps` batches, so that all are
-            read.
-        input_spec: What the model declares, by which columns of files and the dtypes
-            of rows are chosen; None or `Undeclared` where it declares nothing.
-        feeding: What of the input the model is given.
+        batch_size: Rows per batch of arrays or files, used only with `steps`. As in
+            Keras, if it is None the rows are divided over `steps` batches, so that
+            all are read.
+        input_spec: What the model declares; determines the columns of files and the
+            dtypes of rows. None or `Undeclared` if it declares nothing.
+        feeding: Which part of the input the model is given.
 
     Returns:
         The source. Its `spec` is None for an iterator or PyDataset without a batch.
@@ -105,13 +105,13 @@ def _files(
     x: FileInput, steps: int | None, batch_size: int | None, input_spec: Nest
 ) -> Source:
     """Opens files."""
-    # TFRecords come in batches of their own, as data sets do.
+    # TFRecords come in their own batches, as data sets do.
     size = getattr(x, "batch_size", None) or batch_size
     return _limited(x.open_rows(input_spec), x, steps, size)
 
 
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
-    """Returns the rows of some steps; these are batches of the size given."""
+    """Returns the rows of `steps` batches of `size` rows."""
     if steps is None:
         return source
     if size is None and source.num_rows is None:

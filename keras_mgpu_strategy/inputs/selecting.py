@@ -1,6 +1,6 @@
 """Rows in the structure that a model takes.
 
-Guarantee: nothing else of the source changes.
+Guarantee: nothing else about the source changes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +15,8 @@ from keras_mgpu_strategy.types import Feeding, InputBatch, Nest, Source, Undecla
 def select_inputs(source: Source, input_spec: Nest) -> Source:
     """Returns the source without the dict entries that the model does not declare.
 
-    A functional model that takes a dict reads its inputs by position once a dict
-    holds more keys than it declares, so they must not reach it.
+    A functional model that takes a dict reads its inputs by position if the dict has
+    more keys than it declares, so extra keys must not reach it.
 
     Args:
         source: A source that passed `check_inputs`.
@@ -42,7 +42,7 @@ def in_array_form(source: Source, feeding: Feeding) -> Source:
 
 
 class _Rearranged:
-    """Another source, whose other attributes it has too, in another structure."""
+    """Another source in another structure; forwards other attributes to it."""
 
     def __init__(self, source: Source, rearrange: Callable[[Nest], Nest]) -> None:
         self._source = source

@@ -1,6 +1,6 @@
-"""Lists of strings, which are data where the model takes strings.
+"""Lists of strings, which are data if the model takes strings.
 
-Guarantee: a list of the paths of Parquet files that exist stays one of paths; so does
+Guarantee: a list of paths of existing Parquet files stays a list of paths; so does
 every list for an input that is not declared to take strings.
 """
 
