@@ -8,7 +8,7 @@ import re
 
 _MOST_CHARACTERS = 500
 _CUTS = (
-    # What Keras says of the objects around the one that is wrong.
+    # What Keras says about the objects around the faulty one.
     (r".*Exception encountered: ", ""),
     # Frames as AutoGraph lists them before the error itself.
     (r".*in user code:.*\n *File [^\n]*\n[^\n]*\n", ""),
