@@ -1,7 +1,7 @@
 """Exact, ordered Keras predictions on every device of a machine.
 
-Names are imported when they are first used, so that the command line can answer
-`--help` at once and can set up TensorFlow's environment before TensorFlow loads.
+Names are imported on first use, so that the command line can answer `--help` at once
+and can set up TensorFlow's environment before TensorFlow loads.
 """
 
 import importlib
@@ -48,7 +48,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the module of a public name when the name is first asked for."""
+    """Imports the module of a public name when the name is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_MODULES[name])

@@ -16,7 +16,7 @@ def run() -> None:
     """Reads the command line and runs it."""
     open_streams()
     stdout = sys.stdout
-    # A path may have bytes that are no text, or characters that the stream has not.
+    # A path may have bytes that are not text, or characters that the stream lacks.
     if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
         stdout.reconfigure(errors="backslashreplace")
     try:

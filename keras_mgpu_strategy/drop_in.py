@@ -28,25 +28,25 @@ def predict_proba(
 ) -> Nest:
     """Class probabilities of any Keras model, on every device.
 
-    Keeps one Predictor per model, which goes when the model goes, and makes another one
-    where layers, or attributes that their code has set, came, went or changed, and
-    after `compile`, which is when Keras too notices other settings of its layers. A
-    model that had to be rebuilt has its weights copied anew at each call, since it may
-    have been trained in between; make a `Predictor` to save that.
+    Keeps one Predictor per model, for as long as the model lives, and makes a new one
+    if layers, or attributes that their code has set, were added, removed or changed,
+    and after `compile`, which is when Keras too notices changed settings of its layers.
+    A model that had to be rebuilt has its weights copied again at each call, since it
+    may have been trained in between; make a `Predictor` to avoid that.
 
     Args:
         model: A Keras model.
         x, batch_size, verbose, steps, callbacks, from_logits, strict: As in
             `Predictor.predict_proba`.
-        jit_compile: As for `Predictor`.
+        jit_compile: As in `Predictor`.
 
     Returns:
-        As `Predictor.predict_proba`.
+        As in `Predictor.predict_proba`.
 
     Raises:
-        TypeError: As `Predictor`.
-        ValueError: As `Predictor` and `Predictor.predict_proba`.
-        RuntimeError: As `Predictor`.
+        TypeError: As in `Predictor`.
+        ValueError: As in `Predictor` and `Predictor.predict_proba`.
+        RuntimeError: As in `Predictor`.
     """
     predictor = _predictor_of(model, jit_compile)
     try:
@@ -59,15 +59,15 @@ def predict_proba(
             from_logits=from_logits,
             strict=strict,
         )
-    finally:  # after the run, which builds a model that was not built yet
+    finally:  # after the run, which builds a model not built yet
         vars(model)[_KEPT_AS] = _Kept(predictor, _made_of(model, jit_compile))
 
 
 class _Kept(NamedTuple):
     """What is kept in a model's own dict.
 
-    A weak mapping would never let go, for the Predictor of a model built in scope holds
-    that very model.
+    A weak mapping would never release it, since the Predictor of a model built in
+    scope holds that very model.
 
     Args:
         predictor: The Predictor.
@@ -80,17 +80,17 @@ class _Kept(NamedTuple):
 
 def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
     """Layers and their attributes, Keras' compiled function, and the use of XLA."""
-    # Made here if there is none, so that another one shows that Keras dropped it.
+    # Made here if there is none, so that a different one shows that Keras dropped it.
     model.make_predict_function()
     layers = models.layers_of(model)
     choice = [jit_compile, models.compiled_for_xla(model)]
-    # The first is the model, which is not to hold itself.
+    # The first is the model, which must not hold itself.
     attributes = [models.attributes_in_process(layer) for layer in layers]
     return [layers[1:], attributes, choice, _Same(model.predict_function)]
 
 
 class _Same(NamedTuple):
-    """Equal to what holds the very same object."""
+    """Equal to one that holds the very same object."""
 
     value: Any
 

@@ -1,8 +1,8 @@
-"""The forms in which Keras hands elements of the user's input to a step.
+"""The forms in which Keras passes elements of the user's input to a step.
 
-Guarantee: what holds neither None nor sparse rows is left as it is. None stands in
-`tf.nest` for a leaf, of which there are no rows; here an empty tuple stands in its
-place. Sparse rows travel as dense ones, which have one shape whatever they hold.
+Guarantee: what holds neither None nor sparse rows is left as it is. In `tf.nest` None
+is a leaf, which has no rows; here an empty tuple takes its place. Sparse rows travel
+as dense ones, which have one shape whatever they hold.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class SparseRows(NamedTuple):
 
     Args:
         values: The dense rows.
-        places: Of the same shape, True where a value is stored, which may be a zero.
+        places: Of the same shape, True where a value (possibly zero) is stored.
     """
 
     values: Any
@@ -27,16 +27,16 @@ class SparseRows(NamedTuple):
 
 
 class OneBatch(tuple[Any, ...]):
-    """`(x,)` as `predict_on_batch` hands it over, which stays in this form."""
+    """`(x,)` as `predict_on_batch` passes it, which stays in this form."""
 
 
 def packed(x: Any) -> Any:
-    """Returns x alone in the form of an element: `(x,)` where x is a list or tuple."""
+    """Returns x alone in the form of an element: `(x,)` if x is a list or tuple."""
     return (as_tuples(x),) if isinstance(x, list | tuple) else as_tuples(x)
 
 
 def as_tuples(nest: Any) -> Any:
-    """Returns a nest with tuples in place of lists, as data sets need them."""
+    """Returns a nest with tuples in place of lists, as datasets need them."""
     if isinstance(nest, list):
         return tuple(map(as_tuples, nest))
     if isinstance(nest, tuple) and not hasattr(nest, "_fields"):
@@ -57,7 +57,7 @@ def without_none(nest: Any) -> Any:
 
 
 def as_given(nest: Any) -> Any:
-    """Returns a nest of tensors as Keras gives it, with None and sparse tensors."""
+    """Returns a nest of tensors as Keras passes it, with None and sparse tensors."""
     return _map(_given, nest)
 
 
@@ -80,6 +80,6 @@ def _map(function: Any, nest: Any) -> Any:
         return {key: _map(function, inner) for key, inner in nest.items()}
     if isinstance(nest, list | tuple) and nest:
         inner = [_map(function, part) for part in nest]
-        # A named tuple takes its fields one by one.
+        # A named tuple takes its fields as separate arguments.
         return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)
     return function(nest)

@@ -1,6 +1,6 @@
 """Files and folders as inputs of every predict method.
 
-Guarantee: rows are read as they are needed, so that files may be larger than memory.
+Guarantee: rows are read as needed, so files may be larger than memory.
 """
 
 from keras_mgpu_strategy.formats.csv.read import Csv

@@ -26,17 +26,17 @@ def load(
     Args:
         path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
         custom_objects: Names to classes or functions that the model needs.
-        safe_mode: Refuse `.keras` and HDF5 files that hold Python code (Lambda layers)
-            or name code that is neither Keras' nor yours. A SavedModel is a program,
-            for which there is no safe mode: load only those that you trust.
-        engine, jit_compile, in_flight, profile, precision, ray: As for `Predictor`,
+        safe_mode: Refuse `.keras` and HDF5 files that contain Python code (Lambda
+            layers) or name code that is neither Keras' nor yours. A SavedModel is a
+            program, without a safe mode: load only those that you trust.
+        engine, jit_compile, in_flight, profile, precision, ray: As in `Predictor`,
             which also says how devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
-        TypeError: An option of a wrong type.
-        ValueError: The file is of another kind, damaged, or cannot be placed on every
-            device or in the precision asked for; an option of another value.
+        TypeError: An option has a wrong type.
+        ValueError: The file is in another format, damaged, or cannot be placed on every
+            device or in the requested precision; an option has an invalid value.
         RuntimeError: This process was forked after TensorFlow had started.
     """
     return Predictor(

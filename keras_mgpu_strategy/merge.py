@@ -11,7 +11,7 @@ Guarantees:
 * Nothing is touched before everything is checked, and nothing is removed before the
   whole output is safely on disk.
 * A merge that was killed at any moment completes when it is run again.
-* Of two merges of one output at the same time, one is refused.
+* Of two simultaneous merges of one output, one is refused.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Merged:
 
     Args:
         num_shards: How many shards there were.
-        num_rows: Of all of them.
+        num_rows: Total number of rows.
     """
 
     num_shards: int
@@ -52,14 +52,14 @@ def merge(path: str | os.PathLike[str]) -> Merged:
     """Completes an output whose rows were run in shards.
 
     Args:
-        path: The output, as it was given to each of the runs.
+        path: The output, as given to each of the runs.
 
     Returns:
         What was merged.
 
     Raises:
         OSError: Shards are missing, or the output exists, or cannot be written.
-        ValueError: Shards are of different runs, or their files do not hold their rows.
+        ValueError: Shards belong to different runs, or files do not hold their rows.
     """
     output = pathlib.Path(expanded(path))
     shards = output_format(output).shards_module()
@@ -71,10 +71,10 @@ def merge(path: str | os.PathLike[str]) -> Merged:
 
 
 class _Verified:
-    """The note that all is checked and joined, and only tidying up is left.
+    """The record that all is checked and joined, and only cleanup is left.
 
-    It holds what the journals were, so that those of later runs are not taken for
-    them. Within a `with` block it is locked: no other merge comes between.
+    It identifies the journals, so that those of later runs are not mistaken for
+    them. Within a `with` block it is locked: no other merge can intervene.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -91,7 +91,7 @@ class _Verified:
         self._lock.release()
 
     def is_there(self) -> bool:
-        """Whether an earlier merge got that far, and nothing was run since."""
+        """Whether an earlier merge got that far, and nothing has been run since."""
         if not self._note.exists():
             return False
         if not (self._path.exists() or self.partial.exists()):
@@ -100,7 +100,7 @@ class _Verified:
         return all(known.get(name) == crc for name, crc in journals.items())
 
     def note(self, sharded: Sharded) -> None:
-        """Notes what was checked, safely on disk."""
+        """Records what was checked, safely on disk."""
         content = {
             "num_shards": sharded.num_shards,
             "num_rows": sharded.num_rows,
@@ -113,7 +113,7 @@ class _Verified:
         self._lock.put(json.dumps(content).encode())
 
     def complete(self) -> Merged:
-        """Gives the output its name, and removes what is no more needed."""
+        """Gives the output its name, and removes what is no longer needed."""
         self._lock.keep()
         note = self._read()
         if self.partial.exists():
@@ -126,7 +126,7 @@ class _Verified:
         sharded = Sharded(self._path, num_shards, num_rows, (), False)
         for shard in sharded.shards:
             journal = self._journal(shard)
-            # The journal goes last: it tells that its file is one of this merge.
+            # The journal goes last: it shows that its file belongs to this merge.
             if journal.exists() and not note["is_shared"]:
                 remove(sharded.file(shard))
             journal.unlink(missing_ok=True)
@@ -174,7 +174,7 @@ def _checked_note(note: Any) -> dict[str, Any]:
 
 
 def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
-    """The record of the whole, as a run without shards leaves it."""
+    """The record of the whole output, as left by a run without shards."""
     first = sharded.first
     if first is None or first.is_old or first.progress is None:
         return None
@@ -184,7 +184,7 @@ def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
 
 
 def _joined(shards: Any, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
-    """Checks the shards, and joins into `partial` those that are files of their own."""
+    """Checks the shards, and joins those that are separate files into `partial`."""
     sharded = find_shards(path)
     if not sharded.is_shared:
         _check_free(path)

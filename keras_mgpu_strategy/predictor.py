@@ -30,8 +30,8 @@ from keras_mgpu_strategy.types import HostBatch, Nest
 class Predictor(OnDevices):
     """A Keras model that lives on every device.
 
-    Inside a scope these are the scope's; outside, those where it was built, or every
-    visible GPU (the CPU where there is none). A model that was built elsewhere is
+    Inside a scope, these are the scope's; outside, those where it was built, or every
+    visible GPU (the CPU if there is none). A model that was built elsewhere is
     rebuilt with its weights and compile settings.
 
     All predict methods take NumPy arrays, tensors, array-likes with `shape` and slicing
@@ -40,25 +40,25 @@ class Predictor(OnDevices):
     `keras.utils.PyDataset`, generators of batches; paths and `mgpu.files`.
 
     Args:
-        model: A built or unbuilt Keras model; for one on disk see `load`.
+        model: A built or unbuilt Keras model; for one on disk, see `load`.
         engine: `"threads"`: each device takes the next chunk when it is free.
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
             distributed tf.data pipeline. `"ray"`: each device has a process of its own,
-            on this machine or on a cluster. Same results bit for bit.
+            on this machine or on a cluster. Results are the same bit for bit.
         jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs for which XLA is
-            known to work, where every layer supports it, unless the model was compiled
-            with `jit_compile=False` or TensorFlow's ops are to be deterministic.
+            known to work, if every layer supports it, unless the model was compiled
+            with `jit_compile=False` or TensorFlow's ops must be deterministic.
         in_flight: Chunks on a device at a time, 1 to 4, until their results are on the
-            host. `"auto"`: 3 on GPUs, where more hide copies, and 1 on CPUs.
+            host. `"auto"`: 3 on GPUs, where more chunks hide copies, and 1 on CPUs.
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
-        precision: The model is rebuilt so that all its floats have that dtype; results
-            of floats are float32. None: the model as it is.
+        precision: The model is rebuilt so that all its floats have that dtype; float
+            results are float32. None: the model as it is.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
-        TypeError: Not a Keras model, or an option of a wrong type.
-        ValueError: An option that is none of these, or a model that cannot be placed
-            on every device.
+        TypeError: `model` is not a Keras model, or an option has a wrong type.
+        ValueError: An option has an invalid value, or the model cannot be placed on
+            every device.
         RuntimeError: TensorFlow had started before this process was forked.
     """
 
@@ -96,11 +96,11 @@ class Predictor(OnDevices):
 
         Returns:
             Nest of NumPy arrays of shape `(num_rows, ...)`, structured as the model's
-            outputs; a `tf.RaggedTensor` where rows differ in shape, as from Keras.
+            outputs; a `tf.RaggedTensor` if rows differ in shape, as from Keras.
 
         Raises:
-            TypeError: Inputs of a kind that cannot be read.
-            ValueError: Inputs that do not fit the model, each other or `batch_size`.
+            TypeError: The inputs are of a type that cannot be read.
+            ValueError: The inputs do not fit the model, each other or `batch_size`.
         """
         head = head_of("predict")
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
@@ -120,15 +120,15 @@ class Predictor(OnDevices):
 
         Args:
             x, batch_size, verbose, steps, callbacks: As in `predict`.
-            from_logits: Apply a softmax (a sigmoid where there is one column) on the
+            from_logits: Apply a softmax (a sigmoid if there is one column) on the
                 device.
             strict: Raise at the first value outside [0, 1], instead of one warning.
 
         Returns:
-            As `predict`.
+            As in `predict`.
 
         Raises:
-            ValueError: With `strict`, a value outside [0, 1]. Others as in `predict`.
+            ValueError: With `strict`, a value is outside [0, 1]. Also as in `predict`.
         """
         head = head_of("predict_proba", from_logits=from_logits)
         check = functools.partial(probabilities.checked, strict=strict)
@@ -152,8 +152,8 @@ class Predictor(OnDevices):
             from_logits: One column counts as class 1 above 0 rather than above 0.5.
 
         Returns:
-            As Keras 2 did: index of the largest value, int64 of shape `(num_rows,)`;
-            where there is one column, int32 of shape `(num_rows, 1)`.
+            As in Keras 2: index of the largest value, int64 of shape `(num_rows,)`;
+            if there is one column, int32 of shape `(num_rows, 1)`.
         """
         head = head_of("predict_classes", from_logits=from_logits)
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
@@ -211,15 +211,15 @@ class Predictor(OnDevices):
         SIGTERM and SIGHUP end the run after the current batch.
 
         Args:
-            path: The output: `.npy` (a folder where there are several outputs),
+            path: The output: `.npy` (a folder if there are several outputs),
                 `.parquet` (a folder), `.zarr` (a folder) or `.csv`.
-            x, batch_size, steps: As in `predict`. With `batch_size`, a run that was
-                resumed gives the same bits.
+            x, batch_size, steps: As in `predict`. With `batch_size`, a resumed run
+                gives the same bits.
             verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
-            method, from_logits, strict: `"predict"` or another method's name, and what
-                it takes.
-            resume: Resume an earlier run; begin without one; do nothing after its end.
-            overwrite: Replace what is there, once the new output is complete.
+            method, from_logits, strict: `"predict"` or another method's name, and its
+                arguments.
+            resume: Resume an earlier run; start if none; do nothing if it has finished.
+            overwrite: Replace an existing output, once the new one is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
             on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.
             stop_on: Further signals that end the run: "USR1", "USR2", "XCPU", "QUIT".
@@ -230,8 +230,8 @@ class Predictor(OnDevices):
         Raises:
             OSError: The output cannot be written, exists, or another run writes it.
             InterruptedError: A signal ended the run, and its handler raised nothing.
-            ValueError: The earlier run was another one, or its journal is damaged; a
-                result cannot be stored in such a file. Others as in `predict`.
+            ValueError: The earlier run was a different one, or its journal is damaged;
+                the file format cannot store a result. Also as in `predict`.
         """
         how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
         return predict_to(

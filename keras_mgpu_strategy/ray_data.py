@@ -1,4 +1,4 @@
-"""A model for Ray Data pipelines of the user's own.
+"""A model for the user's own Ray Data pipelines.
 
 ```python
 predicted = ray.data.read_parquet("rows/").map_batches(
@@ -14,10 +14,10 @@ Guarantees:
 
 * A block of any number of rows is run in calls of one static shape: ragged blocks
   neither compile again nor fail.
-* Every row that comes in goes out, in its place in the block, with the columns that
-  were there and one for each output; also a block of no rows has these columns.
-* Within Ray, TensorFlow keeps to the GPUs and the CPU cores that the process was given,
-  and takes the memory of a GPU as it needs it.
+* Every row that comes in goes out, in its place in the block, with its existing
+  columns and one for each output; a block of no rows has these columns too.
+* Within Ray, TensorFlow uses only the GPUs and CPU cores that the process was given,
+  and takes GPU memory as needed.
 """
 
 import os
@@ -43,12 +43,12 @@ from keras_mgpu_strategy.types import Nest
 class BatchPredictor:
     """A callable class for `ray.data.Dataset.map_batches`.
 
-    Every process of the pipeline makes one, and with it loads the model onto the GPU
-    that Ray has given it, or the CPU.
+    Every process of the pipeline creates one, which loads the model onto the GPU that
+    Ray has given the process, or the CPU.
 
     Args:
-        path: As for `load`; a path that every machine can read.
-        columns: The column of each model input, by the input's name; or one name where
+        path: As in `load`; a path that every machine can read.
+        columns: The column of each model input, by the input's name; or one name if
             the model has one input. None takes columns by the names of the inputs, or
             the only column there is.
         outputs: Names of the columns to add, in the order of the model's outputs. None:
@@ -57,11 +57,11 @@ class BatchPredictor:
         method: `"predict_proba"`, `"predict"` or `"predict_classes"`.
         from_logits: As in these methods.
         batch_size: Rows of one call of the model.
-        custom_objects, safe_mode, jit_compile, precision: As for `load`.
+        custom_objects, safe_mode, jit_compile, precision: As in `load`.
 
     Raises:
-        TypeError: `batch_size` is no whole number.
-        ValueError: `batch_size` below 1, or an unknown method.
+        TypeError: `batch_size` is not an integer.
+        ValueError: `batch_size` is below 1, or the method is unknown.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class BatchPredictor:
 
         Args:
             batch: Column -> array of shape `(rows, ...)`, or of rows that are lists of
-                one length.
+                equal length.
 
         Raises:
-            TypeError: The block is no dict of arrays.
+            TypeError: The block is not a dict of arrays.
             ValueError: A column is missing, or its rows differ in shape.
         """
         if not isinstance(batch, Mapping):

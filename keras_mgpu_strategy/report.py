@@ -49,7 +49,7 @@ def rate_text(rows_per_second: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class BackOff:
-    """The per-replica batch that failed on the chunk of a row, and the next size."""
+    """The per-replica batch that failed on a row's chunk, and the next size."""
 
     row: int
     failed: int
@@ -63,16 +63,16 @@ class Report:
     Args:
         rows: Rows delivered.
         seconds: From the first row asked for to the last delivered.
-        bytes_in: Bytes of input handed to the replicas, padding included.
-        bytes_out: Bytes of results read from the replicas, padding not included.
+        bytes_in: Bytes of input given to the replicas, including padding.
+        bytes_out: Bytes of results read from the replicas, excluding padding.
         replica_rows: Rows that each replica ran.
         batch_size: Per-replica batch at the end of the run.
         chunk_rows: Rows of the largest chunk.
         compile_seconds: Tracing and compiling; part of `seconds`.
         tried_batches: Per-replica batches that were compared on the first rows.
         back_offs: Batches that did not fit into memory.
-        shares: For each of `STAGES`, the share of the replicas' time, compiling left
-            out. Time in which a replica did not compute is split by what went on.
+        shares: For each of `STAGES`, the share of the replicas' time, excluding
+            compiling. Time in which a replica did not compute is split by what went on.
     """
 
     rows: int
@@ -89,17 +89,17 @@ class Report:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows a second, compiling included."""
+        """Rows a second, including compiling."""
         return self.rows / self.seconds if self.seconds else 0.0
 
     @property
     def num_replicas(self) -> int:
-        """Number of replicas, those that ran no row included."""
+        """Number of replicas, including those that ran no row."""
         return len(self.replica_rows)
 
     @property
     def bound(self) -> str:
-        """What to mend first: "input", "transfer", "compute", "write" or "compile".
+        """What to fix first: "input", "transfer", "compute", "write" or "compile".
 
         The largest share, except that a large wait counts more than computing, which
         is the work itself. Copies in both directions count together.
@@ -155,7 +155,7 @@ class StageClock:
     """
 
     def __init__(self, num_replicas: int):
-        # The garbage collector may end a run in a thread of it that has the lock.
+        # The garbage collector may end a run in one of its threads that has the lock.
         self._lock = threading.RLock()
         self._began: float | None = None
         self._ended = 0.0
@@ -203,12 +203,12 @@ class StageClock:
             self._ended = time.perf_counter()
 
     def add_trial(self, batch_size: int) -> None:
-        """Notes a per-replica batch that is tried out."""
+        """Records a per-replica batch that is tried out."""
         with self._lock:
             self._tried_batches.append(batch_size)
 
     def add_back_off(self, back_off: BackOff) -> None:
-        """Notes a batch that did not fit into memory."""
+        """Records a batch that did not fit into memory."""
         with self._lock:
             self._back_offs.append(back_off)
 
@@ -239,7 +239,7 @@ class StageClock:
 def _shares(
     spent: dict[str, float], seconds: float, num_replicas: int
 ) -> dict[str, float]:
-    """Splits the replicas' time, compiling left out, among the stages."""
+    """Splits the replicas' time, excluding compiling, among the stages."""
     running = max(seconds - spent["compile"], 1e-9) * num_replicas
     compute = min(spent["compute"] / running, 1.0)
     waits = {name: spent[name] for name in STAGES if name != "compute"}

@@ -1,4 +1,4 @@
-"""Values that travel between the rooms of the package.
+"""Values that travel between the parts of the package.
 
 Guarantees:
 
@@ -28,22 +28,22 @@ class Undeclared:
     """Stands for the inputs of a model that declares none: any number, of any shape.
 
     Args:
-        floats: The dtype that floats are given to it in; None for that which they have.
+        floats: The dtype that floats are converted to; None to keep theirs.
     """
 
     floats: tf.DType | None
 
 
 class DeclaredInput(tf.TensorSpec):
-    """What a Keras model declares of one of its inputs.
+    """What a Keras model declares about one of its inputs.
 
     Args:
-        shape: The batch axis included.
-        dtype: What it takes.
+        shape: Its shape, including the batch axis.
+        dtype: Its dtype.
         name: Its name.
         optional: Whether it may be absent; the model is then given None.
         stays_sparse: Whether sparse rows reach its layers as a `tf.SparseTensor`;
-            otherwise they are dense there.
+            otherwise they arrive dense.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DeclaredInput(tf.TensorSpec):
         self.stays_sparse = stays_sparse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keeps in another process what `tf.TensorSpec` does not know."""
+        """Keeps, in another process, what `tf.TensorSpec` does not store."""
         details = (self.optional, self.stays_sparse)
         return _declared_input, (self.shape, self.dtype, self.name, *details)
 
@@ -90,19 +90,19 @@ class InputBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowMarks:
-    """What a source knows of rows besides what the model is given.
+    """What a source knows about rows besides what the model is given.
 
     Args:
         names: A name for each row, such as the file that it was read from, or None.
         missing: Boolean array of shape `(num_rows,)`, True for the rows that could not
-            be read and whose results mean nothing; None where all were read.
+            be read and whose results mean nothing; None if all were read.
     """
 
     names: Sequence[str] | None = None
     missing: np.ndarray | None = None
 
     def between(self, start: int, stop: int | None = None) -> "RowMarks":
-        """Those of some of the rows, counted from the first of these."""
+        """The marks of some of the rows, counted from the first of these."""
         some = slice(start, stop)
         return RowMarks(
             None if self.names is None else self.names[some],
@@ -121,7 +121,7 @@ class HostBatch:
         start: Index in the user's input of the row that the first result belongs to.
         outputs: Nest of NumPy arrays, each of shape `(num_rows, ...)`, in the
             structure of the model's output.
-        marks: What is known of these rows besides.
+        marks: What else is known about these rows.
     """
 
     start: int
@@ -150,9 +150,9 @@ class Feeding:
 
     Args:
         whole: "keras" or "tf_keras", whose form of whole elements, with targets and
-            weights, a `predict_step` of the user's is given; None for x alone.
-        raw: Whether the model's own preprocessing comes first, which is given rows as
-            they are: floats keep their dtype, and a list is one array.
+            weights, a user's `predict_step` is given; None for x alone.
+        raw: Whether the model's own preprocessing comes first, which is given rows
+            unchanged: floats keep their dtype, and a list is one array.
         own_batches: Whether it has its own `predict_on_batch`, which is not run.
     """
 
@@ -169,10 +169,10 @@ class NamedRows:
     """Rows that are not held but named, for another process to read.
 
     Args:
-        key: Tells inputs apart, so that each is opened once.
+        key: Distinguishes inputs, so that each is opened once.
         open_fn: Opens the input; can be pickled.
         start: Index of the first row.
-        stop: Index behind the last row.
+        stop: Index one past the last row.
     """
 
     key: str
@@ -190,14 +190,14 @@ class NamedRows:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """What tells the rows of an input from those of another.
+    """What distinguishes the rows of an input from those of another.
 
     Args:
-        about: Values that JSON holds, by names for users; equal for the same rows.
-        times: When its files were changed, where `about` holds only samples of them.
-        digest: Names all that is in these files, which takes as long as reading them.
-            It is given a function that says whether to go on, and returns None where
-            that said no.
+        about: JSON values, by names for users; equal for the same rows.
+        times: When its files were changed, if `about` holds only samples of them.
+        digest: Returns a digest of everything in these files, which takes as long as
+            reading them. It is given a function that says whether to continue, and
+            returns None if that says no.
     """
 
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -206,7 +206,7 @@ class Origin:
 
 
 class Source(Protocol):
-    """Rows that can be read in order, from a given row on.
+    """Rows that can be read in order, from a given row onwards.
 
     A source may also have a method `marks(start, stop) -> RowMarks`, asked about rows
     after they were read, and a method `origin() -> Origin`, called before.
@@ -214,7 +214,7 @@ class Source(Protocol):
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows, or None where only reading to the end can tell."""
+        """Number of rows, or None if only known by reading to the end."""
         ...
 
     @property
@@ -230,7 +230,7 @@ class Source(Protocol):
         """Yields consecutive batches, the first of which begins at row `start`.
 
         A batch has `batch_size` rows, unless the input ends or the shape of the
-        rows changes behind it. Batches are cut at row `start + k * batch_size`
+        rows changes after it. Batches are cut at row `start + k * batch_size`
         as long as the shape of the rows does not change.
         """
         ...
