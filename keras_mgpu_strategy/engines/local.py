@@ -56,7 +56,7 @@ class LocalBackend:
         return self._replicated.feeding
 
     def preprocessing(self, raw_spec: Nest) -> models.Preprocessing | None:
-        """The model's own, traced anew, since its settings may have changed."""
+        """The model's own, traced again, since its settings may have changed."""
         return self._replicated.preprocessing(raw_spec)
 
     @property

@@ -169,7 +169,7 @@ def _scalar(number: int) -> tf.Tensor:
 
 
 def _whole_batches(chunk: Chunk, size: int) -> list[Any]:
-    """Flat tensors, padded anew if the batch has become smaller since."""
+    """Flat tensors, padded again if the batch has become smaller since."""
     flat = tf.nest.flatten(chunk.inputs)
     if int(flat[0].shape[0]) % size == 0 and isinstance(flat[0], tf.Tensor):
         return flat

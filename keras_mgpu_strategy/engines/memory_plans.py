@@ -52,7 +52,7 @@ class Plan:
         size: Rows of one call of the model.
         chunk_rows: The most rows of a chunk; None if memory sets no limit.
         held: The most chunks on a device; None if memory sets no limit.
-        is_measured: Whether the memory that a chunk takes is to be measured.
+        is_measured: Whether to measure the memory that a chunk takes.
     """
 
     size: int

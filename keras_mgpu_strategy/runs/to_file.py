@@ -63,7 +63,7 @@ def predict_to(
     The arguments are those of `Predictor.predict_to`.
 
     Returns:
-        The report of this run alone.
+        The report of this run only.
 
     Raises:
         OSError: The output cannot be written to its path, or already exists.

@@ -25,7 +25,7 @@ class ModelFile:
         content: The file; for a folder, a tar archive.
         is_folder: Whether it is a folder.
         custom_objects: Names to classes or functions that the model needs.
-        safe_mode: As for `load`.
+        safe_mode: As in `load`.
         aside: What the file does not keep of a model that was in memory.
     """
 
