@@ -35,7 +35,8 @@ _SET_OTHERWISE = frozenset(
         "_trainable_weights",
     }
 )
-_OURS = "_keras_mgpu_strategy_"
+# KerasHub keeps the `id` of layers there, which no other copy has (tested with 0.32).
+_NOT_THE_USERS = ("_keras_mgpu_strategy_", "_functional_layer_ids")
 _OWNERS = frozenset({*LIBRARIES, "tensorflow"})
 _SEQUENCES = (list, tuple, set, frozenset, collections.deque)
 _CONTAINERS = (dict, *_SEQUENCES)
@@ -48,7 +49,7 @@ def own_attributes(layer: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(layer).items()
-        if name not in names and not name.startswith(_OURS)
+        if name not in names and not name.startswith(_NOT_THE_USERS)
     }
 
 

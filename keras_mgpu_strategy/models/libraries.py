@@ -102,8 +102,13 @@ def _prepares(layer: Any) -> bool:
 
 
 def parts_of(layer: Any) -> list[Any]:
-    """Returns the layers directly within a layer, in the order of `layers_of`."""
-    return list(layer._flatten_layers(recursive=False, include_self=False))
+    """Returns the layers directly within a layer, in the order of `layers_of`.
+
+    Layers that only preprocess rows for a task are left out here, too.
+    """
+    found = list(layer._flatten_layers(recursive=False, include_self=False))
+    apart = set(map(id, preprocessing_layers(layer))) if is_hub_task(layer) else ()
+    return [part for part in found if id(part) not in apart]
 
 
 def symbols_of(model: Any, ends: str) -> list[Any]:

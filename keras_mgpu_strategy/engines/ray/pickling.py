@@ -54,11 +54,11 @@ def pack(value: Any) -> Packed:
 
 
 def can_pickle(value: Any) -> bool:
-    """Whether a value can be packed."""
+    """Whether a value can be packed, and unpacked again."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return True
     try:
-        pickles().dumps(value)
+        pickles().loads(pickles().dumps(value))
     except Exception:  # noqa: BLE001 - code of the value's class runs here
         return False
     return True
