@@ -237,6 +237,16 @@ def test_arguments_that_are_refused(error, message, arguments):
         Images(*arguments)
 
 
+def test_results_that_are_passed_on_have_names(folder, source):
+    layers = [keras.Input((*SIZE, 3)), keras.layers.Flatten()]
+    with mgpu.scope("CPU:0"):
+        predictor = mgpu.Predictor(keras.Sequential(layers))
+    batches = list(predictor.predict_iter(Images(folder), 8))
+    names = [name for batch in batches for name in batch.marks.names]
+    assert names == source.marks(0, NUM_IMAGES).names
+    assert all(batch.marks.missing is None for batch in batches)
+
+
 def test_only_runs_that_are_compared_look_at_the_files(folder, monkeypatch):
     def origin(source):
         raise AssertionError("looked up")
