@@ -132,8 +132,9 @@ class Predictor(OnDevices):
         """
         head = head_of("predict_proba", from_logits=from_logits)
         check = functools.partial(probabilities.checked, strict=strict)
-        given = (x, batch_size, verbose, steps, callbacks)
-        return collect(self._runner, *given, head, check)
+        return collect(
+            self._runner, x, batch_size, verbose, steps, callbacks, head, check
+        )
 
     def predict_classes(
         self,

@@ -29,7 +29,7 @@ def pytest_configure() -> None:
 class SharedInOneWorker(LoadScopeScheduling):
     """Deals tests out one by one, but for those that share what one worker starts.
 
-    That is Ray, and the plugin that pretends to be GPUs, which takes a while to build.
+    That is Ray, and the plugin that simulates GPUs, which takes a while to build.
 
     The mark `xdist_group` would say the same, but pytest-xdist 3.8 under pytest 9.2
     leaves it unheard.

@@ -110,8 +110,8 @@ class Turn:
 
     def _may_launch(self) -> bool:
         turns = self._turns
-        is_behind_copies = turns["copying"] or not turns["arriving"]
-        return turns["computing"] < self._in_flight and bool(is_behind_copies)
+        next_copy_has_begun = turns["copying"] > 0 or turns["arriving"] == 0
+        return turns["computing"] < self._in_flight and next_copy_has_begun
 
     def move(self, state: str, may: Callable[[], bool] = lambda: True) -> None:
         """Enters another state once that is allowed."""

@@ -64,7 +64,7 @@ class Writer:
         self._flushed = time.monotonic()
         self._pause = _SECONDS_BETWEEN_FLUSHES
         self._chunk_start = self.start
-        self._can_go_on = True
+        self._can_resume = True
 
     @property
     def is_finished(self) -> bool:
@@ -142,7 +142,7 @@ class Writer:
         """Creates the file, or resumes it, once its layout is known."""
         target, layout = self._target, self._layout(batch)
         file_format = writer_of(target.path)
-        self._can_go_on = False
+        self._can_resume = False
         file_format.check(layout)
         described = describe(layout)
         journal = self._journal
@@ -164,7 +164,7 @@ class Writer:
             about = {"run": self._about, "layout": described}
             self._journal = journals.create(target.journal, about, self._lock)
             sink = file_format.create(target.partial, layout)
-        self._sink, self._can_go_on = sink, True
+        self._sink, self._can_resume = sink, True
         self._watch.start()
         return sink
 
@@ -205,7 +205,7 @@ class Writer:
         self._sink.finish()
         self._flush(finished=True)
         self._target.place()
-        self._can_go_on = False
+        self._can_resume = False
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -221,7 +221,7 @@ class Writer:
 
     def _say_how_to_resume(self, error: BaseException) -> None:
         progress = None if self._journal is None else self._journal.progress
-        if progress is None or not self._can_go_on:
+        if progress is None or not self._can_resume:
             return
         rows, first = progress.rows, self._job.first_row
         error.add_note(

@@ -1,4 +1,4 @@
-"""Strings, images and random numbers on pretended GPUs: what was wrong, by case."""
+"""Strings, images and random numbers on simulated GPUs: what was wrong, by case."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""Kinds of inputs and outputs on pretended GPUs, against the model on the CPU.
+"""Kinds of inputs and outputs on simulated GPUs, against the model on the CPU.
 
 Each function returns what was wrong, by case.
 """

@@ -1,4 +1,4 @@
-"""Batches that do not fit into the memory of pretended GPUs of 14 MiB each.
+"""Batches that do not fit into the memory of simulated GPUs of 14 MiB each.
 
 TensorFlow waits ten seconds before an allocation fails, so the runs wait side by side,
 each on GPUs of its own.

@@ -1,4 +1,4 @@
-"""What a run does to pretended GPUs and to the rest of the program."""
+"""What a run does to simulated GPUs and to the rest of the program."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""What pretended GPUs do at the same time, where copies and computing take a while."""
+"""What simulated GPUs do at the same time, where copies and computing take a while."""
 
 import threading
 import time

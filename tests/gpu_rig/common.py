@@ -1,4 +1,4 @@
-"""Models and rows for what is run on pretended GPUs."""
+"""Models and rows for what is run on simulated GPUs."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def rows_of(num_rows, num_columns=8):
 
 
 def on_gpus(model, devices="gpu", per_device=1, **options):
-    """A Predictor on pretended GPUs."""
+    """A Predictor on simulated GPUs."""
     with mgpu.scope(devices, replicas_per_device=per_device):
         return mgpu.Predictor(model, **options)
 

@@ -1,4 +1,4 @@
-"""Builds the plugin whose devices pretend to be GPUs, and runs code on them."""
+"""Builds the plugin whose devices are simulated GPUs, and runs code on them."""
 
 import fcntl
 import json
@@ -45,7 +45,7 @@ def plugin(shared_folder):
 
 @pytest.fixture(scope="session")
 def on_gpus(plugin, shared_folder):
-    """Runs a function of a module of cases on pretended GPUs; returns what it returns.
+    """Runs a function of a module of cases on simulated GPUs; returns what it returns.
 
     In a process of its own, since a plugin is loaded as TensorFlow is. The same call
     runs once, since starting TensorFlow takes longer than most of the cases.

@@ -111,13 +111,13 @@ def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
     width, height, flags = _unpack("<HHB", gif, 6)
     position = 13 + _gif_colors(flags)
     while (kind := _unpack("B", gif, position)[0]) == 0x21:
-        position = _behind_gif_blocks(gif, position + 2)
+        position = _after_gif_blocks(gif, position + 2)
     if kind != 0x2C:
         raise BadImage("it has no frame")
     *place, columns, rows, flags = _unpack("<HHHHB", gif, position + 1)
     check_size(width, height, 3)
     check_size(columns, rows, 3)
-    end = _behind_gif_blocks(gif, position + 11 + _gif_colors(flags))
+    end = _after_gif_blocks(gif, position + 11 + _gif_colors(flags))
     return gif[:end] + b";", (*place, columns, rows) == (0, 0, width, height)
 
 
@@ -126,7 +126,7 @@ def _gif_colors(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _behind_gif_blocks(gif: bytes, position: int) -> int:
+def _after_gif_blocks(gif: bytes, position: int) -> int:
     while length := _unpack("B", gif, position)[0]:
         position += 1 + length
     return position + 1
