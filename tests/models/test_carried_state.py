@@ -114,7 +114,9 @@ def predicted(strategies):
 
 
 def assert_same(results, model):
-    np.testing.assert_allclose(results, model.predict(ROWS, verbose=0), rtol=1e-6)
+    expected = model.predict(ROWS, verbose=0)
+    # Keras runs another batch size, so that the last bits of a sum may differ.
+    np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-5)
 
 
 def model_of(layer, lib=keras):

@@ -89,9 +89,9 @@ def test_images(home, many):
 
 def test_outputs_shards_and_merges(home, predictor):
     for index in range(2):
-        predictor.predict_to("~/o.npy", X, verbose=0, shard=(index, 2))
+        predictor.predict_to("~/o.npy", X, 4, verbose=0, shard=(index, 2))
     merge("~/o.npy")
-    expected = predictor.predict(X, verbose=0)
+    expected = predictor.predict(X, 4, verbose=0)
     np.testing.assert_array_equal(np.load(home / "o.npy"), expected)
 
 
