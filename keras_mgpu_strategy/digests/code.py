@@ -32,6 +32,7 @@ _CLOSED = frozenset({"numpy", "random", "tensorflow", "torch"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _MOST_PARTS = 100_000
+_MOST_LEVELS = 100  # far from the depth at which Python gives up
 _NO_MEMBERS = frozenset(
     {"__annotations__", "__annotate__", "__annotate_func__", "__dict__", "__doc__"}
     | {"__firstlineno__", "__module__", "__qualname__", "__slotnames__"}
@@ -95,7 +96,7 @@ class _Walk:
         if key in self._above:
             return f"{len(self._above) - self._above.index(key)} above"
         if key not in self._found:
-            if len(self._found) > _MOST_PARTS:
+            if len(self._found) > _MOST_PARTS or len(self._above) > _MOST_LEVELS:
                 return "and so on"
             self._kept.append(value)
             self._above.append(key)

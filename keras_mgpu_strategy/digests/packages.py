@@ -1,5 +1,7 @@
 """Which code belongs to Python and installed packages, and which to the user."""
 
+import functools
+import importlib.metadata
 import os
 import sys
 import sysconfig
@@ -24,10 +26,31 @@ def is_installed(what: str | type | types.ModuleType) -> bool:
     """
     if isinstance(what, str):
         is_named = any(name in what for name in _INSTALLED)
-        return is_named or what.startswith(_PLACES)
+        return is_named or what.startswith(_PLACES) or _is_in_target(what)
     if isinstance(what, types.ModuleType):
         return _is_root_installed(what.__name__.partition(".")[0])
     return _is_root_installed(root_of(what))
+
+
+def _is_in_target(file: str) -> bool:
+    """Whether pip has installed a file into a folder of the path (`--target`)."""
+    folders = (os.path.join(each, "") for each in sys.path if each)
+    return any(
+        file[len(each) :].partition(os.sep)[0] in _installed_into(each)
+        for each in folders
+        if file.startswith(each)
+    )
+
+
+@functools.cache
+def _installed_into(folder: str) -> frozenset[str]:
+    """What pip has installed into a folder: the names of its packages and modules.
+
+    A project that is only in development has no list of installed files.
+    """
+    found = importlib.metadata.distributions(path=[folder])
+    listed = (each for each in found if each.read_text("RECORD") is not None)
+    return frozenset(file.parts[0] for each in listed for file in each.files or ())
 
 
 def root_of(cls: type) -> str:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from sklearn.preprocessing import StandardScaler
 
 from keras_mgpu_strategy.digests.code import digest_of_code
+from keras_mgpu_strategy.digests.packages import is_installed
 from tests import children
 
 
@@ -150,3 +151,29 @@ def test_other_processes_find_the_same(tmp_path):
     for name in ("a", "b"):  # with other seeds of hashes
         children.run(write_digest, tmp_path / name)
     assert len({(tmp_path / name).read_text() for name in ("here", "a", "b")}) == 1
+
+
+def test_packages_in_a_folder_of_their_own_count_by_name(tmp_path, monkeypatch):
+    """As `pip install --target` leaves them, next to code of the user's."""
+    (tmp_path / "targeted").mkdir()
+    for file in ("targeted/__init__.py", "own_next_to_it.py"):
+        (tmp_path / file).write_text("def double(x):\n    return 2 * x\n")
+    (tmp_path / "targeted-1.0.dist-info").mkdir()
+    (tmp_path / "targeted-1.0.dist-info" / "METADATA").write_text("Name: targeted\n")
+    record = "targeted/__init__.py,,\ntargeted-1.0.dist-info/METADATA,,\n"
+    (tmp_path / "targeted-1.0.dist-info" / "RECORD").write_text(record)
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_next_to_it  # pyright: ignore[reportMissingImports]
+    import targeted  # pyright: ignore[reportMissingImports]
+
+    assert is_installed(targeted.double.__code__.co_filename)
+    assert is_installed(targeted)
+    assert not is_installed(own_next_to_it.double.__code__.co_filename)
+    assert not is_installed(own_next_to_it)
+
+
+def test_values_of_many_levels():
+    nested = []
+    for _ in range(10_000):
+        nested = [nested]
+    assert len(digest_of_code(nested)) == 64
