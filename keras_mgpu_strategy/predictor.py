@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from keras_mgpu_strategy.compute.methods import head_of
+from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.engines.options import EngineName, Options, Precision
 from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions

@@ -28,8 +28,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.compute.methods import head_of
-from keras_mgpu_strategy.engines.feed import example_inputs
+from keras_mgpu_strategy.compute.heads import head_of
+from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.engines.options import Precision
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.loading import load

@@ -23,8 +23,7 @@ FLOORS = {
     )
 }
 DEVICES_ARE_KNOWN = (
-    r"devices/scope\.py|engines/.*|models/.*|benchmark/.*"
-    r"|compute/(step|micro_batch_step)\.py"
+    r"devices/scope\.py|compute/step\.py|engines/.*|models/.*|benchmark/.*"
 )
 FORBIDDEN = [
     (r"(inputs|sources|outputs|formats)/.*", r"(devices|compute|engines|models)/.*"),

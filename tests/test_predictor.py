@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.compute.methods import METHODS
+from keras_mgpu_strategy.compute.heads import METHODS
 
 ROWS = np.random.default_rng(0).random((37, 5), dtype=np.float32)
 

@@ -1,8 +1,7 @@
-"""What is done to a model's outputs on the device, before they cross to the host.
+"""What each predict method does to a model's outputs, before they leave the device.
 
-A head takes one output tensor and returns one; it is traced after the model and
-compiled with it. Heads are module-level functions, so that a compiled step can be
-cached by the head's identity.
+A head takes one output tensor and returns one; it is traced and compiled with the
+model. Heads are module-level functions, since compiled steps are kept by their identity.
 """
 
 from collections.abc import Callable
@@ -11,10 +10,6 @@ from typing import TypeAlias
 import tensorflow as tf
 
 Head: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
-
-
-def _is_one_column(outputs: tf.Tensor) -> bool:
-    return outputs.shape.rank == 1 or outputs.shape[-1] == 1
 
 
 def identity(outputs: tf.Tensor) -> tf.Tensor:
@@ -34,13 +29,47 @@ def class_ids(outputs: tf.Tensor) -> tf.Tensor:
 
     Same rule and dtypes as `Sequential.predict_classes` of Keras 2.
     """
-    if _is_one_column(outputs):
-        return tf.cast(outputs > 0.5, tf.int32)
-    return tf.argmax(outputs, axis=-1)
+    return _class_ids(outputs, 0.5)
 
 
 def class_ids_from_logits(outputs: tf.Tensor) -> tf.Tensor:
     """Class of each row if the model returns logits: one column is 1 above 0."""
+    return _class_ids(outputs, 0.0)
+
+
+def _class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
     if _is_one_column(outputs):
-        return tf.cast(outputs > 0, tf.int32)
+        return tf.cast(outputs > threshold, tf.int32)
     return tf.argmax(outputs, axis=-1)
+
+
+def _is_one_column(outputs: tf.Tensor) -> bool:
+    return outputs.shape.rank == 1 or outputs.shape[-1] == 1
+
+
+# Name -> head for plain outputs, head for logits.
+_HEADS: dict[str, tuple[Head, Head | None]] = {
+    "predict": (identity, None),
+    "predict_proba": (identity, probabilities_from_logits),
+    "predict_classes": (class_ids, class_ids_from_logits),
+}
+METHODS = tuple(_HEADS)
+
+
+def head_of(method: str, *, from_logits: bool = False) -> Head:
+    """Returns what a method does to each output.
+
+    Raises:
+        ValueError: There is no such method, or it does not take logits.
+    """
+    if method not in _HEADS:
+        raise ValueError(f"method={method!r}. Expected one of {list(METHODS)}.")
+    plain, of_logits = _HEADS[method]
+    if not from_logits:
+        return plain
+    if of_logits is None:
+        raise ValueError(
+            f"Received from_logits=True with method={method!r}, which returns what the "
+            "model returns. Use predict_proba or predict_classes."
+        )
+    return of_logits

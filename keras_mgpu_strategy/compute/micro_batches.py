@@ -1,6 +1,7 @@
-"""One replica's loop over the micro-batches of a chunk, as part of a graph.
+"""The model on one micro-batch, and the loop over the micro-batches of a chunk.
 
-Guarantee: the model is called only on static shapes, one micro-batch at a time.
+Guarantees: the model is called only on static shapes, one micro-batch at a time. An
+output without a batch axis is an error when the step is traced.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,62 +9,49 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.signatures import Signature
+from keras_mgpu_strategy.element_forms import SparseRows
+from keras_mgpu_strategy.models import ReplicatedModel, drawing
 from keras_mgpu_strategy.types import Nest
 
 
-def check_batch_axis(outputs: Nest, num_rows: int) -> None:
-    """Checks what a model returns for `num_rows` rows.
-
-    Args:
-        outputs: Nest of symbolic tensors or specs.
-        num_rows: Rows of the batch that the model was traced on.
+def micro_batch_step(
+    replicated: ReplicatedModel, signature: Signature, replica: int
+) -> Any:
+    """A concrete function of the flat inputs of one micro-batch.
 
     Raises:
-        ValueError: If there is no output, or one does not have that many rows or is
-            not dense.
+        ValueError: An output of the model has no batch axis.
     """
-    leaves = _flatten_with_names(outputs)
-    if not leaves:
-        raise ValueError(
-            f"The model returns {outputs!r}, expected at least one tensor with a row "
-            "for each input row. Let its `call` return what is to be predicted."
+
+    def forward(*flat: tf.Tensor) -> Nest:
+        inputs = _as_declared(replicated, signature.spec, flat)
+        with drawing(replica):
+            outputs = replicated.call(inputs)
+        return tf.nest.map_structure(signature.head, outputs)
+
+    def trace(num_rows: int) -> Any:
+        function = tf.function(
+            forward,
+            autograph=replicated.autograph,
+            jit_compile=signature.jit_compile or None,
         )
-    for path, leaf in leaves:
-        if not isinstance(leaf, tf.TensorSpec | tf.Tensor):
-            raise ValueError(
-                f"The model's output{path} is a {type(leaf).__name__}, but only dense "
-                "tensors can be joined into arrays. Convert it in the model's last "
-                "layer, for example with `.to_tensor()` or `tf.sparse.to_dense`."
-            )
-        if leaf.shape.rank == 0 or leaf.shape[:1].as_list() not in ([num_rows], [None]):
-            raise ValueError(
-                f"The model's output{path} has no batch axis: {num_rows} input rows "
-                f"gave shape {tuple(leaf.shape)}, expected ({num_rows}, ...). Each "
-                "output needs one row per input row, or it cannot be put together "
-                "from several replicas. Leave this output out of the model, or "
-                "repeat it for each row."
-            )
+        step = function.get_concrete_function(*signature.specs(num_rows))
+        _check_batch_axis(step.structured_outputs, num_rows)
+        return step
 
-
-def _flatten_with_names(outputs: Nest) -> list[tuple[str, Any]]:
-    if isinstance(outputs, dict):
-        items = [(f"[{key!r}]", value) for key, value in outputs.items()]
-    elif isinstance(outputs, list | tuple):
-        items = [(f"[{index}]", value) for index, value in enumerate(outputs)]
-    else:
-        return [("", outputs)]
-    return [
-        (name + rest, leaf)
-        for name, value in items
-        for rest, leaf in _flatten_with_names(value)
-    ]
+    step = trace(signature.batch_size)
+    if not _declares_batch_axes(replicated):
+        # A constant output may have as many rows as the batch by chance.
+        trace(signature.batch_size + 1)
+    return step
 
 
 def run_micro_batches(
     step: Any,
     chunk: Sequence[tf.Tensor],
     specs: Sequence[tf.TensorSpec],
-    before: Callable[[tf.Tensor], list[Any]] = lambda row: [],
+    before: Callable[[tf.Tensor], list[Any]],
 ) -> Nest:
     """Runs a step over the micro-batches of a chunk and joins the outputs.
 
@@ -79,13 +67,17 @@ def run_micro_batches(
     """
     size: Any = specs[0].shape[0]
     num_micro_batches = tf.shape(chunk[0])[0] // size
-    outputs = tf.nest.flatten(step.structured_outputs)
-    arrays = tuple(_array_like(spec, num_micro_batches) for spec in outputs)
-    inputs = list(zip(chunk, specs, strict=True))
+    arrays = tuple(
+        tf.TensorArray(
+            spec.dtype, num_micro_batches, element_shape=spec.shape, infer_shape=False
+        )
+        for spec in tf.nest.flatten(step.structured_outputs)
+    )
 
     def body(index: tf.Tensor, written: tuple) -> tuple:
-        rows = slice(index * size, (index + 1) * size)
-        batch = [_shaped(leaf[rows], spec) for leaf, spec in inputs]
+        batch = [leaf[index * size : (index + 1) * size] for leaf in chunk]
+        for rows, spec in zip(batch, specs, strict=True):
+            rows.set_shape(spec.shape)
         with tf.control_dependencies(before(index * size)):
             outputs = tf.nest.flatten(step(*batch))
         pairs = zip(written, outputs, strict=True)
@@ -112,12 +104,71 @@ def _joined(stacked: tf.Tensor) -> tf.Tensor:
     return rows
 
 
-def _shaped(rows: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    rows.set_shape(spec.shape)
-    return rows
+def _as_declared(
+    replicated: ReplicatedModel, spec: Nest, flat: Sequence[tf.Tensor]
+) -> Nest:
+    """The user's structure; the model's own if it has one input.
+
+    Keras warns about a dict that holds the only input, or mistakes it for another.
+    """
+    declared = replicated.input_spec
+    is_x = declared is not None and replicated.feeding.whole is None
+    if not is_x or len(tf.nest.flatten(declared)) != 1:
+        return tf.nest.pack_sequence_as(spec, flat)
+    rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
+    return tf.nest.pack_sequence_as(declared, [rows])
 
 
-def _array_like(spec: tf.TensorSpec, size: tf.Tensor) -> tf.TensorArray:
-    return tf.TensorArray(
-        spec.dtype, size=size, element_shape=spec.shape, infer_shape=False
-    )
+def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
+    """Whether the outputs declare a batch axis, or no other batch size can be tried."""
+    inputs = filter(None, tf.nest.flatten(replicated.input_spec))
+    if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
+        return True
+    if replicated.output_shapes is None:
+        return False
+    outputs = tf.nest.flatten(replicated.output_shapes)
+    return all(shape.rank and shape[0] is None for shape in outputs)
+
+
+def _check_batch_axis(outputs: Nest, num_rows: int) -> None:
+    """Checks what a model returns for a batch of `num_rows` rows.
+
+    Raises:
+        ValueError: There is no output, or one does not have that many rows or is not
+            dense.
+    """
+    leaves = _flatten_with_names(outputs)
+    if not leaves:
+        raise ValueError(
+            f"The model returns {outputs!r}, expected at least one tensor with a row "
+            "for each input row. Let its `call` return what is to be predicted."
+        )
+    for path, leaf in leaves:
+        if not isinstance(leaf, tf.TensorSpec | tf.Tensor):
+            raise ValueError(
+                f"The model's output{path} is a {type(leaf).__name__}, but only dense "
+                "tensors can be joined into arrays. Convert it in the model's last "
+                "layer, for example with `.to_tensor()` or `tf.sparse.to_dense`."
+            )
+        if leaf.shape.rank == 0 or leaf.shape[:1].as_list() not in ([num_rows], [None]):
+            raise ValueError(
+                f"The model's output{path} has no batch axis: {num_rows} input rows "
+                f"gave shape {tuple(leaf.shape)}, expected ({num_rows}, ...). Each "
+                "output needs one row per input row, or it cannot be put together "
+                "from several replicas. Leave this output out of the model, or "
+                "repeat it for each row."
+            )
+
+
+def _flatten_with_names(outputs: Nest) -> list[tuple[str, Any]]:
+    if isinstance(outputs, dict):
+        items = list(outputs.items())
+    elif isinstance(outputs, list | tuple):
+        items = list(enumerate(outputs))
+    else:
+        return [("", outputs)]
+    return [
+        (f"[{key!r}]{rest}", leaf)
+        for key, value in items
+        for rest, leaf in _flatten_with_names(value)
+    ]

@@ -5,6 +5,7 @@ None from then on, so a step is traced at most once per axis beyond the first.
 """
 
 import dataclasses
+import math
 import threading
 from typing import Any
 
@@ -17,48 +18,57 @@ from keras_mgpu_strategy.types import Nest
 
 def spec_key(spec: Nest) -> Any:
     """Hashable form of a nest of `tf.TensorSpec`."""
-    structure = repr(tf.nest.map_structure(lambda _: 0, spec))
-    return structure, tuple(tf.nest.flatten(spec))
+    return _structure(spec), tuple(tf.nest.flatten(spec))
+
+
+def _structure(nest: Nest) -> str:
+    return repr(tf.nest.map_structure(lambda _: 0, nest))
+
+
+def example_inputs(spec: Nest, num_rows: int) -> Nest:
+    """Zeros (empty strings) of a spec; an axis of unknown length gets length 1."""
+
+    def zeros(leaf: tf.TensorSpec) -> np.ndarray:
+        dtype = "S1" if leaf.dtype == tf.string else leaf.dtype.as_numpy_dtype
+        return np.zeros([num_rows, *_row_shape(leaf)], dtype)
+
+    return tf.nest.map_structure(zeros, spec)
+
+
+def row_bytes(spec: Nest) -> int:
+    """Bytes of one row of a spec; unknown axes count as 1, strings as 16 bytes."""
+    return sum(
+        math.prod(_row_shape(leaf))
+        * (16 if leaf.dtype == tf.string else leaf.dtype.size)
+        for leaf in tf.nest.flatten(spec)
+    )
+
+
+def _row_shape(leaf: tf.TensorSpec) -> list[int]:
+    return [1 if axis is None else axis for axis in leaf.shape[1:]]
 
 
 class SpecMemory:
     """Remembers the loosest spec that was needed for each structure of inputs."""
 
     def __init__(self) -> None:
-        self._specs: dict[Any, tuple[tf.TensorSpec, ...]] = {}
+        self._specs: dict[Any, list[tf.TensorSpec]] = {}
         self._lock = threading.Lock()
 
     def cover(self, inputs: Nest) -> Nest:
-        """A spec that covers these inputs and all similar ones seen before.
+        """A spec, with None for the batch axis, of these inputs and all similar ones.
 
         Args:
             inputs: Nest of NumPy arrays, tensors or `tf.TensorSpec`.
-
-        Returns:
-            Nest of `tf.TensorSpec` with None for the batch axis.
         """
-        leaves = [_spec_of(leaf) for leaf in tf.nest.flatten(inputs)]
+        leaves = [_spec_of(leaf, None) for leaf in tf.nest.flatten(inputs)]
         kinds = tuple((leaf.dtype, leaf.shape.rank) for leaf in leaves)
-        key = (repr(tf.nest.map_structure(lambda _: 0, inputs)), kinds)
+        key = (_structure(inputs), kinds)
         with self._lock:
-            known = self._specs.get(key, tuple(leaves))
-            pairs = zip(known, leaves, strict=True)
-            self._specs[key] = tuple(_relaxed(old, new) for old, new in pairs)
-            return tf.nest.pack_sequence_as(inputs, list(self._specs[key]))
-
-
-def _spec_of(leaf: Any) -> tf.TensorSpec:
-    if isinstance(leaf, tf.TensorSpec):
-        return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype)
-    is_text = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "SU"
-    dtype = tf.string if is_text else leaf.dtype
-    return tf.TensorSpec([None, *leaf.shape[1:]], dtype)
-
-
-def _relaxed(old: tf.TensorSpec, new: tf.TensorSpec) -> tf.TensorSpec:
-    pairs = zip(old.shape, new.shape, strict=True)
-    shape = [mine if mine == theirs else None for mine, theirs in pairs]
-    return tf.TensorSpec(shape, old.dtype)
+            pairs = zip(self._specs.get(key, leaves), leaves, strict=True)
+            specs = [old.most_specific_common_supertype([new]) for old, new in pairs]
+            self._specs[key] = specs
+        return tf.nest.pack_sequence_as(inputs, specs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +95,12 @@ class Signature:
         others = (self.batch_size, self.head, self.jit_compile, self.may_fall_back)
         return (spec_key(self.spec), *others)
 
-    def chunk_specs(self) -> list[tf.TensorSpec]:
-        """Flat specs of a chunk: any number of rows."""
-        return [_with_rows(leaf, None) for leaf in tf.nest.flatten(self.spec)]
-
-    def micro_batch_specs(self, num_rows: int) -> list[tf.TensorSpec]:
-        """Flat specs of one call of the model on `num_rows` rows."""
-        return [_with_rows(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
+    def specs(self, num_rows: int | None) -> list[tf.TensorSpec]:
+        """Flat specs of `num_rows` rows; None for any number."""
+        return [_spec_of(leaf, num_rows) for leaf in tf.nest.flatten(self.spec)]
 
 
-def _with_rows(leaf: tf.TensorSpec, num_rows: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([num_rows, *leaf.shape[1:]], leaf.dtype)
+def _spec_of(leaf: Any, num_rows: int | None) -> tf.TensorSpec:
+    is_text = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "SU"
+    dtype = tf.string if is_text else leaf.dtype
+    return tf.TensorSpec([num_rows, *leaf.shape[1:]], dtype)

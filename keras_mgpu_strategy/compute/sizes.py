@@ -1,11 +1,6 @@
-"""Arithmetic of batch sizes: rounding, a first guess, micro-batches per chunk.
+"""Arithmetic of batch and chunk sizes: pure functions of integers.
 
-Pure functions of integers; nothing here touches TensorFlow or a device. Terms:
-
-* The *global batch* is what a user asks for, as in Keras.
-* The *per-replica batch* is the share of one replica, rounded up. The model is
-  always called on exactly that many rows (a *micro-batch*).
-* A *chunk* is what a replica takes at a time: one or more micro-batches.
+The words are those of docs/design.md; all sizes are numbers of rows.
 """
 
 from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
@@ -29,11 +24,6 @@ def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
     About 1 MiB of input, within 32 to 1024 rows; at most a replica's share of the
     rows, rounded up to a power of two, so that few rows mean little padding
     and calls of many different sizes still compile only a few batch sizes.
-
-    Args:
-        row_bytes: Bytes of one input row.
-        num_rows: Rows of the input, or None if unknown.
-        num_replicas: Number of replicas.
     """
     by_bytes = next_power_of_two(_TARGET_BATCH_BYTES // max(row_bytes, 1))
     guess = min(max(by_bytes, _SMALLEST_GUESS), _LARGEST_GUESS)
@@ -46,14 +36,9 @@ def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
     """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
 
     The number of micro-batches is a power of two, so that smaller chunks fit evenly.
-
-    Args:
-        batch_size: Per-replica batch.
-        row_bytes: Bytes of one input row.
     """
     by_bytes = _TARGET_CHUNK_BYTES // max(row_bytes * batch_size, 1)
-    most = min(max(by_bytes, 1), _MOST_MICRO_BATCHES)
-    return batch_size * (1 << (most.bit_length() - 1))
+    return batch_size * _power_of_two_below(min(by_bytes, _MOST_MICRO_BATCHES))
 
 
 def even_chunk_rows(
@@ -63,12 +48,6 @@ def even_chunk_rows(
 
     If the number of rows is known, chunks shrink so that every replica gets
     several of them and all replicas end together.
-
-    Args:
-        batch_size: Per-replica batch.
-        most_rows: The most rows of a chunk.
-        num_rows: Rows to run, or None if unknown.
-        num_replicas: Number of replicas.
     """
     if num_rows is None:
         return most_rows
@@ -85,14 +64,13 @@ def even_round(
 
     The number of micro-batches is a power of two, as in the blocks that rows are read
     in; at most the share of one replica, so that none idles in the last rounds.
-
-    Args:
-        batch_size: Per-replica batch.
-        most_rows: The most rows of a chunk.
-        rows_left: Rows not dealt yet, or None if unknown.
-        num_replicas: Number of replicas.
     """
     most = most_rows // batch_size
     if rows_left is not None:
         most = min(most, ceil_div(rows_left, num_replicas * batch_size))
-    return batch_size << max(most.bit_length() - 1, 0)
+    return batch_size * _power_of_two_below(most)
+
+
+def _power_of_two_below(number: int) -> int:
+    """The largest power of two that is not above the number; at least 1."""
+    return 1 << max(number.bit_length() - 1, 0)

@@ -1,9 +1,6 @@
 """Turns a replicated model into compiled steps.
 
-A step runs the model over one chunk on one replica: a loop over micro-batches of
-static shape, so that one round trip of the host serves many of them, nothing is
-traced twice, and XLA, if enabled, compiles once.
-
+A step runs the model over one chunk on one replica, or on all of them together.
 Guarantees:
 
 * Steps are compiled once per input signature, per-replica batch and head, and kept.
@@ -22,17 +19,13 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.compute.micro_batch_step import micro_batch_step, replica_here
-from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
-from keras_mgpu_strategy.compute.signatures import Signature
-from keras_mgpu_strategy.compute.step_calls import (
-    FIRST,
-    CompiledStep,
-    Position,
-    ReplicaStep,
+from keras_mgpu_strategy.compute.compiled import CompiledStep, ReplicaStep, run_by_xla
+from keras_mgpu_strategy.compute.micro_batches import (
+    micro_batch_step,
+    run_micro_batches,
 )
+from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.compute.transfers import has_own_memory, to_device, to_host
-from keras_mgpu_strategy.compute.xla_errors import run_by_xla
 from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import Nest
@@ -44,20 +37,16 @@ Copier: TypeAlias = Callable[..., Sequence[Any]]
 class StepCompiler:
     """Compiles the steps of one replicated model and keeps them.
 
-    Args:
-        replicated: The model.
+    Every clock records the time it takes to compile.
     """
 
     def __init__(self, replicated: ReplicatedModel):
+        self.strategy = replicated.strategy
         self._replicated = replicated
+        self._devices = replicated.strategy.extended.worker_devices
         self._steps: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._pinned: PinnedValues | None = None
-
-    @property
-    def strategy(self) -> tf.distribute.Strategy:
-        """The strategy whose replicas the steps run on."""
-        return self._replicated.strategy
 
     def begin_run(self) -> None:
         """Rereads what replicas must agree on; the model has been built."""
@@ -71,34 +60,23 @@ class StepCompiler:
         signature: Signature,
         replica: int,
         clock: StageClock,
-        position: Position = FIRST,
+        run: int = 0,
+        row: int = 0,
     ) -> ReplicaStep:
-        """The compiled step of one replica, for a chunk at a position.
-
-        Args:
-            signature: What to compile.
-            replica: Index of the replica.
-            clock: Records the time it takes to compile.
-            position: Where the rows are.
+        """The compiled step of one replica, for a chunk of a run and its first row.
 
         Raises:
             ValueError: If an output of the model has no batch axis.
         """
         trace = functools.partial(self._trace, replica)
-        return self._step(replica, signature, trace, clock).at(position)
+        return self._step(replica, signature, trace, clock).at(run, row)
 
     def copier(self, signature: Signature, replica: int, clock: StageClock) -> Copier:
-        """What copies a chunk to the device of one replica.
-
-        Args:
-            signature: What it is copied for.
-            replica: Index of the replica.
-            clock: Records the time it takes to compile.
-        """
-        device = self.strategy.extended.worker_devices[replica]
+        """What copies a chunk to the device of one replica."""
+        device = self._devices[replica]
         if not has_own_memory(device):
             return _as_it_is
-        specs = signature.chunk_specs()
+        specs = signature.specs(None)
 
         def trace() -> Copier:
             copy = tf.function(lambda *leaves: to_device(device, leaves))
@@ -113,11 +91,11 @@ class StepCompiler:
             element_spec: Specs of the flat inputs of all replicas.
             clock: Records the time it takes to compile.
         """
-        if not any(map(has_own_memory, self.strategy.extended.worker_devices)):
+        if not any(map(has_own_memory, self._devices)):
             return _as_it_is
 
         def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
-            return to_device(self._device_here(), leaves)
+            return to_device(self._devices[_replica_here()], leaves)
 
         def trace() -> Copier:
             return self._on_all_replicas(copy, element_spec)
@@ -172,7 +150,6 @@ class StepCompiler:
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock
     ) -> Any:
-        """What was compiled under a key before, or is compiled now."""
         kept = self._steps.get(key)
         if kept is not None:
             return kept
@@ -182,15 +159,12 @@ class StepCompiler:
                     self._steps[key] = make()
             return self._steps[key]
 
-    def _device_here(self) -> str:
-        """The device of the replica that code is being traced for."""
-        return self.strategy.extended.worker_devices[replica_here()]
-
     def _replica_function(
         self, signature: Signature, found: list[Draws]
     ) -> Callable[..., Nest]:
         def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
-            step = micro_batch_step(self._replicated, signature)
+            replica = _replica_here()
+            step = micro_batch_step(self._replicated, signature, replica)
             draws = Draws(step, self._pinned.handles if self._pinned else {})
             found.append(draws)
 
@@ -199,9 +173,9 @@ class StepCompiler:
                     return []
                 return draws.begin(run, row + tf.cast(first, tf.int64))
 
-            specs = signature.micro_batch_specs(signature.batch_size)
+            specs = signature.specs(signature.batch_size)
             outputs = run_micro_batches(step, chunk, specs, before)
-            return to_host(self._device_here(), outputs)
+            return to_host(self._devices[replica], outputs)
 
         return run_chunk
 
@@ -211,9 +185,10 @@ class StepCompiler:
         run_chunk = self._replica_function(signature, draws)
 
         def trace_here() -> None:
-            if replica_here() == wanted:
+            if _replica_here() == wanted:
                 step = tf.function(run_chunk, autograph=False)
-                specs = [*Position.specs(), *signature.chunk_specs()]
+                number = tf.TensorSpec([], tf.int64)
+                specs = [number, number, *signature.specs(None)]
                 steps.append(step.get_concrete_function(*specs))
 
         # Inside a tf.function, since strategy.run called eagerly logs a warning.
@@ -229,6 +204,12 @@ class StepCompiler:
         )
         step.get_concrete_function()
         return step
+
+
+def _replica_here() -> int:
+    """Index of the replica that code is being traced for."""
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
 def _as_it_is(*leaves: Any) -> tuple[Any, ...]:

@@ -3,8 +3,7 @@
 Within a graph, TensorFlow starts a copy and waits for that copy alone, without the GIL.
 Outside of one, a copy from a GPU waits until all work of that GPU is done, and
 `tf.convert_to_tensor` holds the GIL while it waits (tested with TensorFlow 2.21).
-
-Guarantee: tensors on a device that shares the host's memory stay where they are.
+Tensors on a device that shares the host's memory stay where they are.
 """
 
 from collections.abc import Sequence

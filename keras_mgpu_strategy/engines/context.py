@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
-from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory
+from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
 from keras_mgpu_strategy.compute.sizes import most_chunk_rows
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.chunk_sizes import Pace
-from keras_mgpu_strategy.engines.feed import Chunk, row_bytes
+from keras_mgpu_strategy.engines.feed import Chunk
 from keras_mgpu_strategy.engines.memory_plans import Limits
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import Nest, cut

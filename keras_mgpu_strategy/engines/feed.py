@@ -20,6 +20,7 @@ import threading
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
@@ -177,34 +178,3 @@ def _fill_up(array: np.ndarray, missing: int) -> np.ndarray:
     if missing == 0:
         return array
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-
-
-def example_inputs(spec: Nest, num_rows: int) -> Nest:
-    """Zeros (empty strings) of a spec; an axis of unknown length gets length 1.
-
-    Args:
-        spec: Nest of `tf.TensorSpec`, batch axis first.
-        num_rows: Length of the batch axis.
-
-    Returns:
-        Nest of NumPy arrays of shape `(num_rows, ...)`.
-    """
-
-    def zeros(leaf: tf.TensorSpec) -> np.ndarray:
-        shape = [num_rows, *(1 if axis is None else axis for axis in leaf.shape[1:])]
-        if leaf.dtype == tf.string:
-            return np.zeros(shape, "S1")
-        return np.zeros(shape, leaf.dtype.as_numpy_dtype)
-
-    return tf.nest.map_structure(zeros, spec)
-
-
-def row_bytes(spec: Nest) -> int:
-    """Bytes of one row of a spec; unknown axes count as 1, strings as 16 bytes."""
-
-    def leaf_bytes(leaf: tf.TensorSpec) -> int:
-        item = 16 if leaf.dtype == tf.string else leaf.dtype.size
-        axes = (1 if axis is None else axis for axis in leaf.shape[1:])
-        return item * int(np.prod(list(axes), dtype=np.int64))
-
-    return sum(leaf_bytes(leaf) for leaf in tf.nest.flatten(spec))

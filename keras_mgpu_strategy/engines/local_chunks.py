@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.compute.step import StepCompiler
-from keras_mgpu_strategy.compute.step_calls import Position
 from keras_mgpu_strategy.compute.transfers import host_of
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Work
@@ -68,8 +67,8 @@ class LocalChunks:
     ) -> tuple[HostBatch, int]:
         work, compiler = self._work, self._compiler
         signature = work.signature(chunk.inputs, plan.size)
-        position = Position(work.run, chunk.start)
-        step = compiler.replica_step(signature, replica, work.clock, position)
+        numbers = (work.run, chunk.start)
+        step = compiler.replica_step(signature, replica, work.clock, *numbers)
         copy = compiler.copier(signature, replica, work.clock)
         with work.clock.stage("input"), tf.device(host_of(work.devices[replica])):
             arrays = chunk.padded(plan.size)

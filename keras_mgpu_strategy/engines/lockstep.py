@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.compute.compiled import scalar
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import HOST
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
@@ -105,9 +106,7 @@ class LockstepChunks:
         step = compiler.lockstep(signature, spec, work.clock)
         # The two numbers of an element have the specs of a run and a row.
         copy = compiler.lockstep_copier(spec[2:], work.clock)
-        with tf.device(HOST):
-            rows = [[work.run, chunk.start] for chunk in round.chunks]
-            numbers = [list(map(_scalar, numbers)) for numbers in rows]
+        numbers = [[scalar(work.run), scalar(c.start)] for c in round.chunks]
         inputs = [_whole_batches(chunk, plan.size) for chunk in round.chunks]
         leaves: Any = self._per_replica(inputs)
         turn.copy()
@@ -162,10 +161,6 @@ class LockstepChunks:
             moved = max(moved, num_bytes + 2 * batch.num_bytes)
             batches.append(batch)
         return batches, moved
-
-
-def _scalar(number: int) -> tf.Tensor:
-    return tf.constant(number, tf.int64)
 
 
 def _whole_batches(chunk: Chunk, size: int) -> list[Any]:

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.engines.feed import Chunk, Feed, example_inputs
+from keras_mgpu_strategy.compute.signatures import example_inputs
+from keras_mgpu_strategy.engines.feed import Chunk, Feed
 from keras_mgpu_strategy.types import Nest
 
 

@@ -13,12 +13,16 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
-from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.compute.signatures import (
+    SpecMemory,
+    example_inputs,
+    row_bytes,
+    spec_key,
+)
 from keras_mgpu_strategy.compute.sizes import first_guess, per_replica
 from keras_mgpu_strategy.engines.backend import Backend
 from keras_mgpu_strategy.engines.chunk_sizes import Pace
 from keras_mgpu_strategy.engines.context import Work
-from keras_mgpu_strategy.engines.feed import example_inputs, row_bytes
 from keras_mgpu_strategy.engines.memory_plans import Limits
 from keras_mgpu_strategy.inputs import (
     as_source,

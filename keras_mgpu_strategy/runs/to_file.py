@@ -21,7 +21,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.compute.methods import head_of
+from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
 from keras_mgpu_strategy.outputs.interface import Layout

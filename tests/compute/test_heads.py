@@ -1,9 +1,12 @@
+"""What each method does to the outputs, on tensors and by its name."""
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
+from keras_mgpu_strategy.predictor import Predictor
 
 LOGITS = np.array([[1.0, 3.0, -2.0], [0.0, 0.0, 0.5], [-9.0, -9.5, -8.0]], np.float32)
 SEQUENCE = np.stack([LOGITS, -LOGITS])  # (2, 3, 3): classes of each time step
@@ -72,3 +75,32 @@ def test_dtypes_other_than_float32(dtype):
     assert heads.probabilities_from_logits(outputs).dtype == outputs.dtype
     assert heads.class_ids(outputs).numpy().tolist() == [1, 2, 2]
     assert keras.backend.standardize_dtype(heads.identity(outputs).dtype) == dtype
+
+
+@pytest.mark.parametrize(
+    ("method", "from_logits", "head"),
+    [
+        ("predict", False, heads.identity),
+        ("predict_proba", False, heads.identity),
+        ("predict_proba", True, heads.probabilities_from_logits),
+        ("predict_classes", False, heads.class_ids),
+        ("predict_classes", True, heads.class_ids_from_logits),
+    ],
+)
+def test_heads(method, from_logits, head):
+    assert heads.head_of(method, from_logits=from_logits) is head
+
+
+@pytest.mark.parametrize("method", ["", "fit", "Predict", "predict_iter", None])
+def test_other_methods_are_refused(method):
+    with pytest.raises(ValueError, match=r"method=.*Expected one of \['predict', 'pre"):
+        heads.head_of(method)
+
+
+def test_predict_takes_no_logits():
+    with pytest.raises(ValueError, match="from_logits=True with method='predict'"):
+        heads.head_of("predict", from_logits=True)
+
+
+def test_every_name_is_a_method_of_the_predictor():
+    assert all(callable(getattr(Predictor, name)) for name in heads.METHODS)

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mgpu_strategy.compute.signatures import SpecMemory
+from keras_mgpu_strategy.compute.signatures import (
+    SpecMemory,
+    example_inputs,
+    row_bytes,
+)
 
 
 def zeros(*shape, dtype=np.float32):
@@ -87,3 +91,35 @@ def test_threads_agree_in_the_end():
     for thread in threads:
         thread.join()
     assert memory.cover(zeros(1, 3)).shape.as_list() == [None, None]
+
+
+SPEC = {
+    "text": tf.TensorSpec([None, 3], tf.string),
+    "image": tf.TensorSpec([None, None, 4], tf.float16),
+    "id": tf.TensorSpec([None], tf.int64),
+}
+
+
+def test_example_inputs():
+    example = example_inputs(SPEC, 2)
+    assert example["text"].shape == (2, 3)
+    assert tf.convert_to_tensor(example["text"]).dtype == tf.string
+    assert example["image"].shape == (2, 1, 4)
+    assert example["image"].dtype == np.float16
+    assert example["id"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text", 3 * 16),  # strings count as 16 bytes
+        ("image", 1 * 4 * 2),  # an unknown axis counts as 1
+        ("id", 8),  # no axis behind the batch
+    ],
+)
+def test_row_bytes(name, expected):
+    assert row_bytes(SPEC[name]) == expected
+
+
+def test_row_bytes_of_a_nest_is_the_sum():
+    assert row_bytes(SPEC) == 48 + 8 + 8

@@ -3,11 +3,10 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.engines.feed import Feed, example_inputs, row_bytes
+from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.inputs import as_source
 from tests import helpers
 
@@ -153,35 +152,3 @@ def test_closing_ends_the_feed_and_the_generator_behind_it():
     assert feed.take(4) is None
     assert ended == [True]
     assert feed.error is None
-
-
-SPEC = {
-    "text": tf.TensorSpec([None, 3], tf.string),
-    "image": tf.TensorSpec([None, None, 4], tf.float16),
-    "id": tf.TensorSpec([None], tf.int64),
-}
-
-
-def test_example_inputs():
-    example = example_inputs(SPEC, 2)
-    assert example["text"].shape == (2, 3)
-    assert tf.convert_to_tensor(example["text"]).dtype == tf.string
-    assert example["image"].shape == (2, 1, 4)
-    assert example["image"].dtype == np.float16
-    assert example["id"].shape == (2,)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("text", 3 * 16),  # strings count as 16 bytes
-        ("image", 1 * 4 * 2),  # an unknown axis counts as 1
-        ("id", 8),  # no axis behind the batch
-    ],
-)
-def test_row_bytes(name, expected):
-    assert row_bytes(SPEC[name]) == expected
-
-
-def test_row_bytes_of_a_nest_is_the_sum():
-    assert row_bytes(SPEC) == 48 + 8 + 8

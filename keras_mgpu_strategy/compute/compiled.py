@@ -1,0 +1,86 @@
+"""Compiled steps, as engines call them.
+
+Guarantee: a step that draws random numbers runs in one thread at a time, since it sets
+the stand-ins for its seeds before each micro-batch.
+"""
+
+import contextlib
+import functools
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import Nest
+
+ReplicaStep: TypeAlias = Callable[..., Nest]
+"""Takes the flat tensors of a chunk and returns the nest of its outputs."""
+
+_XLA_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+_XLA_REASON = re.compile("XLA|tf2xla|compile")
+
+
+class CompiledStep:
+    """A compiled function of one replica, or of all of them together.
+
+    Args:
+        function: Takes the numbers of the run and of the first row, by which rows draw
+            random numbers of their own, as scalars; then the flat tensors of a chunk.
+        draws: What replaces the seeds of random layers; kept, since a graph does not
+            keep its variables alive.
+    """
+
+    def __init__(self, function: Callable[..., Nest], draws: Sequence[Any]):
+        self.function = function
+        self._draws = draws
+        self._plain: ReplicaStep | None = None
+        self._lock = threading.Lock() if any(draws) else contextlib.nullcontext()
+
+    def __call__(self, *arguments: Any) -> Nest:
+        """Runs the function."""
+        with self._lock:
+            return self.function(*arguments)
+
+    def at(self, run: int, row: int) -> ReplicaStep:
+        """The function of the flat tensors of a chunk alone."""
+        if any(self._draws):
+            return functools.partial(self, scalar(run), scalar(row))
+        self._plain = self._plain or functools.partial(self, scalar(0), scalar(0))
+        return self._plain
+
+
+def scalar(number: int) -> tf.Tensor:
+    """The number of a run or a row, on the host."""
+    with tf.device("CPU:0"):
+        return tf.constant(number, tf.int64)
+
+
+def run_by_xla(
+    step: Callable[..., Nest], instead: Callable[[], Callable[..., Nest]] | None
+) -> Callable[..., Nest]:
+    """A step that XLA compiles when it first runs.
+
+    Args:
+        step: The step.
+        instead: Makes a step to run if XLA cannot compile this one; None if that is an
+            error, which then says what the user can do.
+    """
+
+    def run(*chunk: Any) -> Nest:
+        try:
+            return step(*chunk)
+        except _XLA_ERRORS as error:
+            lines = filter(_XLA_REASON.search, str(error).splitlines())
+            reason = next(lines, None)
+            if reason is None:
+                raise
+            if instead is None:
+                raise ValueError(
+                    f"XLA cannot compile the model: {reason[:400]}\n"
+                    "Pass jit_compile=False."
+                ) from error
+        return instead()(*chunk)
+
+    return run
