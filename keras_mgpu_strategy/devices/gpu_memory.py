@@ -1,7 +1,7 @@
 """How much memory a GPU has, or each part of a GPU that is split.
 
-TensorFlow splits a GPU only with a memory limit per part, and has no public call
-that reports how much memory a GPU has. NVIDIA's driver does.
+TensorFlow splits a GPU only with a memory limit per part, and does not report how much
+memory a GPU has. NVIDIA's driver does.
 """
 
 import functools
@@ -23,10 +23,7 @@ _BY_HAND = (
 
 
 def memory_limit(num_parts: int) -> int:
-    """Returns the MiB that each of `num_parts` parts of any one GPU may take.
-
-    The least free memory of all visible GPUs counts, so that the limit suits each
-    of them, in whatever order the driver lists them.
+    """Returns the MiB that each of `num_parts` parts of any visible GPU may take.
 
     Raises:
         RuntimeError: The driver does not report it.
@@ -38,9 +35,8 @@ def memory_limit(num_parts: int) -> int:
 def capacity(device: str) -> int | None:
     """Returns the bytes that TensorFlow may take of a logical GPU, such as `GPU:0`.
 
-    The limit of a part of a split GPU; otherwise the memory, as reported by the driver,
-    of the visible GPU with the least. None if unknown, as for every other kind of
-    device. Neither changes while a process runs.
+    The limit of a part of a split GPU; otherwise what the driver reports for the
+    visible GPU with the least memory. None if unknown, and for other kinds of device.
     """
     kind, _, index = device.rpartition(":")
     if kind != "GPU":
@@ -60,6 +56,8 @@ def capacity(device: str) -> int | None:
 
 def limit_from_report(report: str, num_parts: int) -> int:
     """Returns the MiB for each part, from one line of MiB per GPU.
+
+    The least counts, since the driver may list the GPUs in another order.
 
     Raises:
         RuntimeError: The report has a line that is not a number, or no line.

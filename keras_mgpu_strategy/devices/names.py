@@ -9,10 +9,9 @@ Guarantees:
   they were requested.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -35,14 +34,8 @@ _NAME = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DeviceRequest:
-    """One device, or all devices of a kind.
-
-    Args:
-        kind: `"GPU"` or `"CPU"`.
-        index: Index among the devices of that kind; None for all of them.
-    """
+class DeviceRequest(NamedTuple):
+    """One device, or all devices of a kind, "GPU" or "CPU", if the index is None."""
 
     kind: str
     index: int | None = None
@@ -65,15 +58,10 @@ def by_name(devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
-    """Parses what a user wrote for devices, without looking at the machine.
+    """Parses what a user wrote for devices, in order, without looking at the machine.
 
-    Args:
-        devices: `"gpu:0"`, `"cpu:0"` (in any case, also `"/gpu:0"` and TensorFlow's
-            longer forms), `"gpu"` or `"cpu"` for all of a kind, an index of a GPU,
-            several of these in a list, tuple or comma-separated string, or None.
-
-    Returns:
-        The requests in the order given; None for None.
+    Names may be in any case, and also be `"/gpu:0"` or one of TensorFlow's longer
+    forms; for the rest see `scope`.
 
     Raises:
         TypeError: A value is not a string, int, list or tuple.
@@ -93,19 +81,13 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
 def select_devices(
     requests: tuple[DeviceRequest, ...] | None, existing: Sequence[str]
 ) -> tuple[str, ...]:
-    """Picks the requested devices from those that exist.
-
-    Args:
-        requests: As `parse_devices` returns them. None stands for every GPU, or for
-            the first CPU if there is no GPU.
-        existing: Names of the devices that exist.
+    """Picks from the devices that exist; None stands for every GPU, or the first CPU.
 
     Raises:
         ValueError: A device does not exist, or was requested twice.
     """
     if requests is None:
-        gpus = tuple(name for name in existing if name.startswith("GPU:"))
-        return gpus or tuple(existing[:1])
+        return tuple(_of_kind("GPU", existing) or existing[:1])
     names = [name for request in requests for name in _matches(request, existing)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -117,16 +99,10 @@ def select_devices(
 
 
 def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
-    """Splits physical devices into logical devices, and starts TensorFlow.
+    """Splits visible physical devices into logical devices, and starts TensorFlow.
 
-    Devices already split into that many parts are left as they are.
-
-    Args:
-        names: Names of visible physical devices.
-        num_parts: Logical devices to split each of them into.
-
-    Returns:
-        Names of the logical devices, all parts of the first device first.
+    Devices already split into that many parts are left as they are. Returns all parts
+    of the first device first.
 
     Raises:
         RuntimeError: TensorFlow has started with another layout, or the memory of a
@@ -149,11 +125,11 @@ def select_parts(
     """Picks the logical devices that physical devices have been split into.
 
     Args:
-        names: Names of physical devices.
-        num_parts: Logical devices that each of them should be split into.
-        counts: Name of every visible physical device -> number of its logical
-            devices, in TensorFlow's order.
-        existing: Names of the logical devices that exist.
+        names: Physical devices.
+        num_parts: Logical devices that each of them should have.
+        counts: Every visible physical device, in TensorFlow's order -> number of its
+            logical devices.
+        existing: The logical devices that exist.
 
     Raises:
         RuntimeError: Not every device has that many parts.
@@ -185,11 +161,10 @@ def _parse_name(name: str) -> DeviceRequest:
 
 
 def _matches(request: DeviceRequest, existing: Sequence[str]) -> list[str]:
-    if request.index is None:
-        wanted, found = request.kind, _of_kind(request.kind, existing)
-    else:
+    wanted, found = request.kind, _of_kind(request.kind, existing)
+    if request.index is not None:
         wanted = f"{request.kind}:{request.index}"
-        found = [name for name in existing if name == wanted]
+        found = [name for name in found if name == wanted]
     if not found:
         raise ValueError(
             f"There is no device {wanted} on this machine. Devices that exist: "

@@ -71,18 +71,7 @@ def scope(
 def make_strategy(
     devices: Devices = None, *, replicas_per_device: int = 1
 ) -> tf.distribute.MirroredStrategy:
-    """Creates the strategy of `scope()` without entering it.
-
-    Args:
-        devices: As in `scope()`.
-        replicas_per_device: As in `scope()`.
-
-    Raises:
-        TypeError: As in `scope()`.
-        ValueError: As in `scope()`.
-        RuntimeError: TensorFlow has started, and the devices are not split as asked; or
-            this process was forked after that.
-    """
+    """Creates the strategy of `scope()`, with its errors, without entering it."""
     check_not_forked()
     num_parts = count("replicas_per_device", replicas_per_device)
     requests = parse_devices(devices)
