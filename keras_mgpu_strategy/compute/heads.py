@@ -1,7 +1,7 @@
 """What each predict method does to a model's outputs, before they leave the device.
 
-A head takes one output tensor and returns one; it is traced and compiled with the
-model. Heads are module-level functions, since compiled steps are kept by their identity.
+A head takes one output tensor and returns one; it is compiled with the model. Heads are
+module-level functions, since compiled steps are kept by the identity of their head.
 """
 
 from collections.abc import Callable

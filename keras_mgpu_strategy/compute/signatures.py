@@ -37,11 +37,12 @@ def example_inputs(spec: Nest, num_rows: int) -> Nest:
 
 def row_bytes(spec: Nest) -> int:
     """Bytes of one row of a spec; unknown axes count as 1, strings as 16 bytes."""
-    return sum(
-        math.prod(_row_shape(leaf))
-        * (16 if leaf.dtype == tf.string else leaf.dtype.size)
-        for leaf in tf.nest.flatten(spec)
-    )
+
+    def leaf_bytes(leaf: tf.TensorSpec) -> int:
+        item = 16 if leaf.dtype == tf.string else leaf.dtype.size
+        return item * math.prod(_row_shape(leaf))
+
+    return sum(map(leaf_bytes, tf.nest.flatten(spec)))
 
 
 def _row_shape(leaf: tf.TensorSpec) -> list[int]:
@@ -52,7 +53,7 @@ class SpecMemory:
     """Remembers the loosest spec that was needed for each structure of inputs."""
 
     def __init__(self) -> None:
-        self._specs: dict[Any, list[tf.TensorSpec]] = {}
+        self._specs: dict[Any, list[Any]] = {}
         self._lock = threading.Lock()
 
     def cover(self, inputs: Nest) -> Nest:
