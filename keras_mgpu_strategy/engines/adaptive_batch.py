@@ -14,7 +14,7 @@ Guarantees:
 
 import threading
 
-from keras_mgpu_strategy.engines.memory_plans import (
+from keras_mgpu_strategy.engines.memory import (
     Limits,
     Plan,
     Reading,
@@ -38,6 +38,10 @@ class BatchSize:
         limits: What is known from other runs.
         is_fixed: Whether the model takes no other size.
         is_measured: Whether the devices report how much of their memory is in use.
+
+    Attributes:
+        plan: How to run the next chunk.
+        most: The largest size that memory allows; None if unknown.
     """
 
     def __init__(
@@ -56,67 +60,58 @@ class BatchSize:
         self._failed: tuple[int, int] | None = None  # a size, and the row at fault
         self._fits: Plan | None = None
         self._failed_chunks = 0
-        self._most: int | None = None
         self._lock = threading.Lock()
-        self._plan = self._begin(self._limits.at_most(size))
-
-    @property
-    def plan(self) -> Plan:
-        """How to run the next chunk."""
-        return self._plan
+        self.most: int | None = None
+        self.change(self._limits.at_most(size))
 
     @property
     def size(self) -> int:
         """Rows of one call of the model."""
-        return self._plan.size
-
-    @property
-    def most(self) -> int | None:
-        """The largest size that memory allows, if known."""
-        return self._most
-
-    def bound(self, most: int | None) -> None:
-        """Records the largest size that memory allows, if it is known."""
-        with self._lock:
-            self._most = most
+        return self.plan.size
 
     def change(self, size: int) -> None:
         """Continues with another size."""
+        new = alone(size) if self._is_measured else Plan(size)
         with self._lock:
-            self._plan = self._begin(size)
+            self.plan = self._limits.plan(size) or new
 
     def learn(self, plan: Plan, reading: Reading | None) -> None:
-        """Plans the next chunks from what a chunk that ran alone took.
+        """Plans the next chunks from what a chunk took that ran alone by `plan`.
 
         Args:
             plan: How it was run.
             reading: What it took; None if the devices do not report it.
         """
         with self._lock:
-            if plan is not self._plan:
+            if plan is not self.plan:
                 return
             reading = reading or Reading(0, None, 0)
             fits = plan_for(plan.size, reading)
             if self._failed_chunks:  # more was needed than such a reading says
                 held = 2 if self._failed_chunks == 1 else 1
                 fits = Plan(plan.size, chunk_rows=plan.size, held=held)
-            self._most = largest_batch(plan.size, reading)
+            self.most = largest_batch(plan.size, reading)
             if self._failed is not None:
-                self._jump(fits, self._failed)
+                self._jump(fits, *self._failed)
                 return
-            self._plan = fits
+            self.plan = fits
             self._limits.learn(fits, is_largest=self._fits is not None)
 
-    def _jump(self, fits: Plan, failed: tuple[int, int]) -> None:
+    def _jump(self, fits: Plan, size: int, row: int) -> None:
         """Goes from a small batch that fitted to the largest that should."""
-        size, row = failed
-        guess = self._most or _STEP_WITHOUT_KNOWLEDGE * fits.size
+        guess = self.most or _STEP_WITHOUT_KNOWLEDGE * fits.size
         best = max(min(guess, size // 2), fits.size)
         self._failed, self._fits = None, fits
-        self._clock.add_back_off(BackOff(row, size, best))
-        self._plan = alone(best) if best > fits.size else fits
         if best == fits.size:
-            self._limits.learn(fits, is_largest=True)
+            self._settle(fits, size, row)
+            return
+        self._clock.add_back_off(BackOff(row, size, best))
+        self.plan = alone(best)
+
+    def _settle(self, fits: Plan, failed: int, row: int) -> None:
+        self._clock.add_back_off(BackOff(row, failed, fits.size))
+        self._limits.learn(fits, is_largest=True)
+        self.plan = fits
 
     def shrink(self, plan: Plan, num_rows: int, row: int, error: Exception) -> None:
         """Continues with less, unless that has been done since `plan` was read.
@@ -131,39 +126,26 @@ class BatchSize:
             MemoryError: It cannot shrink further.
         """
         with self._lock:
-            if plan is not self._plan:
+            if plan is not self.plan:
                 return
-            if num_rows > plan.size or (self._is_measured and plan.held != 1):
+            size = plan.size
+            if num_rows > size or (self._is_measured and plan.held != 1):
                 self._failed_chunks += 1
-                self._plan = self._one_micro_batch(plan.size)
-                return
-            if plan.size == 1 or self._is_fixed:
+                self.plan = (
+                    alone(size) if self._is_measured else Plan(size, chunk_rows=size)
+                )
+            elif size == 1 or self._is_fixed:
                 raise MemoryError(
-                    f"The device ran out of memory at row {row} with {plan.size} rows "
+                    f"The device ran out of memory at row {row} with {size} rows "
                     "in a batch, and a smaller batch is not possible. Use a device "
                     "with more memory, a lower precision, or fewer replicas per device."
                 ) from error
-            self._plan = self._smaller_batch(plan.size, row)
-
-    def _begin(self, size: int) -> Plan:
-        return self._limits.plan(size) or self._one_micro_batch(size, Plan(size))
-
-    def _one_micro_batch(self, size: int, otherwise: Plan | None = None) -> Plan:
-        if self._is_measured:
-            return alone(size)
-        return otherwise or Plan(size, chunk_rows=size)
-
-    def _smaller_batch(self, size: int, row: int) -> Plan:
-        if self._fits is not None:  # memory grew more than expected
-            fits = self._fits
-            self._clock.add_back_off(BackOff(row, size, fits.size))
-            self._limits.learn(fits, is_largest=True)
-            return fits
-        if not self._is_measured:
-            half = ceil_div(size, 2)
-            self._clock.add_back_off(BackOff(row, size, half))
-            self._limits.learn(Plan(half), is_largest=True)
-            return Plan(half)
-        first, _ = self._failed or (size, row)
-        self._failed = (first, row)
-        return alone(max(size // _MEASURED_PART, 1))
+            elif self._fits is not None and self._fits.size < size:
+                # Memory grew more than expected.
+                self._settle(self._fits, size, row)
+            elif not self._is_measured:
+                self._settle(Plan(ceil_div(size, 2)), size, row)
+            else:
+                first, _ = self._failed or (size, row)
+                self._failed = (first, row)
+                self.plan = alone(max(size // _MEASURED_PART, 1))

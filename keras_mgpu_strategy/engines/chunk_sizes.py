@@ -31,13 +31,7 @@ class StageTimes:
         self._rates: dict[str, float] = {}
 
     def learn(self, stage: str, amount: int, seconds: float) -> None:
-        """Learns from a call that waited for nothing else.
-
-        Args:
-            stage: Name of the stage.
-            amount: Number of rows or bytes.
-            seconds: How long it took.
-        """
+        """Learns from a call that ran alone on an amount of rows or bytes."""
         rate = seconds / max(amount, 1)
         self._rates[stage] = min(rate, self._rates.get(stage, rate))
 
@@ -46,7 +40,7 @@ class StageTimes:
         return self._rates.get(stage, 0.0) * amount
 
 
-class Pace:
+class ChunkSizes:
     """The time that a row takes, learned from chunk to chunk.
 
     Args:
@@ -65,13 +59,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def busy(self, replica: int, began: float, ended: float) -> float:
-        """Seconds of a call in which its device was not busy with an earlier one.
-
-        Args:
-            replica: Index of the replica.
-            began: When the call began, by `time.perf_counter`.
-            ended: When it ended.
-        """
+        """Seconds of a call in which its device was not busy with an earlier one."""
         with self._lock:
             free_since = self._free_since[replica]
             self._free_since[replica] = max(ended, free_since)

@@ -10,21 +10,20 @@ from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
 from keras_mgpu_strategy.compute.sizes import most_chunk_rows
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.chunk_sizes import Pace
-from keras_mgpu_strategy.engines.feed import Chunk
-from keras_mgpu_strategy.engines.memory_plans import Limits
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.memory import Limits
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.types import Nest, cut
+from keras_mgpu_strategy.types import InputBatch, Nest, cut
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class Context:
     """One run of a replicated model.
 
     Args:
         devices: Each replica's device.
         specs: The input specs seen so far.
-        pace: How long rows take.
+        chunk_sizes: How long rows take, and how many to take at a time.
         clock: Where the time of this run goes.
         head: What is done to the outputs on the device.
         jit_compile: Whether XLA compiles the model.
@@ -40,12 +39,11 @@ class Work:
             to processes that preprocess it.
         preprocess: Applied in this process to a batch of rows before the model is
             given them; None if nothing is.
-        missing: Filled with the rows that other processes could not read.
     """
 
     devices: tuple[str, ...]
     specs: SpecMemory
-    pace: Pace
+    chunk_sizes: ChunkSizes
     clock: StageClock
     head: heads.Head = heads.identity
     jit_compile: bool = False
@@ -59,14 +57,9 @@ class Work:
     run: int = 0
     spec: Nest = None
     preprocess: Callable[[Nest], Nest] | None = None
-    missing: set[int] = dataclasses.field(default_factory=set)
 
     def batch(self, size: int) -> BatchSize:
-        """The per-replica batch of the run.
-
-        Args:
-            size: The initial size, in rows.
-        """
+        """The per-replica batch of the run, which begins with `size` rows."""
         return BatchSize(
             size,
             self.clock,
@@ -88,23 +81,13 @@ class Work:
         return varies and self.preprocess is not None
 
     def most_rows(self, batch_size: int) -> int:
-        """The most rows of a chunk.
-
-        Args:
-            batch_size: Per-replica batch; a chunk holds no more if each batch may be
-                padded to a length of its own.
-        """
+        """The most rows of a chunk: one batch, if each may have a length of its own."""
         if self.pads_batches:
             return batch_size
         return most_chunk_rows(batch_size, row_bytes(self.spec))
 
-    def ready(self, chunk: Chunk, batch_size: int) -> Chunk:
-        """Returns a chunk as the model is given it, preprocessed batch by batch.
-
-        Args:
-            chunk: The rows as they were read.
-            batch_size: Per-replica batch.
-        """
+    def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:
+        """A chunk as the model is given it, preprocessed batch by batch."""
         if self.preprocess is None:
             return chunk
         starts = range(0, max(chunk.num_rows, 1), batch_size)
@@ -112,4 +95,4 @@ class Work:
         with self.clock.stage("input"):
             batches = [self.preprocess(batch) for batch in raw]
             inputs = tf.nest.map_structure(lambda *a: np.concatenate(a), *batches)
-        return dataclasses.replace(chunk, inputs=inputs)
+        return InputBatch(chunk.start, chunk.num_rows, inputs)

@@ -3,10 +3,8 @@
 Guarantees:
 
 * Chunks leave in the order of their rows, each row in exactly one of them.
-* A chunk is padded to whole micro-batches with copies of its last row, so that a
-  model never sees fewer rows, nor placeholder values.
-* A source without rows still gives one chunk, of padding only, so that the
-  structure and dtypes of the results are known.
+* A source without rows still gives one chunk, of 0 rows and one placeholder row, so
+  that the structure and dtypes of the results are known.
 * An error of the source ends the feed and is kept in `error`, so that the rows
   before it can be delivered before it is raised.
 * Ending a feed waits for nothing, so any thread may do it at any moment, even one
@@ -14,8 +12,8 @@ Guarantees:
 """
 
 import contextlib
-import dataclasses
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -23,51 +21,42 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.system.closing import close
-from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
+from keras_mgpu_strategy.types import InputBatch, Source, cut
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Chunk:
-    """What one replica takes at a time.
+def split(batch: InputBatch, num_rows: int) -> tuple[InputBatch, InputBatch | None]:
+    """At most the first `num_rows` rows, and the others; None if there are none."""
+    if batch.num_rows <= num_rows:
+        return batch, None
+    head, rest = cut(batch.inputs, 0, num_rows), cut(batch.inputs, num_rows)
+    others = InputBatch(batch.start + num_rows, batch.num_rows - num_rows, rest)
+    return InputBatch(batch.start, num_rows, head), others
 
-    Args:
-        start: Index of the first row in the user's input.
-        num_rows: Number of rows; 0 if the source has none at all, and `inputs`
-            then holds one placeholder row.
-        inputs: Nest of NumPy arrays of shape `(num_rows, ...)`.
+
+def padded(chunk: InputBatch, batch_size: int) -> list[np.ndarray]:
+    """Flat inputs of whole micro-batches, at least one; a view if they fit.
+
+    They end with copies of the last row, so that a model never sees fewer rows, nor
+    placeholder values.
     """
+    rows = max(chunk.num_rows, 1)
+    missing = ceil_div(rows, batch_size) * batch_size - rows
+    leaves = tf.nest.flatten(chunk.inputs)
+    if not missing:
+        return leaves
+    return [np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for a in leaves]
 
-    start: int
-    num_rows: int
-    inputs: Nest
 
-    @property
-    def failed(self) -> str:
-        """A note for errors of a step on this chunk."""
-        return f"Raised while rows {self.start} to {self.start + self.num_rows} ran."
-
-    @property
-    def most_rows(self) -> int:
-        """Rows that a device is given."""
-        return self.num_rows
-
-    def split(self, num_rows: int | None) -> tuple["Chunk", "Chunk | None"]:
-        """The first rows, and the others; None if there are none.
-
-        Args:
-            num_rows: The most rows of the first part; None for all.
-        """
-        if num_rows is None or self.num_rows <= num_rows:
-            return self, None
-        head, rest = cut(self.inputs, 0, num_rows), cut(self.inputs, num_rows)
-        others = Chunk(self.start + num_rows, self.num_rows - num_rows, rest)
-        return Chunk(self.start, num_rows, head), others
-
-    def padded(self, batch_size: int) -> list[np.ndarray]:
-        """Flat inputs of whole micro-batches, at least one; a view if they fit."""
-        rows = max(self.num_rows, 1)
-        missing = ceil_div(rows, batch_size) * batch_size - rows
-        return [_fill_up(leaf, missing) for leaf in tf.nest.flatten(self.inputs)]
+@contextlib.contextmanager
+def noted(*chunks: InputBatch) -> Iterator[None]:
+    """Adds to an error which rows ran when it was raised."""
+    try:
+        yield
+    except BaseException as error:
+        for chunk in chunks:
+            stop = chunk.start + chunk.num_rows
+            error.add_note(f"Raised while rows {chunk.start} to {stop} ran.")
+        raise
 
 
 class Feed:
@@ -79,6 +68,10 @@ class Feed:
             cross the end of a block, so this should be a multiple of the rows
             that are taken.
         start: Index of the first row to hand out.
+
+    Attributes:
+        error: What ended the feed; None if nothing has gone wrong.
+        is_stopped: Whether it was ended before its last row; an error does not count.
     """
 
     def __init__(self, source: Source, block_rows: int, start: int = 0):
@@ -89,7 +82,7 @@ class Feed:
         self._position = start
         self._lock = threading.Lock()
         self._handed_out = False
-        self._is_stopped = False
+        self.is_stopped = False
         self.error: BaseException | None = None
 
     @property
@@ -98,35 +91,26 @@ class Feed:
         num_rows = self._source.num_rows
         return None if num_rows is None else max(num_rows - self._position, 0)
 
-    def take(self, most_rows: int) -> Chunk | None:
-        """The next chunk, or None after the last one and after an error.
-
-        Args:
-            most_rows: The most rows it may hold; at least 1.
-        """
+    def take(self, most_rows: int) -> InputBatch | None:
+        """The next chunk of at most so many rows; None after the last or an error."""
         with self._lock:
-            chunk = self._chunk_or_none(most_rows)
+            try:
+                chunk = None if self._has_ended else self._next_chunk(most_rows)
+            except BaseException as error:  # noqa: BLE001 - raised by the engine
+                first, stop = self._position, self._position + self._block_rows
+                error.add_note(f"Raised while rows {first} to {stop} were read.")
+                chunk, self.error = None, error
         if self._has_ended:
             self._close_source()
         return chunk
 
-    def fail(self, error: Exception, chunk: Chunk) -> None:
-        """Ends the feed with an error of a chunk that it has handed out."""
-        error.add_note(chunk.failed)
-        self.error = self.error or error
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether the feed was ended before its last row; an error does not count."""
-        return self._is_stopped
-
     def stop(self) -> None:
         """Ends the feed: later calls of `take` return None, and close the source."""
-        self._is_stopped = True
+        self.is_stopped = True
 
     def close(self) -> None:
         """Ends the feed and closes the source; a thread reading it closes it then."""
-        self._is_stopped = True
+        self.is_stopped = True
         self._close_source()
 
     def _close_source(self) -> None:
@@ -139,42 +123,17 @@ class Feed:
         finally:
             self._lock.release()
 
-    def _chunk_or_none(self, most_rows: int) -> Chunk | None:
-        try:
-            return self._next_chunk(most_rows)
-        except BaseException as error:  # noqa: BLE001 - kept for the engine to raise
-            first, stop = self._position, self._position + self._block_rows
-            error.add_note(f"Raised while rows {first} to {stop} were read.")
-            self.error = error
-            return None
-
     @property
     def _has_ended(self) -> bool:
-        return self._is_stopped or self.error is not None
+        return self.is_stopped or self.error is not None
 
-    def _next_chunk(self, most_rows: int) -> Chunk | None:
-        if self._has_ended:
-            return None
+    def _next_chunk(self, most_rows: int) -> InputBatch | None:
         if self._block is None:
             self._block = next(self._blocks, None)
-        block, first = self._block, not self._handed_out
-        self._handed_out = True
-        if block is None:
+        is_first, self._handed_out = not self._handed_out, True
+        if self._block is None:
             example = example_inputs(self._source.spec, 1)
-            return Chunk(self._position, 0, example) if first else None
-        return self._cut(block, min(most_rows, block.num_rows))
-
-    def _cut(self, block: InputBatch, num_rows: int) -> Chunk:
-        self._position = block.start + num_rows
-        self._block = None
-        if num_rows == block.num_rows:
-            return Chunk(block.start, num_rows, block.inputs)
-        rest = cut(block.inputs, num_rows)
-        self._block = InputBatch(self._position, block.num_rows - num_rows, rest)
-        return Chunk(block.start, num_rows, cut(block.inputs, 0, num_rows))
-
-
-def _fill_up(array: np.ndarray, missing: int) -> np.ndarray:
-    if missing == 0:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            return InputBatch(self._position, 0, example) if is_first else None
+        chunk, self._block = split(self._block, most_rows)
+        self._position = chunk.start + chunk.num_rows
+        return chunk

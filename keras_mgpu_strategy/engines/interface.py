@@ -1,13 +1,19 @@
-"""The one interface that every engine implements.
+"""The interfaces between a run, its engine and the place where the model lives.
 
 An engine knows the model and the devices; it is given rows and returns rows.
 It knows neither where rows come from nor where results go.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
-from keras_mgpu_strategy.types import HostBatch, Source
+import tensorflow as tf
+
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.models import Preprocessing
+from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest, Source
 
 
 class Engine(Protocol):
@@ -19,7 +25,7 @@ class Engine(Protocol):
       batches come in the order of their rows.
     * No replica calls the model on 0 rows. Every call has `batch_size` rows; the
       last one is padded and its results are trimmed.
-    * When the iterator is closed or fails, no thread is left behind.
+    * When the iterator is closed or fails, no thread is left running.
     """
 
     def run(
@@ -33,4 +39,107 @@ class Engine(Protocol):
                 per-replica batch).
             start: Index of the first row to run.
         """
+        ...
+
+
+class StoppedWithin(Exception):
+    """A chunk could only be run up to a row within it.
+
+    Args:
+        results: The results of the rows before it.
+        error: What is wrong with that row.
+    """
+
+    def __init__(self, results: HostBatch, error: Exception):
+        super().__init__(results.stop)
+        self.results = results
+        self.error = error
+
+
+class ChunkRunner(Protocol):
+    """Runs one chunk at a time on one replica; called by several threads."""
+
+    def begin_run(self) -> None:
+        """Called once, before the first chunk of a run."""
+        ...
+
+    def run(
+        self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
+    ) -> HostBatch:
+        """Returns the results of a chunk.
+
+        Args:
+            chunk: The rows.
+            batch: The per-replica batch, shrunk if memory runs out.
+            replica: Index of the replica.
+            track: What the replica's device does.
+
+        Raises:
+            StoppedWithin: Any row of the chunk except the first failed.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Where a model lives, and how to run it there."""
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables live on every device."""
+        ...
+
+    @property
+    def strategy(self) -> Any:
+        """The `tf.distribute.Strategy` over the devices."""
+        ...
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Name of each replica's device."""
+        ...
+
+    @property
+    def input_spec(self) -> Nest | None:
+        """Nest of named `tf.TensorSpec` that the model declares; None if none."""
+        ...
+
+    @property
+    def floats(self) -> tf.DType:
+        """The dtype of floats for a model that declares no inputs."""
+        ...
+
+    @property
+    def feeding(self) -> Feeding:
+        """What the model is given of the user's input."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether replicas read files themselves, in other processes."""
+        ...
+
+    def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
+        """What is done in this process to such rows before they are run.
+
+        Args:
+            raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
+
+        Returns:
+            None if nothing is done, or other processes do it.
+
+        Raises:
+            ValueError: Preprocessing fails on such rows.
+        """
+        ...
+
+    def build(self, example: Nest) -> None:
+        """Creates the variables of a model that has none yet, from example rows."""
+        ...
+
+    def engine(self, context: Context) -> Engine:
+        """What runs the rows."""
+        ...
+
+    def digest(self) -> str:
+        """A short hash of what the model computes."""
         ...

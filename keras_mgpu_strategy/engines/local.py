@@ -2,115 +2,143 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mgpu_strategy import models
+from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.compute.step import StepCompiler
-from keras_mgpu_strategy.compute.transfers import has_own_memory
-from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.compute.transfers import has_own_memory, host_of
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import noted, padded
 from keras_mgpu_strategy.engines.interface import Engine
-from keras_mgpu_strategy.engines.local_chunks import LocalChunks
+from keras_mgpu_strategy.engines.memory import Plan
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.options import Options
+from keras_mgpu_strategy.engines.running import Chunks, note_stages, run_fitting
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
-from keras_mgpu_strategy.sources.marks import MarksOf, marks_of
-from keras_mgpu_strategy.types import Feeding, Nest, Source
+from keras_mgpu_strategy.engines.track import Track, Turn
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest
 
-_ENGINES: dict[str, Callable[[Work, StepCompiler], Engine]] = {
+
+class LocalChunks:
+    """A `ChunkRunner` for the replicas of a strategy."""
+
+    def __init__(self, context: Context, compiler: StepCompiler):
+        self._context = context
+        self._compiler = compiler
+
+    def begin_run(self) -> None:
+        """Makes the replicas agree on what they must share."""
+        self._compiler.begin_run()
+
+    def run(
+        self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
+    ) -> HostBatch:
+        """Returns the results of a chunk."""
+        began = time.perf_counter()
+        seconds = 0.0
+
+        def attempt(
+            chunks: Chunks, plan: Plan, turn: Turn
+        ) -> tuple[list[HostBatch], int]:
+            return self._attempt(chunks[0], plan, replica, turn, seconds)
+
+        with noted(chunk):
+            chunk = self._context.ready(chunk, batch.size)
+            seconds = time.perf_counter() - began
+            devices = self._context.devices[replica : replica + 1]
+            return gather.join(run_fitting([chunk], attempt, batch, track, devices))
+
+    def _attempt(
+        self,
+        chunk: InputBatch,
+        plan: Plan,
+        replica: int,
+        turn: Turn,
+        seconds_before: float,
+    ) -> tuple[list[HostBatch], int]:
+        context, clock, compiler = self._context, self._context.clock, self._compiler
+        device = context.devices[replica]
+        signature = context.signature(chunk.inputs, plan.size)
+        numbers = (context.run, chunk.start)
+        step = compiler.replica_step(signature, replica, clock, *numbers)
+        copy = compiler.copier(signature, replica, clock)
+        with clock.stage("input"), tf.device(host_of(device)):
+            arrays = padded(chunk, plan.size)
+            leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
+        turn.copy()
+        leaves = copy(*leaves)
+        turn.launch()
+        with tf.device(device):
+            outputs = step(*leaves)
+        rows, bytes_in = len(arrays[0]), sum(array.nbytes for array in arrays)
+        clock.add_chunk(replica, chunk.num_rows, plan.size, bytes_in)
+        results = gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
+        sizes = (rows, results.num_bytes)
+        note_stages(context, plan, replica, turn, *sizes, least_seconds=seconds_before)
+        # Outputs exist twice while those of the micro-batches are joined.
+        return [results], bytes_in + 2 * results.num_bytes
+
+
+_ENGINES: dict[str, Callable[[Context, StepCompiler], Engine]] = {
     "mirrored": MirroredEngine,
-    "threads": lambda work, compiler: ThreadsEngine(work, LocalChunks(work, compiler)),
+    "threads": lambda context, compiler: ThreadsEngine(
+        context, LocalChunks(context, compiler)
+    ),
 }
 
 
 class LocalBackend:
-    """A `Backend` of this process.
-
-    Args:
-        replicated: The model.
-        options: How it runs.
-    """
+    """A `Backend` of this process."""
 
     def __init__(self, replicated: models.ReplicatedModel, options: Options):
+        self.model = replicated.model
+        self.strategy = replicated.strategy
+        self.devices: tuple[str, ...] = tuple(self.strategy.extended.worker_devices)
+        self.input_spec = replicated.input_spec
+        self.feeding = replicated.feeding
+        self.preprocessing = replicated.preprocessing
+        self.is_remote = False
+        self.compiler = StepCompiler(replicated)
+        self._on_gpus = all(map(has_own_memory, self.devices))
+        self.chunks = options.chunks(on_gpus=self._on_gpus)
         self._replicated = replicated
         self._options = options
-        self.compiler = StepCompiler(replicated)
-        self.is_remote = False
         self._building = threading.Lock()
-
-    @property
-    def input_spec(self) -> Nest | None:
-        """What the model declares."""
-        return self._replicated.input_spec
 
     @property
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
-        return models.float_dtype_of(self._replicated.model)
-
-    @property
-    def feeding(self) -> Feeding:
-        """What the model is given of the user's input."""
-        return self._replicated.feeding
-
-    def preprocessing(self, raw_spec: Nest) -> models.Preprocessing | None:
-        """The model's own, traced again, since its settings may have changed."""
-        return self._replicated.preprocessing(raw_spec)
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Each replica's device."""
-        return tuple(self._replicated.strategy.extended.worker_devices)
-
-    @property
-    def model(self) -> Any:
-        """The model whose variables live on every device."""
-        return self._replicated.model
-
-    @property
-    def strategy(self) -> Any:
-        """The strategy over the devices."""
-        return self._replicated.strategy
-
-    @property
-    def chunks(self) -> dict[str, int]:
-        """Chunks for each device, as in `Work`."""
-        return self._options.chunks(on_gpus=self._on_gpus())
+        return models.float_dtype_of(self.model)
 
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""
         with self._building:
             models.build(self._replicated, example)
 
-    def engine(self, work: Work) -> Engine:
+    def engine(self, context: Context) -> Engine:
         """The engine of the options."""
-        return _ENGINES[self._options.engine](self.fitted(work), self.compiler)
+        return _ENGINES[self._options.engine](self.fitted(context), self.compiler)
 
-    def fitted(self, work: Work) -> Work:
-        """Per-run state with the options that depend on devices and model filled in."""
+    def fitted(self, context: Context) -> Context:
+        """Per-run state with what depends on devices, model and options filled in."""
+        jit_compile = self._options.jit_compile
+        is_automatic = jit_compile == "auto"
+        if is_automatic:
+            jit_compile = models.chooses_xla(self._replicated, self.devices)
         return dataclasses.replace(
-            work,
-            jit_compile=self._uses_xla(),
-            may_fall_back=self._options.jit_compile == "auto",
-            is_measured=self._on_gpus(),
+            context,
+            jit_compile=bool(jit_compile),
+            may_fall_back=is_automatic,
+            is_measured=self._on_gpus,
             **self.chunks,
         )
 
     def digest(self) -> str:
         """A short hash of what the model computes."""
         return models.digest(self._replicated)
-
-    def marks(self, source: Source, work: Work) -> MarksOf:
-        """The marks of the source."""
-        del work
-        return marks_of(source)
-
-    def _uses_xla(self) -> bool:
-        if self._options.jit_compile != "auto":
-            return bool(self._options.jit_compile)
-        return models.chooses_xla(self._replicated, self.devices)
-
-    def _on_gpus(self) -> bool:
-        return all(map(has_own_memory, self.devices))

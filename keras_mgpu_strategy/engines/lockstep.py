@@ -1,10 +1,8 @@
 """Runs one chunk on each replica, all together, by `strategy.run`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import gather
@@ -12,102 +10,72 @@ from keras_mgpu_strategy.compute.compiled import scalar
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import HOST
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.context import Work
-from keras_mgpu_strategy.engines.feed import Chunk
-from keras_mgpu_strategy.engines.fitting import run_fitting
-from keras_mgpu_strategy.engines.memory_plans import Plan
-from keras_mgpu_strategy.engines.timing import note_stages, try_copies_out
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import noted, padded
+from keras_mgpu_strategy.engines.memory import Plan
+from keras_mgpu_strategy.engines.running import (
+    Chunks,
+    busy,
+    first_row,
+    note_stages,
+    on_host,
+    run_fitting,
+)
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.worker_threads import ChunkError
-from keras_mgpu_strategy.types import HostBatch
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """One chunk for each replica.
-
-    Args:
-        chunks: The chunks; the start is -1 if a replica idles.
-    """
-
-    chunks: tuple[Chunk, ...]
-
-    @property
-    def busy(self) -> list[Chunk]:
-        """The chunks of the replicas that do not idle."""
-        return [chunk for chunk in self.chunks if chunk.start >= 0]
-
-    @property
-    def start(self) -> int:
-        """Index of the first row."""
-        return min(chunk.start for chunk in self.busy)
-
-    @property
-    def most_rows(self) -> int:
-        """Rows that a device is given."""
-        return max(chunk.num_rows for chunk in self.chunks)
-
-    def split(self, num_rows: int | None) -> tuple["Round", "Round | None"]:
-        """The first rows of each replica, and the others; None if there are none."""
-        if num_rows is None or self.most_rows <= num_rows:
-            return self, None
-        parts = [_on_host(chunk).split(num_rows) for chunk in self.chunks]
-        idle = [Chunk(-1, 0, head.inputs) for head, _ in parts]
-        rests = [rest or idle[index] for index, (_, rest) in enumerate(parts)]
-        return Round(tuple(head for head, _ in parts)), Round(tuple(rests))
+from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 
 class LockstepChunks:
     """Runs one chunk on each replica; called by several threads.
 
     Args:
-        work: Per-run state.
+        context: Per-run state.
         compiler: Makes and keeps the compiled steps.
         batch: The per-replica batch, shrunk if memory runs out.
     """
 
-    def __init__(self, work: Work, compiler: StepCompiler, batch: BatchSize):
-        self._work = work
+    def __init__(self, context: Context, compiler: StepCompiler, batch: BatchSize):
+        self._context = context
         self._compiler = compiler
         self._batch = batch
-        self._track = Track(work.in_flight)
+        self._track = Track(context.in_flight)
         self._strategy = compiler.strategy
 
-    def run(self, round: Round, element_spec: Sequence[Any]) -> list[HostBatch]:
+    def run(self, chunks: Chunks, element_spec: Sequence[Any]) -> list[HostBatch]:
         """Returns the results of the replicas that do not idle.
 
         Args:
-            round: The chunks.
-            element_spec: Specs of the distributed dataset that they come from: two
-                numbers, then the flat inputs.
+            chunks: One for each replica.
+            element_spec: As in `Rounds`.
 
         Raises:
             ChunkError: Any error, with the first row of the chunks.
         """
 
-        def attempt(piece: Round, plan: Plan, turn: Turn) -> tuple[Any, int]:
-            return self._attempt(piece, plan, element_spec, turn)
+        def attempt(
+            pieces: Chunks, plan: Plan, turn: Turn
+        ) -> tuple[list[HostBatch], int]:
+            return self._attempt(pieces, plan, element_spec, turn)
 
-        devices = self._work.devices
+        devices = self._context.devices
         try:
-            parts = run_fitting(round, attempt, self._batch, self._track, devices)
+            with noted(*busy(chunks)):
+                return run_fitting(chunks, attempt, self._batch, self._track, devices)
         except BaseException as error:
-            for chunk in round.busy:
-                error.add_note(chunk.failed)
-            raise ChunkError(round.start) from error
-        return [batch for part in parts for batch in part]
+            raise ChunkError(first_row(chunks)) from error
 
     def _attempt(
-        self, round: Round, plan: Plan, spec: Sequence[Any], turn: Turn
+        self, chunks: Chunks, plan: Plan, spec: Sequence[Any], turn: Turn
     ) -> tuple[list[HostBatch], int]:
-        work, compiler = self._work, self._compiler
-        for chunk in round.chunks:
-            signature = work.signature(chunk.inputs, plan.size)
-        step = compiler.lockstep(signature, spec, work.clock)
+        context, compiler = self._context, self._compiler
+        for chunk in chunks:  # the last of which covers them all
+            signature = context.signature(chunk.inputs, plan.size)
+        step = compiler.lockstep(signature, spec, context.clock)
         # The two numbers of an element have the specs of a run and a row.
-        copy = compiler.lockstep_copier(spec[2:], work.clock)
-        numbers = [[scalar(work.run), scalar(c.start)] for c in round.chunks]
-        inputs = [_whole_batches(chunk, plan.size) for chunk in round.chunks]
+        copy = compiler.lockstep_copier(spec[2:], context.clock)
+        numbers = [[scalar(context.run), scalar(chunk.start)] for chunk in chunks]
+        inputs = [_whole_batches(chunk, plan.size) for chunk in chunks]
         leaves: Any = self._per_replica(inputs)
         turn.copy()
         leaves = copy(*leaves)
@@ -115,13 +83,11 @@ class LockstepChunks:
         # Otherwise results would pass through the first GPU on their way to the host.
         with tf.device(HOST):
             outputs = step(*self._per_replica(numbers), *leaves)
-        batches, moved = self._results(outputs, round.chunks, inputs, plan.size)
-        if plan.is_measured:
-            try_copies_out(work, 0)
+        batches, moved = self._results(outputs, chunks, inputs, plan.size)
         rows = max(len(leaves[0]) for leaves in inputs)
         bytes_out = max(batch.num_bytes for batch in batches)
         # In step: each replica is busy until the slowest one ends.
-        note_stages(work, 0, turn, rows, bytes_out, count=len(inputs))
+        note_stages(context, plan, 0, turn, rows, bytes_out, count=len(inputs))
         return batches, moved
 
     def _per_replica(self, inputs: list[list[tf.Tensor]]) -> list[Any]:
@@ -130,17 +96,15 @@ class LockstepChunks:
             return inputs[0]
         distribute = self._strategy.experimental_distribute_values_from_function
 
-        def value(leaf: int) -> Any:
-            return distribute(
-                lambda context: inputs[context.replica_id_in_sync_group][leaf]
-            )
+        def value(leaves: tuple[tf.Tensor, ...]) -> Any:
+            return distribute(lambda context: leaves[context.replica_id_in_sync_group])
 
-        return [value(leaf) for leaf in range(len(inputs[0]))]
+        return [value(leaves) for leaves in zip(*inputs, strict=True)]
 
     def _results(
         self,
         outputs: Any,
-        chunks: Sequence[Chunk],
+        chunks: Chunks,
         inputs: list[list[tf.Tensor]],
         size: int,
     ) -> tuple[list[HostBatch], int]:
@@ -150,30 +114,21 @@ class LockstepChunks:
         for replica, (chunk, leaves) in enumerate(zip(chunks, inputs, strict=True)):
             if chunk.start < 0:
                 continue
-            mine = tf.nest.pack_sequence_as(
-                outputs, [leaf[replica] for leaf in results]
-            )
+            own = tf.nest.pack_sequence_as(outputs, [leaf[replica] for leaf in results])
             num_bytes = sum(
                 leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves
             )
-            self._work.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
-            batch = gather.to_host(mine, chunk.start, chunk.num_rows, len(leaves[0]))
+            self._context.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
+            batch = gather.to_host(own, chunk.start, chunk.num_rows, len(leaves[0]))
             moved = max(moved, num_bytes + 2 * batch.num_bytes)
             batches.append(batch)
         return batches, moved
 
 
-def _whole_batches(chunk: Chunk, size: int) -> list[Any]:
+def _whole_batches(chunk: InputBatch, size: int) -> list[Any]:
     """Flat tensors, padded again if the batch has become smaller since."""
     flat = tf.nest.flatten(chunk.inputs)
     if int(flat[0].shape[0]) % size == 0 and isinstance(flat[0], tf.Tensor):
         return flat
     with tf.device(HOST):
-        return [tf.convert_to_tensor(a) for a in _on_host(chunk).padded(size)]
-
-
-def _on_host(chunk: Chunk) -> Chunk:
-    """A chunk of arrays, without its padding."""
-    rows = max(chunk.num_rows, 1)
-    arrays = tf.nest.map_structure(lambda leaf: np.asarray(leaf)[:rows], chunk.inputs)
-    return Chunk(chunk.start, chunk.num_rows, arrays)
+        return [tf.convert_to_tensor(a) for a in padded(on_host(chunk), size)]

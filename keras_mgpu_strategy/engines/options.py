@@ -7,6 +7,13 @@ from typing import Literal, get_args
 EngineName = Literal["mirrored", "threads", "ray"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
+_ALLOWED = {
+    "engine": list(get_args(EngineName)),
+    "jit_compile": [False, True, "auto"],
+    "in_flight": ["auto", 1, 2, 3, 4],
+    "precision": [None, *get_args(Precision)],
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -25,13 +32,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        choices = {
-            "engine": list(get_args(EngineName)),
-            "jit_compile": [False, True, "auto"],
-            "in_flight": ["auto", 1, 2, 3, 4],
-            "precision": [None, *get_args(Precision)],
-        }
-        for name, allowed in choices.items():
+        for name, allowed in _ALLOWED.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}. Expected one of {allowed}.")

@@ -25,75 +25,98 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import example_inputs
-from keras_mgpu_strategy.engines.feed import Chunk, Feed
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import Feed, noted, padded
+from keras_mgpu_strategy.engines.running import Chunks, busy
+from keras_mgpu_strategy.types import InputBatch
 
 
-class ReplicaPipelines:
-    """The distributed dataset of a feed.
-
-    Each element is a flat tuple `(start, num_rows, *inputs)`; `start` is -1 if the
-    feed has ended.
+class Rounds:
+    """Hands out chunks, one for each replica at a time, to any thread.
 
     Args:
         feed: The chunks.
-        spec: Nest of `tf.TensorSpec` of the inputs.
+        context: Per-run state; its `ready` is called by several pipelines at once.
         batch_size: Rows of a micro-batch.
         chunk_rows: Gives the most rows of a chunk; asked when each replica has got one.
         strategy: The strategy whose replicas are fed.
-        ready: Returns a chunk as the model is given it, for a batch size; called by
-            the pipelines of several replicas at once.
+
+    Attributes:
+        element_spec: Specs of the elements of the distributed dataset, from the first
+            round on: start and number of rows, then the flat inputs.
     """
 
     def __init__(
         self,
         feed: Feed,
-        spec: Nest,
+        context: Context,
         batch_size: int,
         chunk_rows: Callable[[], int],
         strategy: tf.distribute.Strategy,
-        ready: Callable[[Chunk, int], Chunk] = lambda chunk, batch_size: chunk,
     ):
-        self._ready = ready
-        self.spec = spec
         self._feed = feed
-        self._specs = tf.nest.flatten(spec)
+        self._context = context
         self._batch_size = batch_size
         self._ask_chunk_rows = chunk_rows
+        self._strategy = strategy
+        self.element_spec: tuple[Any, ...] = ()
+        self._elements: Any = None
+        self._has_ended = False
+        self._lock = threading.Lock()
         self._chunk_rows = 0
-        self._idle = tf.nest.flatten(example_inputs(spec, batch_size))
-        self._dealt: list[deque[Chunk]] = []
-        self._next = 0
+        self._idle = tf.nest.flatten(example_inputs(context.spec, batch_size))
+        self._dealt = [deque[InputBatch]() for _ in context.devices]
+        self._next_replica = 0
         self._is_reading = False
         self._changed = threading.Condition()
-        # TensorFlow keeps forever what is passed to `numpy_function`, and a dataset
-        # the function that made it: neither may hold the rows, nor this object.
-        make = functools.partial(_replica_dataset, weakref.ref(self), self._specs)
-        self.dataset = _distribute(make, strategy)
 
-    def add_replica(self) -> int:
-        """Has chunks dealt to one more replica; returns its index."""
-        self._dealt.append(deque())
-        return len(self._dealt) - 1
+    def next(self) -> Chunks | None:
+        """A chunk for each replica, some of which may idle; None at the end."""
+        with self._lock:
+            if self._has_ended or self._feed.is_stopped:
+                return None
+            # Not in the main thread, where Ctrl-C could break TensorFlow's tracing.
+            self._elements = self._elements or self._open()
+            with self._context.clock.stage("input"):
+                element = next(self._elements)
+            local_results = self._strategy.experimental_local_results
+            chunks = [
+                InputBatch(
+                    int(start),
+                    int(num_rows),
+                    tf.nest.pack_sequence_as(self._context.spec, inputs),
+                )
+                for start, num_rows, *inputs in zip(
+                    *map(local_results, element), strict=True
+                )
+            ]
+            return chunks if busy(chunks) else None
+
+    def end(self) -> None:
+        """Releases the pipelines and their threads; no round follows."""
+        with self._lock:
+            self._has_ended, self._elements = True, None
 
     def take(self, replica: int) -> tuple[Any, ...]:
-        """The next element of a replica's pipeline, which calls this in a thread."""
+        """The next element of a replica's pipeline, which calls this in a thread.
+
+        Start and number of rows, then the flat inputs; a start of -1 if it idles.
+        """
         chunk = self._next_chunk(self._dealt[replica])
-        chunk = None if chunk is None else self._ready_or_none(chunk)
+        if chunk is not None:
+            try:
+                with noted(chunk):
+                    chunk = self._context.ready(chunk, self._batch_size)
+            except Exception as error:  # noqa: BLE001 - raised by the engine
+                self._feed.error = self._feed.error or error
+                chunk = None
         if chunk is None:
             return np.int64(-1), np.int64(0), *self._idle
-        inputs = chunk.padded(self._batch_size)
+        inputs = padded(chunk, self._batch_size)
         self._idle = [leaf[: self._batch_size] for leaf in inputs]
         return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
 
-    def _ready_or_none(self, chunk: Chunk) -> Chunk | None:
-        try:
-            return self._ready(chunk, self._batch_size)
-        except Exception as error:  # noqa: BLE001 - kept for the engine to raise
-            self._feed.fail(error, chunk)
-            return None
-
-    def _next_chunk(self, mine: deque[Chunk]) -> Chunk | None:
+    def _next_chunk(self, mine: deque[InputBatch]) -> InputBatch | None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: mine or not self._is_reading)
@@ -106,67 +129,61 @@ class ReplicaPipelines:
     def _deal_one(self) -> bool:
         chunk = None
         try:
-            if self._next == 0:
+            if self._next_replica == 0:
                 self._chunk_rows = self._ask_chunk_rows()
             chunk = self._feed.take(self._chunk_rows)
         finally:
             with self._changed:
                 self._is_reading = False
                 if chunk is not None:
-                    self._dealt[self._next].append(chunk)
-                    self._next = (self._next + 1) % len(self._dealt)
+                    self._dealt[self._next_replica].append(chunk)
+                    self._next_replica = (self._next_replica + 1) % len(self._dealt)
                 self._changed.notify_all()
         return chunk is not None
 
+    def _open(self) -> Any:
+        # TensorFlow keeps forever what is passed to `numpy_function`, and a dataset
+        # the function that made it: neither may hold the rows, nor this object.
+        take, specs = weakref.WeakMethod(self.take), tf.nest.flatten(self._context.spec)
+        dataset = self._strategy.distribute_datasets_from_function(
+            functools.partial(_replica_dataset, take, specs),
+            tf.distribute.InputOptions(
+                experimental_fetch_to_device=False,
+                experimental_replication_mode=(
+                    tf.distribute.InputReplicationMode.PER_REPLICA
+                ),
+                experimental_place_dataset_on_device=False,
+            ),
+        )
+        elements, self.element_spec = iter(dataset), dataset.element_spec
+        self._context.clock.start()
+        return elements
+
 
 def _replica_dataset(
-    pipelines: weakref.ref[ReplicaPipelines],
+    take: weakref.WeakMethod,
     specs: Sequence[tf.TensorSpec],
-    _: tf.distribute.InputContext,
+    context: tf.distribute.InputContext,
 ) -> tf.data.Dataset:
-    mine = functools.partial(_take_from, pipelines, _alive(pipelines).add_replica())
+    mine = functools.partial(_take_from, take, context.input_pipeline_id)
     dtypes = [tf.int64, tf.int64, *(spec.dtype for spec in specs)]
 
-    def take(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def element(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start, num_rows, *inputs = tf.numpy_function(mine, [], dtypes)
         for leaf, spec in zip(inputs, specs, strict=True):
             # Only the rank: in some sources rows of another length follow.
             leaf.set_shape([None] * spec.shape.rank)
         return tf.ensure_shape(start, []), tf.ensure_shape(num_rows, []), *inputs
 
-    dataset = tf.data.Dataset.counter().map(take).prefetch(2)
-    return dataset.with_options(_options())
-
-
-def _take_from(
-    pipelines: weakref.ref[ReplicaPipelines], replica: int
-) -> tuple[Any, ...]:
-    return _alive(pipelines).take(replica)
-
-
-def _alive(pipelines: weakref.ref[ReplicaPipelines]) -> ReplicaPipelines:
-    alive = pipelines()
-    assert alive is not None, "its run has ended"
-    return alive
-
-
-def _options() -> tf.data.Options:
     options = tf.data.Options()
     # The autotuner's thread sleeps, and closing the iterator waits for it.
     options.autotune.enabled = False
     # A pool of its own: the source may itself need threads of the shared one.
     options.threading.private_threadpool_size = 1
-    return options
+    return tf.data.Dataset.counter().map(element).prefetch(2).with_options(options)
 
 
-def _distribute(dataset_fn: Any, strategy: tf.distribute.Strategy) -> Any:
-    return strategy.distribute_datasets_from_function(
-        dataset_fn,
-        tf.distribute.InputOptions(
-            experimental_fetch_to_device=False,
-            experimental_replication_mode=(
-                tf.distribute.InputReplicationMode.PER_REPLICA
-            ),
-            experimental_place_dataset_on_device=False,
-        ),
-    )
+def _take_from(take: weakref.WeakMethod, replica: int) -> tuple[Any, ...]:
+    alive = take()
+    assert alive is not None, "its run has ended"
+    return alive(replica)

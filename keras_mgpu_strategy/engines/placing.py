@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy, make_strategy
-from keras_mgpu_strategy.engines.backend import Backend
+from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import model_file
@@ -41,14 +41,30 @@ def place(
         model: A Keras model, or one on disk.
         options: How it runs.
         ray: How it is spread over processes; None for the defaults, or without Ray.
+
+    Raises:
+        TypeError: `ray` does not hold options.
+        ValueError: Options exclude each other.
     """
     check_not_forked()
-    if _uses_ray(options, ray):
+    _check_together(options, ray)
+    if options.engine == "ray":
         return RayBackend(_packed(model), options, ray or RayOptions())
-    if isinstance(model, SavedModel):
-        return LocalBackend(_read(model, options), options)
-    strategy = active_strategy() or models.strategy_of(model) or make_strategy()
-    return LocalBackend(models.replicate(model, strategy, options.precision), options)
+    strategy = active_strategy()
+    if not isinstance(model, SavedModel):
+        strategy = strategy or models.strategy_of(model) or make_strategy()
+        replicated = models.replicate(model, strategy, options.precision)
+        return LocalBackend(replicated, options)
+    path = expanded(model.path)
+    models.check_path(path)  # before TensorFlow starts its devices
+    replicated = models.read(
+        path,
+        strategy or make_strategy(),
+        custom_objects=model.custom_objects,
+        safe_mode=model.safe_mode,
+        precision=options.precision,
+    )
+    return LocalBackend(replicated, options)
 
 
 def _packed(model: Any | SavedModel) -> model_file.ModelFile:
@@ -58,25 +74,7 @@ def _packed(model: Any | SavedModel) -> model_file.ModelFile:
     return model_file.from_path(path, model.custom_objects, safe_mode=model.safe_mode)
 
 
-def _read(model: SavedModel, options: Options) -> models.ReplicatedModel:
-    path = expanded(model.path)
-    models.check_path(path)  # before TensorFlow starts its devices
-    return models.read(
-        path,
-        active_strategy() or make_strategy(),
-        custom_objects=model.custom_objects,
-        safe_mode=model.safe_mode,
-        precision=options.precision,
-    )
-
-
-def _uses_ray(options: Options, ray: RayOptions | None) -> bool:
-    """Whether Ray processes run the model.
-
-    Raises:
-        TypeError: `ray` does not hold options.
-        ValueError: Options exclude each other.
-    """
+def _check_together(options: Options, ray: RayOptions | None) -> None:
     if not isinstance(ray, RayOptions | None):
         raise TypeError(
             f"ray={ray!r} of type {type(ray).__name__}. Expected mgpu.RayOptions(...), "
@@ -89,7 +87,7 @@ def _uses_ray(options: Options, ray: RayOptions | None) -> bool:
                 'engine="ray" with it; devices of this process are chosen by '
                 "mgpu.scope()."
             )
-        return False
+        return
     if active_strategy() is not None:
         raise ValueError(
             'Received engine="ray" inside the scope of a strategy. Leave it: Ray '
@@ -100,4 +98,3 @@ def _uses_ray(options: Options, ray: RayOptions | None) -> bool:
             f'profile={options.profile!r} with engine="ray". Expected another engine: '
             "a trace holds one process."
         )
-    return True

@@ -15,15 +15,15 @@ from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.backend import ChunkRunner, StoppedWithin
-from keras_mgpu_strategy.engines.context import Work
-from keras_mgpu_strategy.engines.feed import Chunk, Feed
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import Feed
+from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
 from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.system.cores import num_cores
-from keras_mgpu_strategy.types import HostBatch, Source
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
 
 _SECONDS_TO_START_THREADS = 0.004
 
@@ -33,32 +33,32 @@ class ThreadsEngine:
 
     The flow, for each device d:
 
-        lane:                          # in_flight + ahead threads per device
+        work:                          # in in_flight + ahead threads per device
             while (chunk = feed.take()):
                 put(chunks.run(chunk, d, the track of d))
 
     and, in the caller's thread: `yield from in_order(what was put)`.
 
     Args:
-        work: Per-run state.
+        context: Per-run state.
         chunks: Runs a chunk on a replica.
     """
 
-    def __init__(self, work: Work, chunks: ChunkRunner):
-        self._work = work
+    def __init__(self, context: Context, chunks: ChunkRunner):
+        self._context = context
         self._chunks = chunks
-        self._devices = work.devices
-        self._tracks = [Track(work.in_flight) for _ in self._devices]
+        self._num_devices = len(context.devices)
+        self._tracks = [Track(context.in_flight) for _ in context.devices]
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
     ) -> Iterator[HostBatch]:
         """Yields results in input order; see `Engine.run`."""
-        work = self._work
+        context = self._context
         self._chunks.begin_run()
-        work.specs.cover(work.spec)
-        batch = work.batch(batch_size)
-        most_rows = work.most_rows(batch_size)
+        context.specs.cover(context.spec)
+        batch = context.batch(batch_size)
+        most_rows = context.most_rows(batch_size)
         with (
             contextlib.closing(Feed(source, most_rows, start)) as feed,
             contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
@@ -68,12 +68,12 @@ class ThreadsEngine:
     def _batches(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Generator[HostBatch, None, None]:
-        self._work.clock.start()
+        self._context.clock.start()
         stopped: StoppedWithin | None = None
         try:
             yield from self._run_all(feed, batch, most_rows)
         except StoppedWithin as error:
-            stopped = error  # raised below, so that it is not the context of the user's
+            stopped = error  # raised below, so it is not chained to the user's error
         if stopped is not None:
             yield stopped.results
             raise stopped.error
@@ -81,76 +81,65 @@ class ThreadsEngine:
     def _run_all(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        if self._work.tunes and not self._work.pads_batches:
-            devices, clock = len(self._devices), self._work.clock
-            yield from tune(self._run_first, feed, batch, devices, clock)
-        yield from self._run_measured(feed, batch)
+        context = self._context
+        if context.tunes and not context.pads_batches:
+            yield from tune(
+                self._run_first, feed, batch, self._num_devices, context.clock
+            )
+        # While it is unknown how much memory a batch takes, one runs alone.
+        if batch.plan.is_measured and (chunk := feed.take(batch.size)) is not None:
+            yield self._run_first(chunk, batch)
         if self._is_small(feed.rows_left, batch.size):
-            yield from self._run_here(feed, batch, most_rows)
+            while (chunk := feed.take(most_rows)) is not None:
+                yield self._run_first(chunk, batch)
         else:
-            yield from self._run_lanes(feed, batch, most_rows)
+            yield from self._run_in_threads(feed, batch, most_rows)
         if feed.error is not None:
             raise feed.error
-
-    def _run_measured(self, feed: Feed, batch: BatchSize) -> Iterator[HostBatch]:
-        """Runs the first rows, while it is unknown how much memory a batch takes."""
-        if batch.plan.is_measured:
-            chunk = feed.take(batch.size)
-            if chunk is not None:
-                yield self._run_first(chunk, batch)
 
     def _is_small(self, rows_left: int | None, batch_size: int) -> bool:
         """Whether threads would cost more than they save."""
         if rows_left is None:
             return False
-        is_short = self._work.pace.seconds(rows_left) < _SECONDS_TO_START_THREADS
-        return rows_left <= batch_size or is_short
+        seconds = self._context.chunk_sizes.seconds(rows_left)
+        return rows_left <= batch_size or seconds < _SECONDS_TO_START_THREADS
 
-    def _run_here(
-        self, feed: Feed, batch: BatchSize, most_rows: int
-    ) -> Iterator[HostBatch]:
-        """Runs the remaining rows on the first replica, without any thread."""
-        while (chunk := feed.take(most_rows)) is not None:
-            yield self._run_first(chunk, batch)
-
-    def _run_first(self, chunk: Chunk, batch: BatchSize) -> HostBatch:
+    def _run_first(self, chunk: InputBatch, batch: BatchSize) -> HostBatch:
         return self._chunks.run(chunk, batch, 0, self._tracks[0])
 
-    def _run_lanes(
+    def _run_in_threads(
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Iterator[HostBatch]:
-        lanes_each = self._work.in_flight + self._work.ahead
-        if self._work.preprocess is not None:  # on as many cores as there are
-            lanes_each = max(lanes_each, ceil_div(num_cores(), len(self._devices)))
-        num_lanes = len(self._devices) * lanes_each
+        context, num_devices = self._context, self._num_devices
+        threads_each = context.in_flight + context.ahead
+        if context.preprocess is not None:  # on as many cores as there are
+            threads_each = max(threads_each, ceil_div(num_cores(), num_devices))
+        num_threads = num_devices * threads_each
         if feed.rows_left is not None:
-            num_lanes = min(num_lanes, ceil_div(feed.rows_left, batch.size))
+            num_threads = min(num_threads, ceil_div(feed.rows_left, batch.size))
 
-        def lane(number: int, put: Callable[[HostBatch], None]) -> None:
-            replica = number % len(self._devices)
-            while (
-                ran := self._take_and_run(feed, batch, most_rows, replica)
-            ) is not None:
-                with self._work.clock.stage("write"):
+        def work(number: int, put: Callable[[HostBatch], None]) -> None:
+            own = (feed, batch, most_rows, number % num_devices)
+            while (ran := self._take_and_run(*own)) is not None:
+                with context.clock.stage("write"):
                     put(ran)
 
-        return collect(lane, num_lanes, feed, room=num_lanes + 1)
+        return collect(work, num_threads, feed, room=num_threads + 1)
 
     def _take_and_run(
         self, feed: Feed, batch: BatchSize, most_rows: int, replica: int
     ) -> HostBatch | None:
-        work, track = self._work, self._tracks[replica]
-        few = 2 * len(self._devices) * batch.size
+        context, track = self._context, self._tracks[replica]
 
         def is_ending() -> bool:
             left = feed.rows_left
-            return left is not None and left <= few
+            return left is not None and left <= 2 * self._num_devices * batch.size
 
         with track.chunk(is_ending):
-            with work.clock.stage("input"):
+            with context.clock.stage("input"):
                 most = min(batch.plan.chunk_rows or most_rows, most_rows)
-                rows = work.pace.chunk_rows(batch.size, most, feed.rows_left)
-                chunk = feed.take(rows)
+                sizes = (batch.size, most, feed.rows_left)
+                chunk = feed.take(context.chunk_sizes.chunk_rows(*sizes))
             if chunk is None:
                 return None
             try:

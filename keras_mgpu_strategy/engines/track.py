@@ -24,11 +24,7 @@ _ON = ("arriving", "copying", "copied", "computing")
 
 
 class Track:
-    """What one device does, for the threads that bring chunks to it.
-
-    Args:
-        in_flight: Chunks queued for computation on it at a time.
-    """
+    """What one device does, for the threads that bring chunks to it."""
 
     def __init__(self, in_flight: int):
         self._in_flight = in_flight
@@ -40,8 +36,7 @@ class Track:
     def chunk(self, is_ending: Callable[[], bool]) -> Iterator[None]:
         """Lasts while a thread reads a chunk for this device, or holds one.
 
-        Args:
-            is_ending: Whether few rows are left, which go to devices that are free.
+        If few rows are left (`is_ending`), they go to devices that are free.
         """
         most = min(self._in_flight, _MOST_NEAR_THE_END)
         with self._changed:
@@ -58,8 +53,7 @@ class Track:
     def turn(self, most: Callable[[], int | None]) -> Iterator["Turn"]:
         """Lasts while a chunk is on its way to the device or there.
 
-        Args:
-            most: How many may be so at a time; None for no limit.
+        `most` limits how many may be so at a time; None for no limit.
         """
 
         def has_room() -> bool:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.feed import Chunk, Feed
+from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 _WORTH = 1.05
 _LARGEST = 8192
@@ -17,7 +17,7 @@ _MOST_SHARE_OF_RUN = 0.1
 _MOST_SECONDS_UNKNOWN = 2.0
 _TIMED_BATCHES = 3
 
-RunChunk = Callable[[Chunk, BatchSize], HostBatch]
+RunChunk = Callable[[InputBatch, BatchSize], HostBatch]
 
 
 def tune(
@@ -41,7 +41,7 @@ def tune(
         clock: Records the sizes that are tried.
     """
     best_size, best_rate = batch.size, 0.0
-    while _enough_rows(feed, batch.size, num_replicas):
+    while _has_enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()
         clock.add_trial(size)
         rate = yield from _trial(run_chunk, feed, batch)
@@ -50,10 +50,13 @@ def tune(
         if rate is None or rate < _WORTH * best_rate:
             break
         best_size, best_rate = size, rate
-        spent = time.perf_counter() - began
-        if not _may_grow(batch) or not _worth_more(feed, rate, num_replicas, spent):
+        spent, larger = time.perf_counter() - began, min(2 * size, _LARGEST)
+        is_too_large = batch.most is not None and larger > batch.most
+        if size >= _LARGEST or is_too_large:
             break
-        batch.change(min(2 * size, _LARGEST))
+        if not _is_worth_more(feed, rate * num_replicas, spent):
+            break
+        batch.change(larger)
     batch.change(best_size)
 
 
@@ -73,18 +76,13 @@ def _trial(
     return rate
 
 
-def _enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
+def _has_enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
     left = feed.rows_left
     return feed.error is None and (left is None or left >= 16 * size * num_replicas)
 
 
-def _may_grow(batch: BatchSize) -> bool:
-    most = _LARGEST if batch.most is None else min(batch.most, _LARGEST)
-    return batch.size < _LARGEST and min(2 * batch.size, _LARGEST) <= most
-
-
-def _worth_more(feed: Feed, rate: float, num_replicas: int, spent: float) -> bool:
+def _is_worth_more(feed: Feed, rate: float, spent: float) -> bool:
     left = feed.rows_left
     if left is None:
         return spent < _MOST_SECONDS_UNKNOWN
-    return spent < _MOST_SHARE_OF_RUN * left / (rate * num_replicas)
+    return spent < _MOST_SHARE_OF_RUN * left / rate

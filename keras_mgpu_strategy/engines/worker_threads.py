@@ -2,12 +2,12 @@
 
 Guarantees:
 
-* When the iterator is used up, or a lane has failed, all threads have ended.
+* When the iterator is used up, or a thread has failed, all threads have ended.
 * When it is closed or garbage-collected, the consumer fails, or the interpreter exits,
   the threads end after their current chunk. They are waited for, but not forever: one
   may be held up by the user's generator, or, if the garbage collector closes the
   iterator, by a lock of the very thread that waits.
-* In a process forked in the meantime nothing is done, since it has no lanes.
+* In a process forked in the meantime nothing is done, since it has no such threads.
 """
 
 import atexit
@@ -24,63 +24,55 @@ from keras_mgpu_strategy.system.fork_guard import HomeProcess
 _MOST_SECONDS = 10.0
 
 T = TypeVar("T")
-Lane: TypeAlias = Callable[[int, Callable[[T], None]], None]
+Work: TypeAlias = Callable[[int, Callable[[T], None]], None]
 
 
 class ChunkError(Exception):
-    """An error of a lane, its cause, and the first row of the chunk it occurred in.
-
-    Args:
-        start: Index of that row.
-    """
+    """An error of a thread, its cause, and the first row of the chunk at fault."""
 
     def __init__(self, start: int):
         super().__init__(start)
         self.start = start
 
 
-def collect(lane: Lane[T], num_lanes: int, feed: Feed, room: int) -> Iterator[T]:
-    """Runs lanes in threads and yields what they put.
+def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[T]:
+    """Works in threads and yields what they put.
 
     Args:
-        lane: Called in a thread of its own, with its number and a function that passes
-            on a result; returns when the feed has ended. Its error ends the feed.
-            After the other lanes have passed on their current results, whose rows may
-            come before, the error of the first row is raised: the cause of a
-            `ChunkError`, or any other error at once.
-        num_lanes: Number of threads.
-        feed: Ended with the iterator, so that no lane takes another chunk.
+        work: Called in each thread, with its number and a function that passes on a
+            result; returns when the feed has ended. Its error ends the feed. After the
+            other threads have passed on their current results, whose rows may come
+            before, the error of the first row is raised: the cause of a `ChunkError`,
+            or any other error at once.
+        num_threads: Number of threads.
+        feed: Ended with the iterator, so that no thread takes another chunk.
         room: Results that may wait for the consumer, including the one it has.
     """
-    lanes = _Lanes(lane, num_lanes, feed, room)
-    results = lanes.results()
-    lanes.hold_on_to(results)
+    threads = _Threads(work, num_threads, feed, room)
+    results = threads.results()
+    threads.hold_on_to(results)
     return results
 
 
-class _Lanes:
+class _Threads:
     """What the threads share with the consumer; they do not hold its iterator.
 
     Its queues are safe for the garbage collector to use in any thread, at any moment:
     `queue.Queue` and `threading.Semaphore` could wait for the same thread.
     """
 
-    def __init__(self, lane: Lane, num_lanes: int, feed: Feed, room: int):
+    def __init__(self, work: Work, num_threads: int, feed: Feed, room: int):
         self._feed = feed
         self._home = HomeProcess()
         self._has_ended = self._is_over = False
         self._done: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(room):
-            self._room.put(None)
+        self._make_room(room)
         self._threads = [
             threading.Thread(
-                target=self._run,
-                args=(lane, number),
-                name=f"mgpu-lane-{number}",
-                daemon=True,
+                target=self._run, args=(work, n), name=f"mgpu-worker-{n}", daemon=True
             )
-            for number in range(num_lanes)
+            for n in range(num_threads)
         ]
 
     def hold_on_to(self, results: Any) -> None:
@@ -89,7 +81,7 @@ class _Lanes:
         self._forgotten.atexit = False
 
     def results(self) -> Generator[Any, None, None]:
-        """Yields what the lanes put."""
+        """Yields what the threads put."""
         errors: list[BaseException] = []
         try:
             # Daemons: at exit, Python does not wait for them before it calls this.
@@ -108,7 +100,7 @@ class _Lanes:
             is_end, item = self._done.get()
             if not is_end:
                 yield item
-                self._room.put(None)
+                self._make_room(1)
                 continue
             running -= 1
             if item is not None:
@@ -117,9 +109,9 @@ class _Lanes:
         if self._has_ended:  # by `_exit`, while a user's daemon takes the rows
             raise RuntimeError("The interpreter exits, and rows are left to run.")
 
-    def _run(self, lane: Lane, number: int) -> None:
+    def _run(self, work: Work, number: int) -> None:
         try:
-            lane(number, self._put)
+            work(number, self._put)
             self._done.put((True, None))
         except BaseException as error:  # noqa: BLE001 - raised again by the consumer
             self._done.put((True, None if self._has_ended else error))
@@ -129,13 +121,16 @@ class _Lanes:
         if not self._has_ended:
             self._done.put((False, item))
 
+    def _make_room(self, num_results: int) -> None:
+        for _ in range(num_results):
+            self._room.put(None)
+
     def end(self) -> None:
         """Signals the threads to end; waits for nothing."""
         if self._is_over or not self._home.is_this:
             return
         self._feed.stop()
-        for _ in self._threads:
-            self._room.put(None)
+        self._make_room(len(self._threads))
         self._has_ended = True
 
     def _finish(self) -> None:

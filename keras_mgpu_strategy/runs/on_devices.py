@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from keras_mgpu_strategy.engines.backend import Backend
+from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.preparing import Runner
 from keras_mgpu_strategy.system.fork_guard import StaysHere

@@ -20,10 +20,10 @@ from keras_mgpu_strategy.compute.signatures import (
     spec_key,
 )
 from keras_mgpu_strategy.compute.sizes import first_guess, per_replica
-from keras_mgpu_strategy.engines.backend import Backend
-from keras_mgpu_strategy.engines.chunk_sizes import Pace
-from keras_mgpu_strategy.engines.context import Work
-from keras_mgpu_strategy.engines.memory_plans import Limits
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.interface import Backend
+from keras_mgpu_strategy.engines.memory import Limits
 from keras_mgpu_strategy.inputs import (
     as_source,
     check_batch_size,
@@ -36,6 +36,7 @@ from keras_mgpu_strategy.models import Preprocessing, first_run
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.runs.run import Job
+from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.truncated import Limited
 from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
@@ -61,7 +62,7 @@ class Runner:
         self._home = HomeProcess()
         self._num_replicas = len(backend.devices)
         self._specs = SpecMemory()
-        self._paces: dict[Any, Pace] = {}
+        self._chunk_sizes: dict[Any, ChunkSizes] = {}
         self._tuned: dict[Any, int] = {}
         self._limits: dict[Any, Limits] = {}
         self._runs = itertools.count(first_run())
@@ -99,31 +100,33 @@ class Runner:
             source = named_rows(x, source, self._declared, self.backend.feeding)
         self.backend.build(example_inputs(spec, 1))
         key = (spec_key(spec), head)
-        work = dataclasses.replace(
-            self._work(key, batch_size, head), spec=spec, preprocess=preprocess
+        context = dataclasses.replace(
+            self._context(key, batch_size, head), spec=spec, preprocess=preprocess
         )
         size = self._per_replica_batch(batch_size, source.num_rows, spec, key)
-        size = work.limits.at_most(size)
+        size = context.limits.at_most(size)
         return Job(
             source=source,
-            engine=self.backend.engine(work),
-            clock=work.clock,
+            engine=self.backend.engine(context),
+            clock=context.clock,
             batch_size=size,
             global_batch=batch_size or size * self._num_replicas,
             when_done=lambda report: self._learn(report, key),
-            marks=self.backend.marks(whole, work),
+            marks=marks_of(whole),
             origin_of=lambda: origin_of(whole),
             total_rows=whole.num_rows,
             first_row=first_row,
             profile=self._profile,
         )
 
-    def _work(self, key: Any, batch_size: int | None, head: heads.Head) -> Work:
+    def _context(self, key: Any, batch_size: int | None, head: heads.Head) -> Context:
         fixed = _fixed_batch(self.backend.input_spec)
-        return Work(
+        return Context(
             devices=self.backend.devices,
             specs=self._specs,
-            pace=self._paces.setdefault(key, Pace(self._num_replicas)),
+            chunk_sizes=self._chunk_sizes.setdefault(
+                key, ChunkSizes(self._num_replicas)
+            ),
             clock=StageClock(self._num_replicas),
             head=head,
             is_fixed=fixed is not None,

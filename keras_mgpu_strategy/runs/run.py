@@ -74,7 +74,10 @@ class Job:
             arrays = tf.nest.flatten(batch.outputs)
             num_bytes = sum(array.nbytes for array in arrays)
             self.clock.add_delivered(len(arrays[0]), num_bytes)
-            yield dataclasses.replace(batch, marks=self.marks(batch.start, batch.stop))
+            marks = self.marks(batch.start, batch.stop)
+            if batch.marks.missing is not None:  # by a process that read the rows
+                marks = dataclasses.replace(marks, missing=batch.marks.missing)
+            yield dataclasses.replace(batch, marks=marks)
             self.home.check()
 
 

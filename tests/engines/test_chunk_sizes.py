@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_mgpu_strategy.engines.chunk_sizes import Pace
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
 
 MOST = 1 << 20
 
@@ -19,26 +19,26 @@ MOST = 1 << 20
     ],
 )
 def test_rows_of_a_chunk(seconds_per_row, batch_size, rows_left, rows):
-    pace = Pace(num_replicas=2)
+    sizes = ChunkSizes(num_replicas=2)
     if seconds_per_row is not None:
-        pace.record(100, 100 * seconds_per_row)
-    assert pace.chunk_rows(batch_size, MOST, rows_left) == rows
+        sizes.record(100, 100 * seconds_per_row)
+    assert sizes.chunk_rows(batch_size, MOST, rows_left) == rows
 
 
 def test_one_slow_chunk_does_not_change_much():
-    pace = Pace(num_replicas=1)
+    sizes = ChunkSizes(num_replicas=1)
     for _ in range(5):
-        pace.record(10, 10e-5)
-    before = pace.chunk_rows(1, MOST, None)
-    pace.record(10, 20e-5)
-    assert 0.7 * before < pace.chunk_rows(1, MOST, None) < before
+        sizes.record(10, 10e-5)
+    before = sizes.chunk_rows(1, MOST, None)
+    sizes.record(10, 20e-5)
+    assert 0.7 * before < sizes.chunk_rows(1, MOST, None) < before
 
 
 def test_calls_that_wait_for_each_other_count_once():
-    pace = Pace(num_replicas=2)
+    sizes = ChunkSizes(num_replicas=2)
     # Two chunks in flight on a device that takes 20 ms for each.
     calls = [(0.00, 0.02), (0.00, 0.04), (0.02, 0.06), (0.04, 0.08)]
-    assert [pace.busy(0, *call) for call in calls] == pytest.approx([0.02] * 4)
-    assert pace.busy(1, 0.0, 0.08) == pytest.approx(0.08)  # another device
-    assert pace.busy(0, 0.10, 0.12) == pytest.approx(0.02)  # after a pause
-    assert pace.busy(0, 0.10, 0.11) == 0.0  # ended before the one before it
+    assert [sizes.busy(0, *call) for call in calls] == pytest.approx([0.02] * 4)
+    assert sizes.busy(1, 0.0, 0.08) == pytest.approx(0.08)  # another device
+    assert sizes.busy(0, 0.10, 0.12) == pytest.approx(0.02)  # after a pause
+    assert sizes.busy(0, 0.10, 0.11) == 0.0  # ended before the one before it

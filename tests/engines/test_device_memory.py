@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.devices import gpu_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.device_memory import Probe
 from keras_mgpu_strategy.engines.feed import Feed
-from keras_mgpu_strategy.engines.memory_plans import (
+from keras_mgpu_strategy.engines.memory import (
     Limits,
     Plan,
+    Probe,
     Reading,
     alone,
     is_out_of_memory,
@@ -170,7 +170,7 @@ def test_no_batch_is_tried_that_would_not_fit(most, largest):
     batch = BatchSize(32, clock)
 
     def run_chunk(chunk, batch):
-        batch.bound(most)
+        batch.most = most
         # Ever faster: seconds do not grow with the rows.
         return HostBatch(chunk.start, np.zeros((chunk.num_rows, 1), np.float32))
 

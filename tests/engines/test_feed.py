@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.engines.feed import Feed
+from keras_mgpu_strategy.engines.feed import Feed, padded
 from keras_mgpu_strategy.inputs import as_source
 from tests import helpers
 
@@ -48,23 +48,23 @@ def test_every_row_leaves_once_in_order(num_rows, block_rows, most_rows, data):
 def test_padding_fills_up_whole_micro_batches(num_rows, batch_size):
     rows = helpers.numbered_rows(num_rows)
     chunk = Feed(as_source(rows), block_rows=100).take(100)
-    (padded,) = chunk.padded(batch_size)
-    assert len(padded) % batch_size == 0
-    assert 0 <= len(padded) - num_rows < batch_size
-    np.testing.assert_array_equal(padded[:num_rows], rows)
-    assert set(padded[num_rows:, 0]) <= {num_rows - 1}
+    (whole,) = padded(chunk, batch_size)
+    assert len(whole) % batch_size == 0
+    assert 0 <= len(whole) - num_rows < batch_size
+    np.testing.assert_array_equal(whole[:num_rows], rows)
+    assert set(whole[num_rows:, 0]) <= {num_rows - 1}
 
 
 def test_a_chunk_of_whole_micro_batches_is_not_copied():
     rows = helpers.numbered_rows(8)
     chunk = Feed(as_source(rows), block_rows=8).take(6)
-    assert np.shares_memory(chunk.padded(3)[0], rows)
+    assert np.shares_memory(padded(chunk, 3)[0], rows)
 
 
 def test_every_input_is_filled_up():
     x = {"a": helpers.numbered_rows(2), "b": np.array([[b"x"], [b"why"]])}
     chunk = Feed(as_source(x), block_rows=8).take(8)
-    a, b = chunk.padded(4)
+    a, b = padded(chunk, 4)
     assert a[:, 0].tolist() == [0, 1, 1, 1]
     assert b[:, 0].tolist() == [b"x", b"why", b"why", b"why"]
 
@@ -74,9 +74,9 @@ def test_no_rows_give_one_chunk_of_padding(num_rows):
     source = as_source(np.ones((num_rows, 4, 2), np.int32))
     (chunk,) = chunks_of(Feed(source, block_rows=6, start=num_rows))
     assert (chunk.start, chunk.num_rows) == (num_rows, 0)
-    (padded,) = chunk.padded(3)
-    assert padded.shape == (3, 4, 2)
-    assert padded.dtype == np.int32
+    (whole,) = padded(chunk, 3)
+    assert whole.shape == (3, 4, 2)
+    assert whole.dtype == np.int32
 
 
 def test_rows_of_another_shape_begin_a_chunk():

@@ -5,28 +5,45 @@ import threading
 import numpy as np
 import pytest
 
+from keras_mgpu_strategy.compute.signatures import SpecMemory
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
-from keras_mgpu_strategy.engines.pipelines import ReplicaPipelines
+from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.report import StageClock
+
+
+def rounds_of(source, strategy):
+    devices = strategy.extended.worker_devices
+    context = Context(
+        devices=devices,
+        specs=SpecMemory(),
+        chunk_sizes=ChunkSizes(len(devices)),
+        clock=StageClock(len(devices)),
+        spec=source.spec,
+    )
+    return Rounds(Feed(source, 4), context, 2, lambda: 4, strategy)
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 4])
 def test_chunks_are_dealt_in_turn(num_replicas, strategies):
     strategy = strategies[num_replicas]
     source = as_source(np.arange(54, dtype=np.float32).reshape(27, 2))
-    pipelines = ReplicaPipelines(Feed(source, 4), source.spec, 2, lambda: 4, strategy)
-    elements = iter(pipelines.dataset)
+    rounds = rounds_of(source, strategy)
     expected = [(4 * index, min(27 - 4 * index, 4)) for index in range(7)]
     while expected:
-        start, num_rows, rows = map(strategy.experimental_local_results, next(elements))
+        chunks = rounds.next()
         dealt, expected = expected[:num_replicas], expected[num_replicas:]
-        for replica, (first, count) in enumerate(dealt):
-            assert (int(start[replica]), int(num_rows[replica])) == (first, count)
+        assert len(chunks) == num_replicas
+        for chunk, (first, count) in zip(chunks, dealt, strict=False):
+            assert (chunk.start, chunk.num_rows) == (first, count)
             np.testing.assert_array_equal(
-                rows[replica][:count, 0], np.arange(first, first + count) * 2
+                chunk.inputs[:count, 0], np.arange(first, first + count) * 2
             )
-            assert len(rows[replica]) % 2 == 0
-        assert all(int(idle) == -1 for idle in start[len(dealt) :])
+            assert len(chunk.inputs) % 2 == 0
+        assert all(idle.start == -1 for idle in chunks[len(dealt) :])
+    assert rounds.next() is None
 
 
 def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
@@ -39,16 +56,14 @@ def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
         go_on.wait()
 
     source = as_source(batches())
-    pipelines = ReplicaPipelines(
-        Feed(source, 4), source.spec, 2, lambda: 4, strategies[2]
-    )
+    rounds = rounds_of(source, strategies[2])
     starts = []
     ahead = threading.Thread(
-        target=lambda: starts.extend(pipelines.take(0)[0] for _ in range(2))
+        target=lambda: starts.extend(rounds.take(0)[0] for _ in range(2))
     )
     ahead.start()
     is_waiting.wait()
-    behind = threading.Thread(target=lambda: starts.append(pipelines.take(1)[0]))
+    behind = threading.Thread(target=lambda: starts.append(rounds.take(1)[0]))
     behind.start()
     behind.join(30)
     assert starts == [0, 4]

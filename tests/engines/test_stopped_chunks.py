@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory
-from keras_mgpu_strategy.engines.backend import StoppedWithin
-from keras_mgpu_strategy.engines.chunk_sizes import Pace
-from keras_mgpu_strategy.engines.context import Work
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.interface import StoppedWithin
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.report import StageClock
@@ -42,15 +42,16 @@ class Doubles:
 @pytest.mark.parametrize("row", [1, 4, 6, 301, 999])
 @pytest.mark.parametrize("make", [lambda rows: rows, lambda rows: iter([rows])])
 def test_the_rows_before_it_are_delivered(make, row, num_devices, tunes):
-    work = Work(
+    context = Context(
         devices=tuple("abc"[:num_devices]),
         specs=SpecMemory(),
-        pace=Pace(num_devices),
+        chunk_sizes=ChunkSizes(num_devices),
         clock=StageClock(num_devices),
         tunes=tunes,
         spec=tf.TensorSpec([None, 2], tf.float32),
     )
-    engine, rows = ThreadsEngine(work, Doubles(row, 999)), helpers.numbered_rows(1000)
+    engine = ThreadsEngine(context, Doubles(row, 999))
+    rows = helpers.numbered_rows(1000)
     delivered = []
     with helpers.no_thread_left(), pytest.raises(LookupError) as caught:
         for batch in engine.run(as_source(make(rows)), BATCH):

@@ -85,10 +85,10 @@ def test_predict_proba_can_turn_it_off(monkeypatch):
     used = []
     fitted = LocalBackend.fitted
 
-    def watched(self, work):
-        work = fitted(self, work)
-        used.append(work.jit_compile)
-        return work
+    def watched(self, context):
+        context = fitted(self, context)
+        used.append(context.jit_compile)
+        return context
 
     monkeypatch.setattr(LocalBackend, "fitted", watched)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])

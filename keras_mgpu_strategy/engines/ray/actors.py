@@ -4,20 +4,20 @@ Guarantees:
 
 * There are as many processes as asked for, or an error says why not.
 * What a process was doing when it died is done again, the second time with nothing
-  else in the new process; work that repeatedly ends its process is an error.
+  else in the new process; what repeatedly ends its process is an error.
 * A process that died is replaced; if the cluster no longer has room for another, a
-  warning says so and the others do its work.
+  warning says so and the others run its rows.
 * An exception in a process arrives as itself.
-* When the fleet is closed or garbage-collected, its processes end.
+* When the actors are closed or garbage-collected, their processes end.
 """
 
 import time
 import weakref
 from typing import Any
 
+from keras_mgpu_strategy.engines.ray.pickling import unwrapped
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
-from keras_mgpu_strategy.engines.ray.remote_errors import unwrapped
-from keras_mgpu_strategy.engines.ray.slot import Place
+from keras_mgpu_strategy.engines.ray.slot import Slot
 from keras_mgpu_strategy.engines.ray.worker import About, Worker
 from keras_mgpu_strategy.system.caller import Line, calling_line, warn
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
@@ -29,7 +29,7 @@ _REPLACE_SECONDS = 90
 _LOOK_SECONDS = 2
 
 
-class Fleet:
+class Actors:
     """Processes that each hold a replica.
 
     Args:
@@ -55,8 +55,8 @@ class Fleet:
             "max_restarts": 0,
             "max_task_retries": 0,
         }
-        self._places = [Place(self._start()) for _ in range(plan.num_actors)]
-        self._finalizer = weakref.finalize(self, _end, ray, self._places, HomeProcess())
+        self._slots = [Slot(self._start()) for _ in range(plan.num_actors)]
+        self._finalizer = weakref.finalize(self, _end, ray, self._slots, HomeProcess())
         try:
             self._open_all()
         except BaseException:
@@ -66,7 +66,7 @@ class Fleet:
     @property
     def abouts(self) -> list[About]:
         """What each process reported about itself."""
-        return [place.about for place in self._places if place.about is not None]
+        return [slot.about for slot in self._slots if slot.about is not None]
 
     def call(
         self,
@@ -91,18 +91,19 @@ class Fleet:
         """
         died = ""
         for attempt in range(_MOST_ATTEMPTS):
-            place = self._place_of(replica)
-            with place.alone() if attempt else place.shared() as actor:
+            slot = self._slot_of(replica)
+            with slot.alone() if attempt else slot.shared() as actor:
                 try:
-                    answer = self._ask(actor, method, *args)
+                    if actor is None:  # lost while this thread waited for its turn
+                        raise self._ray.exceptions.ActorDiedError()
+                    answer = self._ray.get(getattr(actor, method).remote(*args))
                     return unwrapped(answer, f"In the process of replica {replica}")
                 except self._ray.exceptions.RayTaskError:
                     raise
                 except self._ray.exceptions.RayError as error:
-                    died = (
-                        f"{type(error).__name__}: {error}"  # it would hold this fleet
-                    )
-            self._replace(place, actor, line or calling_line())
+                    # Not the error itself, which would hold these actors.
+                    died = f"{type(error).__name__}: {error}"
+            self._replace(slot, actor, line or calling_line())
         raise RuntimeError(
             f"{what} ended {_MOST_ATTEMPTS} processes, all but the first with nothing "
             "else in them. Look at these rows, at the memory of the machine, and at "
@@ -112,20 +113,20 @@ class Fleet:
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet, in every process."""
         if self._example is None:
-            for replica in range(len(self._places)):
+            for replica in range(len(self._slots)):
                 self.call(replica, "build", example, what="Building the model")
             self._example = example
 
     def refill(self) -> None:
         """Tries again to replace lost processes; warns about those still missing."""
-        for place in self._places:
-            if place.is_lost and self._plan.fits(self._ray.available_resources()):
-                place.is_lost = False
-                self._replace(place, None, calling_line())
-        num_lost = sum(place.is_lost for place in self._places)
+        for slot in self._slots:
+            if slot.is_lost and self._plan.fits(self._ray.available_resources()):
+                slot.is_lost = False
+                self._replace(slot, None, calling_line())
+        num_lost = sum(slot.is_lost for slot in self._slots)
         if num_lost:
             warn(
-                f"{num_lost} of {len(self._places)} processes died before and there is "
+                f"{num_lost} of {len(self._slots)} processes died before and there is "
                 "no room for new ones. The others do their work.",
                 RuntimeWarning,
             )
@@ -134,28 +135,23 @@ class Fleet:
         """Ends the processes; calling it twice is harmless."""
         self._finalizer()
 
-    def _place_of(self, replica: int) -> Place:
+    def _slot_of(self, replica: int) -> Slot:
         """Its own, or that of another replica if it is lost."""
-        places = [place for place in self._places if not place.is_lost]
-        if not places:
+        slots = [slot for slot in self._slots if not slot.is_lost]
+        if not slots:
             raise RuntimeError(
                 "All processes of the model have died, and Ray has no room for new "
                 "ones. Look at the cluster with `ray status`."
             )
-        own = self._places[replica]
-        return places[replica % len(places)] if own.is_lost else own
-
-    def _ask(self, actor: Any, method: str, *args: Any) -> Any:
-        if actor is None:  # lost while this thread waited for its turn
-            raise self._ray.exceptions.ActorDiedError()
-        return self._ray.get(getattr(actor, method).remote(*args))
+        own = self._slots[replica]
+        return slots[replica % len(slots)] if own.is_lost else own
 
     def _start(self) -> Any:
         remote = self._ray.remote(Worker).options(**self._options)
         return remote.remote(*self._arguments)
 
     def _open_all(self) -> None:
-        calls = [place.actor.open.remote() for place in self._places]
+        calls = [slot.actor.open.remote() for slot in self._slots]
         try:
             self._wait(calls, _START_SECONDS)
         except self._ray.exceptions.GetTimeoutError as error:
@@ -171,36 +167,35 @@ class Fleet:
                 "A process died while it read the model. Look at the memory of the "
                 f"machine, and at Ray's logs. Ray says: {error}"
             ) from error
-        for place, answer in zip(self._places, answers, strict=True):
-            place.about = unwrapped(answer, "In a process that reads the model")
+        for slot, answer in zip(self._slots, answers, strict=True):
+            slot.about = unwrapped(answer, "In a process that reads the model")
 
-    def _replace(self, place: Place, died: Any, line: Line) -> None:
+    def _replace(self, slot: Slot, died: Any, line: Line) -> None:
         """Replaces a process that died, once, however many threads saw it die."""
-        with place.alone() as actor:
-            if actor is not died or place.is_lost:
+        with slot.alone() as actor:
+            if actor is not died or slot.is_lost:
                 return
             if died is not None:
                 self._ray.kill(died)  # it may only be unreachable
-            place.actor = self._start()
+            slot.actor = self._start()
             try:
-                self._open_again(place)
-            except Exception as error:  # noqa: BLE001 - the others go on
-                self._ray.kill(place.actor)
-                place.actor, place.is_lost = None, True
+                self._open_again(slot)
+            except Exception as error:  # noqa: BLE001 - the others run its rows
+                self._ray.kill(slot.actor)
+                slot.actor, slot.is_lost = None, True
                 line.warn(
-                    f"The process of a replica died ({place.about}) and could not be "
+                    f"The process of a replica died ({slot.about}) and could not be "
                     f"replaced: {type(error).__name__}: {error}. The others do its "
                     "work.",
                     RuntimeWarning,
                 )
 
-    def _open_again(self, place: Place) -> None:
-        calls = [place.actor.open.remote()]
+    def _open_again(self, slot: Slot) -> None:
+        calls = [slot.actor.open.remote()]
         if self._example is not None:
-            calls.append(place.actor.build.remote(self._example))
+            calls.append(slot.actor.build.remote(self._example))
         self._wait(calls, _REPLACE_SECONDS)
-        answers = [unwrapped(answer, "") for answer in self._ray.get(calls)]
-        place.about = answers[0]
+        slot.about, *_ = [unwrapped(answer, "") for answer in self._ray.get(calls)]
 
     def _wait(self, calls: list[Any], seconds: float) -> None:
         """Waits for answers while the cluster could hold all processes."""
@@ -211,7 +206,7 @@ class Fleet:
             )
             if not left:
                 return
-            wanted = sum(not place.is_lost for place in self._places)
+            wanted = sum(not slot.is_lost for slot in self._slots)
             has_room = capacity(self._ray.nodes(), self._plan) >= wanted
             if not has_room or time.monotonic() > deadline:
                 raise self._ray.exceptions.GetTimeoutError(
@@ -221,11 +216,11 @@ class Fleet:
                 )
 
 
-def _end(ray: Any, places: list[Place], home: HomeProcess) -> None:
-    # A forked process must not end the fleet of its parent.
+def _end(ray: Any, slots: list[Slot], home: HomeProcess) -> None:
+    # A forked process must not end the actors of its parent.
     if not home.is_this or not ray.is_initialized():
         return
-    for place in places:
-        if place.actor is not None:
-            ray.kill(place.actor)
-    places.clear()
+    for slot in slots:
+        if slot.actor is not None:
+            ray.kill(slot.actor)
+    slots.clear()

@@ -22,11 +22,7 @@ _HOST_AND_PORT = re.compile(r"\[?([^\[\]/]+)\]?:(\d+)")
 
 
 def connect(address: str | None) -> Any:
-    """Returns the package `ray`, connected.
-
-    Args:
-        address: A running cluster; None for the one that this process has joined or
-            that RAY_ADDRESS names, or else a new one on this machine.
+    """Returns the package `ray`, connected to `ray_address` of `RayOptions`.
 
     Raises:
         ImportError: Ray is not installed.

@@ -24,8 +24,7 @@ class ModelFile:
         path: Where the file or folder was; its suffix gives the file format.
         content: The file; for a folder, a tar archive.
         is_folder: Whether it is a folder.
-        custom_objects: Names to classes or functions that the model needs.
-        safe_mode: As in `load`.
+        custom_objects, safe_mode: As in `load`.
         aside: What the file does not keep of a model that was in memory.
     """
 
@@ -66,7 +65,7 @@ def from_path(
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path}.")
-    content = _archive(path) if path.is_dir() else path.read_bytes()
+    content = _archived(path) if path.is_dir() else path.read_bytes()
     # What is registered in this process is not in others.
     objects = {**keras.saving.get_custom_objects(), **(custom_objects or {})}
     return ModelFile(path, content, path.is_dir(), objects, safe_mode)
@@ -90,7 +89,7 @@ def from_model(model: Any) -> ModelFile:
         return dataclasses.replace(file, aside=models.put_aside(model, can_pickle))
 
 
-def _archive(folder: pathlib.Path) -> bytes:
+def _archived(folder: pathlib.Path) -> bytes:
     buffer = io.BytesIO()
     # Links would lead to places that exist only on this machine.
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:

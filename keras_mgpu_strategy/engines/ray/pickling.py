@@ -1,9 +1,17 @@
-"""Values that travel with what is needed to import their classes."""
+"""Values and exceptions on their way to another process and back.
+
+Guarantees: values travel with what is needed to import their classes. An exception
+arrives as itself or, if it cannot be pickled, as one with the same text, with its notes
+and the traceback that it had there.
+"""
 
 import dataclasses
+import functools
 import importlib
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,13 +39,10 @@ class Packed:
         Raises:
             ImportError: One of the user's modules is not on this machine.
         """
-        sys.path.extend(
-            path
-            for path in self.folders
-            if path not in sys.path and os.path.exists(path)
-        )
+        missing = (path for path in self.folders if path not in sys.path)
+        sys.path.extend(filter(os.path.exists, missing))
         try:
-            return pickles().loads(self.content)
+            return _pickles().loads(self.content)
         except ImportError as error:
             note = (
                 "The model needs this module in every process. Install it on every "
@@ -50,7 +55,7 @@ class Packed:
 def pack(value: Any) -> Packed:
     """Packs a value, as this process sees it."""
     folders = tuple(os.path.abspath(path) for path in sys.path)
-    return Packed(pickles().dumps(value), folders)
+    return Packed(_pickles().dumps(value), folders)
 
 
 def can_pickle(value: Any) -> bool:
@@ -58,13 +63,65 @@ def can_pickle(value: Any) -> bool:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return True
     try:
-        pickles().loads(pickles().dumps(value))
+        _pickles().loads(_pickles().dumps(value))
     except Exception:  # noqa: BLE001 - code of the value's class runs here
         return False
     return True
 
 
-def pickles() -> Any:
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """An exception in a process.
+
+    Args:
+        error: As it was raised.
+        notes: Its notes, which not every exception class pickles.
+        trace: Its traceback, as text.
+    """
+
+    error: Exception
+    notes: tuple[str, ...]
+    trace: str
+
+    @classmethod
+    def by(cls, error: Exception) -> "Failed":
+        """What is sent of an exception that was raised here."""
+        trace = "".join(traceback.format_exception(error))
+        notes = tuple(getattr(error, "__notes__", []))
+        if not can_pickle(error):
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, notes, trace)
+
+    def error_from(self, where: str) -> Exception:
+        """The exception, with a note on the process in which it was raised."""
+        known = getattr(self.error, "__notes__", [])
+        for note in (*self.notes, f"{where}:\n{self.trace}"):
+            if note not in known:
+                self.error.add_note(note)
+        return self.error
+
+
+def answering(method: Callable) -> Callable:
+    """Makes a method return its exception: Ray would wrap one that is raised."""
+
+    @functools.wraps(method)
+    def answer(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except Exception as error:
+            return Failed.by(error)
+
+    return answer
+
+
+def unwrapped(answer: Any, where: str) -> Any:
+    """Returns the answer of a process, or raises its exception."""
+    if isinstance(answer, Failed):
+        raise answer.error_from(where)
+    return answer
+
+
+def _pickles() -> Any:
     """Ray's own pickling."""
     environment.prepare_ray()
     import_extra("ray", "ray", 'engine="ray"')

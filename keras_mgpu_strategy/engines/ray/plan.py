@@ -6,8 +6,6 @@ from typing import Any
 
 from keras_mgpu_strategy.system.arguments import count
 
-_INTEGERS = ("num_actors", "replicas_per_device", "cpus_per_actor")
-_OPTIONAL = ("num_actors", "cpus_per_actor")
 # Ray counts GPUs in steps of 0.0001, so three thirds are less than one.
 _ROUNDED = 0.01
 
@@ -40,22 +38,15 @@ class RayOptions:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for name in _INTEGERS:
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            count(name, value)
+        count("replicas_per_device", self.replicas_per_device)
+        for name in ("num_actors", "cpus_per_actor"):
+            if getattr(self, name) is not None:
+                count(name, getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What Ray is asked for.
-
-    Args:
-        num_actors: Processes.
-        gpus_per_actor: GPUs of each; a fraction if several share one.
-        cpus_per_actor: CPU cores of each.
-    """
+    """What Ray is asked for; `gpus_per_actor` is a fraction if several share one."""
 
     num_actors: int
     gpus_per_actor: float
@@ -86,17 +77,13 @@ class Plan:
 
 
 def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
-    """Plans the processes for a cluster.
-
-    Args:
-        options: What the user asks for.
-        nodes: The machines, as reported by `ray.nodes()`.
+    """Plans the processes for the machines that `ray.nodes()` reports.
 
     Raises:
         ValueError: The cluster has less than what is asked for.
     """
-    machines = _machines(nodes)
-    gpus, shared = sum(gpus for gpus, _ in machines), options.replicas_per_device
+    machines, shared = _machines(nodes), options.replicas_per_device
+    gpus = sum(gpus for gpus, _ in machines)
     if gpus == 0 and shared > 1:
         raise ValueError(
             f"replicas_per_device={shared}, but Ray knows of no GPU to share. Pass "
@@ -104,11 +91,8 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
         )
     # If no machine computes, one process is asked for, and there is no room for it.
     num_actors = options.num_actors or gpus * shared or max(len(machines), 1)
-    if gpus:
-        plan = Plan(num_actors, 1 / shared, options.cpus_per_actor or 1)
-    else:
-        cpus = options.cpus_per_actor or _equal_share(machines, num_actors)
-        plan = Plan(num_actors, 0, cpus)
+    cpus = 1 if gpus else _equal_share(machines, num_actors)
+    plan = Plan(num_actors, 1 / shared if gpus else 0, options.cpus_per_actor or cpus)
     room = _room(machines, plan)
     if num_actors > room:
         raise ValueError(
@@ -121,12 +105,7 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
 
 
 def capacity(nodes: Iterable[Mapping[str, Any]], plan: Plan) -> int:
-    """How many processes of a plan the machines can hold, regardless of other users.
-
-    Args:
-        nodes: The machines, as reported by `ray.nodes()`.
-        plan: The plan.
-    """
+    """How many processes of a plan the machines can hold, regardless of other users."""
     return _room(_machines(nodes), plan)
 
 

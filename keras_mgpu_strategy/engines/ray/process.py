@@ -35,9 +35,8 @@ def is_actor() -> bool:
 def configure(num_threads: int, gpus: Sequence[str]) -> None:
     """Limits TensorFlow to what Ray has given this process.
 
-    Args:
-        num_threads: Threads of an op if the process has no GPU.
-        gpus: The GPUs it has. They may be shared, so memory is taken as needed.
+    GPUs may be shared, so their memory is taken as needed. Without one, an op runs in
+    `num_threads` threads.
 
     Raises:
         RuntimeError: TensorFlow sees no GPU although Ray has given one.

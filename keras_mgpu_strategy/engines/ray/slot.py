@@ -1,7 +1,7 @@
 """The place of one replica: a process, called by several threads.
 
 Guarantee: a thread that asks to be alone with the process is alone, so that nothing
-else can have ended it, and no other work ends with what that thread has it do.
+else can have ended it, and nothing else ends with what that thread has it do.
 """
 
 import contextlib
@@ -12,14 +12,11 @@ from typing import Any
 from keras_mgpu_strategy.engines.ray.worker import About
 
 
-class Place:
+class Slot:
     """A process that is replaced when it dies.
 
-    Args:
-        actor: Ray's handle of the process.
-
     Attributes:
-        actor: As above; None while there is none.
+        actor: Ray's handle of the process; None while there is none.
         about: What the process reported about itself, once it is open.
         is_lost: Whether the process died and could not be replaced.
     """

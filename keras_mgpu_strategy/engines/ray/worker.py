@@ -5,34 +5,32 @@ import os
 import threading
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
-from keras_mgpu_strategy.engines.chunk_sizes import Pace
-from keras_mgpu_strategy.engines.context import Work
-from keras_mgpu_strategy.engines.feed import Chunk
-from keras_mgpu_strategy.engines.local import LocalBackend
-from keras_mgpu_strategy.engines.local_chunks import LocalChunks
-from keras_mgpu_strategy.engines.memory_plans import Limits
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.local import LocalBackend, LocalChunks
+from keras_mgpu_strategy.engines.memory import Limits
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.pickling import Packed
-from keras_mgpu_strategy.engines.ray.remote_errors import Failed, answering
+from keras_mgpu_strategy.engines.ray.pickling import Failed, Packed, answering
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.system.closing import closing
 from keras_mgpu_strategy.types import (
+    NO_MARKS,
     Feeding,
     HostBatch,
     InputBatch,
     NamedRows,
     Nest,
+    RowMarks,
     Source,
 )
 
@@ -44,9 +42,7 @@ class About:
     """What a process reports about itself.
 
     Args:
-        input_spec: As in `ReplicatedModel`.
-        floats: As in `Backend`.
-        feeding: As in `ReplicatedModel`.
+        input_spec, floats, feeding: As in `Backend`.
         device: Its device; a GPU by its number on the machine.
         node: The machine.
         pid: The process.
@@ -65,32 +61,12 @@ class About:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """A chunk, and how to run it.
-
-    Args:
-        chunk: The rows; its inputs are arrays, or `NamedRows` that the process reads.
-        batch_size: Per-replica batch.
-        is_fixed: Whether the model takes no other size.
-        head: What is done to the outputs on the device.
-        run: Number of the run.
-    """
-
-    chunk: Chunk
-    batch_size: int
-    is_fixed: bool
-    head: heads.Head
-    run: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Done:
-    """The results of a task.
+    """A chunk that was run.
 
     Args:
-        batch: The results.
+        batch: The results, marked if rows could not be read.
         stopped_by: Why the remaining rows of the chunk were not read, if there are any.
-        missing: Which rows could not be read, boolean, or None.
         batch_size: Per-replica batch at the end.
         bytes_in: Bytes of input, padding included.
         seconds: Stage -> time, "compile" among them.
@@ -100,7 +76,6 @@ class Done:
 
     batch: HostBatch
     stopped_by: Failed | None
-    missing: np.ndarray | None
     batch_size: int
     bytes_in: int
     seconds: dict[str, float]
@@ -120,7 +95,7 @@ class Worker:
     def __init__(self, model: Packed, options: Options, num_threads: int):
         self._arguments = (model, options, num_threads)
         self._specs = SpecMemory()
-        self._pace = Pace(1)
+        self._chunk_sizes = ChunkSizes(1)
         self._limits: dict[heads.Head, Limits] = {}
         self._sources: dict[str, Source] = {}
         self._raw_specs = SpecMemory()
@@ -135,11 +110,10 @@ class Worker:
         process.configure(num_threads, gpus)
         models.set_apart()
         model: ModelFile = packed.unpack()
-        self._backend = LocalBackend(model.read(options.precision), options)
-        self._track = Track(self._backend.chunks["in_flight"])
+        self._backend = backend = LocalBackend(model.read(options.precision), options)
+        self._track = Track(backend.chunks["in_flight"])
         del self._arguments
         device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
-        backend = self._backend
         declared = (backend.input_spec, backend.floats, backend.feeding)
         return About(*declared, device, process.node(), os.getpid())
 
@@ -155,30 +129,44 @@ class Worker:
         return self._backend.digest()
 
     @answering
-    def run(self, task: Task) -> Done:
-        """Runs a chunk."""
+    def run(
+        self,
+        chunk: InputBatch,
+        batch_size: int,
+        is_fixed: bool,
+        head: heads.Head,
+        run: int,
+    ) -> Done:
+        """Runs a chunk.
+
+        Args:
+            chunk: The rows; its inputs are arrays, or `NamedRows` to be read here.
+            batch_size: Per-replica batch.
+            is_fixed: Whether the model takes no other size.
+            head: What is done to the outputs on the device.
+            run: Number of the run.
+        """
         clock = StageClock(1)
-        chunk, stopped_by, missing = self._read(task.chunk, clock)
-        work = Work(
+        chunk, marks, stopped_by = self._read(chunk, clock)
+        context = Context(
             devices=self._backend.devices,
             specs=self._specs,
-            pace=self._pace,
+            chunk_sizes=self._chunk_sizes,
             clock=clock,
-            head=task.head,
-            is_fixed=task.is_fixed,
-            limits=self._limits.setdefault(task.head, Limits()),
-            run=task.run,
+            head=head,
+            is_fixed=is_fixed,
+            limits=self._limits.setdefault(head, Limits()),
+            run=run,
             preprocess=self._preprocessing(chunk.inputs),
         )
-        work = self._backend.fitted(work)
-        batch = work.batch(task.batch_size)
-        runner = LocalChunks(work, self._backend.compiler)
+        context = self._backend.fitted(context)
+        batch = context.batch(batch_size)
+        runner = LocalChunks(context, self._backend.compiler)
         results = runner.run(chunk, batch, 0, self._track)
         report = clock.report()
         return Done(
-            results,
+            dataclasses.replace(results, marks=marks),
             stopped_by,
-            missing,
             batch.size,
             report.bytes_in,
             clock.seconds(),
@@ -197,18 +185,19 @@ class Worker:
             return self._preprocess[spec_key(spec)]
 
     def _read(
-        self, chunk: Chunk, clock: StageClock
-    ) -> tuple[Chunk, Failed | None, np.ndarray | None]:
-        """The rows in memory, what stopped reading, and which could not be read."""
+        self, chunk: InputBatch, clock: StageClock
+    ) -> tuple[InputBatch, RowMarks, Failed | None]:
+        """The rows in memory, which could not be read, and what stopped reading."""
         named = chunk.inputs
         if not isinstance(named, NamedRows):
-            return chunk, None, None
+            return chunk, NO_MARKS, None
         with clock.stage("input"):
             source = self._opened(named)
             batch, stopped_by = _rows(source, named)
-        stop = named.start + batch.num_rows
-        missing = marks_of(source)(named.start, stop).missing
-        return Chunk(chunk.start, batch.num_rows, batch.inputs), stopped_by, missing
+        marks = marks_of(source)(named.start, named.start + batch.num_rows)
+        # The process that holds the input knows the names.
+        marks = RowMarks(missing=marks.missing)
+        return dataclasses.replace(batch, start=chunk.start), marks, stopped_by
 
     def _opened(self, named: NamedRows) -> Source:
         """The input, opened once per run; those of a few runs are kept."""

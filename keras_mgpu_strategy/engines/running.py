@@ -1,0 +1,144 @@
+"""Runs chunks in pieces that fit into the memory of the devices, and times them.
+
+Guarantee: a piece that does not fit is run again, smaller, by the thread that holds the
+chunk; no row is read twice, and no row whose results were kept is run twice.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.compute.transfers import has_own_memory
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import split
+from keras_mgpu_strategy.engines.memory import Plan, Probe, is_out_of_memory
+from keras_mgpu_strategy.engines.track import Track, Turn
+from keras_mgpu_strategy.types import HostBatch, InputBatch
+
+_TRIED_BYTES = 1 << 20
+
+Chunks: TypeAlias = Sequence[InputBatch]
+"""One chunk for each device; a start of -1 says that a device idles."""
+Attempt: TypeAlias = Callable[[Chunks, Plan, Turn], tuple[list[HostBatch], int]]
+"""Runs chunks; returns the results and the most bytes that a device was given, gave
+and needed to join what it gave."""
+
+
+def busy(chunks: Chunks) -> list[InputBatch]:
+    """The chunks of the devices that do not idle."""
+    return [chunk for chunk in chunks if chunk.start >= 0]
+
+
+def first_row(chunks: Chunks) -> int:
+    """Index of the first row of all chunks."""
+    return min(chunk.start for chunk in busy(chunks))
+
+
+def run_fitting(
+    chunks: Chunks,
+    attempt: Attempt,
+    batch: BatchSize,
+    track: Track,
+    devices: Sequence[str],
+) -> list[HostBatch]:
+    """Returns the results of pieces of the chunks, those of each in order.
+
+    Args:
+        chunks: The rows, for one device or for several that step together.
+        attempt: Runs a piece of each chunk.
+        batch: How much fits.
+        track: What the devices do.
+        devices: The devices that the chunks run on.
+    """
+    results: list[HostBatch] = []
+    rest: Chunks | None = chunks
+    while rest is not None:
+        with track.turn(lambda: batch.plan.held) as turn:
+            plan = batch.plan
+            pieces, others = _split(rest, plan.chunk_rows)
+            probe = Probe(devices) if plan.is_measured else None
+            try:
+                batches, moved = attempt(pieces, plan, turn)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                num_rows = max(piece.num_rows for piece in pieces)
+                batch.shrink(plan, num_rows, first_row(pieces), error)
+                continue
+            results += batches
+            rest = others
+            if probe is not None:
+                batch.learn(plan, probe.reading(moved))
+    return results
+
+
+def _split(chunks: Chunks, num_rows: int | None) -> tuple[Chunks, Chunks | None]:
+    """The first rows for each device, and the others; None if there are none."""
+    if num_rows is None or max(chunk.num_rows for chunk in chunks) <= num_rows:
+        return chunks, None
+    parts = [split(on_host(chunk), num_rows) for chunk in chunks]
+    firsts = [first for first, _ in parts]
+    return firsts, [rest or InputBatch(-1, 0, first.inputs) for first, rest in parts]
+
+
+def on_host(chunk: InputBatch) -> InputBatch:
+    """A chunk of arrays, without its padding."""
+    rows = max(chunk.num_rows, 1)
+    arrays = tf.nest.map_structure(lambda leaf: np.asarray(leaf)[:rows], chunk.inputs)
+    return InputBatch(chunk.start, chunk.num_rows, arrays)
+
+
+def note_stages(
+    context: Context,
+    plan: Plan,
+    replica: int,
+    turn: Turn,
+    num_rows: int,
+    bytes_out: int,
+    *,
+    count: int = 1,
+    least_seconds: float = 0.0,
+) -> None:
+    """Records the stages of a chunk whose results have arrived.
+
+    Args:
+        context: Per-run state.
+        plan: How the chunk was run.
+        replica: Index of the replica.
+        turn: When the chunk entered each stage.
+        num_rows: Rows that the device was given.
+        bytes_out: Bytes of its results.
+        count: Replicas that each ran a chunk at the same time.
+        least_seconds: How long its rows took before, which also counts for how many
+            are taken at a time.
+    """
+    ended, clock, sizes = time.perf_counter(), context.clock, context.chunk_sizes
+    stages, device = sizes.stages, context.devices[replica]
+    seconds = sizes.busy(replica, turn.began, ended)
+    sizes.record(num_rows, max(seconds, least_seconds))
+    if not has_own_memory(device):
+        clock.add("compute", count * seconds)
+        return
+    if plan.is_measured:  # so the device is otherwise idle
+        stages.learn("copy_out", _TRIED_BYTES, _seconds_to_copy_out(device))
+    out = stages.seconds("copy_out", bytes_out)
+    if turn.copies_alone:
+        stages.learn("copy_in", num_rows, turn.copied - turn.began)
+    if turn.computes_alone:
+        stages.learn("compute", num_rows, max(ended - turn.launched - out, 0.0))
+    clock.add("copy_out", count * out)
+    for stage in ("copy_in", "compute"):
+        clock.add(stage, count * stages.seconds(stage, num_rows))
+
+
+def _seconds_to_copy_out(device: str) -> float:
+    with tf.device(device):
+        block = tf.zeros([_TRIED_BYTES], tf.uint8)
+        block[:1].numpy()  # which waits for it
+        began = time.perf_counter()
+        block.numpy()
+    return time.perf_counter() - began
