@@ -1,9 +1,9 @@
 """Models on every replica: read from disk, or rebuilt from a model in memory."""
 
 from keras_mgpu_strategy.models.aside import Aside, put_aside
+from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
-from keras_mgpu_strategy.models.described import attributes_in_process
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apart
 from keras_mgpu_strategy.models.libraries import layers_of

@@ -10,17 +10,28 @@ Guarantees:
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_mgpu_strategy.models.attributes import holds_parts, own_attributes
-from keras_mgpu_strategy.models.described import described, described_attributes
+from keras_mgpu_strategy.models.attributes import (
+    described,
+    described_attributes,
+    holds_parts,
+    own_attributes,
+)
 from keras_mgpu_strategy.models.draws import is_seed
-from keras_mgpu_strategy.models.libraries import is_library_class, parts_of
+from keras_mgpu_strategy.models.libraries import parts_of
 from keras_mgpu_strategy.models.state import check_equal, settings_of
-from keras_mgpu_strategy.models.values import assign, host_value
-from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
+from keras_mgpu_strategy.models.variables import (
+    assign,
+    hidden_variables,
+    host_value,
+    variables_of,
+)
+
+_Place: TypeAlias = tuple[int, ...]
+"""The index of a layer among the parts of another one, at each depth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,38 +50,47 @@ class _OfLayer:
     values: dict[str, Any]
     made: dict[str, Any]
 
+    def give_to(self, layer: Any) -> None:
+        label = f"layer {layer.name!r}"
+        check_equal(f"class of {label}", self.kind, type(layer).__name__)
+        check_equal(f"settings of {label}", self.settings, settings_of(layer))
+        vars(layer).update(self.values)
+        for name, description in self.made.items():
+            if description != described(vars(layer).get(name)):
+                raise ValueError(
+                    f"attribute {name!r} of {label} ({self.kind}) cannot be sent to "
+                    "other processes, and is not what `__init__` or `build` make "
+                    "there. Let them make it from arguments that `get_config` returns, "
+                    "or keep what it holds in a variable."
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Aside:
     """What a file does not keep of a model.
 
     Args:
-        layers: By their place: the index among the parts of a layer, at each depth.
+        layers: What it does not keep of each layer.
         hidden: Values of the variables that Keras does not track.
         seeds: Values of the variables that are states of seeds.
     """
 
-    layers: dict[tuple[int, ...], _OfLayer]
+    layers: dict[_Place, _OfLayer]
     hidden: list[np.ndarray]
     seeds: list[np.ndarray]
 
     def give_to(self, model: Any) -> None:
-        """Restores the state in a model that was read from the file.
-
-        Raises:
-            ValueError: If the model is not like the one that was saved.
-        """
+        """Restores the state in a model read from the file; ValueError if unlike it."""
         for place, layer in _placed(model):
             if place in self.layers:
-                _give(self.layers[place], layer)
+                self.layers[place].give_to(layer)
         hidden = hidden_variables(model)
         shapes = [tuple(variable.shape) for variable in hidden]
         wanted = [value.shape for value in self.hidden]
         check_equal("shapes of variables in attributes", wanted, shapes)
-        for variable, value in zip(hidden, self.hidden, strict=True):
-            assign(variable, value)
         # Seeds are matched by position only.
-        for variable, value in zip(_seeds(model), self.seeds, strict=False):
+        pairs = [*zip(hidden, self.hidden, strict=True)]
+        for variable, value in [*pairs, *zip(_seeds(model), self.seeds, strict=False)]:
             assign(variable, value)
 
 
@@ -86,9 +106,7 @@ def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
     return Aside(layers, hidden, list(map(host_value, _seeds(model))))
 
 
-def _placed(
-    layer: Any, place: tuple[int, ...] = ()
-) -> Iterator[tuple[tuple[int, ...], Any]]:
+def _placed(layer: Any, place: _Place = ()) -> Iterator[tuple[_Place, Any]]:
     yield place, layer
     for index, part in enumerate(parts_of(layer)):
         yield from _placed(part, (*place, index))
@@ -99,27 +117,8 @@ def _seeds(model: Any) -> list[Any]:
 
 
 def _of(layer: Any, can_travel: Callable[[Any], bool]) -> _OfLayer:
-    kind, settings = type(layer).__name__, settings_of(layer)
-    if is_library_class(type(layer)):
-        return _OfLayer(kind, settings, {}, {})
-    own = own_attributes(layer)
+    made = described_attributes(layer)  # of a user's class
+    own = own_attributes(layer) if made else {}
     values = {k: v for k, v in own.items() if not holds_parts(v) and can_travel(v)}
-    made = described_attributes(layer)
     left = {name: made[name] for name in own.keys() - values.keys()}
-    return _OfLayer(kind, settings, values, left)
-
-
-def _give(kept: _OfLayer, layer: Any) -> None:
-    label = f"layer {layer.name!r}"
-    check_equal(f"class of {label}", kept.kind, type(layer).__name__)
-    check_equal(f"settings of {label}", kept.settings, settings_of(layer))
-    vars(layer).update(kept.values)
-    for name, description in kept.made.items():
-        received = described(vars(layer).get(name))
-        if description != received:
-            raise ValueError(
-                f"attribute {name!r} of {label} ({kept.kind}) cannot be sent to other "
-                "processes, and is not what `__init__` or `build` make there. Let them "
-                "make it from arguments that `get_config` returns, or keep what it "
-                "holds in a variable."
-            )
+    return _OfLayer(type(layer).__name__, settings_of(layer), values, left)

@@ -1,21 +1,24 @@
-"""Attributes of layers that are neither Keras' own nor in a configuration.
+"""What the user's code has set on layers: found, looked into, and described.
 
 Guarantees:
 
-* What the user's code has set on a layer is found, but nothing that Keras keeps there
-  itself: the names that Keras' own methods set are read from their code, so no list of
-  private names has to be kept up to date.
-* Nothing is copied, converted or called here.
+* Nothing that Keras keeps on a layer itself is found: the names that Keras' own methods
+  set are read from their code. Nothing is copied, converted or called.
+* Equal arrays, numbers, strings, tables, and containers and objects of these have equal
+  descriptions in every process; different ones have different descriptions.
 """
 
 import collections
+import contextlib
 import dis
 import functools
+import hashlib
 import inspect
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import (
@@ -26,21 +29,18 @@ from keras_mgpu_strategy.models.libraries import (
 
 # Names that Keras sets, but not as attributes in its methods: by the `History`
 # callback, and by `tf_keras` (tried with 2.21) through `super().__setattr__`.
-_SET_OTHERWISE = frozenset(
-    {
-        "history",
-        "_non_trainable_weights",
-        "_obj_reference_counts_dict",
-        "_self_tracked_trackables",
-        "_trainable_weights",
-    }
+_SET_OTHERWISE = frozenset({"history", "_obj_reference_counts_dict"}).union(
+    {"_non_trainable_weights", "_self_tracked_trackables", "_trainable_weights"}
 )
 # KerasHub keeps the `id` of layers there, which no other copy has (tested with 0.32).
 _NOT_THE_USERS = ("_keras_mgpu_strategy_", "_functional_layer_ids")
-_OWNERS = frozenset({*LIBRARIES, "tensorflow"})
 _SEQUENCES = (list, tuple, set, frozenset, collections.deque)
-_CONTAINERS = (dict, *_SEQUENCES)
 _OPAQUE = frozenset({"builtins", "numpy", "pandas", "scipy", "tensorflow", *LIBRARIES})
+_TABLES = (
+    tf.lookup.StaticHashTable,
+    tf.lookup.experimental.MutableHashTable,
+    tf.lookup.experimental.DenseHashTable,
+)
 
 
 def own_attributes(layer: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def own_attributes(layer: Any) -> dict[str, Any]:
 def reads(cls: type, name: str) -> bool:
     """Whether a user class's code mentions an attribute, or reads any by a string."""
     found = {word for owner in cls.__mro__ for word in _mentioned(owner)}
-    return name in found or "getattr" in found or "__dict__" in found
+    return not found.isdisjoint({name, "getattr", "__dict__"})
 
 
 def is_variable(value: Any) -> bool:
@@ -87,22 +87,20 @@ def is_part(value: Any) -> bool:
         return True
     # Keras wraps lists and dicts that are set on layers; its symbolic tensors are
     # left over from tracing.
-    is_plain = isinstance(value, _CONTAINERS) or type(value).__name__ == "KerasTensor"
+    is_container = isinstance(value, (dict, *_SEQUENCES))
+    is_plain = is_container or type(value).__name__ == "KerasTensor"
     return is_library_class(type(value)) and not is_plain
 
 
 def holds_parts(value: Any) -> bool:
-    """Whether a value is or holds layers, variables or other objects of Keras.
-
-    Such a value belongs to one copy of a model. Any other can be shared by copies.
-    """
+    """Whether a value belongs to one copy of a model; any other can be shared."""
     return any(map(is_part, reachable([value])))
 
 
 def reachable(values: Iterable[Any]) -> Iterator[Any]:
-    """Yields some values and what they hold, at any depth, each once.
+    """Yields some values and what they hold, at any depth, each once, in a fixed order.
 
-    In a fixed order. Layers, variables and other objects of Keras are not entered.
+    Layers, variables and other objects of Keras are not entered.
     """
     waiting, seen = collections.deque(values), set()
     while waiting:
@@ -115,12 +113,21 @@ def reachable(values: Iterable[Any]) -> Iterator[Any]:
             waiting.extend(inner for _, inner in held_by(value))
 
 
-def held_by(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields the keys and values that a container, a function or an object holds."""
-    for applies, held in _HOLDERS:
-        if applies(value):
-            yield from held(value)
-            return
+def held_by(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Returns the keys and values that a container, a function or an object holds."""
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, _SEQUENCES):
+        return enumerate(value)
+    if isinstance(value, types.MethodType):
+        return [("self", value.__self__), ("func", value.__func__)]
+    if isinstance(value, types.FunctionType):
+        return _of_function(value)
+    if isinstance(value, functools.partial):
+        return [("func", value.func), *enumerate(value.args), *value.keywords.items()]
+    if _is_compiled(value):
+        return [("python_function", value.python_function)]
+    return vars(value).items() if _is_users(value) else ()
 
 
 def is_function(value: Any) -> bool:
@@ -131,22 +138,13 @@ def is_function(value: Any) -> bool:
 
 def _of_function(value: types.FunctionType) -> Iterator[tuple[Any, Any]]:
     for index, cell in enumerate(value.__closure__ or ()):
-        try:
+        with contextlib.suppress(ValueError):  # not set yet
             yield index, cell.cell_contents
-        except ValueError:  # not set yet
-            continue
     yield from enumerate(value.__defaults__ or (), start=1000)
     yield from (value.__kwdefaults__ or {}).items()
 
 
-def _of_partial(value: functools.partial) -> Iterator[tuple[Any, Any]]:
-    yield "func", value.func
-    yield from enumerate(value.args)
-    yield from value.keywords.items()
-
-
-def _is_compiled(value: Any) -> bool:
-    """Whether a value is what `tf.function` makes of a function."""
+def _is_compiled(value: Any) -> bool:  # by `tf.function`
     return hasattr(type(value), "python_function")
 
 
@@ -157,64 +155,95 @@ def _is_users(value: Any) -> bool:
     return holds_state or root_module(type(value)) not in _OPAQUE
 
 
-_HOLDERS = (
-    (lambda x: isinstance(x, dict), lambda x: x.items()),
-    (lambda x: isinstance(x, _SEQUENCES), enumerate),
-    (
-        lambda x: isinstance(x, types.MethodType),
-        lambda x: [("self", x.__self__), ("func", x.__func__)],
-    ),
-    (lambda x: isinstance(x, types.FunctionType), _of_function),
-    (lambda x: isinstance(x, functools.partial), _of_partial),
-    (
-        _is_compiled,
-        lambda x: [("python_function", x.python_function)],
-    ),
-    (_is_users, lambda x: vars(x).items()),
-)
-
-
 @functools.cache
 def _names_of_keras(cls: type) -> frozenset[str]:
     """Names of attributes that are set by the Keras classes among a class's bases."""
-    owners = [base for base in cls.__mro__ if root_module(base) in _OWNERS]
+    roots = {*LIBRARIES, "tensorflow"}
+    owners = [base for base in cls.__mro__ if root_module(base) in roots]
     return _SET_OTHERWISE.union(*map(_names_set_by, owners))
 
 
 @functools.cache
 def _names_set_by(cls: type) -> frozenset[str]:
-    codes = [code for function in _functions(cls) for code in _codes(function)]
-    return frozenset(
-        step.argval
-        for code in codes
-        for step in dis.get_instructions(code)
-        if step.opname == "STORE_ATTR"
-    )
+    steps = [step for code in _codes(cls) for step in dis.get_instructions(code)]
+    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 
 
 @functools.cache
 def _mentioned(cls: type) -> frozenset[str]:
     if root_module(cls) in _OPAQUE:
         return frozenset()
-    codes = [code for function in _functions(cls) for code in _codes(function)]
-    return frozenset(name for code in codes for name in code.co_names)
+    return frozenset(name for code in _codes(cls) for name in code.co_names)
 
 
-def _functions(cls: type) -> Iterator[types.FunctionType]:
+def _codes(cls: type) -> Iterator[types.CodeType]:
+    """Yields the code of the methods and properties of a class, inner code included."""
+    members: list[Any] = []
     for value in vars(cls).values():
-        accessors = (
-            (value.fget, value.fset) if isinstance(value, property) else (value,)
-        )
-        for accessor in accessors:
-            inner: Any = getattr(accessor, "__func__", accessor)
-            function = inspect.unwrap(inner)
-            if isinstance(function, types.FunctionType):
-                yield function
-
-
-def _codes(function: types.FunctionType) -> Iterator[types.CodeType]:
-    waiting = [function.__code__]
+        is_property = isinstance(value, property)
+        members += (value.fget, value.fset) if is_property else (value,)
+    found = [inspect.unwrap(getattr(member, "__func__", member)) for member in members]
+    waiting = [x.__code__ for x in found if isinstance(x, types.FunctionType)]
     while waiting:
         code = waiting.pop()
         yield code
         waiting += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+
+
+def type_name(value: Any) -> str:
+    """Describes an opaque value, in any process."""
+    return type(value).__name__
+
+
+def attributes_in_process(layer: Any) -> dict[str, Any]:
+    """As `described_attributes`, with the identity of functions and opaque objects."""
+    return described_attributes(layer, lambda value: f"{type_name(value)} {id(value)}")
+
+
+def described_attributes(
+    layer: Any, opaque: Callable[[Any], str] = type_name
+) -> dict[str, Any]:
+    """Returns name -> description, made of plain dicts, lists, strings and numbers.
+
+    Args:
+        layer: Layer or model. Keras' own classes read no such attributes.
+        opaque: Describes functions and values whose content cannot be inspected.
+    """
+    if is_library_class(type(layer)):
+        return {}
+    return {k: described(v, opaque) for k, v in own_attributes(layer).items()}
+
+
+def described(
+    value: Any,
+    opaque: Callable[[Any], str] = type_name,
+    seen: set[int] | None = None,
+) -> Any:
+    """Returns the description of one value, as in `described_attributes`."""
+    seen = set() if seen is None else seen
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray | np.generic | tf.Tensor | bytes):
+        return _described_array(value, opaque)
+    if isinstance(value, _TABLES):
+        keys, values = (tensor.numpy().tolist() for tensor in value.export())
+        return sorted(map(repr, zip(keys, values, strict=True)))
+    if is_variable(value):  # of any class; its value is compared elsewhere
+        return "variable"
+    if is_part(value) or id(value) in seen:
+        return type_name(value)
+    if is_function(value):
+        return opaque(value)
+    seen.add(id(value))
+    inner = [(repr(key), described(v, opaque, seen)) for key, v in held_by(value)]
+    return [type_name(value), inner] if inner else opaque(value)
+
+
+def _described_array(value: Any, opaque: Callable[[Any], str]) -> Any:
+    if tf.is_tensor(value) and not hasattr(value, "numpy"):
+        return type_name(value)  # left from tracing
+    array = np.asarray(value)
+    if array.dtype == object:
+        return opaque(value)
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return [str(array.dtype), [*array.shape], content]

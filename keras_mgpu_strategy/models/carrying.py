@@ -10,56 +10,32 @@ Guarantees:
   the same way. What cannot be carried over is an error that names the attribute.
 """
 
+import copy
 import types
-from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.attributes import (
     held_by,
     holds_parts,
+    is_function,
     is_layer,
     is_variable,
     own_attributes,
     reads,
 )
-from keras_mgpu_strategy.models.containers import (
-    CannotHold,
-    Put,
-    are_alike,
-    are_same,
-    emptied,
-    filled,
-    setter,
-)
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.precision import is_float_policy
-from keras_mgpu_strategy.models.values import assign, host_value
-from keras_mgpu_strategy.models.variables import value_of, variables_of
+from keras_mgpu_strategy.models.variables import (
+    assign,
+    host_value,
+    value_of,
+    variables_of,
+)
 
 _MISSING = object()
-
-
-def carry_early(
-    source: Any,
-    target: Any,
-    strategy: tf.distribute.Strategy,
-    precision: str | None = None,
-) -> None:
-    """Carries over what it can before a copy is built, as its `call` may need it.
-
-    Args:
-        source, target, strategy, precision: As in `carry_attributes`; the copy may lack
-            layers and variables.
-    """
-    pairs = list(zip(layers_of(source), layers_of(target), strict=False))
-    carrier = _Carrier(pairs, strategy, precision, left=variables_of(source))
-    for before, after in pairs:
-        if type(before) is type(after) and not is_library_class(type(before)):
-            for name, value in own_attributes(before).items():
-                if not holds_parts(value) or vars(after).get(name) is None:
-                    carrier.carry_attribute(before, after, name, value, strict=False)
 
 
 def carry_attributes(
@@ -67,25 +43,49 @@ def carry_attributes(
     target: Any,
     strategy: tf.distribute.Strategy,
     precision: str | None = None,
+    *,
+    is_early: bool = False,
 ) -> None:
     """Gives the layers of a copy what the user's code has set on the original's.
 
     Args:
-        source: Model.
-        target: Model of the same architecture.
+        source: Model or layer.
+        target: One of the same architecture.
         strategy: Mirrors `target`.
         precision: If set, what looks like a dtype is left alone, as it may differ.
+        is_early: Whether the copy is not built yet and may lack layers and variables.
+            What its `call` may need while it is built is carried over where possible.
 
     Raises:
-        ValueError: If an attribute that the layer's code reads cannot be carried over.
+        ValueError: If an attribute that the layer's code reads cannot be carried over,
+            unless it is early.
     """
-    pairs = list(zip(layers_of(source), layers_of(target), strict=True))
-    known = list(zip(variables_of(source), variables_of(target), strict=True))
-    carrier = _Carrier([*pairs, *known], strategy, precision)
+    variables = variables_of(source)
+    pairs = list(zip(layers_of(source), layers_of(target), strict=not is_early))
+    known = [] if is_early else zip(variables, variables_of(target), strict=True)
+    later = variables if is_early else []
+    carrier = _Carrier([*pairs, *known], strategy, precision, later)
     for before, after in pairs:
-        if not is_library_class(type(before)):
-            for name, value in own_attributes(before).items():
-                carrier.carry_attribute(before, after, name, value)
+        if is_library_class(type(before)) or type(before) is not type(after):
+            continue
+        for name, value in own_attributes(before).items():
+            is_made = is_early and vars(after).get(name) is not None
+            if is_made and holds_parts(value):
+                continue
+            try:
+                carrier.carry_attribute(after, name, value)
+            except _CannotHoldError as error:
+                if not is_early and reads(type(before), name):
+                    raise ValueError(
+                        f"attribute {name!r} of layer {before.name!r} "
+                        f"({type(before).__name__}) holds {error}, which the rebuilt "
+                        "layer lacks. Make it in `__init__` or `build`, from arguments "
+                        "that `get_config` returns"
+                    ) from None
+
+
+class _CannotHoldError(Exception):
+    """A container would have to hold another value, but cannot be changed or copied."""
 
 
 class _Carrier:
@@ -95,7 +95,7 @@ class _Carrier:
         pairs: Layers and variables of the original, and their counterparts.
         strategy: Mirrors the copy.
         precision: As in `carry_attributes`.
-        left: Variables that will be made when the copy is built.
+        later: Variables that will be made when the copy is built.
     """
 
     def __init__(
@@ -103,116 +103,124 @@ class _Carrier:
         pairs: list[tuple[Any, Any]],
         strategy: tf.distribute.Strategy,
         precision: str | None,
-        left: Iterable[Any] = (),
+        later: list[Any],
     ):
-        self._left = set(map(id, left))
         self._counterparts = {id(before): after for before, after in pairs}
         self._strategy = strategy
         self._precision = precision
+        self._later = set(map(id, later))
         self._seen: set[int] = set()
 
-    def carry_attribute(
-        self, before: Any, after: Any, name: str, value: Any, *, strict: bool = True
-    ) -> None:
-        """Carries one attribute of a layer to the layer's counterpart."""
+    def carry_attribute(self, layer: Any, name: str, value: Any) -> None:
+        """Gives a layer of the copy the value of an attribute of its counterpart."""
+        before = vars(layer).get(name, _MISSING)
+        new = self._carried(value, before)
+        if new is not before:
+            vars(layer)[name] = new  # a built layer refuses lists by `setattr`
 
-        def put(new: Any) -> None:
-            vars(after)[name] = new  # a built layer refuses lists by `setattr`
-
-        try:
-            self._carry(value, vars(after).get(name, _MISSING), put)
-        except CannotHold as error:
-            if strict and reads(type(before), name):
-                raise ValueError(
-                    f"attribute {name!r} of layer {before.name!r} "
-                    f"({type(before).__name__}) holds {error}, which the rebuilt layer "
-                    "lacks. Make it in `__init__` or `build`, from arguments that "
-                    "`get_config` returns"
-                ) from None
-
-    def _carry(self, before: Any, after: Any, put: Put) -> None:
+    def _carried(self, before: Any, after: Any) -> Any:
+        """What the copy shall hold where it holds `after`; `after` if that may stay."""
         if not holds_parts(before):
             is_dtype = self._precision and is_float_policy(before)
-            if not (is_dtype or are_same(before, after)):
-                put(before)
-            return
-        for applies, carry in self._rules():
-            if applies(before):
-                carry(before, after, put)
-                return
+            return after if is_dtype or _are_same(before, after) else before
+        if id(before) in self._counterparts:
+            return self._counterparts[id(before)]
+        if is_variable(before):
+            return self._variable(before, after)
+        if is_layer(before):
+            if variables_of(before):
+                raise _CannotHoldError(
+                    f"the layer {before.name!r}, which Keras does not track"
+                )
+            return before
+        if isinstance(before, types.MethodType):
+            owner = self._counterparts.get(id(before.__self__))
+            if owner is not None:
+                return types.MethodType(before.__func__, owner)
+        # Metrics, initializers and the like. Keras wraps lists and dicts.
+        if is_library_class(type(before)) and not isinstance(before, dict | list):
+            return before if after is None or after is _MISSING else after
+        return self._container(before, after)
 
-    def _rules(self) -> tuple[tuple[Callable[[Any], bool], Callable], ...]:
-        return (
-            (lambda x: id(x) in self._counterparts, self._counterpart),
-            (is_variable, self._variable),
-            (is_layer, self._loose_layer),
-            (self._is_bound, self._method),
-            (_is_of_keras, self._of_keras),
-            (lambda x: True, self._container),
-        )
-
-    def _counterpart(self, before: Any, after: Any, put: Put) -> None:
-        expected = self._counterparts[id(before)]
-        if after is not expected:
-            put(expected)
-
-    def _variable(self, before: Any, after: Any, put: Put) -> None:
-        if id(before) in self._left:
-            raise CannotHold("a weight that is made later")
-        value = host_value(before)
+    def _variable(self, before: Any, after: Any) -> Any:
+        if id(before) in self._later:
+            raise _CannotHoldError("a weight that is made later")
+        value, plain = host_value(before), value_of(before)
         if not is_variable(after):
-            put(self._made_like(before, value))
-        elif after.shape == before.shape and after.dtype == before.dtype:
-            assign(after, value)
-        else:
-            raise CannotHold(
+            names = ("trainable", "dtype", "aggregation", "synchronization")
+            with self._strategy.scope():
+                made = tf.Variable(value, **{key: getattr(plain, key) for key in names})
+                return made if plain is before else type(before)(made)
+        if after.shape != before.shape or after.dtype != before.dtype:
+            raise _CannotHoldError(
                 f"a variable of shape {tuple(before.shape)} and dtype {before.dtype}"
             )
+        assign(after, value)
+        return after
 
-    def _made_like(self, variable: Any, value: Any) -> Any:
-        plain = value_of(variable)
-        settings = {
-            "trainable": plain.trainable,
-            "dtype": plain.dtype,
-            "aggregation": plain.aggregation,
-            "synchronization": plain.synchronization,
-        }
-        with self._strategy.scope():
-            made = tf.Variable(value, **settings)
-            return made if plain is variable else type(variable)(made)
-
-    def _loose_layer(self, before: Any, after: Any, put: Put) -> None:
-        """Carries a layer that Keras does not track, as it is hidden in an object."""
-        if variables_of(before):
-            raise CannotHold(f"the layer {before.name!r}, which Keras does not track")
-        put(before)
-
-    def _is_bound(self, value: Any) -> bool:
-        is_method = isinstance(value, types.MethodType)
-        return is_method and id(value.__self__) in self._counterparts
-
-    def _method(self, before: Any, after: Any, put: Put) -> None:
-        owner = self._counterparts[id(before.__self__)]
-        put(types.MethodType(before.__func__, owner))
-
-    def _of_keras(self, before: Any, after: Any, put: Put) -> None:
-        """Keeps a metric, initializer or the like if the constructor made one."""
-        if after is None or after is _MISSING:
-            put(before)
-
-    def _container(self, before: Any, after: Any, put: Put) -> None:
+    def _container(self, before: Any, after: Any) -> Any:
         if before is after or id(before) in self._seen:
-            return
+            return after
         self._seen.add(id(before))
-        is_there = are_alike(before, after)
+        is_there = _are_alike(before, after)
         held = dict(held_by(after)) if is_there else {}
-        copied = after if is_there else emptied(before)
+        copied = after if is_there else _copied(before)
         for key, value in held_by(before):
-            self._carry(value, held.get(key, _MISSING), setter(copied, key, value))
-        if not is_there:
-            put(filled(before, copied))
+            inner = held.get(key, _MISSING)
+            new = self._carried(value, inner)
+            if new is not inner:
+                _put(copied, key, new, value)
+        if is_there or not isinstance(before, tuple):
+            return copied
+        return type(before)(*copied) if hasattr(before, "_fields") else tuple(copied)
 
 
-def _is_of_keras(value: Any) -> bool:
-    # Keras wraps lists and dicts that are set on layers.
-    return is_library_class(type(value)) and not isinstance(value, dict | list)
+def _are_same(before: Any, after: Any) -> bool:
+    """Whether two values without layers and variables are known to be equal."""
+    if before is after:
+        return True
+    if type(before) is not type(after):
+        return False
+    try:
+        inner = list(held_by(before))
+        if not inner:
+            return bool(np.all(before == after))
+        others = dict(held_by(after))
+        return _are_alike(before, after) and all(
+            key in others and _are_same(value, others[key]) for key, value in inner
+        )
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _are_alike(before: Any, after: Any) -> bool:
+    """Whether two values hold equally many others, under the same keys."""
+    if isinstance(before, dict):
+        return isinstance(after, dict) and before.keys() == after.keys()
+    if isinstance(before, list | tuple | set | frozenset):
+        return isinstance(after, type(before)) and len(before) == len(after)
+    if is_function(before):
+        return getattr(before, "__code__", None) == getattr(after, "__code__", None)
+    return type(before) is type(after)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a container or an object, whose content can be replaced."""
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if is_function(value) or not hasattr(value, "__dict__"):
+        raise _CannotHoldError(f"a {type(value).__name__} of layers or variables")
+    return copy.copy(value)
+
+
+def _put(container: Any, key: Any, new: Any, original: Any) -> None:
+    if isinstance(container, dict):
+        dict.__setitem__(container, key, new)
+    elif isinstance(container, list):
+        list.__setitem__(container, key, new)
+    elif not is_function(container) and hasattr(container, "__dict__"):
+        vars(container)[key] = new
+    else:
+        raise _CannotHoldError(f"{original!r:.60} next to layers or variables")

@@ -17,13 +17,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models import custom_objects
 from keras_mgpu_strategy.models.attributes import (
     holds_layers,
     is_layer,
     own_attributes,
 )
-from keras_mgpu_strategy.models.carrying import carry_early
+from keras_mgpu_strategy.models.carrying import carry_attributes
+from keras_mgpu_strategy.models.custom_objects import (
+    custom_objects_of,
+    refer_to_lambdas,
+    share_functions,
+)
 from keras_mgpu_strategy.models.libraries import (
     input_layer,
     is_hub_task,
@@ -45,8 +49,7 @@ def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
         library: The `keras` or `tf_keras` module that it comes from.
         precision: Dtype policy of all float layers; None keeps their own.
     """
-    scope = custom_objects.collect(layers_of(model))
-    with precision_scope(library, precision, scope):
+    with precision_scope(library, precision, custom_objects_of(model)):
         return _Cloner(library, precision)(model)
 
 
@@ -60,29 +63,23 @@ class _Cloner:
 
     def __call__(self, layer: Any) -> Any:
         if id(layer) not in self._clones:
-            self._clones[id(layer)] = self._method(layer)(layer)
+            self._clones[id(layer)] = self._clone(layer)
         return self._clones[id(layer)]
 
-    def _method(self, layer: Any) -> Any:
+    def _clone(self, layer: Any) -> Any:
         if not isinstance(layer, self._library.layers.Layer):
-            return self._operation
-        if not isinstance(layer, self._library.Model):
-            return self._from_config
-        if not is_library_class(type(layer)):
-            return self._from_config
-        if isinstance(layer, self._library.Sequential):
-            return self._sequential
-        return self._functional if symbols_of(layer, "inputs") else self._from_config
-
-    def _operation(self, operation: Any) -> Any:
-        """Clones a graph node that is not a layer, such as a mask's comparison."""
-        return type(operation).from_config(operation.get_config())
+            # A graph node, such as a mask's comparison.
+            return type(layer).from_config(layer.get_config())
+        if isinstance(layer, self._library.Model) and is_library_class(type(layer)):
+            if isinstance(layer, self._library.Sequential):
+                return self._sequential(layer)
+            if symbols_of(layer, "inputs"):
+                return self._functional(layer)
+        return self._from_config(layer)
 
     def _sequential(self, model: Any) -> Any:
-        layers = [self(layer) for layer in model.layers]
-        for tensor in symbols_of(model, "inputs"):
-            layers.insert(0, self._input(model, tensor))
-        new = type(model)(layers, name=model.name)
+        layers = [self._input(model, tensor) for tensor in symbols_of(model, "inputs")]
+        new = type(model)([*layers, *map(self, model.layers)], name=model.name)
         new.trainable = model.trainable
         if self._precision:
             # Ids that come as floats must reach an Embedding as they are.
@@ -124,7 +121,7 @@ class _Cloner:
         config = in_precision(config, self._precision)
         _drop_unaccepted(config["config"], type(layer))
         if not isinstance(layer, self._library.layers.Lambda):  # it reads bytecode
-            custom_objects.refer_to_lambdas(layer, config["config"])
+            refer_to_lambdas(layer, config["config"])
         new = self._built(layer, config, build_config, is_early=False)
         if _lacking(layer, new):  # what is built takes no further layers
             new = self._built(layer, config, build_config, is_early=True)
@@ -138,13 +135,14 @@ class _Cloner:
         new = self._library.saving.deserialize_keras_object(config, safe_mode=False)
         if is_early:
             self._give_lacking(layer, new)
-        carry_early(layer, new, tf.distribute.get_strategy(), self._precision)
+        strategy = tf.distribute.get_strategy()
+        carry_attributes(layer, new, strategy, self._precision, is_early=True)
         if layer.built and build_config and not new.built:
             new.build_from_config(build_config)
             new.built = True
         _build_lazy(layer, new)
         for source, target in zip(layers_of(layer), layers_of(new), strict=False):
-            custom_objects.share_functions(source, target)
+            share_functions(source, target)
         _build_parts(layer, new)
         if is_hub_task(layer):
             # It holds no weights, but has vocabularies that a configuration lacks.
@@ -162,18 +160,16 @@ class _Cloner:
             return {key: self._mapped(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self._mapped(inner) for inner in value]
-        return self._spare(value) if is_layer(value) else value
-
-    def _spare(self, layer: Any) -> Any:
-        """Returns a clone, or, if cloning fails, a layer without variables as is."""
+        if not is_layer(value):
+            return value
         try:
-            new = self(layer)
+            new = self(value)
         except Exception:
-            if variables_of(layer):
+            if variables_of(value):
                 raise
-            return layer
+            return value
         # A model may not track the variables of layers outside its graph.
-        assign_all(variables_of(layer), variables_of(new))
+        assign_all(variables_of(value), variables_of(new))
         return new
 
 
@@ -191,19 +187,6 @@ def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
     names = {parameter.name for parameter in parameters}
     for key in {"name", "trainable", "dtype"} - names:
         config.pop(key, None)
-
-
-def _build_parts(source: Any, target: Any) -> None:
-    """Builds, innermost first, layers that lack variables of their originals.
-
-    Needed for subclassed models whose `call` Keras cannot trace from shapes alone
-    (integer or string inputs, several arguments).
-    """
-    pairs = list(zip(layers_of(source), layers_of(target), strict=False))
-    for old, new in reversed(pairs):
-        if len(variables_of(old)) > len(variables_of(new)):
-            new.build_from_config(old.get_build_config())
-            new.built = old.built
 
 
 def _lacking(source: Any, target: Any) -> list[tuple[Any, str, Any]]:
@@ -227,3 +210,16 @@ def _build_lazy(source: Any, target: Any) -> None:
         target.built = True
     for pair in zip(parts_of(source), parts_of(target), strict=False):
         _build_lazy(*pair)
+
+
+def _build_parts(source: Any, target: Any) -> None:
+    """Builds, innermost first, layers that lack variables of their originals.
+
+    Needed for subclassed models whose `call` Keras cannot trace from shapes alone
+    (integer or string inputs, several arguments).
+    """
+    pairs = list(zip(layers_of(source), layers_of(target), strict=False))
+    for old, new in reversed(pairs):
+        if len(variables_of(old)) > len(variables_of(new)):
+            new.build_from_config(old.get_build_config())
+            new.built = old.built

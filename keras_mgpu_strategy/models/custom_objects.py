@@ -1,4 +1,4 @@
-"""Finds the user's classes and functions that a model is made of.
+"""Finds the user's classes and functions that a model consists of.
 
 Keras looks up classes and functions by name when it makes an object from its
 configuration, and knows only registered ones. A model in memory holds the objects
@@ -11,16 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_mgpu_strategy.models.libraries import (
-    is_library_class,
+    LIBRARIES,
     layers_of,
     root_module,
 )
 
 _NOT_CUSTOM = sys.stdlib_module_names - {"__main__"} | {
-    "keras",
+    *LIBRARIES,
     "numpy",
     "tensorflow",
-    "tf_keras",
 }
 
 
@@ -34,9 +33,8 @@ def collect(roots: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for root in roots:
         _add(root, found)
-        for value in vars(root).values() if hasattr(root, "__dict__") else ():
-            for leaf in leaves(value):
-                _add(leaf, found)
+        for leaf in leaves(vars(root) if hasattr(root, "__dict__") else ()):
+            _add(leaf, found)
     return found
 
 
@@ -75,26 +73,6 @@ def share_functions(source: Any, target: Any) -> None:
             setattr(target, name, value)
 
 
-def _add(value: Any, found: dict[str, Any]) -> None:
-    if isinstance(value, types.FunctionType):
-        if value.__module__.partition(".")[0] not in _NOT_CUSTOM:
-            found.setdefault(_lookup_name(value), value)
-        return
-    cls = value if isinstance(value, type) else type(value)
-    if not is_library_class(cls) and root_module(cls) not in _NOT_CUSTOM:
-        found.setdefault(cls.__name__, cls)
-
-
-def _is_lambda(value: Any) -> bool:
-    return isinstance(value, types.FunctionType) and value.__name__ == "<lambda>"
-
-
-def _lookup_name(function: types.FunctionType) -> str:
-    """Returns the name of a function; a unique one for a lambda."""
-    suffix = f"_{id(function)}" if _is_lambda(function) else ""
-    return f"{function.__name__}{suffix}"
-
-
 def leaves(value: Any) -> list[Any]:
     """Returns what plain dicts, lists and tuples hold, at any depth."""
     if isinstance(value, dict):
@@ -102,3 +80,20 @@ def leaves(value: Any) -> list[Any]:
     if type(value) in (list, tuple):
         return [leaf for item in value for leaf in leaves(item)]
     return [value]
+
+
+def _add(value: Any, found: dict[str, Any]) -> None:
+    has_name = isinstance(value, types.FunctionType | type)
+    custom: Any = value if has_name else type(value)
+    if root_module(custom) not in _NOT_CUSTOM:
+        found.setdefault(_lookup_name(custom), custom)
+
+
+def _is_lambda(value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and value.__name__ == "<lambda>"
+
+
+def _lookup_name(custom: Any) -> str:
+    """The name of a class or function; a unique one for a lambda."""
+    suffix = f"_{id(custom)}" if _is_lambda(custom) else ""
+    return f"{custom.__name__}{suffix}"

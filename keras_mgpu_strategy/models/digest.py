@@ -2,31 +2,40 @@
 
 Guarantee: models of equal architecture, weights, code and precision have equal digests,
 in every process and on any number of replicas; others differ, except for what
-`described.py`, `own_code.py` and `digests/code.py` cannot see. The architecture of a
-SavedModel is its graph, byte for byte: exporting a model twice gives two digests.
+`attributes.py` and `digests/code.py` cannot see. Functions that a layer holds count,
+such as that of a `Lambda`, and so does the code of a user's class. The architecture of
+a SavedModel is its graph, byte for byte: exporting a model twice gives two digests.
 """
 
 import hashlib
 import json
 import pathlib
 import tempfile
+import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.models.described import described_attributes
+from keras_mgpu_strategy.digests.code import digest_of_code
+from keras_mgpu_strategy.digests.packages import is_installed
+from keras_mgpu_strategy.models.attributes import described_attributes, type_name
+from keras_mgpu_strategy.models.custom_objects import leaves
 from keras_mgpu_strategy.models.draws import is_seed
 from keras_mgpu_strategy.models.libraries import (
     is_library_class,
     layers_of,
     preprocessing_layers,
 )
-from keras_mgpu_strategy.models.own_code import own_code_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.state import settings_of
-from keras_mgpu_strategy.models.values import host_value
-from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
+from keras_mgpu_strategy.models.variables import (
+    hidden_variables,
+    host_value,
+    variables_of,
+)
+
+_OF_TRAINING = ("_constraint", "_initializer", "_regularizer")
 
 
 def digest(replicated: ReplicatedModel) -> str:
@@ -40,7 +49,9 @@ def digest(replicated: ReplicatedModel) -> str:
     for variable in _variables(replicated):
         value = np.ascontiguousarray(host_value(variable))
         sha.update(f"{value.dtype} {value.shape}\n".encode())
-        sha.update(_bytes_of(value))
+        is_text = value.dtype == object  # as variables of strings are read
+        text = json.dumps(value.tolist(), default=repr) if is_text else ""
+        sha.update(text.encode() if is_text else value.tobytes())
     return sha.hexdigest()
 
 
@@ -56,13 +67,13 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
             _wiring(layer),
             _vocabulary(layer),
             described_attributes(layer),
-            own_code_of(layer),
+            _own_code(layer),
         ]
-        yield f"{type(layer).__name__} {_as_text(parts)}"
+        yield f"{type_name(layer)} {_as_text(parts)}"
 
 
 def _as_text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=lambda x: type(x).__name__)
+    return json.dumps(value, sort_keys=True, default=type_name)
 
 
 def _variables(replicated: ReplicatedModel) -> Iterable[Any]:
@@ -102,7 +113,7 @@ def _preprocessing(task: Any) -> Any:
     """Settings of a task's preprocessor, and its files, such as vocabularies."""
     preprocessor: Any = getattr(task, "preprocessor", None)
     if not hasattr(preprocessor, "get_config"):
-        return getattr(preprocessor, "__qualname__", type(preprocessor).__name__)
+        return getattr(preprocessor, "__qualname__", type_name(preprocessor))
     return [settings_of(preprocessor), list(_assets(preprocessing_layers(task)))]
 
 
@@ -128,7 +139,14 @@ def _vocabulary(layer: Any) -> Any:
     return [[str(word) for word in layer.get_vocabulary()], frequencies]
 
 
-def _bytes_of(value: np.ndarray) -> bytes:
-    if value.dtype == object:  # strings, as variables of them are read
-        return json.dumps(value.tolist(), default=repr).encode()
-    return value.tobytes()
+def _own_code(layer: Any) -> str | None:
+    """A digest of a layer's code; None if all of it is Keras' own."""
+    functions = {}
+    for name, value in vars(layer).items():
+        held = [leaf for leaf in leaves(value) if isinstance(leaf, types.FunctionType)]
+        own = [leaf for leaf in held if not is_installed(leaf.__code__.co_filename)]
+        if own and name != "loss" and not name.endswith(_OF_TRAINING):
+            functions[name] = own
+    if not is_installed(type(layer)):
+        return digest_of_code([type(layer), functions])
+    return digest_of_code(functions) if functions else None

@@ -18,8 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.values import copies_of
-from keras_mgpu_strategy.models.variables import outside_scopes
+from keras_mgpu_strategy.models.variables import copies_of, outside_scopes, stand_in_for
 
 # Names that Keras (3.5 to 3.15) and `tf.random.Generator` give seed variables.
 _OF_KERAS, _OF_GENERATORS = "seed_generator_state", "StateVar"
@@ -100,7 +99,7 @@ class Draws:
         ids = {id(tensor) for tensor in captured}
         copies = [copy for variable in step.variables for copy in copies_of(variable)]
         seeds = [copy for copy in copies if id(copy.handle) in ids and is_seed(copy)]
-        self._pairs = [(seed, outside_scopes(_stand_in, seed)) for seed in seeds]
+        self._pairs = [(seed, stand_in_for(seed)) for seed in seeds]
         ours = {id(seed.handle): mine.handle for seed, mine in self._pairs}
         handles = {**handles, **ours}
         if handles.keys() & ids:
@@ -121,11 +120,6 @@ class Draws:
             mine.assign(_folded(seed.read_value(), run, row), read_value=False)
             for seed, mine in self._pairs
         ]
-
-
-def _stand_in(seed: Any) -> tf.Variable:
-    with tf.device(seed.device):
-        return tf.Variable(tf.zeros(seed.shape, seed.dtype), trainable=False)
 
 
 def _folded(state: tf.Tensor, run: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -7,18 +7,14 @@ Guarantees:
 """
 
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-_STRATEGY_NOTES = {
-    "keras": "_distribute_strategy",
-    "tf_keras": "_distribution_strategy",
-}
-
-LIBRARIES = tuple(_STRATEGY_NOTES)
+LIBRARIES = ("keras", "tf_keras")
 
 # KerasHub, and its former name KerasNLP.
 _HUBS = frozenset({"keras_hub", "keras_nlp"})
@@ -46,18 +42,14 @@ def is_hub_task(model: Any) -> bool:
 
 
 def library_of(model: Any) -> ModuleType:
-    """Returns the `keras` or `tf_keras` module that a model comes from.
-
-    Raises:
-        TypeError: If `model` is not a Keras model.
-    """
+    """Returns the `keras` or `tf_keras` module of a model; else raises TypeError."""
     roots = {root_module(cls) for cls in type(model).__mro__}
     for name in LIBRARIES:
         library = sys.modules.get(name)
         if name in roots and library and isinstance(model, library.Model):
             return library
     raise TypeError(
-        f"Expected a Keras model, received {_describe(model)} of type "
+        f"Expected a Keras model, received {model!r:.80} of type "
         f"{type(model).__module__}.{type(model).__qualname__}. Pass a `keras.Model` "
         "(wrap a single layer in `keras.Sequential`), or give the path of a saved "
         "model to `mgpu.load`."
@@ -67,23 +59,24 @@ def library_of(model: Any) -> ModuleType:
 def layers_of(model: Any) -> list[Any]:
     """Returns the model and all layers in it, at any depth, in a fixed order.
 
-    Layers that only preprocess rows for a task, on the host, are left out.
-
-    Keras has no public access to the layers inside wrappers and custom layers.
-    `_flatten_layers` has existed since tf.keras 2.3; tried with Keras 3.15 and
-    tf_keras 2.21. `parts_of` uses it too.
+    Layers that only preprocess rows for a task, on the host, are left out. Keras has no
+    public access to the layers inside wrappers and custom layers. `_flatten_layers` has
+    existed since tf.keras 2.3; tried with Keras 3.15 and tf_keras 2.21.
     """
-    found = list(model._flatten_layers())
-    tasks = filter(is_hub_task, found)
+    return _without_preprocessing(model, model._flatten_layers())
+
+
+def parts_of(layer: Any) -> list[Any]:
+    """Returns the layers directly within a layer, in the order of `layers_of`."""
+    parts = layer._flatten_layers(recursive=False, include_self=False)
+    return _without_preprocessing(layer, parts)
+
+
+def _without_preprocessing(owner: Any, layers: Iterable[Any]) -> list[Any]:
+    found = list(layers)
+    tasks = filter(is_hub_task, [owner, *found])
     apart = {id(part) for task in tasks for part in preprocessing_layers(task)}
     return [layer for layer in found if id(layer) not in apart]
-
-
-def input_layer(model: Any, tensor: Any) -> Any | None:
-    """Returns the input layer of a model's input; None if it has none."""
-    kind = library_of(model).layers.InputLayer
-    layers = (layer for layer in layers_of(model) if isinstance(layer, kind))
-    return next((layer for layer in layers if layer.output is tensor), None)
 
 
 def preprocessing_layers(task: Any) -> list[Any]:
@@ -101,25 +94,17 @@ def _prepares(layer: Any) -> bool:
     return any(cls.__name__ == "PreprocessingLayer" for cls in classes)
 
 
-def parts_of(layer: Any) -> list[Any]:
-    """Returns the layers directly within a layer, in the order of `layers_of`.
-
-    Layers that only preprocess rows for a task are left out here, too.
-    """
-    found = list(layer._flatten_layers(recursive=False, include_self=False))
-    apart = set(map(id, preprocessing_layers(layer))) if is_hub_task(layer) else ()
-    return [part for part in found if id(part) not in apart]
+def input_layer(model: Any, tensor: Any) -> Any | None:
+    """Returns the input layer of a model's input; None if it has none."""
+    kind = library_of(model).layers.InputLayer
+    layers = (layer for layer in layers_of(model) if isinstance(layer, kind))
+    return next((layer for layer in layers if layer.output is tensor), None)
 
 
 def symbols_of(model: Any, ends: str) -> list[Any]:
-    """Returns the symbolic tensors that a model declares; empty if it has none yet.
-
-    Args:
-        model: Keras model. For a Sequential one without an `Input`, before its first
-            call, later Keras 3 raises AttributeError, Keras 3.5 ValueError, and
-            tf_keras returns None.
-        ends: "inputs" or "outputs".
-    """
+    """Returns a model's symbolic "inputs" or "outputs"; empty if it has none yet."""
+    # For a Sequential model without an `Input`, before its first call, later Keras 3
+    # raises AttributeError, Keras 3.5 ValueError, and tf_keras returns None.
     try:
         return list(getattr(model, ends, None) or ())
     except ValueError:
@@ -155,17 +140,13 @@ def note_strategy(model: Any, strategy: tf.distribute.Strategy) -> None:
     A Keras model records the strategy that it is made under, and has no public way to
     change it later. Tried with Keras 3.15 and tf_keras 2.21.
     """
-    setattr(model, _STRATEGY_NOTES[library_of(model).__name__], strategy)
+    is_legacy = library_of(model) is not keras
+    name = "_distribution_strategy" if is_legacy else "_distribute_strategy"
+    setattr(model, name, strategy)
 
 
 def check_supported(model: Any, strategy: tf.distribute.Strategy) -> None:
-    """Refuses anything but a Keras model that can run on every replica.
-
-    Raises:
-        TypeError: If `model` is not a Keras model.
-        ValueError: If the backend of Keras is not TensorFlow, or if the model
-            carries state from batch to batch and there are several replicas.
-    """
+    """Raises TypeError or ValueError if a model cannot run on every replica."""
     check_backend(library_of(model))
     num_replicas = strategy.num_replicas_in_sync
     stateful = [layer.name for layer in stateful_layers(model)]
@@ -186,8 +167,3 @@ def check_backend(library: ModuleType) -> None:
             "'tensorflow'. Set the environment variable KERAS_BACKEND=tensorflow "
             "before Keras is imported."
         )
-
-
-def _describe(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

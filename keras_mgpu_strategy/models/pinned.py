@@ -19,8 +19,14 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.draws import is_seed
-from keras_mgpu_strategy.models.values import aggregate, copies_of, is_sum
-from keras_mgpu_strategy.models.variables import outside_scopes, value_of
+from keras_mgpu_strategy.models.variables import (
+    SUM,
+    aggregate,
+    combined_by,
+    copies_of,
+    stand_in_for,
+    value_of,
+)
 
 _MOST_BYTES = 2**24
 
@@ -30,9 +36,6 @@ Copies: TypeAlias = list[Any]
 
 class PinnedValues:
     """Stands in for variables of a model whose copies differ.
-
-    Args:
-        variables: All variables of the model.
 
     Attributes:
         version: Grows when more variables are pinned; steps must then be traced
@@ -46,37 +49,33 @@ class PinnedValues:
         self._lock = threading.Lock()
         self._pinned: list[tuple[Any, Copies]] = []
         candidates = [v for v in map(value_of, variables) if _may_differ(v)]
-        self._groups = _grouped([v for v in candidates if not is_sum(v)])
-        self._look = _compiled(_differing, self._groups)
-        self._update = _compiled(_assign_aggregates, self._pinned)
-        self._pin([v for v in candidates if is_sum(v)])
+        self._groups = _grouped([v for v in candidates if combined_by(v) != SUM])
+        self._pin([v for v in candidates if combined_by(v) == SUM])
 
     def refresh(self) -> None:
         """Updates the stand-ins; call it when a run begins."""
         with self._lock:
             if self._groups:
-                differs = self._look().numpy()
-                found = itertools.compress(self._groups, differs)
-                self._pin(list(itertools.chain(*found)))
+                differing = itertools.compress(self._groups, self._look().numpy())
+                if found := list(itertools.chain(*differing)):
+                    self._pin(found)
             if self._pinned:
                 self._update()
 
     def _pin(self, variables: list[Any]) -> None:
-        if not variables:
-            return
-        pinned = [(v, outside_scopes(_stand_ins, copies_of(v))) for v in variables]
+        pinned = [(v, list(map(stand_in_for, copies_of(v)))) for v in variables]
         handles = {
             id(copy.handle): stand_in.handle
             for variable, stand_ins in pinned
             for copy, stand_in in zip(copies_of(variable), stand_ins, strict=True)
         }
-        ids = {id(variable) for variable in variables}
+        ids = set(map(id, variables))
         self._groups = [g for g in self._groups if not ids & set(map(id, g))]
         self._look = _compiled(_differing, self._groups)
         self._pinned = [*self._pinned, *pinned]
         self._update = _compiled(_assign_aggregates, self._pinned)
         self.handles = {**self.handles, **handles}
-        self.version += 1
+        self.version += bool(variables)
 
 
 def _compiled(function: Any, argument: Any) -> Any:
@@ -87,10 +86,9 @@ def _may_differ(value: Any) -> bool:
     """Whether replicas may have changed their copies separately."""
     if len(copies_of(value)) == 1 or is_seed(value):
         return False
-    on_read = value.synchronization == tf.VariableSynchronization.ON_READ
     # Optimizers change trainable variables on all replicas alike.
     alone = value.aggregation == tf.VariableAggregation.NONE and not value.trainable
-    return on_read or alone
+    return alone or combined_by(value) is not None
 
 
 def _grouped(variables: list[Any]) -> list[list[Any]]:
@@ -118,19 +116,10 @@ def _differs(group: list[Copies]) -> tf.Tensor:
         return tf.reduce_any([tf.reduce_any(first != other) for other in others])
 
 
-def _flat(copies: Iterable[Any]) -> tf.Tensor:
+def _flat(copies: tuple[Any, ...]) -> tf.Tensor:
     """One replica's copies of a group, as one vector on its device."""
-    copies = list(copies)
     with tf.device(copies[0].device):
         return tf.concat([tf.reshape(copy.read_value(), [-1]) for copy in copies], 0)
-
-
-def _stand_ins(copies: Copies) -> Copies:
-    made = []
-    for copy in copies:
-        with tf.device(copy.device):
-            made.append(tf.Variable(tf.zeros(copy.shape, copy.dtype), trainable=False))
-    return made
 
 
 def _assign_aggregates(pinned: list[tuple[Any, Copies]]) -> None:

@@ -23,8 +23,10 @@ from keras_mgpu_strategy.types import Nest
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 _FLOATS = frozenset({*PRECISIONS, "float64"})
-_ORTHOGONAL = ("Orthogonal", "OrthogonalInitializer", "orthogonal")
 _POLICIES = _FLOATS | {"mixed_bfloat16", "mixed_float16"}
+# Recurrent layers start with an orthogonal matrix, for which TensorFlow has no bfloat16
+# kernel. The weights of the trained model replace it anyway.
+_ORTHOGONAL = ("Orthogonal", "OrthogonalInitializer", "orthogonal")
 
 
 @contextlib.contextmanager
@@ -41,37 +43,26 @@ def precision_scope(
         custom_objects: Name -> class or function that configurations refer to. Given
             here since in Keras 3 an inner custom object scope hides an outer one.
     """
-    names = {**custom_objects, **_replacements(library, precision)}
-    with library.saving.custom_object_scope(names), _policy(library, precision):
-        yield
-
-
-@contextlib.contextmanager
-def _policy(library: ModuleType, precision: str | None) -> Iterator[None]:
-    if precision is None:
-        yield
-        return
+    names = dict(custom_objects)
+    if precision == "bfloat16":
+        make = library.initializers.GlorotUniform
+        names |= dict.fromkeys(
+            _ORTHOGONAL, SimpleNamespace(from_config=lambda _: make())
+        )
     is_legacy = library.__name__ == "tf_keras"
     mixed = library.mixed_precision
-    before = mixed.global_policy() if is_legacy else library.config.dtype_policy()
-    change = mixed.set_global_policy if is_legacy else library.config.set_dtype_policy
-    change(precision)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(library.saving.custom_object_scope(names))
+        if precision:
+            get = mixed.global_policy if is_legacy else library.config.dtype_policy
+            put = (
+                mixed.set_global_policy
+                if is_legacy
+                else library.config.set_dtype_policy
+            )
+            stack.callback(put, get())
+            put(precision)
         yield
-    finally:
-        change(before)
-
-
-def _replacements(library: ModuleType, precision: str | None) -> dict[str, Any]:
-    """Returns name -> maker to use for initializers that the precision lacks.
-
-    Recurrent layers start with an orthogonal matrix, for which TensorFlow has no
-    bfloat16 kernel. The weights of the trained model replace it anyway.
-    """
-    if precision != "bfloat16":
-        return {}
-    maker = SimpleNamespace(from_config=lambda _: library.initializers.GlorotUniform())
-    return dict.fromkeys(_ORTHOGONAL, maker)
 
 
 def in_precision(config: Any, precision: str | None) -> Any:
@@ -79,11 +70,7 @@ def in_precision(config: Any, precision: str | None) -> Any:
 
     Layers within layers are distinguished from inputs, operations and tensors by
     `trainable` in their configuration or by their module. Initializers that do not
-    support the dtype are replaced.
-
-    Args:
-        config: Configuration from `get_config` or serialization.
-        precision: One of `PRECISIONS`; None changes nothing.
+    support the dtype are replaced. With None, nothing is changed.
     """
     if precision is None:
         return config
@@ -96,11 +83,23 @@ def in_precision(config: Any, precision: str | None) -> Any:
         return {**config, "class_name": "GlorotUniform", "config": {}}
     new = {key: in_precision(item, precision) for key, item in config.items()}
     # Serialization wraps a layer's own configuration in another dict.
-    inner = new.get("config") if _is_library_layer(new) else None
+    is_layer = str(new.get("module")).endswith("keras.layers")
+    is_wrapped = is_layer and new.get("class_name") != "InputLayer"
+    inner = new.get("config") if is_wrapped else None
     for settings in (new if "trainable" in new else {}, inner or {}):
         if is_float_policy(settings.get("dtype")):
             settings["dtype"] = precision
     return new
+
+
+def is_float_policy(dtype: Any) -> bool:
+    """Whether a `dtype` value in a configuration is a policy of floats."""
+    # Keras 3 writes a policy as an object, tf_keras as its name; a map of policies has
+    # no name and is replaced as a whole.
+    if not isinstance(dtype, dict):
+        return dtype in _POLICIES
+    is_map = dtype.get("class_name") == "DTypePolicyMap"
+    return is_map or dtype.get("config", {}).get("name") in _POLICIES
 
 
 def check_not_quantized(model: Any) -> None:
@@ -109,7 +108,7 @@ def check_not_quantized(model: Any) -> None:
         if is_quantized(layer):
             raise ValueError(
                 f"layer {layer.name!r} is quantized ({layer.dtype_policy.name!r}), so "
-                "its weights are no floats that could be converted"
+                "its weights are not floats that could be converted"
             )
 
 
@@ -130,12 +129,12 @@ def check_precision(model: Any, precision: str | None) -> None:
         if dtypes != {precision}:
             raise ValueError(
                 f"layer {layer.name!r} ({type(layer).__name__}) forces the dtypes "
-                f"{sorted(dtypes)}. Let its `__init__` take `**kwargs` and hand them "
+                f"{sorted(dtypes)}. Let its `__init__` take `**kwargs` and pass them "
                 "to `super().__init__`, without a `dtype` of its own"
             )
     exempt = {id(v) for layer in filter(_chooses, layers) for v in variables_of(layer)}
     for variable in variables_of(model):
-        dtype = _dtype_name(variable)
+        dtype = tf.as_dtype(variable.dtype).name
         if dtype in _FLOATS - {precision} and id(variable) not in exempt:
             raise ValueError(
                 f"variable {name_of(variable)!r} is forced to be {dtype}. Make it "
@@ -152,9 +151,25 @@ def has_precision(model: Any, precision: str | None) -> bool:
     return True
 
 
+def _chooses(layer: Any) -> bool:
+    """Whether a layer may hold floats of another precision.
+
+    Layers of integers may, and so may Keras' own, such as the normalization of
+    tf_keras, which keeps float32 statistics on purpose.
+    """
+    is_leaf = len(layers_of(layer)) == 1
+    return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
+
+
+def _is_float_layer(layer: Any) -> bool:
+    # An input computes nothing: its declared dtype stays.
+    is_input = type(layer).__name__ == "InputLayer"
+    return not is_input and layer.compute_dtype in _FLOATS
+
+
 def is_float(variable: Any) -> bool:
     """Whether a Keras or TensorFlow variable holds floats."""
-    return _dtype_name(variable) in _FLOATS
+    return tf.as_dtype(variable.dtype).name in _FLOATS
 
 
 def cast_for(value: np.ndarray, variable: Any) -> np.ndarray:
@@ -203,40 +218,3 @@ def with_float32_outputs(
         return tf.nest.map_structure(cast, outputs)
 
     return cast_call
-
-
-def _chooses(layer: Any) -> bool:
-    """Whether a layer may hold floats of another precision.
-
-    Layers of integers may, and so may Keras' own, such as the normalization of
-    tf_keras, which keeps float32 statistics on purpose.
-    """
-    is_leaf = len(layers_of(layer)) == 1
-    return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
-
-
-def _is_float_layer(layer: Any) -> bool:
-    # An input computes nothing: its declared dtype stays.
-    is_input = type(layer).__name__ == "InputLayer"
-    return not is_input and layer.compute_dtype in _FLOATS
-
-
-def _is_library_layer(config: dict[str, Any]) -> bool:
-    is_layer = str(config.get("module")).endswith("keras.layers")
-    return is_layer and config.get("class_name") != "InputLayer"
-
-
-def is_float_policy(dtype: Any) -> bool:
-    """Whether a `dtype` value in a configuration is a policy of floats.
-
-    Keras 3 writes a policy as an object, tf_keras as its name; a map of policies has
-    no name and is replaced as a whole.
-    """
-    if not isinstance(dtype, dict):
-        return dtype in _POLICIES
-    is_map = dtype.get("class_name") == "DTypePolicyMap"
-    return is_map or dtype.get("config", {}).get("name") in _POLICIES
-
-
-def _dtype_name(variable: Any) -> str:
-    return tf.as_dtype(variable.dtype).name

@@ -3,18 +3,25 @@
 Guarantees:
 
 * A model of this strategy and of the requested precision is used as it is. Any other
-  is rebuilt under the strategy, with its weights and compile settings; the original
-  is not changed.
+  is rebuilt under the strategy: the copy has its layers, state and compile settings and
+  shares no variable with it; if it runs user code, the results were compared. The
+  original is not changed. If that is impossible, an error says how to build the model
+  in the scope instead.
 * Afterwards every variable is mirrored over exactly the strategy's devices, or an
   error names one that is not.
 """
 
+import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import as_given
+from keras_mgpu_strategy.models.agreement import disagreement
+from keras_mgpu_strategy.models.carrying import carry_attributes
+from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
@@ -27,18 +34,19 @@ from keras_mgpu_strategy.models.overrides import (
     feeding_of,
 )
 from keras_mgpu_strategy.models.precision import (
+    check_not_quantized,
     check_precision,
     has_precision,
     precision_scope,
     with_float32_outputs,
 )
-from keras_mgpu_strategy.models.rebuild import rebuild
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.specs import (
     input_spec_of,
     output_shapes_of,
     takes_sparse,
 )
+from keras_mgpu_strategy.models.state import check_same, copy_flags, copy_state
 from keras_mgpu_strategy.models.variables import (
     belongs_to,
     check_mirrored,
@@ -74,7 +82,7 @@ def replicate(
     for_xla = compiled_for_xla(model)
     if not is_kept:
         check_on_object(model)
-        model = rebuild(model, strategy, precision)
+        model = _rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
     feeding = feeding_of(model)
     replicated = ReplicatedModel(
@@ -119,6 +127,61 @@ def build(replicated: ReplicatedModel, inputs: Nest) -> None:
     copy_compile(model, model, strategy, library_of(model))
 
 
+def _rebuild(
+    model: Any, strategy: tf.distribute.Strategy, precision: str | None
+) -> Any:
+    library = library_of(model)
+    label = f"Model {model.name!r} ({type(model).__name__}) cannot be rebuilt"
+    advice = (
+        "Build or load it where nothing has to be rebuilt, inside a scope:\n"
+        "    with mgpu.scope():\n"
+        "        model = ...\n"
+        "or give its class a `get_config` that returns all arguments of `__init__`, "
+        "and register it with `keras.saving.register_keras_serializable`."
+    )
+    try:
+        new = _clone(model, strategy, library, precision)
+    # User code runs here (constructors, get_config, build) and may raise anything.
+    except Exception as error:
+        how = "on every device"
+        if precision:
+            how = f"with precision={precision!r}"
+            advice = (
+                "Every layer must be made from its configuration and take its dtype "
+                "from its policy (`self.compute_dtype`). Pass precision=None to run "
+                "the model as it is."
+            )
+        raise ValueError(f"{label} {how}: {cause_of(error)}\n{advice}") from error
+    copy_state(model, new)
+    difference = None if precision else disagreement(model, new)
+    if difference:
+        raise ValueError(f"{label} on every device: {difference}\n{advice}")
+    copy_compile(model, new, strategy, library)
+    return new
+
+
+def _clone(
+    model: Any,
+    strategy: tf.distribute.Strategy,
+    library: ModuleType,
+    precision: str | None,
+) -> Any:
+    if precision:
+        check_not_quantized(model)
+    # Keras warns about lambdas in configurations, which never leave this process here,
+    # and about layers that it cannot build, which the comparison finds.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with strategy.scope():
+            new = clone(model, library, precision)
+        copy_flags(model, new)
+        # Outside the scope: variables of another strategy cannot be read in it.
+        check_same(model, new, precision)
+        carry_attributes(model, new, strategy, precision)
+    check_precision(new, precision)
+    return new
+
+
 def _forward(
     model: Any, feeding: Feeding, precision: str | None
 ) -> Callable[[Nest], Nest]:
@@ -156,10 +219,10 @@ def _explained(call: Callable[[Nest], Nest], model: Any) -> Callable[[Nest], Nes
 def _check_graph(replicated: ReplicatedModel) -> None:
     """Checks right away, if inputs are declared, that the code can become a graph."""
     model, spec = replicated.model, replicated.input_spec
-    is_x_alone = replicated.feeding.whole is None
-    # For sparse inputs, what layers are given depends on the rows.
-    is_told = spec is not None and is_x_alone and not takes_sparse(model)
-    if getattr(model, "run_eagerly", False) and is_told:
+    if spec is None or not getattr(model, "run_eagerly", False):
+        return
+    # For whole elements and sparse inputs, what layers are given depends on the rows.
+    if replicated.feeding.whole is None and not takes_sparse(model):
         with replicated.strategy.scope():
             function = tf.function(replicated.call, autograph=replicated.autograph)
             function.get_concrete_function(spec)

@@ -22,8 +22,9 @@ from keras_mgpu_strategy.models.libraries import (
     root_module,
 )
 from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
-from keras_mgpu_strategy.models.values import assign, host_value
 from keras_mgpu_strategy.models.variables import (
+    assign,
+    host_value,
     name_of,
     outside_scopes,
     variables_of,
@@ -32,6 +33,7 @@ from keras_mgpu_strategy.models.variables import (
 _FREE_KEYS = frozenset(
     {"name", "seed", "trainable", "vocabulary", "vocabulary_size", "idf_weights"}
 )
+_HOOKS = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
 
 
 def check_same(source: Any, target: Any, precision: str | None = None) -> None:
@@ -39,7 +41,13 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
     old, new = layers_of(source), layers_of(target)
     check_equal("number of layers", len(old), len(new))
     for before, after in zip(old, new, strict=True):
-        _check_layers(before, after, precision)
+        label = f"layer {before.name!r}"
+        check_equal(f"class of {label}", type(before), type(after))
+        if not precision:
+            dtypes = [(x.compute_dtype, x.variable_dtype) for x in (before, after)]
+            check_equal(f"dtypes of {label}", *dtypes)
+        settings = [settings_of(layer, precision) for layer in (before, after)]
+        check_equal(f"settings of {label}", *settings)
     old, new = _variables_in_order(source), _variables_in_order(target)
     check_equal("number of variables", len(old), len(new))
     for before, after in zip(old, new, strict=True):
@@ -50,14 +58,15 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
             check_equal(f"dtype of {label}", before.dtype, after.dtype)
 
 
-def _check_layers(before: Any, after: Any, precision: str | None) -> None:
-    label = f"layer {before.name!r}"
-    check_equal(f"class of {label}", type(before), type(after))
-    if not precision:
-        dtypes = [(x.compute_dtype, x.variable_dtype) for x in (before, after)]
-        check_equal(f"dtypes of {label}", *dtypes)
-    settings = [settings_of(layer, precision) for layer in (before, after)]
-    check_equal(f"settings of {label}", *settings)
+def check_equal(what: str, expected: Any, received: Any) -> None:
+    """Raises ValueError if something in a rebuilt model differs from the original."""
+    if isinstance(expected, dict) and isinstance(received, dict):
+        keys = sorted(expected.keys() | received.keys())
+        differing = [k for k in keys if expected.get(k) != received.get(k)]
+        both = (expected, received)
+        expected, received = ({k: x.get(k) for k in differing} for x in both)
+    if expected != received:
+        raise ValueError(f"{what}: {received} in the rebuilt model, not {expected}")
 
 
 def copy_flags(source: Any, target: Any) -> None:
@@ -81,8 +90,10 @@ def copy_variables(source: Any, target: Any) -> None:
 def copy_state(source: Any, target: Any) -> None:
     """Copies all state between models of the same architecture."""
     copy_variables(source, target)
-    # The models may belong to different strategies.
-    outside_scopes(_copy_own_states, source, target)
+    for pair in zip(layers_of(source), layers_of(target), strict=True):
+        if hasattr(pair[0], "finalize_state") or _has_own_hooks(type(pair[0])):
+            # The models may belong to different strategies.
+            outside_scopes(_copy_by_hooks, *pair)
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:
@@ -95,19 +106,17 @@ def assign_all(sources: list[Any], targets: list[Any]) -> None:
         assign(after, cast_for(host_value(before), after))
 
 
-def _copy_own_states(source: Any, target: Any) -> None:
-    for before, after in zip(layers_of(source), layers_of(target), strict=True):
-        _copy_own_state(before, after)
+def _has_own_hooks(cls: type) -> bool:
+    owners = [next((c for c in cls.__mro__ if h in vars(c)), None) for h in _HOOKS]
+    return not all(map(is_library_class, filter(None, owners)))
 
 
-def _copy_own_state(before: Any, after: Any) -> None:
-    """Runs the hooks by which a layer saves more than plain variables.
+def _copy_by_hooks(before: Any, after: Any) -> None:
+    """Copies what a layer saves besides plain variables.
 
     Preprocessing layers derive constants from their variables (`finalize_state`)
     and keep vocabularies outside of them.
     """
-    if not (hasattr(before, "finalize_state") or _has_own_hooks(type(before))):
-        return
     store: dict[str, Any] = {}
     before.save_own_variables(store)
     if store:
@@ -118,25 +127,15 @@ def _copy_own_state(before: Any, after: Any) -> None:
             after.load_assets(folder)
 
 
-def _has_own_hooks(cls: type) -> bool:
-    hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
-    owners = [next((c for c in cls.__mro__ if h in vars(c)), None) for h in hooks]
-    return not all(map(is_library_class, filter(None, owners)))
-
-
 def settings_of(layer: Any, precision: str | None = None) -> Any:
     """Returns a layer's comparable configuration; None if it has none.
 
     That of a graph of layers has tensor names that differ from run to run; the rest of
-    it is compared layer by layer.
-
-    Args:
-        layer: A layer or a model.
-        precision: The precision requested for a copy, if any; leaves out dtypes.
+    it is compared layer by layer. If a precision was requested for a copy, dtypes are
+    left out.
     """
-    if getattr(layer, "layers", None) and is_library_class(type(layer)):
-        return None
-    if _configures_itself(type(layer)):
+    is_graph = getattr(layer, "layers", None) and is_library_class(type(layer))
+    if is_graph or _configures_itself(type(layer)):
         return None
     try:
         config = layer.get_config()
@@ -191,25 +190,10 @@ def _variables_in_order(model: Any) -> list[Any]:
     paths = [name_of(variable).rpartition("/") for variable in variables]
     owners = [owner for owner, _, _ in paths]
     keys = [(owners.index(owner), name) for owner, _, name in paths]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return [variables[index] for index in order]
+    return [variables[i] for i in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
 def _bare_name(variable: Any) -> str:
     """Returns a name without the path and the number that make it unique."""
     last = name_of(variable).rpartition("/")[2].partition(":")[0]
     return re.sub(r"_\d+$", "", last)
-
-
-def _only(config: dict[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {key: config.get(key) for key in sorted(keys)}
-
-
-def check_equal(what: str, expected: Any, received: Any) -> None:
-    """Raises ValueError if something in a rebuilt model differs from the original."""
-    if isinstance(expected, dict) and isinstance(received, dict):
-        keys = expected.keys() | received.keys()
-        differing = {k for k in keys if expected.get(k) != received.get(k)}
-        expected, received = _only(expected, differing), _only(received, differing)
-    if expected != received:
-        raise ValueError(f"{what}: {received} in the rebuilt model, not {expected}")

@@ -1,18 +1,21 @@
-"""Which strategy the variables of a model are mirrored over.
+"""The variables of a model: where they live, and their values.
 
 Guarantees:
 
 * Every variable counts: weights, moving statistics, the state of random seeds, and
   variables in attributes of layers that Keras does not track.
 * "Mirrored" means one copy on each of the strategy's worker devices and nowhere else,
-  made by this strategy object. An equal strategy object is a different one: its
-  variables cannot be updated in this one's replica context.
+  made by this strategy object: variables of an equal one cannot be updated in this
+  one's replica context.
+* What is read is what saving the model would store. Copies on replicas can differ:
+  training under a strategy changes those of moving statistics separately.
 """
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.attributes import (
@@ -23,8 +26,11 @@ from keras_mgpu_strategy.models.attributes import (
 )
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 
+MEAN, SUM = tf.VariableAggregation.MEAN, tf.VariableAggregation.SUM
+
 # No `VarHandleOp` kernel for accelerators in TensorFlow 2.21.
 _HOST_DTYPES = frozenset({tf.int32, tf.string})
+_DISTRIBUTED = tf.distribute.DistributedValues
 
 
 def variables_of(model: Any) -> list[Any]:
@@ -61,17 +67,14 @@ def name_of(variable: Any) -> str:
 
 def value_of(variable: Any) -> Any:
     """Returns the TensorFlow variable inside a Keras 3 variable, or itself."""
-    if isinstance(variable, tf.Variable | tf.distribute.DistributedValues):
-        return variable
-    return variable.value
+    is_plain = isinstance(variable, tf.Variable | _DISTRIBUTED)
+    return variable if is_plain else variable.value
 
 
 def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
     """Whether a variable has one copy on each worker device of a strategy."""
     value = value_of(variable)
-    if not isinstance(value, tf.distribute.DistributedValues):
-        return False
-    if _maker(value) is not strategy:
+    if not isinstance(value, _DISTRIBUTED) or _maker(value) is not strategy:
         return False
     copies = strategy.experimental_local_results(value)
     devices = strategy.extended.worker_devices
@@ -86,7 +89,8 @@ def lives_on(variable: Any, device: str) -> bool:
     """
     if variable.device == device:
         return True
-    kind, asked = (_device_type(name) for name in (variable.device, device))
+    names = (variable.device, device)
+    kind, asked = (tf.DeviceSpec.from_string(name).device_type for name in names)
     return variable.dtype in _HOST_DTYPES and kind == "CPU" and asked != "CPU"
 
 
@@ -95,9 +99,10 @@ def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -
     for variable in variables:
         if is_mirrored(variable, strategy):
             continue
+        copies = strategy.experimental_local_results(value_of(variable))
         raise ValueError(
             f"Variable {name_of(variable)!r} has copies on "
-            f"{_devices(value_of(variable), strategy)}, expected one copy on each of "
+            f"{[copy.device for copy in copies]}, expected one copy on each of "
             f"{list(strategy.extended.worker_devices)}. Build the whole model, all "
             "its layers included, inside `mgpu.scope()`."
         )
@@ -109,11 +114,10 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
     None for a model without variables, one built outside any scope, or one whose
     variables belong to different strategies.
     """
-    variables = variables_of(model) or _mirrored_somewhere(hidden_variables(model))
+    variables = variables_of(model) or _hidden_copies(model)
     strategy = _maker(value_of(variables[0])) if variables else None
-    if not isinstance(strategy, tf.distribute.Strategy):
-        return None
-    return strategy if belongs_to(model, strategy) else None
+    is_one = isinstance(strategy, tf.distribute.Strategy)
+    return strategy if is_one and belongs_to(model, strategy) else None
 
 
 def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
@@ -122,25 +126,79 @@ def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
     Variables that Keras does not track and that are not mirrored at all do not
     matter: every replica can read them.
     """
-    hidden = _mirrored_somewhere(hidden_variables(model))
-    return all(is_mirrored(v, strategy) for v in [*variables_of(model), *hidden])
+    variables = [*variables_of(model), *_hidden_copies(model)]
+    return all(is_mirrored(variable, strategy) for variable in variables)
 
 
-def _mirrored_somewhere(variables: list[Any]) -> list[Any]:
-    kind = tf.distribute.DistributedValues
-    return [variable for variable in variables if isinstance(value_of(variable), kind)]
-
-
-def _device_type(device: str) -> str | None:
-    return tf.DeviceSpec.from_string(device).device_type
+def _hidden_copies(model: Any) -> list[Any]:
+    hidden = hidden_variables(model)
+    return [v for v in hidden if isinstance(value_of(v), _DISTRIBUTED)]
 
 
 def _maker(value: Any) -> Any:
     return getattr(value, "distribute_strategy", None)
 
 
-def _devices(value: Any, strategy: tf.distribute.Strategy) -> list[str]:
-    return [copy.device for copy in strategy.experimental_local_results(value)]
+def copies_of(variable: Any) -> list[Any]:
+    """Returns a variable's copy on each replica; the variable itself if not copied."""
+    value = value_of(variable)
+    if not isinstance(value, _DISTRIBUTED):
+        return [value]
+    return list(value.distribute_strategy.experimental_local_results(value))
+
+
+def combined_by(variable: Any) -> tf.VariableAggregation | None:
+    """Returns how saving combines copies that may differ; None if they may not."""
+    value = value_of(variable)
+    is_local = value.synchronization == tf.VariableSynchronization.ON_READ
+    return value.aggregation if is_local else None
+
+
+def aggregate(variable: Any) -> tf.Tensor:
+    """Returns what saving a variable stores, computed as TensorFlow does."""
+    copies = [copy.read_value() for copy in copies_of(variable)]
+    how = combined_by(variable)
+    if len(copies) == 1 or how not in (MEAN, SUM):
+        return copies[0]
+    total = tf.add_n(copies)
+    return tf.cast(total / len(copies), total.dtype) if how == MEAN else total
+
+
+def host_value(value: Any) -> np.ndarray:
+    """Returns the value of a variable, or an array.
+
+    Reads the copies: a mirrored variable cannot be read as a whole in the scope of
+    another strategy, and some cannot even in the scope of their own.
+    """
+    if not hasattr(value, "assign"):
+        return np.asarray(value)
+    if combined_by(value) == MEAN:
+        copies = [np.asarray(copy) for copy in copies_of(value)]
+        if all(np.array_equal(copies[0], copy) for copy in copies):
+            return copies[0]  # a mean of equal numbers can differ from them
+    return np.asarray(aggregate(value))
+
+
+def assign(variable: Any, value: np.ndarray) -> None:
+    """Sets a variable so that `host_value` returns that value."""
+    copies = copies_of(variable)
+    if len(copies) == 1 or combined_by(variable) != SUM:
+        variable.assign(value)
+        return
+    # TensorFlow would give each copy a share of the sum, rounded for integers.
+    for index, copy in enumerate(copies):
+        copy.assign(np.zeros_like(value) if index else value)
+
+
+def stand_in_for(variable: Any) -> tf.Variable:
+    """Returns a variable of no strategy, like the given one and on its device."""
+
+    def make() -> tf.Variable:
+        with tf.device(variable.device):
+            zeros = tf.zeros(variable.shape, variable.dtype)
+            return tf.Variable(zeros, trainable=False)
+
+    return outside_scopes(make)
 
 
 def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
