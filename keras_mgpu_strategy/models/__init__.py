@@ -15,9 +15,8 @@ from keras_mgpu_strategy.models.overrides import (
 )
 from keras_mgpu_strategy.models.pinned import PinnedValues
 from keras_mgpu_strategy.models.precision import PRECISIONS
-from keras_mgpu_strategy.models.preprocessing import Preprocessing
 from keras_mgpu_strategy.models.read import check_path, read
-from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate
 from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables

@@ -29,13 +29,11 @@ from keras_mgpu_strategy.models.libraries import (
 from keras_mgpu_strategy.models.pure_graphs import pure_graph
 from keras_mgpu_strategy.models.specs import declared, float_dtype_of, input_spec_of
 from keras_mgpu_strategy.models.variables import outside_scopes
-from keras_mgpu_strategy.types import Nest
 
 _Leaves: TypeAlias = list[tf.Tensor]
 
 _NUM_ROWS, _UNKNOWN_LENGTH = 2, 32
 _NUM_REPEATS = 4  # code may make random choices while it is traced
-_COARSE = ("float16", "bfloat16")
 
 
 def disagreement(source: Any, target: Any) -> str | None:
@@ -45,7 +43,11 @@ def disagreement(source: Any, target: Any) -> str | None:
         source: The original.
         target: The rebuilt model, with all its state.
     """
-    own = [layer for layer in layers_of(source) if _may_hide_state(type(layer))]
+    own = [
+        layer
+        for layer in layers_of(source)
+        if not (is_library_class(type(layer)) or is_hub_class(type(layer)))
+    ]
     if not own or not source.built:
         return None
     # The models may belong to different strategies.
@@ -55,13 +57,9 @@ def disagreement(source: Any, target: Any) -> str | None:
     names = ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in own[:5])
     return (
         f"its results differ {difference}, on rows generated to try it. Some state was "
-        "not found, as what is in slots or in a table by `id(self)`. Keep it in "
+        "not found, such as in slots or in a table by `id(self)`. Keep it in "
         f"attributes or variables of the layers that are not Keras' own: {names}"
     )
-
-
-def _may_hide_state(cls: type) -> bool:
-    return not (is_library_class(cls) or is_hub_class(cls))
 
 
 def _difference(source: Any, target: Any) -> str | None:
@@ -80,10 +78,6 @@ def _difference(source: Any, target: Any) -> str | None:
             return None
 
 
-class _NotPure(Exception):
-    """A graph does more than compute its outputs."""
-
-
 class _Comparison:
     """Compares models on rows generated for one of them.
 
@@ -93,7 +87,10 @@ class _Comparison:
 
     def __init__(self, source: Any):
         self._source = source
-        self._spec = _spec_of(source)
+        self._spec = input_spec_of(source)
+        if self._spec is None:  # one float input of the shape it was built with
+            shape = [None, *source.get_build_config()["input_shape"][1:]]
+            self._spec = tf.TensorSpec(shape, float_dtype_of(source))
         random = np.random.default_rng(0)
         self._rows = tf.nest.map_structure(lambda s: _rows(s, random), self._spec)
         self._is_coarse = any(map(_is_coarse, layers_of(source)))
@@ -117,10 +114,8 @@ class _Comparison:
         return ""
 
     def _results(self, model: Any) -> _Leaves:
-        concrete = pure_graph(model, self._spec)
-        if concrete is None:
-            raise _NotPure
-        return tf.nest.flatten(concrete(self._rows), expand_composites=True)
+        results = pure_graph(model, self._spec)(self._rows)
+        return tf.nest.flatten(results, expand_composites=True)
 
     def _between(self, first: _Leaves, second: _Leaves) -> str | None:
         if len(first) != len(second):
@@ -152,17 +147,9 @@ def _up_to_each_layer(model: Any) -> list[Any]:
 
 
 def _is_coarse(layer: Any) -> bool:
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
     computed = str(getattr(layer, "compute_dtype", None))
-    return computed in _COARSE or getattr(layer, "quantization_mode", None) is not None
-
-
-def _spec_of(model: Any) -> Nest:
-    """What a model declares, or else one float input of the shape it was built with."""
-    spec = input_spec_of(model)
-    if spec is not None:
-        return spec
-    shape = model.get_build_config()["input_shape"]
-    return tf.TensorSpec([None, *shape[1:]], float_dtype_of(model))
+    return is_quantized or computed in ("float16", "bfloat16")
 
 
 def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
@@ -171,6 +158,6 @@ def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
     shape = [batch or _NUM_ROWS, *(axis or _UNKNOWN_LENGTH for axis in row)]
     if spec.dtype == tf.string:
         return tf.fill(shape, "a")
-    is_whole = spec.dtype.is_integer or spec.dtype.is_bool
-    values = random.integers(0, 2, shape) if is_whole else random.random(shape)
+    is_discrete = spec.dtype.is_integer or spec.dtype.is_bool
+    values = random.integers(0, 2, shape) if is_discrete else random.random(shape)
     return tf.cast(values, spec.dtype)

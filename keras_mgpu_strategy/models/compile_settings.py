@@ -8,15 +8,15 @@ Guarantees:
 """
 
 import dataclasses
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models import custom_objects
-from keras_mgpu_strategy.models.custom_objects import share_functions
+from keras_mgpu_strategy.models.custom_objects import collect, leaves, share_functions
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.overrides import is_of_hub, is_overridden
+from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.system.caller import warn
@@ -37,18 +37,26 @@ def copy_compile(
     if not _is_compiled(source):
         return
     optimizer = source.optimizer
-    has_hooks = _has_own_compile(source)
+    # That of KerasHub only chooses defaults.
+    has_hooks = is_users(source, "compile")
     # An optimizer's configuration holds the current values of its variables.
     recipes = {} if has_hooks else outside_scopes(_recipes, source, library)
-    scope = custom_objects.collect([*layers_of(source), *_parts(source)])
+    arguments = _arguments(source) if hasattr(source, "_compile_config") else {}
+    parts = [optimizer, *source.metrics, *leaves(arguments)]
+    scope = collect([*layers_of(source), *parts])
     with library.saving.custom_object_scope(scope), strategy.scope():
         if has_hooks:
             _compile_by_hooks(source, target)
         else:
-            target.compile(**_map(_make, recipes))
-        new = _built_optimizer(optimizer, target)
-    if new is not None:
-        _copy_optimizer(optimizer, new, target)
+            made = _map(lambda x: x.make() if isinstance(x, _Recipe) else x, recipes)
+            target.compile(**made)
+        new = getattr(target, "optimizer", None)
+        if optimizer is None or new is None:
+            return
+        is_bare = len(_variables(optimizer)) > len(_variables(new))
+        if is_bare and target.trainable_variables:
+            new.build(target.trainable_variables)
+    _copy_optimizer(optimizer, new, target)
 
 
 def compiled_for_xla(model: Any) -> bool | None:
@@ -76,12 +84,6 @@ def _arguments(model: Any) -> dict[str, Any]:
     return {"optimizer": model.optimizer, **model._compile_config.config}
 
 
-def _parts(model: Any) -> list[Any]:
-    """Returns the optimizer, losses and metrics, and what the optimizer holds."""
-    arguments = _arguments(model) if hasattr(model, "_compile_config") else {}
-    return [model.optimizer, *model.metrics, *custom_objects.leaves(arguments)]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
     """How to make an optimizer or a metric again, in another strategy's scope."""
@@ -97,32 +99,17 @@ class _Recipe:
 
 def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
     """Returns the arguments of `compile`, with recipes for what holds variables."""
-    arguments = _map(lambda leaf: _recipe(leaf, library), _arguments(model))
+
+    def recipe(leaf: Any) -> Any:
+        is_metric = isinstance(leaf, library.metrics.Metric)
+        holds_variables = is_metric or hasattr(leaf, "apply_gradients")
+        return _Recipe(leaf, leaf.get_config()) if holds_variables else leaf
+
+    arguments = _map(recipe, _arguments(model))
     if arguments.get("jit_compile"):
         # Keras stores what "auto" meant without a strategy; under one it is False.
         arguments["jit_compile"] = "auto" if library.__name__ == "keras" else None
     return arguments
-
-
-def _recipe(leaf: Any, library: ModuleType) -> Any:
-    holds_variables = isinstance(leaf, library.metrics.Metric) or hasattr(
-        leaf, "apply_gradients"
-    )
-    return _Recipe(leaf, leaf.get_config()) if holds_variables else leaf
-
-
-def _make(leaf: Any) -> Any:
-    return leaf.make() if isinstance(leaf, _Recipe) else leaf
-
-
-def _built_optimizer(old: Any, target: Any) -> Any:
-    """Returns the target's optimizer, with slots where the old one has them."""
-    new = getattr(target, "optimizer", None)
-    if old is None or new is None:
-        return None
-    if len(_variables(old)) > len(_variables(new)) and target.trainable_variables:
-        new.build(target.trainable_variables)
-    return new
 
 
 def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
@@ -141,14 +128,7 @@ def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
 def _variables(optimizer: Any) -> list[Any]:
     # A method in the legacy optimizers of tf_keras.
     variables: Any = optimizer.variables
-    if callable(variables):
-        variables = variables()
-    return list(variables)
-
-
-def _has_own_compile(model: Any) -> bool:
-    # That of KerasHub only chooses defaults.
-    return is_overridden(model, "compile") and not is_of_hub(model, "compile")
+    return list(variables() if callable(variables) else variables)
 
 
 def _compile_by_hooks(source: Any, target: Any) -> None:
@@ -164,7 +144,7 @@ def _compile_by_hooks(source: Any, target: Any) -> None:
     )
 
 
-def _map(function: Any, value: Nest) -> Nest:
+def _map(function: Callable[[Any], Any], value: Nest) -> Nest:
     """Maps over plain dicts, lists and tuples; `tf.nest` would wrap and sort."""
     if isinstance(value, dict):
         return {key: _map(function, item) for key, item in value.items()}

@@ -24,14 +24,18 @@ class Endpoint:
     Args:
         function: Takes the inputs in the structure of `input_spec`.
         input_spec: A named `tf.TensorSpec`, or a list or dict of them.
-        output_shapes: Nest of `tf.TensorShape`.
-        variables: All variables that the function reads.
+        concrete: The concrete function that it runs.
     """
 
     function: Callable[[Nest], Nest]
     input_spec: Nest
-    output_shapes: Nest
-    variables: tuple[Any, ...]
+    concrete: Any
+
+    @property
+    def output_shapes(self) -> Nest:
+        """Nest of `tf.TensorShape`."""
+        outputs = self.concrete.structured_outputs
+        return tf.nest.map_structure(lambda leaf: tf.TensorShape(leaf.shape), outputs)
 
     def __call__(self, inputs: Nest) -> Nest:
         """Runs the function on a nest of tensors or arrays in the user's order."""
@@ -49,24 +53,23 @@ def endpoint_of(loaded: Any, path: str) -> Endpoint:
     Raises:
         ValueError: If there is no such endpoint.
     """
-    functions = getattr(getattr(loaded, "serve", None), "concrete_functions", ())
+    serve = getattr(loaded, "serve", None)
+    functions = getattr(serve, "concrete_functions", ())
     if functions and not functions[0].structured_input_signature[1]:
-        return _from_serve(loaded.serve, functions[0])
+        specs = functions[0].structured_input_signature[0]
+        if len(specs) == 1:
+            return Endpoint(serve, specs[0], functions[0])
+        return Endpoint(lambda inputs: serve(*inputs), list(specs), functions[0])
     call = _call_of_tf_keras(loaded)
     if call is not None:
-        return _from_call(loaded, call)
-    return _from_signature(_signature(loaded.signatures, path))
-
-
-def _from_serve(serve: Any, concrete: Any) -> Endpoint:
-    positional = concrete.structured_input_signature[0]
-    one = len(positional) == 1
-    return Endpoint(
-        function=serve if one else lambda inputs: serve(*inputs),
-        input_spec=positional[0] if one else list(positional),
-        output_shapes=_shapes(concrete),
-        variables=tuple(concrete.variables),
-    )
+        spec, *settings = call.structured_input_signature[0]
+        return Endpoint(lambda given: loaded(given, *settings), spec, call)
+    concrete = _signature(loaded.signatures, path)
+    named = concrete.structured_input_signature[1]
+    if len(named) == 1:
+        ((name, spec),) = named.items()
+        return Endpoint(lambda given: concrete(**{name: given}), spec, concrete)
+    return Endpoint(lambda inputs: concrete(**inputs), dict(named), concrete)
 
 
 def _call_of_tf_keras(loaded: Any) -> Any:
@@ -103,32 +106,6 @@ def _is_inference(concrete: Any) -> bool:
     return not keywords and all(setting in (False, None) for setting in settings)
 
 
-def _from_call(loaded: Any, concrete: Any) -> Endpoint:
-    inputs, *settings = concrete.structured_input_signature[0]
-    return Endpoint(
-        function=lambda given: loaded(given, *settings),
-        input_spec=inputs,
-        output_shapes=_shapes(concrete),
-        variables=tuple(concrete.variables),
-    )
-
-
-def _from_signature(concrete: Any) -> Endpoint:
-    named = concrete.structured_input_signature[1]
-    names = list(named)
-    one = len(names) == 1
-    return Endpoint(
-        function=(
-            (lambda inputs: concrete(**{names[0]: inputs}))
-            if one
-            else (lambda inputs: concrete(**inputs))
-        ),
-        input_spec=named[names[0]] if one else dict(named),
-        output_shapes=_shapes(concrete),
-        variables=tuple(concrete.variables),
-    )
-
-
 def _signature(signatures: Any, path: str) -> Any:
     names = sorted(signatures)
     if "serving_default" in names:
@@ -143,36 +120,31 @@ def _signature(signatures: Any, path: str) -> Any:
     )
 
 
-def _shapes(concrete: Any) -> Nest:
-    outputs = concrete.structured_outputs
-    return tf.nest.map_structure(lambda output: tf.TensorShape(output.shape), outputs)
-
-
 def _arrange(inputs: Nest, spec: Nest) -> Nest:
     """Puts the user's inputs into the structure of the endpoint's inputs."""
+    is_nest = isinstance(inputs, dict | list | tuple)
     if isinstance(spec, tf.TensorSpec):
-        return _by_name(inputs, [spec])[0] if _is_nest(inputs) else inputs
-    if isinstance(spec, dict) and isinstance(inputs, dict):
-        return {key: inputs[key] for key in _check_names(inputs, list(spec))}
+        return _by_name(inputs, [spec])[0] if is_nest else inputs
     if isinstance(spec, list | tuple):
-        return _by_name(inputs, list(spec))
+        return _by_name(inputs if is_nest else [inputs], list(spec))
+    if isinstance(inputs, dict):
+        return {key: inputs[key] for key in _checked_names(inputs, list(spec))}
     raise ValueError(
         f"Received inputs as {type(inputs).__name__}, expected a dict with the names "
         f"{sorted(spec)}: the SavedModel keeps no order of its inputs."
     )
 
 
-def _by_name(inputs: Nest, specs: list[Any]) -> list[Any]:
+def _by_name(inputs: Any, specs: list[Any]) -> list[Any]:
     if isinstance(inputs, dict):
         names = [spec.name for spec in specs]
-        return [inputs[name] for name in _check_names(inputs, names)]
-    if _is_nest(inputs) and len(inputs) == len(specs):
+        return [inputs[name] for name in _checked_names(inputs, names)]
+    if len(inputs) == len(specs):
         return list(inputs)
-    received = len(inputs) if _is_nest(inputs) else 1
-    raise ValueError(f"Received {received} inputs, expected {len(specs)}: {specs}.")
+    raise ValueError(f"Received {len(inputs)} inputs, expected {len(specs)}: {specs}.")
 
 
-def _check_names(inputs: dict[str, Any], names: list[str]) -> list[str]:
+def _checked_names(inputs: dict[str, Any], names: list[str]) -> list[str]:
     if set(inputs) != set(names):
         raise ValueError(
             f"Received inputs named {sorted(inputs)}, expected {sorted(names)}."
@@ -180,23 +152,15 @@ def _check_names(inputs: dict[str, Any], names: list[str]) -> list[str]:
     return names
 
 
-def _is_nest(inputs: Nest) -> bool:
-    return isinstance(inputs, dict | list | tuple)
-
-
 def _cast(value: Any, spec: tf.TensorSpec) -> Any:
     tensor = tf.convert_to_tensor(value)
     if tensor.dtype == spec.dtype:
         return tensor
-    numbers = tensor.dtype.is_floating or tensor.dtype.is_integer
-    widens = spec.dtype.is_floating or (spec.dtype.is_integer and not _is_float(tensor))
-    if numbers and widens:
+    is_float = tensor.dtype.is_floating
+    widens = spec.dtype.is_floating or (spec.dtype.is_integer and not is_float)
+    if widens and (is_float or tensor.dtype.is_integer):
         return tf.cast(tensor, spec.dtype)
     raise ValueError(
         f"Input {spec.name!r} has dtype {tensor.dtype.name}, expected "
         f"{spec.dtype.name}. Convert it before predicting."
     )
-
-
-def _is_float(tensor: Any) -> bool:
-    return tensor.dtype.is_floating

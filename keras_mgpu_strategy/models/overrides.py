@@ -32,6 +32,15 @@ def is_of_hub(model: Any, method: str) -> bool:
     return method not in vars(model) and is_hub_class(_owner(model, method))
 
 
+def is_users(model: Any, method: str) -> bool:
+    """Whether a method is neither Keras' nor KerasHub's own."""
+    return is_overridden(model, method) and not is_of_hub(model, method)
+
+
+def _owner(model: Any, method: str) -> type:
+    return next(cls for cls in type(model).__mro__ if method in vars(cls))
+
+
 def preprocess_of(model: Any) -> Callable[..., Nest] | None:
     """Returns the preprocessing that a KerasHub task applies to rows.
 
@@ -41,32 +50,39 @@ def preprocess_of(model: Any) -> Callable[..., Nest] | None:
     if not is_hub_task(model):
         return None
     has_none = getattr(model, "preprocessor", None) is None
-    if has_none and is_of_hub(model, "preprocess_samples"):
-        return None
-    return model.preprocess_samples
+    is_idle = has_none and is_of_hub(model, "preprocess_samples")
+    return None if is_idle else model.preprocess_samples
 
 
 def feeding_of(model: Any) -> Feeding:
     """Returns what `model.predict` would pass to the model."""
-    whole = library_of(model).__name__ if is_overridden(model, "predict_step") else None
-    own = "predict_on_batch"
     return Feeding(
-        whole,
+        library_of(model).__name__ if is_overridden(model, "predict_step") else None,
         raw=preprocess_of(model) is not None,
-        own_batches=is_overridden(model, own) and not is_of_hub(model, own),
+        own_batches=is_users(model, "predict_on_batch"),
     )
 
 
 def check_predict(model: Any) -> None:
     """Raises ValueError if `model.predict` would run code that does not run here."""
-    own = [name for name in _own_methods(model) if not is_of_hub(model, name)]
-    if own:
+    methods = ("predict", "make_predict_function")
+    own = [name for name in methods if is_overridden(model, name)]
+    function = getattr(model, "predict_function", None)
+    code: Any = getattr(function, "python_function", function)
+    if not own and code is not None and not is_library_class(code):
+        own = ["predict_function"]
+    found = next((name for name in own if not is_of_hub(model, name)), None)
+    if found:
+        library = library_of(model).__name__
+        bare = f"{library}.Sequential([model])"
+        if symbols_of(model, "inputs"):
+            bare = f"{library}.Model(model.input, model.output)"
         raise ValueError(
-            f"Model {model.name!r} ({type(model).__name__}) has its own `{own[0]}`, "
+            f"Model {model.name!r} ({type(model).__name__}) has its own `{found}`, "
             "which would not run here, so results could differ from `model.predict`. "
             "Move what it does into `call` or `predict_step`, which run here, or do it "
-            f"to the rows before and to the results after, and pass {_without(model)}, "
-            "which has the same layers and weights but no such method."
+            f"to the rows before and to the results after, and pass `{bare}`, which "
+            "has the same layers and weights but no such method."
         )
 
 
@@ -80,29 +96,3 @@ def check_on_object(model: Any) -> None:
             "device would not have it. Define it in a subclass, or make the model and "
             "set it inside `mgpu.scope()`."
         )
-
-
-def _own_methods(model: Any) -> list[str]:
-    methods = ("predict", "make_predict_function")
-    own = [name for name in methods if is_overridden(model, name)]
-    if not own and _has_own_function(model):
-        own = ["predict_function"]
-    return own
-
-
-def _has_own_function(model: Any) -> bool:
-    """Whether `predict` would run a compiled function that is not Keras' own."""
-    function = getattr(model, "predict_function", None)
-    code: Any = getattr(function, "python_function", function)
-    return code is not None and not is_library_class(code)
-
-
-def _owner(model: Any, method: str) -> type:
-    return next(cls for cls in type(model).__mro__ if method in vars(cls))
-
-
-def _without(model: Any) -> str:
-    library = library_of(model).__name__
-    if symbols_of(model, "inputs"):
-        return f"`{library}.Model(model.input, model.output)`"
-    return f"`{library}.Sequential([model])`"

@@ -2,15 +2,15 @@
 
 Guarantees:
 
-* A returned graph may read variables and tables; it writes, draws and prints nothing,
-  calls no Python, and has no unbounded loop. For any other graph, None is returned.
+* Such a graph may read variables and tables; it writes, draws and prints nothing,
+  calls no Python, and has no unbounded loop.
 * Tracing makes no variable. Attributes that the user's code sets while it is traced are
   restored, as are the contents of lists, dicts, sets and objects in them.
 """
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import tensorflow as tf
@@ -31,43 +31,43 @@ from keras_mgpu_strategy.models.libraries import layers_of, library_of
 from keras_mgpu_strategy.types import Nest
 
 _READING = frozenset(
-    {
-        "Case",
-        "If",
-        "LookupTableFindV2",
-        "LookupTableSizeV2",
-        "ReadVariableOp",
-        "ResourceGather",
-        "ResourceGatherNd",
-        "StatefulPartitionedCall",
-        "While",
-    }
-)
+    {"Case", "If", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp"}
+).union({"ResourceGather", "ResourceGatherNd", "StatefulPartitionedCall", "While"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
-_MUTABLE: dict[type, tuple[Callable, Callable]] = {
-    dict: (dict.clear, dict.update),
-    list: (list.clear, list.extend),
-    set: (set.clear, set.update),
-    collections.deque: (collections.deque.clear, collections.deque.extend),
+# Kind of container -> what fills an empty one.
+_MUTABLE: dict[type, Any] = {
+    dict: dict.update,
+    list: list.extend,
+    set: set.update,
+    collections.deque: collections.deque.extend,
 }
 
 
+class NotPureError(Exception):
+    """A graph does more than compute its outputs."""
+
+
 def pure_graph(model: Any, spec: Nest) -> Any:
-    """Returns the concrete function of a model's `predict_step`, or None.
+    """Returns the concrete function of a model's `predict_step`.
 
     Args:
         model: Built Keras model.
         spec: Nest of `tf.TensorSpec` of x.
+
+    Raises:
+        NotPureError: If the graph does more than that.
     """
     autograph = library_of(model).__name__ == "tf_keras"
     function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
     with tf.variable_creator_scope(_refuse), _attributes_put_back(model):
         concrete = function.get_concrete_function(spec)
-    return concrete if _is_pure(concrete.graph) else None
+    if not _is_pure(concrete.graph):
+        raise NotPureError
+    return concrete
 
 
 def _refuse(*_: Any, **settings: Any) -> NoReturn:
-    raise RuntimeError(f"variable {settings.get('name')!r} would be made")
+    raise NotPureError(f"variable {settings.get('name')!r} would be made")
 
 
 def _is_pure(graph: Any) -> bool:
@@ -96,36 +96,28 @@ def _attributes_put_back(model: Any) -> Iterator[None]:
         yield
     finally:
         for layer, before in layers:
-            _put_back(own_attributes(layer), vars(layer), before)
+            content = vars(layer)
+            for name in own_attributes(layer).keys() - before.keys():
+                del content[name]
+            content |= {k: v for k, v in before.items() if content.get(k) is not v}
         for content, kind, before in held:
             if _ids(content) != _ids(before):
-                clear, fill = _MUTABLE[kind]
-                clear(content)
-                fill(content, before)
+                kind.clear(content)
+                _MUTABLE[kind](content, before)
 
 
-def _put_back(now: dict[str, Any], content: dict[str, Any], before: Any) -> None:
-    for name in now.keys() - before.keys():
-        del content[name]
-    for name, value in before.items():
-        if content.get(name) is not value:
-            content[name] = value
-
-
-def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, type, Any]]:
+def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Yields each mutable content in some values, with its kind and a copy of it."""
     for value in reachable(values):
-        inner = [] if is_part(value) else [held for _, held in held_by(value)]
-        content = value if isinstance(value, tuple(_MUTABLE)) else _vars(value, inner)
+        content = value
+        if not isinstance(value, tuple(_MUTABLE)):
+            inner = [] if is_part(value) else [held for _, held in held_by(value)]
+            content = getattr(value, "__dict__", None)
+            if not isinstance(content, dict) or _ids(content) != _ids(inner):
+                continue  # not an object that holds just these values
         for kind in _MUTABLE:
-            if issubclass(type(content), kind):
+            if issubclass(type(content), kind):  # not a proxy of one
                 yield content, kind, kind(content)
-
-
-def _vars(value: Any, inner: list[Any]) -> Any:
-    """The attribute dict of an object that holds just these values."""
-    own = getattr(value, "__dict__", None)
-    return own if isinstance(own, dict) and _ids(own) == _ids(inner) else None
 
 
 def _ids(content: Any) -> list[int]:

@@ -8,6 +8,8 @@ Guarantees:
   graph of a SavedModel is code itself, and is not restricted.
 """
 
+import contextlib
+import importlib
 import os
 import re
 import warnings
@@ -70,7 +72,12 @@ def read(
     check_backend(keras)
     kind = kind_of(path)
     if kind == "saved_model":
-        _check_keeps_precision(path, precision)
+        if precision:
+            raise ValueError(
+                f"precision={precision!r} for the SavedModel {path!r}, whose graph has "
+                "its dtypes built in. Pass precision=None, or the model as a `.keras` "
+                "or `.h5` file."
+            )
         return read_saved_model(path, strategy)
     unsafe = check_safe(path, kind, custom_objects) if safe_mode else None
     options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
@@ -86,23 +93,15 @@ def check_path(path: str | os.PathLike[str]) -> None:
     kind_of(os.fspath(path))
 
 
-def _check_keeps_precision(path: str, precision: str | None) -> None:
-    if precision:
-        raise ValueError(
-            f"precision={precision!r} for the SavedModel {path!r}, whose graph has its "
-            "dtypes built in. Pass precision=None, or the model as a `.keras` or "
-            "`.h5` file."
-        )
-
-
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
     """Loads with Keras 3 or else, if it is installed, with tf_keras.
 
     If both fail only at the compile settings, or these are not safe to restore, the
     model comes without them.
     """
-    legacy = _tf_keras()
-    libraries = [keras, legacy] if legacy else [keras]
+    libraries = [keras]
+    with contextlib.suppress(ImportError):
+        libraries.append(importlib.import_module("tf_keras"))
     failures: dict[str, Exception] = {}
     for compiled in (False,) if unsafe else (True, False):
         for library in libraries:
@@ -114,10 +113,14 @@ def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
                 continue
             if not compiled:
                 why = failures.get(library.__name__, ValueError(f"The file {unsafe}"))
-                _warn_uncompiled(path, why)
+                warn(
+                    f"The compile settings in {path!r} cannot be restored, so the "
+                    "model can predict, but needs `compile` before `evaluate` or "
+                    "`fit`; losses and metrics of your own can be passed as "
+                    f"`custom_objects`. {cause_of(why)}"
+                )
             return model
-    message = _failure(path, failures, has_legacy=legacy is not None)
-    raise ValueError(message) from failures["keras"]
+    raise ValueError(_failure(path, failures)) from failures["keras"]
 
 
 def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
@@ -129,36 +132,16 @@ def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
         warnings.simplefilter("always")
         model = library.models.load_model(path, **options)
     for warning in said:
-        if not _is_idle(str(warning.message), model):
+        text = str(warning.message)
+        # A task of KerasHub has been compiled by its constructor.
+        is_of_task = _OWN_COMPILE in text and is_of_hub(model, "compile")
+        if not (is_of_task or _UNTRAINED_OPTIMIZER.match(text)):
             place = Line(warning.filename, warning.lineno, library.__name__, {})
-            place.warn(str(warning.message), warning.category)
+            place.warn(text, warning.category)
     return model
 
 
-def _is_idle(warning: str, model: Any) -> bool:
-    """Whether a warning of Keras needs no action."""
-    # A task of KerasHub has been compiled by its constructor.
-    is_of_task = _OWN_COMPILE in warning and is_of_hub(model, "compile")
-    return is_of_task or _UNTRAINED_OPTIMIZER.match(warning) is not None
-
-
-def _warn_uncompiled(path: str, error: Exception) -> None:
-    warn(
-        f"The compile settings in {path!r} cannot be restored, so the model can "
-        "predict, but needs `compile` before `evaluate` or `fit`; losses and metrics "
-        f"of your own can be passed as `custom_objects`. {cause_of(error)}"
-    )
-
-
-def _tf_keras() -> ModuleType | None:
-    try:
-        import tf_keras
-    except ImportError:
-        return None
-    return tf_keras
-
-
-def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
+def _failure(path: str, errors: dict[str, Exception]) -> str:
     causes = [f"{name}: {cause_of(error)}" for name, error in errors.items()]
     advice = []
     newer = newer_keras(path)
@@ -172,7 +155,7 @@ def _failure(path: str, errors: dict[str, Exception], has_legacy: bool) -> str:
             "If the model uses classes or functions of your own, pass them as "
             "`custom_objects={'Name': Name}`."
         )
-    if not has_legacy:
+    if "tf_keras" not in errors:
         advice.append(
             "If Keras 2 wrote it, install the extra: "
             "pip install 'keras_mgpu_strategy[legacy]'."

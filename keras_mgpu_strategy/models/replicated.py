@@ -5,17 +5,21 @@ Guarantees:
 * A `ReplicatedModel` never stands for a model that lives on one device while its
   strategy has several: its maker checks that, or, for a model without variables yet,
   `models.build` does.
+* Rows are preprocessed as by `tf.data.Dataset.map` in a task's own `predict`: by the
+  same function, traced with AutoGraph, on the CPU, in any number of threads at once.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import as_given, without_none, x_of
 from keras_mgpu_strategy.models.overrides import preprocess_of
-from keras_mgpu_strategy.models.preprocessing import Preprocessing
 from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
+from keras_mgpu_strategy.system.causes import cause_of
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 
@@ -56,8 +60,9 @@ class ReplicatedModel:
     graph: str | None = None
     feeding: Feeding = X_ALONE
     autograph: bool = False
+    compiled_for_xla: Callable[[], bool | None] = lambda: None
 
-    def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
+    def preprocessing(self, raw_spec: Nest) -> "Preprocessing | None":
         """Returns what is done to such rows before `call`; None if nothing is.
 
         Args:
@@ -69,14 +74,8 @@ class ReplicatedModel:
         function = preprocess_of(self.model) if self.feeding.raw else None
         if function is None:
             return None
-        return Preprocessing(
-            type(self.model).__name__,
-            function,
-            raw_spec,
-            is_whole=self.feeding.whole is not None,
-        )
-
-    compiled_for_xla: Callable[[], bool | None] = lambda: None
+        name, is_whole = type(self.model).__name__, self.feeding.whole is not None
+        return Preprocessing(name, function, raw_spec, is_whole=is_whole)
 
     @property
     def is_built(self) -> bool:
@@ -88,3 +87,101 @@ class ReplicatedModel:
         if self.variables is not None:
             return list(self.variables)
         return [*variables_of(self.model), *hidden_variables(self.model)]
+
+
+class Preprocessing:
+    """The preprocessing of a task, traced for rows of one kind.
+
+    Args:
+        name: Name of the task, for messages.
+        function: Takes x, or x, targets and weights.
+        raw_spec: Nest of `tf.TensorSpec` of what the function is given: x, or a tuple
+            of x and more.
+        is_whole: Whether the model is given all that the function returns, not x
+            alone.
+
+    Attributes:
+        spec: Nest of `tf.TensorSpec` of what the model is given.
+
+    Raises:
+        ValueError: If the function cannot be traced on such rows, or does not return
+            dense tensors with a known number of axes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Nest],
+        raw_spec: Nest,
+        *,
+        is_whole: bool,
+    ):
+        self._name = name
+        self._is_whole = is_whole
+
+        def run(*arguments: Nest) -> Nest:
+            return function(*as_given(arguments))
+
+        try:
+            with tf.device("CPU:0"):
+                traced = tf.function(run).get_concrete_function(*_arguments(raw_spec))
+        # User code runs here and may raise anything.
+        except Exception as error:
+            leaves = tf.nest.flatten(raw_spec)
+            shown = [f"{x.dtype.name} of shape {tuple(x.shape)}" for x in leaves]
+            raise ValueError(
+                f"The preprocessing of {name} fails on {', '.join(shown)}: "
+                f"{cause_of(error)}\nPass rows that its `predict` takes: texts as an "
+                "array or list of str, files as one of `mgpu.files`; or set "
+                "`preprocessor = None` before passing the model, and pass rows that "
+                "are preprocessed already."
+            ) from error
+        self._traced: Any = traced
+        given = self._given(self._traced.structured_outputs)
+        self.spec: Nest = tf.nest.map_structure(self._checked, given)
+
+    def __call__(self, inputs: Nest) -> Nest:
+        """Preprocesses a batch.
+
+        Args:
+            inputs: Nest of NumPy arrays of shape `(num_rows, ...)`.
+
+        Returns:
+            Nest of NumPy arrays of shape `(num_rows, ...)`, as `spec` says.
+
+        Raises:
+            ValueError: If the result has a different number of rows.
+        """
+        with tf.device("CPU:0"):
+            tensors = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+            outputs = self._given(self._traced(*_arguments(tensors)))
+        num_rows = len(tf.nest.flatten(inputs)[0])
+
+        def rows(leaf: tf.Tensor) -> np.ndarray:
+            array = np.asarray(leaf)
+            if array.shape[:1] != (num_rows,):
+                raise ValueError(
+                    f"The preprocessing of {self._name} gave an array of shape "
+                    f"{array.shape} for {num_rows} rows, expected ({num_rows}, ...)."
+                )
+            return array
+
+        return tf.nest.map_structure(rows, outputs)
+
+    def _given(self, outputs: Nest) -> Nest:
+        return without_none(outputs if self._is_whole else x_of(outputs))
+
+    def _checked(self, leaf: Any) -> tf.TensorSpec:
+        is_tensor = isinstance(leaf, tf.Tensor | tf.TensorSpec)
+        if not is_tensor or not leaf.shape.rank:
+            shape = getattr(leaf, "shape", None)
+            raise ValueError(
+                f"The preprocessing of {self._name} returns a {type(leaf).__name__} of "
+                f"shape {shape}, expected dense tensors with a row for each row. Let "
+                "it pad its rows to one length."
+            )
+        return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype)
+
+
+def _arguments(data: Nest) -> tuple[Nest, ...]:
+    return data if isinstance(data, tuple) else (data,)

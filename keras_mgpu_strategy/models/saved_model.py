@@ -11,16 +11,14 @@ Guarantees:
   included.
 """
 
-import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.endpoints import Endpoint, endpoint_of
+from keras_mgpu_strategy.models.endpoints import endpoint_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.variables import (
     check_mirrored,
@@ -44,26 +42,44 @@ def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedM
         ValueError: If the folder is damaged, has no serving endpoint, or holds
             variables that cannot be put on every replica.
     """
-    replicated = _on_every_replica(path, strategy)
-    return dataclasses.replace(replicated, graph=_graph_digest(path))
-
-
-def _on_every_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
     with strategy.scope():
-        loaded = _load(path)
-    endpoint = endpoint_of(loaded, path)
-    variables = _all_variables(loaded, endpoint)
-    if _is_graph_based(loaded):
-        _check_no_references(loaded, path)
-        if variables:
-            return _per_replica(path, strategy)
-    check_mirrored(variables, strategy)
-    return _replicated(loaded, strategy, endpoint, endpoint, variables)
+        model = _load(path)
+    endpoint = call = endpoint_of(model, path)
+    variables = _all_variables(model, endpoint.concrete)
+    # The loader of what a TensorFlow 1 exporter wrote gives `prune`.
+    is_graph_based = hasattr(model, "prune") and hasattr(model, "graph")
+    if is_graph_based:
+        _check_no_references(model, path)
+    if is_graph_based and variables:
+        devices = list(strategy.extended.worker_devices)
+        model = Copies(_load_on(device, path) for device in devices)
+        found = [endpoint_of(copy, path) for copy in model]
+        endpoints = dict(zip(devices, found, strict=True))
+        # A mirrored variable knows which replica or device code is being traced for.
+        with strategy.scope():
+            here = tf.Variable(tf.zeros(()), trainable=False, name="replica_finder")
+
+        def call(inputs: Nest) -> Nest:
+            return endpoints[value_of(here).device](inputs)
+
+        endpoint = found[0]
+        variables = _all_variables(model[0], endpoint.concrete)
+    else:
+        check_mirrored(variables, strategy)
+    return ReplicatedModel(
+        model=model,
+        strategy=strategy,
+        call=call,
+        input_spec=endpoint.input_spec,
+        output_shapes=endpoint.output_shapes,
+        variables=variables,
+        graph=_graph_digest(path),
+    )
 
 
-def _all_variables(loaded: Any, endpoint: Endpoint) -> tuple[Any, ...]:
+def _all_variables(loaded: Any, concrete: Any) -> tuple[Any, ...]:
     """The variables that the folder names, and those that only its graph uses."""
-    found = [*variables_of(loaded), *endpoint.variables]
+    found = [*variables_of(loaded), *concrete.variables]
     return tuple({id(variable): variable for variable in found}.values())
 
 
@@ -89,19 +105,14 @@ def _load(path: str) -> Any:
         ) from error
 
 
-def _is_graph_based(loaded: Any) -> bool:
-    """Whether a TensorFlow 1 exporter wrote it: its loader gives `prune`."""
-    return hasattr(loaded, "prune") and hasattr(loaded, "graph")
-
-
 def _check_no_references(loaded: Any, path: str) -> None:
     """Refuses variables that TensorFlow 2 finds by name when the graph runs.
 
     Nothing ties such a variable to a device, and if the graph becomes part of another
     one, the name changes and the value is lost.
     """
-    kinds = _REFERENCE_VARIABLES
-    names = [op.name for op in loaded.graph.get_operations() if op.type in kinds]
+    operations = loaded.graph.get_operations()
+    names = [op.name for op in operations if op.type in _REFERENCE_VARIABLES]
     if names:
         raise ValueError(
             f"SavedModel {path!r} holds reference variables of TensorFlow 1 "
@@ -109,22 +120,6 @@ def _check_no_references(loaded: Any, path: str) -> None:
             "after `tf.compat.v1.enable_resource_variables()`: rebuild the graph, "
             "restore its checkpoint and save; or convert the model to a `.keras` file."
         )
-
-
-def _per_replica(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
-    devices = list(strategy.extended.worker_devices)
-    copies = {device: _load_on(device, path) for device in devices}
-    endpoints = {device: endpoint_of(copies[device], path) for device in devices}
-    # A mirrored variable knows which replica or device code is being traced for.
-    with strategy.scope():
-        here = tf.Variable(tf.zeros(()), trainable=False, name="replica_finder")
-
-    def call(inputs: Nest) -> Nest:
-        return endpoints[value_of(here).device](inputs)
-
-    first = endpoints[devices[0]]
-    variables = _all_variables(copies[devices[0]], first)
-    return _replicated(Copies(copies.values()), strategy, call, first, variables)
 
 
 def _load_on(device: str, path: str) -> Any:
@@ -139,20 +134,3 @@ def _load_on(device: str, path: str) -> Any:
             "device."
         )
     return loaded
-
-
-def _replicated(
-    model: Any,
-    strategy: tf.distribute.Strategy,
-    call: Callable[[Nest], Nest],
-    endpoint: Endpoint,
-    variables: tuple[Any, ...],
-) -> ReplicatedModel:
-    return ReplicatedModel(
-        model=model,
-        strategy=strategy,
-        call=call,
-        input_spec=endpoint.input_spec,
-        output_shapes=endpoint.output_shapes,
-        variables=variables,
-    )

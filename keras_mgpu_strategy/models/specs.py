@@ -1,9 +1,7 @@
 """What a Keras model declares about its inputs and outputs.
 
-Guarantees:
-
-* A spec is what the model declares. If it declares nothing (a subclassed model, or
-  one not built yet), the answer is None, never a guess.
+Guarantee: a spec is what the model declares. If it declares nothing (a subclassed
+model, or one not built yet), it is None, never a guess.
 """
 
 from typing import Any
@@ -31,8 +29,7 @@ def input_spec_of(model: Any) -> Nest | None:
 
 def takes_sparse(model: Any) -> bool:
     """Whether a model declares an input to be sparse."""
-    tensors = tf.nest.flatten(declared(model, "inputs", "input"))
-    return any(map(_is_sparse, tensors))
+    return any(map(_is_sparse, symbols_of(model, "inputs")))
 
 
 def float_dtype_of(model: Any) -> tf.DType:
@@ -52,7 +49,7 @@ def output_shapes_of(model: Any) -> Nest | None:
     tensors = declared(model, "outputs", "output")
     if tensors is None:
         return None
-    batch = tf.nest.flatten(declared(model, "inputs", "input"))[0].shape[0]
+    batch = symbols_of(model, "inputs")[0].shape[0]
 
     def shape(tensor: Any) -> tf.TensorShape:
         # Only an output with the input's batch axis is free: a constant one is not.
@@ -69,23 +66,20 @@ def declared(model: Any, plural: str, singular: str) -> Nest | None:
     functional model has the user's structure.
     """
     tensors = symbols_of(model, plural)
-    if not tensors:
-        return None
-    if is_sequential(model):
+    if tensors and is_sequential(model):
         return tensors[0]
-    return getattr(model, singular)
+    return getattr(model, singular) if tensors else None
 
 
 def _spec(model: Any, tensor: Any) -> DeclaredInput:
     layer = input_layer(model, tensor)
-    # tf_keras gives layers the rows of every input unchanged.
-    is_keras = library_of(model) is keras
     return DeclaredInput(
         _shape(tensor, has_free_batch(model)),
         tf.as_dtype(tensor.dtype),
         tensor.name,
         optional=bool(getattr(layer, "optional", False)),
-        stays_sparse=not is_keras or _is_sparse(tensor),
+        # tf_keras gives layers the rows of every input unchanged.
+        stays_sparse=library_of(model) is not keras or _is_sparse(tensor),
     )
 
 

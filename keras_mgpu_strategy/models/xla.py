@@ -6,7 +6,6 @@ Plugin GPUs, such as Apple's, have no XLA compiler, and a CUDA installation with
 """
 
 import functools
-from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.config import (
@@ -25,7 +24,10 @@ def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
             under a strategy, where Keras sets that, XLA is not used.
         devices: Each replica's device.
     """
-    if replicated.compiled_for_xla() is False or not _supports_xla(replicated.model):
+    model = replicated.model
+    layers = layers_of(model) if hasattr(model, "layers") else []
+    supports_xla = all(getattr(layer, "supports_jit", True) for layer in layers)
+    if replicated.compiled_for_xla() is False or not supports_xla:
         return False
     # Not all ops that XLA makes are deterministic. There is no public function for
     # this; this one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
@@ -36,12 +38,11 @@ def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
 
 @functools.cache
 def works_on(device: str) -> bool:
-    """Whether XLA compiles for a GPU and the result runs there.
-
-    Args:
-        device: Name of the logical device.
-    """
-    if not any(map(_is_known, tf.config.list_physical_devices("GPU"))):
+    """Whether XLA compiles for a GPU, a logical device, and the result runs there."""
+    # XLA supports the GPUs that report their compute capability.
+    details = tf.config.experimental.get_device_details
+    gpus = tf.config.list_physical_devices("GPU")
+    if not any("compute_capability" in details(gpu) for gpu in gpus):
         return False
     try:
         with tf.device(device):
@@ -49,15 +50,3 @@ def works_on(device: str) -> bool:
     except (tf.errors.OpError, RuntimeError):
         return False
     return True
-
-
-def _is_known(gpu: tf.config.PhysicalDevice) -> bool:
-    """Whether XLA supports a GPU: such GPUs report their compute capability."""
-    return "compute_capability" in tf.config.experimental.get_device_details(gpu)
-
-
-def _supports_xla(model: Any) -> bool:
-    """Whether all layers say that XLA can compile them; True if there are no layers."""
-    if not hasattr(model, "layers"):
-        return True
-    return all(getattr(layer, "supports_jit", True) for layer in layers_of(model))
