@@ -145,7 +145,8 @@ class _Carrier:
     def _variable(self, before: Any, after: Any) -> Any:
         if id(before) in self._later:
             raise _CannotHoldError("a weight that is made later")
-        value, plain = host_value(before), value_of(before)
+        value: Any = host_value(before)
+        plain = value_of(before)
         if not is_variable(after):
             names = ("trainable", "dtype", "aggregation", "synchronization")
             with self._strategy.scope():

@@ -128,7 +128,8 @@ def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
 def _variables(optimizer: Any) -> list[Any]:
     # A method in the legacy optimizers of tf_keras.
     variables: Any = optimizer.variables
-    return list(variables() if callable(variables) else variables)
+    found: Any = variables() if callable(variables) else variables
+    return list(found)
 
 
 def _compile_by_hooks(source: Any, target: Any) -> None:

@@ -53,7 +53,7 @@ def endpoint_of(loaded: Any, path: str) -> Endpoint:
     Raises:
         ValueError: If there is no such endpoint.
     """
-    serve = getattr(loaded, "serve", None)
+    serve: Any = getattr(loaded, "serve", None)
     functions = getattr(serve, "concrete_functions", ())
     if functions and not functions[0].structured_input_signature[1]:
         specs = functions[0].structured_input_signature[0]

@@ -20,8 +20,7 @@ import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.aside import Aside
-from keras_mgpu_strategy.models.files.checks import check_safe, kind_of
-from keras_mgpu_strategy.models.files.written_by import newer_keras
+from keras_mgpu_strategy.models.files.checks import check_safe, kind_of, newer_keras
 from keras_mgpu_strategy.models.libraries import check_backend
 from keras_mgpu_strategy.models.overrides import is_of_hub
 from keras_mgpu_strategy.models.replicated import ReplicatedModel

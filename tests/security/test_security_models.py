@@ -13,8 +13,7 @@ import tf_keras
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.engines.ray import model_file
 from keras_mgpu_strategy.models import read
-from keras_mgpu_strategy.models.files.references import foreign_name
-from keras_mgpu_strategy.models.files.safety import unsafe_parts
+from keras_mgpu_strategy.models.files.safety import foreign_name, unsafe_parts
 from tests.security import hostile
 
 pytestmark = pytest.mark.filterwarnings(

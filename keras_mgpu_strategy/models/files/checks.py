@@ -5,26 +5,36 @@ Guarantees:
 * The content is checked, not only the name: a text file called `model.keras`, a
   truncated archive and a weights-only file are each recognised.
 * No file is loaded that refers to other files, or that would take up much more memory
-  than its size (`archives.py`, `hdf5.py`).
+  than its size (`integrity.py`).
 * In safe mode no file is loaded whose configuration contains Python code, or would
   make Keras run code that is not its own (`safety.py`).
 """
 
 import json
 import os
+import re
+import zipfile
 from typing import Any
 
-from keras_mgpu_strategy.models.files import hdf5
-from keras_mgpu_strategy.models.files.archives import (
+import h5py
+import keras
+
+from keras_mgpu_strategy.models.files.integrity import (
+    EXPECTED,
     check_archive,
-    read_config,
-    weights_in,
+    check_h5,
+    read_configs,
 )
-from keras_mgpu_strategy.models.files.damage import EXPECTED, damaged
 from keras_mgpu_strategy.models.files.safety import unsafe_parts
 
 _COMPILE_CONFIGS = ("compile_config", "training_config")
 """Their keys in a `.keras` file and in a legacy `.h5` file."""
+
+_CHECKS = {
+    ".keras": ("keras", check_archive),
+    ".h5": ("h5", check_h5),
+    ".hdf5": ("h5", check_h5),
+}
 
 
 def kind_of(path: str) -> str:
@@ -40,7 +50,14 @@ def kind_of(path: str) -> str:
             f"the working directory is {os.getcwd()!r}."
         )
     if os.path.isdir(path):
-        return _kind_of_folder(path)
+        names = sorted(os.listdir(path))
+        if "saved_model.pb" in names or "saved_model.pbtxt" in names:
+            return "saved_model"
+        raise ValueError(
+            f"Folder {path!r} has no `saved_model.pb`, so it is not a SavedModel; it "
+            f"holds {names[:8]}. Expected {EXPECTED}. If the model is in a folder "
+            "inside it, give that one."
+        )
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _CHECKS:
         raise ValueError(
@@ -66,7 +83,7 @@ def check_safe(
         Why its compile settings, which a model can do without, must not be restored;
         None if they may be.
     """
-    config = _configs(path, kind)
+    config = read_configs(path, kind)
     apart = {key: config.pop(key) for key in _COMPILE_CONFIGS if key in config}
     problem = unsafe_parts(config, custom_objects)
     if problem:
@@ -74,41 +91,30 @@ def check_safe(
     return unsafe_parts(apart, custom_objects)
 
 
-def _kind_of_folder(path: str) -> str:
-    if os.path.exists(os.path.join(path, "saved_model.pb")) or os.path.exists(
-        os.path.join(path, "saved_model.pbtxt")
-    ):
-        return "saved_model"
-    raise ValueError(
-        f"Folder {path!r} has no `saved_model.pb`, so it is no SavedModel; it holds "
-        f"{sorted(os.listdir(path))[:8]}. Expected {EXPECTED}. If the model is in a "
-        "folder inside it, give that one."
-    )
+def newer_keras(path: str) -> str | None:
+    """Returns the Keras that wrote a model, if it is newer than the one installed.
+
+    Keras reads what older versions wrote. Of an argument that only a newer version
+    knows, it only says that it is unknown.
+
+    Args:
+        path: A `.keras`, `.h5` or `.hdf5` file that `kind_of` has checked.
+    """
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                version = str(
+                    json.loads(archive.read("metadata.json"))["keras_version"]
+                )
+        except (ValueError, TypeError, KeyError):
+            return None
+    else:
+        with h5py.File(path, "r") as file:
+            version = str(file.attrs.get("keras_version", ""))
+    return version if _release(version) > _release(keras.__version__) else None
 
 
-def _check_keras(path: str) -> None:
-    check_archive(path)
-    with open(path, "rb") as file:
-        weights = weights_in(file, path)
-        if weights is not None:
-            hdf5.check_tree(weights, path)
-
-
-_CHECKS = {
-    ".keras": ("keras", _check_keras),
-    ".h5": ("h5", hdf5.check_model_file),
-    ".hdf5": ("h5", hdf5.check_model_file),
-}
-
-
-def _configs(path: str, kind: str) -> dict[str, Any]:
-    """The configuration of the model, with that of its training."""
-    if kind == "h5":
-        return hdf5.read_configs(path)
-    try:
-        config = json.loads(read_config(path))
-    except (ValueError, RecursionError) as error:
-        raise damaged(path) from error
-    if not isinstance(config, dict):
-        raise damaged(path)
-    return config
+def _release(version: str) -> tuple[int, ...]:
+    """(3, 15, 1) for "3.15.1.dev0"."""
+    numbers = re.match(r"\d{1,4}(\.\d{1,4})*", version)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()

@@ -4,44 +4,49 @@ Guarantee, whatever the version of Keras or tf_keras that loads it afterwards: i
 mode no configuration is loaded that holds bytecode, that names what is neither part
 of a model in Keras nor known from the user's own program, or that names other files.
 
-Keras' own checks differ between versions, and tf_keras imports any module that a
+Keras' own checks differ between versions, and tf_keras imports and calls whatever a
 configuration names.
 """
 
+import builtins
+import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
-from keras_mgpu_strategy.models.files.references import foreign_name, type_name
-
-CODE, FOREIGN, FILES = "code", "foreign", "files"
-_SAID = {
-    CODE: "holds Python code in the Lambda layers {names}, which would run on this "
-    "machine.",
-    FOREIGN: "refers to {names}, which Keras has not as parts of models and which "
-    "would run on this machine. Pass what is your own as `custom_objects={example}`.",
-    FILES: "would read other files, or run what is in them, while it is loaded: "
-    "{names}.",
-}
+_SAID = (
+    "holds Python code in the Lambda layers {names}, which would run on this machine.",
+    "refers to {names}, which are not parts of models in Keras and would run on this "
+    "machine. Pass what is your own as `custom_objects={example}`.",
+    "would read other files, or run what is in them, while it is loaded: {names}.",
+)
 _REMEDY = "Pass `safe_mode=False` if you trust where the file comes from."
 _LAMBDA_TYPES = ("function_type", "output_shape_type", "mask_type")
 _LAMBDA_PARTS = ("function", "output_shape", "mask")
 _FILE_LAYERS = ("TFSMLayer", "TorchModuleWrapper")
 _LOOKUPS = ("IndexLookup", "IntegerLookup", "StringLookup", "TextVectorization")
 
-
-class _Node(NamedTuple):
-    """A dict in a configuration.
-
-    Args:
-        config: The dict.
-        name: Name of the layer that it is in.
-    """
-
-    config: dict[str, Any]
-    name: str
+_LIBRARIES = ("keras", "keras_cv", "keras_hub", "keras_nlp", "tf_keras")
+# Modules of a library whose functions are parts of models. Functions of others write
+# or download files, or turn safe mode off.
+_FUNCTIONS = frozenset(
+    {"activations", "constraints", "initializers", "losses", "metrics", "ops"}
+).union({"optimizers", "quantizers", "random", "regularizers"})
+# Layers of tf_keras that wrap functions and classes of TensorFlow -> the key that
+# names these.
+_TENSORFLOW = {"TFOpLambda": "function", "SlicingOpLambda": "function"}
+_TENSORFLOW |= {"ClassMethod": "cls_symbol"}
+_TENSORFLOW_PARTS = frozenset(
+    {"RaggedTensor", "SparseTensor", "__operators__", "audio", "bitwise", "image"}
+).union(
+    {"linalg", "math", "nn", "ragged", "random", "sets", "signal", "sparse", "strings"}
+)
+# Some functions in these modules read or write files, or run code.
+_TENSORFLOW_NOT = re.compile(
+    r"(^|_)(files?|load|library|print|py|numpy|graph|register|function)(_|$)", re.I
+)
 
 
 def unsafe_parts(config: Any, custom_objects: dict[str, Any] | None) -> str | None:
@@ -54,23 +59,27 @@ def unsafe_parts(config: Any, custom_objects: dict[str, Any] | None) -> str | No
     Returns:
         The text of the message after the name of the file; None if it is safe.
     """
-    found: dict[str, set[str]] = {kind: set() for kind in _SAID}
-    for node in _nodes(config):
-        for kind, rule in _RULES:
-            name = rule(node, custom_objects or {})
-            if name is not None:
-                found[kind].add(name)
-    said = [_sentence(kind, sorted(names)) for kind, names in found.items() if names]
+    known = custom_objects or {}
+    found = [
+        (
+            _code(node, layer),
+            None if _is_known(node, known) else foreign_name(node),
+            _file(node),
+        )
+        for node, layer in _nodes(config)
+    ]
+    said = []
+    for text, column in zip(_SAID, zip(*found, strict=True), strict=False):
+        names = sorted({name for name in column if name is not None})
+        if names:
+            name = names[0].rpartition(".")[2]
+            example = f"{{'{name}': {name}}}"
+            said.append(text.format(names=names[:8], example=example))
     return " ".join([*said, _REMEDY]) if said else None
 
 
-def _sentence(kind: str, names: list[str]) -> str:
-    name = names[0].rpartition(".")[2]
-    return _SAID[kind].format(names=names[:8], example=f"{{'{name}': {name}}}")
-
-
-def _nodes(config: Any) -> Iterator[_Node]:
-    """Yields every dict at any depth; without recursion, which has a limit."""
+def _nodes(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yields every dict, with the name of its layer; recursion would have a limit."""
     waiting: list[tuple[Any, str]] = [(config, "?")]
     while waiting:
         value, name = waiting.pop()
@@ -79,63 +88,89 @@ def _nodes(config: Any) -> Iterator[_Node]:
         elif isinstance(value, dict):
             own = value.get("name")
             name = own if isinstance(own, str) else name
-            yield _Node(value, name)
+            yield value, name
             waiting.extend((item, name) for item in value.values())
 
 
-def _code(node: _Node, custom_objects: dict[str, Any]) -> str | None:
-    del custom_objects
+def _type_name(node: dict[str, Any]) -> str | None:
+    """The name of the class that a dict describes, without its package."""
+    name = node.get("class_name")
+    return name.rpartition(">")[2] if isinstance(name, str) else None
+
+
+def _code(node: dict[str, Any], layer: str) -> str | None:
+    """The layer, if a dict holds bytecode."""
     # Keras 3 marks bytecode with `__lambda__`; Keras 2 with the function type, and
     # Keras 3 takes a list in place of a function for bytecode of Keras 2.
-    is_code = node.config.get("class_name") == "__lambda__"
-    is_code |= "lambda" in [node.config.get(key) for key in _LAMBDA_TYPES]
-    inner = node.config.get("config")
-    if type_name(node.config) == "Lambda" and isinstance(inner, dict):
-        is_code |= any(_is_dump(inner.get(key)) for key in _LAMBDA_PARTS)
-        name = inner.get("name")
-        return str(name or node.name) if is_code else None
-    return node.name if is_code else None
+    is_code = node.get("class_name") == "__lambda__"
+    is_code |= "lambda" in [node.get(key) for key in _LAMBDA_TYPES]
+    inner = node.get("config")
+    if _type_name(node) == "Lambda" and isinstance(inner, dict):
+        parts = [inner.get(key) for key in _LAMBDA_PARTS]
+        dumps = [x[0] for x in parts if isinstance(x, list) and x]
+        is_code |= any(isinstance(dump, str) for dump in dumps)
+        layer = str(inner.get("name") or layer)
+    return layer if is_code else None
 
 
-def _is_dump(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
-
-
-def _foreign(node: _Node, custom_objects: dict[str, Any]) -> str | None:
-    config = node.config
-    name = config.get("registered_name", config.get("class_name"))
-    if config.get("class_name") == "function":
-        name = config.get("config")
-    if isinstance(name, str) and _is_known(name, custom_objects):
-        return None
-    return foreign_name(config)
-
-
-def _is_known(name: str, custom_objects: dict[str, Any]) -> bool:
-    """Whether the user's program has registered something under this name."""
-    if name in custom_objects:
-        return True
-    loaded = [keras, sys.modules.get("tf_keras")]
-    return any(
-        library is not None
-        and library.saving.get_registered_object(name, custom_objects) is not None
+def _is_known(node: dict[str, Any], custom_objects: dict[str, Any]) -> bool:
+    """Whether the user's program has registered something under a dict's name."""
+    name = node.get("registered_name", node.get("class_name"))
+    if node.get("class_name") == "function":
+        name = node.get("config")
+    if not isinstance(name, str):
+        return False
+    loaded = filter(None, [keras, sys.modules.get("tf_keras")])
+    return name in custom_objects or any(
+        library.saving.get_registered_object(name, custom_objects) is not None
         for library in loaded
     )
 
 
-def _files(node: _Node, custom_objects: dict[str, Any]) -> str | None:
-    del custom_objects
-    kind, inner = type_name(node.config), node.config.get("config")
+def _file(node: dict[str, Any]) -> str | None:
+    """What a dict would read that is not in the file."""
+    kind, inner = _type_name(node), node.get("config")
     if kind in _FILE_LAYERS:
         return kind
-    if kind in _LOOKUPS and isinstance(inner, dict):
-        path = inner.get("vocabulary")
-        return f"{kind}, {path!r:.80}" if isinstance(path, str) else None
-    return None
+    path = inner.get("vocabulary") if isinstance(inner, dict) else None
+    is_file = kind in _LOOKUPS and isinstance(path, str)
+    return f"{kind}, {path!r:.80}" if is_file else None
 
 
-_RULES: tuple[tuple[str, Callable[[_Node, dict[str, Any]], str | None]], ...] = (
-    (CODE, _code),
-    (FOREIGN, _foreign),
-    (FILES, _files),
-)
+def foreign_name(node: dict[str, Any]) -> str | None:
+    """What a dict names that is not a part of models in Keras; None if nothing.
+
+    Args:
+        node: Any dict in a configuration, whether it describes an object or not.
+    """
+    kind, inner, module = _type_name(node), node.get("config"), node.get("module")
+    if kind in _TENSORFLOW and isinstance(inner, dict):
+        return _foreign_symbol(inner.get(_TENSORFLOW[kind]))
+    if kind is None or module is None:
+        return None
+    module = str(module)
+    name = inner if kind == "function" and isinstance(inner, str) else kind
+    if kind == "__typespec__":
+        name = str(node.get("spec_name"))
+        is_spec = name.endswith("Spec") and "." in module
+        if is_spec and module.startswith("tensorflow.python."):
+            return None
+    return None if _is_part(module, name) else f"{module}.{name}"
+
+
+def _is_part(module: str, name: str) -> bool:
+    """Whether a name in a module of a library is a class, or a function of models."""
+    library, *parts = module.split(".")
+    if module == "builtins":  # Keras writes this for some of its own functions, too
+        return not hasattr(builtins, name)
+    is_class = name[:1].isupper() and "." not in name
+    return library in _LIBRARIES and (is_class or bool(_FUNCTIONS.intersection(parts)))
+
+
+def _foreign_symbol(symbol: Any) -> str | None:
+    *parts, name = str(symbol).removeprefix("compat.v1.").split(".")
+    is_part = _TENSORFLOW_PARTS.issuperset(parts)
+    if parts[:1] == ["keras"]:
+        is_part = _FUNCTIONS.union(["backend"]).issuperset(parts[1:2])
+    is_safe = is_part and _TENSORFLOW_NOT.search(name) is None
+    return None if is_safe else f"tf.{symbol}"

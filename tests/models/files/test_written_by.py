@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.models.files.written_by import newer_keras
+from keras_mgpu_strategy.models.files.checks import newer_keras
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are saving your model as an HDF5 file"
