@@ -1,5 +1,7 @@
 """Models on every replica: read from disk, or rebuilt from a model in memory."""
 
+# ruff: noqa: F401 - these are the names that other rooms use
+
 from keras_mgpu_strategy.models.aside import Aside, put_aside
 from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
@@ -22,33 +24,3 @@ from keras_mgpu_strategy.models.specs import float_dtype_of
 from keras_mgpu_strategy.models.state import copy_variables
 from keras_mgpu_strategy.models.variables import strategy_of
 from keras_mgpu_strategy.models.xla import chooses_xla
-
-__all__ = [
-    "PRECISIONS",
-    "Aside",
-    "Draws",
-    "PinnedValues",
-    "Preprocessing",
-    "ReplicatedModel",
-    "attributes_in_process",
-    "build",
-    "check_on_object",
-    "check_path",
-    "check_predict",
-    "chooses_xla",
-    "compiled_for_xla",
-    "copy_variables",
-    "custom_objects_of",
-    "digest",
-    "drawing",
-    "first_run",
-    "float_dtype_of",
-    "is_overridden",
-    "layers_of",
-    "put_aside",
-    "preprocess_of",
-    "read",
-    "replicate",
-    "set_apart",
-    "strategy_of",
-]

@@ -1,15 +1,9 @@
 """Whether a rebuilt model computes what its original does, tried on two rows.
 
-The last line of defence: the user's code may keep state where it cannot be found, such
-as in a table keyed by the `id` of a layer, or in slots.
-
-Guarantees:
-
-* A difference is reported only between pure graphs (`pure_graphs.py`), and only if the
-  original agrees with itself. So models that draw random numbers, count or call
-  Python are not compared, nor are those that fail on the rows.
-* Neither model is changed.
-* Models made only of Keras' and KerasHub's own classes are not run.
+The user's code may keep state where it cannot be found, such as in slots, or in a table
+keyed by the `id` of a layer. A difference is reported only between pure graphs, and
+only if each model agrees with itself: models that draw, count, call Python or fail on
+the rows are not compared, those of Keras' and KerasHub's own classes alone are not run.
 """
 
 import contextlib
@@ -37,12 +31,7 @@ _NUM_REPEATS = 4  # code may make random choices while it is traced
 
 
 def disagreement(source: Any, target: Any) -> str | None:
-    """Says where a rebuilt model computes something else; None if it does not.
-
-    Args:
-        source: The original.
-        target: The rebuilt model, with all its state.
-    """
+    """Says where a rebuilt model computes something else; None if it does not."""
     own = [
         layer
         for layer in layers_of(source)
@@ -79,11 +68,7 @@ def _difference(source: Any, target: Any) -> str | None:
 
 
 class _Comparison:
-    """Compares models on rows generated for one of them.
-
-    Args:
-        source: Declares its inputs, and determines the tolerance.
-    """
+    """Compares models on rows generated for one, which determines the tolerance."""
 
     def __init__(self, source: Any):
         self._source = source

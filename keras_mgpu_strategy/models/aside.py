@@ -1,11 +1,8 @@
 """State that a model file does not keep, to be given to the model read from it.
 
-Guarantees:
-
-* Attributes, variables that Keras does not track and the seeds of random layers are
-  those of the original.
-* It is an error if the model read has other layers or settings than the original, or
-  if an attribute cannot be sent and is not what the constructor makes.
+Attributes, variables that Keras does not track and the seeds of random layers become
+those of the original. It is an error if the model read has other layers or settings, or
+if an attribute cannot be sent and is not what the constructor makes.
 """
 
 import dataclasses
@@ -36,14 +33,7 @@ _Place: TypeAlias = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class _OfLayer:
-    """What a file does not keep of a layer.
-
-    Args:
-        kind: Name of its class.
-        settings: As returned by `settings_of`.
-        values: Name -> value of attributes.
-        made: Name -> description of attributes that the constructor must make.
-    """
+    """What a file does not keep of a layer; described is what its class must make."""
 
     kind: str
     settings: Any
@@ -67,13 +57,7 @@ class _OfLayer:
 
 @dataclasses.dataclass(frozen=True)
 class Aside:
-    """What a file does not keep of a model.
-
-    Args:
-        layers: What it does not keep of each layer.
-        hidden: Values of the variables that Keras does not track.
-        seeds: Values of the variables that are states of seeds.
-    """
+    """What a file does not keep of a model, seeds and untracked variables included."""
 
     layers: dict[_Place, _OfLayer]
     hidden: list[np.ndarray]
@@ -95,12 +79,7 @@ class Aside:
 
 
 def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
-    """Returns what a file does not keep of a model.
-
-    Args:
-        model: The model that is saved.
-        can_travel: Whether a value can be sent along with the file.
-    """
+    """Returns what a file does not keep of a model, and can be sent with it."""
     layers = {place: _of(layer, can_travel) for place, layer in _placed(model)}
     hidden = list(map(host_value, hidden_variables(model)))
     return Aside(layers, hidden, list(map(host_value, _seeds(model))))

@@ -98,10 +98,7 @@ def holds_parts(value: Any) -> bool:
 
 
 def reachable(values: Iterable[Any]) -> Iterator[Any]:
-    """Yields some values and what they hold, at any depth, each once, in a fixed order.
-
-    Layers, variables and other objects of Keras are not entered.
-    """
+    """Yields some values and what is in them, each once, without entering parts."""
     waiting, seen = collections.deque(values), set()
     while waiting:
         value = waiting.popleft()
@@ -205,9 +202,8 @@ def described_attributes(
 ) -> dict[str, Any]:
     """Returns name -> description, made of plain dicts, lists, strings and numbers.
 
-    Args:
-        layer: Layer or model. Keras' own classes read no such attributes.
-        opaque: Describes functions and values whose content cannot be inspected.
+    `opaque` describes functions and values whose content cannot be inspected. Keras'
+    own classes read no such attributes.
     """
     if is_library_class(type(layer)):
         return {}

@@ -1,13 +1,10 @@
 """State that layers hold outside of configurations and of Keras' own variables.
 
-Guarantees:
-
-* An attribute that holds no layers and no variables is the original's own object:
-  numbers, arrays, statistics of a custom `adapt`, lookup tables, objects of any class.
-* Variables within attributes have the original's values, and are made if they are
-  missing. Layers within attributes are the rebuilt ones.
-* Functions that refer to layers are those that the constructors made, and must do so in
-  the same way. What cannot be carried over is an error that names the attribute.
+An attribute that holds no layers and no variables becomes the original's own object.
+Variables within attributes get the original's values, and are made if missing; layers
+are the rebuilt ones. Functions that refer to layers are those that the constructors
+made, and must do so in the same way. Anything else is an error that names the
+attribute.
 """
 
 import copy
@@ -48,17 +45,10 @@ def carry_attributes(
 ) -> None:
     """Gives the layers of a copy what the user's code has set on the original's.
 
-    Args:
-        source: Model or layer.
-        target: One of the same architecture.
-        strategy: Mirrors `target`.
-        precision: If set, what looks like a dtype is left alone, as it may differ.
-        is_early: Whether the copy is not built yet and may lack layers and variables.
-            What its `call` may need while it is built is carried over where possible.
-
-    Raises:
-        ValueError: If an attribute that the layer's code reads cannot be carried over,
-            unless it is early.
+    With a precision, what looks like a dtype is left alone. `is_early` is for a copy
+    that is not built yet and may lack layers and variables: what its `call` may need
+    while it is built is carried over where possible. Otherwise it is a ValueError if an
+    attribute that the layer's code reads cannot be carried over.
     """
     variables = variables_of(source)
     pairs = list(zip(layers_of(source), layers_of(target), strict=not is_early))
@@ -91,11 +81,8 @@ class _CannotHoldError(Exception):
 class _Carrier:
     """Walks an attribute of the original and of its copy, side by side.
 
-    Args:
-        pairs: Layers and variables of the original, and their counterparts.
-        strategy: Mirrors the copy.
-        precision: As in `carry_attributes`.
-        later: Variables that will be made when the copy is built.
+    `pairs` are the original's layers and variables with their counterparts; `later`
+    those variables that will be made when the copy is built.
     """
 
     def __init__(

@@ -1,14 +1,9 @@
 """New models of the same architecture, with their own variables.
 
-Guarantees:
-
-* Layers shared within a model, and between a model and models nested in it, are
-  shared in the clone.
-* Names, dtype policies and configurations are the original's, except for a requested
-  precision. Functions are the original objects, so lambdas keep what they refer to.
-* Layers that the original made when it was built, or was given later, are included.
-* A KerasHub task keeps the original's preprocessor object.
-* Compile settings and weights are not touched; other modules carry them over.
+Layers shared within a model, or with models nested in it, are shared in the clone, and
+layers that the original made when it was built, or was given later, are included.
+Names, policies and configurations are the original's, except for a requested precision;
+functions and a KerasHub task's preprocessor are the original objects.
 """
 
 import inspect
@@ -42,13 +37,7 @@ from keras_mgpu_strategy.models.variables import variables_of
 
 
 def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
-    """Returns a new model like `model`. Call it in the scope that will own it.
-
-    Args:
-        model: Sequential, functional or subclassed model.
-        library: The `keras` or `tf_keras` module that it comes from.
-        precision: Dtype policy of all float layers; None keeps their own.
-    """
+    """Returns a new model like `model`. Call it in the scope that will own it."""
     with precision_scope(library, precision, custom_objects_of(model)):
         return _Cloner(library, precision)(model)
 
@@ -176,9 +165,8 @@ class _Cloner:
 def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
     """Drops what Keras adds to every configuration if the constructor cannot take it.
 
-    `def __init__(self, units)` without `**kwargs` is common in models that are never
-    saved. The `trainable` flag is copied with the state, and a dtype policy that
-    gets lost here is found when the rebuilt model is compared.
+    `def __init__(self, units)` without `**kwargs` is common. The `trainable` flag is
+    copied with the state; a lost dtype policy is found when the models are compared.
     """
     owner = next(c for c in cls.__mro__ if "from_config" in vars(c))
     parameters = inspect.signature(cls.__init__).parameters.values()
@@ -213,11 +201,7 @@ def _build_lazy(source: Any, target: Any) -> None:
 
 
 def _build_parts(source: Any, target: Any) -> None:
-    """Builds, innermost first, layers that lack variables of their originals.
-
-    Needed for subclassed models whose `call` Keras cannot trace from shapes alone
-    (integer or string inputs, several arguments).
-    """
+    """Builds, innermost first, what Keras cannot build from shapes alone."""
     pairs = list(zip(layers_of(source), layers_of(target), strict=False))
     for old, new in reversed(pairs):
         if len(variables_of(old)) > len(variables_of(new)):

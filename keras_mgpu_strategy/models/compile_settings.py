@@ -26,14 +26,7 @@ from keras_mgpu_strategy.types import Nest
 def copy_compile(
     source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
 ) -> None:
-    """Compiles `target` as `source` is compiled.
-
-    Args:
-        source: The model; if it is not compiled, nothing is done.
-        target: Model of the same architecture; may be `source` itself.
-        strategy: Mirrors `target`.
-        library: The `keras` or `tf_keras` module that both come from.
-    """
+    """Compiles a rebuilt model, or one that was just built, as `source` is compiled."""
     if not _is_compiled(source):
         return
     optimizer = source.optimizer
@@ -62,8 +55,7 @@ def copy_compile(
 def compiled_for_xla(model: Any) -> bool | None:
     """Whether a model was compiled with XLA; None if unknown.
 
-    For `jit_compile="auto"`, the default, Keras stores what it has chosen: False under
-    a strategy, and on a machine without a GPU.
+    For "auto", Keras stores its choice: False under a strategy, or without a GPU.
     """
     return getattr(model, "jit_compile", None) if _is_compiled(model) else None
 
@@ -76,9 +68,8 @@ def _is_compiled(model: Any) -> bool:
 def _arguments(model: Any) -> dict[str, Any]:
     """Returns the arguments that `compile` was called with.
 
-    `_compile_config` is read because the public `get_compile_config` serialises it,
-    which loses lambdas, closures and functions of the same name. Tried with Keras
-    3.5 and 3.15, tf_keras 2.18 and 2.21.
+    The public `get_compile_config` serialises them, which loses lambdas, closures and
+    functions of the same name. Tried with Keras 3.5 and 3.15, tf_keras 2.18 and 2.21.
     """
     # Keras 3 removes the optimizer when it writes the model to an `.h5` file.
     return {"optimizer": model.optimizer, **model._compile_config.config}

@@ -24,12 +24,7 @@ _NOT_CUSTOM = sys.stdlib_module_names - {"__main__"} | {
 
 
 def collect(roots: Iterable[Any]) -> dict[str, Any]:
-    """Returns name -> class or function for all custom parts of some objects.
-
-    Args:
-        roots: Layers, optimizers, losses, metrics. Their attributes are searched
-            too, through lists, tuples and dicts.
-    """
+    """Returns name -> class or function for all custom parts of layers, metrics etc."""
     found: dict[str, Any] = {}
     for root in roots:
         _add(root, found)

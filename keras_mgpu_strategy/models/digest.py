@@ -39,10 +39,7 @@ _OF_TRAINING = ("_constraint", "_initializer", "_regularizer")
 
 
 def digest(replicated: ReplicatedModel) -> str:
-    """Returns the SHA-256 of architecture, weights and precision, in hexadecimal.
-
-    Seeds of random layers do not count: a model file does not keep them.
-    """
+    """Returns the SHA-256 of architecture, weights and precision, but not seeds."""
     sha = hashlib.sha256(repr(replicated.precision).encode())
     for line in _architecture(replicated):
         sha.update(f"{line}\n".encode())

@@ -1,13 +1,9 @@
 """Random numbers of layers that draw in prediction.
 
-Guarantees:
-
-* Every call of a model draws different numbers, on any replica and in any process,
-  although equal copies of a seed would draw the same ones.
-* What is drawn through `keras.random` and `keras.random.SeedGenerator`, as Keras' own
-  layers do, depends only on the seed, the run and the rows of the call. So it is
-  bit-identical on any number of replicas, under any engine, and in a resumed run.
-* The state of the model's seeds is read, never changed.
+Every call of a model draws different numbers, on any replica and in any process. What
+is drawn through `keras.random` depends only on the seed, the run and the rows of the
+call: it is bit-identical on any number of replicas, under any engine, and in a resumed
+run. The state of the model's seeds is read, never changed.
 """
 
 import contextlib
@@ -49,12 +45,9 @@ def is_seed(variable: Any) -> bool:
 def drawing(stream: int) -> Iterator[None]:
     """Traces a model so that it draws different numbers from its copies.
 
-    TensorFlow numbers the random ops of a graph, such as `tf.random.normal`, so equal
-    graphs would draw the same numbers.
-
-    Args:
-        stream: Differs between copies of a model. 0 leaves the ops as they are, unless
-            `set_apart` was called in this process.
+    TensorFlow numbers the random ops of a graph, so equal graphs would draw the same
+    numbers. `stream` differs between copies; 0 leaves the ops as they are, unless
+    `set_apart` was called in this process.
     """
     with tf.variable_creator_scope(_create_outside):
         if tf.executing_eagerly() or not (stream or _process):
@@ -73,8 +66,8 @@ def drawing(stream: int) -> Iterator[None]:
 def _create_outside(next_creator: Any, **settings: Any) -> Any:
     """Creates seeds outside the graph that is being traced.
 
-    Keras has one per thread, for random numbers without a seed, and each replica is
-    traced in its own thread, where a variable cannot be made for one replica alone.
+    Keras has one per thread, and each replica is traced in its own thread, where a
+    variable cannot be made for one replica alone.
     """
     name = str(settings.get("name"))
     if not (_OF_KERAS in name or _OF_GENERATORS in name):
@@ -84,14 +77,10 @@ def _create_outside(next_creator: Any, **settings: Any) -> Any:
 
 
 class Draws:
-    """Stands in for the seeds that one compiled step draws from.
+    """Stands in for the seeds that one compiled step of a replica draws from.
 
     A step sets the stand-ins before each call of the model, so only one thread may run
-    it at a time.
-
-    Args:
-        step: Concrete function of one call of the model, traced for one replica.
-        handles: Id of a captured handle -> the handle to read instead.
+    it at a time. `handles` are ids of captured handles -> the handles to read instead.
     """
 
     def __init__(self, step: Any, handles: dict[int, Any]):
@@ -110,12 +99,7 @@ class Draws:
         return bool(self._pairs)
 
     def begin(self, run: tf.Tensor, row: tf.Tensor) -> list[Any]:
-        """Returns the ops to run before a call of the model.
-
-        Args:
-            run: Scalar int64, the number of the run.
-            row: Scalar int64, the index of the first row of the call.
-        """
+        """Returns the ops to run before a call; `run` and `row` are int64 scalars."""
         return [
             mine.assign(_folded(seed.read_value(), run, row), read_value=False)
             for seed, mine in self._pairs

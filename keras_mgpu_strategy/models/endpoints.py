@@ -1,11 +1,8 @@
 """The function of a loaded SavedModel that prediction calls.
 
-Guarantees:
-
-* Inputs reach the arguments they are meant for: by name, or by position if the file
-  keeps an order. A signature keeps none, so several inputs need names there.
-* If Keras wrote the file, the outputs have the structure that the model's own `predict`
-  returns. Those of another signature are a dict, even if it has one entry.
+Inputs reach the arguments they are meant for: by name, or by position if the file keeps
+an order, which a signature does not. If Keras wrote the file, outputs have the
+structure that the model's `predict` returns; those of another signature are a dict.
 """
 
 import dataclasses
@@ -19,12 +16,9 @@ from keras_mgpu_strategy.types import Nest
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A callable of a SavedModel and what it declares.
+    """A callable of a SavedModel, and the concrete function that it runs.
 
-    Args:
-        function: Takes the inputs in the structure of `input_spec`.
-        input_spec: A named `tf.TensorSpec`, or a list or dict of them.
-        concrete: The concrete function that it runs.
+    `input_spec` is a named `tf.TensorSpec`, or a list or dict of them.
     """
 
     function: Callable[[Nest], Nest]
@@ -44,15 +38,7 @@ class Endpoint:
 
 
 def endpoint_of(loaded: Any, path: str) -> Endpoint:
-    """Returns a Keras export's `serve`, what tf_keras saved, or else the signature.
-
-    Args:
-        loaded: What `tf.saved_model.load` returned.
-        path: Named in errors.
-
-    Raises:
-        ValueError: If there is no such endpoint.
-    """
+    """Returns a Keras export's `serve`, what tf_keras saved, or else the signature."""
     serve: Any = getattr(loaded, "serve", None)
     functions = getattr(serve, "concrete_functions", ())
     if functions and not functions[0].structured_input_signature[1]:
@@ -75,8 +61,7 @@ def endpoint_of(loaded: Any, path: str) -> Endpoint:
 def _call_of_tf_keras(loaded: Any) -> Any:
     """Returns the saved forward pass of a model that tf_keras, or Keras 2, wrote.
 
-    None if the user gave its serving signature. In these files, the signature that
-    Keras makes, which names inputs and outputs after layers, is
+    None if the user gave its serving signature: the one that Keras makes is
     `_default_save_signature`. Tried with files of tf_keras 2.21.
     """
     default = getattr(loaded, "_default_save_signature", None)

@@ -1,9 +1,7 @@
 """Which Keras a model comes from, and which models are refused.
 
-Guarantees:
-
-* `tf_keras` is never imported for a model that does not come from it.
-* A model that cannot run on several devices is refused up front, never run on one.
+`tf_keras` is never imported for a model that does not come from it. A model that cannot
+run on several devices is refused up front, never run on one.
 """
 
 import sys
@@ -80,10 +78,7 @@ def _without_preprocessing(owner: Any, layers: Iterable[Any]) -> list[Any]:
 
 
 def preprocessing_layers(task: Any) -> list[Any]:
-    """Returns the layers of a KerasHub task's preprocessor, at any depth.
-
-    Includes those of earlier preprocessors, which the task keeps among its layers.
-    """
+    """Returns the layers of a KerasHub task's preprocessors, earlier ones included."""
     parts = task._flatten_layers(recursive=False, include_self=False)
     roots = [part for part in parts if part is task.preprocessor or _prepares(part)]
     return [layer for root in roots for layer in root._flatten_layers()]
@@ -119,8 +114,7 @@ def is_sequential(model: Any) -> bool:
 def has_free_batch(model: Any) -> bool:
     """Whether the batch size that a model declares does not restrict its use.
 
-    A Sequential model without an `Input` declares the size of the first batch it
-    happened to see, and Keras then ignores that size.
+    A Sequential model without an `Input` declares that of the first batch it saw.
     """
     return is_sequential(model) and not stateful_layers(model)
 
@@ -137,8 +131,7 @@ def stateful_layers(model: Any) -> list[Any]:
 def note_strategy(model: Any, strategy: tf.distribute.Strategy) -> None:
     """Makes `evaluate` and `fit` of a model run under a strategy.
 
-    A Keras model records the strategy that it is made under, and has no public way to
-    change it later. Tried with Keras 3.15 and tf_keras 2.21.
+    There is no public way to change it. Tried with Keras 3.15 and tf_keras 2.21.
     """
     is_legacy = library_of(model) is not keras
     name = "_distribution_strategy" if is_legacy else "_distribute_strategy"

@@ -1,11 +1,8 @@
 """User methods that override those that Keras' `predict` runs.
 
-Guarantees:
-
-* An overridden `predict_step` is run. The preprocessing of a KerasHub task comes first,
-  as in its own `predict`.
-* Any other overridden method that `model.predict` would run is refused, never ignored.
-* Methods of nested models do not count: Keras ignores them, too.
+An overridden `predict_step` is run, after the preprocessing of a KerasHub task. Any
+other method that `model.predict` would run is refused. Methods of nested models do not
+count: Keras ignores them, too.
 """
 
 from collections.abc import Callable
@@ -42,10 +39,9 @@ def _owner(model: Any, method: str) -> type:
 
 
 def preprocess_of(model: Any) -> Callable[..., Nest] | None:
-    """Returns the preprocessing that a KerasHub task applies to rows.
+    """Returns the preprocessing of a KerasHub task; None if there is none.
 
-    A function of x, targets and weights, as `tf.data.Dataset.map` calls it; None for
-    any other model, and for a task without a preprocessor.
+    It takes x, targets and weights, as `tf.data.Dataset.map` passes them.
     """
     if not is_hub_task(model):
         return None

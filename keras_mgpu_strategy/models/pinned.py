@@ -1,13 +1,8 @@
 """One value on all replicas for variables whose copies differ.
 
 Training under a strategy changes the moving statistics of batch normalization on each
-replica separately. In prediction all replicas read the value that saving would store.
-
-Guarantees:
-
-* The copies are left as they are, so that training resumes where it was.
-* The values are those at the start of a run.
-* Variables whose copies are equal cost a comparison, but no memory.
+replica separately. In prediction all replicas read what saving would have stored at the
+start of the run. The copies are left as they are; equal ones cost no memory.
 """
 
 import functools
@@ -38,8 +33,7 @@ class PinnedValues:
     """Stands in for variables of a model whose copies differ.
 
     Attributes:
-        version: Grows when more variables are pinned; steps must then be traced
-            again.
+        version: Grows when more variables are pinned; steps must then be traced again.
         handles: Id of the handle of a copy -> the handle to read instead.
     """
 

@@ -1,11 +1,8 @@
 """Models in another floating-point precision.
 
-Guarantees:
-
-* Every float layer computes in the precision and keeps its weights in it, or an error
-  names the layer that does not. Layers and variables of integers and strings stay as
-  they are.
-* No weight silently becomes infinite.
+Every float layer computes in it and keeps its weights in it, or an error names the
+layer that does not; layers and variables of integers and strings stay as they are. No
+weight silently becomes infinite.
 """
 
 import contextlib
@@ -37,11 +34,8 @@ def precision_scope(
 ) -> Iterator[None]:
     """Gives the precision to layers that are made inside without a dtype.
 
-    Args:
-        library: The `keras` or `tf_keras` module that makes them.
-        precision: One of `PRECISIONS`; None leaves the policy as it is.
-        custom_objects: Name -> class or function that configurations refer to. Given
-            here since in Keras 3 an inner custom object scope hides an outer one.
+    Custom objects that configurations refer to are given here, since in Keras 3 an
+    inner custom object scope hides an outer one.
     """
     names = dict(custom_objects)
     if precision == "bfloat16":
@@ -69,8 +63,7 @@ def in_precision(config: Any, precision: str | None) -> Any:
     """Returns a layer's configuration with the dtype policies of all layers replaced.
 
     Layers within layers are distinguished from inputs, operations and tensors by
-    `trainable` in their configuration or by their module. Initializers that do not
-    support the dtype are replaced. With None, nothing is changed.
+    `trainable` in their configuration or by their module.
     """
     if precision is None:
         return config
@@ -154,8 +147,7 @@ def has_precision(model: Any, precision: str | None) -> bool:
 def _chooses(layer: Any) -> bool:
     """Whether a layer may hold floats of another precision.
 
-    Layers of integers may, and so may Keras' own, such as the normalization of
-    tf_keras, which keeps float32 statistics on purpose.
+    So may Keras' own layers: tf_keras' normalization keeps float32 on purpose.
     """
     is_leaf = len(layers_of(layer)) == 1
     return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
@@ -173,11 +165,7 @@ def is_float(variable: Any) -> bool:
 
 
 def cast_for(value: np.ndarray, variable: Any) -> np.ndarray:
-    """Returns a value in the dtype of the float variable that will hold it.
-
-    Raises:
-        ValueError: If a finite number would become infinite.
-    """
+    """Returns a value in a float variable's dtype, in which it must be finite too."""
     target = tf.as_dtype(variable.dtype)
     if not is_float(variable) or value.dtype == target.as_numpy_dtype:
         return value
@@ -197,10 +185,7 @@ def cast_for(value: np.ndarray, variable: Any) -> np.ndarray:
 def with_float32_outputs(
     call: Callable[[Nest], Nest], precision: str
 ) -> Callable[[Nest], Nest]:
-    """Returns a forward pass whose outputs of any float dtype are cast to float32.
-
-    It raises ValueError if the model's code cannot work in the precision.
-    """
+    """Returns a forward pass whose outputs of any float dtype are cast to float32."""
 
     def cast(output: Any) -> Any:
         is_other = output.dtype.is_floating and output.dtype != tf.float32

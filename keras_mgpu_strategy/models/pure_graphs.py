@@ -1,11 +1,9 @@
 """Graphs of models that do nothing but compute, traced without side effects.
 
-Guarantees:
-
-* Such a graph may read variables and tables; it writes, draws and prints nothing,
-  calls no Python, and has no unbounded loop.
-* Tracing makes no variable. Attributes that the user's code sets while it is traced are
-  restored, as are the contents of lists, dicts, sets and objects in them.
+Such a graph may read variables and tables; it writes, draws and prints nothing, calls
+no Python, and has no unbounded loop. Tracing makes no variable; attributes that the
+user's code sets while it is traced are restored, with the contents of containers in
+them.
 """
 
 import collections
@@ -48,15 +46,7 @@ class NotPureError(Exception):
 
 
 def pure_graph(model: Any, spec: Nest) -> Any:
-    """Returns the concrete function of a model's `predict_step`.
-
-    Args:
-        model: Built Keras model.
-        spec: Nest of `tf.TensorSpec` of x.
-
-    Raises:
-        NotPureError: If the graph does more than that.
-    """
+    """Returns the concrete function of a model's `predict_step`; or NotPureError."""
     autograph = library_of(model).__name__ == "tf_keras"
     function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
     with tf.variable_creator_scope(_refuse), _attributes_put_back(model):

@@ -1,11 +1,8 @@
 """Saved models from disk, mirrored on every replica.
 
-Guarantees:
-
-* The file is checked before Keras sees it. Whatever goes wrong then, the error names
-  the path, what was expected and what to do.
-* `safe_mode` is on by default: no Python code from a `.keras` or HDF5 file runs. The
-  graph of a SavedModel is code itself, and is not restricted.
+The file is checked before Keras sees it, and every error names the path, what was
+expected and what to do. With `safe_mode`, no Python code from a `.keras` or HDF5 file
+runs. The graph of a SavedModel is code itself, and is not restricted.
 """
 
 import contextlib

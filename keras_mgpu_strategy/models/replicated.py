@@ -1,12 +1,9 @@
 """A model whose variables live on every replica, with what it declares.
 
-Guarantees:
-
-* A `ReplicatedModel` never stands for a model that lives on one device while its
-  strategy has several: its maker checks that, or, for a model without variables yet,
-  `models.build` does.
-* Rows are preprocessed as by `tf.data.Dataset.map` in a task's own `predict`: by the
-  same function, traced with AutoGraph, on the CPU, in any number of threads at once.
+It never stands for a model that lives on one device while its strategy has several: its
+maker checks that, or, for a model without variables yet, `models.build`. A task's rows
+are preprocessed as by `tf.data.Dataset.map` in its own `predict`: by the same function,
+traced with AutoGraph, on the CPU, in any number of threads at once.
 """
 
 import dataclasses
@@ -63,14 +60,7 @@ class ReplicatedModel:
     compiled_for_xla: Callable[[], bool | None] = lambda: None
 
     def preprocessing(self, raw_spec: Nest) -> "Preprocessing | None":
-        """Returns what is done to such rows before `call`; None if nothing is.
-
-        Args:
-            raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
-
-        Raises:
-            ValueError: If the model's preprocessing fails on such rows.
-        """
+        """Returns what is done to rows of this `tf.TensorSpec` nest before `call`."""
         function = preprocess_of(self.model) if self.feeding.raw else None
         if function is None:
             return None
@@ -95,17 +85,11 @@ class Preprocessing:
     Args:
         name: Name of the task, for messages.
         function: Takes x, or x, targets and weights.
-        raw_spec: Nest of `tf.TensorSpec` of what the function is given: x, or a tuple
-            of x and more.
-        is_whole: Whether the model is given all that the function returns, not x
-            alone.
+        raw_spec: Nest of `tf.TensorSpec` of what the function is given.
+        is_whole: Whether the model is given all that the function returns, not x alone.
 
     Attributes:
         spec: Nest of `tf.TensorSpec` of what the model is given.
-
-    Raises:
-        ValueError: If the function cannot be traced on such rows, or does not return
-            dense tensors with a known number of axes.
     """
 
     def __init__(
@@ -141,17 +125,7 @@ class Preprocessing:
         self.spec: Nest = tf.nest.map_structure(self._checked, given)
 
     def __call__(self, inputs: Nest) -> Nest:
-        """Preprocesses a batch.
-
-        Args:
-            inputs: Nest of NumPy arrays of shape `(num_rows, ...)`.
-
-        Returns:
-            Nest of NumPy arrays of shape `(num_rows, ...)`, as `spec` says.
-
-        Raises:
-            ValueError: If the result has a different number of rows.
-        """
+        """Preprocesses a batch, a nest of NumPy arrays of shape `(num_rows, ...)`."""
         with tf.device("CPU:0"):
             tensors = tf.nest.map_structure(tf.convert_to_tensor, inputs)
             outputs = self._given(self._traced(*_arguments(tensors)))

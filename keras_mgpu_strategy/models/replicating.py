@@ -1,14 +1,9 @@
 """Keras models, mirrored on every replica.
 
-Guarantees:
-
-* A model of this strategy and of the requested precision is used as it is. Any other
-  is rebuilt under the strategy: the copy has its layers, state and compile settings and
-  shares no variable with it; if it runs user code, the results were compared. The
-  original is not changed. If that is impossible, an error says how to build the model
-  in the scope instead.
-* Afterwards every variable is mirrored over exactly the strategy's devices, or an
-  error names one that is not.
+A model of this strategy and of the requested precision is used as it is. Any other is
+rebuilt: the copy has its layers, state and compile settings and shares no variable with
+it; the original is not changed. If that is impossible, an error says how to build the
+model in the scope. Every variable is mirrored over exactly the strategy's devices.
 """
 
 import warnings
@@ -103,18 +98,7 @@ def replicate(
 
 
 def build(replicated: ReplicatedModel, inputs: Nest) -> None:
-    """Creates the variables of an unbuilt model on every replica.
-
-    Does nothing for a built model.
-
-    Args:
-        replicated: From `replicate`.
-        inputs: Nest of NumPy arrays or tensors of at least one row.
-
-    Raises:
-        ValueError: If the model creates variables that are not mirrored, or that have
-            another precision.
-    """
+    """Creates the variables of an unbuilt model on every replica, from an example."""
     if replicated.is_built:
         return
     model, strategy = replicated.model, replicated.strategy

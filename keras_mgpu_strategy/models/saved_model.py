@@ -1,14 +1,9 @@
 """SavedModel folders, on every replica.
 
-Guarantees:
-
-* A SavedModel that was written from objects (Keras `export`, `tf.saved_model.save`,
-  tf_keras) is loaded once, and its variables are checked to be mirrored.
-* TensorFlow cannot mirror the variables of a SavedModel written by a TensorFlow 1
-  exporter: it is loaded once per replica, and each replica calls its own copy; one
-  with reference variables is refused.
-* Endpoints, inputs and outputs are those of the file, string inputs and dict outputs
-  included.
+One that was written from objects (Keras `export`, `tf.saved_model.save`, tf_keras) is
+loaded once, and its variables are checked to be mirrored. TensorFlow cannot mirror
+those of a TensorFlow 1 exporter: it is loaded once per replica, and each replica calls
+its own copy; one with reference variables is refused.
 """
 
 import hashlib
@@ -36,12 +31,7 @@ class Copies(list[Any]):
 
 
 def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
-    """Loads a SavedModel folder on every replica.
-
-    Raises:
-        ValueError: If the folder is damaged, has no serving endpoint, or holds
-            variables that cannot be put on every replica.
-    """
+    """Loads a SavedModel folder on every replica."""
     with strategy.scope():
         model = _load(path)
     endpoint = call = endpoint_of(model, path)
@@ -108,8 +98,7 @@ def _load(path: str) -> Any:
 def _check_no_references(loaded: Any, path: str) -> None:
     """Refuses variables that TensorFlow 2 finds by name when the graph runs.
 
-    Nothing ties such a variable to a device, and if the graph becomes part of another
-    one, the name changes and the value is lost.
+    Nothing ties them to a device, and in another graph the name and value are lost.
     """
     operations = loaded.graph.get_operations()
     names = [op.name for op in operations if op.type in _REFERENCE_VARIABLES]

@@ -1,8 +1,4 @@
-"""What a Keras model declares about its inputs and outputs.
-
-Guarantee: a spec is what the model declares. If it declares nothing (a subclassed
-model, or one not built yet), it is None, never a guess.
-"""
+"""What a Keras model declares about its inputs and outputs; None if nothing."""
 
 from typing import Any
 
@@ -35,8 +31,7 @@ def takes_sparse(model: Any) -> bool:
 def float_dtype_of(model: Any) -> tf.DType:
     """Returns the dtype of floats for a model that declares no inputs.
 
-    It is `keras.config.floatx()`, as in Keras, or what the model computes in if that is
-    wider: Keras rounds arrays for such a model first, and loses digits.
+    It is Keras' `floatx`, or what the model computes in if that is wider.
     """
     floatx = tf.as_dtype(keras.config.floatx())
     computed = tf.as_dtype(getattr(model, "compute_dtype", None) or floatx)
@@ -60,11 +55,7 @@ def output_shapes_of(model: Any) -> Nest | None:
 
 
 def declared(model: Any, plural: str, singular: str) -> Nest | None:
-    """Returns the symbolic tensors of a functional or Sequential model.
-
-    A Sequential model has one tensor and keeps it in a list; `input` of a
-    functional model has the user's structure.
-    """
+    """Returns the symbolic tensors of a graph of layers, in the user's structure."""
     tensors = symbols_of(model, plural)
     if tensors and is_sequential(model):
         return tensors[0]

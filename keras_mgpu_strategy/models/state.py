@@ -1,12 +1,9 @@
 """What a rebuilt model must have in common with its original, and gets from it.
 
-Guarantees:
-
-* Architecture is compared before anything is copied: the layers pair up by class
-  and configuration, the variables by shape and dtype. A mismatch is an error. If a
-  precision was requested for the copy, the dtypes of floats are not compared.
-* All state is copied: weights, moving statistics, random seeds, vocabularies and
-  what a layer saves through its own hooks; `trainable` flags too.
+The layers must pair up by class and configuration, the variables by shape and dtype,
+except for the dtypes of floats if a precision was requested. All state is copied:
+weights, moving statistics, random seeds, vocabularies, `trainable` flags and what a
+layer saves through its own hooks.
 """
 
 import re
@@ -70,11 +67,7 @@ def check_equal(what: str, expected: Any, received: Any) -> None:
 
 
 def copy_flags(source: Any, target: Any) -> None:
-    """Copies the `trainable` flags of layers.
-
-    Do this before variables are compared or copied: tf_keras orders those of a layer
-    by the flags of the layers within it.
-    """
+    """Copies the `trainable` flags of layers, by which tf_keras orders variables."""
     # Outermost first: setting a model's flag sets those of its layers.
     for before, after in zip(layers_of(source), layers_of(target), strict=False):
         if before.trainable != after.trainable:
@@ -97,11 +90,7 @@ def copy_state(source: Any, target: Any) -> None:
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:
-    """Copies values of variables, one at a time through host memory.
-
-    Raises:
-        ValueError: If a value is too large for the dtype of its target.
-    """
+    """Copies values of variables, one at a time through host memory."""
     for before, after in zip(sources, targets, strict=True):
         assign(after, cast_for(host_value(before), after))
 
@@ -112,11 +101,7 @@ def _has_own_hooks(cls: type) -> bool:
 
 
 def _copy_by_hooks(before: Any, after: Any) -> None:
-    """Copies what a layer saves besides plain variables.
-
-    Preprocessing layers derive constants from their variables (`finalize_state`)
-    and keep vocabularies outside of them.
-    """
+    """Copies what a layer saves besides plain variables, such as vocabularies."""
     store: dict[str, Any] = {}
     before.save_own_variables(store)
     if store:
@@ -131,8 +116,7 @@ def settings_of(layer: Any, precision: str | None = None) -> Any:
     """Returns a layer's comparable configuration; None if it has none.
 
     That of a graph of layers has tensor names that differ from run to run; the rest of
-    it is compared layer by layer. If a precision was requested for a copy, dtypes are
-    left out.
+    it is compared layer by layer. With a precision, dtypes are left out.
     """
     is_graph = getattr(layer, "layers", None) and is_library_class(type(layer))
     if is_graph or _configures_itself(type(layer)):
@@ -149,7 +133,6 @@ def _configures_itself(cls: type) -> bool:
     """Whether Keras makes the configuration of a user's layer from its arguments.
 
     It does so only if they are plain values, so one of two equal layers may have none.
-    What their code uses is in attributes.
     """
     owner = next(base for base in cls.__mro__ if "get_config" in vars(base))
     if is_library_class(cls) or not is_library_class(owner):
@@ -158,12 +141,7 @@ def _configures_itself(cls: type) -> bool:
 
 
 def _comparable(config: Any, free: frozenset[str]) -> Any:
-    """Strips what differs between equal objects: automatic names and seeds.
-
-    Args:
-        config: Configuration of a layer, or a part of it.
-        free: Last words of further keys that may differ.
-    """
+    """Strips what differs between equal objects: automatic names, seeds, free words."""
     if isinstance(config, dict):
         items = [(str(k), v) for k, v in config.items() if k not in _FREE_KEYS]
         kept = [(k, v) for k, v in items if k.rpartition("_")[2] not in free]
@@ -181,8 +159,8 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
 def _variables_in_order(model: Any) -> list[Any]:
     """Returns the variables of a model in an order that is the same for a copy.
 
-    A layer that was quantized to float8 after it was built has its variables in another
-    order than one created that way. Their paths begin with their layer's.
+    A layer that was quantized to float8 after it was built has another order than one
+    created that way.
     """
     variables = variables_of(model)
     if not any(is_quantized(layer, "float8") for layer in layers_of(model)):

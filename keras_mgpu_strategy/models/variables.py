@@ -1,14 +1,9 @@
 """The variables of a model: where they live, and their values.
 
-Guarantees:
-
-* Every variable counts: weights, moving statistics, the state of random seeds, and
-  variables in attributes of layers that Keras does not track.
-* "Mirrored" means one copy on each of the strategy's worker devices and nowhere else,
-  made by this strategy object: variables of an equal one cannot be updated in this
-  one's replica context.
-* What is read is what saving the model would store. Copies on replicas can differ:
-  training under a strategy changes those of moving statistics separately.
+Those in attributes that Keras does not track count, too. "Mirrored" means one copy on
+each of the strategy's worker devices and nowhere else, made by this strategy object.
+What is read is what saving the model would store, though copies of moving statistics
+differ after training under a strategy.
 """
 
 from collections.abc import Callable, Iterable
@@ -46,10 +41,7 @@ def variables_of(model: Any) -> list[Any]:
 
 
 def hidden_variables(model: Any) -> list[Any]:
-    """Returns the variables in attributes of layers that Keras does not track.
-
-    In a fixed order. A SavedModel has no layers, and all its variables are tracked.
-    """
+    """Returns, in a fixed order, variables in attributes that Keras does not track."""
     if not is_layer(model):
         return []
     known = {id(variable) for variable in variables_of(model)}
@@ -84,8 +76,7 @@ def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
 def lives_on(variable: Any, device: str) -> bool:
     """Whether a TensorFlow variable is on a device.
 
-    TensorFlow keeps variables whose dtype no accelerator can hold in host memory, and
-    still makes one for each replica. These count as being on the device.
+    Those of dtypes that no accelerator can hold may be in host memory.
     """
     if variable.device == device:
         return True
@@ -109,11 +100,7 @@ def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -
 
 
 def strategy_of(model: Any) -> tf.distribute.Strategy | None:
-    """Returns the strategy that all variables of a model are mirrored over.
-
-    None for a model without variables, one built outside any scope, or one whose
-    variables belong to different strategies.
-    """
+    """Returns the strategy that all variables of a model are mirrored over, if any."""
     variables = variables_of(model) or _hidden_copies(model)
     strategy = _maker(value_of(variables[0])) if variables else None
     is_one = isinstance(strategy, tf.distribute.Strategy)
@@ -123,8 +110,7 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
 def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
     """Whether a model can be used under a strategy as it is.
 
-    Variables that Keras does not track and that are not mirrored at all do not
-    matter: every replica can read them.
+    Untracked variables that are not mirrored at all can be read by every replica.
     """
     variables = [*variables_of(model), *_hidden_copies(model)]
     return all(is_mirrored(variable, strategy) for variable in variables)
@@ -167,8 +153,7 @@ def aggregate(variable: Any) -> tf.Tensor:
 def host_value(value: Any) -> np.ndarray:
     """Returns the value of a variable, or an array.
 
-    Reads the copies: a mirrored variable cannot be read as a whole in the scope of
-    another strategy, and some cannot even in the scope of their own.
+    Reads the copies: a mirrored variable cannot be read in another strategy's scope.
     """
     if not hasattr(value, "assign"):
         return np.asarray(value)
@@ -204,8 +189,8 @@ def stand_in_for(variable: Any) -> tf.Variable:
 def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a function outside of any strategy's scope.
 
-    TensorFlow refuses to read variables of one strategy in the scope of another, and
-    has no way to leave a scope early. Scopes are per thread.
+    Variables of one strategy cannot be read in the scope of another, which cannot be
+    left early. Scopes are per thread.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function, *args).result()

@@ -17,12 +17,10 @@ from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
 
 def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
-    """Whether XLA is the better choice for a model.
+    """Whether XLA is the better choice for a model on these devices.
 
-    Args:
-        replicated: The model. It runs as it was compiled: with `jit_compile=False`, or
-            under a strategy, where Keras sets that, XLA is not used.
-        devices: Each replica's device.
+    It runs as it was compiled: with `jit_compile=False`, or under a strategy, where
+    Keras sets that, XLA is not used.
     """
     model = replicated.model
     layers = layers_of(model) if hasattr(model, "layers") else []

@@ -1,13 +1,9 @@
 """Determines the kind of a saved model before anything is loaded.
 
-Guarantees:
-
-* The content is checked, not only the name: a text file called `model.keras`, a
-  truncated archive and a weights-only file are each recognised.
-* No file is loaded that refers to other files, or that would take up much more memory
-  than its size (`integrity.py`).
-* In safe mode no file is loaded whose configuration contains Python code, or would
-  make Keras run code that is not its own (`safety.py`).
+The content is checked, not only the name (`integrity.py`): truncated archives, weights
+alone and files that would take up far more memory than their size are each recognised.
+In safe mode no file is loaded whose configuration contains Python code, or would make
+Keras run code that is not its own (`safety.py`).
 """
 
 import json
@@ -38,12 +34,7 @@ _CHECKS = {
 
 
 def kind_of(path: str) -> str:
-    """Returns "keras", "h5" or "saved_model".
-
-    Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is something else, or a damaged file.
-    """
+    """Returns "keras", "h5" or "saved_model"; raises ValueError for anything else."""
     if not os.path.exists(path):
         raise FileNotFoundError(
             f"There is no model at {path!r}; expected {EXPECTED}. Check the path; "
@@ -74,14 +65,8 @@ def check_safe(
 ) -> str | None:
     """Raises ValueError for a file that would run code that is not Keras' own.
 
-    Args:
-        path: The file.
-        kind: As returned by `kind_of`.
-        custom_objects: The user's own classes and functions that it may refer to.
-
-    Returns:
-        Why its compile settings, which a model can do without, must not be restored;
-        None if they may be.
+    Returns why its compile settings, which a model can do without, must not be
+    restored; None if they may be.
     """
     config = read_configs(path, kind)
     apart = {key: config.pop(key) for key in _COMPILE_CONFIGS if key in config}
@@ -92,13 +77,9 @@ def check_safe(
 
 
 def newer_keras(path: str) -> str | None:
-    """Returns the Keras that wrote a model, if it is newer than the one installed.
+    """Returns the Keras that wrote a file if it is newer than the installed one.
 
-    Keras reads what older versions wrote. Of an argument that only a newer version
-    knows, it only says that it is unknown.
-
-    Args:
-        path: A `.keras`, `.h5` or `.hdf5` file that `kind_of` has checked.
+    It may know arguments of which this one only says that they are unknown.
     """
     if zipfile.is_zipfile(path):
         try:

@@ -1,12 +1,9 @@
-"""The content of model files, checked before Keras reads them.
+"""The content of model files, checked before any version of Keras reads them.
 
-Guarantees, whatever the version of Keras:
-
-* An archive with a member whose name leads out of the folder it is unpacked to, a link,
-  an encrypted member or a name that occurs twice is refused.
-* What is unpacked, here or by Keras, is at most 256 MiB or 100 times the archive.
-* An HDF5 file, alone or in an archive, refers to no other file, and no array in it
-  claims to be far larger than what it stores.
+Refused are archives with links, encrypted members, names that occur twice or lead out
+of the folder they are unpacked to, or that unpack to over 256 MiB and 100 times their
+size; and HDF5 files, alone or in an archive, that refer to other files or hold an array
+that claims to be far larger than what it stores.
 """
 
 import collections
@@ -75,15 +72,7 @@ def check_h5(path: str) -> None:
 
 
 def read_configs(path: str, kind: str) -> dict[str, Any]:
-    """Returns the configuration of a model, with that of its training.
-
-    Args:
-        path: A file that was checked.
-        kind: "keras" or "h5".
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
+    """Returns the configuration of a checked file's model and of its training."""
     if kind == "h5":
         with h5py.File(path, "r") as file:
             texts = {name: file.attrs.get(name) for name in _H5_CONFIGS}

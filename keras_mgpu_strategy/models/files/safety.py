@@ -1,11 +1,9 @@
 """What the configuration of a saved model would run besides the layers of Keras.
 
-Guarantee, whatever the version of Keras or tf_keras that loads it afterwards: in safe
-mode no configuration is loaded that holds bytecode, that names what is neither part
-of a model in Keras nor known from the user's own program, or that names other files.
-
-Keras' own checks differ between versions, and tf_keras imports and calls whatever a
-configuration names.
+In safe mode no configuration is loaded that holds bytecode, that names what is neither
+part of a model in Keras nor known from the user's own program, or that names other
+files. Keras' own checks differ between versions, and tf_keras imports and calls
+whatever a configuration names.
 """
 
 import builtins
@@ -50,15 +48,7 @@ _TENSORFLOW_NOT = re.compile(
 
 
 def unsafe_parts(config: Any, custom_objects: dict[str, Any] | None) -> str | None:
-    """Says what in a configuration is not safe to load.
-
-    Args:
-        config: What `json.loads` returned.
-        custom_objects: What the user passes for it.
-
-    Returns:
-        The text of the message after the name of the file; None if it is safe.
-    """
+    """Says, after a file's name, what in its configuration is not safe, if anything."""
     known = custom_objects or {}
     found = [
         (
@@ -138,11 +128,7 @@ def _file(node: dict[str, Any]) -> str | None:
 
 
 def foreign_name(node: dict[str, Any]) -> str | None:
-    """What a dict names that is not a part of models in Keras; None if nothing.
-
-    Args:
-        node: Any dict in a configuration, whether it describes an object or not.
-    """
+    """What any dict in a configuration names that is not a part of models in Keras."""
     kind, inner, module = _type_name(node), node.get("config"), node.get("module")
     if kind in _TENSORFLOW and isinstance(inner, dict):
         return _foreign_symbol(inner.get(_TENSORFLOW[kind]))
