@@ -1,15 +1,10 @@
 """`ParallelModel`: a Keras model that runs another one on several devices.
 
-Guarantees:
-
-* The other model is used, not copied: both share the same variables.
-* No row is lost, none counts twice in a loss or a metric, and none is repeated in
-  training with `fit`.
-* XLA, which would put all towers on one device, is never used.
+Guarantees: both share the same variables. No row is lost, none counts twice in a loss
+or a metric, and none is repeated in training with `fit`. XLA is never used.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,7 +12,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.models import is_overridden
-from keras_mgpu_strategy.parallel import rows, towers
+from keras_mgpu_strategy.parallel import towers
 from keras_mgpu_strategy.parallel.choosing import choose_devices
 from keras_mgpu_strategy.types import Nest
 
@@ -89,17 +84,24 @@ class ParallelModel(keras.Model):
                 "places its replicas itself. Give its `model` to mgpu.Predictor, or "
                 "call it outside the strategy's scope."
             )
+        devices = self._devices_in_use
+        if training and len(devices) > 1:
+            num_rows = towers.num_rows_of(inputs)
+            # A slice that repeats another tower's row, as in prediction, would count
+            # twice in statistics kept during training.
+            if isinstance(num_rows, int) and num_rows < len(devices):
+                devices = devices[:1]
         return towers.run(
             lambda part: self.model(part, training=training),
             inputs,
-            self._devices_for(inputs, bool(training)),
+            devices,
             with_gradients=bool(training),
         )
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras' own step: on one device if there are fewer rows than devices."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        num_rows = rows.count(x)
+        num_rows = towers.num_rows_of(x)
         if isinstance(num_rows, int):  # `call` sees that too
             return super().train_step(data)
         # The choice is made around the step, not within `call`: a backward pass
@@ -118,7 +120,12 @@ class ParallelModel(keras.Model):
                 ignored; or there are several devices and layers that call `add_loss`
                 or have an `activity_regularizer`.
         """
-        _check_steps(self.model)
+        own = [step for step in _STEPS if is_overridden(self.model, step)]
+        if own:
+            raise ValueError(
+                f"{type(self.model).__name__} overrides {', '.join(own)}, which a "
+                f"parallel model would not call. {_USE_THE_MODEL}"
+            )
         regularized = [v for v in self.trainable_variables if v.regularizer is not None]
         if len(self._devices) > 1 and len(self.losses) > len(regularized):
             raise ValueError(
@@ -154,35 +161,9 @@ class ParallelModel(keras.Model):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Does nothing: the model in the configuration has already been built."""
 
-    def _devices_for(self, inputs: Nest, training: bool) -> tuple[str, ...]:
-        """All devices; only one if training has fewer rows than devices.
-
-        A slice that repeats another tower's row, as in prediction, would count twice
-        in statistics kept during training.
-        """
-        if len(self._devices_in_use) == 1 or not training:
-            return self._devices_in_use
-        num_rows = rows.count(inputs)
-        few = isinstance(num_rows, int) and num_rows < len(self._devices_in_use)
-        return self._devices_in_use[:1] if few else self._devices_in_use
-
     def _train_on(self, devices: tuple[str, ...], data: Any) -> dict[str, Any]:
-        with self._using(devices):
-            return super().train_step(data)
-
-    @contextlib.contextmanager
-    def _using(self, devices: tuple[str, ...]) -> Iterator[None]:
         self._devices_in_use = devices
         try:
-            yield
+            return super().train_step(data)
         finally:
             self._devices_in_use = self._devices
-
-
-def _check_steps(model: keras.Model) -> None:
-    own = [step for step in _STEPS if is_overridden(model, step)]
-    if own:
-        raise ValueError(
-            f"{type(model).__name__} overrides {', '.join(own)}, which a parallel "
-            f"model would not call. {_USE_THE_MODEL}"
-        )

@@ -2,19 +2,35 @@
 
 Guarantees:
 
-* The model is called once per tower, and never on 0 rows.
-* The forward and backward passes of a tower are placed on its device.
+* The slices cover every row once; their sizes differ by one at most. None is empty: a
+  tower left without a row reads one of another tower's, and its result is dropped.
+* The forward and backward passes of a tower are placed on its device. Batches are cut
+  and joined on the CPU, with the masks that Keras attaches to tensors.
 * Towers draw random numbers of their own.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from keras_mgpu_strategy.models import drawing
-from keras_mgpu_strategy.parallel import rows
 from keras_mgpu_strategy.types import Nest
+
+_HOST = "CPU:0"
+_ROW_FOR_ROW = "no row for each row of the input"
+Size: TypeAlias = Any
+"""A number of rows: an int where the graph knows it, else a scalar tensor."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Share:
+    """The rows `begin` to `end` that a tower reads, and how many results count."""
+
+    begin: Size
+    end: Size
+    num_kept: Size
 
 
 def run(
@@ -24,7 +40,7 @@ def run(
     *,
     with_gradients: bool,
 ) -> Nest:
-    """Splits a batch, runs each slice on its device, joins the results on the host.
+    """Splits a batch, runs each slice on its device, joins the results.
 
     Args:
         forward: Called in each tower with its rows.
@@ -32,40 +48,128 @@ def run(
         devices: One for each tower.
         with_gradients: Whether to place the backward pass too.
 
-    Returns:
-        Nest of tensors of shape `(rows, ...)`, in the structure of the outputs.
+    Raises:
+        TypeError: As in `num_rows_of`.
+        ValueError: As in `num_rows_of`, or an output has no row for each input row.
+    """
+    if len(devices) == 1:
+        return _run(forward, inputs, devices[0], with_gradients)
+    with tf.device(_HOST):
+        shares = _shares(num_rows_of(inputs), len(devices))
+        parts = [_map_leaves(lambda t, s=s: _cut(t, s), inputs) for s in shares]
+    results = []
+    for index, (device, part) in enumerate(zip(devices, parts, strict=True)):
+        with tf.name_scope(f"tower_{index}"), drawing(index):
+            results.append(_run(forward, part, device, with_gradients))
+    with tf.device(_HOST):
+        return tf.nest.map_structure(lambda *parts: _join(parts, shares), *results)
+
+
+def num_rows_of(inputs: Nest) -> Size:
+    """Number of rows of a batch, which all leaves must have.
 
     Raises:
-        TypeError: As in `rows.count`.
-        ValueError: As in `rows.count` and `rows.joined`.
+        TypeError: A leaf is a sparse or ragged tensor.
+        ValueError: A leaf has no batch axis, there is no leaf, the leaves disagree,
+            or there are no rows.
     """
-    tower = _run_with_gradients if with_gradients else _run
-    if len(devices) == 1:
-        return tower(forward, inputs, devices[0])
-    with tf.device(rows.HOST):
-        shares = rows.shares(rows.count(inputs), len(devices))
-        slices = [rows.cut(inputs, share) for share in shares]
-    results = []
-    for index, (device, part) in enumerate(zip(devices, slices, strict=True)):
-        with tf.name_scope(f"tower_{index}"), drawing(index):
-            results.append(tower(forward, part, device))
-    with tf.device(rows.HOST):
-        return rows.joined(results, shares)
+    leaves = _leaves(inputs)
+    for leaf in leaves:
+        if not _is_dense(leaf):
+            raise TypeError(
+                "A parallel model splits dense tensors, and received a "
+                f"{type(leaf).__name__}. Convert it to a dense tensor first."
+            )
+        if leaf.shape.rank == 0:
+            raise ValueError(
+                "A parallel model splits its inputs by rows, and received a scalar. "
+                "Give it a value for each row."
+            )
+    sizes = {leaf.shape[0] for leaf in leaves} - {None}
+    if len(sizes) > 1 or 0 in sizes or not leaves:
+        raise ValueError(
+            "A parallel model splits its inputs by rows, and received inputs of "
+            f"shapes {[tuple(leaf.shape) for leaf in leaves]}. Expected the same "
+            "number of rows in all of them, and at least one."
+        )
+    if sizes:
+        return sizes.pop()
+    first, *others = [tf.shape(leaf)[0] for leaf in leaves]
+    checks: Any = [
+        tf.debugging.assert_positive(first, "a parallel model received 0 rows")
+    ]
+    for other in others:
+        message = "inputs differ in number of rows"
+        checks.append(tf.debugging.assert_equal(other, first, message))
+    with tf.control_dependencies(checks):
+        return tf.identity(first)
 
 
-def _run(forward: Callable[[Nest], Nest], part: Nest, device: str) -> Nest:
-    with tf.device(device):
-        return forward(part)
+def _shares(num_rows: Size, num_towers: int) -> list[_Share]:
+    larger = max if isinstance(num_rows, int) else tf.maximum
+    bounds = [tower * num_rows // num_towers for tower in range(num_towers + 1)]
+    return [
+        _Share(begin, larger(end, begin + 1), end - begin)
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
 
 
-def _run_with_gradients(
-    forward: Callable[[Nest], Nest], part: Nest, device: str
+def _cut(leaf: tf.Tensor, share: _Share) -> tf.Tensor:
+    rows, mask = slice(share.begin, share.end), _mask_of(leaf)
+    return _masked(leaf[rows], None if mask is None else mask[rows])
+
+
+def _join(parts: Sequence[Any], shares: Sequence[_Share]) -> Any:
+    if parts[0] is None:
+        return None
+    kept, masks = [], []
+    for part, share in zip(parts, shares, strict=True):
+        kept.append(_checked(part, share)[: share.num_kept])
+        mask = _mask_of(part)
+        masks += [] if mask is None else [mask[: share.num_kept]]
+    return _masked(tf.concat(kept, 0), tf.concat(masks, 0) if masks else None)
+
+
+def _checked(part: Any, share: _Share) -> tf.Tensor:
+    """The result of a tower, with a row for each row of its share."""
+    if not _is_dense(part) or part.shape.rank == 0:
+        raise ValueError(
+            f"The model returns {part!r}, which has {_ROW_FOR_ROW}. A parallel model "
+            "joins dense outputs by rows."
+        )
+    num_rows, message = tf.shape(part)[0], f"an output has {_ROW_FOR_ROW}"
+    check = tf.debugging.assert_equal(num_rows, share.end - share.begin, message)
+    with tf.control_dependencies([check]):
+        return tf.identity(part)
+
+
+def _is_dense(leaf: Any) -> bool:
+    is_composite = isinstance(leaf, tf.SparseTensor | tf.RaggedTensor)
+    return bool(tf.is_tensor(leaf)) and not is_composite
+
+
+def _mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
+    # Layers and losses find a mask in this attribute, which has no public accessor.
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _masked(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    if mask is not None:
+        tensor._keras_mask = mask  # type: ignore[attr-defined]
+    return tensor
+
+
+def _run(
+    forward: Callable[[Nest], Nest], part: Nest, device: str, with_gradients: bool
 ) -> Nest:
-    """Runs a tower whose backward pass is on its device as well.
+    """Runs a tower, and its backward pass, on a device.
 
     TensorFlow assigns no device to the ops of a backward pass, so all towers would
     share the first GPU.
     """
+    if not with_gradients:
+        with tf.device(device):
+            return forward(part)
     outputs: list[Nest] = []
 
     @tf.custom_gradient
@@ -85,9 +189,8 @@ def _run_with_gradients(
         return flat, backward
 
     flat: Any = tower(*_leaves(part))
-    masks = [rows.mask_of(leaf) for leaf in _leaves(outputs[0])]
-    for leaf, mask in zip(flat, masks, strict=True):
-        rows.attach_mask(leaf, mask)
+    for leaf, output in zip(flat, _leaves(outputs[0]), strict=True):
+        _masked(leaf, _mask_of(output))
     return _packed(outputs[0], flat)
 
 
@@ -111,13 +214,18 @@ def _gradients(
     return [next(remaining) if source.dtype.is_floating else None for source in sources]
 
 
-def _leaves(nest: Nest) -> list[tf.Tensor]:
+def _map_leaves(function: Callable[[Any], Any], nest: Nest) -> Nest:
+    """Applies a function to all leaves but None, which optional inputs may be."""
+    return tf.nest.map_structure(
+        lambda leaf: None if leaf is None else function(leaf), nest
+    )
+
+
+def _leaves(nest: Nest) -> list[Any]:
     return [leaf for leaf in tf.nest.flatten(nest) if leaf is not None]
 
 
 def _packed(structure: Nest, leaves: Sequence[tf.Tensor]) -> Nest:
     """Puts leaves into the places of a nest that do not hold None."""
     remaining = iter(leaves)
-    return tf.nest.map_structure(
-        lambda leaf: None if leaf is None else next(remaining), structure
-    )
+    return _map_leaves(lambda _: next(remaining), structure)

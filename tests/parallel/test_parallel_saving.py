@@ -72,7 +72,7 @@ def read_on_one_cpu(path):
     make_parallel = mgpu.make_parallel  # imports the class that the file names
     parallel = keras.models.load_model(path)
     assert parallel.devices == ("CPU:0",)
-    message = "gpu_count=2, but the devices there are on this machine.*replicas_per_dev"
+    message = "gpu_count=2, but this machine has only the devices.*replicas_per_dev"
     with pytest.raises(ValueError, match=message):
         make_parallel(parallel.model, gpu_count=2)
 
