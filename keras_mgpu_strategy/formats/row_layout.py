@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.columns import Choice
-from keras_mgpu_strategy.sources.bad_rows import failing
 from keras_mgpu_strategy.sources.casting import Cast, Wanted, cast_for
-from keras_mgpu_strategy.sources.integers import common_dtype
+from keras_mgpu_strategy.sources.row_errors import failing
+from keras_mgpu_strategy.sources.safe_casts import common_dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Form:
             BadRow: A value is not one that the model accepts.
         """
         converted = [
-            self.cast.convert(column, failing(where, name, first))
+            self.cast.convert(column, failing(f"{where}, column {name!r}", first))
             for name, column in zip(self.columns, cells, strict=True)
         ]
         shape = (len(cells[0]), *self.row_shape)

@@ -13,24 +13,14 @@ The rule, by what the model's input declares:
 * **nothing**: floats become `keras.config.floatx()`, or what the model computes in if
   that is wider; everything else stays.
 
-How to use it: call `cast_for(dtype, path, wanted)` once for each model input, with the
-expected dtype of its rows and the dtype that the model declares. The result has the
-dtype for the `spec` of the source. Then call `Cast.convert` for each chunk. A chunk may
-have a dtype other than expected: each is checked.
-
-Guarantees:
-
-* All chunks of an input have one dtype, whatever they are read as.
-* A value that this dtype cannot hold is never changed: a `BadRow` names it.
-* Strings become object arrays of `bytes`, the only form that TensorFlow reads as
-  `tf.string` without losing trailing zero bytes.
-* A conversion touches only the chunk it is given, never the whole input, and returns
-  the same memory if nothing has to change.
-* Objects are refused, never unpickled or guessed at.
+Guarantees: all chunks of an input have one dtype, whatever they are read as. A value
+that it cannot hold is never changed: a `BadRow` names it. Strings are object arrays of
+`bytes`, which TensorFlow reads without losing trailing zero bytes. A chunk is returned
+itself if nothing has to change. Objects are never unpickled.
 """
 
 import dataclasses
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -38,10 +28,12 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.sources.row_errors import Fail, failing
 from keras_mgpu_strategy.sources.safe_casts import (
+    Converted,
     as_tf,
     convert,
     expected_of,
     holds_range,
+    is_convertible,
     kind_of,
 )
 from keras_mgpu_strategy.types import Undeclared
@@ -67,39 +59,32 @@ class Cast:
 
         Args:
             chunk: Rows, of any dtype.
-            fail: Called for a row with a value that cannot be kept, as made by
-                `row_errors.failing`; None counts rows from the start of the chunk.
+            fail: Called for a row with a value that cannot be kept; None counts rows
+                from the start of the chunk.
         """
         target = np.dtype(self.dtype.as_numpy_dtype)
-        if self.dtype == tf.string:
-            values, bad = _encoded(chunk)
-        elif chunk.dtype == target:
+        is_text = self.dtype == tf.string
+        if chunk.dtype == target and not is_text:
             return chunk
-        else:
-            values, bad = convert(chunk, target)
-        if bad is not None and bad.size:
-            self._fail(chunk, bad, fail or failing(self.path, 0))
-        return values
-
-    def _fail(self, chunk: np.ndarray, bad: np.ndarray, fail: Fail) -> NoReturn:
+        values, bad = _encoded(chunk) if is_text else convert(chunk, target)
+        if bad is None:
+            return values
         place = np.unravel_index(int(bad.argmax()), bad.shape)
         value: Any = chunk[place]
         value = value.item() if isinstance(value, np.generic) else value
         expected = "str or bytes. Replace missing values first"
-        if self.dtype != tf.string:
-            target = np.dtype(self.dtype.as_numpy_dtype)
+        if not is_text:
             expected = expected_of(value, chunk.dtype, target)
-        fail(
-            int(place[0]),
-            f"holds {value!r:.80} ({chunk.dtype}), expected {expected}.",
+        (fail or failing(self.path, 0))(
+            int(place[0]), f"holds {value!r:.80} ({chunk.dtype}), expected {expected}."
         )
 
 
 def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
-    """Returns the conversion for rows of a NumPy dtype.
+    """Returns the conversion for rows of one input.
 
     Args:
-        dtype: Expected dtype of chunks when they are read.
+        dtype: Expected dtype of chunks when they are read; each may have another.
         path: Names the input in messages.
         wanted: What the model declares for this input.
 
@@ -111,11 +96,16 @@ def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
     # TensorFlow has no counterpart of NumPy's longdouble.
     known = as_tf(dtype) or (tf.float64 if dtype.kind == "f" else None)
     if known is None or dtype.names is not None or dtype.kind == "O":
-        raise _refused(dtype, path)
-    if not isinstance(wanted, tf.DType):
-        is_float = kind_of(dtype) == "f"
-        return Cast(_default_float(known, wanted) if is_float else known, path)
-    return Cast(_target(known, wanted), path)
+        raise ValueError(
+            f"{path} has dtype={dtype}, expected numbers, bools or strings. "
+            f"{_REMEDIES.get(dtype.kind, 'Convert it with .astype(...).')}"
+        )
+    if isinstance(wanted, tf.DType):
+        return Cast(_target(known, wanted), path)
+    floats = keras.config.floatx() if wanted is None else wanted.floats
+    if floats is None or kind_of(dtype) != "f":
+        return Cast(known, path)
+    return Cast(tf.as_dtype(floats), path)
 
 
 def is_string(dtype: np.dtype) -> bool:
@@ -125,26 +115,18 @@ def is_string(dtype: np.dtype) -> bool:
     return dtype.kind in "UST" or vlen is str or vlen is bytes
 
 
-def _default_float(stored: tf.DType, wanted: Undeclared | None) -> tf.DType:
-    if wanted is None:
-        return tf.as_dtype(keras.config.floatx())
-    return stored if wanted.floats is None else wanted.floats
-
-
 def _target(stored: tf.DType, wanted: tf.DType) -> tf.DType:
     """The declared dtype, or the stored one if the model can convert it itself."""
     if wanted.is_complex and not stored.is_complex:
         wanted = wanted.real_dtype
     mine, theirs = (np.dtype(dtype.as_numpy_dtype) for dtype in (stored, wanted))
-    kinds = kind_of(mine), kind_of(theirs)
-    if "" in kinds or "O" in kinds or "c" in kinds and kinds != ("c", "c"):
+    if not is_convertible(mine, theirs):
         return stored
-    stays = kinds[0] in "bi" and kinds[1] in "if" and holds_range(mine, theirs)
-    return stored if stays else wanted
+    is_narrow = kind_of(mine) in "bi" and kind_of(theirs) in "if"
+    return stored if is_narrow and holds_range(mine, theirs) else wanted
 
 
-def _encoded(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns an object array of `bytes`, and which values are not strings, if any."""
+def _encoded(chunk: np.ndarray) -> Converted:
     flat = chunk.ravel().tolist()
     bad = np.array([not isinstance(value, (bytes, str)) for value in flat], bool)
     if bad.any():
@@ -152,13 +134,6 @@ def _encoded(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     encoded = np.empty(chunk.size, dtype=object)
     encoded[:] = [v if isinstance(v, bytes) else v.encode() for v in flat]
     return encoded.reshape(chunk.shape), None
-
-
-def _refused(dtype: np.dtype, path: str) -> ValueError:
-    remedy = _REMEDIES.get(dtype.kind, "Convert it with .astype(...).")
-    return ValueError(
-        f"{path} has dtype={dtype}, expected numbers, bools or strings. {remedy}"
-    )
 
 
 _REMEDIES = {

@@ -1,13 +1,11 @@
-"""Errors about a row that cannot be used.
+"""Errors that name a row that cannot be used, so that the rows before it can be."""
 
-Guarantee: they name the row, so that the rows before it can be used.
-"""
-
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 Fail: TypeAlias = Callable[[int, str], NoReturn]
 """Raises an error about a row, counted from the first of those read together."""
+_Decoded = TypeVar("_Decoded")
 
 
 class BadRow(ValueError):
@@ -34,3 +32,23 @@ def failing(where: str, first: int) -> Fail:
         raise BadRow(f"{where}, row {first + row} {what}", row)
 
     return fail
+
+
+def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:
+    """Yields the decoded rows before the first bad one, then raises its `BadRow`.
+
+    Args:
+        num_rows: Number of rows.
+        decode: Decodes the given number of first rows.
+    """
+    error = None
+    while True:
+        try:
+            decoded = decode(num_rows)
+            break
+        except BadRow as bad:
+            error, num_rows = bad, bad.index
+    if num_rows:
+        yield decoded
+    if error is not None:
+        raise error

@@ -1,22 +1,22 @@
 """Conversions of numbers that keep their values, or report which they cannot keep.
 
-Guarantees:
-
-* A float may be rounded to another float dtype, and an integer to a float, as
-  everywhere in Keras. Nothing else changes a value.
-* A value outside of the range of the target, a fraction among integers, and an integer
-  too large for its float dtype to distinguish from its neighbour are reported.
+Guarantee: a float may be rounded to another float dtype, and an integer to a float, as
+everywhere in Keras. Nothing else changes a value: one out of the target's range, a
+fraction among integers, and an integer too large for its float dtype to distinguish
+from its neighbour are reported.
 """
 
 import decimal
 import functools
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from keras_mgpu_strategy.sources.row_errors import Fail
 
 Converted = tuple[np.ndarray, np.ndarray | None]
 """The converted values, and which of them are wrong; None if all are right."""
@@ -39,6 +39,22 @@ def as_tf(dtype: np.dtype) -> tf.DType | None:
         return None
 
 
+def common_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
+    """Returns the common dtype of numbers, or of strings.
+
+    For several integer dtypes it is an integer, too. A uint64 value that int64 cannot
+    hold is an error in its row, whereas NumPy would turn all values into floats.
+    """
+    common = np.result_type(*dtypes)
+    are_integers = all(dtype.kind in "biu" for dtype in dtypes)
+    return np.dtype(np.int64) if common.kind == "f" and are_integers else common
+
+
+def is_convertible(dtype: np.dtype, target: np.dtype) -> bool:
+    """Whether some values of a dtype can be converted to another."""
+    return kind_of(dtype) + kind_of(target) in _CONVERSIONS
+
+
 def holds_range(dtype: np.dtype, target: np.dtype) -> bool:
     """Whether a target dtype has the range of an integer or bool dtype."""
     if kind_of(target) == "f":
@@ -50,44 +66,68 @@ def holds_range(dtype: np.dtype, target: np.dtype) -> bool:
 
 def convert(chunk: np.ndarray, target: np.dtype) -> Converted:
     """Returns the values as another dtype, and which of them it cannot hold."""
-    make = _CONVERSIONS.get((kind_of(chunk.dtype), kind_of(target)))
-    if make is None:
-        return chunk, np.ones(chunk.shape, bool)
+    make = _CONVERSIONS.get(kind_of(chunk.dtype) + kind_of(target), _unchanged)
     values, bad = make(chunk, target)
     return values, bad if bad is not None and bad.any() else None
 
 
 def expected_of(value: Any, dtype: np.dtype, target: np.dtype) -> str:
     """Says what a value of one dtype must be like to be converted to another."""
-    kinds = kind_of(dtype), kind_of(target)
-    if kinds not in _CONVERSIONS:
+    if not is_convertible(dtype, target):
         return f"{target}. Convert it first"
-    if kinds == ("f", "i") and _is_large(value, dtype):
-        return (
-            f"a number below {_first_skipped(dtype)}: from there on, {dtype} does not "
-            "hold every whole number, so that it may be another one. Pass integers"
-        )
-    return {
-        "b": "True or False, 1 or 0. Compare first, e.g. x > 0",
-        "i": f"a whole number that {target} holds",
-    }.get(kinds[1], f"a number that is in the range of {target}")
+    is_float = kind_of(dtype) == "f"
+    match kind_of(target):
+        case "b":
+            return "True or False, 1 or 0. Compare first, e.g. x > 0"
+        case "i" if is_float and _first_skipped(dtype) <= abs(value) < math.inf:
+            return (
+                f"a number below {_first_skipped(dtype)}: from there on, {dtype} does "
+                "not hold every integer, so that it may be another one. Pass integers"
+            )
+        case "i":
+            return f"an integer that {target} holds"
+    return f"a number that is in the range of {target}"
 
 
-def _is_large(value: float, dtype: np.dtype) -> bool:
-    return math.isfinite(value) and abs(value) >= _first_skipped(dtype)
+def as_integers(values: Sequence[Any], per_row: int, fail: Fail) -> np.ndarray:
+    """Returns an array of int64, or of uint64 if some values need it.
+
+    Args:
+        values: Integers, bools, floats and decimals of Python.
+        per_row: Number of values per row.
+        fail: Called for the first row with a value that is not a 64-bit integer.
+    """
+    found = [_integer(value) for value in values]
+    known = [number for number in found if number is not None]
+    least, end = (-(2**63), 2**63) if min(known, default=0) < 0 else (0, 2**64)
+    for index, number in enumerate(found):
+        if number is None or not least <= number < end:
+            fail(
+                index // per_row,
+                f"holds {values[index]}, expected an integer of 64 bits, below 2**53 "
+                "if it is a float.",
+            )
+    return np.array(found, np.int64 if max(known, default=0) < 2**63 else np.uint64)
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else None
+    # Starting at 2**53, floats skip some integers.
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < 2**53):
+        return None
+    return int(value)
 
 
 @functools.cache
 def _first_skipped(dtype: np.dtype) -> int:
     """The power of two beyond which a float dtype does not hold every integer."""
-    power = 0
-    while power < 53 and float(dtype.type(2.0**power + 1)) == 2.0**power + 1:
-        power += 1
-    return 2**power
+    powers = [2.0**power for power in range(53)]
+    return int(next((p for p in powers if float(dtype.type(p + 1)) != p + 1), 2**53))
 
 
-def _plain(chunk: np.ndarray, target: np.dtype) -> Converted:
-    return chunk.astype(target, copy=False), None
+def _unchanged(chunk: np.ndarray, target: np.dtype) -> Converted:
+    return chunk, np.ones(chunk.shape, bool)
 
 
 def _rounded(chunk: np.ndarray, target: np.dtype) -> Converted:
@@ -122,7 +162,6 @@ def _bools(chunk: np.ndarray, target: np.dtype) -> Converted:
 
 
 def _of_objects(chunk: np.ndarray, target: np.dtype) -> Converted:
-    """Converts Python numbers one at a time."""
     values, bad = np.zeros(chunk.shape, target), np.ones(chunk.shape, bool)
     for place, value in np.ndenumerate(chunk):
         number = _number(value)
@@ -136,9 +175,9 @@ def _number(value: Any) -> Any:
     """Returns a number that NumPy has a dtype for; None if a value is not a number."""
     if isinstance(value, decimal.Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else float(value)
-    is_known = isinstance(value, (bool, float, np.bool_, np.number))
-    is_known |= isinstance(value, numbers.Integral) and -(2**63) <= int(value) < 2**64
-    if is_known:
+    if isinstance(value, bool | float | np.bool_ | np.number):
+        return value
+    if isinstance(value, numbers.Integral) and -(2**63) <= int(value) < 2**64:
         return value
     try:
         return float(value) if isinstance(value, numbers.Real) else None
@@ -146,21 +185,11 @@ def _number(value: Any) -> Any:
         return None
 
 
-_CONVERSIONS: dict[tuple[str, str], Callable[[np.ndarray, np.dtype], Converted]] = {
-    ("b", "b"): _plain,
-    ("b", "i"): _plain,
-    ("b", "f"): _plain,
-    ("b", "c"): _plain,
-    ("i", "b"): _bools,
-    ("i", "i"): _integers,
-    ("i", "f"): _rounded,
-    ("i", "c"): _rounded,
-    ("f", "b"): _bools,
-    ("f", "i"): _whole,
-    ("f", "f"): _rounded,
-    ("f", "c"): _rounded,
-    ("c", "c"): _rounded,
-    ("O", "b"): _of_objects,
-    ("O", "i"): _of_objects,
-    ("O", "f"): _of_objects,
+_CONVERSIONS: dict[str, Callable[[np.ndarray, np.dtype], Converted]] = {
+    **dict.fromkeys(("bb", "bi", "bf", "bc", "if", "ic", "ff", "fc", "cc"), _rounded),
+    **dict.fromkeys(("ib", "fb"), _bools),
+    **dict.fromkeys(("Ob", "Oi", "Of"), _of_objects),
+    "ii": _integers,
+    "fi": _whole,
 }
+"""By the kinds of both dtypes."""

@@ -119,13 +119,13 @@ def test_the_first_rows_do_not_decide(tmp_path, small_pieces):
         ),
         (one([]), "1_000", "holds '1_000', expected a number"),
         (one([], tf.int64), "abc", "holds 'abc', expected a number"),
-        (one([], tf.int64), "0.5", "holds 0.5 .*a whole number that int64"),
+        (one([], tf.int64), "0.5", "holds 0.5 .*an integer that int64"),
         (
             one([], tf.int64),
             "9" * 20,
             "holds 9{20}, expected an integer of 64 bits",
         ),
-        (one([], tf.int64), "inf", "holds inf .*, expected a whole number"),
+        (one([], tf.int64), "inf", "holds inf .*, expected an integer"),
         (
             one([], tf.int64),
             "9007199254740993.0",
@@ -139,12 +139,12 @@ def test_the_first_rows_do_not_decide(tmp_path, small_pieces):
         (
             one([], tf.uint8),
             "-1",
-            "holds -1 .*a whole number that uint8 holds",
+            "holds -1 .*an integer that uint8 holds",
         ),
-        (one([], tf.uint8), "256", "holds 256 .*a whole number that uint8 holds"),
+        (one([], tf.uint8), "256", "holds 256 .*an integer that uint8 holds"),
         (one([], tf.bool), "2", "holds 2 .*, expected True or False"),
         (one([], tf.string), "", "has no value.*{'keep_default_na': False}"),
-        (None, "0.5", "holds 0.5 .*, expected a whole number"),
+        (None, "0.5", "holds 0.5 .*, expected an integer"),
     ],
 )
 def test_values_that_do_not_fit(spec, cell, message, tmp_path, small_pieces):

@@ -134,10 +134,10 @@ def test_whole_numbers_reach_the_model_as_they_are(values, dtype, tmp_path):
         (
             pa.array([-1]),
             tf.uint8,
-            "holds -1 .*, expected a whole number that uint",
+            "holds -1 .*, expected an integer that uint",
         ),
-        (pa.array([-1]), tf.uint64, "holds -1 .*, expected a whole number that uint"),
-        (pa.array([3.7]), tf.int64, "holds 3.7 .*a whole number that int64 holds"),
+        (pa.array([-1]), tf.uint64, "holds -1 .*, expected an integer that uint"),
+        (pa.array([3.7]), tf.int64, "holds 3.7 .*an integer that int64 holds"),
         (pa.array([float("nan")]), tf.int64, "holds nan"),
         (pa.array([float("-inf")]), tf.int64, "holds -inf"),
         (pa.array([1e300]), tf.int64, "holds 1e.300"),

@@ -31,7 +31,7 @@ def test_batch_sizes_below_one(value):
 
 @pytest.mark.parametrize("value", [True, 2.0, "8", [1]])
 def test_batch_sizes_that_are_no_integers(value):
-    message = r"Received batch_size=.*\((bool|float|str|list)\).*expected a whole num"
+    message = r"Received batch_size=.*\((bool|float|str|list)\).*expected an integer"
     with pytest.raises(ValueError, match=message):
         check_batch_size(value, X)
 
@@ -44,7 +44,7 @@ def test_steps_below_one(value):
 
 @pytest.mark.parametrize("value", [True, 1.5])
 def test_steps_that_are_no_integers(value):
-    with pytest.raises(ValueError, match=f"Received steps={value} .*a whole number"):
+    with pytest.raises(ValueError, match=f"Received steps={value} .*an integer"):
         as_source(X, steps=value)
 
 

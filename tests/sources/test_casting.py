@@ -75,8 +75,13 @@ def test_values_that_are_kept(values, dtype, declared, expected):
 @pytest.mark.parametrize(
     ("values", "dtype", "declared", "message"),
     [
-        ([1, 2.5], "f4", tf.int32, "row 1 holds 2.5 .float32., expected a whole numb"),
-        ([1, 2, np.nan], "f8", tf.int64, "row 2 holds nan .float64., expected a whole"),
+        ([1, 2.5], "f4", tf.int32, "row 1 holds 2.5 .float32., expected an integer"),
+        (
+            [1, 2, np.nan],
+            "f8",
+            tf.int64,
+            "row 2 holds nan .float64., expected an int",
+        ),
         ([np.inf], "f8", tf.int32, "row 0 holds inf .*that int32 holds"),
         (
             [2**24],
@@ -93,13 +98,13 @@ def test_values_that_are_kept(values, dtype, declared, expected):
             [1, 2**31],
             "i8",
             tf.int32,
-            "row 1 holds 2147483648 .int64., expected a whole",
+            "row 1 holds 2147483648 .int64., expected an integer",
         ),
         (
             [-1],
             "i8",
             tf.uint64,
-            "holds -1 .int64., expected a whole number that uint64",
+            "holds -1 .int64., expected an integer that uint64",
         ),
         ([2**63], "u8", tf.int64, "holds 9223372036854775808 .*that int64 holds"),
         ([300], "i2", tf.uint8, "holds 300 .int16., expected .* uint8 holds"),
@@ -129,7 +134,7 @@ def test_the_row_of_a_wrong_value_is_the_users():
     x[7, 1, 0] = 0.5
     batches = as_source({"a": x}, input_spec={"a": one(tf.int32, (2, 2))}).batches(4)
     assert next(batches).num_rows == 4
-    message = r"^x\['a'\], row 7 holds 0.5 \(float64\), expected a whole number that"
+    message = r"^x\['a'\], row 7 holds 0.5 \(float64\), expected an integer that"
     with pytest.raises(BadRow, match=message) as caught:
         next(batches)
     assert caught.value.index == 3
@@ -164,14 +169,14 @@ class Later:
     [
         (
             [4, 4.5, 6],
-            r"row 4 holds 4.5 \(float64\), expected a whole number that int64",
+            r"row 4 holds 4.5 \(float64\), expected an integer that int64",
         ),
         ([4, 5, np.nan], "row 5 holds nan"),
         (["7", "8", "9"], r"row 3 holds '7' \(<U1\), expected int64. Convert it first"),
         ([4 + 1j, 5, 6], r"row 3 holds \(4\+1j\) \(complex128\), expected int64"),
         (
             [4, None, 6],
-            r"row 4 holds None \(object\), expected a whole number that int64",
+            r"row 4 holds None \(object\), expected an integer that int64",
         ),
         ([b"7", b"8", b"9"], r"row 3 holds b'7' \(.S1\), expected int64"),
     ],
@@ -251,7 +256,7 @@ def test_numbers_of_python(value, dtype, expected):
 )
 def test_objects_that_are_no_integer(value):
     with pytest.raises(
-        BadRow, match="x, row 1 holds .*object.*number that int64 holds"
+        BadRow, match="x, row 1 holds .*object.*an integer that int64 holds"
     ):
         Cast(tf.int64, "x").convert(np.array([1, value], dtype=object))
 

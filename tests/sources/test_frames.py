@@ -159,7 +159,7 @@ def test_a_null_of_polars_is_an_error_and_no_nan(dtype):
 
 @pytest.mark.parametrize("declared", [tf.int64, tf.float32])
 def test_whole_numbers_beside_floats(declared):
-    """pandas makes floats of both, which hold no whole number from 2**53 on."""
+    """pandas makes floats of both, which skip integers starting at 2**53."""
     frame = pd.DataFrame({"a": [1, 2**53 + 1], "b": [1.0, 2.0]})
     source = as_source(frame, input_spec=tf.TensorSpec([None, 2], declared))
     if declared == tf.float32:

@@ -22,8 +22,8 @@ from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.formats.row_layout import form_for
-from keras_mgpu_strategy.sources.bad_rows import failing, until_bad
 from keras_mgpu_strategy.sources.rebatch import Rows
+from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.types import Nest
 
@@ -107,7 +107,11 @@ class _ChosenColumns:
         """Returns the input's rows of a piece that begins at row `first`."""
         cells, path = [], self._table.path
         for name, dtype in zip(self.names, self.dtypes, strict=True):
-            how = (self._table.numbers, self._as_nan, failing(path, name, first))
+            how = (
+                self._table.numbers,
+                self._as_nan,
+                failing(f"{path}, column {name!r}", first),
+            )
             cells.append(as_values(piece[name], dtype, *how))
         return self.form.join(cells, first, path)
 

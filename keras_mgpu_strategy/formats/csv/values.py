@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.columns import EMPTY, NUMBER, TEXT
-from keras_mgpu_strategy.sources.integers import as_integers
 from keras_mgpu_strategy.sources.row_errors import Fail
+from keras_mgpu_strategy.sources.safe_casts import as_integers
 
 _TEXT = np.dtype("S")
 _BOOLS = {"true": True, "false": False}

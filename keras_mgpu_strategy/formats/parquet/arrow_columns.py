@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.formats.columns import EMPTY, LIST, NUMBER, TEXT
-from keras_mgpu_strategy.sources.integers import as_integers, common_dtype
 from keras_mgpu_strategy.sources.row_errors import Fail
+from keras_mgpu_strategy.sources.safe_casts import as_integers, common_dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

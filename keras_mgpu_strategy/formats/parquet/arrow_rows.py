@@ -25,8 +25,8 @@ from keras_mgpu_strategy.formats.parquet.arrow_columns import (
 )
 from keras_mgpu_strategy.formats.parquet.schema import Schema
 from keras_mgpu_strategy.formats.row_layout import Form, form_for
-from keras_mgpu_strategy.sources.bad_rows import failing, until_bad
 from keras_mgpu_strategy.sources.rebatch import Rows
+from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 
 _FIRST_ROWS = 64
 _BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
@@ -146,7 +146,7 @@ class _ChosenColumns:
     def _values(self, part: Part, batch: Any, name: str, first: int) -> np.ndarray:
         kind, is_float = self._types[name], self.form.cast.dtype.is_floating
         as_nan = is_float and (self._missing_as_nan or name in part.schema.nan)
-        fail = failing(part.path, name, first)
+        fail = failing(f"{part.path}, column {name!r}", first)
         if name in part.keys:
             value = part.keys[name]
             return hive.key_values(value, kind, batch.num_rows, as_nan, fail)
