@@ -5,7 +5,7 @@ is a leaf, which has no rows; here an empty tuple takes its place. Sparse rows t
 as dense ones, which have one shape whatever they hold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -37,9 +37,7 @@ def packed(x: Any) -> Any:
 
 def as_tuples(nest: Any) -> Any:
     """Returns a nest with tuples in place of lists, as datasets need them."""
-    if isinstance(nest, list):
-        return tuple(map(as_tuples, nest))
-    if isinstance(nest, tuple) and not hasattr(nest, "_fields"):
+    if isinstance(nest, list | tuple) and not hasattr(nest, "_fields"):
         return tuple(map(as_tuples, nest))
     if isinstance(nest, dict):
         return {key: as_tuples(inner) for key, inner in nest.items()}
@@ -53,33 +51,36 @@ def x_of(element: Any) -> Any:
 
 def without_none(nest: Any) -> Any:
     """Returns a nest with an empty tuple in place of each None."""
-    return _map(lambda leaf: ABSENT if leaf is None else leaf, nest)
+    return map_nest(lambda leaf: ABSENT if leaf is None else leaf, nest)
 
 
 def as_given(nest: Any) -> Any:
     """Returns a nest of tensors as Keras passes it, with None and sparse tensors."""
-    return _map(_given, nest)
+
+    def given(leaf: Any) -> Any:
+        if not isinstance(leaf, SparseRows):
+            return None if isinstance(leaf, tuple) else leaf
+        places = tf.where(leaf.places)
+        values = tf.gather_nd(leaf.values, places)
+        return tf.SparseTensor(places, values, tf.shape(leaf.values, tf.int64))
+
+    return map_nest(given, nest)
 
 
-def _given(leaf: Any) -> Any:
-    if isinstance(leaf, SparseRows):
-        return _sparse(leaf)
-    return None if isinstance(leaf, tuple) else leaf
+def is_nest(x: Any) -> bool:
+    """Whether `x` is a mapping, a list or a tuple."""
+    # One kind of SciPy sparse matrix is a dict of places and values.
+    is_leaf = hasattr(x, "tocsr") or isinstance(x, SparseRows)
+    return isinstance(x, Mapping | list | tuple) and not is_leaf
 
 
-def _sparse(rows: SparseRows) -> tf.SparseTensor:
-    places = tf.where(rows.places)
-    values = tf.gather_nd(rows.values, places)
-    return tf.SparseTensor(places, values, tf.shape(rows.values, tf.int64))
-
-
-def _map(function: Any, nest: Any) -> Any:
-    if isinstance(nest, SparseRows):
+def map_nest(function: Callable[[Any], Any], nest: Any) -> Any:
+    """Applies a function to leaves and empty containers; mappings become dicts."""
+    # Entries count, not truth: an open archive can be asked for its keys alone.
+    if not is_nest(nest) or not len(nest):
         return function(nest)
-    if isinstance(nest, Mapping) and nest:
-        return {key: _map(function, inner) for key, inner in nest.items()}
-    if isinstance(nest, list | tuple) and nest:
-        inner = [_map(function, part) for part in nest]
-        # A named tuple takes its fields as separate arguments.
-        return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)
-    return function(nest)
+    if isinstance(nest, Mapping):
+        return {key: map_nest(function, nest[key]) for key in nest}
+    inner = [map_nest(function, part) for part in nest]
+    # A named tuple takes its fields as separate arguments.
+    return type(nest)(*inner) if hasattr(nest, "_fields") else type(nest)(inner)

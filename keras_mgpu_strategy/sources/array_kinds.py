@@ -4,17 +4,20 @@ Guarantee: rows of a NumPy array, a memory map or a tensor in host memory are vi
 if their dtype need not change.
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.sources import frames, packed, sparse
-from keras_mgpu_strategy.sources.foreign import is_of
-from keras_mgpu_strategy.sources.leaf import Leaf, Memory, make_leaf, shape_of
-from keras_mgpu_strategy.sources.mapped import MappedArray
-from keras_mgpu_strategy.sources.unsupported import refuse
+from keras_mgpu_strategy.sources.leaf import (
+    Leaf,
+    MappedArray,
+    Memory,
+    make_leaf,
+    shape_of,
+)
+from keras_mgpu_strategy.sources.unsupported import is_of, refuse
 
 ACCEPTED = (
     "NumPy arrays, tensors, pandas or polars frames and series, sparse matrices, or "
@@ -24,8 +27,9 @@ ACCEPTED = (
 
 def is_array_like(x: Any) -> bool:
     """Whether `x` has a shape and can be sliced, itself or by an adapter here."""
+    is_sparse = sparse.is_matrix(x) or isinstance(x, tf.SparseTensor)
     has_shape = getattr(x, "shape", None) is not None
-    return has_shape and (hasattr(x, "__getitem__") or sparse.is_sparse(x))
+    return has_shape and (hasattr(x, "__getitem__") or is_sparse)
 
 
 def as_leaf(x: Any, path: str) -> Leaf:
@@ -61,16 +65,10 @@ def _tensor(x: tf.Tensor, path: str) -> Leaf:
     return make_leaf(x, path, _tensor_dtype(x), lambda a, b: x[a:b].numpy())
 
 
-def _frame(x: Any, path: str) -> Leaf:
-    return _pandas(x, path, frames.frame_dtype(x, path))
-
-
-def _series(x: Any, path: str) -> Leaf:
-    return _pandas(x, path, frames.column_dtype(x, path))
-
-
-def _pandas(x: Any, path: str, dtype: np.dtype) -> Leaf:
-    asked = frames.read_dtype(dtype)
+def _pandas(x: Any, path: str) -> Leaf:
+    find = frames.frame_dtype if frames.is_frame(x) else frames.column_dtype
+    dtype = find(x, path)
+    asked = np.dtype(object) if dtype.kind == "U" else dtype
     read = lambda a, b: x.iloc[a:b].to_numpy(dtype=asked)  # noqa: E731
     return make_leaf(x, path, dtype, read, Memory.USERS)
 
@@ -81,19 +79,28 @@ def _polars(x: Any, path: str) -> Leaf:
 
 
 def _matrix(x: Any, path: str) -> Leaf:
-    return _sparse(x, path, np.dtype(x.dtype), sparse.MatrixRows(x, path))
+    read, places = sparse.matrix_rows(x, path)
+    return make_leaf(x, path, np.dtype(x.dtype), read, places=places)
 
 
 def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
-    shape_of(x, path)
-    return _sparse(x, path, _tensor_dtype(x), sparse.TensorRows(x, path))
+    read, places = sparse.tensor_rows(x, path)
+    return make_leaf(x, path, _tensor_dtype(x), read, places=places)
 
 
-def _sparse(
-    x: Any, path: str, dtype: np.dtype, rows: sparse.MatrixRows | sparse.TensorRows
-) -> Leaf:
-    leaf = make_leaf(x, path, dtype, rows.read)
-    return dataclasses.replace(leaf, places=rows.places)
+def _mapped(x: MappedArray, path: str) -> Leaf:
+    return make_leaf(x, path, x.dtype, lambda a, b: x[a:b])
+
+
+def _stored(x: Any, path: str) -> Leaf:
+    """Reads an h5py or zarr array, each slice of which is a new array."""
+    read = packed.checked_rows(x, path, lambda a, b: x[a:b])
+    return make_leaf(x, path, np.asarray(x[0:0]).dtype, read)
+
+
+def _is_stored(x: Any) -> bool:
+    is_theirs = is_of("h5py")(x) or is_of("zarr")(x)
+    return is_theirs and hasattr(x, "attrs") and is_array_like(x)
 
 
 def _array_like(x: Any, path: str) -> Leaf:
@@ -107,22 +114,8 @@ def _array_like(x: Any, path: str) -> Leaf:
             f"something that np.asarray can convert ({error})."
         ) from error
     varies = getattr(x, "dtype", None) != dtype
-    return make_leaf(x, path, dtype, lambda a, b: x[a:b], Memory.UNKNOWN, varies)
-
-
-def _stored(x: Any, path: str) -> Leaf:
-    """Reads an h5py or zarr array, each slice of which is a new array."""
-    fetch = packed.checked_rows(x, path, lambda a, b: x[a:b])
-    return make_leaf(x, path, np.asarray(x[0:0]).dtype, fetch)
-
-
-def _mapped(x: MappedArray, path: str) -> Leaf:
-    return make_leaf(x, path, x.dtype, lambda a, b: x[a:b])
-
-
-def _is_stored(x: Any) -> bool:
-    is_theirs = is_of("h5py")(x) or is_of("zarr")(x)
-    return is_theirs and hasattr(x, "attrs") and is_array_like(x)
+    read = lambda a, b: x[a:b]  # noqa: E731
+    return make_leaf(x, path, dtype, read, Memory.UNKNOWN, varies=varies)
 
 
 _LEAVES = (
@@ -130,8 +123,7 @@ _LEAVES = (
     (lambda x: isinstance(x, tf.Tensor), _tensor),
     (sparse.is_matrix, _matrix),
     (lambda x: isinstance(x, tf.SparseTensor), _sparse_tensor),
-    (frames.is_frame, _frame),
-    (frames.is_series, _series),
+    (lambda x: frames.is_frame(x) or frames.is_series(x), _pandas),
     (frames.is_polars, _polars),
     (lambda x: isinstance(x, MappedArray), _mapped),
     (_is_stored, _stored),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, as_leaf
-from keras_mgpu_strategy.sources.checks import check_batch_size, check_start
+from keras_mgpu_strategy.sources.checks import check_start
 from keras_mgpu_strategy.sources.leaf import Leaf
 from keras_mgpu_strategy.sources.matching import stay_sparse, wanted_dtypes
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
@@ -60,7 +60,6 @@ class ArraySource:
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows; the last one may be shorter."""
-        check_batch_size(batch_size, self)
         check_start(start, self._num_rows)
         return self._read(batch_size, start)
 

@@ -1,25 +1,18 @@
 """Frames and series of pandas and polars, read a chunk of rows at a time.
 
-Guarantees:
-
-* pandas and polars are recognised by name. pandas is imported only if the user passes
-  one of its objects, polars never.
-* Column dtypes of pandas are determined before reading; what would become an object
-  array is refused, and the columns are named. Bools next to numbers are 0 and 1.
-  Categories are read as their values, never as their codes.
-* A polars null is an error that names the column and the row, never a NaN.
+Guarantees: pandas is imported only if the user passes one of its objects, polars never.
+Column dtypes of pandas are determined before reading; what would become an object array
+is refused by name. Bools next to numbers are 0 and 1. Categories are read as their
+values, never as their codes. A polars null is an error, never a NaN.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.sources.foreign import is_of
+from keras_mgpu_strategy.sources.leaf import Fetch
 from keras_mgpu_strategy.sources.row_errors import failing
-
-_STRING = np.dtype("U")
-
+from keras_mgpu_strategy.sources.unsupported import is_of
 
 is_frame = is_of("pandas", "DataFrame")
 is_series = is_of("pandas", "Series")
@@ -65,7 +58,7 @@ def column_dtype(column: Any, path: str) -> np.dtype:
             ".fillna(value), or .astype('float64') to make them NaN."
         )
     if dtype.kind == "O" and _holds_strings(column):
-        return _STRING
+        return np.dtype("U")
     if dtype.kind not in "biufc":
         raise ValueError(
             f"{path} has dtype={column.dtype} (read as {dtype}), expected numbers, "
@@ -74,16 +67,8 @@ def column_dtype(column: Any, path: str) -> np.dtype:
     return dtype
 
 
-def read_dtype(dtype: np.dtype) -> np.dtype:
-    """Returns the dtype to ask pandas for; strings come as objects."""
-    return np.dtype(object) if dtype == _STRING else dtype
-
-
-def polars_rows(x: Any, path: str) -> Callable[[int, int], np.ndarray]:
-    """Returns a function that reads rows of a polars DataFrame or Series.
-
-    A DataFrame gives all of its columns, in their common dtype.
-    """
+def polars_rows(x: Any, path: str) -> Fetch:
+    """Returns what reads rows of a polars Series, or of all columns of a DataFrame."""
 
     def read(start: int, stop: int) -> np.ndarray:
         rows = x[start:stop]

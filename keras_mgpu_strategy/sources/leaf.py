@@ -1,16 +1,15 @@
 """One array-like, read by rows.
 
-Guarantees:
-
-* Only the requested rows are read, and what is passed on is checked: the right number
-  of rows, in one dtype whatever dtype they come in, and none of them masked.
-* Rows in memory of unknown ownership are copied, as it may be reused.
+Guarantees: only the requested rows are read, and what is passed on is checked: the
+right number of rows, in one dtype whatever dtype they come in, and none of them masked.
+Rows in memory of unknown ownership are copied, as it may be reused.
 """
 
 import dataclasses
 import enum
+import mmap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +18,9 @@ from keras_mgpu_strategy.sources.casting import Cast, Wanted, cast_for, is_strin
 from keras_mgpu_strategy.sources.row_errors import Fail, failing
 from keras_mgpu_strategy.sources.safe_casts import kind_of
 
-_TEXT = np.dtype("U")
+Fetch: TypeAlias = Callable[[int, int], Any]
+"""Returns the rows from a start to a stop index."""
+_MOST_MAPPED_BYTES = 2**24
 
 
 class Memory(enum.Enum):
@@ -41,7 +42,7 @@ class Leaf:
         path: Names the leaf in messages.
         shape: Its shape, rows first.
         stored: The expected dtype of rows when they are fetched.
-        fetch: Returns the rows from a start to a stop index, as they are stored.
+        fetch: Returns rows as they are stored.
         memory: Who owns the memory of these.
         varies: Whether only the slices themselves show their dtype.
         cast: Converts them to what the model is given.
@@ -52,11 +53,11 @@ class Leaf:
     path: str
     shape: tuple[int, ...]
     stored: np.dtype
-    fetch: Callable[[int, int], Any]
+    fetch: Fetch
     memory: Memory
     varies: bool
     cast: Cast
-    places: Callable[[], Callable[[int, int], Any]] | None = None
+    places: Callable[[], Fetch] | None = None
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -68,8 +69,8 @@ class Leaf:
         stored = self.stored
         if self.varies and isinstance(wanted, tf.DType):
             declared = np.dtype(wanted.as_numpy_dtype)
-            both = kind_of(stored), kind_of(declared)
-            stored = declared if set(both) <= set("bif") else stored
+            if {kind_of(stored), kind_of(declared)} <= set("bif"):
+                stored = declared
         return dataclasses.replace(self, cast=cast_for(stored, self.path, wanted))
 
     def of_places(self) -> "Leaf | None":
@@ -87,7 +88,13 @@ class Leaf:
             stop: Index one past the last row.
             fail: Called for a row that cannot be used.
         """
-        chunk = _plain(self.fetch(start, stop), fail)
+        rows = self.fetch(start, stop)
+        # A masked value would lose its mask.
+        if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
+            place = np.argwhere(np.ma.getmaskarray(rows))[0]
+            remedy = "Pass an array without a mask, e.g. x.filled(value)."
+            fail(int(place[0]), f"has a masked value, expected none. {remedy}")
+        chunk = np.asarray(rows)
         expected = (stop - start, *self.shape[1:])
         if chunk.shape != expected:
             raise ValueError(
@@ -107,30 +114,32 @@ def make_leaf(
     x: Any,
     path: str,
     dtype: np.dtype,
-    fetch: Callable[[int, int], Any],
+    fetch: Fetch,
     memory: Memory = Memory.NEW,
+    *,
     varies: bool = False,
+    places: Callable[[], Fetch] | None = None,
 ) -> Leaf:
     """Returns a leaf for a model that declares nothing.
 
     Args:
         x: The array-like.
-        path: As in `Leaf`; the others, too.
-        dtype: Dtype of the fetched rows; objects that begin with a string are
-            strings.
-        fetch: Returns rows.
-        memory: Who owns their memory.
-        varies: Whether their dtype may be a different one.
+        path, fetch, memory, varies, places: As in `Leaf`.
+        dtype: Dtype of the fetched rows; objects that begin with a string are strings.
 
     Raises:
         TypeError: If the number of rows is not known.
         ValueError: If there are no rows, or TensorFlow has no such dtype.
     """
     shape = shape_of(x, path)
-    if dtype.kind == "O" and not is_string(dtype) and _begins_with_text(shape, fetch):
-        dtype = _TEXT
-    cast = cast_for(dtype, path)
-    return Leaf(path, shape, dtype, fetch, memory, varies, cast)
+    if dtype.kind == "O" and not is_string(dtype):
+        first = np.asarray(fetch(0, min(1, shape[0]))).ravel()
+        # The other values are checked when they are read.
+        if not first.size or isinstance(first[0], str | bytes):
+            dtype = np.dtype("U")
+    return Leaf(
+        path, shape, dtype, fetch, memory, varies, cast_for(dtype, path), places
+    )
 
 
 def shape_of(x: Any, path: str) -> tuple[int, ...]:
@@ -151,16 +160,31 @@ def shape_of(x: Any, path: str) -> tuple[int, ...]:
     return shape
 
 
-def _begins_with_text(shape: tuple[int, ...], fetch: Callable[[int, int], Any]) -> bool:
-    """Whether the first of the objects is a string; the others are checked later."""
-    first = np.asarray(fetch(0, min(1, shape[0]))).ravel()
-    return not first.size or isinstance(first[0], (str, bytes))
+class MappedArray:
+    """An array-like over a read-only memory map, whose rows are views that stay valid.
 
+    Unlike with a plain memory map, the memory that a process appears to use does not
+    grow with what it has read.
 
-def _plain(rows: Any, fail: Fail) -> np.ndarray:
-    """Returns rows as a plain array; fails if one is masked, as the mask is lost."""
-    if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
-        place = np.argwhere(np.ma.getmaskarray(rows))[0]
-        remedy = "Pass an array without a mask, e.g. x.filled(value)."
-        fail(int(place[0]), f"has a masked value, expected none. {remedy}")
-    return np.asarray(rows)
+    Attributes:
+        shape: Shape of the array.
+        dtype: Dtype of the array.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self._array = np.asarray(array)
+        self._map = array.base if isinstance(array.base, mmap.mmap) else None
+        self._num_bytes = 0
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Returns rows as a view."""
+        chunk = self._array[rows]
+        self._num_bytes += chunk.nbytes
+        if self._num_bytes > _MOST_MAPPED_BYTES:
+            self._num_bytes = 0
+            # Pages in use are mapped again when they are touched, from the page cache.
+            if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+                self._map.madvise(mmap.MADV_DONTNEED)
+        return chunk

@@ -1,12 +1,9 @@
 """Sparse matrices and tensors, made dense a chunk of rows at a time.
 
-Guarantees:
-
-* Only the requested rows are made dense, so the whole dense array need not fit in
-  memory.
-* The places of stored values are available next to the dense rows, so that a step can
-  make them sparse again: a stored zero stays stored.
-* SciPy is recognised by name, never imported.
+Guarantees: only the requested rows are made dense, so the whole dense array need not
+fit in memory. The places of stored values are available next to the dense rows, so that
+a step can make them sparse again: a stored zero stays stored. SciPy is recognised by
+name, never imported.
 """
 
 from collections.abc import Callable
@@ -15,15 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-Fetch: TypeAlias = Callable[[int, int], np.ndarray]
-"""Returns the rows from a start to a stop index as a dense array."""
-_UNIQUE = ("dok", "lil", "dia")
-"""Formats that hold each value once."""
+from keras_mgpu_strategy.sources.leaf import Fetch, shape_of
 
-
-def is_sparse(x: Any) -> bool:
-    """Whether `x` is a SciPy sparse matrix or array, or a `tf.SparseTensor`."""
-    return is_matrix(x) or isinstance(x, tf.SparseTensor)
+Readers: TypeAlias = tuple[Fetch, Callable[[], Fetch]]
+"""What reads rows as dense arrays, and what returns the same for places of values."""
 
 
 def is_matrix(x: Any) -> bool:
@@ -33,80 +25,63 @@ def is_matrix(x: Any) -> bool:
     )
 
 
-class MatrixRows:
+def matrix_rows(x: Any, path: str) -> Readers:
     """Reads rows of a SciPy sparse matrix.
 
     If it is not stored by rows, it is converted once (`tocsr`), with as many values.
 
     Raises:
-        ValueError: If it does not have two axes.
+        ValueError: If it does not have two axes; by the second function, if a value is
+            stored in several parts.
     """
+    if len(x.shape) != 2:
+        raise ValueError(
+            f"{path} is a {type(x).__name__} of shape {x.shape}, expected two axes. "
+            "Pass x.toarray()."
+        )
+    by_rows = x.tocsr()
 
-    def __init__(self, x: Any, path: str) -> None:
-        if len(x.shape) != 2:
-            raise ValueError(
-                f"{path} is a {type(x).__name__} of shape {x.shape}, expected two "
-                "axes. Pass x.toarray()."
-            )
-        self._path = path
-        self._given = x
-        self._by_rows = x.tocsr()
+    def places() -> Fetch:
+        _check_unique(x, path)
+        stored = by_rows.copy()
+        stored.data = np.ones(len(stored.data), np.bool_)
+        return lambda start, stop: stored[start:stop].toarray()
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns rows as a dense array."""
-        return self._by_rows[start:stop].toarray()
-
-    def places(self) -> Fetch:
-        """Returns a function that reads which values of rows are stored.
-
-        Raises:
-            ValueError: If a value is stored in several parts.
-        """
-        _check_unique(self._given, self._path)
-        by_rows = self._by_rows.copy()
-        by_rows.data = np.ones(len(by_rows.data), np.bool_)
-        return lambda start, stop: by_rows[start:stop].toarray()
+    return lambda start, stop: by_rows[start:stop].toarray(), places
 
 
-class TensorRows:
+def tensor_rows(x: tf.SparseTensor, path: str) -> Readers:
     """Reads rows of a sparse tensor.
 
     Raises:
         ValueError: If an index lies outside of its shape, or occurs twice.
     """
+    shape = shape_of(x, path)
+    # Otherwise it is copied to the first GPU if that is the default device.
+    with tf.device("CPU:0"):
+        ordered = tf.sparse.reorder(x)
+    indices, values = ordered.indices.numpy(), ordered.values.numpy()
+    _check_indices(indices, shape, path)
 
-    def __init__(self, x: tf.SparseTensor, path: str) -> None:
-        # Otherwise it is copied to the first GPU if that is the default device.
-        with tf.device("CPU:0"):
-            ordered = tf.sparse.reorder(x)
-        self._indices, self._values = ordered.indices.numpy(), ordered.values.numpy()
-        self._shape = tuple(x.dense_shape.numpy().tolist())
-        self._empty = b"" if x.dtype == tf.string else 0
-        _check_indices(self._indices, self._shape, path)
+    def reader(values: np.ndarray, empty: Any) -> Fetch:
+        def read(start: int, stop: int) -> np.ndarray:
+            block = np.full((stop - start, *shape[1:]), empty, values.dtype)
+            first, last = np.searchsorted(indices[:, 0], [start, stop])
+            row, *inner = indices[first:last].T
+            block[(row - start, *inner)] = values[first:last]
+            return block
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Returns rows as a dense array."""
-        return self._filled(start, stop, self._values, self._empty)
+        return read
 
-    def places(self) -> Fetch:
-        """Returns a function that reads which values of rows are stored."""
-        stored = np.ones(len(self._values), np.bool_)
-        return lambda start, stop: self._filled(start, stop, stored, False)
-
-    def _filled(
-        self, start: int, stop: int, values: np.ndarray, empty: Any
-    ) -> np.ndarray:
-        rows = self._indices[:, 0]
-        block = np.full((stop - start, *self._shape[1:]), empty, values.dtype)
-        first, last = np.searchsorted(rows, [start, stop])
-        inner = tuple(self._indices[first:last, 1:].T)
-        block[(rows[first:last] - start, *inner)] = values[first:last]
-        return block
+    stored = np.ones(len(values), np.bool_)
+    empty = b"" if x.dtype == tf.string else 0
+    return reader(values, empty), lambda: reader(stored, False)
 
 
 def _check_unique(x: Any, path: str) -> None:
     """Checks that no value is stored in several parts, which dense rows would sum."""
-    if x.format in _UNIQUE or getattr(x, "has_canonical_format", False):
+    holds_each_once = x.format in ("dok", "lil", "dia")
+    if holds_each_once or getattr(x, "has_canonical_format", False):
         return
     joined = x.tocsr(copy=True)
     joined.sum_duplicates()

@@ -29,7 +29,7 @@ from keras_mgpu_strategy.formats.choosing import (
 from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_arrays
 from keras_mgpu_strategy.formats.npy.header import NpyHeader, check_length, read_header
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
-from keras_mgpu_strategy.sources.mapped import MappedArray
+from keras_mgpu_strategy.sources.leaf import MappedArray
 from keras_mgpu_strategy.types import Nest
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")

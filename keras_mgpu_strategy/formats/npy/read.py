@@ -21,7 +21,7 @@ from keras_mgpu_strategy.formats.paths import (
     one_file,
 )
 from keras_mgpu_strategy.formats.registry import NPY
-from keras_mgpu_strategy.sources.mapped import MappedArray
+from keras_mgpu_strategy.sources.leaf import MappedArray
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.types import Nest
 
