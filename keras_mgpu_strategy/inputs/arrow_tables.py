@@ -26,7 +26,7 @@ from keras_mgpu_strategy.formats.choosing import (
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
 from keras_mgpu_strategy.formats.parquet.schema import Schema, schema_of
-from keras_mgpu_strategy.sources.tables import TableSource
+from keras_mgpu_strategy.sources.rebatch import TableSource
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest, Origin

@@ -22,7 +22,7 @@ from keras_mgpu_strategy.element_forms import (
     as_tuples,
     packed,
 )
-from keras_mgpu_strategy.sources.elements import Form, inputs_of
+from keras_mgpu_strategy.sources.streams import Form, inputs_of
 from keras_mgpu_strategy.types import Feeding, Nest, Undeclared
 
 ARRAYS, DATASET, STREAM = "arrays", "data set", "stream"

@@ -30,15 +30,15 @@ from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
 from keras_mgpu_strategy.sources.datasets import dataset_source
-from keras_mgpu_strategy.sources.elements import Form
 from keras_mgpu_strategy.sources.nests import is_nest
 from keras_mgpu_strategy.sources.streams import (
-    iterator_source,
+    Form,
+    StreamSource,
     sequence_source,
     warns_of_short,
 )
-from keras_mgpu_strategy.sources.truncated import Limited
 from keras_mgpu_strategy.sources.unsupported import refuse
+from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
 
 
@@ -158,7 +158,8 @@ def _sequence(
 def _iterator(
     x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
 ) -> Source:
-    return iterator_source(x, steps, input_spec, form)
+    settings = {"steps": steps, "input_spec": input_spec, "form": form}
+    return StreamSource(lambda: x, can_reopen=False, **settings)
 
 
 _SOURCES = (

@@ -1,11 +1,9 @@
 """Nests of array-likes, sliced on axis 0.
 
-Guarantees:
-
-* Only the requested rows are read; a chunk of a NumPy array, a memory map or a
-  tensor in host memory is a view if its dtype need not change.
-* All leaves have the same number of rows, and each slice has the requested rows.
-* Rows do not change after they are handed out, even if an array-like reuses memory.
+Guarantees: only the requested rows are read; a chunk of a NumPy array, a memory map or
+a tensor in host memory is a view if its dtype need not change. All leaves have the same
+number of rows. Rows do not change after they are handed out, even if an array-like
+reuses memory.
 """
 
 from collections.abc import Iterator
@@ -15,59 +13,10 @@ from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, as_leaf
 from keras_mgpu_strategy.sources.checks import check_start
 from keras_mgpu_strategy.sources.leaf import Leaf
-from keras_mgpu_strategy.sources.matching import stay_sparse, wanted_dtypes
+from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of_arrays
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
-
-
-class ArraySource:
-    """A `Source` over a nest of array-likes.
-
-    Args:
-        x: Nest of array-likes.
-        input_spec: What the model declares.
-        limit: The most rows to read.
-
-    Raises:
-        TypeError: If a leaf is not an array-like.
-        ValueError: If a leaf has no rows, a dtype without a counterpart in
-            TensorFlow, or a different number of rows from the rest, or is not what
-            the model takes.
-    """
-
-    def __init__(
-        self, x: Nest, input_spec: Nest = None, limit: int | None = None
-    ) -> None:
-        self._x = x
-        self._leaves, self._structure = as_leaves(x, input_spec)
-        rows = self._leaves[0].shape[0]
-        self._num_rows = rows if limit is None else min(rows, limit)
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows to read."""
-        return self._num_rows
-
-    @property
-    def spec(self) -> Nest:
-        """Nest of `tf.TensorSpec`, the batch axis None."""
-        return pack(self._structure, [leaf.spec for leaf in self._leaves])
-
-    def origin(self) -> Origin:
-        """What distinguishes the values from others."""
-        return origin_of_arrays(self._x, self._leaves, self._num_rows)
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows; the last one may be shorter."""
-        check_start(start, self._num_rows)
-        return self._read(batch_size, start)
-
-    def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        for first in range(start, self._num_rows, batch_size):
-            stop = min(first + batch_size, self._num_rows)
-            flat = [leaf.read(first, stop) for leaf in self._leaves]
-            yield InputBatch(first, stop - first, pack(self._structure, flat))
 
 
 class Leaves(NamedTuple):
@@ -112,17 +61,46 @@ def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
             "of rows in each."
         )
     plain = Leaves(found, skeleton(x))
-    wanted = wanted_dtypes(plain.spec, input_spec)
-    fitted = [leaf.fitted(wanted.get(leaf.path)) for leaf in found]
-    sparse = stay_sparse(plain.spec, input_spec)
-    return _with_places(Leaves(fitted, plain.structure), sparse)
-
-
-def _with_places(plain: Leaves, sparse: set[str]) -> Leaves:
-    """Returns leaves, with the places of values after those that stay sparse."""
+    matches = match_inputs(plain.spec, input_spec)
     flat, kinds = [], []
-    for leaf in plain.flat:
-        places = leaf.of_places() if leaf.path in sparse else None
-        flat += [leaf] if places is None else [leaf, places]
+    for leaf in found:
+        match = matches.get(leaf.path, Match())
+        places = leaf.of_places() if match.stays_sparse else None
+        flat += [leaf.fitted(match.dtype), *([] if places is None else [places])]
         kinds.append(None if places is None else SparseRows(None, None))
     return Leaves(flat, pack(plain.structure, kinds))
+
+
+class ArraySource:
+    """A `Source` over a nest of array-likes; raises as `as_leaves` does.
+
+    Args:
+        x: Nest of array-likes.
+        input_spec: What the model declares.
+        limit: The most rows to read.
+    """
+
+    def __init__(
+        self, x: Nest, input_spec: Nest = None, limit: int | None = None
+    ) -> None:
+        self._x = x
+        self._leaves = as_leaves(x, input_spec)
+        self.spec = self._leaves.spec
+        rows = self._leaves.flat[0].shape[0]
+        self.num_rows = rows if limit is None else min(rows, limit)
+
+    def origin(self) -> Origin:
+        """What distinguishes the values from others."""
+        return origin_of_arrays(self._x, self._leaves.flat, self.num_rows)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
+        check_start(start, self.num_rows)
+        return self._read(batch_size, start)
+
+    def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+        flat, structure = self._leaves
+        for first in range(start, self.num_rows, batch_size):
+            stop = min(first + batch_size, self.num_rows)
+            rows = [leaf.read(first, stop) for leaf in flat]
+            yield InputBatch(first, stop - first, pack(structure, rows))

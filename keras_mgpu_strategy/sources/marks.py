@@ -43,20 +43,15 @@ def masked(
         if missing is None or not missing.any():
             yield batch
             continue
-        if not floats_only:
-            _check_floats(batch, missing)
+        for array in tf.nest.flatten(batch.outputs):
+            if not floats_only and not is_float(array):
+                row = batch.start + int(np.argmax(missing))
+                raise ValueError(
+                    f"Row {row} could not be read, and results of dtype {array.dtype} "
+                    'cannot say so: they have no NaN. Pass on_bad_file="raise", call '
+                    "predict_proba or predict, or write to .parquet or .csv."
+                )
         yield with_nan(batch, missing)
-
-
-def _check_floats(batch: HostBatch, missing: np.ndarray) -> None:
-    for array in tf.nest.flatten(batch.outputs):
-        if not is_float(array):
-            row = batch.start + int(np.argmax(missing))
-            raise ValueError(
-                f"Row {row} could not be read, and results of dtype {array.dtype} "
-                'cannot say so: they have no NaN. Pass on_bad_file="raise", call '
-                "predict_proba or predict, or write to .parquet or .csv."
-            )
 
 
 def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:

@@ -1,11 +1,8 @@
 """Matches received inputs to the inputs that a model declares.
 
-Guarantees:
-
-* Inputs are matched as in Keras: dicts by name, lists and tuples by position, one
-  input with or without a container around it.
-* Only an input that is declared optional may be absent.
-* Nothing is read: only specs are compared, without the batch axis.
+Guarantees: inputs are matched as in Keras: dicts by name, lists and tuples by position,
+one input with or without a container around it. Only an input that is declared optional
+may be absent. Nothing is read: only specs are compared, without the batch axis.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,20 +16,38 @@ from keras_mgpu_strategy.sources.nests import is_nest, leaves
 from keras_mgpu_strategy.types import Nest, Undeclared
 
 
-class _Pair(NamedTuple):
-    path: str
-    received: tf.TensorSpec
-    declared: tf.TensorSpec
+class Match(NamedTuple):
+    """What a model declares for one leaf.
+
+    Args:
+        dtype: Its dtype.
+        stays_sparse: Whether sparse rows reach layers sparse. Keras makes inputs dense
+            that a functional or Sequential model declares dense.
+    """
+
+    dtype: Wanted = None
+    stays_sparse: bool = False
 
 
 def check_inputs(spec: Nest, input_spec: Nest) -> None:
-    """Checks what a source yields against what a model takes.
-
-    Keys of a dict that the model does not declare are allowed. A last axis of
-    length 1 may be missing or extra, as in functional models.
+    """Checks what a source yields against what a model takes, see `match_inputs`.
 
     Args:
         spec: Nest of `tf.TensorSpec` of a source; None checks nothing.
+        input_spec: What the model declares.
+    """
+    if spec is not None:
+        match_inputs(spec, input_spec)
+
+
+def match_inputs(spec: Nest, input_spec: Nest) -> dict[str, Match]:
+    """Returns what a model declares for each leaf, by its path.
+
+    Keys of a dict that the model does not declare are allowed, and have no match. A
+    last axis of length 1 may be missing or extra, as in functional models.
+
+    Args:
+        spec: Nest of `tf.TensorSpec` of a source.
         input_spec: Nest of named `tf.TensorSpec` that the model declares; None or
             `Undeclared` checks nothing.
 
@@ -40,120 +55,21 @@ def check_inputs(spec: Nest, input_spec: Nest) -> None:
         ValueError: If inputs are missing or extra, or if a shape or a kind of dtype
             does not fit.
     """
-    if spec is not None:
-        wanted_dtypes(spec, input_spec)
-
-
-def wanted_dtypes(spec: Nest, input_spec: Nest) -> dict[str, Wanted]:
-    """Returns the dtype that a model declares for each leaf, by its path.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a source.
-        input_spec: What the model declares, as for `check_inputs`.
-
-    Raises:
-        ValueError: As `check_inputs` does.
-    """
     if input_spec is None or isinstance(input_spec, Undeclared):
-        return {path: input_spec for path, _ in leaves(spec)}
-    pairs = list(_pairs("x", spec, input_spec))
-    for pair in pairs:
-        _check_shape(pair)
-        _check_dtype(pair)
-    return {pair.path: pair.declared.dtype for pair in pairs}
-
-
-def stay_sparse(spec: Nest, input_spec: Nest) -> set[str]:
-    """Returns the paths of the leaves that, if sparse, reach layers sparse.
-
-    Keras makes inputs dense that a functional or Sequential model declares dense.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a source.
-        input_spec: What the model declares, as for `check_inputs`.
-    """
-    if input_spec is None:
-        return set()
-    if isinstance(input_spec, Undeclared):
-        return {path for path, _ in leaves(spec)}
-    pairs = _pairs("x", spec, input_spec)
-    return {pair.path for pair in pairs if getattr(pair.declared, _STAYS, False)}
-
-
-def _pairs(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    for applies, match in _MATCHES:
-        if applies(received, declared):
-            yield from match(path, received, declared)
-            return
-    rows = received.values if isinstance(received, SparseRows) else received
-    yield _Pair(path, rows, declared)
-
-
-def _is_absent(received: Nest, declared: Nest) -> bool:
-    return received == ABSENT and isinstance(received, tuple)
-
-
-def _absent(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    needed = [spec.name for _, spec in leaves(declared) if not is_optional(spec)]
-    if needed:
-        raise ValueError(
-            f"{path} is None, but the model needs its inputs {needed}. Expected an "
-            "array; only an input made by keras.Input(..., optional=True) may be None."
-        )
-    yield from ()
+        match = Match(input_spec, input_spec is not None)
+        return dict.fromkeys((path for path, _ in leaves(spec)), match)
+    found = {}
+    for path, received, declared in _pairs("x", spec, input_spec):
+        _check_shape(path, received, declared)
+        _check_dtype(path, received, declared)
+        stays = getattr(declared, "stays_sparse", False)
+        found[path] = Match(declared.dtype, stays)
+    return found
 
 
 def is_optional(spec: tf.TensorSpec | None) -> bool:
     """Whether the model can do without this input."""
     return getattr(spec, "optional", False)
-
-
-def _by_name(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    expected = entries_by_name(declared)
-    missing = [name for name in expected if name not in received]
-    if missing:
-        raise ValueError(
-            f"{path} lacks the model inputs {missing}: received the keys "
-            f"{list(received)}, expected {list(expected)}. Add the missing arrays, or "
-            "None for an input that is optional."
-        )
-    for name, inner in expected.items():
-        yield from _pairs(f"{path}[{name!r}]", received[name], inner)
-
-
-def _by_position(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    names = list(entries_by_name(declared))
-    inner = list(entries_by_name(declared).values())
-    if isinstance(declared, Mapping):
-        _check_positions_known(path, received, names)
-    if len(received) != len(inner):
-        raise ValueError(
-            f"{path} has {len(received)} inputs, expected {len(inner)}: {names}. Pass "
-            "one array for each, in this order, or a dict of them by name."
-        )
-    for index, (mine, theirs) in enumerate(zip(received, inner, strict=True)):
-        yield from _pairs(f"{path}[{index}]", mine, theirs)
-
-
-def _check_positions_known(path: str, received: Nest, names: list[str]) -> None:
-    # Keras flattens such a dict in the order of its sorted keys, not as declared.
-    if len(names) > 1 and names != sorted(names):
-        raise ValueError(
-            f"{path} is a {type(received).__name__}, expected a dict with the keys "
-            f"{names}: the order of inputs that are declared by name is not known."
-        )
-
-
-def _single(path: str, received: Nest, declared: Nest) -> Iterator[_Pair]:
-    inner = list(entries_by_name(declared).values())
-    if len(inner) != 1:
-        names = list(entries_by_name(declared))
-        raise ValueError(
-            f"{path} is one array of {_shown(received)}, expected {len(inner)} inputs: "
-            f"{names}. Pass a list with one array for each, in this order, or a dict "
-            "of them by name."
-        )
-    yield from _pairs(path, received, inner[0])
 
 
 def entries_by_name(declared: Nest) -> dict[str, Nest]:
@@ -168,75 +84,121 @@ def entries_by_name(declared: Nest) -> dict[str, Nest]:
     }
 
 
-_STAYS = "stays_sparse"
-_MATCHES = (
-    (_is_absent, _absent),
-    (lambda received, declared: isinstance(received, Mapping), _by_name),
-    (lambda received, declared: is_nest(received), _by_position),
-    (lambda received, declared: is_nest(declared), _single),
-)
+_Pairs = Iterator[tuple[str, tf.TensorSpec, tf.TensorSpec]]
 
 
-def _check_shape(pair: _Pair) -> None:
-    mine, theirs = pair.received.shape, pair.declared.shape
-    if mine.rank is None or theirs.rank is None:
-        return
-    given, wanted = list(mine)[1:], list(theirs)[1:]
-    ours = _adjusted(given, wanted)
-    fits = len(ours) == len(wanted) and all(
-        a is None or b is None or a == b for a, b in zip(ours, wanted, strict=True)
-    )
-    if not fits:
-        raise _mismatch(pair, _shape_remedy(given, wanted))
+def _pairs(path: str, received: Nest, declared: Nest) -> _Pairs:
+    """Yields path, received spec and declared spec of each leaf."""
+    if _is_absent(received):
+        _check_optional(path, declared)
+    elif isinstance(received, Mapping):
+        yield from _by_name(path, received, entries_by_name(declared))
+    elif is_nest(received):
+        yield from _by_position(path, received, declared)
+    elif is_nest(declared):
+        names, inner = _names_and_entries(declared)
+        if len(inner) != 1:
+            raise ValueError(
+                f"{path} is one array of {_shown(received)}, expected {len(inner)} "
+                f"inputs: {names}. Pass a list with one array for each, in this order, "
+                "or a dict of them by name."
+            )
+        yield from _pairs(path, received, inner[0])
+    else:
+        rows = received.values if isinstance(received, SparseRows) else received
+        yield path, rows, declared
 
 
-def _adjusted(mine: list, theirs: list) -> list:
-    """Adds or drops a last axis of length 1, as functional models do."""
-    if len(mine) == len(theirs) + 1 and mine[-1] in (1, None):
-        return mine[:-1]
-    if len(mine) == len(theirs) - 1 and theirs[-1] == 1:
-        return [*mine, 1]
-    return mine
+def _is_absent(received: Nest) -> bool:
+    return isinstance(received, tuple) and received == ABSENT
 
 
-def _shape_remedy(mine: list, theirs: list) -> str:
-    rows = f"Bring the rows into the shape {tuple(theirs)}"
-    if len(mine) == len(theirs) - 1:
-        return (
-            f"{rows}; if the batch axis is missing, add it (x[np.newaxis] for a single "
-            "row, .batch(...) on a tf.data.Dataset)."
+def _check_optional(path: str, declared: Nest) -> None:
+    needed = [spec.name for _, spec in leaves(declared) if not is_optional(spec)]
+    if needed:
+        raise ValueError(
+            f"{path} is None, but the model needs its inputs {needed}. Expected an "
+            "array; only an input made by keras.Input(..., optional=True) may be None."
         )
-    return f"{rows}, e.g. by x.reshape(...)."
 
 
-def _check_dtype(pair: _Pair) -> None:
-    mine, theirs = pair.received.dtype, pair.declared.dtype
-    for is_kind, remedy_with, remedy_without in _KINDS:
-        if is_kind(mine) and not is_kind(theirs):
-            raise _mismatch(pair, remedy_with)
-        if is_kind(theirs) and not is_kind(mine) and remedy_without:
-            raise _mismatch(pair, remedy_without)
+def _by_name(path: str, received: Nest, expected: dict[str, Nest]) -> _Pairs:
+    missing = [name for name in expected if name not in received]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the model inputs {missing}: received the keys "
+            f"{list(received)}, expected {list(expected)}. Add the missing arrays, or "
+            "None for an input that is optional."
+        )
+    for name, inner in expected.items():
+        yield from _pairs(f"{path}[{name!r}]", received[name], inner)
 
 
-_KINDS = (
-    (
-        lambda dtype: dtype == tf.string,
-        "Convert the strings to numbers, e.g. x.astype('float32').",
-        "Convert the numbers to strings, e.g. x.astype(str).",
-    ),
-    (
-        lambda dtype: dtype.is_complex,
-        "Pass real numbers, e.g. x.real or np.abs(x).",
-        "",
-    ),
-)
+def _by_position(path: str, received: Nest, declared: Nest) -> _Pairs:
+    names, inner = _names_and_entries(declared)
+    # Keras flattens such a dict in the order of its sorted keys, not as declared.
+    if isinstance(declared, Mapping) and names != sorted(names):
+        raise ValueError(
+            f"{path} is a {type(received).__name__}, expected a dict with the keys "
+            f"{names}: the order of inputs that are declared by name is not known."
+        )
+    if len(received) != len(inner):
+        raise ValueError(
+            f"{path} has {len(received)} inputs, expected {len(inner)}: {names}. Pass "
+            "one array for each, in this order, or a dict of them by name."
+        )
+    for index, (mine, theirs) in enumerate(zip(received, inner, strict=True)):
+        yield from _pairs(f"{path}[{index}]", mine, theirs)
 
 
-def _mismatch(pair: _Pair, remedy: str) -> ValueError:
-    name = f" (model input {pair.declared.name!r})" if pair.declared.name else ""
+def _names_and_entries(declared: Nest) -> tuple[list[str], list[Nest]]:
+    entries = entries_by_name(declared)
+    return list(entries), list(entries.values())
+
+
+def _check_shape(path: str, received: tf.TensorSpec, declared: tf.TensorSpec) -> None:
+    if received.shape.rank is None or declared.shape.rank is None:
+        return
+    given, wanted = list(received.shape)[1:], list(declared.shape)[1:]
+    ours = given
+    # Functional models add or drop a last axis of length 1.
+    if len(given) == len(wanted) + 1 and given[-1] in (1, None):
+        ours = given[:-1]
+    elif len(given) == len(wanted) - 1 and wanted[-1] == 1:
+        ours = [*given, 1]
+    pairs = zip(ours, wanted, strict=False)
+    if len(ours) == len(wanted) and all(None in p or p[0] == p[1] for p in pairs):
+        return
+    remedy = ", e.g. by x.reshape(...)."
+    if len(given) == len(wanted) - 1:
+        remedy = (
+            "; if the batch axis is missing, add it (x[np.newaxis] for a single row, "
+            ".batch(...) on a tf.data.Dataset)."
+        )
+    rows = f"Bring the rows into the shape {tuple(wanted)}"
+    raise _mismatch(path, received, declared, rows + remedy)
+
+
+def _check_dtype(path: str, received: tf.TensorSpec, declared: tf.TensorSpec) -> None:
+    mine, theirs = received.dtype, declared.dtype
+    if mine == tf.string != theirs:
+        remedy = "Convert the strings to numbers, e.g. x.astype('float32')."
+    elif theirs == tf.string != mine:
+        remedy = "Convert the numbers to strings, e.g. x.astype(str)."
+    elif mine.is_complex and not theirs.is_complex:
+        remedy = "Pass real numbers, e.g. x.real or np.abs(x)."
+    else:
+        return
+    raise _mismatch(path, received, declared, remedy)
+
+
+def _mismatch(
+    path: str, received: tf.TensorSpec, declared: tf.TensorSpec, remedy: str
+) -> ValueError:
+    name = f" (model input {declared.name!r})" if declared.name else ""
     return ValueError(
-        f"{pair.path}{name}: received {_shown(pair.received)}, expected "
-        f"{_shown(pair.declared)}. {remedy}"
+        f"{path}{name}: received {_shown(received)}, expected {_shown(declared)}. "
+        f"{remedy}"
     )
 
 

@@ -1,17 +1,25 @@
-"""What distinguishes the rows of arrays and streams from other rows.
+"""What distinguishes the rows of arrays, files and streams from other rows.
 
 Guarantees:
 
 * Values are compared as the model is given them: the same rows in another dtype, or in
   another kind of array, are the same.
-* Arrays of up to 256 MiB are read whole, larger ones by samples; for a memory map of a
-  file, its modification time counts, too. Of unknown array-likes and of streams, only
-  the first row can be checked without reading more than a run does.
+* Arrays and files of up to 256 MiB are read whole, larger ones by evenly spread
+  samples; then the times of files count, too, also those of memory maps. A file that
+  cannot be read counts as empty.
+* Of unknown array-likes and of streams, only the first row can be checked without
+  reading more than a run does.
 """
 
+import bisect
+import contextlib
+import datetime
 import functools
+import hashlib
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +29,29 @@ from keras_mgpu_strategy.digests.samples import (
     digest_of_array,
     digest_of_rows,
     is_large,
+    sample_places,
 )
-from keras_mgpu_strategy.sources.contents import Contents
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.types import Nest, Origin, Source
+
+Paths = Sequence[str | os.PathLike[str]]
+_PIECE_BYTES = 2**20
+
+
+def origin_of(source: Source) -> Origin:
+    """Distinguishes what a source reads from what others read."""
+    find = getattr(source, "origin", None)
+    if find is not None:
+        return find()
+    return Origin({"files of the input": str(getattr(source, "identity", ""))})
+
+
+def origin_of_stream(first: Rows | None) -> Origin:
+    """Distinguishes a stream from others by its first rows; None if it has none."""
+    flat = [] if first is None else first.flat
+    return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
 
 
 def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
@@ -39,44 +64,37 @@ def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
     """
     about: dict[str, Any] = {}
     for leaf in flat:
-        about[f"first row of {leaf.path}"] = _first(leaf, num_rows)
-        about[f"values of {leaf.path}"] = _digest(leaf, num_rows)
-    contents = Contents(list(_mapped_files(x)))
+        first = _readable(leaf, 0, min(1, num_rows))
+        about[f"first row of {leaf.path}"] = digest_of_array(first)
+        dtype, digest = leaf.spec.dtype, None
+        if leaf.memory is not Memory.UNKNOWN:  # reading would take long, or fail
+            row_bytes = dtype.size * math.prod(leaf.shape[1:])
+            read = functools.partial(_readable, leaf)
+            size = 0 if dtype == tf.string else row_bytes
+            digest = digest_of_rows(read, num_rows, size)
+        about[f"values of {leaf.path}"] = digest
+    maps = [leaf for _, leaf in leaves(x) if isinstance(leaf, np.memmap)]
+    # Others may have been changed in this process.
+    contents = _Contents(
+        [str(m.filename) for m in maps if m.mode == "r" and m.filename]
+    )
     if not is_large(contents.num_bytes):
         return Origin(about)
     return Origin(about, contents.times(), contents.digest)
 
 
-def origin_of_stream(first: Rows | None) -> Origin:
-    """Distinguishes a stream from others.
+def origin_of_files(files: Paths, about: dict[str, Any]) -> Origin:
+    """Identifies rows by the files that they are read from.
 
     Args:
-        first: Its first rows; None if there are none.
+        files: In the order in which they are read.
+        about: What else identifies them.
     """
-    flat = [] if first is None else first.flat
-    return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
-
-
-def origin_of(source: Source) -> Origin:
-    """Distinguishes what a source reads from what others read."""
-    find = getattr(source, "origin", None)
-    if find is not None:
-        return find()
-    return Origin({"files of the input": str(getattr(source, "identity", ""))})
-
-
-def _first(leaf: Leaf, num_rows: int) -> str:
-    return digest_of_array(_readable(leaf, 0, min(1, num_rows)))
-
-
-def _digest(leaf: Leaf, num_rows: int) -> str | None:
-    """Returns a digest of the values; None if reading them may take long, or fail."""
-    if leaf.memory is Memory.UNKNOWN:
-        return None
-    dtype = leaf.spec.dtype
-    row_bytes = 0 if dtype == tf.string else dtype.size * math.prod(leaf.shape[1:])
-    read = functools.partial(_readable, leaf)
-    return digest_of_rows(read, num_rows, row_bytes)
+    contents, key = _Contents(files), "content of the files"
+    if not is_large(contents.num_bytes):
+        return Origin({**about, key: contents.digest()})
+    about = {**about, key: contents.sampled()}
+    return Origin(about, contents.times(), contents.digest)
 
 
 def _readable(leaf: Leaf, start: int, stop: int) -> np.ndarray:
@@ -86,8 +104,53 @@ def _readable(leaf: Leaf, start: int, stop: int) -> np.ndarray:
         return np.array("unusable")
 
 
-def _mapped_files(x: Nest) -> Iterator[str]:
-    """The files of memory maps that show them unchanged."""
-    for _, leaf in leaves(x):
-        if isinstance(leaf, np.memmap) and leaf.mode == "r" and leaf.filename:
-            yield str(leaf.filename)
+class _Contents:
+    """The content of files, with their sizes at the time of creation."""
+
+    def __init__(self, files: Paths) -> None:
+        self._files = files
+        self._sizes: list[int] = []
+        self._times: list[int] = []
+        for file in files:
+            size = time = 0
+            with contextlib.suppress(OSError):
+                status = os.stat(file)
+                size, time = status.st_size, status.st_mtime_ns
+            self._sizes.append(size)
+            self._times.append(time)
+        self.num_bytes = sum(self._sizes)
+
+    def digest(self, is_wanted: Callable[[], bool] = lambda: True) -> str | None:
+        """Returns a digest of all content; None once it is no longer wanted."""
+        sha = hashlib.sha256(repr(self._sizes).encode())
+        for file in self._files:
+            with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    if not is_wanted():
+                        return None
+                    sha.update(piece)
+        return f"sha256 {sha.hexdigest()[:32]}"
+
+    def sampled(self) -> str:
+        """Returns a digest of samples of the content."""
+        sha = hashlib.sha256(repr(self._sizes).encode())
+        ends = list(itertools.accumulate(self._sizes))
+        for start, stop in sample_places(self.num_bytes):
+            index = bisect.bisect_right(ends, start)
+            with (
+                contextlib.suppress(OSError),
+                open(self._files[index], "rb") as opened,
+            ):
+                opened.seek(start - (ends[index] - self._sizes[index]))
+                sha.update(opened.read(stop - start))
+        return f"samples, sha256 {sha.hexdigest()[:32]}"
+
+    def times(self) -> str:
+        """Returns when the files were changed."""
+        seconds, nanoseconds = divmod(max(self._times), 10**9)
+        newest = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        text = f"{newest:%Y-%m-%d %H:%M:%S}.{nanoseconds:09d}"
+        if len(self._times) == 1:
+            return text
+        digest = hashlib.sha256(repr(self._times).encode()).hexdigest()
+        return f"{text} and before, sha256 {digest[:16]}"

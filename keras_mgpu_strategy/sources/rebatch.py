@@ -1,4 +1,4 @@
-"""Rows of a stream, joined and cut into batches of the requested size.
+"""Rows of a stream or a table, joined and cut into batches of the requested size.
 
 Guarantees:
 
@@ -12,9 +12,14 @@ Guarantees:
 """
 
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
 
 import numpy as np
+
+from keras_mgpu_strategy.sources.checks import check_start
+from keras_mgpu_strategy.sources.nests import pack, skeleton
+from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 _PLENTY_BYTES = 2**26
 
@@ -59,24 +64,25 @@ class RowBuffer:
     """Takes any number of rows at a time from batches of any size.
 
     Args:
-        batches: The user's batches; closed with the buffer.
+        pieces: The user's batches; closed with the buffer.
+        position: Index of the first row.
 
     Attributes:
-        position: Index of the next row that `take` or `skip` will take.
+        position: Index of the next row.
     """
 
-    def __init__(self, batches: Generator[Rows, None, None]) -> None:
-        self._batches = batches
+    def __init__(self, pieces: Generator[Rows, None, None], position: int = 0) -> None:
+        self._pieces = pieces
         self._head: Rows | None = None
         self._error: Exception | None = None
-        self.position = 0
+        self.position = position
 
     def fill(self) -> bool:
         """Reads until there is a row to take; False at the end of the input."""
         if self._error is not None:
             raise self._error
         while self._head is None or self._head.num_rows == 0:
-            self._head = next(self._batches, None)
+            self._head = next(self._pieces, None)
             if self._head is None:
                 return False
         return True
@@ -99,21 +105,32 @@ class RowBuffer:
                 )
             self._pop(start - self.position)
 
-    def take(self, size: int) -> Rows | None:
-        """Returns the next rows of one shape, at most `size`; None at the end.
+    def batches(self, size: int, structure: Nest) -> Iterator[InputBatch]:
+        """Yields the next rows of one shape, at most `size`.
 
-        An error in the input is raised after the rows before it have been taken.
+        An error in the input is raised after the rows before it have been yielded.
         """
+        first = self.position
+        while (rows := self._take(size)) is not None:
+            yield InputBatch(first, rows.num_rows, pack(structure, rows.flat))
+            first = self.position
+
+    def close(self) -> None:
+        """Drops the rows held and closes the user's batches."""
+        self._head = None
+        self._pieces.close()
+
+    def _take(self, size: int) -> Rows | None:
         if not self.fill():
             return None
         first = self._pop(size)
         if first.num_rows == size:
             return first.kept()
         joined = _Joined(first, size)
-        while joined.missing and self._fill_after_others():
-            if self._next_shapes() != first.shapes:
+        while joined.num_rows < size and self._fill_after_others():
+            if self._head is None or self._head.shapes != first.shapes:
                 break
-            joined.add(self._pop(joined.missing))
+            joined.add(self._pop(size - joined.num_rows))
         return joined.rows()
 
     def _fill_after_others(self) -> bool:
@@ -123,65 +140,92 @@ class RowBuffer:
             self._error = error
             return False
 
-    def close(self) -> None:
-        """Drops the rows held and closes the user's batches."""
-        self._head = None
-        self._batches.close()
-
-    def _next_shapes(self) -> list[tuple[int, ...]]:
-        return [] if self._head is None else self._head.shapes
-
     def _pop(self, most: int) -> Rows:
         head = self._head
         assert head is not None, "fill() comes before _pop()"
         count = min(most, head.num_rows)
-        self._head = None
-        if count < head.num_rows:
-            self._head = head.cut(count, head.num_rows)
+        is_all = count == head.num_rows
+        self._head = None if is_all else head.cut(count, head.num_rows)
         self.position += count
         return head.cut(0, count)
 
 
 class _Joined:
-    """Rows of several batches, copied into one array per input as they are read.
-
-    Args:
-        first: The rows of the first batch.
-        size: The maximum number of rows.
-    """
+    """At most `size` rows of several batches, copied into one array per input."""
 
     def __init__(self, first: Rows, size: int) -> None:
         self._size = size
-        self._count = 0
+        self.num_rows = 0
         row_bytes = sum(array.nbytes for array in first.flat) // first.num_rows
         most = max(_PLENTY_BYTES // max(row_bytes, 1), 2 * first.num_rows)
         self._flat = _empty_like(first.flat, min(size, most))
         self.add(first)
 
-    @property
-    def missing(self) -> int:
-        """Number of rows that still fit."""
-        return self._size - self._count
-
     def add(self, rows: Rows) -> None:
-        """Copies some rows."""
-        stop = self._count + rows.num_rows
+        """Copies some rows, into larger arrays if needed."""
+        start, stop = self.num_rows, self.num_rows + rows.num_rows
         if stop > len(self._flat[0]):
-            held = self.rows().flat
+            held = self._flat
             self._flat = _empty_like(held, min(self._size, 2 * stop))
-            _fill(self._flat, held, 0)
-        _fill(self._flat, rows.flat, self._count)
-        self._count = stop
+            for target, array in zip(self._flat, held, strict=True):
+                target[:start] = array[:start]
+        for target, array in zip(self._flat, rows.flat, strict=True):
+            target[start:stop] = array
+        self.num_rows = stop
 
     def rows(self) -> Rows:
         """Returns all rows, as views."""
-        return Rows([array[: self._count] for array in self._flat], self._count)
+        return Rows([array[: self.num_rows] for array in self._flat], self.num_rows)
 
 
 def _empty_like(arrays: list[np.ndarray], num_rows: int) -> list[np.ndarray]:
     return [np.empty((num_rows, *a.shape[1:]), a.dtype) for a in arrays]
 
 
-def _fill(targets: list[np.ndarray], arrays: list[np.ndarray], at: int) -> None:
-    for target, array in zip(targets, arrays, strict=True):
-        target[at : at + len(array)] = array
+class Identity(Protocol):
+    """Distinguishes a table from others."""
+
+    def origin(self) -> Origin:
+        """What distinguishes this table."""
+        ...
+
+
+class TableSource:
+    """A `Source` over a table; each part is decoded once per reading.
+
+    Args:
+        open_fn: Begins a reading at a row and returns pieces of any length, with one
+            array per leaf of `spec`.
+        num_rows: Number of rows; None if unknown, and `open_fn` then raises a
+            `ValueError` for a row past the end.
+        spec: Nest of `tf.TensorSpec` of what is read.
+        identity: Distinguishes the table from others.
+    """
+
+    def __init__(
+        self,
+        open_fn: Callable[[int], Generator[Rows, None, None]],
+        num_rows: int | None,
+        spec: Nest,
+        identity: Identity,
+    ) -> None:
+        self._open_fn = open_fn
+        self.num_rows = num_rows
+        self.spec = spec
+        self.identity = identity
+
+    def origin(self) -> Origin:
+        """What distinguishes the table from others."""
+        return self.identity.origin()
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
+        check_start(start, start if self.num_rows is None else self.num_rows)
+        return self._read(batch_size, start)
+
+    def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+        buffer = RowBuffer(self._open_fn(start), start)
+        try:
+            yield from buffer.batches(batch_size, skeleton(self.spec))
+        finally:
+            buffer.close()

@@ -3,85 +3,52 @@
 Guarantees:
 
 * The user's batches are read in order, in the thread that asks for rows; `workers`
-  of a PyDataset are not used.
+  of a PyDataset are not used. An exception in the user's code propagates unchanged.
+* Every batch is checked against what the model declares, and against the structure of
+  the first one, whose dtypes all have: a batch with others is converted if no value
+  changes, and is an error otherwise. Errors name the batch and its first row.
 * A stream may reuse the memory of a batch as soon as it is asked for the next one.
 * Reading ahead for `spec` loses nothing: the batch read is yielded first.
-* An exception in the user's code propagates unchanged.
 * When reading stops early, the user's generator is closed. After a normal end (also
   by `steps`) it is left open, so that the rest can be read later.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
-from keras_mgpu_strategy.sources.checks import check_batch_size
-from keras_mgpu_strategy.sources.elements import ElementReader, Form, inputs_of
-from keras_mgpu_strategy.sources.nests import pack
+from keras_mgpu_strategy.sources.arrays import as_leaves
+from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.origins import origin_of_stream
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
+from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.system.caller import calling_line
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
-_END = object()
+Form: TypeAlias = Callable[[Any], Nest]
+"""Returns the part of an element that the model is given."""
 
 
-class _Pass:
-    """One reading of the input, starting at its first batch."""
+def inputs_of(element: Any) -> Nest:
+    """Returns x of an element `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
-    def __init__(
-        self,
-        elements: Iterator[Any],
-        steps: int | None,
-        reader: ElementReader,
-        on_short: Callable[[int], None],
-    ) -> None:
-        self._elements = elements
-        self._steps = steps
-        self._on_short = on_short
-        self._reader = reader
-        self.buffer = RowBuffer(self._rows())
-        self.is_closed = False
+    As in Keras, a list counts as a tuple here. Several inputs without targets are
+    therefore `((a, b),)`, or a dict.
 
-    @property
-    def spec(self) -> Nest:
-        """The spec of the first batch; None if there is none."""
-        if self._reader.spec is None:
-            self.buffer.fill()
-        return self._reader.spec
-
-    def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        """Yields the remaining rows, starting at row `start`."""
-        finished = False
-        try:
-            self.buffer.skip(start)
-            first = self.buffer.position
-            while (rows := self.buffer.take(batch_size)) is not None:
-                inputs = pack(self._reader.structure, rows.flat)
-                yield InputBatch(first, rows.num_rows, inputs)
-                first = self.buffer.position
-            finished = True
-        finally:
-            if not finished:
-                self.is_closed = True
-                self.buffer.close()
-
-    def _rows(self) -> Generator[Rows, None, None]:
-        first_row = 0
-        counter = itertools.count() if self._steps is None else range(self._steps)
-        try:
-            for step in counter:
-                element = next(self._elements, _END)
-                if element is _END:
-                    self._on_short(step)
-                    return
-                rows = self._reader.read(element, first_row)
-                first_row += rows.num_rows
-                yield rows
-        except BaseException:
-            close(self._elements)
-            raise
+    Raises:
+        ValueError: If a tuple has another length.
+    """
+    if not isinstance(element, tuple | list):
+        return element
+    if not 1 <= len(element) <= 3:
+        raise ValueError(
+            f"received a {type(element).__name__} of {len(element)} items, expected "
+            "(x,), (x, y) or (x, y, sample_weight). Wrap several inputs as one: "
+            "((a, b, ...),)."
+        )
+    return element[0]
 
 
 class StreamSource:
@@ -98,6 +65,8 @@ class StreamSource:
             first element is read ahead to know it; `spec` is None if there is none.
     """
 
+    num_rows = None
+
     def __init__(
         self,
         open_fn: Callable[[], Iterator[Any]],
@@ -108,32 +77,25 @@ class StreamSource:
         form: Form = inputs_of,
         spec: Nest = None,
     ) -> None:
-        self._form = form
+        self.steps = steps
+        self.input_spec = input_spec
+        self.form = form
+        self.on_short = warns_of_short(steps)
         self._open_fn = open_fn
         self._can_reopen = can_reopen
-        self._steps = steps
-        self._input_spec = input_spec
-        self._on_short = warns_of_short(steps)
         self._spec = spec
         self._pass: _Pass | None = None
-
-    @property
-    def num_rows(self) -> None:
-        """None: only known after reading to the end."""
-        return None
 
     @property
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`; None for an input without a single element."""
         if self._spec is None:
-            self._pass = self._pass or self._open()
-            self._spec = self._pass.spec
+            self._spec = self._opened().read_spec()
         return self._spec
 
     def origin(self) -> Origin:
         """What distinguishes the first row from others; it is read ahead."""
-        self._pass = self._pass or self._open()
-        return origin_of_stream(self._pass.buffer.first())
+        return origin_of_stream(self._opened().buffer.first())
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows, see `types.Source`.
@@ -144,36 +106,112 @@ class StreamSource:
             ValueError: If row `start` or later ones were already handed out and the
                 input can be read only once, or if it has fewer than `start` rows.
         """
-        check_batch_size(batch_size, self)
         if start < 0:
             raise ValueError(f"Received start={start}, expected 0 or more.")
-        return self._pass_from(start).read(batch_size, start)
-
-    def _pass_from(self, start: int) -> _Pass:
-        current, self._pass = self._pass or self._open(), None
+        current = self._opened()
         if self._can_reopen:
-            return current
-        self._pass = current
-        if current.is_closed or current.buffer.position > start:
+            self._pass = None
+        elif current.is_closed or current.buffer.position > start:
             raise ValueError(
                 f"Received start={start}, but this input can be read only once and "
                 f"rows up to {current.buffer.position} were read. Pass a fresh "
                 "generator, or a tf.data.Dataset or keras.utils.PyDataset, which can "
                 "be read again."
             )
-        return current
+        return current.read(batch_size, start)
 
-    def _open(self) -> _Pass:
-        reader = ElementReader(self._input_spec, self._form)
-        return _Pass(self._open_fn(), self._steps, reader, self._on_short)
+    def _opened(self) -> "_Pass":
+        self._pass = self._pass or _Pass(self, self._open_fn())
+        return self._pass
+
+
+class _Pass:
+    """One reading of the input, starting at its first batch."""
+
+    def __init__(self, source: StreamSource, elements: Iterator[Any]) -> None:
+        self._source = source
+        self._elements = elements
+        self._spec: Nest = None
+        self._structure: Nest = None
+        self._first: list[Leaf] = []
+        self.buffer = RowBuffer(self._batches())
+        self.is_closed = False
+
+    def read_spec(self) -> Nest:
+        """Reads the first batch; returns its spec, or None if there is none."""
+        if self._spec is None:
+            self.buffer.fill()
+        return self._spec
+
+    def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+        """Yields the remaining rows, starting at row `start`."""
+        finished = False
+        try:
+            self.buffer.skip(start)
+            self.buffer.fill()
+            yield from self.buffer.batches(batch_size, self._structure)
+            finished = True
+        finally:
+            if not finished:
+                self.is_closed = True
+                self.buffer.close()
+
+    def _batches(self) -> Generator[Rows, None, None]:
+        first_row = 0
+        end = object()
+        steps = self._source.steps
+        try:
+            for step in itertools.count() if steps is None else range(steps):
+                element = next(self._elements, end)
+                if element is end:
+                    self._source.on_short(step)
+                    return
+                try:
+                    rows = self._rows(element, first_row)
+                except (TypeError, ValueError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    where = f"Batch {step} (first row {first_row})"
+                    raise kind(f"{where}: {error}") from error
+                first_row += rows.num_rows
+                yield rows
+        except BaseException:
+            close(self._elements)
+            raise
+
+    def _rows(self, element: Any, first_row: int) -> Rows:
+        given = as_leaves(self._source.form(element), self._source.input_spec)
+        found = given.flat
+        if not self._first:
+            self._first, self._structure, self._spec = (
+                found,
+                given.structure,
+                given.spec,
+            )
+        elif [leaf.path for leaf in found] != [leaf.path for leaf in self._first]:
+            received, expected = (
+                ", ".join(leaf.path for leaf in flat) for flat in (found, self._first)
+            )
+            raise ValueError(
+                f"received {received}, expected {expected} as in batch 0. Yield the "
+                "same inputs every time: an optional input in all batches or in none, "
+                "and sparse or dense rows."
+            )
+        num_rows = found[0].shape[0]
+        flat, shared = [], []
+        for leaf, first in zip(found, self._first, strict=True):
+            fitted = dataclasses.replace(leaf, cast=first.cast)
+            rows, is_shared = fitted.view(0, num_rows, failing(leaf.path, first_row))
+            flat.append(rows)
+            # Tensors too: tf.numpy_function may return the function's own memory.
+            shared.append(is_shared and leaf.memory is not Memory.NEW)
+        return Rows(flat, num_rows, tuple(shared))
 
 
 def warns_of_short(steps: int | None) -> Callable[[int], None]:
     """Returns what warns, as Keras does, if there are fewer batches than `steps`.
 
-    Returns:
-        A function of the number of batches, for any thread. It warns at the user's
-        line that called the package when this function was called.
+    It may be called in any thread, and warns at the user's line that called the package
+    when this function was called.
     """
     line = calling_line()
 
@@ -188,17 +226,8 @@ def warns_of_short(steps: int | None) -> Callable[[int], None]:
     return warn
 
 
-def iterator_source(
-    x: Iterator[Any], steps: int | None, input_spec: Nest, form: Form = inputs_of
-) -> StreamSource:
-    """Reads a generator or another iterator, once."""
-    return StreamSource(
-        lambda: x, can_reopen=False, steps=steps, input_spec=input_spec, form=form
-    )
-
-
 def sequence_source(
-    x: Any, steps: int | None, input_spec: Nest, form: Form = inputs_of
+    x: Any, steps: int | None, input_spec: Nest, form: Form
 ) -> StreamSource:
     """Reads a PyDataset, or anything else with a length and batches by index.
 
@@ -211,11 +240,7 @@ def sequence_source(
             f"Received a {type(x).__name__} with num_batches=None, which never ends, "
             "expected steps= with it: the number of batches to read."
         )
-
-    def read() -> Iterator[Any]:
-        for index in itertools.count() if count is None else range(count):
-            yield x[index]
-
-    return StreamSource(
-        read, can_reopen=True, steps=steps, input_spec=input_spec, form=form
-    )
+    indices = itertools.count if count is None else lambda: iter(range(count))
+    settings = {"steps": steps, "input_spec": input_spec, "form": form}
+    read = lambda: (x[index] for index in indices())  # noqa: E731
+    return StreamSource(read, can_reopen=True, **settings)

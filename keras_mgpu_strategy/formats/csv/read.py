@@ -22,9 +22,8 @@ from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.formats.row_layout import form_for
-from keras_mgpu_strategy.sources.rebatch import Rows
+from keras_mgpu_strategy.sources.rebatch import Rows, TableSource
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
-from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.types import Nest
 
 _PIECE_VALUES = 2**19

@@ -28,7 +28,7 @@ from keras_mgpu_strategy.formats.images.listing import FileList
 from keras_mgpu_strategy.formats.images.reading import ImageReader
 from keras_mgpu_strategy.formats.images.scaling import BatchCall
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_start
-from keras_mgpu_strategy.sources.contents import origin_of_files
+from keras_mgpu_strategy.sources.origins import origin_of_files
 from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
 
 _FIRST_FILES = 4096

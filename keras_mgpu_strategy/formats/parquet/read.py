@@ -18,7 +18,7 @@ from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
 from keras_mgpu_strategy.formats.parquet.files import open_parts
 from keras_mgpu_strategy.formats.paths import Paths
-from keras_mgpu_strategy.sources.tables import TableSource
+from keras_mgpu_strategy.sources.rebatch import TableSource
 from keras_mgpu_strategy.types import Nest
 
 

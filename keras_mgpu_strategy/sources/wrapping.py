@@ -1,0 +1,103 @@
+"""Sources that change some of another one: its end, or the structure of its rows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from keras_mgpu_strategy.sources.checks import check_start
+from keras_mgpu_strategy.system.closing import closing
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
+
+
+class Wrapped:
+    """Another source; attributes that are not changed, such as `marks`, are its own."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows, or None if unknown."""
+        return self._source.num_rows
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`."""
+        return self._source.spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Looks up other attributes in the source."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._source, name)
+
+
+class Limited(Wrapped):
+    """The first rows of another source.
+
+    Args:
+        source: The other source.
+        limit: The most rows to read.
+        on_short: Called with the number of rows if the source has fewer, and did not
+            know its number before the end.
+    """
+
+    def __init__(
+        self, source: Source, limit: int, on_short: Callable[[int], None]
+    ) -> None:
+        super().__init__(source)
+        self._limit = limit
+        self._on_short = on_short
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows to read; None if the source does not know its own."""
+        known = self._source.num_rows
+        return None if known is None else min(known, self._limit)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields batches of `batch_size` rows; the last one may be shorter."""
+        if self.num_rows is not None:
+            check_start(start, self.num_rows)
+        return self._read(self._source.batches(batch_size, start), start)
+
+    def _read(
+        self, batches: Iterator[InputBatch], position: int
+    ) -> Iterator[InputBatch]:
+        with closing(batches):
+            while position < self._limit:
+                batch = next(batches, None)
+                if batch is None:
+                    if self.num_rows is None:
+                        self._on_short(position)
+                    return
+                num_rows = min(batch.num_rows, self._limit - position)
+                yield InputBatch(position, num_rows, cut(batch.inputs, 0, num_rows))
+                position += num_rows
+
+
+class Rearranged(Wrapped):
+    """Another source in another structure.
+
+    Args:
+        source: The other source.
+        rearrange: Changes the structure of a nest.
+    """
+
+    def __init__(self, source: Source, rearrange: Callable[[Nest], Nest]) -> None:
+        super().__init__(source)
+        self._rearrange = rearrange
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`."""
+        return self._rearrange(self._source.spec)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields the source's batches, rearranged."""
+        return self._read(self._source.batches(batch_size, start))
+
+    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
+        with closing(batches):
+            for batch in batches:
+                inputs = self._rearrange(batch.inputs)
+                yield InputBatch(batch.start, batch.num_rows, inputs)
