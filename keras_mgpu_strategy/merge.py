@@ -123,7 +123,7 @@ class _Verified:
         num_shards, num_rows = note["num_shards"], note["num_rows"]
         if note["record"] is not None:
             write_whole(record_of(self._path), note["record"].encode())
-        sharded = Sharded(self._path, num_shards, num_rows, (), False)
+        sharded = Sharded(self._path, num_shards, num_rows)
         for shard in sharded.shards:
             journal = self._journal(shard)
             # The journal goes last: it shows that its file belongs to this merge.

@@ -1,9 +1,7 @@
 """What a bare path, or a list or dict of paths, stands for.
 
-Guarantees:
-
-* A file is recognized by its suffix, a folder by what it holds. Unknown or mixed ones
-  are refused, with a list of the known.
+Guarantee: a file is recognized by its suffix, a folder by what it holds. Unknown or
+mixed ones are refused, with a list of the known.
 """
 
 import pathlib
@@ -11,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.formats import registry
-from keras_mgpu_strategy.formats.interface import FileInput
+from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.formats.npy.read import NpyNest, is_npy
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.paths import as_path, is_path, shorten, visible
@@ -34,23 +32,18 @@ _NO_PATHS = "Pass strings that are data as np.asarray(list_of_strings)."
 
 def names_files(x: Any) -> bool:
     """Whether `x` is a path, or a list, tuple or dict that holds only paths."""
-    if is_path(x):
-        return True
-    if not is_nest(x):
-        return False
     # An open .npz or HDF5 file is a Mapping too, but costs too much to read here.
     if isinstance(x, dict):
         found = [leaf for _, leaf in leaves(x)]
         return bool(found) and all(is_path(leaf) or is_npy(leaf) for leaf in found)
-    return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
+    return is_path(x) or _lists_paths(x)
 
 
 def lists_tables(x: Any) -> bool:
     """Whether `x` is a list or tuple of the paths of existing Parquet files."""
-    if not isinstance(x, (list, tuple)) or not x or not all(map(is_path, x)):
-        return False
-    paths = [as_path(path) for path in x]
-    return all(PARQUET.is_of(path) and path.exists() for path in paths)
+    return _lists_paths(x) and all(
+        PARQUET.is_of(path) and path.exists() for path in map(as_path, x)
+    )
 
 
 def file_input(x: Any) -> FileInput:
@@ -66,9 +59,11 @@ def file_input(x: Any) -> FileInput:
     """
     if isinstance(x, Mapping):
         return _dict_input(x)
-    if is_nest(x):
-        return _list_input(x)
-    return _path_input(as_path(x), x)
+    return _list_input(x) if is_nest(x) else _path_input(as_path(x), x)
+
+
+def _lists_paths(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
 
 
 def _path_input(path: pathlib.Path, x: Any) -> FileInput:
@@ -90,9 +85,10 @@ def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
     several = [kind for kind in kinds if kind is not None and kind.is_many]
     if several and all(kind is several[0] for kind in kinds):
         return _read(several[0], x)
-    if hive.is_partitioned(folder) and not _has_images(folder):
+    has_images = any(IMAGES is registry.format_of(path) for path in folder.rglob("*"))
+    if hive.is_partitioned(folder) and not has_images:
         return PARQUET.read(x)
-    if all(kind is IMAGES for kind in several) and _has_images(folder):
+    if has_images and all(kind is IMAGES for kind in several):
         return IMAGES.read(x)
     raise ValueError(
         f"Cannot tell what to read from the folder {folder}, which holds "
@@ -106,8 +102,8 @@ def _list_input(x: Sequence[Any]) -> FileInput:
     if kind is not None and kind.is_many:
         return _read(kind, x)
     raise ValueError(
-        f"{_NO_PATHS} A list of paths is read where all are Parquet files, or all are "
-        f"images; received {_shown(x)}. Files for several model inputs go into a dict "
+        f"{_NO_PATHS} A list of paths is read if all are Parquet files, or all are "
+        f"images; received {shorten(x)}. Files for several model inputs go into a dict "
         "of .npy files by input."
     )
 
@@ -116,25 +112,17 @@ def _dict_input(x: Mapping[str, Any]) -> FileInput:
     others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
     if others:
         raise ValueError(
-            f"{_NO_PATHS} A dict of paths is read where all are .npy files, since "
-            f"other kinds hold several inputs in one file; received {_shown(others)}."
+            f"{_NO_PATHS} A dict of paths is read if all are .npy files, since "
+            f"other kinds hold several inputs in one file; received {shorten(others)}."
         )
     return NpyNest(x)
-
-
-def _has_images(folder: pathlib.Path) -> bool:
-    return any(registry.format_of(path) is IMAGES for path in folder.rglob("*"))
 
 
 def _read(kind: Format, x: Any) -> FileInput:
     if kind is TFRECORDS:
         raise ValueError(
-            f"{_shown(x)}: TFRecord files do not say what their records hold. Pass "
-            "TFRecords(path, parse_fn), where parse_fn makes a row of a serialized "
-            "record."
+            f"{x if is_path(x) else shorten(x)}: TFRecord files do not say what their "
+            "records hold. Pass TFRecords(path, parse_fn), where parse_fn makes a row "
+            "of a serialized record."
         )
     return kind.read(x)
-
-
-def _shown(paths: Any) -> str:
-    return str(paths) if is_path(paths) else shorten(paths)

@@ -23,13 +23,7 @@ Names: TypeAlias = str | Sequence[str] | Mapping[str, str] | None
 
 
 class Declared(NamedTuple):
-    """One input of a model.
-
-    Args:
-        name: Its name.
-        spec: What the model declares; None if it declares nothing.
-        wanted: The dtype that it accepts, for `casting.cast_for`.
-    """
+    """One input of a model: what it declares, if it does, and the dtype it accepts."""
 
     name: str
     spec: tf.TensorSpec | None
@@ -41,6 +35,14 @@ class Declared(NamedTuple):
         if self.spec is None or not self.spec.shape.rank:
             return None
         return tuple(self.spec.shape[1:])
+
+    @property
+    def num_features(self) -> int | None:
+        """Values in a row that is a vector or a number; None for anything else."""
+        shape = self.row_shape
+        if shape is None or len(shape) > 1:
+            return None
+        return shape[0] if shape else 1
 
 
 def declared_inputs(input_spec: Nest) -> list[Declared]:
@@ -71,7 +73,7 @@ def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> 
     ]
     needed = [item.name for item in inputs if not is_optional(item.spec)]
     is_named = set(needed) <= set(names) and any(spec != ABSENT for spec in flat)
-    return pack(skeleton(input_spec), flat) if is_named else input_spec
+    return in_structure(input_spec, flat) if is_named else input_spec
 
 
 def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:
@@ -98,11 +100,11 @@ def choose(
         ValueError: There is none for an input, or more than one to choose from.
     """
     inputs = declared_inputs(input_spec)
+    names = [item.name for item in inputs]
     if given is not None:
         named = by_input(given, inputs, input_spec, what)
         check_known(named.values(), available, what)
-        return [named[item.name] for item in inputs]
-    names = [item.name for item in inputs]
+        return [named[name] for name in names]
     if _declares(input_spec) and set(names) <= set(available):
         return names
     if len(inputs) == 1 and len(available) == 1:
@@ -124,20 +126,22 @@ def by_input(
         ValueError: There is not one for each input.
     """
     names = [item.name for item in inputs]
+    listed = [given] if isinstance(given, str) else list(given)
     if isinstance(given, Mapping):
-        named = dict(given)
+        listed, received = list(given.values()), list(given)
+    elif len(names) > 1 and isinstance(input_spec, Mapping):
+        raise ValueError(
+            f"{what}: received {listed!r}, expected a dict with the keys {names}: the "
+            "order of inputs that are declared by name is not known."
+        )
     else:
-        listed = [given] if isinstance(given, str) else list(given)
-        _check_order_known(listed, names, input_spec, what)
-        named = dict(zip(names, listed, strict=False))
-        if len(listed) != len(names):
-            named = {}
-    if set(named) != set(names):
+        received = names
+    if len(listed) != len(received) or set(received) != set(names):
         raise ValueError(
             f"{what}: received {given!r}, expected one for each model input {names}, "
             "in this order, or a dict of them by input."
         )
-    return named
+    return dict(zip(received, listed, strict=True))
 
 
 def check_known(chosen: Iterable[str], available: Collection[str], what: str) -> None:
@@ -154,30 +158,13 @@ def _declares(input_spec: Nest) -> bool:
     return input_spec is not None and not isinstance(input_spec, Undeclared)
 
 
-def _check_order_known(
-    listed: list[Any], names: list[str], input_spec: Nest, what: str
-) -> None:
-    if len(names) > 1 and isinstance(input_spec, Mapping):
-        raise ValueError(
-            f"{what}: received {listed!r}, expected a dict with the keys {names}: the "
-            "order of inputs that are declared by name is not known."
-        )
-
-
-def _walk(nest: Nest, name: str) -> Iterator[Declared]:
+def _walk(nest: Nest, name: str, *, is_key: bool = False) -> Iterator[Declared]:
+    """Users know an input by its key in a dict, whatever the tensor's name."""
     if isinstance(nest, Mapping):
         for key in sorted(nest):
-            yield from _walk_entry(nest[key], key)
+            yield from _walk(nest[key], key, is_key=True)
     elif is_nest(nest):
         for index, entry in enumerate(nest):
             yield from _walk(entry, str(index))
     else:
-        yield Declared(nest.name or name, nest, nest.dtype)
-
-
-def _walk_entry(entry: Nest, key: str) -> Iterator[Declared]:
-    """Users know an input by its key in a dict, whatever the tensor's name."""
-    if is_nest(entry):
-        yield from _walk(entry, key)
-    else:
-        yield Declared(key, entry, entry.dtype)
+        yield Declared(name if is_key else nest.name or name, nest, nest.dtype)

@@ -1,16 +1,20 @@
-"""Which columns of a table go to which input of a model.
+"""Which columns of a table go to which input of a model, and how they become its rows.
 
 Guarantees:
 
 * A column is chosen by its name, by the user, or because nothing else fits.
 * A column `row`, which this package's own files have, is never chosen unless asked for.
   Neither are those that a reader calls hidden: pandas indices, folder keys.
+* Dtypes follow the same rule as those of arrays (`sources/casting.py`). Values are
+  reshaped to the shape that the model declares if there are as many.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.choosing import (
@@ -20,6 +24,9 @@ from keras_mgpu_strategy.formats.choosing import (
     declared_inputs,
 )
 from keras_mgpu_strategy.formats.paths import shorten
+from keras_mgpu_strategy.sources.casting import Cast, cast_for
+from keras_mgpu_strategy.sources.row_errors import failing
+from keras_mgpu_strategy.sources.safe_casts import common_dtype
 from keras_mgpu_strategy.types import Nest
 
 Columns: TypeAlias = (
@@ -29,23 +36,52 @@ NUMBER, TEXT, LIST, EMPTY = "number", "text", "list", "empty"
 """Kinds of columns: a number or a string per row, lists of these, or no value at all.
 Any other kind is the name of a type that cannot be read."""
 
-_READABLE = (NUMBER, TEXT, LIST, EMPTY)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
     """The columns of one model input.
 
-    Args:
-        input: What the model declares.
-        columns: Names in the table.
-        is_stacked: Whether the columns become a last axis, one value each; otherwise
-            there is one column, which is the input.
+    If `is_stacked`, they become a last axis, one value each; otherwise there is one
+    column, which is the input.
     """
 
     input: Declared
     columns: tuple[str, ...]
     is_stacked: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """How the columns of one input become its rows."""
+
+    row_shape: tuple[int, ...]
+    cast: Cast
+    columns: tuple[str, ...]
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """The rows with the batch axis unknown."""
+        return tf.TensorSpec((None, *self.row_shape), self.cast.dtype)
+
+    def join(
+        self, cells: Sequence[np.ndarray], first: int, where: object
+    ) -> np.ndarray:
+        """Returns the rows, of shape `(rows, *row_shape)`.
+
+        Args:
+            cells: One array for each column, each with as many rows.
+            first: Index of the first row, for messages.
+            where: Names the file in messages.
+
+        Raises:
+            BadRow: A value is not one that the model accepts.
+        """
+        converted = [
+            self.cast.convert(column, failing(f"{where}, column {name!r}", first))
+            for name, column in zip(self.columns, cells, strict=True)
+        ]
+        stacked = np.stack(converted, axis=1) if len(cells) > 1 else converted[0]
+        return stacked.reshape(len(cells[0]), *self.row_shape)
 
 
 def choose_columns(
@@ -77,26 +113,59 @@ def choose_columns(
         ValueError: They are not in the table, do not fit, or the choice is unclear.
     """
     inputs = declared_inputs(input_spec)
-    if given is not None:
-        choices = _as_given(given, inputs, input_spec, where)
+    missing = [item.name for item in inputs if item.name not in kinds]
+    if given is not None and len(inputs) == 1 and not isinstance(given, Mapping):
+        choices = [_as_given(inputs[0], given)]
+    elif given is not None:
+        named = by_input(given, inputs, input_spec, f"{where}, columns")
+        choices = [_as_given(item, named[item.name]) for item in inputs]
+    elif not missing:
+        choices = [Choice(item, (item.name,)) for item in inputs]
+    elif len(inputs) == 1:
+        choices = [_by_shape(kinds, inputs[0], where, {"row", *hidden}, remedy)]
     else:
-        choices = _by_name(kinds, inputs, where, {"row", *hidden}, remedy)
+        raise ValueError(
+            f"{where} lacks columns for the model inputs {missing}: received "
+            f"{shorten(kinds)}. {remedy}"
+        )
     for choice in choices:
         check_known(choice.columns, list(kinds), f"{where}, columns")
         _check_kinds(choice, kinds, where)
     return choices
 
 
-def _as_given(
-    given: Columns, inputs: list[Declared], input_spec: Nest, where: object
-) -> list[Choice]:
-    if len(inputs) == 1 and not isinstance(given, Mapping):
-        return [_choice(inputs[0], given)]
-    named = by_input(given, inputs, input_spec, f"{where}, columns")
-    return [_choice(item, named[item.name]) for item in inputs]
+def form_for(
+    choice: Choice,
+    cells: Sequence[tuple[np.dtype | None, tuple[int | None, ...]]],
+    missing_as_nan: bool,
+) -> Form:
+    """Returns the form of one input.
+
+    Args:
+        choice: The columns chosen.
+        cells: The dtype of each column, strings as kind "S", None if it has no value;
+            and the lengths of the lists in it, None if there is no row.
+        missing_as_nan: Whether integers and bools become floats to allow NaN, unless
+            the model takes integers or bools.
+    """
+    lengths, wanted = cells[0][1], choice.input.wanted
+    is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)
+    dtypes = [dtype for dtype, _ in cells if dtype is not None]
+    is_float = isinstance(wanted, tf.DType) and wanted.is_floating
+    if missing_as_nan and (is_float or not isinstance(wanted, tf.DType)):
+        dtypes = [np.dtype(np.float64) if d.kind in "biu" else d for d in dtypes]
+    if not dtypes:
+        common = np.dtype("S" if wanted == tf.string else np.float64)
+    elif is_float:
+        common = np.result_type(*dtypes)
+    else:
+        common = common_dtype(dtypes)
+    cast = cast_for(common, ", ".join(choice.columns), wanted)
+    shape = _row_shape(choice, (len(cells),) if is_stack else lengths)
+    return Form(shape, cast, choice.columns)
 
 
-def _choice(item: Declared, given: object) -> Choice:
+def _as_given(item: Declared, given: object) -> Choice:
     if isinstance(given, str):
         return Choice(item, (given,))
     names = tuple(given) if isinstance(given, Sequence) else ()
@@ -106,24 +175,6 @@ def _choice(item: Declared, given: object) -> Choice:
             "one or more."
         )
     return Choice(item, names, is_stacked=True)
-
-
-def _by_name(
-    kinds: Mapping[str, str],
-    inputs: list[Declared],
-    where: object,
-    hidden: Collection[str],
-    remedy: str,
-) -> list[Choice]:
-    missing = [item.name for item in inputs if item.name not in kinds]
-    if not missing:
-        return [Choice(item, (item.name,)) for item in inputs]
-    if len(inputs) == 1:
-        return [_by_shape(kinds, inputs[0], where, hidden, remedy)]
-    raise ValueError(
-        f"{where} lacks columns for the model inputs {missing}: received "
-        f"{shorten(kinds)}. {remedy}"
-    )
 
 
 def _by_shape(
@@ -138,20 +189,20 @@ def _by_shape(
     seen = {name: kind for name, kind in kinds.items() if name not in hidden}
     plain = [name for name in seen if seen[name] in (wanted, EMPTY)]
     lists = [name for name in seen if seen[name] == LIST]
-    num_features = _num_features(item)
+    num_features = item.num_features
     if plain and len(plain) == num_features:
         return Choice(item, tuple(plain), is_stacked=True)
     if len(lists) == 1 and num_features != 1:
         return Choice(item, (lists[0],))
     if len(seen) == 1 and (len(kinds) == 1 or num_features is None):
         return Choice(item, tuple(seen))
-    expected = "its" if num_features is None else f"{num_features}"
     others = [name for name in kinds if name in hidden]
     unasked = f"; taken by name alone: {shorten(others)}" if others else ""
     raise ValueError(
         f"{where} has no column of the name of the model's input, {item.name!r}, and "
-        f"{len(plain)} columns of {wanted}s to choose from, expected {expected}: "
-        f"received {_listed(seen) or 'none'}{unasked}. {remedy}"
+        f"{len(plain)} columns of {wanted}s to choose from, expected "
+        f"{num_features or 'its'}: received {_listed(seen) or 'none'}{unasked}. "
+        f"{remedy}"
     )
 
 
@@ -162,19 +213,11 @@ def _listed(kinds: Mapping[str, str]) -> str:
     )
 
 
-def _num_features(item: Declared) -> int | None:
-    """Values in a row that is a vector or a number; None for anything else."""
-    shape = item.row_shape
-    if shape is None or len(shape) > 1:
-        return None
-    return shape[0] if shape else 1
-
-
 def _check_kinds(choice: Choice, kinds: Mapping[str, str], where: object) -> None:
     chosen = {name: kinds[name] for name in choice.columns}
     found = set(chosen.values()) - {EMPTY}
-    if not found <= set(_READABLE):
-        odd = {name: kind for name, kind in chosen.items() if kind not in _READABLE}
+    if unreadable := found - {NUMBER, TEXT, LIST}:
+        odd = {name: kind for name, kind in chosen.items() if kind in unreadable}
         raise ValueError(
             f"{where}, columns {_listed(odd)}: expected numbers, bools, strings or "
             "lists of these. Convert them first."
@@ -184,10 +227,22 @@ def _check_kinds(choice: Choice, kinds: Mapping[str, str], where: object) -> Non
             f"{where}: columns {_listed(chosen)} are stacked for one input, "
             "expected one number, or one string, a row in each."
         )
-    num_features, num_columns = _num_features(choice.input), len(choice.columns)
+    num_features, num_columns = choice.input.num_features, len(choice.columns)
     is_narrow = LIST not in found and choice.input.row_shape is not None
     if is_narrow and num_columns != (num_features or num_columns):
         raise ValueError(
             f"{where}: {num_columns} columns ({_listed(chosen)}) for the model "
             f"input {choice.input.name!r}, which takes {num_features} features."
         )
+
+
+def _row_shape(choice: Choice, natural: tuple[int | None, ...]) -> tuple[int, ...]:
+    """The shape that the model declares, if it holds as many values."""
+    declared = choice.input.row_shape
+    found = tuple(length or 0 for length in natural)
+    if declared is None:
+        return found
+    known = tuple(size or 0 for size in declared)
+    # Without a row, the lengths of lists are unknown.
+    fits = None not in declared and math.prod(known) == math.prod(found)
+    return known if fits or None in natural else found

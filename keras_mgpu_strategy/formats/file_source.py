@@ -1,25 +1,59 @@
-"""Sources over files that are open.
+"""Files as inputs: their interface, and sources over files that are open.
 
 Guarantees:
 
 * Files stay open as long as the source, or an iterator that it returned, is in use.
-  They are closed with the last of these.
 * An error while reading names the file. `OSError` stays what it is; damage of any
   other kind is a `ValueError`.
 """
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol, runtime_checkable
 
-from keras_mgpu_strategy.formats.paths import Identity
+from keras_mgpu_strategy.formats.choosing import (
+    Names,
+    choose,
+    in_structure,
+    present_inputs,
+)
+from keras_mgpu_strategy.formats.paths import FileList, Identity
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.row_errors import BadRow
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin, Source
 
 
+@runtime_checkable
+class FileInput(Protocol):
+    """Names files and how to read them; holds no open file and no row.
+
+    Guarantees that every implementation gives: it is a frozen dataclass that can be
+    pickled, compared and printed, and opened any number of times.
+    """
+
+    def open_rows(self, input_spec: Nest) -> Source:
+        """Opens the files.
+
+        Args:
+            input_spec: Nest of named `tf.TensorSpec` that the model declares, by which
+                columns and image sizes are chosen; None if it declares none.
+
+        Returns:
+            A source that can be read from any row, any number of times. Its attribute
+            `identity` differs if names, sizes or what is read of the files differ; its
+            method `origin` also looks into the files.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+            ValueError: The files are damaged or do not fit the model.
+            ImportError: A package is missing; names the extra to install.
+        """
+        ...
+
+
 class FileSource:
-    """A source over files, which are closed with it.
+    """A `Source` over files, which are closed with it.
 
     Args:
         source: Reads the rows.
@@ -80,7 +114,7 @@ def open_arrays(
         input_spec: What the model declares.
         identity: Returns the identity, given the number of rows.
         where: Names the files in messages.
-        close: Closes the files, also if they do not fit.
+        close: Closes the files.
 
     Raises:
         ValueError: They have no rows or unreadable dtypes, or are not what the model
@@ -89,20 +123,43 @@ def open_arrays(
     try:
         source = ArraySource(nest, input_spec)
     except (TypeError, ValueError) as error:
-        if close is not None:
-            close()
         raise ValueError(f"{where}: {error}") from error
     return FileSource(source, identity(source.num_rows), where, close)
 
 
-@contextlib.contextmanager
-def naming(where: object, what: str) -> Iterator[None]:
-    """Names the file in errors raised within the block.
+def open_named(
+    available: Collection[str],
+    given: Names,
+    input_spec: Nest,
+    find: Callable[[str], Any],
+    files: FileList,
+    where: object,
+    kind: str,
+    close: Callable[[], object] | None = None,
+) -> FileSource:
+    """Opens some of several named arrays, see `choosing.choose` and `open_arrays`.
 
     Args:
-        where: The file.
-        what: What failed, such as "be opened as a zarr array".
+        available: Names of the arrays.
+        given: The names that the user gave.
+        input_spec: What the model declares.
+        find: Returns the array of a name.
+        files: All files that hold them.
+        where: Names the files in messages.
+        kind: What the arrays are called, in the plural.
+        close: Closes the files.
     """
+    input_spec = present_inputs(input_spec, available, given)
+    names = choose(available, given, input_spec, f"{where}, names of {kind}")
+    nest = in_structure(input_spec, [find(name) for name in names])
+    return open_arrays(
+        nest, input_spec, lambda n: files.identity(n, names), where, close
+    )
+
+
+@contextlib.contextmanager
+def naming(where: object, what: str) -> Iterator[None]:
+    """Names a file in errors, and what failed, such as "be opened as a zarr array"."""
     try:
         yield
     except OSError as error:

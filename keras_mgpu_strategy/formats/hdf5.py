@@ -14,13 +14,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from keras_mgpu_strategy.formats.choosing import (
-    Names,
-    choose,
-    in_structure,
-    present_inputs,
-)
-from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_arrays
+from keras_mgpu_strategy.formats.choosing import Names
+from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_named
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
@@ -59,18 +54,19 @@ class Hdf5:
             file = h5py.File(path, "r")
         try:
             with naming(path, "be read"):
-                what = f"{path}, names of data sets"
-                held = list(_walk(h5py, file))
-                input_spec = present_inputs(input_spec, held, self.datasets)
-                names = choose(held, self.datasets, input_spec, what)
-                found = [_find(h5py, file, name, path) for name in names]
+                return open_named(
+                    list(_walk(h5py, file)),
+                    self.datasets,
+                    input_spec,
+                    lambda name: _find(h5py, file, name, f"{path}, {name!r}"),
+                    files,
+                    path,
+                    "data sets",
+                    file.close,
+                )
         except BaseException:
             file.close()
             raise
-        nest = in_structure(input_spec, found)
-        return open_arrays(
-            nest, input_spec, lambda n: files.identity(n, names), path, file.close
-        )
 
 
 def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:
@@ -82,8 +78,8 @@ def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:
     while waiting:
         above, group = waiting.pop()
         for key in group:
-            link = group.get(key, getlink=True)
-            kind = group.get(key, getclass=True) if _is_hard(h5py, link) else None
+            is_hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+            kind = group.get(key, getclass=True) if is_hard else None
             if kind in (None, h5py.Dataset):
                 yield f"{above}{key}"
             elif kind is h5py.Group and _address(h5py, group[key]) not in seen:
@@ -95,38 +91,29 @@ def _address(h5py: ModuleType, group: Any) -> int:
     return h5py.h5o.get_info(group.id).addr
 
 
-def _is_hard(h5py: ModuleType, link: Any) -> bool:
-    return isinstance(link, h5py.HardLink)
-
-
-def _find(h5py: ModuleType, file: Any, name: str, path: Any) -> Any:
-    """Returns a data set, after making sure that it is in this file."""
-    found = _follow(h5py, file, name, f"{path}, {name!r}")
+def _find(h5py: ModuleType, file: Any, name: str, where: str) -> Any:
+    """Returns a data set, after making sure that all its rows are in this file."""
+    found = _follow(h5py, file, name, where)
     if not isinstance(found, h5py.Dataset) or found.shape in (None, ()):
-        raise ValueError(f"{path}, {name!r} is no data set with rows.")
+        raise ValueError(f"{where} is not a data set with rows.")
     others = found.external or []
     if found.is_virtual:
         names = [source.file_name for source in found.virtual_sources()]
         others = [name for name in names if name != "."]
     if others:
         raise ValueError(
-            f"{path}, {name!r} keeps its rows in other files, which are not opened: "
+            f"{where} keeps its rows in other files, which are not opened: "
             f"{others[0]!r:.80}. Copy them into one file."
         )
-    if not found.is_virtual:
-        _check_size(found, f"{path}, {name!r}")
-    return found
-
-
-def _check_size(found: Any, where: str) -> None:
-    """Refuses rows that were never written: HDF5 invents them when they are read."""
     claimed = math.prod(found.shape) * found.dtype.itemsize
     stored = found.id.get_storage_size()
-    if claimed > max(_FREE_BYTES, _MOST_RATIO * stored):
+    # HDF5 invents rows that were never written when they are read.
+    if not found.is_virtual and claimed > max(_FREE_BYTES, _MOST_RATIO * stored):
         raise ValueError(
             f"{where} claims {claimed} bytes for shape {found.shape} and holds "
             f"{stored}. Expected rows that were written; pass a file of these alone."
         )
+    return found
 
 
 def _follow(h5py: ModuleType, file: Any, name: str, where: str) -> Any:
@@ -140,7 +127,7 @@ def _follow(h5py: ModuleType, file: Any, name: str, where: str) -> Any:
                 f"{where} is a link to the file {link.filename!r}, which is not "
                 "opened. Pass that file instead."
             )
-        if _is_hard(h5py, link):
+        if isinstance(link, h5py.HardLink):
             node = node[part]
             continue
         num_links += 1

@@ -54,12 +54,7 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileList:
-    """Files in the order in which they are read.
-
-    Args:
-        files: Where they are.
-        names: Their names relative to the path that was given.
-    """
+    """Files in the order in which they are read, named relative to the given path."""
 
     files: tuple[pathlib.Path, ...]
     names: tuple[str, ...]
@@ -88,11 +83,7 @@ def is_path(x: Any) -> bool:
 
 
 def as_path(path: Any) -> pathlib.Path:
-    """Returns a path.
-
-    Raises:
-        TypeError: If it is neither `str` nor `os.PathLike`.
-    """
+    """Returns a path; raises a `TypeError` for anything that is none."""
     if not is_path(path):
         raise TypeError(
             f"Received {path!r:.80} ({type(path).__name__}), expected a path: str or "
@@ -102,16 +93,12 @@ def as_path(path: Any) -> pathlib.Path:
 
 
 def one_file(path: Any, kind: str) -> FileList:
-    """Checks that a path is a file.
-
-    Args:
-        path: The path.
-        kind: What it should hold; named in messages.
+    """Checks that a path is a file; `kind` is what it should hold, for messages.
 
     Raises:
-        TypeError: If it is not a path.
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is a folder.
+        TypeError: It is not a path.
+        FileNotFoundError: There is nothing.
+        ValueError: It is a folder.
     """
     file = as_path(path)
     if file.is_dir():
@@ -122,17 +109,17 @@ def one_file(path: Any, kind: str) -> FileList:
 
 
 def list_files(paths: Any, kind: str, form: Format) -> FileList:
-    """Lists the files of a path, a folder or a list of paths.
+    """Lists a file, the files of a folder, or those of a list.
 
     Args:
-        paths: A file, a folder of files, or a list of files.
+        paths: The path or paths.
         kind: What they hold; named in messages.
         form: Their format, to find them in a folder.
 
     Raises:
-        TypeError: If something is not a path.
-        FileNotFoundError: If a file is missing.
-        ValueError: If there is no file, or a folder holds something else.
+        TypeError: Something is not a path.
+        FileNotFoundError: A file is missing.
+        ValueError: There is no file, or a folder holds something else.
     """
     if not is_path(paths):
         return _listed(paths, kind)
@@ -143,19 +130,18 @@ def list_files(paths: Any, kind: str, form: Format) -> FileList:
     others = [f.name for f in found if f.is_dir() or not form.is_of(f)]
     if others:
         raise ValueError(
-            f"The folder {folder} holds what is no {kind} file: {shorten(others)}. "
+            f"The folder {folder} holds more than {kind} files: {shorten(others)}. "
             "Expected only such files; pass a list of the files to read."
         )
     if not found:
         raise ValueError(f"The folder {folder} holds no {kind} file.")
-    return FileList(tuple(found), tuple(file.name for file in found))
+    return below(folder, found)
 
 
-def tree(folder: pathlib.Path) -> FileList:
-    """Lists all files below a folder, those with hidden names too."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = tuple(file.relative_to(folder).as_posix() for file in files)
-    return FileList(tuple(files), names)
+def below(folder: pathlib.Path, files: Iterable[pathlib.Path]) -> FileList:
+    """Names files relative to a folder around them."""
+    found = tuple(files)
+    return FileList(found, tuple(file.relative_to(folder).as_posix() for file in found))
 
 
 def visible(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -165,7 +151,7 @@ def visible(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def shorten(names: Iterable[object]) -> str:
     """Returns the names, or the first ten of many, for a message."""
-    shown = [str(name) for name in names]
+    shown = list(map(str, names))
     rest = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
     return ", ".join(shown[:10]) + rest
 

@@ -56,40 +56,20 @@ class Format:
         return _named(self.shards)
 
 
+def _written(name: str, pattern: str, **flags: bool) -> Format:
+    """The row of a format that is written too, whose folder has its name."""
+    suffix = folder = f".{name.lower()}"
+    reader, writer = f"{folder}.read:{name}", f"{folder}.write:{name}Format"
+    return Format(name, pattern, reader, suffix, writer, f"{folder}.shards", **flags)
+
+
 _SHARD = r"-\d+-of-\d+"
 
-NPY = Format(
-    "Npy", r"\.npy\Z", ".npy.read:Npy", ".npy", ".npy.write:NpyFormat", ".npy.shards"
-)
-NPZ = Format("Npz", r"\.npz\Z", ".npy.npz:Npz")
-PARQUET = Format(
-    "Parquet",
-    r"\.(parquet|pq)\Z",
-    ".parquet.read:Parquet",
-    ".parquet",
-    ".parquet.write:ParquetFormat",
-    ".parquet.shards",
-    is_many=True,
-    is_table=True,
-)
-ZARR = Format(
-    "Zarr",
-    r"\.zarr\Z",
-    ".zarr.read:Zarr",
-    ".zarr",
-    ".zarr.write:ZarrFormat",
-    ".zarr.shards",
-    is_shared=True,
-)
-CSV = Format(
-    "Csv",
-    r"\.csv(\.gz|\.bz2|\.xz|\.zip)?\Z",
-    ".csv.read:Csv",
-    ".csv",
-    ".csv.write:CsvFormat",
-    ".csv.shards",
-    is_table=True,
-)
+NPY = _written("Npy", r"\.npy\Z")
+NPZ = Format("Npz", r"\.npz\Z", ".npy.read:Npz")
+PARQUET = _written("Parquet", r"\.(parquet|pq)\Z", is_many=True, is_table=True)
+ZARR = _written("Zarr", r"\.zarr\Z", is_shared=True)
+CSV = _written("Csv", r"\.csv(\.gz|\.bz2|\.xz|\.zip)?\Z", is_table=True)
 TFRECORDS = Format(
     "TFRecords",
     rf"(\.tfrecords?({_SHARD})?|{_SHARD})(\.(gz|gzip|zz|zlib))?\Z",
@@ -115,11 +95,7 @@ def output_suffixes() -> tuple[str, ...]:
 
 
 def output_format(path: str | pathlib.Path) -> Format:
-    """The format that an output's suffix, in upper or lower case, stands for.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """The format of an output by its suffix; a `ValueError` if there is none."""
     suffix = pathlib.Path(path).suffix.lower()
     row = next((row for row in FORMATS if row.suffix and row.suffix == suffix), None)
     if row is None:
@@ -131,11 +107,7 @@ def output_format(path: str | pathlib.Path) -> Format:
 
 
 def writer_of(path: str | pathlib.Path) -> "FileFormat":
-    """Returns the format that writes an output.
-
-    Raises:
-        ValueError: Its suffix stands for no format that can be written.
-    """
+    """Returns what writes an output, see `output_format`."""
     row = output_format(path)
     if row.suffix not in WRITERS:
         WRITERS[row.suffix] = _named(row.writer)()

@@ -8,7 +8,6 @@ import itertools
 import pathlib
 import re
 import shlex
-from collections.abc import Iterable
 from typing import Any
 
 from keras_mgpu_strategy.formats import registry
@@ -37,8 +36,8 @@ class Sharded:
     path: pathlib.Path
     num_shards: int
     num_rows: int
-    outputs: tuple[str, ...]
-    has_names: bool
+    outputs: tuple[str, ...] = ()
+    has_names: bool = False
     first: Journal | None = None
 
     @property
@@ -75,46 +74,33 @@ def find_shards(path: pathlib.Path) -> Sharded:
         ValueError: A journal is damaged, belongs to another run than the others, or
             records other rows than it should.
     """
-    listed = _listed(path)
-    found = {
-        shard.index: journals.read(Target(path, shard).journal) for shard in listed
-    }
-    shards = [Shard(index, listed[0].count) for index in range(listed[0].count)]
+    found = _journals(path)
+    count = next(iter(found)).count
+    shards = [Shard(index, count) for index in range(count)]
     _check_finished(path, shards, found)
+    first = found[shards[0]]
     for shard in shards:
-        _check_same(path, found[0], found[shard.index], shard)
-    layout = found[0].about["layout"]
-    sharded = Sharded(
-        path,
-        len(shards),
-        _num_rows(found[0]),
-        tuple(name for name, _, dtype in layout if dtype != "name"),
-        any(dtype == "name" for _, _, dtype in layout),
-        found[0],
-    )
+        _check_same(path, first, found[shard], shard)
+    num_rows = first.about["run"].get("rows of the input")
+    if not is_count(num_rows):
+        raise ValueError(
+            f"{first.path} records {num_rows!r:.40} rows of the input, expected an "
+            "integer. Nothing was touched. Run all shards again with --overwrite."
+        )
+    layout = first.about["layout"]
+    outputs = tuple(name for name, _, dtype in layout if dtype != "name")
+    has_names = len(outputs) < len(layout)
+    sharded = Sharded(path, count, num_rows, outputs, has_names, first)
     for shard in shards:
-        _check_range(sharded, shard, found[shard.index])
+        _check_range(sharded, shard, found[shard])
     return sharded
 
 
-def _num_rows(journal: Journal) -> int:
-    rows = journal.about["run"].get("rows of the input")
-    if not is_count(rows):
-        raise ValueError(
-            f"{journal.path} tells of {rows!r:.40} rows of the input, expected a whole "
-            "number. Nothing was touched. Run all shards again with --overwrite."
-        )
-    return rows
-
-
-def _listed(path: pathlib.Path) -> list[Shard]:
-    """The shards that have journals; all for the same number of shards."""
+def _journals(path: pathlib.Path) -> dict[Shard, Journal]:
+    """The journals of shards; all for the same number of shards."""
     folder = path.parent
     names = [found.name for found in folder.iterdir()] if folder.is_dir() else []
-    shards = sorted(
-        filter(None, (_shard_of(path, name) for name in names)),
-        key=lambda shard: (shard.count, shard.index),
-    )
+    shards = [shard for name in names if (shard := _shard_of(path, name)) is not None]
     if not shards:
         what = "It is complete, or was" if path.exists() else f"{path} was"
         raise FileNotFoundError(
@@ -127,7 +113,8 @@ def _listed(path: pathlib.Path) -> list[Shard]:
             f"Beside {path} are journals of runs with {counts} shards. Expected one "
             "number of shards. Remove the journals of the others."
         )
-    return shards
+    shards.sort(key=lambda shard: shard.index)
+    return {shard: journals.read(Target(path, shard).journal) for shard in shards}
 
 
 def _shard_of(path: pathlib.Path, name: str) -> Shard | None:
@@ -140,20 +127,22 @@ def _shard_of(path: pathlib.Path, name: str) -> Shard | None:
     is_own = index < count <= MOST_SHARDS
     if not is_own or Target(path, Shard(index, count)).journal.name != name:
         raise ValueError(
-            f"{path.with_name(name)} has the name of a journal of a shard that cannot "
-            f"be: expected shards 0 to N-1 of N, at most {MOST_SHARDS}. Remove it."
+            f"{path.with_name(name)} is named like the journal of a shard that cannot "
+            f"exist: expected shards 0 to N-1 of N, at most {MOST_SHARDS}. Remove it."
         )
     return Shard(index, count)
 
 
 def _check_finished(
-    path: pathlib.Path, shards: Iterable[Shard], found: dict[int, Journal]
+    path: pathlib.Path, shards: list[Shard], found: dict[Shard, Journal]
 ) -> None:
-    missing = [shard for shard in shards if shard.index not in found]
+    missing = [shard for shard in shards if shard not in found]
     begun = [
         shard
-        for shard in shards
-        if shard.index in found and not _is_finished(path, shard, found[shard.index])
+        for shard, journal in found.items()
+        if journal.progress is None
+        or not journal.progress.finished
+        or Target(path, shard).partial.exists()  # not yet put in place
     ]
     if not (missing or begun):
         return
@@ -171,27 +160,20 @@ def _check_finished(
     )
 
 
-def _is_finished(path: pathlib.Path, shard: Shard, journal: Journal) -> bool:
-    """Whether it ran to its end, and its rows were then put in place."""
-    is_done = journal.progress is not None and journal.progress.finished
-    return is_done and not Target(path, shard).partial.exists()
-
-
 def _check_same(
     path: pathlib.Path, first: Journal, other: Journal, shard: Shard
 ) -> None:
     before, now = _described(first), _described(other)
-    names = sorted(before.keys() | now.keys())
-    differing = [name for name in names if before.get(name) != now.get(name)]
-    if differing:
-        lines = "; ".join(
-            f"{name}: {_short(before.get(name))} in shard 0, "
-            f"{_short(now.get(name))} in shard {shard.index}"
-            for name in differing
-        )
+    lines = "; ".join(
+        f"{name}: {_short(before.get(name))} in shard 0, "
+        f"{_short(now.get(name))} in shard {shard.index}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    )
+    if lines:
         raise ValueError(
             f"The shards of {path} are not of the same run ({lines}). Nothing was "
-            f"touched. Run again those that are wrong, such as "
+            "touched. Run again those that are wrong, such as "
             f"{_command(path, shard, '--overwrite')}"
         )
 
@@ -200,9 +182,8 @@ def _check_range(sharded: Sharded, shard: Shard, journal: Journal) -> None:
     found = journal.about["run"].get("shard")
     if found != [shard.index, shard.count]:
         raise sharded.damaged(shard, f"has the journal of the shard {found!r:.40}")
-    stop, progress = sharded.rows(shard).stop, journal.progress
-    if progress is None or progress.rows != stop:
-        rows = progress and progress.rows
+    stop, rows = sharded.rows(shard).stop, journal.progress and journal.progress.rows
+    if rows != stop:
         raise sharded.damaged(shard, f"ends at row {rows}, expected row {stop}")
 
 
@@ -221,7 +202,7 @@ def _command(path: pathlib.Path, shard: Shard, flag: str) -> str:
 
 
 def _numbers(numbers: list[int]) -> str:
-    """As in "1, 4 to 7"."""
+    """As in "1, 4 to 7 are"."""
     runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     ranges = [[number for _, number in run] for _, run in runs]
     named = [str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in ranges]

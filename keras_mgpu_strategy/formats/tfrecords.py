@@ -3,13 +3,9 @@
 Guarantees:
 
 * Records keep their order; parsing runs in parallel.
-* tf.data's autotuner is off: at the end of a pass it can stall for as long as the pass
-  took.
 * A damaged record is an error that names the file; an error of the user's function
   passes through unchanged. An uncompressed file that is cut off exactly between two
   records cannot be distinguished from a shorter one.
-* A compressed file is decompressed again after its records have been read: TensorFlow
-  (2.21) sometimes takes a truncated one for one that ends there.
 * Whether and how a file is compressed is detected from its content, whatever its name.
 * A record that claims more bytes than its file has is found before TensorFlow reads it,
   which would crash the process (2.21). In compressed files TensorFlow finds it itself,
@@ -23,7 +19,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -80,9 +76,11 @@ class TFRecords:
         return FileSource(_Checked(source, compressions), identity)
 
     def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
-        names = [str(file) for file in files]
-        pairs = tf.data.Dataset.from_tensor_slices((names, list(files.values())))
-        rows = pairs.flat_map(lambda *pair: _records(*pair)).map(
+        pairs = (list(map(str, files)), list(files.values()))
+        records = tf.data.Dataset.from_tensor_slices(pairs).flat_map(
+            lambda *pair: _records(*pair)
+        )
+        rows = records.map(
             self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
         )
         return rows.batch(self.batch_size).prefetch(1)
@@ -91,13 +89,10 @@ class TFRecords:
 class _Checked:
     """A stream of records that says which file is damaged."""
 
-    def __init__(self, source: StreamSource, files: Mapping[pathlib.Path, str]) -> None:
-        self._source = source
-        self._files = files
+    num_rows = None
 
-    @property
-    def num_rows(self) -> None:
-        return None
+    def __init__(self, source: StreamSource, files: Mapping[pathlib.Path, str]) -> None:
+        self._source, self._files = source, files
 
     @property
     def spec(self) -> Nest:
@@ -129,44 +124,38 @@ def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
 
 
 def _compression(file: pathlib.Path) -> str:
-    """Returns how a file is compressed.
-
-    Raises:
-        ValueError: It is not compressed, and truncated.
-    """
-    with open(file, "rb") as opened:
-        likely = _likely_compression(opened.read(_HEAD.size))
-        opened.seek(0)
-        damage = _damage(opened, file.stat().st_size)
+    """Returns how a file is compressed; a `ValueError` if it is not, and truncated."""
+    damage = _damage(file)
     if damage is None:
         # The length of a record may make its file look compressed.
         return ""
-    if not likely:
-        raise ValueError(f"{file} is damaged or cut short: {damage}")
-    return likely
-
-
-def _likely_compression(head: bytes) -> str:
+    with open(file, "rb") as opened:
+        head = opened.read(_HEAD.size)
     if head[:3] == b"\x1f\x8b\x08":
         return "GZIP"
-    # The length of a record has zeros where this has compressed bytes.
-    is_zlib = head[:1] and head[0] & 0x8F == 8 and head[4:8] != bytes(4)
-    return "ZLIB" if is_zlib and int.from_bytes(head[:2], "big") % 31 == 0 else ""
+    # The length of a record has zeros where ZLIB has compressed bytes.
+    is_zlib = head[0] & 0x8F == 8 and head[4:8] != bytes(4)
+    if is_zlib and int.from_bytes(head[:2], "big") % 31 == 0:
+        return "ZLIB"
+    raise ValueError(
+        f"{file} is damaged or cut short: {damage}. Copy or write it again."
+    )
 
 
-def _damage(file: BinaryIO, size: int) -> str | None:
+def _damage(file: pathlib.Path) -> str | None:
     """Walks from length to length, skipping the records themselves."""
-    place = 0
-    while place < size:
-        head = file.read(_HEAD.size)
-        length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else size
-        stop = place + _HEAD.size + length + _CRC_BYTES
-        if stop > size:
-            return (
-                f"the record at byte {place} ends at byte {stop}, and the file at "
-                f"{size}. Copy or write it again."
-            )
-        place = file.seek(stop)
+    place, size = 0, file.stat().st_size
+    with open(file, "rb") as opened:
+        while place < size:
+            head = opened.read(_HEAD.size)
+            length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else size
+            stop = place + _HEAD.size + length + _CRC_BYTES
+            if stop > size:
+                return (
+                    f"the record at byte {place} ends at byte {stop}, and the file at "
+                    f"{size}"
+                )
+            place = opened.seek(stop)
     return None
 
 
@@ -187,7 +176,10 @@ def _records(file: Any, compression: Any) -> tf.data.Dataset:
 
 
 def _is_complete(file: bytes, compression: bytes) -> np.bool_:
-    """Whether compressed data end as they should, and are undamaged."""
+    """Whether compressed data end as they should, and are undamaged.
+
+    TensorFlow (2.21) sometimes takes a truncated file for one that ends there.
+    """
     if not compression:
         return np.True_
     window_bits = {b"GZIP": 31, b"ZLIB": 15}[compression]
@@ -210,6 +202,7 @@ def _is_whole(file: pathlib.Path, compression: str) -> bool:
     """Reads a file to its end; TensorFlow does not report which one it was reading."""
     records = _records(tf.constant(str(file)), tf.constant(compression))
     try:
+        # tf.data's autotuner can stall at the end for as long as a pass took.
         for _ in without_autotune(records.batch(1024)):
             pass
     except tf.errors.DataLossError:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.by_path import file_input, names_files
-from keras_mgpu_strategy.formats.interface import FileInput
+from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
 from keras_mgpu_strategy.inputs.forms import (
     ARRAYS,

@@ -269,7 +269,7 @@ def test_hdf5_datasets_in_groups_and_soft_links(tmp_path):
         with pytest.raises(ValueError, match=f"{name}' is a link that leads nowhere"):
             Hdf5(path, name).open_rows(None)
     for name in ("alias", "empty", "single"):
-        with pytest.raises(ValueError, match=f"{name}' is no data set with rows"):
+        with pytest.raises(ValueError, match=f"{name}' is not a data set with rows"):
             Hdf5(path, name).open_rows(None)
 
 

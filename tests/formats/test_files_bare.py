@@ -163,7 +163,7 @@ def test_a_dict_of_npy_files(tmp_path):
 
 
 def test_a_dict_of_other_files(tmp_path):
-    message = "A dict of paths is read where all are .npy .*; received x.parquet"
+    message = "A dict of paths is read if all are .npy .*; received x.parquet"
     with pytest.raises(ValueError, match=message):
         as_source({"a": save(tmp_path, "x.npy"), "b": "x.parquet"})
     with pytest.raises(FileNotFoundError, match="There is no file y.npy"):

@@ -341,7 +341,7 @@ def test_folders_that_hold_something_else(tmp_path):
         Parquet(tmp_path).open_rows(one([]))
     save(tmp_path / "0.parquet", table(a=[1.0]))
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="holds what is no Parquet file: notes.txt"):
+    with pytest.raises(ValueError, match="holds more than Parquet files: notes.txt"):
         Parquet(tmp_path).open_rows(one([]))
     with pytest.raises(ValueError, match="an empty list of paths"):
         Parquet([]).open_rows(one([]))

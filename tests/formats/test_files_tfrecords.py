@@ -186,5 +186,5 @@ def test_what_does_not_fit(folder):
     with pytest.raises(FileNotFoundError, match="There is no file .*none.tfrecord"):
         TFRecords(folder / "none.tfrecord", parse).open_rows(None)
     (folder / "x.txt").write_text("")
-    with pytest.raises(ValueError, match="holds what is no TFRecord file: x.txt"):
+    with pytest.raises(ValueError, match="holds more than TFRecord files: x.txt"):
         TFRecords(folder, parse).open_rows(None)

@@ -23,10 +23,10 @@ from image_cases import (
 )
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.formats.images import reading as image_reading
 from keras_mgpu_strategy.formats.images.input import Images
 from keras_mgpu_strategy.formats.images.source import ImageSource
-from keras_mgpu_strategy.formats.interface import FileInput
 
 NUM_IMAGES = 23
 SIZE = (6, 5)

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.formats.npy import texts as npy_texts
+from keras_mgpu_strategy.formats.npy import file as npy_file
 from keras_mgpu_strategy.formats.npy.write import NpyFormat
 from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
@@ -146,7 +146,7 @@ def test_a_full_disk_while_strings_are_widened_loses_no_row(tmp_path, monkeypatc
     sink = NpyFormat().create(tmp_path / "out", what.layout)
     what.write(sink, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(npy_texts, "replacing", full)
+        patch.setattr(npy_file, "replacing", full)
         with pytest.raises(OSError, match="No space left"):
             what.write(sink, 40)
     mark = sink.flush()

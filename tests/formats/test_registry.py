@@ -6,7 +6,7 @@ from command_line import DIGITS, IMAGES, mgpu_here, predict_here
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.formats import registry
-from keras_mgpu_strategy.formats.interface import FileInput
+from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from tests.formats import toy

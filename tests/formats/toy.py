@@ -9,8 +9,7 @@ import shutil
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.choosing import choose, in_structure
-from keras_mgpu_strategy.formats.file_source import open_arrays
+from keras_mgpu_strategy.formats.file_source import open_named
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.formats.registry import Format
 from keras_mgpu_strategy.outputs.durable import Appender, remove, synced_file
@@ -37,14 +36,12 @@ class Toy:
         files = one_file(self.path, "toy")
         lines = [json.loads(line) for line in files.files[0].read_text().splitlines()]
         names = list(lines[0]["columns"])
-        chosen = choose(names, self.columns, input_spec, f"{self.path}, columns")
-        arrays = [
-            np.array([line["columns"][name] for line in lines], np.float32)
-            for name in chosen
-        ]
-        nest = in_structure(input_spec, arrays)
-        return open_arrays(
-            nest, input_spec, lambda n: files.identity(n, chosen), self.path
+
+        def find(name):
+            return np.array([line["columns"][name] for line in lines], np.float32)
+
+        return open_named(
+            names, self.columns, input_spec, find, files, self.path, "columns"
         )
 
 

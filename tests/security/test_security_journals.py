@@ -200,7 +200,7 @@ def test_notes_of_merges_with_other_values(content, tmp_path):
 )
 def test_names_of_journals_that_cannot_be(name, tmp_path):
     (tmp_path / f"scores.npy.{name}.journal").write_bytes(b"")
-    with pytest.raises(ValueError, match=f"{name}.journal has the name.*Remove it"):
+    with pytest.raises(ValueError, match=f"{name}.journal is named like.*Remove it"):
         merge(tmp_path / "scores.npy")
 
 
@@ -218,7 +218,7 @@ def test_names_beside_an_output(numbers, tmp_path):
 def test_journals_of_shards_that_tell_no_rows(rows, tmp_path):
     path = tmp_path / "scores.npy"
     write_shards(path, TWO, **{"rows of the input": rows})
-    with pytest.raises(ValueError, match="tells of .* rows of the input.*--overwrite"):
+    with pytest.raises(ValueError, match="records .* rows of the input.*--overwrite"):
         merge(path)
 
 

@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
-from keras_mgpu_strategy.formats.columns import Choice, Columns, choose_columns
+from keras_mgpu_strategy.formats.columns import (
+    Choice,
+    Columns,
+    choose_columns,
+    form_for,
+)
 from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
-from keras_mgpu_strategy.formats.row_layout import form_for
 from keras_mgpu_strategy.sources.rebatch import Rows, TableSource
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 from keras_mgpu_strategy.types import Nest

@@ -1,35 +1,39 @@
 """One `.npy` file that is written in pieces, without a memory map.
 
-Guarantees:
-
-* Once complete, its bytes are those of `numpy.save`.
-* Nothing is pickled, and nothing read is unpickled.
+Guarantees: once complete, its bytes are those of `numpy.save`. Nothing is pickled.
 """
 
+import dataclasses
 import math
 import pathlib
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.npy.header import header_of, read_header
-from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size
+from keras_mgpu_strategy.formats.npy.header import (
+    NpyHeader,
+    header_in,
+    header_of,
+    read_blocks,
+)
+from keras_mgpu_strategy.outputs.durable import (
+    Appender,
+    damaged,
+    file_size,
+    replacing,
+    scratch_of,
+)
 from keras_mgpu_strategy.outputs.interface import Column
+
+_LEAST_WIDTH = 16
 
 
 class NpyFile:
-    """One `.npy` file.
-
-    Args:
-        path: The file.
-        column: What it holds.
-        num_rows: How many rows, or None if known only at the end.
-    """
+    """One `.npy` file of `num_rows` rows; None if known only at the end."""
 
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
-        self._path, self._column, self._num_rows = path, column, num_rows
-        self._row_bytes = column.dtype.itemsize * math.prod(column.row_shape)
-        self._header = self._header_for(num_rows or 0)
+        self._path, self._num_rows, self._row_shape = path, num_rows, column.row_shape
         self._file: Appender | None = None
+        self._hold(column.dtype)
 
     def create(self) -> None:
         """Begins a new file.
@@ -46,8 +50,14 @@ class NpyFile:
         Raises:
             ValueError: The file is missing, too short, or holds other rows.
         """
-        file_size(self._path)
-        _check_header(self._path, self._column)
+        header = _begun_header(self._path)
+        shape, dtype = header.shape[1:], header.dtype
+        if (shape, dtype) != (self._row_shape, self._dtype):
+            raise damaged(
+                self._path,
+                f"holds {dtype} rows of shape {shape}, expected {self._dtype} rows of "
+                f"shape {self._row_shape}",
+            )
         self._file = Appender(self._path, self._offset(kept))
         self._begin()
 
@@ -62,7 +72,7 @@ class NpyFile:
     def complete(self, num_rows: int) -> None:
         """Gives the file its final length and header."""
         self._opened.end_at(self._offset(num_rows))
-        self._opened.put(self._header_for(num_rows), 0)
+        self._opened.put(self._header(num_rows), 0)
         self._opened.sync()
 
     def close(self) -> None:
@@ -71,15 +81,22 @@ class NpyFile:
             self._file.close()
 
     def _begin(self) -> None:
-        self._opened.put(self._header, 0)
+        self._opened.put(self._header(self._num_rows or 0), 0)
         if self._num_rows is not None:
             self._opened.reserve(self._offset(self._num_rows))
 
-    def _header_for(self, num_rows: int) -> bytes:
-        return header_of((num_rows, *self._column.row_shape), self._column.dtype)
+    def _hold(self, dtype: np.dtype) -> None:
+        self._dtype, self._row_bytes = (
+            dtype,
+            dtype.itemsize * math.prod(self._row_shape),
+        )
+        self._start = len(self._header(0))
+
+    def _header(self, num_rows: int) -> bytes:
+        return header_of((num_rows, *self._row_shape), self._dtype)
 
     def _offset(self, row: int) -> int:
-        return len(self._header) + row * self._row_bytes
+        return self._start + row * self._row_bytes
 
     @property
     def _opened(self) -> Appender:
@@ -87,16 +104,66 @@ class NpyFile:
         return self._file
 
 
-def _check_header(path: pathlib.Path, column: Column) -> None:
+class NpyTexts(NpyFile):
+    """One `.npy` file of strings, `bytes`, to which rows are added at its end.
+
+    NumPy gives all strings of an array one width, known only after the last row. The
+    file has room for the longest string so far, and more. When a longer one comes, and
+    at the end, it is rewritten, a block at a time: each time that the longest doubles.
+    At every moment it is a file of all rows written so far, the old one or the new one.
+    """
+
+    def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
+        column = dataclasses.replace(column, dtype=np.dtype(f"S{_LEAST_WIDTH}"))
+        super().__init__(path, column, num_rows)
+        self._longest = 0
+
+    def create(self) -> None:
+        """Begins a new file."""
+        scratch_of(self._path).unlink(missing_ok=True)
+        super().create()
+
+    def reopen(self, kept: int) -> None:
+        """Opens a file that was begun, see `NpyFile.reopen`."""
+        dtype = _begun_header(self._path).dtype
+        if dtype.kind != "S":
+            raise damaged(self._path, f"holds {dtype} rows, expected strings")
+        self._hold(dtype)
+        scratch_of(self._path).unlink(missing_ok=True)
+        super().reopen(kept)
+        lengths = map(np.char.str_len, read_blocks(self._path, kept))
+        self._longest = max((int(n.max(initial=0)) for n in lengths), default=0)
+
+    def put(self, row: int, array: np.ndarray) -> None:
+        """Writes rows, starting at the given row of this file, at its end."""
+        longest = max(map(len, array.reshape(-1).tolist()), default=0)
+        if longest > self._dtype.itemsize:
+            self._widen(row, 1 << (longest - 1).bit_length())
+        super().put(row, array.astype(self._dtype))
+        self._longest = max(self._longest, longest)
+
+    def complete(self, num_rows: int) -> None:
+        """Gives the file its final width, length and header."""
+        self._widen(num_rows, max(self._longest, 1))
+        super().complete(num_rows)
+
+    def _widen(self, num_rows: int, width: int) -> None:
+        """Rewrites the rows with another width; a narrower one must be wide enough."""
+        dtype = np.dtype(f"S{width}")
+        if dtype == self._dtype:
+            return
+        with replacing(self._path) as file:
+            file.write(header_of((num_rows, *self._row_shape), dtype))
+            for block in read_blocks(self._path, num_rows):
+                file.write(block.astype(dtype).tobytes())
+        self.close()
+        self._hold(dtype)
+        super().reopen(num_rows)
+
+
+def _begun_header(path: pathlib.Path) -> NpyHeader:
+    file_size(path)  # refuses a link, or no file
     try:
-        with open(path, "rb") as file:
-            header = read_header(file)
+        return header_in(path)
     except ValueError as error:
         raise damaged(path, f"has no header of a .npy file ({error})") from error
-    shape, dtype = header.shape, header.dtype
-    if (shape[1:], dtype) != (column.row_shape, column.dtype):
-        raise damaged(
-            path,
-            f"holds {dtype} rows of shape {shape[1:]}, expected {column.dtype} rows "
-            f"of shape {column.row_shape}",
-        )

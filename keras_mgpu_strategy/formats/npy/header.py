@@ -1,13 +1,9 @@
 """The header of a `.npy` file, checked against the file. Loads no TensorFlow.
 
-NumPy reads headers by parsing Python literals: hostile ones cause errors of many kinds,
-a lack of memory, or arithmetic that overflows with a warning.
-
-Guarantees:
-
-* A header is accepted only if it declares plain values, not Python objects, and the
-  file has room for all of them. Everything else is a `ValueError`.
-* Nothing is unpickled, and no memory is allocated for what a header claims.
+NumPy parses headers as Python literals: hostile ones cause errors of many kinds, a lack
+of memory, or overflows. Guarantee: a header is accepted only if it declares plain
+values, for all of which the file has room; everything else is a `ValueError`. Nothing
+is unpickled, and no memory is allocated for what a header claims.
 """
 
 import dataclasses
@@ -32,14 +28,7 @@ _MOST_EMPTY = 2**32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """What a `.npy` file's header says.
-
-    Args:
-        shape: Of the array.
-        is_fortran: Whether its values are in Fortran order.
-        dtype: Of its values.
-        offset: Where they begin.
-    """
+    """What a header says; the values begin at byte `offset`."""
 
     shape: tuple[int, ...]
     is_fortran: bool
@@ -51,15 +40,25 @@ class NpyHeader:
         """Length of a file with this header and all its values."""
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
+    def check_length(self, size: int) -> None:
+        """Raises a `ValueError` if a file of `size` bytes lacks some values."""
+        if size < self.num_bytes:
+            raise ValueError(
+                f"it is cut short: {size} bytes, expected {self.num_bytes} for "
+                f"{self.dtype} of shape {self.shape}."
+            )
+
+    def map(self, path: str | os.PathLike[str], start: int = 0) -> np.memmap:
+        """Maps the array into memory, read-only; the header is at byte `start`."""
+        order, offset = "F" if self.is_fortran else "C", start + self.offset
+        return np.memmap(path, self.dtype, "r", offset, self.shape, order)
+
 
 def read_header(file: BinaryIO | Any) -> NpyHeader:
-    """Reads a header from the start of a `.npy` file.
-
-    Args:
-        file: Open at its start; left just after the header.
+    """Reads a header, and leaves the file just after it.
 
     Raises:
-        ValueError: It has no usable header.
+        ValueError: It is not usable.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -83,6 +82,12 @@ def read_header(file: BinaryIO | Any) -> NpyHeader:
     return NpyHeader(shape, is_fortran, dtype, file.tell())
 
 
+def header_in(path: str | os.PathLike[str]) -> NpyHeader:
+    """Reads the header of a file, see `read_header`."""
+    with open(path, "rb") as file:
+        return read_header(file)
+
+
 def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     """The header that `numpy.save` writes, of the same length for any number of rows.
 
@@ -99,41 +104,17 @@ def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     return content.getvalue()
 
 
-def read_blocks(
-    file: BinaryIO | Any, header: NpyHeader, num_rows: int
-) -> Iterator[np.ndarray]:
-    """Yields the first rows of a `.npy` file, some at a time.
-
-    Args:
-        file: The file, opened without a map.
-        header: Its header.
-        num_rows: How many rows.
-    """
-    row_shape = header.shape[1:]
-    row_values = math.prod(row_shape)
-    block_rows = max(_BLOCK_BYTES // max(row_values * header.dtype.itemsize, 1), 1)
-    file.seek(header.offset)
-    for start in range(0, num_rows, block_rows):
-        count = min(block_rows, num_rows - start)
-        values = np.fromfile(file, header.dtype, count * row_values)
-        yield values.reshape(count, *row_shape)
-
-
-def check_length(header: NpyHeader, size: int) -> None:
-    """Checks that a file has room for what its header claims.
-
-    Args:
-        header: Of the file.
-        size: Its length in bytes.
-
-    Raises:
-        ValueError: It does not.
-    """
-    if size < header.num_bytes:
-        raise ValueError(
-            f"it is cut short: {size} bytes, expected {header.num_bytes} for "
-            f"{header.dtype} of shape {header.shape}."
-        )
+def read_blocks(path: os.PathLike[str], num_rows: int) -> Iterator[np.ndarray]:
+    """Yields the first rows of a file, some at a time, without mapping it."""
+    with open(path, "rb") as file:
+        header = read_header(file)
+        row_values = math.prod(header.shape[1:])
+        row_bytes = max(row_values * header.dtype.itemsize, 1)
+        block_rows = max(_BLOCK_BYTES // row_bytes, 1)
+        for start in range(0, num_rows, block_rows):
+            count = min(block_rows, num_rows - start)
+            values = np.fromfile(file, header.dtype, count * row_values)
+            yield values.reshape(count, *header.shape[1:])
 
 
 def open_mapped(path: str | os.PathLike[str]) -> np.memmap:
@@ -143,17 +124,9 @@ def open_mapped(path: str | os.PathLike[str]) -> np.memmap:
         OSError: The file cannot be read.
         ValueError: It is not a `.npy` file of plain values, or is truncated.
     """
-    with open(path, "rb") as file:
-        header = read_header(file)
-        check_length(header, os.fstat(file.fileno()).st_size)
-    return np.memmap(
-        path,
-        header.dtype,
-        mode="r",
-        offset=header.offset,
-        shape=header.shape,
-        order="F" if header.is_fortran else "C",
-    )
+    header = header_in(path)
+    header.check_length(os.path.getsize(path))
+    return header.map(path)
 
 
 def _check_shape(shape: tuple[Any, ...], dtype: np.dtype) -> None:

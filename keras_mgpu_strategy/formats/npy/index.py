@@ -23,8 +23,7 @@ class NpyIndex:
 
     Args:
         outputs: Names of the outputs, in order.
-        structure: Nest of dicts and lists with these names; None if unknown, since
-            there was no row.
+        structure: Nest of dicts and lists with these names; None without any row.
         first_row: Index of the first row.
         num_rows: How many rows there are; None before the last one is written.
     """
@@ -51,21 +50,18 @@ def read_index(path: pathlib.Path) -> NpyIndex:
         raise ValueError("it is too long")
     found = parse(path.read_bytes())
     if not has_keys(found, _KEYS) or found.pop("version") != _VERSION:
-        raise ValueError(f"it is no index of version {_VERSION}")
-    index = NpyIndex(**{**found, "outputs": _names_in(found["outputs"])})
+        raise ValueError(f"it is not an index of version {_VERSION}")
+    names = found["outputs"]
+    is_list = isinstance(names, list) and all(map(is_plain, names))
+    if not is_list or unique(names) != names:
+        raise ValueError(f"it lists the outputs {names!r:.80}")
+    index = NpyIndex(**{**found, "outputs": tuple(names)})
     counts = [index.first_row, 0 if index.num_rows is None else index.num_rows]
     if not all(map(is_count, counts)):
-        raise ValueError(f"it tells of rows {counts!r:.80}")
-    if index.structure is not None and _leaves(index.structure) != set(index.outputs):
+        raise ValueError(f"it records rows {counts!r:.80}")
+    if index.structure is not None and _leaves(index.structure) != set(names):
         raise ValueError("its structure names other outputs")
     return index
-
-
-def _names_in(outputs: Any) -> tuple[str, ...]:
-    is_list = isinstance(outputs, list) and all(map(is_plain, outputs))
-    if not is_list or unique(outputs) != outputs:
-        raise ValueError(f"it lists the outputs {outputs!r:.80}")
-    return tuple(outputs)
 
 
 def _leaves(structure: Any) -> set[Any]:

@@ -1,9 +1,7 @@
 """Shards in `.npy` files of their own -> one file.
 
-Guarantees:
-
-* The bytes are those that a run without shards writes for the same results.
-* At most a piece of a file is in memory.
+Guarantee: the bytes are those that a run without shards writes for the same results. At
+most a piece of a file is in memory.
 """
 
 import pathlib
@@ -12,9 +10,9 @@ from typing import Any
 from keras_mgpu_strategy.formats.npy import index as npy_index
 from keras_mgpu_strategy.formats.npy.header import (
     NpyHeader,
+    header_in,
     header_of,
     read_blocks,
-    read_header,
 )
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
 from keras_mgpu_strategy.formats.sharded import Sharded
@@ -31,9 +29,9 @@ def check(sharded: Sharded) -> None:
     for name in _names(sharded):
         first = None
         for shard in sharded.shards:
-            header = _checked_header(sharded, shard, name)
-            first = first or header
-            if _kind_of(header) != _kind_of(first):
+            kind = _kind_of(_checked_header(sharded, shard, name))
+            first = first or kind
+            if kind != first:
                 raise sharded.damaged(shard, f"holds other values than shard 0: {name}")
     if len(sharded.outputs) > 1:
         for shard in sharded.shards:
@@ -49,9 +47,8 @@ def join(sharded: Sharded, target: pathlib.Path) -> None:
     target.mkdir()
     for name in names:
         _join_file(sharded, name, target / name)
-    indices = [_index(sharded, shard) for shard in sharded.shards]
-    structures = [x.structure for x in indices if x.structure is not None]
-    structure = structures[0] if structures else None
+    structures = (_index(sharded, shard).structure for shard in sharded.shards)
+    structure = next((found for found in structures if found is not None), None)
     whole = NpyIndex(sharded.outputs, structure, 0, sharded.num_rows)
     write_whole(target / npy_index.NAME, whole.content())
     sync_folder(target)
@@ -65,14 +62,13 @@ def _kind_of(header: NpyHeader) -> tuple[Any, ...]:
 
 def _join_file(sharded: Sharded, name: str, target: pathlib.Path) -> None:
     paths = [sharded.file(shard) / name for shard in sharded.shards]
-    headers = [_header(path) for path in paths]
+    headers = list(map(header_in, paths))
     dtype = max((header.dtype for header in headers), key=lambda x: x.itemsize)
     with synced_file(target) as output:
         output.write(header_of((sharded.num_rows, *headers[0].shape[1:]), dtype))
         for path, header in zip(paths, headers, strict=True):
-            with open(path, "rb") as file:
-                for block in read_blocks(file, header, header.shape[0]):
-                    output.write(block.astype(dtype, copy=False).tobytes())
+            for block in read_blocks(path, header.shape[0]):
+                output.write(block.astype(dtype, copy=False).tobytes())
 
 
 def _names(sharded: Sharded) -> list[str]:
@@ -83,30 +79,21 @@ def _names(sharded: Sharded) -> list[str]:
 
 
 def _checked_header(sharded: Sharded, shard: Shard, name: str) -> NpyHeader:
-    path = sharded.file(shard) / name
+    path, num_rows = sharded.file(shard) / name, len(sharded.rows(shard))
     if not path.is_file():
         raise sharded.damaged(shard, f"lacks the file {path}")
     try:
-        header = _header(path)
+        header = header_in(path)
     except ValueError as error:
         raise sharded.damaged(shard, f"cannot be read ({error})") from error
-    num_rows = len(sharded.rows(shard))
+    size, what = path.stat().st_size, None
     if header.shape[:1] != (num_rows,):
-        raise sharded.damaged(
-            shard, f"has shape {header.shape} in {path}, expected {num_rows} rows"
-        )
-    size = path.stat().st_size
-    if size != header.num_bytes or header.is_fortran:
-        raise sharded.damaged(
-            shard,
-            f"has {size} bytes in {path}, expected {header.num_bytes}, row by row",
-        )
+        what = f"has shape {header.shape} in {path}, expected {num_rows} rows"
+    elif size != header.num_bytes or header.is_fortran:
+        what = f"has {size} bytes in {path}, expected {header.num_bytes}, row by row"
+    if what is not None:
+        raise sharded.damaged(shard, what)
     return header
-
-
-def _header(path: pathlib.Path) -> NpyHeader:
-    with open(path, "rb") as file:
-        return read_header(file)
 
 
 def _index(sharded: Sharded, shard: Shard) -> NpyIndex:

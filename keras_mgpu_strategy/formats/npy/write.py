@@ -6,24 +6,20 @@ names are not stored. A shard holds only its own range of rows.
 
 Guarantees:
 
-* The bytes are the same whether or not the number of rows was known beforehand.
-* If it was known, a lack of disk space is found before any work.
-* Rows are written by plain file writes, not through a memory map: when a page cannot be
-  written, as on a full disk, a map kills the process with a signal (SIGBUS), while a
-  write raises an `OSError`.
-* Nothing is pickled.
+* The bytes are the same whether or not the number of rows was known beforehand. If it
+  was, a lack of disk space is found before any work.
+* Rows are written by plain file writes: when a page of a memory map cannot be written,
+  as on a full disk, a signal (SIGBUS) kills the process; a write raises an `OSError`.
 """
 
 import contextlib
-import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from keras_mgpu_strategy.formats.npy import index as npy_index
-from keras_mgpu_strategy.formats.npy.file import NpyFile
+from keras_mgpu_strategy.formats.npy.file import NpyFile, NpyTexts
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
-from keras_mgpu_strategy.formats.npy.texts import NpyTexts
 from keras_mgpu_strategy.outputs.durable import (
     damaged,
     make_folder,
@@ -41,9 +37,8 @@ from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class NpyFormat:
-    """Makes `.npy` files, or folders of them."""
+    """Makes `.npy` files, or folders of them; see `FileFormat`."""
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
@@ -78,11 +73,7 @@ class NpySink(RowSink):
     """See the module; made by `NpyFormat`."""
 
     def __init__(
-        self,
-        path: pathlib.Path,
-        layout: Layout,
-        files: list[NpyFile | NpyTexts],
-        num_written: int,
+        self, path: pathlib.Path, layout: Layout, files: list[NpyFile], num_written: int
     ):
         super().__init__(layout, num_written)
         self._index = path / npy_index.NAME if len(files) > 1 else None
@@ -90,7 +81,7 @@ class NpySink(RowSink):
 
     def _begin(self, structure: Any) -> None:
         if self._index is not None:
-            self._write_index(structure, None)
+            self._write_index(self._index, structure, None)
 
     def _fitting(self, rows: Rows) -> Rows:
         refuse_missing(self._layout, rows, ".npy")
@@ -111,31 +102,31 @@ class NpySink(RowSink):
         for file in self._files:
             file.complete(num_rows)
         if self._index is not None:
-            self._write_index(_structure_in(self._index), num_rows)
+            self._write_index(self._index, _structure_in(self._index), num_rows)
 
     def _release(self) -> None:
         for file in self._files:
             file.close()
 
-    def _write_index(self, structure: Any, num_rows: int | None) -> None:
+    def _write_index(
+        self, path: pathlib.Path, structure: Any, num_rows: int | None
+    ) -> None:
         names = tuple(column.name for column in self._layout.columns)
         index = NpyIndex(names, structure, self._layout.first_row, num_rows)
-        write_whole(self._index or pathlib.Path(), index.content())
+        write_whole(path, index.content())
 
 
 def _opened(
-    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile | NpyTexts], None]
-) -> list[NpyFile | NpyTexts]:
+    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile], None]
+) -> list[NpyFile]:
     """The files of all columns, each begun; none stays open if one fails."""
-    columns = stored_columns(layout)
-    stop = layout.stop_row
+    columns, stop = stored_columns(layout), layout.stop_row
     num_rows = None if stop is None else stop - layout.first_row
     files = []
     with contextlib.ExitStack() as stack:
         for column in columns:
             name = path if len(columns) == 1 else path / f"{column.name}.npy"
-            kind = NpyTexts if column.is_text else NpyFile
-            file = kind(name, column, num_rows)
+            file = (NpyTexts if column.is_text else NpyFile)(name, column, num_rows)
             stack.callback(file.close)
             begin(file)
             files.append(file)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.formats.columns import Choice
+from keras_mgpu_strategy.formats.columns import Choice, Form, form_for
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_columns import (
     ColumnType,
@@ -24,7 +24,6 @@ from keras_mgpu_strategy.formats.parquet.arrow_columns import (
     row_bytes,
 )
 from keras_mgpu_strategy.formats.parquet.schema import Schema
-from keras_mgpu_strategy.formats.row_layout import Form, form_for
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 

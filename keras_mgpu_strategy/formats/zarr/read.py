@@ -21,7 +21,7 @@ from keras_mgpu_strategy.formats.choosing import (
     present_inputs,
 )
 from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_arrays
-from keras_mgpu_strategy.formats.paths import PathLike, as_path, tree
+from keras_mgpu_strategy.formats.paths import FileList, PathLike, as_path, below
 from keras_mgpu_strategy.formats.zarr.chunks import check_chunks
 from keras_mgpu_strategy.formats.zarr.safety import check_array, check_links
 from keras_mgpu_strategy.system.extras import import_extra
@@ -73,8 +73,12 @@ class Zarr:
                 check_chunks(path / name)
         nest = root if names == [""] else in_structure(input_spec, arrays)
         return open_arrays(
-            nest, input_spec, lambda n: tree(path).identity(n, names), path
+            nest, input_spec, lambda n: _files(path).identity(n, names), path
         )
+
+
+def _files(folder: pathlib.Path) -> FileList:
+    return below(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
 
 
 def _check_folder(path: pathlib.Path) -> None:
