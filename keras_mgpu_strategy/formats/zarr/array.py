@@ -14,11 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.zarr.encoding import (
-    ArraySpec,
-    Encoder,
-    chunk_name,
-)
+from keras_mgpu_strategy.formats.zarr.encoding import ArraySpec, Encoder
 from keras_mgpu_strategy.outputs.durable import (
     damaged,
     make_folder,
@@ -31,28 +27,25 @@ from keras_mgpu_strategy.outputs.strict_json import is_count
 
 
 class ArrayWriter:
-    """Writes the rows of one array.
+    """Writes the rows of one array in the store at `path`.
 
-    Args:
-        folder: Of the array.
-        spec: What it holds.
-        layout: What the store holds.
-        tag: Keeps the unfinished files of shards apart.
-        encoder: Of such arrays.
+    The `tag` keeps the unfinished files of shards apart.
     """
 
     def __init__(
         self,
-        folder: pathlib.Path,
+        path: pathlib.Path,
         spec: ArraySpec,
         layout: Layout,
         tag: str,
         encoder: Encoder,
     ):
-        self._folder, self._spec, self._layout, self._tag = folder, spec, layout, tag
-        self._metadata = folder / "zarr.json"
+        self._spec, self._layout, self._tag = spec, layout, tag
+        self._folder = path / spec.column.name
+        self._metadata = self._folder / "zarr.json"
         self._encoder = encoder
-        self._rows = np.empty((spec.chunk_rows, *spec.row_shape), spec.dtype or object)
+        shape = (spec.chunk_rows, *spec.column.row_shape)
+        self._rows = np.empty(shape, spec.column.dtype)
 
     def create(self) -> None:
         """Begins the array, or joins the shards that have begun it.
@@ -95,24 +88,27 @@ class ArrayWriter:
             self._write(start // self._spec.chunk_rows, self._spec.chunk_rows)
 
     def save(self, stop: int) -> None:
-        """Writes the rows before `stop` that do not fill a chunk."""
-        if stop % self._spec.chunk_rows:
-            index, count = divmod(stop, self._spec.chunk_rows)
+        """Puts the rows before `stop`, and how many there are, on disk."""
+        index, count = divmod(stop, self._spec.chunk_rows)
+        if count:
             self._write(index, count)
+        if self._layout.num_rows is None:
+            self.resize(stop)
 
     def resize(self, stop: int) -> None:
         """Writes how many rows there are: `stop` if unknown before."""
-        if self._layout.num_rows is not None:
-            stop = self._layout.num_rows
-        content = json.dumps(self._encoder.metadata(self._spec, stop), indent=2)
+        content = json.dumps(self._described(stop), indent=2)
         write_whole(self._metadata, content.encode(), self._tag)
 
+    def _described(self, num_rows: int) -> dict[str, Any]:
+        known = self._layout.num_rows
+        return self._encoder.metadata(self._spec, num_rows if known is None else known)
+
     def _write(self, index: int, count: int) -> None:
-        content = self._encoder.chunk(self._rows[:count])
-        write_whole(self._chunk(index), content)
+        write_whole(self._chunk(index), self._encoder.chunk(self._rows[:count]))
 
     def _chunk(self, index: int) -> pathlib.Path:
-        return self._folder / chunk_name(self._spec, index)
+        return self._folder / self._spec.chunk_name(index)
 
     def _drop(self, row: int) -> None:
         """Removes own chunks that begin at or after `row`, and unfinished ones."""
@@ -134,9 +130,7 @@ class ArrayWriter:
                 raise ValueError(f"it has {num_rows!r:.40} rows")
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise damaged(self._metadata, f"cannot be read ({error})") from error
-        if self._layout.num_rows is not None:
-            num_rows = self._layout.num_rows
-        expected = self._encoder.metadata(self._spec, num_rows)
+        expected = self._described(num_rows)
         if found != expected:
             raise damaged(
                 self._metadata, f"describes another array: {found}, not {expected}"

@@ -3,31 +3,45 @@
 Guarantees:
 
 * Opened read-only, and rows are read from disk as they are used.
-* Only arrays inside the folder are opened, and only with codecs that run no code.
+* Only arrays inside the folder are opened, no link is followed, and only codecs that
+  turn bytes into numbers or text are used: zarr decodes chunks with any codec that an
+  array names, and numcodecs has one that unpickles.
+* No chunk is read that would take more than 4 GiB of memory.
 * As zarr defines it, missing chunks read as the array's fill value: a lost chunk cannot
   be distinguished from one that was never written. A truncated one is an error.
 """
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from keras_mgpu_strategy.formats.choosing import (
-    Names,
-    choose,
-    in_structure,
-    present_inputs,
+from keras_mgpu_strategy.formats.choosing import Names
+from keras_mgpu_strategy.formats.file_source import (
+    FileSource,
+    naming,
+    open_arrays,
+    open_named,
 )
-from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_arrays
 from keras_mgpu_strategy.formats.paths import FileList, PathLike, as_path, below
-from keras_mgpu_strategy.formats.zarr.chunks import check_chunks
-from keras_mgpu_strategy.formats.zarr.safety import check_array, check_links
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_MOST_CHUNK_BYTES = 2**32
+_BLOSC_HEADER_BYTES = 16
+# Of zarr format 3.
+_CODECS = ("blosc", "bytes", "crc32c", "endian", "gzip", "sharding_indexed")
+_CODECS += ("transpose", "vlen-bytes", "vlen-utf8", "zstd")
+# Of numcodecs, which format 2 names by `id`.
+_NUMCODECS = ("adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c")
+_NUMCODECS += ("delta", "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3")
+_NUMCODECS += ("lz4", "lzma", "packbits", "pcodec", "quantize", "shuffle", "vlen-array")
+_NUMCODECS += ("vlen-bytes", "vlen-utf8", "zfpy", "zlib", "zstd")
+_KNOWN = {*_CODECS, *_NUMCODECS, *(f"numcodecs.{name}" for name in _NUMCODECS)}
+_PARTS = ("codecs", "index_codecs", "filters", "compressor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,64 +69,129 @@ class Zarr:
         """
         zarr = import_extra("zarr", "zarr", "Reading zarr folders")
         path = as_path(self.path)
-        _check_folder(path)
+        if not path.exists():
+            raise FileNotFoundError(f"There is no folder {path}.")
+        if not any((path / marker).is_file() for marker in MARKERS):
+            raise ValueError(
+                f"{path} is not a zarr folder: it has none of {', '.join(MARKERS)}."
+            )
         with naming(path, "be opened as a zarr array or group"):
-            check_links(path)
+            files = _files(path)
             root = zarr.open(str(path), mode="r")
-            if isinstance(root, zarr.Array):
-                names, arrays = [""], [root]
-                _check_unnamed(self.arrays, path)
-            else:
-                what = f"{path}, names of arrays"
-                held = list(_walk(path))
-                input_spec = present_inputs(input_spec, held, self.arrays)
-                names = choose(held, self.arrays, input_spec, what)
-                arrays = [root[name] for name in names]
-            for name, array in zip(names, arrays, strict=True):
-                check_array(array)
-                check_chunks(path / name)
-        nest = root if names == [""] else in_structure(input_spec, arrays)
-        return open_arrays(
-            nest, input_spec, lambda n: _files(path).identity(n, names), path
-        )
+            if not isinstance(root, zarr.Array):
+                return open_named(
+                    list(_walk(path)),
+                    self.arrays,
+                    input_spec,
+                    lambda name: _checked(root[name], path / name),
+                    files,
+                    path,
+                    "arrays",
+                )
+            if self.arrays is not None:
+                raise ValueError(
+                    f"{path} is one zarr array, received arrays={self.arrays!r}. "
+                    "Expected None; names choose among the arrays of a group."
+                )
+            array = _checked(root, path)
+            return open_arrays(
+                array, input_spec, lambda n: files.identity(n, [""]), path
+            )
 
 
 def _files(folder: pathlib.Path) -> FileList:
-    return below(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
-
-
-def _check_folder(path: pathlib.Path) -> None:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no folder {path}.")
-    if not any((path / marker).is_file() for marker in MARKERS):
+    """All files below a folder, those with hidden names too; an error for a link."""
+    found = sorted(folder.rglob("*"))
+    link = next((path for path in found if path.is_symlink()), None)
+    if link is not None:
         raise ValueError(
-            f"{path} is no zarr folder: it has none of {', '.join(MARKERS)}."
+            f"{link} is a link, which is not followed. Copy what it leads to into the "
+            "folder, or pass that path."
         )
-
-
-def _check_unnamed(given: Names, path: pathlib.Path) -> None:
-    if given is not None:
-        raise ValueError(
-            f"{path} is one zarr array, received arrays={given!r}. Expected None; "
-            "names choose among the arrays of a group."
-        )
+    return below(folder, (path for path in found if path.is_file()))
 
 
 def _walk(folder: pathlib.Path, above: str = "") -> Iterator[str]:
     """Yields the names of all arrays in a group, however deep."""
     for child in sorted(folder.iterdir()):
-        kind = _node_kind(child) if child.is_dir() else None
+        kind = None
+        if (child / ".zarray").is_file():
+            kind = "array"
+        elif (child / ".zgroup").is_file():
+            kind = "group"
+        elif (child / "zarr.json").is_file():
+            kind = _json(child / "zarr.json").get("node_type")
         if kind == "array":
             yield f"{above}{child.name}"
         elif kind == "group":
             yield from _walk(child, f"{above}{child.name}/")
 
 
-def _node_kind(folder: pathlib.Path) -> Any:
-    if (folder / ".zarray").is_file():
-        return "array"
-    if (folder / ".zgroup").is_file():
-        return "group"
-    if (folder / "zarr.json").is_file():
-        return json.loads((folder / "zarr.json").read_bytes()).get("node_type")
-    return None
+def _json(path: pathlib.Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _checked(array: Any, folder: pathlib.Path) -> Any:
+    """Returns an array that zarr opened, after checks that read no chunk.
+
+    Raises:
+        ValueError: It has other codecs, or chunks that are too large or truncated.
+    """
+    others = sorted(set(_codecs(array.metadata.to_dict())) - _KNOWN)
+    if others:
+        known = ", ".join(sorted({*_CODECS, *_NUMCODECS}))
+        raise ValueError(
+            f"it is encoded by {', '.join(others)}, expected some of {known}: others "
+            "may run code. If you trust the file, open it with zarr and pass the array."
+        )
+    num_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if num_bytes > _MOST_CHUNK_BYTES:
+        raise ValueError(
+            f"it has chunks of shape {array.chunks}, {num_bytes} bytes each, which "
+            f"are read as a whole; expected at most {_MOST_CHUNK_BYTES}. Write it "
+            "with smaller chunks."
+        )
+    if _is_blosc(folder):
+        _check_lengths(folder)
+    return array
+
+
+def _codecs(metadata: dict[str, Any]) -> Iterator[str]:
+    """Yields the name of every codec, also of nested ones."""
+    waiting = [metadata.get(part) for part in _PARTS]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, tuple)):
+            waiting.extend(value)
+        elif value is not None:
+            codec = value.to_dict() if hasattr(value, "to_dict") else dict(value)
+            yield str(codec.get("id", codec.get("name")))
+            inner = codec.get("configuration") or {}
+            waiting.extend(inner.get(part) for part in _PARTS)
+
+
+def _is_blosc(array: pathlib.Path) -> bool:
+    if (array / ".zarray").is_file():
+        return (_json(array / ".zarray").get("compressor") or {}).get("id") == "blosc"
+    codecs = _json(array / "zarr.json").get("codecs")
+    return bool(codecs) and codecs[-1].get("name") == "blosc"
+
+
+def _check_lengths(array: pathlib.Path) -> None:
+    """Compares the lengths of chunks with what Blosc says they are.
+
+    Blosc itself notices a truncated chunk only sometimes, and otherwise returns
+    whatever is in memory after it (numcodecs 0.16).
+    """
+    for chunk in array.rglob("*"):
+        is_metadata = chunk.name.startswith(".") or chunk.name == "zarr.json"
+        if is_metadata or not chunk.is_file():
+            continue
+        with open(chunk, "rb") as file:
+            header = file.read(_BLOSC_HEADER_BYTES)
+        expected = int.from_bytes(header[12:16], "little")
+        size = chunk.stat().st_size
+        if size < _BLOSC_HEADER_BYTES or size != expected:
+            raise ValueError(
+                f"the chunk {chunk} is damaged: {size} bytes, expected {expected}."
+            )

@@ -7,18 +7,11 @@ import json
 import pathlib
 
 from keras_mgpu_strategy.formats.sharded import Sharded
-from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import is_count
-
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError)
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the store has all rows and all their chunks.
-
-    Raises:
-        ValueError: It does not.
-    """
+    """Checks that the store has all rows and all their chunks; else a `ValueError`."""
     names = ("file",) if sharded.has_names else ()
     for name in (*sharded.outputs, *names):
         folder = sharded.path / name
@@ -33,7 +26,7 @@ def check(sharded: Sharded) -> None:
         tail = ".0" * (len(shape) - 1)
         for start in range(0, sharded.num_rows, chunk_rows):
             if f"c.{start // chunk_rows}{tail}" not in found:
-                shard = _shard_of(sharded, start)
+                shard = next(s for s in sharded.shards if start in sharded.rows(s))
                 raise sharded.damaged(shard, f"lacks rows from {start} on in {folder}")
 
 
@@ -46,12 +39,8 @@ def _array(folder: pathlib.Path) -> tuple[list[int], int]:
         if not (all(map(is_count, [*shape, chunk[0]])) and shape and chunk[0]):
             raise ValueError(f"shape {shape!r:.80} in chunks of {chunk!r:.80}")
         return shape, chunk[0]
-    except _UNREADABLE as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{folder} cannot be read as a zarr array ({error}). Nothing was touched. "
             "Run all shards again with --overwrite."
         ) from error
-
-
-def _shard_of(sharded: Sharded, row: int) -> Shard:
-    return next(shard for shard in sharded.shards if row in sharded.rows(shard))

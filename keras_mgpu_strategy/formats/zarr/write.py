@@ -8,11 +8,9 @@ there are many outputs, since a chunk of each is in memory.
 
 Shards write one store at one path at the same time, each the chunks of its own rows.
 
-Guarantees:
-
-* What shards share is written with the same content by each of them, atomically, so
-  that it does not matter which is first.
-* Float rows that were never written read as NaN.
+Guarantees: what shards share is written with the same content by each of them,
+atomically, so that it does not matter which is first. Float rows that were never
+written read as NaN.
 """
 
 import dataclasses
@@ -22,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.formats.zarr.array import ArrayWriter
-from keras_mgpu_strategy.formats.zarr.encoding import encoders, group_metadata, specs_of
+from keras_mgpu_strategy.formats.zarr.encoding import Encoder, group_metadata, specs_of
 from keras_mgpu_strategy.outputs.durable import (
     make_folder,
     refuse_link,
@@ -45,13 +43,10 @@ from keras_mgpu_strategy.system.extras import import_extra
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ZarrFormat:
-    """Makes zarr stores.
-
-    Args:
-        chunk_bytes: Approximate size of a chunk before compression.
-    """
+    """Makes zarr stores; see `FileFormat`."""
 
     chunk_bytes: int = 4 * 2**20
+    """Approximate size of a chunk before compression."""
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
@@ -109,13 +104,18 @@ class ZarrSink(RowSink):
         specs = specs_of(layout, chunk_bytes)
         self._chunk_rows = min(spec.chunk_rows for spec in specs)
         self._num_saved = -1
+        # zarr takes milliseconds to make an array, and there may be thousands.
+        kinds = {spec.kind: spec for spec in specs}
+        encoders = {kind: Encoder(spec) for kind, spec in kinds.items()}
         self.arrays = [
-            ArrayWriter(path / spec.name, spec, layout, self._tag, encoder)
-            for spec, encoder in zip(specs, encoders(specs), strict=True)
+            ArrayWriter(path, spec, layout, self._tag, encoders[spec.kind])
+            for spec in specs
         ]
 
     def _begin(self, structure: Any) -> None:
-        self._write_group(structure)
+        names = [column.name for column in self._layout.columns]
+        content = group_metadata({"outputs": names, "structure": structure})
+        write_whole(self._metadata, content, self._tag)
 
     def _fitting(self, rows: Rows) -> Rows:
         refuse_missing(self._layout, rows, ".zarr")
@@ -135,20 +135,13 @@ class ZarrSink(RowSink):
         if self._num_written > self._num_saved:
             for array in self.arrays:
                 array.save(self._num_written)
-                if self._layout.num_rows is None:
-                    array.resize(self._num_written)
             self._num_saved = self._num_written
         return {}
 
     def _complete(self) -> None:
         self._sync()
         if not self._metadata.is_file():
-            self._write_group(None)
-
-    def _write_group(self, structure: Any) -> None:
-        names = [column.name for column in self._layout.columns]
-        content = group_metadata({"outputs": names, "structure": structure})
-        write_whole(self._metadata, content, self._tag)
+            self._begin(None)
 
 
 def _check_range(layout: Layout) -> None:
