@@ -374,7 +374,9 @@ def test_zarr_arrays_in_groups(tmp_path):
 
 
 def test_a_folder_that_is_no_zarr(tmp_path):
-    with pytest.raises(ValueError, match="is not a zarr folder: it has none of zarr.json"):
+    with pytest.raises(
+        ValueError, match="is not a zarr folder: it has none of zarr.json"
+    ):
         Zarr(tmp_path).open_rows(None)
     (tmp_path / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be opened as a zarr array or group"):

@@ -1,14 +1,12 @@
-"""Rows -> an Arrow table, and back without a change.
+"""Rows in memory -> an Arrow table, and back without a change.
 
 A column `row` (int64), a column `file` (string) if rows have names, then one per
 output: numbers unchanged, strings as text, tensors as nested lists of fixed size.
 Missing rows are null in all outputs. float16 is widened to float32, since not every
 Parquet reader supports it.
 
-Guarantees:
-
-* A table depends on its rows alone, and each column is in one piece, so that the bytes
-  written do not depend on how the rows were batched.
+Guarantee: a table depends on its rows alone, and each column is in one piece, so that
+the bytes written do not depend on how the rows were batched.
 """
 
 from typing import Any
@@ -19,14 +17,48 @@ from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
 
 
+class RowBuffer:
+    """Copies of at most `num_rows` rows; memory is used as they come."""
+
+    def __init__(self, layout: Layout, num_rows: int):
+        self._arrays = [
+            np.empty((num_rows, *column.row_shape), column.dtype)
+            for column in stored_columns(layout)
+        ]
+        self._names: list[str] | None = [] if layout.has_names else None
+        self._missing = np.zeros(num_rows, bool)
+
+    def put(self, offset: int, rows: Rows) -> None:
+        """Copies rows to a place, after which nothing is kept."""
+        place = slice(offset, offset + rows.stop - rows.start)
+        self._missing[place] = False if rows.missing is None else rows.missing
+        for array, values in zip(self._arrays, rows.arrays, strict=True):
+            array[place] = values
+        if self._names is not None:
+            self._names[offset:] = rows.names or []
+
+    def rows(self, row: int, start: int, stop: int) -> Rows:
+        """Returns views of the rows at places `start` to `stop`; `row` is at 0."""
+        missing = self._missing[start:stop]
+        return Rows(
+            row + start,
+            row + stop,
+            [array[start:stop] for array in self._arrays],
+            None if self._names is None else self._names[start:stop],
+            missing if missing.any() else None,
+        )
+
+
 def schema_of(layout: Layout) -> Any:
     """The `pyarrow.Schema` of the tables."""
     import pyarrow as pa
 
-    fields = [("row", pa.int64())]
-    if layout.has_names:
-        fields.append(("file", pa.string()))
-    fields += [(column.name, _type(column)) for column in stored_columns(layout)]
+    fields = [("row", pa.int64())] + [("file", pa.string())] * layout.has_names
+    for column in stored_columns(layout):
+        field = _value_type(column)
+        for size in reversed(column.row_shape):
+            field = pa.list_(field, size)
+        fields.append((column.name, field))
     return pa.schema(fields)
 
 
@@ -71,15 +103,6 @@ def _value_type(column: Column) -> Any:
     if column.is_text:
         return pa.large_string()  # a part may hold more than 2 GiB of text
     return pa.from_numpy_dtype(np.float32 if column.dtype == "f2" else column.dtype)
-
-
-def _type(column: Column) -> Any:
-    import pyarrow as pa
-
-    result = _value_type(column)
-    for size in reversed(column.row_shape):
-        result = pa.list_(result, size)
-    return result
 
 
 def _to_arrow(column: Column, array: np.ndarray, missing: np.ndarray | None) -> Any:

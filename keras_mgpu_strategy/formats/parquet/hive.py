@@ -1,10 +1,8 @@
 """Folders that are named `key=value`, as Spark, Hive, Dask and pandas write them.
 
-Guarantees:
-
-* All Parquet files below are listed, sorted by folder and file names; anything else is
-  an error.
-* The keys become columns, of integers or floats if all their values are.
+Guarantees: all Parquet files below are listed, sorted by folder and file names;
+anything else is an error. The keys become columns, of integers or floats if all their
+values are.
 """
 
 import os
@@ -17,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.formats.columns import EMPTY, NUMBER, TEXT
-from keras_mgpu_strategy.formats.parquet.arrow_columns import ColumnType
+from keras_mgpu_strategy.formats.parquet.schema import ColumnType
 from keras_mgpu_strategy.formats.paths import (
     FileList,
     as_path,
+    below,
     is_path,
     list_files,
     shorten,
@@ -38,18 +37,15 @@ def list_tables(paths: Any) -> FileList:
     """Lists the Parquet files of a path, of `key=value` folders, or of a list.
 
     Raises:
-        TypeError: If something is not a path.
-        FileNotFoundError: If a file is missing.
-        ValueError: If there is no file, a folder holds something else, or links lead
-            to one folder twice.
+        ValueError: As `list_files`, or links lead to one folder twice.
     """
     folder = as_path(paths) if is_path(paths) else None
     if folder is None or not is_partitioned(folder):
         return list_files(paths, "Parquet", PARQUET)
-    files = tuple(_walk(folder, set()))
-    if not files:
+    files = below(folder, _walk(folder, set()))
+    if not files.files:
         raise ValueError(f"The folders of {folder} hold no Parquet file.")
-    return FileList(files, tuple(file.relative_to(folder).as_posix() for file in files))
+    return files
 
 
 def is_partitioned(folder: pathlib.Path) -> bool:
@@ -59,7 +55,7 @@ def is_partitioned(folder: pathlib.Path) -> bool:
 
 def keys_of(file: pathlib.Path) -> dict[str, str | None]:
     """Returns the keys of the folders around a file; None for a null."""
-    parts = [part.partition("=") for part in file.parts[:-1] if _has_key(part)]
+    parts = [part.partition("=") for part in file.parts[:-1] if part.find("=") > 0]
     values = {key: urllib.parse.unquote(value) for key, _, value in parts}
     return {key: None if value == _NULL else value for key, value in values.items()}
 
@@ -76,14 +72,9 @@ def key_type(values: Sequence[str | None]) -> ColumnType:
 def key_values(
     value: str | None, kind: ColumnType, num_rows: int, as_nan: bool, fail: Fail
 ) -> np.ndarray:
-    """Returns a key as the column of some rows.
+    """Returns a key of the type `kind` as the column of some rows.
 
-    Args:
-        value: One of those that `keys_of` returned.
-        kind: What `key_type` returned.
-        num_rows: Number of rows.
-        as_nan: Whether a null becomes NaN.
-        fail: Called for the first row if it does not.
+    If a null does not become NaN, `fail` is called for the first row.
     """
     if value is None and as_nan:
         return np.full(num_rows, np.nan)
@@ -107,7 +98,7 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[pathlib.Path]:
     ]
     if others:
         raise ValueError(
-            f"The folder {folder} holds what is no Parquet file, nor a folder of them "
+            f"The folder {folder} holds more than Parquet files and folders of them "
             f"named key=value: {shorten(others)}. Pass a list of the files to read."
         )
     for path in found:
@@ -118,8 +109,4 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[pathlib.Path]:
 
 
 def _is_partition(path: pathlib.Path) -> bool:
-    return _has_key(path.name) and path.is_dir()
-
-
-def _has_key(name: str) -> bool:
-    return name.find("=") > 0
+    return path.name.find("=") > 0 and path.is_dir()

@@ -1,41 +1,47 @@
-"""The `.parquet` files that hold the rows of one sink in turn."""
+"""The `.parquet` files that hold the rows of one sink in turn, and its spool.
+
+The spool keeps rows safe until they fill a part: a file of frames, each the length (8
+bytes, little-endian) and the bytes of one Arrow record batch. Its end may be torn: it
+is read only up to the requested rows.
+"""
 
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.formats.parquet.arrow_table import rows_of, schema_of
-from keras_mgpu_strategy.formats.parquet.spool import read_spool
-from keras_mgpu_strategy.outputs.durable import damaged, replacing
+from keras_mgpu_strategy.outputs.durable import (
+    Appender,
+    damaged,
+    remove,
+    replacing,
+    scratch_of,
+    write_whole,
+)
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.rows import Rows
 
 _GROUPS = 4
 """Row groups in a part."""
+_LENGTH_BYTES = 8
 
 
 class Parts:
-    """The parts of one sink: which rows each holds, and what it is called.
-
-    Args:
-        folder: Where they lie.
-        layout: What they hold.
-        part_rows: Rows of each but the last.
-
-    Attributes:
-        capacity: The most rows that a part can have.
-        spool_path: Where rows are kept until they fill a part.
-    """
+    """The parts of one sink, each of `part_rows` rows but the last."""
 
     def __init__(self, folder: pathlib.Path, layout: Layout, part_rows: int):
         self._folder, self._layout, self._part_rows = folder, layout, part_rows
-        shard = layout.shard
-        which = "" if shard is None else f"-{shard.numbers}"
+        which = "" if layout.shard is None else f"-{layout.shard.numbers}"
         self._stem = f"part{which}"
-        self.spool_path = folder / f".unfinished{which}"
-        stop = layout.first_row + part_rows
-        stop = stop if layout.stop_row is None else min(stop, layout.stop_row)
-        self.capacity = max(1, stop - layout.first_row)
+        self.spool = Spool(folder / f".unfinished{which}")
+
+    @property
+    def capacity(self) -> int:
+        """The most rows that a part can have."""
+        first, stop = self._layout.first_row, self._layout.stop_row
+        most = self._part_rows if stop is None else min(self._part_rows, stop - first)
+        return max(1, most)
 
     def index_of(self, row: int) -> int:
         """Which part holds a row."""
@@ -45,17 +51,13 @@ class Parts:
         """Index of a part's first row."""
         return self._layout.first_row + index * self._part_rows
 
-    def path_of(self, index: int) -> pathlib.Path:
-        """What a part is called."""
-        return self._folder / f"{self._stem}-{index:05d}.parquet"
-
     def write(self, index: int, table: Any) -> None:
         """Writes a part, in place of what may be there."""
         import pyarrow.parquet as pq
 
         # A row group's values are held again, and twice as many levels.
         group_rows = max(1, self._part_rows // _GROUPS)
-        with replacing(self.path_of(index)) as file:
+        with replacing(self._path(index)) as file:
             pq.write_table(table, file, row_group_size=group_rows, use_dictionary=False)
 
     def drop(self, index: int) -> None:
@@ -66,23 +68,23 @@ class Parts:
             if match and (match[2] or int(match[1]) >= index):
                 path.unlink()
 
-    def check(self, num_written: int) -> None:
-        """Checks that the parts before a row are there and have all their rows."""
-        if not self._folder.is_dir():
-            raise damaged(self._folder, "is missing")
-        for index in range(self.index_of(num_written)):
-            self._read(index, self._part_rows, only_count=True)
-
     def tail(self, num_written: int) -> Rows | None:
         """The rows before `num_written` that do not fill a part; None without any.
 
         They are in the spool, or else in the part that was made from it and later rows.
+
+        Raises:
+            ValueError: Some rows, in the parts before them too, are not there.
         """
+        if not self._folder.is_dir():
+            raise damaged(self._folder, "is missing")
         index = self.index_of(num_written)
+        for whole in range(index):
+            self._read(whole, self._part_rows, only_count=True)
         start, count = self.start_of(index), num_written - self.start_of(index)
         if not count:
             return None
-        table = read_spool(self.spool_path, schema_of(self._layout), count)
+        table = self.spool.read(schema_of(self._layout), count)
         if table.num_rows < count or table["row"][0].as_py() != start:
             table = self._read(index, count).slice(0, count).combine_chunks()
         try:
@@ -90,11 +92,14 @@ class Parts:
         except ValueError as error:
             raise damaged(self._folder, f"holds {error}") from error
 
+    def _path(self, index: int) -> pathlib.Path:
+        return self._folder / f"{self._stem}-{index:05d}.parquet"
+
     def _read(self, index: int, num_rows: int, only_count: bool = False) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path, start = self.path_of(index), self.start_of(index)
+        path, start = self._path(index), self.start_of(index)
         if not path.is_file():
             rows = f"rows {start} to {start + num_rows}"
             raise damaged(self._folder, f"lacks {rows}, in a part or beside")
@@ -107,3 +112,72 @@ class Parts:
         if found < num_rows:
             raise damaged(path, f"has {found} rows, expected at least {num_rows}")
         return table
+
+
+class Spool:
+    """The spool of one sink; its file is there while there are such rows."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path, self._end = path, 0
+        self._file: Appender | None = None
+
+    def add(self, table: Any) -> None:
+        """Puts rows safely on disk, after those that are there."""
+        if self._file is None:
+            self._file, self._end = Appender(self._path), 0
+        end = self._file.put(_frame(table), self._end)
+        self._file.sync()
+        self._end = end
+
+    def restart(self, table: Any) -> None:
+        """Replaces whatever it holds with the rows of `table`, atomically."""
+        self.close()
+        frame = _frame(table)
+        write_whole(self._path, frame)
+        self._file, self._end = Appender(self._path, len(frame)), len(frame)
+
+    def read(self, schema: Any, num_rows: int) -> Any:
+        """Returns a table of the first rows; of fewer if there are fewer whole ones."""
+        import pyarrow as pa
+
+        batches, found = [], 0
+        for batch in self._batches(schema) if self._path.is_file() else ():
+            batches.append(batch)
+            found += batch.num_rows
+            if found >= num_rows:
+                break
+        table = pa.Table.from_batches(batches, schema)
+        return table.slice(0, num_rows).combine_chunks()
+
+    def clear(self) -> None:
+        """Holds no rows, and leaves no file."""
+        self.close()
+        remove(self._path)
+        remove(scratch_of(self._path))
+
+    def close(self) -> None:
+        """Closes the file; calling it twice is harmless."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _batches(self, schema: Any) -> Iterator[Any]:
+        import pyarrow as pa
+
+        size = self._path.stat().st_size
+        with open(self._path, "rb") as file:
+            while len(length := file.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
+                num_bytes = int.from_bytes(length, "little")
+                if num_bytes > size:
+                    return
+                content = pa.py_buffer(file.read(num_bytes))
+                try:
+                    yield pa.ipc.read_record_batch(content, schema)
+                except (OSError, pa.ArrowInvalid):
+                    return
+
+
+def _frame(table: Any) -> bytes:
+    (batch,) = table.combine_chunks().to_batches()
+    content = batch.serialize().to_pybytes()
+    return len(content).to_bytes(_LENGTH_BYTES, "little") + content

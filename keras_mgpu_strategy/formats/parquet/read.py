@@ -6,20 +6,31 @@ Guarantees:
   Those before the first row asked for are skipped.
 * The number of rows and the columns are known, and the same columns are in every
   file, before any row is read.
-* A null, a number that the model cannot hold, or a list of another length is an error
-  with the file, column and row.
+* A file is open only while its metadata or its rows are read, and page checksums are
+  verified if it has them. What pyarrow finds wrong is an error that names the file.
 """
 
+import contextlib
 import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
-from keras_mgpu_strategy.formats.parquet.files import open_parts
+from keras_mgpu_strategy.formats.parquet.schema import (
+    Schema,
+    common_schema,
+    schema_of,
+)
 from keras_mgpu_strategy.formats.paths import Paths
 from keras_mgpu_strategy.sources.rebatch import TableSource
+from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
+
+_BUFFER_BYTES = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Parquet:
             ImportError: pyarrow is missing.
         """
         files = hive.list_tables(self.paths)
-        parts, schema = open_parts(files.files)
+        parts, schema = _open(files.files)
         kinds = {name: kind.kind for name, kind in schema.types.items()}
         where, hidden = parts[0].path, schema.hidden
         input_spec = present_inputs(input_spec, kinds, self.columns)
@@ -70,3 +81,87 @@ class Parquet:
         identity = files.identity(rows.num_rows, names, self.missing_as_nan)
         spec = in_structure(input_spec, rows.specs)
         return TableSource(rows.read, rows.num_rows, spec, identity)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _File:
+    """One file of a table, a `Part`, and the rows of each of its row groups."""
+
+    path: pathlib.Path
+    group_rows: tuple[int, ...]
+    schema: Schema
+    keys: dict[str, str | None]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.group_rows)
+
+    def batches(
+        self, names: Sequence[str], size: int, start: int
+    ) -> Iterator[tuple[int, Any]]:
+        position, group = 0, 0
+        while position + self.group_rows[group] <= start:
+            position += self.group_rows[group]
+            group += 1
+        groups = list(range(group, len(self.group_rows)))
+        with _opened(self.path) as file:
+            read = file.iter_batches(size, row_groups=groups, columns=list(names))
+            for batch in read:
+                skipped = min(max(start - position, 0), batch.num_rows)
+                if skipped < batch.num_rows:
+                    yield position + skipped, batch.slice(skipped)
+                position += batch.num_rows
+        if position != self.num_rows:
+            raise ValueError(
+                f"{self.path} ends at row {position}, expected {self.num_rows} rows. "
+                "It must not change while it is read."
+            )
+
+
+def _open(files: Sequence[pathlib.Path]) -> tuple[list[_File], Schema]:
+    """The files; and the columns that all have in common, folder keys included."""
+    parts = list(map(_file, files))
+    common = parts[0].schema
+    for part in parts[1:]:
+        common = common_schema(common, part.schema, parts[0].path, part.path)
+    keys = {key for key in parts[0].keys if all(key in part.keys for part in parts)}
+    types = {
+        key: hive.key_type([part.keys[key] for part in parts]) for key in sorted(keys)
+    }
+    hidden = common.hidden | (keys - common.types.keys())
+    return parts, Schema({**types, **common.types}, hidden, common.nan)
+
+
+def _file(path: pathlib.Path) -> _File:
+    with _opened(path) as file:
+        metadata, schema = file.metadata, schema_of(file.schema_arrow, path)
+        sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+        raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
+    keys = {k: v for k, v in hive.keys_of(path).items() if k not in schema.types}
+    return _File(path, tuple(sizes), schema, keys)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+    use = "Reading Parquet files"
+    pyarrow = import_extra("pyarrow", "parquet", use)
+    parquet = import_extra("pyarrow.parquet", "parquet", use)
+    try:
+        # pyarrow would otherwise keep all it has read of the file (pre_buffer), or read
+        # a whole column of a row group at once (buffer_size=0).
+        with parquet.ParquetFile(
+            path,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        ) as file:
+            yield file
+    except OSError as error:
+        raise OSError(f"{path} cannot be read as a Parquet file: {error}") from error
+    except pyarrow.ArrowNotImplementedError as error:
+        raise ValueError(f"{path} holds what pyarrow cannot read: {error}") from error
+    except pyarrow.ArrowException as error:
+        raise ValueError(
+            f"{path} is not a Parquet file, or damaged: {error}"
+        ) from error

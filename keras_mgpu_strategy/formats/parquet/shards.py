@@ -15,12 +15,7 @@ _PART = re.compile(r"part-(\d+)-of-(\d+)-(\d+)\.parquet")
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the parts of all shards hold all rows once, and nothing else does.
-
-    Raises:
-        ValueError: They do not.
-        ImportError: pyarrow is missing.
-    """
+    """Checks that the parts of all shards hold all rows once, and nothing else does."""
     parts = _listed(sharded)
     schema = None
     for shard in sharded.shards:
@@ -37,13 +32,12 @@ def check(sharded: Sharded) -> None:
 
 def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
     """The parts of each shard, in order."""
-    numbered: dict[int, dict[int, pathlib.Path]] = {}
-    folder = sharded.path
-    others = []
+    parts: dict[int, list[pathlib.Path]] = {}
+    folder, others = sharded.path, []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _PART.fullmatch(path.name)
         if match and int(match[2]) == sharded.num_shards:
-            numbered.setdefault(int(match[1]), {})[int(match[3])] = path
+            parts.setdefault(int(match[1]), []).append(path)
         elif not path.name.startswith((".", "_")):
             others.append(path.name)
     if others:
@@ -51,10 +45,9 @@ def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
             f"{folder} holds what no shard of it wrote: {', '.join(others[:5])}. "
             "Readers would take it for rows. Nothing was touched. Remove it."
         )
-    return {
-        index: [path for _, path in sorted(parts.items())]
-        for index, parts in numbered.items()
-    }
+    for paths in parts.values():
+        paths.sort(key=lambda path: (len(path.name), path.name))
+    return parts
 
 
 def _checked_part(

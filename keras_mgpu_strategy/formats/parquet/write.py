@@ -17,10 +17,8 @@ import dataclasses
 import math
 import pathlib
 
-from keras_mgpu_strategy.formats.parquet.arrow_table import table_of
+from keras_mgpu_strategy.formats.parquet.arrow_table import RowBuffer, table_of
 from keras_mgpu_strategy.formats.parquet.parts import Parts
-from keras_mgpu_strategy.formats.parquet.row_buffer import RowBuffer
-from keras_mgpu_strategy.formats.parquet.spool import Spool
 from keras_mgpu_strategy.outputs.durable import make_folder, remove
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.refusals import check_kinds, check_widths, decoded
@@ -29,21 +27,17 @@ from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
 from keras_mgpu_strategy.system.extras import import_extra
 
 _MOST_ROWS = 2**20
-_BYTES_BESIDES = 8
-"""Of a row's number."""
+_BYTES_OF_A_NUMBER = 8
 _BYTES_OF_A_NAME, _BYTES_OF_A_STRING = 64, 256
 """Guesses."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ParquetFormat:
-    """Makes folders of `.parquet` files.
-
-    Args:
-        part_bytes: Approximate size of the values in a part.
-    """
+    """Makes folders of `.parquet` files; see `FileFormat`."""
 
     part_bytes: int = 64 * 2**20
+    """Approximate size of the values in a part."""
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
@@ -61,8 +55,6 @@ class ParquetFormat:
             remove(path)
         make_folder(path)
         parts = Parts(path, layout, self._part_rows(layout))
-        parts.drop(0)
-        Spool(parts.spool_path).clear()
         return ParquetSink(parts, layout, None, layout.first_row)
 
     def reopen(
@@ -71,12 +63,11 @@ class ParquetFormat:
         """Resumes a folder that `create` began, after the rows of `mark`."""
         parts = Parts(path, layout, self._part_rows(layout))
         row = row_of(path, layout, mark)
-        parts.check(row)
         return ParquetSink(parts, layout, parts.tail(row), row)
 
     def _part_rows(self, layout: Layout) -> int:
         """Rows of a part: a power of two, from the layout alone."""
-        row_bytes = _BYTES_BESIDES + _BYTES_OF_A_NAME * layout.has_names
+        row_bytes = _BYTES_OF_A_NUMBER + _BYTES_OF_A_NAME * layout.has_names
         for column in stored_columns(layout):
             size = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
             row_bytes += size * math.prod(column.row_shape)
@@ -91,8 +82,7 @@ class ParquetSink(RowSink):
         self, parts: Parts, layout: Layout, tail: Rows | None, num_written: int
     ):
         super().__init__(layout, num_written)
-        self._parts = parts
-        self._spool = Spool(parts.spool_path)
+        self._parts, self._spool = parts, parts.spool
         self._buffer = RowBuffer(layout, parts.capacity)
         self._num_spooled = 0
         if tail is None:
