@@ -3,7 +3,6 @@
 Guarantees:
 
 * Memory is bounded by a piece of a few thousand rows.
-* Names stay above their own columns, see `layout.py`.
 * Numbers have the dtype that the model declares, or that of the first rows if it
   declares none, throughout the file. Text columns are never read as numbers.
 * A missing value, or one that does not fit, is an error with the file, column and row.
@@ -86,67 +85,61 @@ class Csv:
             table.check_names(choices)
         columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
         spec = in_structure(input_spec, [column.form.spec for column in columns])
-        names = [choice.columns for choice in choices]
-        how = dict(self.read_options)
+        names, how = [choice.columns for choice in choices], dict(self.read_options)
         identity = files.identity(None, names, self.missing_as_nan, how=how)
-        return TableSource(_Reader(table, columns).read, None, spec, identity)
+        read = functools.partial(_rows, table, columns)
+        return TableSource(read, None, spec, identity)
 
 
 class _ChosenColumns:
     """The columns of one model input."""
 
     def __init__(self, table: CsvTable, choice: Choice, missing_as_nan: bool) -> None:
-        self.names = choice.columns
-        spec = choice.input.spec
-        self.dtypes = [wanted_dtype(spec, *table.seen(name)) for name in self.names]
-        cells = [(dtype, ()) for dtype in self.dtypes]
-        self.form = form_for(choice, cells, missing_as_nan)
-        pairs = zip(self.names, self.dtypes, strict=True)
-        self.texts = [name for name, dtype in pairs if dtype.kind == "S"]
-        self._as_nan = missing_as_nan and self.form.cast.dtype.is_floating
         self._table = table
+        self.dtypes = {
+            name: wanted_dtype(choice.input.spec, table.kinds[name], table.sample[name])
+            for name in choice.columns
+        }
+        cells = [(self.dtypes[name], ()) for name in choice.columns]
+        self.form = form_for(choice, cells, missing_as_nan)
+        self._as_nan = missing_as_nan and self.form.cast.dtype.is_floating
 
     def read(self, piece: Any, first: int) -> np.ndarray:
         """Returns the input's rows of a piece that begins at row `first`."""
         cells, path = [], self._table.path
-        for name, dtype in zip(self.names, self.dtypes, strict=True):
+        for name in self.form.columns:
             how = (
                 self._table.numbers,
                 self._as_nan,
                 failing(f"{path}, column {name!r}", first),
             )
-            cells.append(as_values(piece[name], dtype, *how))
+            cells.append(as_values(piece[name], self.dtypes[name], *how))
         return self.form.join(cells, first, path)
 
 
-class _Reader:
-    """Reads chosen columns of a CSV file in order."""
+def _rows(
+    table: CsvTable, columns: list[_ChosenColumns], start: int
+) -> Generator[Rows, None, None]:
+    """Yields all rows from `start` onwards."""
 
-    def __init__(self, table: CsvTable, columns: list[_ChosenColumns]) -> None:
-        self._table = table
-        self._columns = columns
-        self._size = max(_PIECE_VALUES // max(len(table.layout.names), 1), 1)
-
-    def read(self, start: int) -> Generator[Rows, None, None]:
-        """Yields all rows from `start` onwards."""
-        texts = [name for column in self._columns for name in column.texts]
-        first = 0
-        for piece in self._table.pieces(texts, self._size):
-            skipped = min(max(start - first, 0), len(piece))
-            decode = functools.partial(
-                self._decode, piece.iloc[skipped:], first + skipped
-            )
-            yield from until_bad(len(piece) - skipped, decode)
-            first += len(piece)
-        if start > first:
-            raise ValueError(
-                f"Received start={start}, but {self._table.path} has only {first} rows."
-            )
-
-    def _decode(self, piece: Any, first: int, num_rows: int) -> Rows:
+    def decode(piece: Any, first: int, num_rows: int) -> Rows:
         some = piece.iloc[:num_rows]
-        self._table.check_rest(some, first)
-        return Rows([column.read(some, first) for column in self._columns], num_rows)
+        table.check_rest(some, first)
+        return Rows([column.read(some, first) for column in columns], num_rows)
+
+    dtypes = [pair for column in columns for pair in column.dtypes.items()]
+    texts = [name for name, dtype in dtypes if dtype.kind == "S"]
+    size = max(_PIECE_VALUES // max(len(table.layout.names), 1), 1)
+    first = 0
+    for piece in table.pieces(texts, size):
+        skipped = min(max(start - first, 0), len(piece))
+        rest = functools.partial(decode, piece.iloc[skipped:], first + skipped)
+        yield from until_bad(len(piece) - skipped, rest)
+        first += len(piece)
+    if start > first:
+        raise ValueError(
+            f"Received start={start}, but {table.path} has only {first} rows."
+        )
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

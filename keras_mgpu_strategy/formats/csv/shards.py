@@ -1,9 +1,7 @@
 """Shards in `.csv` files of their own -> one file.
 
-Guarantees:
-
-* The bytes are those that a run without shards writes for the same results.
-* At most a piece of a file is in memory.
+Guarantee: the bytes are those that a run without shards writes for the same results. At
+most a piece of a file is in memory.
 """
 
 import csv
@@ -34,7 +32,7 @@ def check(sharded: Sharded) -> None:
         first = first or header
         if header != first:
             raise sharded.damaged(shard, "has other columns than shard 0")
-        _check_rows(sharded, shard)
+        _check_rows(sharded, shard, path)
 
 
 def join(sharded: Sharded, target: pathlib.Path) -> None:
@@ -47,24 +45,21 @@ def join(sharded: Sharded, target: pathlib.Path) -> None:
                 shutil.copyfileobj(file, output, _PIECE_BYTES)
 
 
-def _check_rows(sharded: Sharded, shard: Shard) -> None:
+def _check_rows(sharded: Sharded, shard: Shard, path: pathlib.Path) -> None:
     """Reads the number of each row: quoted text may hold ends of lines."""
-    rows = sharded.rows(shard)
-    row = rows.start
-    with open(sharded.file(shard), encoding="utf-8", newline="") as file:
+    row, stop, found = sharded.rows(shard).start, sharded.rows(shard).stop, None
+    with open(path, encoding="utf-8", newline="") as file:
         try:
             for record in itertools.islice(csv.reader(file), 1, None):
                 if not record or record[0] != str(row):
-                    raise _no_row(sharded, shard, f"{record[:1]!r:.80}", row)
+                    found = f"{record[:1]!r:.80}"
+                    break
                 row += 1
         except (csv.Error, UnicodeDecodeError) as error:
-            raise _no_row(sharded, shard, f"{error}", row) from error
-    if row != rows.stop:
+            found = str(error)
+    if found is not None:
+        raise sharded.damaged(shard, f"has {found} in place of row {row} in {path}")
+    if row != stop:
         raise sharded.damaged(
-            shard, f"has rows up to {row}, expected {rows.stop}, in {file.name}"
+            shard, f"has rows up to {row}, expected {stop}, in {path}"
         )
-
-
-def _no_row(sharded: Sharded, shard: Shard, found: str, row: int) -> ValueError:
-    path = sharded.file(shard)
-    return sharded.damaged(shard, f"has {found} in place of row {row} in {path}")

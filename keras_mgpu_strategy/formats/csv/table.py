@@ -1,8 +1,6 @@
 """A CSV file as pandas reads it, its columns by the names of the file.
 
-Guarantees:
-
-* A row with more cells than there are names is an error that names the row.
+Guarantee: a row with more cells than there are names is an error that names the row.
 """
 
 import contextlib
@@ -12,7 +10,6 @@ from typing import Any
 
 from keras_mgpu_strategy.formats.columns import TEXT, Choice
 from keras_mgpu_strategy.formats.csv.layout import find_layout, may_be_a_row
-from keras_mgpu_strategy.formats.csv.lines import FirstLines
 from keras_mgpu_strategy.formats.csv.values import Numbers, kind_of
 from keras_mgpu_strategy.formats.file_source import naming
 from keras_mgpu_strategy.sources.row_errors import BadRow
@@ -28,7 +25,7 @@ _COMPRESSIONS = {
 
 
 class CsvTable:
-    """A CSV file and how to read it."""
+    """A CSV file, how to read it, and its first rows."""
 
     def __init__(self, path: Any, options: Mapping[str, Any]) -> None:
         self.path = path
@@ -36,21 +33,14 @@ class CsvTable:
         pandas: Any = import_extra("pandas", "pandas", "Reading CSV files")
         with _reading(path):
             options = {"compression": _compression(path), **options}
-            self.layout = find_layout(FirstLines(pandas, path, options))
+            self.layout = find_layout(pandas, path, options)
             self._read = functools.partial(pandas.read_csv, path)
             rows = self._read(**self.layout.options, nrows=_SAMPLE_ROWS)
-        self._sample = self._named(rows)
+        self.sample = self._named(rows)
+        self.kinds = {
+            name: kind_of(self.sample[name], self.numbers) for name in self.layout.names
+        }
         self._is_sure = "header" in options or "names" in options
-
-    @functools.cached_property
-    def kinds(self) -> dict[str, str]:
-        """The kind of each column, judged by the first rows."""
-        names = self.layout.names
-        return {name: kind_of(self._sample[name], self.numbers) for name in names}
-
-    def seen(self, name: str) -> tuple[str, Any]:
-        """Returns the kind of a column, and its first rows."""
-        return self.kinds[name], self._sample[name]
 
     def check_names(self, choices: list[Choice]) -> None:
         """Refuses a name that is also a text in its column, unless it was asked for.
@@ -59,8 +49,8 @@ class CsvTable:
         """
         for choice in choices:
             for name in set(choice.columns) - {choice.input.name}:
-                kind, cells = self.seen(name)
-                if not self._is_sure and kind == TEXT and (cells == name).any():
+                is_text = not self._is_sure and self.kinds[name] == TEXT
+                if is_text and (self.sample[name] == name).any():
                     raise may_be_a_row(self.path, [name])
 
     def pieces(self, texts: list[str], size: int) -> Iterator[Any]:
@@ -102,8 +92,8 @@ def _compression(path: Any) -> str:
     """How a file is compressed, whatever its name."""
     with open(path, "rb") as file:
         head = file.read(max(map(len, _COMPRESSIONS)))
-    found = [name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)]
-    return found[0] if found else "infer"
+    found = (name for magic, name in _COMPRESSIONS.items() if head.startswith(magic))
+    return next(found, "infer")
 
 
 @contextlib.contextmanager

@@ -22,18 +22,14 @@ from keras_mgpu_strategy.sources.row_errors import Fail
 from keras_mgpu_strategy.sources.safe_casts import as_integers
 
 _TEXT = np.dtype("S")
+_DTYPES = {"S": _TEXT, "b": np.dtype(bool)}
 _BOOLS = {"true": True, "false": False}
 _COMMA = re.compile(r"[-+]?[\d.,]*,\d+[\d.]*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Numbers:
-    """How numbers are written.
-
-    Args:
-        decimal: The character before a fraction.
-        thousands: The character between groups of digits, or None.
-    """
+    """How numbers are written: before a fraction, and between groups of digits."""
 
     decimal: str = "."
     thousands: str | None = None
@@ -61,39 +57,42 @@ class Numbers:
 
 def kind_of(column: Any, numbers: Numbers) -> str:
     """Returns the kind of a column by its first rows, a pandas Series."""
-    dtype = np.asarray(column.iloc[:0]).dtype
+    code = _code_of(column)
     present = column[column.notna()]
-    if not len(present) and dtype.kind in "Of":
+    if not len(present) and code in "Of":
         return EMPTY
-    if dtype.kind in "iufb":
+    if code in "iufb":
         return NUMBER
-    if dtype.kind != "O":
+    if code != "O":
         return str(column.dtype)
     return TEXT if any(numbers.parse(cell) is None for cell in present) else NUMBER
 
 
 def wanted_dtype(spec: tf.TensorSpec | None, kind: str, sample: Any) -> np.dtype:
-    """Returns the dtype to read a column as.
+    """Returns the dtype to read a column as: float64, int64, uint64, bool, or "S".
 
     Args:
         spec: What the model declares; None if it declares nothing.
         kind: What `kind_of` returned.
         sample: The first rows of the column, a pandas Series.
-
-    Returns:
-        float64, int64, uint64, bool, or kind "S".
     """
-    code = _sample_code(kind, sample) if spec is None else _spec_code(spec.dtype)
-    return {"S": _TEXT, "b": np.dtype(bool)}.get(code) or np.dtype(f"{code}8")
+    code = _code_of(sample)
+    if spec is not None and spec.dtype == tf.string:
+        code = "S"
+    elif spec is not None:
+        code = "b" if spec.dtype.is_bool else "i" if spec.dtype.is_integer else "f"
+    elif code == "O":  # numbers that pandas left as text are floats
+        code = "f" if kind == NUMBER else "S"
+    return _DTYPES.get(code) or np.dtype(f"{code}8")
 
 
 def as_values(
     column: Any, dtype: np.dtype, numbers: Numbers, as_nan: bool, fail: Fail
 ) -> np.ndarray:
-    """Returns the values of some rows of a column.
+    """Returns the values of some rows of a column, a pandas Series.
 
     Args:
-        column: A pandas Series.
+        column: The rows.
         dtype: What `wanted_dtype` returned.
         numbers: How they are written.
         as_nan: Whether a missing value is NaN; all numbers are then floats.
@@ -105,50 +104,31 @@ def as_values(
     """
     missing = column.isna().to_numpy(dtype=bool)
     if missing.any() and not as_nan:
-        fail(int(missing.argmax()), f"has no value, expected one. {_remedy(dtype)}")
+        nan = ", or pass missing_as_nan=True" if dtype.kind == "f" else ""
+        fail(
+            int(missing.argmax()),
+            f"has no value, expected one. Fill it in{nan}; "
+            "read_options={'keep_default_na': False} reads words such as NA as they "
+            "are.",
+        )
     if dtype == _TEXT:
         return column.astype(str).to_numpy(dtype=object)
     as_floats = as_nan or dtype.kind == "f"
-    if np.asarray(column.iloc[:0]).dtype.kind in "iufb":
+    if _code_of(column) in "iufb":
         asked = {"dtype": np.float64, "na_value": np.nan} if as_floats else {}
         return column.to_numpy(**asked)
     cells = column.to_numpy(dtype=object, na_value=math.nan).tolist()
-    values = _parsed(cells, numbers, fail)
+    values = list(map(numbers.parse, cells))
+    if None in values:
+        row = values.index(None)
+        hint = ""
+        if _COMMA.fullmatch(cells[row].strip()):
+            options = "{'decimal': ','} or {'thousands': ','}"
+            hint = f" read_options={options} says what a comma is."
+        fail(row, f"holds {cells[row]!r}, expected a number.{hint}")
     return np.array(values, np.float64) if as_floats else as_integers(values, 1, fail)
 
 
-def _parsed(cells: list[Any], numbers: Numbers, fail: Fail) -> list[Any]:
-    """Python numbers in place of text."""
-    values = [numbers.parse(cell) for cell in cells]
-    for row, value in enumerate(values):
-        if value is None:
-            fail(row, f"holds {cells[row]!r}, expected a number.{_hint(cells[row])}")
-    return values
-
-
-def _remedy(dtype: np.dtype) -> str:
-    nan = ", or pass missing_as_nan=True" if dtype.kind == "f" else ""
-    return (
-        f"Fill it in{nan}; read_options={{'keep_default_na': False}} reads words such "
-        "as NA as they are."
-    )
-
-
-def _hint(cell: str) -> str:
-    if _COMMA.fullmatch(cell.strip()) is None:
-        return ""
-    return " read_options={'decimal': ','} or {'thousands': ','} says what a comma is."
-
-
-def _sample_code(kind: str, sample: Any) -> str:
-    """Numbers that pandas left as text are floats; otherwise its dtype decides."""
-    code = np.asarray(sample.iloc[:0]).dtype.kind
-    if kind == NUMBER and code == "O":
-        return "f"
-    return "S" if code == "O" else code
-
-
-def _spec_code(dtype: tf.DType) -> str:
-    if dtype == tf.string:
-        return "S"
-    return "b" if dtype.is_bool else "i" if dtype.is_integer else "f"
+def _code_of(column: Any) -> str:
+    """The kind of NumPy dtype that a pandas Series, also of its own dtypes, becomes."""
+    return np.asarray(column.iloc[:0]).dtype.kind

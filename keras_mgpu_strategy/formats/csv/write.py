@@ -4,14 +4,11 @@ A column `row`, a column `file` if rows have names, then `NAME` for an output of
 number a row, or `NAME_0`, `NAME_1` and so on for one of several. A missing row has
 empty cells. A shard is a file of its own, with the header.
 
-Guarantees:
-
-* Numbers read back as exactly the same: they are written with the fewest digits that
-  distinguish them from any other number of their type.
+Guarantee: numbers read back as exactly the same: they are written with the fewest
+digits that distinguish them from any other number of their type.
 """
 
 import csv
-import dataclasses
 import io
 import pathlib
 from collections.abc import Iterable
@@ -29,9 +26,8 @@ _MOST_COLUMNS = 1000
 _ROWS_AT_A_TIME = 2**12
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """Makes `.csv` files."""
+    """Makes `.csv` files; see `FileFormat`."""
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
@@ -43,7 +39,7 @@ class CsvFormat:
                     f"have shape {column.row_shape}. Expected a number or a vector "
                     "for each row. Give a .parquet or .npy output."
                 )
-        num_columns = sum(map(_width, layout.columns))
+        num_columns = sum(len(_names(column)) for column in layout.columns)
         if num_columns > _MOST_COLUMNS:
             raise ValueError(
                 f"A .csv output would have {num_columns} columns, expected at most "
@@ -79,8 +75,7 @@ class CsvSink(RowSink):
         self, file: Appender, layout: Layout, num_written: int, num_bytes: int
     ):
         super().__init__(layout, num_written)
-        self._file = file
-        self._num_bytes = num_bytes
+        self._file, self._num_bytes = file, num_bytes
 
     def _fitting(self, rows: Rows) -> Rows:
         return decoded(self._layout, rows, ".csv", keeps_nul=False)
@@ -104,10 +99,6 @@ class CsvSink(RowSink):
         self._file.close()
 
 
-def _width(column: Column) -> int:
-    return column.row_shape[0] if column.row_shape else 1
-
-
 def _header(layout: Layout) -> bytes:
     taken = ["row", "file"] if layout.has_names else ["row"]
     names = [name for column in stored_columns(layout) for name in _names(column)]
@@ -117,26 +108,23 @@ def _header(layout: Layout) -> bytes:
 def _names(column: Column) -> list[str]:
     if not column.row_shape:
         return [column.name]
-    return [f"{column.name}_{index}" for index in range(_width(column))]
+    return [f"{column.name}_{index}" for index in range(column.row_shape[0])]
 
 
 def _cells(rows: Rows) -> list[list[str]]:
-    """The text of each column of the table."""
     columns = [[str(row) for row in range(rows.start, rows.stop)]]
     if rows.names is not None:
         columns.append(rows.names)
     for array in rows.arrays:
-        texts = _texts(array.reshape(len(array), -1) if array.size else array)
+        array = array.reshape(len(array), -1) if array.size else array
+        if array.dtype.kind == "b":
+            texts = np.where(array, "true", "false")
+        else:
+            texts = array if array.dtype == object else array.astype(str)
         if rows.missing is not None:
             texts[rows.missing] = ""
         columns.extend(texts.T.tolist())
     return columns
-
-
-def _texts(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "b":
-        return np.where(array, "true", "false")
-    return array if array.dtype == object else array.astype(str)
 
 
 def _encoded(lines: Iterable[Iterable[str]]) -> bytes:
