@@ -55,14 +55,8 @@ def declared_inputs(input_spec: Nest) -> list[Declared]:
 def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> Nest:
     """Returns what a model declares without the optional inputs that are left out.
 
-    Args:
-        input_spec: What the model declares.
-        available: Names in the file.
-        given: What the user asks for; a mapping has names by input.
-
-    Returns:
-        The same, with an empty tuple in place of each optional input that has no name;
-        all of it if nothing has the name of a required input.
+    They are empty tuples, if those that are required are all found by their names, in
+    the file or in the mapping that the user gave.
     """
     if not _declares(input_spec) or not isinstance(given, Mapping | None):
         return input_spec
@@ -84,7 +78,7 @@ def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:
 def choose(
     available: Collection[str], given: Names, input_spec: Nest, what: str
 ) -> list[str]:
-    """Chooses one of several named arrays for each input of a model.
+    """Chooses one of several named arrays for each input, see `declared_inputs`.
 
     Args:
         available: Names in the file.
@@ -92,9 +86,6 @@ def choose(
             model, or a dict by input; None to choose by the names of the inputs.
         input_spec: What the model declares, or None.
         what: The file and its contents in the plural, for messages.
-
-    Returns:
-        A list of names, in the order of `declared_inputs`.
 
     Raises:
         ValueError: There is none for an input, or more than one to choose from.
@@ -109,22 +100,19 @@ def choose(
         return names
     if len(inputs) == 1 and len(available) == 1:
         return list(available)
-    one = "one alone, as the model declares no names"
-    expected = f"the model inputs {names}" if _declares(input_spec) else one
-    received = shorten(sorted(available)) or "none"
+    expected = "one alone, as the model declares no names"
+    if _declares(input_spec):
+        expected = f"the model inputs {names}"
     raise ValueError(
-        f"{what}: received {received}; expected {expected}. Name what to read."
+        f"{what}: received {shorten(sorted(available)) or 'none'}; expected "
+        f"{expected}. Name what to read."
     )
 
 
 def by_input(
     given: Any, inputs: list[Declared], input_spec: Nest, what: str
 ) -> dict[str, Any]:
-    """Returns what the user gave, by the name of the input.
-
-    Raises:
-        ValueError: There is not one for each input.
-    """
+    """Returns what the user gave by input; a `ValueError` if it is not one for each."""
     names = [item.name for item in inputs]
     listed = [given] if isinstance(given, str) else list(given)
     if isinstance(given, Mapping):

@@ -39,11 +39,7 @@ Any other kind is the name of a type that cannot be read."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
-    """The columns of one model input.
-
-    If `is_stacked`, they become a last axis, one value each; otherwise there is one
-    column, which is the input.
-    """
+    """The columns of one model input, stacked along a last axis or a single one."""
 
     input: Declared
     columns: tuple[str, ...]
@@ -66,12 +62,7 @@ class Form:
     def join(
         self, cells: Sequence[np.ndarray], first: int, where: object
     ) -> np.ndarray:
-        """Returns the rows, of shape `(rows, *row_shape)`.
-
-        Args:
-            cells: One array for each column, each with as many rows.
-            first: Index of the first row, for messages.
-            where: Names the file in messages.
+        """Returns the rows, of shape `(rows, *row_shape)`; the first is row `first`.
 
         Raises:
             BadRow: A value is not one that the model accepts.
@@ -92,22 +83,15 @@ def choose_columns(
     hidden: Collection[str] = (),
     remedy: str = "Pass columns=[...], or a dict of columns by input.",
 ) -> list[Choice]:
-    """Chooses the columns for each input of a model.
+    """Chooses the columns for each input, in the order of `declared_inputs`.
 
     Args:
         kinds: The table's columns in order, each with its kind.
-        given: What the user asks for: names to be stacked for a model with one input,
-            one name per input in the order of the model, or a dict of a name or names
-            by input; None to choose by the names of the inputs. For a model with one
-            input and no column of that name, all numeric columns are chosen if there
-            are as many as its features, or else the one with lists.
+        given: What the user asks for, as described at `mgpu.files.Parquet`.
         input_spec: What the model declares, or None.
         where: Names the table in messages.
         hidden: Columns that are chosen by name only.
         remedy: What to do if the choice is unclear.
-
-    Returns:
-        The columns, in the order of `choosing.declared_inputs`.
 
     Raises:
         ValueError: They are not in the table, do not fit, or the choice is unclear.
@@ -143,10 +127,10 @@ def form_for(
 
     Args:
         choice: The columns chosen.
-        cells: The dtype of each column, strings as kind "S", None if it has no value;
-            and the lengths of the lists in it, None if there is no row.
-        missing_as_nan: Whether integers and bools become floats to allow NaN, unless
-            the model takes integers or bools.
+        cells: The dtype of each, strings as kind "S", None if it has no value; and the
+            lengths of the lists in it, None if there is no row.
+        missing_as_nan: Whether integers and bools become floats, if the model takes
+            floats.
     """
     lengths, wanted = cells[0][1], choice.input.wanted
     is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)

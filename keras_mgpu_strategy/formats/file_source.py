@@ -8,6 +8,7 @@ Guarantees:
 """
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -53,12 +54,12 @@ class FileInput(Protocol):
 
 
 class FileSource:
-    """A `Source` over files, which are closed with it.
+    """A `Source` over files.
 
     Args:
         source: Reads the rows.
         identity: Differs for different files.
-        where: Names the files in errors while reading; None if `source` does.
+        naming_errors: Names the files in errors while reading.
         close: Closes the files; None if there is nothing to close.
     """
 
@@ -66,24 +67,20 @@ class FileSource:
         self,
         source: Source,
         identity: Identity,
-        where: object | None = None,
+        naming_errors: Callable[[], contextlib.AbstractContextManager[None]],
         close: Callable[[], object] | None = None,
     ) -> None:
-        self._source = source
-        self._where = where
+        self._source, self._naming_errors = source, naming_errors
         self.identity = identity
+        self.num_rows = source.num_rows
         if close is not None:
             weakref.finalize(self, close)
 
     @property
-    def num_rows(self) -> int | None:
-        """Number of rows; None if known only after reading to the end."""
-        return self._source.num_rows
-
-    @property
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`, the batch axis None."""
-        return self._source.spec
+        with self._naming_errors():
+            return self._source.spec
 
     def origin(self) -> Origin:
         """What distinguishes the files from others."""
@@ -95,8 +92,7 @@ class FileSource:
 
     def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
         # A generator, so that an iterator holds this source, and with it the files.
-        names = naming(self._where, "be read")
-        with names if self._where is not None else contextlib.nullcontext():
+        with self._naming_errors():
             yield from batches
 
 
@@ -107,24 +103,24 @@ def open_arrays(
     where: object,
     close: Callable[[], object] | None = None,
 ) -> FileSource:
-    """Returns a source over array-likes that are backed by files.
+    """Returns a source over array-likes that are backed by files, one per model input.
 
     Args:
-        nest: The array-likes, one per model input.
+        nest: The array-likes.
         input_spec: What the model declares.
         identity: Returns the identity, given the number of rows.
         where: Names the files in messages.
         close: Closes the files.
 
     Raises:
-        ValueError: They have no rows or unreadable dtypes, or are not what the model
-            accepts.
+        ValueError: They are not what the model accepts.
     """
     try:
         source = ArraySource(nest, input_spec)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    return FileSource(source, identity(source.num_rows), where, close)
+    naming_errors = functools.partial(naming, where, "be read")
+    return FileSource(source, identity(source.num_rows), naming_errors, close)
 
 
 def open_named(

@@ -28,20 +28,14 @@ Paths: TypeAlias = PathLike | Sequence[PathLike]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Distinguishes files, and what is read of them, from others.
-
-    Args:
-        text: Their names, sizes and rows, and what is read.
-        files: Where they are.
-        how: Functions and values that decide how they are read.
-    """
+    """Distinguishes files, and what is read of them and `how`, from others."""
 
     text: str
     files: tuple[pathlib.Path, ...] = dataclasses.field(compare=False)
     how: Any = dataclasses.field(compare=False)
 
     def __str__(self) -> str:
-        """The text."""
+        """Their names, sizes and rows, and what is read, digested."""
         return self.text
 
     def origin(self) -> Origin:
@@ -67,7 +61,7 @@ class FileList:
         Args:
             num_rows: Of all files; None if unknown.
             *chosen: What is read of them, such as the names of columns.
-            how: As for `Identity`.
+            how: Functions and values that decide how they are read.
         """
         sizes = [file.stat().st_size for file in self.files]
         pairs = list(zip(self.names, sizes, strict=True))
@@ -93,13 +87,7 @@ def as_path(path: Any) -> pathlib.Path:
 
 
 def one_file(path: Any, kind: str) -> FileList:
-    """Checks that a path is a file; `kind` is what it should hold, for messages.
-
-    Raises:
-        TypeError: It is not a path.
-        FileNotFoundError: There is nothing.
-        ValueError: It is a folder.
-    """
+    """Checks that a path is a file; `kind` is what it should hold, for messages."""
     file = as_path(path)
     if file.is_dir():
         raise ValueError(f"{file} is a folder. Expected one {kind} file.")
@@ -109,12 +97,7 @@ def one_file(path: Any, kind: str) -> FileList:
 
 
 def list_files(paths: Any, kind: str, form: Format) -> FileList:
-    """Lists a file, the files of a folder, or those of a list.
-
-    Args:
-        paths: The path or paths.
-        kind: What they hold; named in messages.
-        form: Their format, to find them in a folder.
+    """Lists a file, the files of the format `form` in a folder, or those of a list.
 
     Raises:
         TypeError: Something is not a path.

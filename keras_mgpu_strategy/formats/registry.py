@@ -26,8 +26,8 @@ class Format:
         reader: `module:class` of that class; a leading dot stands for this package.
         suffix: Of an output; "" if it is never written.
         writer: `module:class` of its `FileFormat`.
-        shards: Module with `check(sharded)` and, if each shard is a file of its own,
-            `join(sharded, target)`.
+        shards: Module with `check(sharded)`, which raises a `ValueError`, and, if each
+            shard is a file of its own, `join(sharded, target)`.
         is_many: Whether lists and folders of files can be read too.
         is_table: Whether it holds columns by name.
         is_shared: Whether all shards write into the output itself, at the same time.

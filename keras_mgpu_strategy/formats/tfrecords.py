@@ -29,9 +29,8 @@ from keras_mgpu_strategy.formats.paths import Paths, list_files
 from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
-from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.system.cores import num_cores
-from keras_mgpu_strategy.types import InputBatch, Nest
+from keras_mgpu_strategy.types import Nest
 
 _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
 """The length of a record and its CRC before it, and one after it."""
@@ -73,7 +72,7 @@ class TFRecords:
         compressions = {file: _compression(file) for file in files.files}
         source = dataset_source(self._dataset(compressions), None, input_spec)
         identity = files.identity(None, how=self.parse_fn)
-        return FileSource(_Checked(source, compressions), identity)
+        return FileSource(source, identity, lambda: _naming_damage(compressions))
 
     def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
         pairs = (list(map(str, files)), list(files.values()))
@@ -84,27 +83,6 @@ class TFRecords:
             self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
         )
         return rows.batch(self.batch_size).prefetch(1)
-
-
-class _Checked:
-    """A stream of records that says which file is damaged."""
-
-    num_rows = None
-
-    def __init__(self, source: StreamSource, files: Mapping[pathlib.Path, str]) -> None:
-        self._source, self._files = source, files
-
-    @property
-    def spec(self) -> Nest:
-        with _naming_damage(self._files):
-            return self._source.spec
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        return self._read(self._source.batches(batch_size, start))
-
-    def _read(self, batches: Iterator[InputBatch]) -> Iterator[InputBatch]:
-        with _naming_damage(self._files):
-            yield from batches
 
 
 @contextlib.contextmanager
