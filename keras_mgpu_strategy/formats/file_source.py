@@ -97,19 +97,19 @@ class FileSource:
 
 
 def open_arrays(
+    files: FileList,
     nest: Nest,
     input_spec: Nest,
-    identity: Callable[[int], Identity],
-    where: object,
+    *chosen: object,
     close: Callable[[], object] | None = None,
 ) -> FileSource:
-    """Returns a source over array-likes that are backed by files, one per model input.
+    """Returns a source over array-likes in files, one per model input.
 
     Args:
+        files: The files.
         nest: The array-likes.
         input_spec: What the model declares.
-        identity: Returns the identity, given the number of rows.
-        where: Names the files in messages.
+        *chosen: What is read of the files, for their identity.
         close: Closes the files.
 
     Raises:
@@ -118,39 +118,36 @@ def open_arrays(
     try:
         source = ArraySource(nest, input_spec)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    naming_errors = functools.partial(naming, where, "be read")
-    return FileSource(source, identity(source.num_rows), naming_errors, close)
+        raise ValueError(f"{files.where}: {error}") from error
+    identity = files.identity(source.num_rows, *chosen)
+    naming_errors = functools.partial(naming, files.where, "be read")
+    return FileSource(source, identity, naming_errors, close)
 
 
 def open_named(
+    files: FileList,
+    kind: str,
     available: Collection[str],
     given: Names,
     input_spec: Nest,
     find: Callable[[str], Any],
-    files: FileList,
-    where: object,
-    kind: str,
     close: Callable[[], object] | None = None,
 ) -> FileSource:
     """Opens some of several named arrays, see `choosing.choose` and `open_arrays`.
 
     Args:
+        files: The files.
+        kind: What the arrays are called, in the plural.
         available: Names of the arrays.
         given: The names that the user gave.
         input_spec: What the model declares.
         find: Returns the array of a name.
-        files: All files that hold them.
-        where: Names the files in messages.
-        kind: What the arrays are called, in the plural.
         close: Closes the files.
     """
     input_spec = present_inputs(input_spec, available, given)
-    names = choose(available, given, input_spec, f"{where}, names of {kind}")
+    names = choose(available, given, input_spec, f"{files.where}, names of {kind}")
     nest = in_structure(input_spec, [find(name) for name in names])
-    return open_arrays(
-        nest, input_spec, lambda n: files.identity(n, names), where, close
-    )
+    return open_arrays(files, nest, input_spec, names, close=close)
 
 
 @contextlib.contextmanager

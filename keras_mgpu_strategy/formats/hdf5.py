@@ -9,6 +9,7 @@ Guarantees:
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from types import ModuleType
@@ -54,15 +55,10 @@ class Hdf5:
             file = h5py.File(path, "r")
         try:
             with naming(path, "be read"):
+                held, given = list(_walk(h5py, file)), self.datasets
+                find = functools.partial(_find, h5py, file, path)
                 return open_named(
-                    list(_walk(h5py, file)),
-                    self.datasets,
-                    input_spec,
-                    lambda name: _find(h5py, file, name, f"{path}, {name!r}"),
-                    files,
-                    path,
-                    "data sets",
-                    file.close,
+                    files, "data sets", held, given, input_spec, find, file.close
                 )
         except BaseException:
             file.close()
@@ -91,8 +87,9 @@ def _address(h5py: ModuleType, group: Any) -> int:
     return h5py.h5o.get_info(group.id).addr
 
 
-def _find(h5py: ModuleType, file: Any, name: str, where: str) -> Any:
+def _find(h5py: ModuleType, file: Any, path: Any, name: str) -> Any:
     """Returns a data set, after making sure that all its rows are in this file."""
+    where = f"{path}, {name!r}"
     found = _follow(h5py, file, name, where)
     if not isinstance(found, h5py.Dataset) or found.shape in (None, ()):
         raise ValueError(f"{where} is not a data set with rows.")

@@ -48,10 +48,17 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileList:
-    """Files in the order in which they are read, named relative to the given path."""
+    """Files in the order in which they are read.
+
+    Args:
+        files: Where they are.
+        names: Their names relative to the path that was given.
+        where: That path, for messages.
+    """
 
     files: tuple[pathlib.Path, ...]
     names: tuple[str, ...]
+    where: object
 
     def identity(
         self, num_rows: int | None, *chosen: object, how: Any = None
@@ -93,7 +100,7 @@ def one_file(path: Any, kind: str) -> FileList:
         raise ValueError(f"{file} is a folder. Expected one {kind} file.")
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
-    return FileList((file,), ("",))
+    return FileList((file,), ("",), file)
 
 
 def list_files(paths: Any, kind: str, form: Format) -> FileList:
@@ -124,7 +131,8 @@ def list_files(paths: Any, kind: str, form: Format) -> FileList:
 def below(folder: pathlib.Path, files: Iterable[pathlib.Path]) -> FileList:
     """Names files relative to a folder around them."""
     found = tuple(files)
-    return FileList(found, tuple(file.relative_to(folder).as_posix() for file in found))
+    names = (file.relative_to(folder).as_posix() for file in found)
+    return FileList(found, tuple(names), folder)
 
 
 def visible(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -149,4 +157,5 @@ def _listed(paths: Any, kind: str) -> FileList:
         )
     above = os.path.commonpath([file.absolute().parent for file in files])
     names = (os.path.relpath(file.absolute(), above) for file in files)
-    return FileList(files, tuple(pathlib.PurePath(n).as_posix() for n in names))
+    names = tuple(pathlib.PurePath(name).as_posix() for name in names)
+    return FileList(files, names, files[0])

@@ -40,9 +40,7 @@ class Toy:
         def find(name):
             return np.array([line["columns"][name] for line in lines], np.float32)
 
-        return open_named(
-            names, self.columns, input_spec, find, files, self.path, "columns"
-        )
+        return open_named(files, "columns", names, self.columns, input_spec, find)
 
 
 class ToyFormat:

@@ -61,8 +61,7 @@ class Npy:
             ValueError: The file is not a `.npy` file, is truncated, or holds no rows.
         """
         files = one_file(self.path, ".npy")
-        array = _open_npy(files.files[0])
-        return open_arrays(array, input_spec, files.identity, files.files[0])
+        return open_arrays(files, _open_npy(files.files[0]), input_spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +79,7 @@ class NpyNest:
         paths = tuple(file.files[0] for file in found.values())
         nest = pack(skeleton(self.files), list(map(_open_npy, paths)))
         where = ", ".join(map(str, paths))
-        return open_arrays(
-            nest, input_spec, FileList(paths, tuple(found)).identity, where
-        )
+        return open_arrays(FileList(paths, tuple(found), where), nest, input_spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +111,11 @@ class Npz:
             members = {info.filename.removesuffix(".npy"): info for info in infos}
             if len(members) < len(infos):
                 raise ValueError("it holds several arrays of one name. Save it again.")
-            return open_named(
-                members,
-                self.arrays,
-                input_spec,
-                lambda name: _member(archive, path, members[name]),
-                files,
-                path,
-                "arrays",
-            )
+
+            def find(name: str) -> MappedArray | np.ndarray:
+                return _member(archive, path, members[name])
+
+            return open_named(files, "arrays", members, self.arrays, input_spec, find)
 
 
 def is_npy(x: Any) -> bool:

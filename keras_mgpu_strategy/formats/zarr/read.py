@@ -79,24 +79,18 @@ class Zarr:
             files = _files(path)
             root = zarr.open(str(path), mode="r")
             if not isinstance(root, zarr.Array):
-                return open_named(
-                    list(_walk(path)),
-                    self.arrays,
-                    input_spec,
-                    lambda name: _checked(root[name], path / name),
-                    files,
-                    path,
-                    "arrays",
-                )
+
+                def find(name: str) -> Any:
+                    return _checked(root[name], path / name)
+
+                held, given = list(_walk(path)), self.arrays
+                return open_named(files, "arrays", held, given, input_spec, find)
             if self.arrays is not None:
                 raise ValueError(
                     f"{path} is one zarr array, received arrays={self.arrays!r}. "
                     "Expected None; names choose among the arrays of a group."
                 )
-            array = _checked(root, path)
-            return open_arrays(
-                array, input_spec, lambda n: files.identity(n, [""]), path
-            )
+            return open_arrays(files, _checked(root, path), input_spec, [""])
 
 
 def _files(folder: pathlib.Path) -> FileList:
