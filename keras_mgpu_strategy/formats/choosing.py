@@ -1,10 +1,8 @@
 """Which part of a file goes to which input of a model.
 
-Guarantees:
-
-* Names decide; a guess is made only if there is just one choice.
-* An input that is not found is an error that lists what the file holds, unless it is
-  optional and the required ones are found by their names.
+Names decide; a guess is made only if there is just one choice. An input that is not
+found is an error that lists what the file holds, unless it is optional and the required
+ones are found by their names.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

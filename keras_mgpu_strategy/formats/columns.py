@@ -1,12 +1,9 @@
 """Which columns of a table go to which input of a model, and how they become its rows.
 
-Guarantees:
-
-* A column is chosen by its name, by the user, or because nothing else fits.
-* A column `row`, which this package's own files have, is never chosen unless asked for.
-  Neither are those that a reader calls hidden: pandas indices, folder keys.
-* Dtypes follow the same rule as those of arrays (`sources/casting.py`). Values are
-  reshaped to the shape that the model declares if there are as many.
+A column is chosen by its name, by the user, or because nothing else fits. A column
+`row`, which this package's own files have, is never chosen unless asked for, nor are
+those that a reader calls hidden: pandas indices, folder keys. Dtypes follow the rule of
+`sources/casting.py`. Values are reshaped to the declared shape if there are as many.
 """
 
 import dataclasses

@@ -1,10 +1,7 @@
 """Files as inputs: their interface, and sources over files that are open.
 
-Guarantees:
-
-* Files stay open as long as the source, or an iterator that it returned, is in use.
-* An error while reading names the file. `OSError` stays what it is; damage of any
-  other kind is a `ValueError`.
+Files stay open as long as the source, or an iterator that it returned, is in use. An
+error while reading names the file: an `OSError`, or a `ValueError` for other damage.
 """
 
 import contextlib

@@ -1,11 +1,8 @@
-"""HDF5 files, read through h5py.
+"""HDF5 files, opened read-only through h5py; rows are read as they are used.
 
-Guarantees:
-
-* Opened read-only, and rows are read from disk as they are used.
-* Nothing outside the file is opened: external links, external storage and virtual
-  data sets over other files are refused.
-* Data sets that claim far more rows than they hold are refused.
+Nothing outside the file is opened: external links, external storage and virtual data
+sets over other files are refused, as are data sets that claim far more rows than they
+hold.
 """
 
 import dataclasses

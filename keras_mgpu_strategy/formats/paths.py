@@ -1,12 +1,9 @@
 """Paths as given by users, resolved to a list of existing files.
 
-Guarantees:
-
-* The files of a folder come sorted by name; those whose names begin with `_` or `.`
-  hold no rows and are left out. Anything else that is not read is an error.
-* An identity holds names below the given path, sizes and row counts: it stays the same
-  wherever the files are moved, and differs for other files. The name of a single file
-  does not count.
+The files of a folder come sorted by name; those whose names begin with `_` or `.` hold
+no rows and are left out. Anything else that is not read is an error. An identity holds
+names below the given path, sizes and row counts: it stays the same wherever the files
+are moved, and differs for other files. The name of a single file does not count.
 """
 
 import dataclasses

@@ -1,15 +1,11 @@
-"""TFRecord files, parsed by a user's function.
+"""TFRecord files, parsed by a user's function in parallel, in order.
 
-Guarantees:
-
-* Records keep their order; parsing runs in parallel.
-* A damaged record is an error that names the file; an error of the user's function
-  passes through unchanged. An uncompressed file that is cut off exactly between two
-  records cannot be distinguished from a shorter one.
-* Whether and how a file is compressed is detected from its content, whatever its name.
-* A record that claims more bytes than its file has is found before TensorFlow reads it,
-  which would crash the process (2.21). In compressed files TensorFlow finds it itself,
-  since it reads a record piece by piece, and holds at most what they decompress to.
+A damaged record is an error that names the file; an error of the user's function passes
+through unchanged. An uncompressed file that is cut off exactly between two records
+cannot be distinguished from a shorter one. Whether and how a file is compressed is
+detected from its content. A record that claims more bytes than its file has is found
+before TensorFlow reads it, which would crash the process (2.21). In compressed files
+TensorFlow finds it itself, and holds at most what they decompress to.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ import pytest
 import xarray
 import zarr
 
-from keras_mgpu_strategy.formats.zarr.encoding import specs_of
+from keras_mgpu_strategy.formats.zarr.array import specs_of
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored

@@ -1,13 +1,9 @@
-"""How the columns of a CSV file are named, by its first lines.
+"""How the columns of a CSV file are named, by its first lines, cut as pandas cuts them.
 
-Guarantees:
-
-* Names stay above their own columns: cells after the last name are empty, or an error.
-  (pandas would make the first columns an index, and shift all names.)
-* The first line is taken as names only if it looks like names, or if the user says so
-  with `header` or `names` in `read_options`.
-* No two columns have the same name.
-* A line is cut into cells as pandas cuts it, and nothing is left out.
+Names stay above their own columns: cells after the last name are empty, or an error.
+(pandas would make the first columns an index, and shift all names.) The first line is
+taken as names only if it looks like names, or if the user says so with `header` or
+`names` in `read_options`. No two columns have the same name.
 """
 
 import dataclasses

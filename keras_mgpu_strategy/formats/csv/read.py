@@ -1,11 +1,8 @@
-"""CSV files, read through pandas a piece at a time.
+"""CSV files, read through pandas a piece of a few thousand rows at a time.
 
-Guarantees:
-
-* Memory is bounded by a piece of a few thousand rows.
-* Numbers have the dtype that the model declares, or that of the first rows if it
-  declares none, throughout the file. Text columns are never read as numbers.
-* A missing value, or one that does not fit, is an error with the file, column and row.
+Numbers have the dtype that the model declares, or that of the first rows if it declares
+none, throughout the file. Text columns are never read as numbers. A missing value, or
+one that does not fit, is an error with the file, column and row.
 """
 
 import dataclasses

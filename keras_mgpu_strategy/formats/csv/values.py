@@ -1,10 +1,8 @@
 """The values of a CSV column, with one dtype throughout the file.
 
-Guarantees:
-
-* What pandas infers for one piece of a file never decides: the dtype is fixed
-  beforehand, and a value that does not fit is an error that names the row.
-* Numbers that pandas leaves as text are read as exactly as all others.
+What pandas infers for one piece of a file never decides: the dtype is fixed beforehand,
+and a value that does not fit is an error that names the row. Numbers that pandas leaves
+as text are read as exactly as all others.
 """
 
 import contextlib

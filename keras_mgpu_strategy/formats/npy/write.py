@@ -2,14 +2,10 @@
 
 One output is a file. Several are a folder with a `NAME.npy` for each, and an
 `index.json` with their names, in order, their structure and the number of rows. Row
-names are not stored. A shard holds only its own range of rows.
-
-Guarantees:
-
-* The bytes are the same whether or not the number of rows was known beforehand. If it
-  was, a lack of disk space is found before any work.
-* Rows are written by plain file writes: when a page of a memory map cannot be written,
-  as on a full disk, a signal (SIGBUS) kills the process; a write raises an `OSError`.
+names are not stored. A shard holds only its own range of rows. If the number of rows is
+known beforehand, a lack of disk space is found before any work. Rows are written by
+plain file writes: when a page of a memory map cannot be written, as on a full disk, a
+signal (SIGBUS) kills the process.
 """
 
 import contextlib

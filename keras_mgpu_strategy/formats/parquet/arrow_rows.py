@@ -1,12 +1,9 @@
-"""Rows of Arrow tables, in files or in memory.
+"""Rows of Arrow tables, in files or in memory, decoded a few at a time, once per pass.
 
-Guarantees:
-
-* A few rows are decoded at a time, each once per pass.
-* All values of a column have one shape. A null, a number that the model cannot hold, or
-  a list of another length is an error with the table, column and row.
-* Numbers are not copied if Arrow stores them as NumPy does. Decimals become the
-  nearest floats, or stay as they are. Strings are `bytes`.
+All values of a column have one shape. A null, a number that the model cannot hold, or a
+list of another length is an error with the table, column and row. Numbers are not
+copied if Arrow stores them as NumPy does. Decimals become the nearest floats, or stay
+as they are. Strings are `bytes`.
 """
 
 import dataclasses

@@ -3,10 +3,8 @@
 A column `row` (int64), a column `file` (string) if rows have names, then one per
 output: numbers unchanged, strings as text, tensors as nested lists of fixed size.
 Missing rows are null in all outputs. float16 is widened to float32, since not every
-Parquet reader supports it.
-
-Guarantee: a table depends on its rows alone, and each column is in one piece, so that
-the bytes written do not depend on how the rows were batched.
+Parquet reader supports it. Each column is in one piece, so that the bytes written do
+not depend on how the rows were batched.
 """
 
 from typing import Any

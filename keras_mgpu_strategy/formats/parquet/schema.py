@@ -26,14 +26,10 @@ _LISTS = re.compile(r"(large_|fixed_size_)?list(_view)?<")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ColumnType:
-    """What a column holds.
+    """What a column holds: its kind, see `columns`, and the dtype of its values.
 
-    Args:
-        kind: One of the kinds in `columns`.
-        dtype: Of the values, strings as kind "S"; None for other kinds.
-        lengths: Of the lists that a row is made of, outermost first; None if not part
-            of the type.
-        shown: What Arrow calls the type.
+    The dtype is "S" for strings; None for other kinds. The lengths are those of the
+    lists in a row, outermost first; None if not part of the type that Arrow has.
     """
 
     kind: str
@@ -44,12 +40,10 @@ class ColumnType:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of one file or of several.
+    """The columns of one file or of several, in the order of the file.
 
-    Args:
-        types: What each column holds, in the order of the file.
-        hidden: Columns that hold an index of pandas.
-        nan: Columns that were NumPy floats, for which pandas writes NaN as null.
+    Those that are `hidden` hold an index of pandas; those of `nan` were NumPy floats,
+    for which pandas writes NaN as null.
     """
 
     types: dict[str, ColumnType]
@@ -58,11 +52,7 @@ class Schema:
 
 
 def schema_of(schema: Any, path: object) -> Schema:
-    """Returns the columns of a table by its Arrow schema; `path` names it in messages.
-
-    Raises:
-        ValueError: Several columns have one name.
-    """
+    """Returns the columns of a table by its Arrow schema; errors name its `path`."""
     names = list(schema.names)
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -91,9 +81,6 @@ def common_schema(first: Schema, other: Schema, first_path: Any, path: Any) -> S
 
     An index is left out if one file lacks it: pandas stores one only if it does not
     just count the rows.
-
-    Raises:
-        ValueError: Other columns are missing, or their types are incompatible.
     """
     hidden = first.hidden | other.hidden
     types = {}

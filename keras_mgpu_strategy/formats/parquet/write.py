@@ -1,16 +1,10 @@
 """Results in a folder of `.parquet` files, which pandas, polars and DuckDB read.
 
 `part-00000.parquet` and so on, each with the next rows in order; in a shard
-`part-00003-of-00008-00000.parquet`. The columns are those of `arrow_table`. Shards may
-be written into one folder.
-
-Guarantees:
-
-* Which rows a part holds depends on the layout alone (about 64 MiB of values), so that
-  parts are the same however writing was interrupted.
-* A part appears when it is complete. Until then, the rows after the last part are in a
-  hidden file.
-* At most about one part is held in memory.
+`part-00003-of-00008-00000.parquet`. Shards may be written into one folder. Which rows a
+part holds depends on the layout alone (about 64 MiB of values), so that parts are the
+same however writing was interrupted. A part appears when it is complete; until then,
+its rows are in memory and in a hidden file.
 """
 
 import dataclasses

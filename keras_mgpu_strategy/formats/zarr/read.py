@@ -1,14 +1,11 @@
-"""zarr arrays and groups, read through zarr.
+"""zarr arrays and groups, opened read-only, their rows read from disk as they are used.
 
-Guarantees:
-
-* Opened read-only, and rows are read from disk as they are used.
-* Only arrays inside the folder are opened, no link is followed, and only codecs that
-  turn bytes into numbers or text are used: zarr decodes chunks with any codec that an
-  array names, and numcodecs has one that unpickles.
-* No chunk is read that would take more than 4 GiB of memory.
-* As zarr defines it, missing chunks read as the array's fill value: a lost chunk cannot
-  be distinguished from one that was never written. A truncated one is an error.
+Only arrays inside the folder are opened, no link is followed, and only codecs that turn
+bytes into numbers or text are used: zarr decodes chunks with any codec that an array
+names, and numcodecs has one that unpickles. No chunk is read that would take more than
+4 GiB of memory. As zarr defines it, missing chunks read as the array's fill value: a
+lost chunk cannot be distinguished from one that was never written. A truncated one is
+an error.
 """
 
 import dataclasses

@@ -1,16 +1,12 @@
 """Results in a `.zarr` store (format 3): a group with an array for each output.
 
-A single output is also an array in a group. The group's attributes are `outputs`, the
-names of the arrays in order, and `structure`, the nest of those names. Row names are an
-array of strings, `file`. Axes have names, as xarray expects: `row`, then `NAME_1` and
-so on for the output `NAME`. Chunks hold whole rows, about 4 MiB of them, or less if
-there are many outputs, since a chunk of each is in memory.
-
-Shards write one store at one path at the same time, each the chunks of its own rows.
-
-Guarantees: what shards share is written with the same content by each of them,
-atomically, so that it does not matter which is first. Float rows that were never
-written read as NaN.
+The group's attributes are `outputs`, the names of the arrays in order, and `structure`,
+the nest of those names. Row names are an array of strings, `file`. Axes have names, as
+xarray expects: `row`, then `NAME_1` and so on for the output `NAME`. Chunks hold whole
+rows, about 4 MiB, or less if there are many outputs, since a chunk of each is in
+memory. Float rows that were never written read as NaN. Shards write one store at the
+same time, each the chunks of its own rows; what they share is written with the same
+content by each of them, atomically.
 """
 
 import dataclasses
@@ -19,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.zarr.array import ArrayWriter
-from keras_mgpu_strategy.formats.zarr.encoding import Encoder, group_metadata, specs_of
+from keras_mgpu_strategy.formats.zarr.array import (
+    ArrayWriter,
+    Encoder,
+    group_metadata,
+    specs_of,
+)
 from keras_mgpu_strategy.outputs.durable import (
     make_folder,
     refuse_link,
