@@ -46,6 +46,7 @@ def on_a_full_disk(path, kind, seconds_between_flushes, num_bytes):
         try:
             write(predictor, path, make(X), resume=True)
         except OSError as error:
+            assert f"'{path}" in str(error)
             notes = "\n".join(getattr(error, "__notes__", []))
         else:
             raise AssertionError("no OSError")

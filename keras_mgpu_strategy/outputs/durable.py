@@ -6,7 +6,7 @@ Guarantees:
   the new one, whole.
 * What was written through an `Appender` and synced is on disk; anything past the
   position at which it is reopened is dropped.
-* A full disk is an `OSError`, never a crash.
+* A full disk is an `OSError` that names the file, never a crash.
 * No link is followed when writing: a new file replaces a link that someone else left
   under its name, and a file that is resumed is never a link.
 """
@@ -17,11 +17,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def remove(path: pathlib.Path) -> None:
@@ -44,14 +45,11 @@ def sync_folder(path: pathlib.Path) -> None:
 
 
 def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
-    """Makes a folder whose parent exists; it may exist already.
+    """Makes a folder whose parent exists, unless it exists; not in place of a link.
 
     Args:
         path: The folder.
         sync: Sync its parent folder too; otherwise the caller does so later.
-
-    Raises:
-        FileExistsError: There is a file, or a link to somewhere else.
     """
     path.mkdir(exist_ok=True)
     refuse_link(path)
@@ -60,11 +58,7 @@ def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
 
 
 def refuse_link(path: pathlib.Path) -> None:
-    """Refuses a link under a name that is to be written to.
-
-    Raises:
-        FileExistsError: There is one.
-    """
+    """Refuses to write where there is a link, by a `FileExistsError`."""
     if path.is_symlink():
         raise FileExistsError(
             f"{path} is a link, and links are not written through. Remove it, or give "
@@ -72,26 +66,10 @@ def refuse_link(path: pathlib.Path) -> None:
         )
 
 
-def new_file(path: pathlib.Path, buffering: int = -1) -> Any:
-    """Opens an empty file, replacing a file or link if there is one.
-
-    Args:
-        path: The file.
-        buffering: As for `open`; a raw file may write only part of what it is given.
-
-    Raises:
-        FileExistsError: Another process has just created one.
-    """
-    with contextlib.suppress(FileExistsError):
-        return open(path, "x+b", buffering=buffering)
-    path.unlink()
-    return open(path, "x+b", buffering=buffering)
-
-
 @contextlib.contextmanager
 def synced_file(path: pathlib.Path) -> Iterator[Any]:
     """Opens a new file that is safely on disk after the block."""
-    with new_file(path) as file:
+    with _naming(path), _new_file(path) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -103,7 +81,7 @@ def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path, tag: str = "") -> Iterator[BinaryIO]:
+def replacing(path: pathlib.Path, tag: str = "") -> Iterator[Any]:
     """Opens a file to write to, which then replaces `path`.
 
     Args:
@@ -112,10 +90,8 @@ def replacing(path: pathlib.Path, tag: str = "") -> Iterator[BinaryIO]:
     """
     scratch = scratch_of(path, tag)
     try:
-        with new_file(scratch) as file:
+        with synced_file(scratch) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(scratch, path)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -146,20 +122,20 @@ class Appender:
 
     def __init__(self, path: pathlib.Path, kept: int | None = None):
         self._path = path
-        self._file: Any
         if kept is None:
-            self._file = new_file(path, buffering=0)
+            self._file = _new_file(path, buffering=0)
             sync_folder(path.parent)
-        else:
-            self._file = self._reopened(kept)
+            return
+        size = file_size(path)
+        if size < kept:
+            raise damaged(path, f"has {size} bytes, expected at least {kept}")
+        self._file: Any = open(path, "r+b", buffering=0, opener=without_links)  # noqa: SIM115
+        self._file.truncate(kept)
 
     def reserve(self, num_bytes: int) -> None:
-        """Grows the file to `num_bytes`, with room on the disk for all of them.
+        """Grows the file to `num_bytes`, or raises if the disk has no room for them.
 
         Does nothing on file systems that cannot reserve room.
-
-        Raises:
-            OSError: The disk has less room.
         """
         if num_bytes == 0 or not hasattr(os, "posix_fallocate"):
             return
@@ -174,19 +150,19 @@ class Appender:
     def put(self, content: bytes | np.ndarray, offset: int) -> int:
         """Writes bytes, or an array's values in C order; returns where they end."""
         if isinstance(content, np.ndarray):
-            values = np.ascontiguousarray(content).reshape(-1)
-            view = values.view(np.uint8).data if values.size else memoryview(b"")
-        else:
-            view = memoryview(content)
+            content = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+        view = memoryview(content)
         self._file.seek(offset)
         end = offset + len(view)
-        while view:
-            view = view[self._file.write(view) :]
+        with _naming(self._path):
+            while view:
+                view = view[self._file.write(view) :]
         return end
 
     def sync(self) -> None:
         """Puts on disk what was written."""
-        os.fsync(self._file.fileno())
+        with _naming(self._path):
+            os.fsync(self._file.fileno())
 
     def end_at(self, num_bytes: int) -> None:
         """Gives the file its final length."""
@@ -196,13 +172,24 @@ class Appender:
         """Closes the file; calling it twice is harmless."""
         self._file.close()
 
-    def _reopened(self, kept: int) -> Any:
-        size = file_size(self._path)
-        if size < kept:
-            raise damaged(self._path, f"has {size} bytes, expected at least {kept}")
-        file = open(self._path, "r+b", buffering=0, opener=without_links)  # noqa: SIM115
-        file.truncate(kept)
-        return file
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Adds the file to the error of a full disk, in which a write leaves it out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _new_file(path: pathlib.Path, buffering: int = -1) -> Any:
+    """Opens an empty file, replacing a file or link if there is one."""
+    with contextlib.suppress(FileExistsError):
+        return open(path, "x+b", buffering=buffering)
+    path.unlink()
+    return open(path, "x+b", buffering=buffering)
 
 
 def without_links(path: str, flags: int) -> int:
@@ -211,11 +198,7 @@ def without_links(path: str, flags: int) -> int:
 
 
 def file_size(path: pathlib.Path) -> int:
-    """Bytes of a file that must exist.
-
-    Raises:
-        ValueError: There is no such file, or a link in its place.
-    """
+    """Bytes of a file that must exist, and not be a link."""
     if path.is_symlink():
         raise damaged(path, "is a link, which is not followed")
     if not path.is_file():

@@ -1,6 +1,7 @@
 """Processes that are killed and disks that are full, for real."""
 
 import random
+import re
 import resource
 import time
 
@@ -82,8 +83,10 @@ def write_until_full(kind, path, what, marks, limit):
         while sink.num_written < what.stop:
             what.write(sink, min(what.stop, sink.num_written + STEP))
             sink.flush()
-    except OSError:
+    except OSError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        # The file that did not fit: the output, or one in its folder.
+        assert re.fullmatch(rf".*File too large: '{path}.*'", str(error))
         # What a run that fails does: keep what there is.
         stored.note(marks, sink.flush())
         sink.close()
