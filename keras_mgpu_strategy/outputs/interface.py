@@ -80,7 +80,7 @@ class Layout:
     row_multiple: int = 1
 
 
-class FileSink(Protocol):
+class FileSink(Sink, Protocol):
     """Results on disk, which outlive the process.
 
     Made by a `FileFormat`. Guarantees that every file sink gives:
@@ -90,21 +90,10 @@ class FileSink(Protocol):
     * What `finish` leaves is byte for byte the same, however often writing was
       interrupted and resumed, and however the rows were batched.
     * A full disk is an `OSError`, never a crash.
+    * `write` raises a `ValueError` for a batch that does not fit the layout: another
+      row (the message says which), or another row shape or dtype than the first
+      results.
     """
-
-    @property
-    def num_written(self) -> int:
-        """Index of the next row to store."""
-        ...
-
-    def write(self, batch: HostBatch) -> None:
-        """Stores a batch, which must begin at row `num_written`.
-
-        Raises:
-            ValueError: The batch does not fit the layout: another row (the message says
-                which), or another row shape or dtype than the first results.
-        """
-        ...
 
     def flush(self) -> dict[str, int]:
         """Puts everything written safely on disk.
@@ -117,10 +106,6 @@ class FileSink(Protocol):
 
     def finish(self) -> None:
         """Completes the file: after it, other tools can read all rows. Closes."""
-        ...
-
-    def close(self) -> None:
-        """Closes the files, complete or not; calling it twice is harmless."""
         ...
 
 

@@ -14,7 +14,7 @@ locks (Windows, some network file systems), nothing is locked.
 import contextlib
 import os
 import pathlib
-from typing import Any, BinaryIO
+from typing import Any
 
 from keras_mgpu_strategy.outputs.durable import (
     scratch_of,
@@ -32,16 +32,15 @@ except ImportError:  # Windows
 class Lock:
     """A lock on a file that may not exist yet, held until it is released.
 
-    Args:
-        path: The file.
+    A `BlockingIOError` says that another run holds it.
     """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
         self._scratch = scratch_of(path)
         self._has_locks = fcntl is not None
-        self._file: BinaryIO | None = None
-        self._claim: BinaryIO | None = None
+        self._file: Any = None
+        self._claim: Any = None
 
     def __enter__(self) -> "Lock":
         """Takes the lock."""
@@ -53,20 +52,12 @@ class Lock:
         self.release()
 
     def take(self) -> None:
-        """Locks the file that is there now; without one, there is nothing to lock.
-
-        Raises:
-            BlockingIOError: Another run holds it.
-        """
+        """Locks the file that is there now; without one, there is nothing to lock."""
         self.release()
         self._file = self._existing()
 
     def claim(self) -> None:
-        """Locks the file and its place, for `put` or `keep` to follow.
-
-        Raises:
-            BlockingIOError: Another run holds one of them.
-        """
+        """Locks the file and its place, for `put` or `keep` to follow."""
         self.release()
         self._claim = self._new_scratch()
         try:
@@ -104,19 +95,18 @@ class Lock:
             self._file.close()
             self._file = None
 
-    def _existing(self) -> BinaryIO | None:
+    def _existing(self) -> Any:
         if not self._path.is_file() or self._path.is_symlink():
             return None
         # Network file systems lock only files open for writing.
         mode = "r+b" if os.access(self._path, os.W_OK) else "rb"
         return self._locked(self._path, mode)
 
-    def _new_scratch(self) -> BinaryIO | None:
+    def _new_scratch(self) -> Any:
         """A new file, replacing a link or what a killed process left."""
         while self._has_locks:
             with contextlib.suppress(FileExistsError):
-                made = self._locked(self._scratch, "x+b")
-                if made is None:
+                if (made := self._locked(self._scratch, "x+b")) is None:
                     self._scratch.unlink(missing_ok=True)
                 return made
             if self._scratch.is_symlink():
@@ -126,20 +116,21 @@ class Lock:
                     self._scratch.unlink()
         return None
 
-    def _locked(self, path: pathlib.Path, mode: str) -> BinaryIO | None:
+    def _locked(self, path: pathlib.Path, mode: str) -> Any:
         """Opens and locks a file; None if it is gone, or nothing can be locked."""
         while self._has_locks:
             try:
                 file: Any = open(path, mode, opener=without_links)  # noqa: SIM115
             except FileNotFoundError:
                 return None
-            if self._flock(file) and _is_at(path, file):
+            self._flock(file)
+            if self._has_locks and _is_at(path, file):
                 return file
             # The previous holder has removed or replaced it since.
             file.close()
         return None
 
-    def _flock(self, file: BinaryIO) -> bool:
+    def _flock(self, file: Any) -> None:
         assert fcntl is not None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,11 +142,9 @@ class Lock:
             ) from None
         except OSError:  # a file system without locks
             self._has_locks = False
-        return self._has_locks
 
 
-def _is_at(path: pathlib.Path, file: BinaryIO) -> bool:
-    try:
+def _is_at(path: pathlib.Path, file: Any) -> bool:
+    with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
-    except FileNotFoundError:
-        return False
+    return False

@@ -1,8 +1,8 @@
 """JSON that was written here, read back strictly.
 
 Guarantee: only what standard JSON allows and this package writes is read: UTF-8, each
-key once in its object, no NaN or infinity. Anything else is a `ValueError`, including
-JSON nested too deeply to be read.
+key once in its object, no NaN or infinity. Anything else is a `ValueError` that says
+what is wrong, including JSON nested too deeply to be read.
 """
 
 import json
@@ -10,11 +10,7 @@ from typing import Any, NoReturn
 
 
 def parse(content: bytes) -> Any:
-    """Returns what a JSON text says.
-
-    Raises:
-        ValueError: It is not strict JSON; says what is wrong.
-    """
+    """Returns the value of a JSON text."""
     try:
         return json.loads(
             content.decode("utf-8"),
@@ -36,13 +32,13 @@ def has_keys(value: Any, keys: set[str]) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has the key {doubled!r:.40} twice")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"it has the key {name!r:.40} twice")
+        result[name] = value
     return result
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number of JSON")
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
