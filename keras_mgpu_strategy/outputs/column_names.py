@@ -1,15 +1,21 @@
 """Column names that can also be file names. Loads no TensorFlow.
 
 Guarantee: a plain name is a valid name of a file or folder on every system: it leads to
-no other folder, is not hidden, and is not a device.
+no other folder, is not hidden, and is not a device. Only descriptions of columns with
+such names are read back from a journal.
 """
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from keras_mgpu_strategy.outputs.strict_json import is_count
+
 TAKEN = ("row", "file", "zarr.json")
 """The tables' own columns, and a file of zarr's."""
+
+NAMES: list[Any] = ["file", [], "name"]
+"""Follows the descriptions of the outputs if rows have names."""
 
 _LONGEST_NAME = 150
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -45,15 +51,30 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     used = {name.casefold() for name in taken}
     result = []
     for name in names:
-        free = _first_free(name, used)
+        free, number = name, 1
+        while free.casefold() in used:
+            number += 1
+            free = f"{name}_{number}"
         used.add(free.casefold())
         result.append(free)
     return result
 
 
-def _first_free(name: str, used: set[str]) -> str:
-    candidate, number = name, 1
-    while candidate.casefold() in used:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+def check_described(described: Any) -> None:
+    """Checks that a file's columns are as `columns.describe` describes them."""
+    if not isinstance(described, list):
+        raise ValueError(f"it describes outputs by {described!r:.80}")
+    columns = described[:-1] if described[-1:] == [NAMES] else described
+    for column in columns:
+        if not _is_column(column):
+            raise ValueError(f"it describes an output by {column!r:.80}")
+    names = [name for name, _, _ in columns]
+    if unique(names) != names:
+        raise ValueError("it describes several outputs of one name")
+
+
+def _is_column(column: Any) -> bool:
+    match column:
+        case [name, [*shape], str()]:
+            return is_plain(name) and all(map(is_count, shape))
+    return False

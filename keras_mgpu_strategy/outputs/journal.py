@@ -21,7 +21,7 @@ import re
 import zlib
 from typing import Any
 
-from keras_mgpu_strategy.outputs.descriptions import check_described
+from keras_mgpu_strategy.outputs.column_names import check_described
 from keras_mgpu_strategy.outputs.durable import (
     Appender,
     file_size,
@@ -67,7 +67,7 @@ class Journal:
     Args:
         path: The file.
         about: What the output is: `run`, a dict of what must be the same for it to be
-            resumed, and `layout`, as in `descriptions.py`.
+            resumed, and `layout`, as in `column_names.py`.
         progress: Its progress; None before the first flush.
         num_bytes: Length of the file.
         is_old: Whether an older version of this package wrote it.

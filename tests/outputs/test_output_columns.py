@@ -6,7 +6,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.outputs.columns import columns_of, structure_of, unique
+from keras_mgpu_strategy.outputs.column_names import unique
+from keras_mgpu_strategy.outputs.columns import columns_of, structure_of
 from keras_mgpu_strategy.outputs.interface import Column
 
 X = np.zeros((2, 3), np.float32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
 from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal
-from keras_mgpu_strategy.outputs.descriptions import check_described
+from keras_mgpu_strategy.outputs.column_names import check_described
 from keras_mgpu_strategy.outputs.journal import Progress
 from keras_mgpu_strategy.outputs.records import record_of
 from keras_mgpu_strategy.outputs.shards import Shard
