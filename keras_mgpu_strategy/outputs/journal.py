@@ -13,19 +13,18 @@ Guarantees:
 * The output names in it lead to no other folder.
 """
 
+import contextlib
 import dataclasses
 import json
 import operator
 import pathlib
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.outputs.column_names import check_described
-from keras_mgpu_strategy.outputs.durable import (
-    Appender,
-    file_size,
-)
+from keras_mgpu_strategy.outputs.durable import Appender, file_size
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
 
@@ -67,7 +66,7 @@ class Journal:
     Args:
         path: The file.
         about: What the output is: `run`, a dict of what must be the same for it to be
-            resumed, and `layout`, as in `column_names.py`.
+            resumed, and `layout`, as `columns.describe` returns it.
         progress: Its progress; None before the first flush.
         num_bytes: Length of the file.
         is_old: Whether an older version of this package wrote it.
@@ -92,8 +91,7 @@ class Journal:
         """Records, safely on disk, how far the output is."""
         if self._file is None:
             self._file = Appender(self.path, self._end)
-        line = _line(dataclasses.asdict(progress))
-        end = self._file.put(line, self._end)
+        end = self._file.put(_line(dataclasses.asdict(progress)), self._end)
         # An earlier try that failed may have left bytes after a shorter line.
         self._file.end_at(end)
         self._file.sync()
@@ -115,119 +113,101 @@ def create(
         about: As for `Journal`.
         lock: Has claimed the file's place; holds the journal from then on.
     """
-    line = _line({"journal": _VERSION, "about": about})
+    line = _first_line(about)
     (lock or Lock(path)).put(line)
     return Journal(path, about, None, len(line))
 
 
-def read(path: pathlib.Path) -> Journal:
-    """Reads a journal, to resume it.
-
-    Raises:
-        ValueError: It is damaged, or not a journal.
-    """
-    if file_size(path) > _MOST_BYTES:
-        raise _damaged(path, 1)
-    content = path.read_bytes()
-    whole, _, _ = content.rpartition(b"\n")
-    records = [
-        _record(path, number, line)
-        for number, line in enumerate(whole.split(b"\n"), start=1)
-    ]
-    about, progress = _about(path, records[0]), None
-    is_old = records[0]["journal"] == _OLD
-    for number, record in enumerate(records[1:], start=2):
-        record = {"content": None, **record} if is_old else record
-        progress = _progress(path, number, record, progress)
-    return Journal(path, about, progress, len(whole) + 1, is_old)
-
-
 def content_of(about: dict[str, Any], progress: Progress) -> bytes:
     """Returns a journal of one line of progress."""
-    first = _line({"journal": _VERSION, "about": about})
-    return first + _line(dataclasses.asdict(progress))
+    return _first_line(about) + _line(dataclasses.asdict(progress))
+
+
+def read(path: pathlib.Path) -> Journal:
+    """Reads a journal, to resume it; a `ValueError` if it is damaged or not one."""
+    size = file_size(path)
+    with _in_line(path, 1):
+        if size > _MOST_BYTES:
+            raise ValueError
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        first, *lines = whole.split(b"\n")
+        record = _record(first)
+    version = record.get("journal")
+    is_known = type(version) is int and version in (_OLD, _VERSION)
+    if not is_known or not isinstance(record.get("about"), dict):
+        raise ValueError(
+            f"{path} is not a journal of version {_OLD} or {_VERSION}, so it was "
+            "written by a newer version of this package or is another file. Remove it "
+            "to begin again."
+        )
+    with _in_line(path, 1):
+        about = _about(record)
+    progress, absent = None, {"content": None} if version == _OLD else {}
+    for number, line in enumerate(lines, start=2):
+        with _in_line(path, number):
+            progress = _progress({**absent, **_record(line)}, progress)
+    return Journal(path, about, progress, len(whole) + 1, version == _OLD)
+
+
+def _first_line(about: dict[str, Any]) -> bytes:
+    return _line({"journal": _VERSION, "about": about})
 
 
 def _line(record: dict[str, Any]) -> bytes:
     # The default is for NumPy integers, which JSON does not support.
     text = json.dumps(record, sort_keys=True, allow_nan=False, default=operator.index)
-    return _with_crc(text.encode())
+    return b"%08x %s\n" % (zlib.crc32(text.encode()), text.encode())
 
 
-def _with_crc(text: bytes) -> bytes:
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _record(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
-    crc, _, text = line.partition(b" ")
-    if crc != b"%08x" % zlib.crc32(text):
-        raise _damaged(path, number)
+@contextlib.contextmanager
+def _in_line(path: pathlib.Path, number: int) -> Iterator[None]:
+    """Adds to an error in which line of a journal it is, and what to do."""
     try:
-        record = parse(text)
+        yield
     except ValueError as error:
-        raise _damaged(path, number, str(error)) from None
-    if not isinstance(record, dict):
-        raise _damaged(path, number)
+        because = f" ({error})" if str(error) else ""
+        raise ValueError(
+            f"The journal {path} is damaged in line {number}{because}, so how far its "
+            "output is cannot be known. Nothing was touched. Pass overwrite=True to "
+            "begin again."
+        ) from None
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    crc, _, text = line.partition(b" ")
+    if crc != b"%08x" % zlib.crc32(text) or not isinstance(record := parse(text), dict):
+        raise ValueError
     return record
 
 
-def _about(path: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    about = record.get("about")
-    version = record.get("journal")
-    is_known = type(version) is int and version in (_OLD, _VERSION)
-    if not is_known or not isinstance(about, dict):
-        raise ValueError(
-            f"{path} is no journal of version {_OLD} or {_VERSION}, so it was written "
-            "by a newer version of this package or is another file. Remove it to begin "
-            "again."
-        )
+def _about(record: dict[str, Any]) -> dict[str, Any]:
+    about = record["about"]
     if not has_keys(record, {"journal", "about"}) or not has_keys(about, _ABOUT):
-        raise _damaged(path, 1)
+        raise ValueError
     if not isinstance(about["run"], dict):
-        raise _damaged(path, 1)
-    try:
-        check_described(about["layout"])
-    except ValueError as error:
-        raise _damaged(path, 1, str(error)) from None
+        raise ValueError
+    check_described(about["layout"])
     return about
 
 
-def _progress(
-    path: pathlib.Path, number: int, record: dict[str, Any], before: Progress | None
-) -> Progress:
+def _progress(record: dict[str, Any], before: Progress | None) -> Progress:
     if not has_keys(record, _PROGRESS) or not isinstance(record["mark"], dict):
-        raise _damaged(path, number)
+        raise ValueError
     progress = Progress(**record)
-    if not _is_possible(progress) or not _follows(progress, before):
-        raise _damaged(path, number)
-    return progress
-
-
-def _is_possible(progress: Progress) -> bool:
-    sizes = [progress.rows, progress.start, progress.batch_size]
-    mark = progress.mark
-    if not all(map(is_count, [*sizes, *mark.values()])) or not mark.keys() <= _MARKS:
-        return False
-    if type(progress.finished) is not bool or progress.batch_size > _LARGEST_BATCH:
-        return False
-    content = progress.content
-    if content is not None and not _CONTENT.fullmatch(str(content)):
-        return False
+    rows, mark, content = progress.rows, progress.mark, progress.content
+    sizes = [rows, progress.start, progress.batch_size, *mark.values()]
+    is_possible = (
+        all(map(is_count, sizes))
+        and mark.keys() <= _MARKS
+        and type(progress.finished) is bool
+        and progress.batch_size <= _LARGEST_BATCH
+        and (content is None or _CONTENT.fullmatch(str(content)))
+        and progress.start <= rows
+        # Rows are never taken back, and none follow the end.
+        and (before is None or (before.rows <= rows and not before.finished))
+    )
     # A finished output has no mark to reopen it with.
     is_closed = progress.finished and mark.keys() <= {"state"}
-    is_marked = is_closed or mark.get("rows") == progress.rows
-    return is_marked and progress.start <= progress.rows
-
-
-def _follows(progress: Progress, before: Progress | None) -> bool:
-    """Whether a line can follow another: rows are never taken back."""
-    return before is None or (before.rows <= progress.rows and not before.finished)
-
-
-def _damaged(path: pathlib.Path, number: int, why: str = "") -> ValueError:
-    because = f" ({why})" if why else ""
-    return ValueError(
-        f"The journal {path} is damaged in line {number}{because}, so how far its "
-        "output is cannot be known. Nothing was touched. Pass overwrite=True to begin "
-        "again."
-    )
+    if not is_possible or not (is_closed or mark.get("rows") == rows):
+        raise ValueError
+    return progress

@@ -97,7 +97,7 @@ def test_a_damaged_byte_is_an_error_or_drops_the_last_line(path, whole, change):
 def test_lost_and_doubled_lines_of_another_file_are_errors(path, whole):
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[1:]))
-    with pytest.raises(ValueError, match="is no journal of version 1"):
+    with pytest.raises(ValueError, match="is not a journal of version 1"):
         journal.read(path)
     path.write_bytes(whole + lines[0])
     with pytest.raises(ValueError, match=f"is damaged in line {len(lines) + 1}"):
@@ -110,7 +110,9 @@ def test_lost_and_doubled_lines_of_another_file_are_errors(path, whole):
 @pytest.mark.parametrize("version", [0, 3, "1", True, None])
 def test_another_version_is_an_error(path, version):
     path.write_bytes(with_crc({"journal": version, "about": ABOUT}))
-    with pytest.raises(ValueError, match="no journal of version 1 or 2.*newer version"):
+    with pytest.raises(
+        ValueError, match="not a journal of version 1 or 2.*newer version"
+    ):
         journal.read(path)
 
 

@@ -116,8 +116,8 @@ def test_another_first_line_is_refused_with_the_reason(path, record, why):
 def test_a_journal_of_another_version_says_what_to_do(path, changes):
     write(path, BEGIN | changes)
     message = (
-        f"{path} is no journal of version 1 or 2, so it was written by a newer version "
-        "of this package or is another file. Remove it to begin again."
+        f"{path} is not a journal of version 1 or 2, so it was written by a newer "
+        "version of this package or is another file. Remove it to begin again."
     )
     with pytest.raises(ValueError, match=exactly(message)):
         journal.read(path)
