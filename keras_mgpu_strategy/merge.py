@@ -23,12 +23,16 @@ from typing import Any
 
 from keras_mgpu_strategy.formats.registry import output_format
 from keras_mgpu_strategy.formats.sharded import MOST_SHARDS, Sharded, find_shards
-from keras_mgpu_strategy.outputs.durable import remove, sync_folder, write_whole
+from keras_mgpu_strategy.outputs.durable import (
+    check_folder,
+    remove,
+    sync_folder,
+    write_whole,
+)
 from keras_mgpu_strategy.outputs.lock import Lock
-from keras_mgpu_strategy.outputs.records import record_content, record_of
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
-from keras_mgpu_strategy.outputs.target import Target, check_folder
+from keras_mgpu_strategy.outputs.target import Target, record_content, record_of
 from keras_mgpu_strategy.system.home_folder import expanded
 
 _NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
@@ -37,12 +41,7 @@ _MOST_BYTES = 2**26
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Merged:
-    """What was merged.
-
-    Args:
-        num_shards: How many shards there were.
-        num_rows: Total number of rows.
-    """
+    """What was merged."""
 
     num_shards: int
     num_rows: int
@@ -71,7 +70,7 @@ def merge(path: str | os.PathLike[str]) -> Merged:
 
 
 class _Verified:
-    """The record that all is checked and joined, and only cleanup is left.
+    """The note that all is checked and joined, and only cleanup is left.
 
     It identifies the journals, so that those of later runs are not mistaken for
     them. Within a `with` block it is locked: no other merge can intervene.
@@ -101,14 +100,13 @@ class _Verified:
 
     def note(self, sharded: Sharded) -> None:
         """Records what was checked, safely on disk."""
+        output = self._path if sharded.is_shared else self.partial
         content = {
             "num_shards": sharded.num_shards,
             "num_rows": sharded.num_rows,
             "is_shared": sharded.is_shared,
             "journals": self._journals(),
-            "record": _record(
-                sharded, self._path if sharded.is_shared else self.partial
-            ),
+            "record": _record(sharded, output),
         }
         self._lock.put(json.dumps(content).encode())
 
@@ -120,19 +118,19 @@ class _Verified:
             _check_free(self._path)
             os.replace(self.partial, self._path)
             sync_folder(self._path.parent)
-        num_shards, num_rows = note["num_shards"], note["num_rows"]
         if note["record"] is not None:
             write_whole(record_of(self._path), note["record"].encode())
-        sharded = Sharded(self._path, num_shards, num_rows)
-        for shard in sharded.shards:
-            journal = self._journal(shard)
+        merged = Merged(note["num_shards"], note["num_rows"])
+        for index in range(merged.num_shards):
+            shard = Shard(index, merged.num_shards)
+            journal = Target(self._path, shard).journal
             # The journal goes last: it shows that its file belongs to this merge.
             if journal.exists() and not note["is_shared"]:
-                remove(sharded.file(shard))
+                remove(shard.file_of(self._path))
             journal.unlink(missing_ok=True)
         sync_folder(self._path.parent)
         self._note.unlink()
-        return Merged(sharded.num_shards, sharded.num_rows)
+        return merged
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -141,30 +139,27 @@ class _Verified:
             return _checked_note(parse(self._note.read_bytes()))
         except ValueError as error:
             raise ValueError(
-                f"{self._note} is no note that mgpu merge left, or is damaged "
+                f"{self._note} is not a note that mgpu merge left, or is damaged "
                 f"({error}). Nothing was touched. Remove it, and merge again."
             ) from error
 
-    def _journal(self, shard: Shard) -> pathlib.Path:
-        return Target(self._path, shard).journal
-
     def _journals(self) -> dict[str, int]:
         """The CRC-32 of each journal of a shard, by its name."""
-        begin, end = f"{self._path.name}.shard-", ".journal"
-        found = [path for path in self._path.parent.iterdir() if path.is_file()]
+        begin = f"{self._path.name}.shard-"
         return {
             path.name: zlib.crc32(path.read_bytes())
-            for path in found
-            if path.name.startswith(begin) and path.name.endswith(end)
+            for path in self._path.parent.iterdir()
+            if path.name.startswith(begin) and path.suffix == ".journal"
+            if path.is_file()
         }
 
 
 def _checked_note(note: Any) -> dict[str, Any]:
     if not has_keys(note, _NOTE) or type(note["is_shared"]) is not bool:
-        raise ValueError(f"it has not the fields {sorted(_NOTE)}")
+        raise ValueError(f"it does not have the fields {sorted(_NOTE)}")
     counts = [note["num_shards"], note["num_rows"]]
     if not all(map(is_count, counts)) or not 0 < counts[0] <= MOST_SHARDS:
-        raise ValueError(f"it tells of {counts!r:.80} shards and rows")
+        raise ValueError(f"it records {counts!r:.80} shards and rows")
     journals = note["journals"]
     if not isinstance(journals, dict) or not all(map(is_count, journals.values())):
         raise ValueError("it does not list journals")
@@ -176,7 +171,7 @@ def _checked_note(note: Any) -> dict[str, Any]:
 def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
     """The record of the whole output, as left by a run without shards."""
     first = sharded.first
-    if first is None or first.is_old or first.progress is None:
+    if first.is_old or first.progress is None:
         return None
     about = {**first.about, "run": {**first.about["run"], "shard": None}}
     last = dataclasses.replace(first.progress, rows=sharded.num_rows)
@@ -186,11 +181,11 @@ def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
 def _joined(shards: Any, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
     """Checks the shards, and joins those that are separate files into `partial`."""
     sharded = find_shards(path)
-    if not sharded.is_shared:
-        _check_free(path)
-    shards.check(sharded)
     if sharded.is_shared:
+        shards.check(sharded)
         return sharded
+    _check_free(path)
+    shards.check(sharded)
     remove(partial)
     try:
         shards.join(sharded, partial)
@@ -204,6 +199,6 @@ def _joined(shards: Any, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
 def _check_free(path: pathlib.Path) -> None:
     if path.exists():
         raise FileExistsError(
-            f"{path} exists, beside shards that are to be joined into it. Nothing was "
+            f"{path} exists, next to shards that are to be joined into it. Nothing was "
             "touched. Remove it, or move it away, and merge again."
         )

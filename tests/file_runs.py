@@ -14,7 +14,7 @@ from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.outputs import journal as journals
-from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.outputs.target import record_of
 from keras_mgpu_strategy.runs import file_writer
 
 SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")

@@ -24,7 +24,7 @@ from keras_mgpu_strategy.cli.ending import (
 from keras_mgpu_strategy.cli.job import PredictJob, job_of
 from keras_mgpu_strategy.cli.own_code import find_here, objects_of
 from keras_mgpu_strategy.cli.printing import complain, say
-from keras_mgpu_strategy.outputs.target import Target, shard_file
+from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report, rate_text
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -154,5 +154,5 @@ def _written(job: PredictJob) -> Any:
     """Where the rows are now."""
     if job.shard is None:
         return job.output
-    own = shard_file(job.output, job.shard)
+    own = job.shard.file_of(job.output)
     return own if own.exists() else job.output

@@ -15,7 +15,7 @@ from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import is_count
-from keras_mgpu_strategy.outputs.target import Target, shard_file
+from keras_mgpu_strategy.outputs.target import Target
 
 MOST_SHARDS = 100_000
 
@@ -30,15 +30,15 @@ class Sharded:
         num_rows: Of all of them.
         outputs: Names of the model's outputs, in order.
         has_names: Whether rows came with names.
-        first: The journal of shard 0; None if no longer needed.
+        first: The journal of shard 0.
     """
 
     path: pathlib.Path
     num_shards: int
     num_rows: int
-    outputs: tuple[str, ...] = ()
-    has_names: bool = False
-    first: Journal | None = None
+    outputs: tuple[str, ...]
+    has_names: bool
+    first: Journal
 
     @property
     def shards(self) -> list[Shard]:
@@ -56,7 +56,7 @@ class Sharded:
 
     def file(self, shard: Shard) -> pathlib.Path:
         """The finished file or folder of a shard, if each has one."""
-        return shard_file(self.path, shard)
+        return shard.file_of(self.path)
 
     def damaged(self, shard: Shard, what: str) -> ValueError:
         """The error for a shard whose file does not match its journal."""

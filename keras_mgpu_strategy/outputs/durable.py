@@ -33,6 +33,15 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_folder(path: pathlib.Path) -> None:
+    """Checks that an output can be written where its path says."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {folder} cannot be written.")
+
+
 def sync_folder(path: pathlib.Path) -> None:
     """Puts on disk which files a folder holds."""
     if os.name == "nt":  # Windows cannot open folders, and syncs them itself

@@ -1,10 +1,11 @@
-"""Ranges of rows for machines that share a job without talking to each other.
+"""Ranges of rows for machines that share a run without talking to each other.
 
 Pure arithmetic. Guarantee: the ranges of all shards cover all rows once, and depend
 only on the number of rows and of shards, not on the machine.
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from keras_mgpu_strategy.system.arguments import whole_number
@@ -18,11 +19,8 @@ class Shard:
     """One of several ranges of the rows of an input.
 
     Args:
-        index: Which one, from 0 onwards.
+        index: Which one, from 0 to `count - 1`.
         count: How many there are.
-
-    Raises:
-        ValueError: `index` is not within 0 to `count - 1`.
     """
 
     index: int
@@ -46,6 +44,10 @@ class Shard:
         """As in file names: `shard-00002-of-00008`."""
         return f"shard-{self.numbers}"
 
+    def file_of(self, output: pathlib.Path) -> pathlib.Path:
+        """The finished file of this shard, where each has one."""
+        return output.with_name(f"{output.stem}.{self.name}{output.suffix}")
+
     def rows(self, num_rows: int) -> range:
         """The rows of this shard, of all `num_rows`; empty if there are too few."""
         multiple = self.row_multiple(num_rows)
@@ -63,20 +65,15 @@ class Shard:
 
 
 def shard_of(pair: Any) -> Shard | None:
-    """The shard that a user asks for by `(index, count)`; None for None.
-
-    Raises:
-        TypeError: It is not two integers.
-        ValueError: As `Shard`, or a negative number.
-    """
+    """The shard that a user asks for by `(index, count)`; None for None."""
     if pair is None:
         return None
     said = f"shard={pair!r}"
-    expected = "Expected two whole numbers: which shard, from 0 on, and how many."
+    expected = "Expected two integers: which shard, from 0 on, and how many."
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"{said}. {expected}")
-    index, count = (
+    numbers = [
         whole_number(value, f"{said} holds {value!r}", expected, least=0)
         for value in pair
-    )
-    return Shard(index, count)
+    ]
+    return Shard(*numbers)

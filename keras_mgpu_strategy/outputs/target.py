@@ -2,7 +2,8 @@
 
 For `scores.npy`, rows are written to `scores.npy.partial`, with a journal next to it in
 `scores.npy.journal`. At the end the first gets the output's name, and the second is
-kept as its record (`records.py`).
+kept as its record, in `.scores.npy.finished`. The record may be moved together with the
+output, and is valid as long as the output is as the run left it.
 
 A shard has its own `scores.npy.shard-00002-of-00008.partial` and `.journal`. At the end
 its rows are in the folder of all shards, or, if the format makes single files, in
@@ -15,22 +16,23 @@ Guarantees:
 """
 
 import contextlib
+import dataclasses
 import glob
+import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.durable import (
+    check_folder,
     make_folder,
     refuse_link,
     remove,
     sync_folder,
 )
-from keras_mgpu_strategy.outputs.journal import Journal
+from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
-from keras_mgpu_strategy.outputs.records import read_record, record_of, state_of
 from keras_mgpu_strategy.outputs.shards import Shard
 
 
@@ -64,32 +66,27 @@ class Target:
         """
         if resume and overwrite:
             raise ValueError(
-                "Received resume=True and overwrite=True. Expected one: the first goes "
-                "on with what is there, the second begins again."
+                "Received resume=True and overwrite=True. Expected one: the first "
+                "continues with what is there, the second begins again."
             )
         check_folder(self.path)
         if self.shard is not None:
             refuse_link(self.path)
-        lock = Lock(self.journal)
-        lock.take()
-        lock.release()
+        with Lock(self.journal):
+            pass
         if overwrite or (resume and self.finished()):
             return
-        if self.journal.exists() and not resume:
-            what = self.path if self.shard is None else f"this shard of {self.path}"
-            raise FileExistsError(
-                f"{self.journal} shows that {what} was begun. Pass resume=True to go "
-                "on with it, or overwrite=True to begin again."
-            )
         if not self.journal.exists():
             self._refuse_existing()
+        elif not resume:
+            what = self.path if self.shard is None else f"this shard of {self.path}"
+            raise FileExistsError(
+                f"{self.journal} shows that {what} was begun. Pass resume=True to "
+                "continue it, or overwrite=True to begin again."
+            )
 
     def begun(self) -> Journal | None:
-        """The journal of an earlier run; None if there is nothing to resume.
-
-        Raises:
-            ValueError: It is damaged.
-        """
+        """The journal of an earlier run; None if there is nothing to resume."""
         return journals.read(self.journal) if self.journal.exists() else None
 
     def finished(self) -> Journal | None:
@@ -104,44 +101,36 @@ class Target:
 
         Args:
             found: What `begun` returned earlier.
-
-        Raises:
-            FileExistsError: One has.
         """
         now = self.begun()
-        if _state_of(now) != _state_of(found):
+        before, after = (run and (run.about, run.progress) for run in (found, now))
+        if before != after:
             raise FileExistsError(
                 f"{self.journal} has changed: another run has written {self.path} "
-                "since this one began. Nothing was touched. Pass resume=True to go on "
-                "with what is there now, or overwrite=True to begin again."
+                "since this one began. Nothing was touched. Pass resume=True to "
+                "continue with what is there now, or overwrite=True to begin again."
             )
         if now is None:
             self._refuse_existing()
 
     def clear(self) -> None:
         """Removes what an earlier run left; for a shard, its finished rows too."""
-        with contextlib.suppress(FileNotFoundError):
-            self.journal.unlink()
-        if self._is_shared:
-            return
-        remove(self.partial)
-        if self.shard is not None and self.path.is_dir():
-            for part in self._own_parts(self.shard):
+        self.journal.unlink(missing_ok=True)
+        if not self._is_shared:
+            remove(self.partial)
+            for part in self._own_parts():
                 part.unlink()
 
     def mark(self) -> dict[str, int]:
-        """What identifies the complete output once it has its name.
-
-        Empty for shards: they share a folder, or are joined.
-        """
-        return {} if self.shard is not None else {"state": state_of(self.partial)}
+        """What identifies the complete output; shards have no such mark."""
+        return {} if self.shard is not None else {"state": _state_of(self.partial)}
 
     def place(self) -> None:
         """Gives the finished output its name; continues if a kill interrupted that."""
         if not self._is_shared and self.partial.exists():
             self._move()
             sync_folder(self.path.parent)
-        if not self._is_placed():
+        if not (self._own_path().exists() or self._own_parts()):
             raise FileNotFoundError(
                 f"{self.journal} shows that {self.path} was finished, but it is gone. "
                 "Pass overwrite=True to begin again."
@@ -152,42 +141,33 @@ class Target:
                 os.replace(self.journal, record_of(self.path))
             sync_folder(self.path.parent)
 
-    def _is_placed(self) -> bool:
+    def _own_path(self) -> pathlib.Path:
+        """Where the rows end, unless as parts in a folder that all shards share."""
         if self.shard is None or self._is_shared:
-            return self.path.exists()
-        if shard_file(self.path, self.shard).exists():
-            return True
-        return self.path.is_dir() and any(self._own_parts(self.shard))
+            return self.path
+        return self.shard.file_of(self.path)
 
-    def _own_parts(self, shard: Shard) -> Iterator[pathlib.Path]:
-        return self.path.glob(f"*-{shard.numbers}-*")
+    def _own_parts(self) -> list[pathlib.Path]:
+        if self.shard is None or not self.path.is_dir():
+            return []
+        return [*self.path.glob(f"*-{self.shard.numbers}-*")]
 
     def _move(self) -> None:
-        if self.shard is None:
-            _replace(self.partial, self.path)
-        elif self._holds_parts(self.shard):
-            make_folder(self.path)
-            for part in sorted(self.partial.iterdir()):
-                os.replace(part, self.path / part.name)
-            sync_folder(self.path)
-            self.partial.rmdir()
-        else:
-            _replace(self.partial, shard_file(self.path, self.shard))
-
-    def _holds_parts(self, shard: Shard) -> bool:
-        """Whether the output is a folder of files that all shards may share."""
-        if not self.partial.is_dir():
-            return False
-        names = [part.name for part in self.partial.iterdir()]
-        return all(f"-{shard.numbers}-" in name for name in names)
+        parts = sorted(self.partial.iterdir()) if self.partial.is_dir() else None
+        number = self.shard and f"-{self.shard.numbers}-"
+        if not number or parts is None or not all(number in p.name for p in parts):
+            _replace(self.partial, self._own_path())
+            return
+        make_folder(self.path)
+        for part in parts:
+            os.replace(part, self.path / part.name)
+        sync_folder(self.path)
+        self.partial.rmdir()
 
     def _refuse_existing(self) -> None:
-        found = self.path
-        if self.shard is not None:
-            if self._has_other_shards(self.shard):
-                return
-            if not found.exists():
-                found = shard_file(self.path, self.shard)
+        if self.shard is not None and self._has_other_shards(self.shard):
+            return
+        found = self.path if self.path.exists() else self._own_path()
         if found.exists():
             raise FileExistsError(
                 f"{found} exists, and is finished or was not written by this package. "
@@ -208,26 +188,42 @@ class Target:
         return bool(others)
 
 
-def check_folder(path: pathlib.Path) -> None:
-    """Checks that an output can be written where its path says.
+def record_of(output: pathlib.Path) -> pathlib.Path:
+    """Where the record of an output is."""
+    return output.with_name(f".{output.name}.finished")
 
-    Raises:
-        OSError: The folder around it is missing or cannot be written.
+
+def read_record(output: pathlib.Path) -> Journal | None:
+    """The record of an output; None if that is absent or damaged, or not its own."""
+    record = record_of(output)
+    if record.is_file() and output.exists():
+        with contextlib.suppress(ValueError):
+            found = journals.read(record)
+            mark = found.progress.mark if found.progress else {}
+            return found if mark.get("state") == _state_of(output) else None
+    return None
+
+
+def record_content(
+    about: dict[str, Any], last: Progress, output: pathlib.Path
+) -> bytes:
+    """The record of a complete output, which may have any name yet.
+
+    `about` and `last` are as in its journal; the mark of `last` is replaced.
     """
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"The folder {folder} cannot be written.")
+    last = dataclasses.replace(last, mark={"state": _state_of(output)}, finished=True)
+    return journals.content_of(about, last)
 
 
-def shard_file(path: pathlib.Path, shard: Shard) -> pathlib.Path:
-    """The finished file of one shard, where each has one."""
-    return path.with_name(f"{path.stem}.{shard.name}{path.suffix}")
-
-
-def _state_of(journal: Journal | None) -> Any:
-    return journal and (journal.about, journal.progress)
+def _state_of(output: pathlib.Path) -> int:
+    """A digest of the names, sizes and times of an output's files."""
+    files = sorted(output.rglob("*")) if output.is_dir() else [output]
+    state = [
+        (os.fsencode(file.relative_to(output)), status.st_size, status.st_mtime_ns)
+        for file in files
+        if not file.is_dir() and (status := file.stat())
+    ]
+    return int.from_bytes(hashlib.sha256(repr(state).encode()).digest()[:7], "little")
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:

@@ -174,7 +174,7 @@ def files(tmp_path):
         ("M rows.npy --output=no/o.npy", "There is no folder no to write o.npy to."),
         ("M rows.npy --output=folder.npy", "folder.npy exists, and is finished or was"),
         ("M rows.npy --output=old.npy", "Pass --overwrite to replace it"),
-        ("M rows.npy --output=half.npy", "Pass --resume to go on with it"),
+        ("M rows.npy --output=half.npy", "Pass --resume to continue it"),
         ("M rows.npy --output=o.npy --resume --overwrite", "Give one of them."),
         ("M photos --output=photos/o.csv", "--output=photos/o.csv lies in photos"),
         ("M rows.npy --output=o.npy --shard=2/2", "--shard=2/2. Expected I/N with"),

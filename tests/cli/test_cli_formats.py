@@ -17,7 +17,7 @@ from command_line import mgpu as run_mgpu
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.formats.registry import output_suffixes
-from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.outputs.target import record_of
 from tests import helpers
 from tests.merging.sharded_outputs import ONE, write_shards
 

@@ -10,7 +10,7 @@ from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Progress
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.target import Target, shard_file
+from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 
 NUM_ROWS, NUM_SHARDS = 10, 3
@@ -50,7 +50,7 @@ def write_shard(path, outputs, index, count=NUM_SHARDS, **run):
     shard = Shard(index, count)
     rows = shard.rows(NUM_ROWS)
     in_place = path.suffix in (".parquet", ".zarr")
-    place = path if in_place else shard_file(path, shard)
+    place = path if in_place else shard.file_of(path)
     layout = write(path, outputs, rows, place, shard, run.pop("names", None))
     about = {"model": "m", "rows of the input": NUM_ROWS, "shard": [index, count]}
     journal = journals.create(

@@ -7,9 +7,8 @@ import pytest
 
 from keras_mgpu_strategy.merge import Merged, merge
 from keras_mgpu_strategy.outputs import journal as journals
-from keras_mgpu_strategy.outputs.records import record_of
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.target import Target
+from keras_mgpu_strategy.outputs.target import Target, record_of
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
     NUM_SHARDS,
@@ -88,4 +87,4 @@ def test_an_output_that_is_there_is_kept(tmp_path):
     path = tmp_path / "scores.csv"
     write_shards(path, ONE)
     path.write_text("precious")
-    assert_refused(path, FileExistsError, "exists, beside shards")
+    assert_refused(path, FileExistsError, "exists, next to shards")

@@ -12,7 +12,7 @@ from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.journal import Progress
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.target import Target, shard_file
+from keras_mgpu_strategy.outputs.target import Target
 from tests.merging.sharded_outputs import (
     NUM_SHARDS,
     ONE,
@@ -27,7 +27,7 @@ FIRST_PART = "part-00000-of-00003-00000.parquet"
 
 
 def of_middle(path):
-    return shard_file(path, MIDDLE)
+    return MIDDLE.file_of(path)
 
 
 def remove_file(path):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.merge import Merged, merge
-from keras_mgpu_strategy.outputs.records import read_record, record_of
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.target import shard_file
+from keras_mgpu_strategy.outputs.target import read_record, record_of
 from tests.merging.sharded_outputs import (
     NUM_ROWS,
     NUM_SHARDS,
@@ -107,9 +106,9 @@ def test_a_note_of_an_earlier_merge_removes_no_later_shards(tmp_path, steps_left
     write_shards(path, ONE)
     # Both the note and the output have their names then, and no shard is gone.
     assert dies_after(3, path, steps_left)
-    assert path.exists() and shard_file(path, Shard(0, NUM_SHARDS)).exists()
+    assert path.exists() and Shard(0, NUM_SHARDS).file_of(path).exists()
     write_shards(path, ONE + 1, model="later")
-    with pytest.raises(FileExistsError, match="exists, beside shards"):
+    with pytest.raises(FileExistsError, match="exists, next to shards"):
         merge(path)
     path.unlink()
     merge(path)

@@ -65,13 +65,13 @@ def test_names():
 
 @pytest.mark.parametrize("pair", [(0.0, 1), (0, "2"), (True, 2), (None, 1)])
 def test_other_types_are_refused(pair):
-    with pytest.raises(TypeError, match=r"shard=\(.*Expected two whole numbers"):
+    with pytest.raises(TypeError, match=r"shard=\(.*Expected two integers"):
         shard_of(pair)
 
 
 @pytest.mark.parametrize("pair", [3, "01", (1,), (0, 1, 2), {0: 1, 1: 2}])
 def test_what_is_no_pair_is_refused(pair):
-    with pytest.raises(TypeError, match=r"shard=.*Expected two whole numbers"):
+    with pytest.raises(TypeError, match=r"shard=.*Expected two integers"):
         shard_of(pair)
 
 

@@ -9,8 +9,7 @@ import tempfile
 import pytest
 
 from keras_mgpu_strategy.outputs.journal import Progress
-from keras_mgpu_strategy.outputs.records import record_of
-from keras_mgpu_strategy.outputs.target import Target
+from keras_mgpu_strategy.outputs.target import Target, record_of
 from tests.formats import stored
 from tests.outputs import places
 
@@ -37,7 +36,7 @@ def test_what_was_begun_needs_a_flag(place, has_partial, finished, has_output):
     if has_output:
         places.put(place.path, "old")
     before = places.tree(place.path.parent)
-    with pytest.raises(FileExistsError, match="was begun. Pass resume=True to go on"):
+    with pytest.raises(FileExistsError, match="was begun. Pass resume=True"):
         place.check(resume=False, overwrite=False)
     place.check(resume=True, overwrite=False)
     place.check(resume=False, overwrite=True)
@@ -94,7 +93,11 @@ def finish(place):
     [
         (False, places.begin, "has changed: another run has written"),
         (False, lambda place: places.put(place.path, "other's"), "exists, and is fin"),
-        (True, go_on, "has changed: .* Pass resume=True to go on with what is there"),
+        (
+            True,
+            go_on,
+            "has changed: .* Pass resume=True to continue with what",
+        ),
         (True, finish, "has changed: another run has written .*Nothing was touched"),
     ],
 )
@@ -198,7 +201,7 @@ def test_a_file_in_place_of_the_folder_is_found(tmp_path):
 
 AS_ANOTHER_USER = """
 import os, pathlib, sys
-from keras_mgpu_strategy.outputs.target import check_folder
+from keras_mgpu_strategy.outputs.durable import check_folder
 folder = pathlib.Path(sys.argv[1])
 check_folder(folder / "out.npy")
 folder.chmod(int(sys.argv[2], 8))

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.outputs.target import Target, shard_file
+from keras_mgpu_strategy.outputs.target import Target
 from tests.outputs import places
 
 
@@ -28,7 +28,7 @@ def test_shards_of_single_files_lie_beside_each_other(name, tmp_path):
     for index, place in enumerate(shards_of(tmp_path / name, 3)):
         place.check(resume=False, overwrite=False)
         finish_shard(place, index, 3)
-        assert shard_file(place.path, Shard(index, 3)).read_text() == f"{index}"
+        assert Shard(index, 3).file_of(place.path).read_text() == f"{index}"
         with pytest.raises(FileExistsError, match="this shard of .* was begun"):
             place.check(resume=False, overwrite=False)
         place.check(resume=True, overwrite=False)

@@ -13,8 +13,8 @@ from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal
 from keras_mgpu_strategy.outputs.column_names import check_described
 from keras_mgpu_strategy.outputs.journal import Progress
-from keras_mgpu_strategy.outputs.records import record_of
 from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.outputs.target import record_of
 from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
 from tests.security.fuzzing import near, parsers
 

@@ -150,7 +150,7 @@ def test_pickles_in_place_of_text_are_refused(tmp_path, marker):
         merge(path)
     (tmp_path / "scores.npy.merge").write_bytes(content)
     (tmp_path / "scores.npy.merge.partial").touch()
-    with pytest.raises(ValueError, match="scores.npy.merge is no note that mgpu merge"):
+    with pytest.raises(ValueError, match="scores.npy.merge is not a note that mgpu"):
         merge(path)
     assert not marker.exists()
     pickle.loads(content)

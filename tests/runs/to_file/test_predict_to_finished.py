@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.merge import merge
-from keras_mgpu_strategy.outputs.records import record_of
+from keras_mgpu_strategy.outputs.target import record_of
 from tests import file_runs
 from tests.formats import stored
 from tests.outputs import places

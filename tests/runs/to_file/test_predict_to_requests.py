@@ -77,7 +77,7 @@ def test_options_may_be_values_of_numpy(pair, path):
         ({"method": "predict", "from_logits": True}, "returns what the model returns"),
         ({"method": "predict", "strict": True}, "need not be probabilities. Use pred"),
         ({"on_nonfinite": "drop"}, r"on_nonfinite='drop'. Expected one of"),
-        ({"resume": True, "overwrite": True}, "Expected one: the first goes on"),
+        ({"resume": True, "overwrite": True}, "Expected one: the first continues"),
         ({"shard": (2, 2)}, r"shard=\(2, 2\). Expected the first to be one of 0 to 1"),
         ({"batch_size": 0}, "batch_size=0.*expected 1 or more"),
         ({"verbose": 7}, "verbose"),

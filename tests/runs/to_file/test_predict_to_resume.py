@@ -159,7 +159,7 @@ def test_a_finished_run_is_only_given_its_name(pair, path, monkeypatch):
         with pytest.raises(places.Stopped):
             write(pair, path, X)
     assert not path.exists()
-    with pytest.raises(FileExistsError, match="was begun. Pass resume=True to go on"):
+    with pytest.raises(FileExistsError, match="was begun. Pass resume=True"):
         write(pair, path, X)
     report = write(pair, path, X, resume=True)
     assert report.rows == 0
