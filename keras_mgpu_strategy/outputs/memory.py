@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.outputs.rows import check_next
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
 class MemorySink:
-    """Collects results as NumPy arrays.
+    """A `Sink` that collects results as NumPy arrays.
 
     Args:
         num_rows: Number of rows to come, or None if unknown.
@@ -40,11 +41,7 @@ class MemorySink:
 
     def write(self, batch: HostBatch) -> None:
         """Stores a batch, which must begin at row `num_written`."""
-        if batch.start != self._num_written:
-            raise ValueError(
-                f"A batch begins at row {batch.start}, but row {self._num_written} is "
-                "the next to store. Write batches in order, each once."
-            )
+        check_next(batch, self._num_written)
         arrays = tf.nest.flatten(batch.outputs)
         if not self._leaves:
             self._structure = batch.outputs
@@ -57,11 +54,7 @@ class MemorySink:
         """Nothing to do: memory needs no closing."""
 
     def result(self) -> Nest:
-        """All rows: nest of arrays (or ragged tensors) of shape `(num_rows, ...)`.
-
-        Raises:
-            ValueError: If nothing was written.
-        """
+        """All rows: nest of arrays (or ragged tensors) of shape `(num_rows, ...)`."""
         if not self._leaves:
             raise ValueError("No batch was written, so the outputs are not known.")
         results = [leaf.joined(self._num_written) for leaf in self._leaves]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.outputs.rows import stored_columns
+from keras_mgpu_strategy.types import HostBatch
 
 _KINDS = {
     "bool": "b",
@@ -26,22 +27,15 @@ def check_kinds(layout: Layout, suffix: str, kinds: str) -> None:
         layout: What the file is to hold.
         suffix: Of the file format.
         kinds: Those it can hold, as characters of `numpy.dtype.kind`.
-
-    Raises:
-        ValueError: It cannot.
     """
+    *others, last = [name for name, some in _KINDS.items() if some[0] in kinds]
     for column in stored_columns(layout):
         if column.dtype.kind not in kinds:
             raise ValueError(
                 f"A {suffix} output cannot hold output {column.name!r} of dtype "
-                f"{column.dtype}. Expected {_named(kinds)}. Cast this output in the "
-                "model, leave it out, or give another kind of file."
+                f"{column.dtype}. Expected {', '.join(others)} or {last}. Cast this "
+                "output in the model, leave it out, or give another kind of file."
             )
-
-
-def _named(kinds: str) -> str:
-    known = [name for name, some in _KINDS.items() if set(some) & set(kinds)]
-    return f"{', '.join(known[:-1])} or {known[-1]}"
 
 
 def check_widths(layout: Layout, suffix: str) -> None:
@@ -55,35 +49,26 @@ def check_widths(layout: Layout, suffix: str) -> None:
             )
 
 
-def refuse_missing(layout: Layout, rows: Rows, suffix: str) -> None:
-    """Refuses missing rows of columns whose type has no NaN.
-
-    Raises:
-        ValueError: There is such a row.
-    """
-    if rows.missing is None:
+def refuse_missing(layout: Layout, rows: HostBatch, suffix: str) -> None:
+    """Refuses missing rows of columns whose type has no NaN."""
+    if rows.marks.missing is None:
         return
     for column in stored_columns(layout):
         if column.dtype.kind not in "fc":
+            row = rows.start + int(rows.marks.missing.argmax())
             raise ValueError(
-                f"Row {rows.start + int(rows.missing.argmax())} could not be read, and "
-                f"{column.dtype} values, as output {column.name!r} has, cannot be "
-                f"marked as missing in a {suffix} output. Give a .parquet or .csv "
-                "output, which leaves them empty."
+                f"Row {row} could not be read, and {column.dtype} values, as output "
+                f"{column.name!r} has, cannot be marked as missing in a {suffix} "
+                "output. Give a .parquet or .csv output, which leaves them empty."
             )
 
 
-def decoded(layout: Layout, rows: Rows, suffix: str, *, keeps_nul: bool = True) -> Rows:
-    """Returns rows whose strings are `str`, for text files.
+def decoded(
+    layout: Layout, rows: HostBatch, suffix: str, *, keeps_nul: bool = True
+) -> HostBatch:
+    """Returns rows whose strings are `str`, or refuses those that are not UTF-8.
 
-    Args:
-        layout: What the file holds.
-        rows: The rows.
-        suffix: Of the file format.
-        keeps_nul: Whether its readers keep the character NUL.
-
-    Raises:
-        ValueError: Bytes are not UTF-8, or hold a NUL that would be lost.
+    `keeps_nul` says whether readers of the format keep the character NUL.
     """
 
     def text_of(value: bytes) -> str:
@@ -95,12 +80,8 @@ def decoded(layout: Layout, rows: Rows, suffix: str, *, keeps_nul: bool = True) 
     return _with_texts(layout, rows, suffix, text_of)
 
 
-def refuse_nul_at_end(layout: Layout, rows: Rows, suffix: str) -> None:
-    """Refuses strings that end in a NUL, which would be read without it.
-
-    Raises:
-        ValueError: There is one.
-    """
+def refuse_nul_at_end(layout: Layout, rows: HostBatch, suffix: str) -> None:
+    """Refuses strings that end in a NUL, which would be read without it."""
 
     def check(value: bytes) -> bytes:
         if value.endswith(b"\0"):
@@ -111,37 +92,27 @@ def refuse_nul_at_end(layout: Layout, rows: Rows, suffix: str) -> None:
 
 
 def _with_texts(
-    layout: Layout, rows: Rows, suffix: str, convert: Callable[[bytes], Any]
-) -> Rows:
+    layout: Layout, rows: HostBatch, suffix: str, convert: Callable[[bytes], Any]
+) -> HostBatch:
     """Converts all strings; names the row of one that cannot be converted."""
-    arrays = [
-        _converted(column, array, rows.start, suffix, convert)
-        if column.is_text
-        else array
-        for column, array in zip(stored_columns(layout), rows.arrays, strict=True)
-    ]
-    return dataclasses.replace(rows, arrays=arrays)
 
+    def converted(column: Column, array: np.ndarray) -> np.ndarray:
+        result = np.empty(array.size, object)
+        for index, value in enumerate(array.reshape(-1).tolist()):
+            try:
+                result[index] = convert(value)
+            except ValueError as error:
+                row = rows.start + index // math.prod(column.row_shape)
+                what, remedy = error, ".parquet"
+                if isinstance(error, UnicodeDecodeError):
+                    what, remedy = "bytes that are not UTF-8", ".npy"
+                raise ValueError(
+                    f"A {suffix} output cannot hold output {column.name!r} of row "
+                    f"{row}, {value!r:.60}: it has {what}. Give a {remedy} output, or "
+                    "leave this output out of the model."
+                ) from error
+        return result.reshape(array.shape)
 
-def _converted(
-    column: Column,
-    array: np.ndarray,
-    start: int,
-    suffix: str,
-    convert: Callable[[bytes], Any],
-) -> np.ndarray:
-    result = np.empty(array.size, object)
-    for index, value in enumerate(array.reshape(-1).tolist()):
-        try:
-            result[index] = convert(value)
-        except ValueError as error:
-            row = start + index // math.prod(column.row_shape)
-            what, remedy = error, ".parquet"
-            if isinstance(error, UnicodeDecodeError):
-                what, remedy = "bytes that are not UTF-8", ".npy"
-            raise ValueError(
-                f"A {suffix} output cannot hold output {column.name!r} of row {row}, "
-                f"{value!r:.60}: it has {what}. Give a {remedy} output, or leave this "
-                "output out of the model."
-            ) from error
-    return result.reshape(array.shape)
+    pairs = zip(stored_columns(layout), rows.outputs, strict=True)
+    outputs = [converted(*pair) if pair[0].is_text else pair[1] for pair in pairs]
+    return dataclasses.replace(rows, outputs=outputs)

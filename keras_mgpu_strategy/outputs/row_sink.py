@@ -15,21 +15,12 @@ from typing import Any
 from keras_mgpu_strategy.outputs.columns import structure_of
 from keras_mgpu_strategy.outputs.durable import damaged
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.outputs.rows import Rows, checked_rows
+from keras_mgpu_strategy.outputs.rows import checked_rows, rows_between
 from keras_mgpu_strategy.types import HostBatch
 
 
 def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
-    """Returns the row at which an output is resumed.
-
-    Args:
-        path: The output; named in errors.
-        layout: What it holds.
-        mark: Records how far it is.
-
-    Raises:
-        ValueError: The output has no such row.
-    """
+    """Returns the row at which an output is resumed; an error if it has no such row."""
     row, first, stop = mark["rows"], layout.first_row, layout.stop_row
     if row < first or (stop is not None and row > stop):
         rows = f"{first} to {'its end' if stop is None else stop}"
@@ -39,6 +30,8 @@ def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
 
 class RowSink(abc.ABC):
     """A `FileSink` whose subclass only has to store rows that were checked.
+
+    Such rows are of the form that `outputs.rows` describes.
 
     Args:
         layout: What the file holds.
@@ -59,14 +52,13 @@ class RowSink(abc.ABC):
     def write(self, batch: HostBatch) -> None:
         """Stores a batch, which must begin at row `num_written`."""
         self._check_open()
-        rows = checked_rows(self._layout, self._num_written, batch)
-        rows = self._fitting(rows)
+        rows = self._fitting(checked_rows(self._layout, self._num_written, batch))
         if not self._has_begun:
             self._begin(structure_of(batch.outputs))
             self._has_begun = True
         while self._num_written < rows.stop:
             stop = min(rows.stop, self._limit())
-            self._append(rows.between(self._num_written, stop))
+            self._append(rows_between(rows, self._num_written, stop))
             self._num_written = stop
 
     def flush(self) -> dict[str, int]:
@@ -75,11 +67,7 @@ class RowSink(abc.ABC):
         return {**self._sync(), "rows": self._num_written}
 
     def finish(self) -> None:
-        """Completes the file and closes.
-
-        Raises:
-            ValueError: Rows are still to come.
-        """
+        """Completes the file and closes it; an error if rows are still to come."""
         self._check_open()
         stop = self._layout.stop_row
         if stop is not None and self._num_written != stop:
@@ -97,14 +85,10 @@ class RowSink(abc.ABC):
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise ValueError("The output is closed; reopen it to go on writing.")
+            raise ValueError("The output is closed; reopen it to write more rows.")
 
-    def _fitting(self, rows: Rows) -> Rows:
-        """Rows as this format stores them.
-
-        Raises:
-            ValueError: It cannot hold some of them.
-        """
+    def _fitting(self, rows: HostBatch) -> HostBatch:
+        """Rows as this format stores them; a `ValueError` if it cannot hold some."""
         return rows
 
     def _begin(self, structure: Any) -> None:  # noqa: B027
@@ -115,7 +99,7 @@ class RowSink(abc.ABC):
         return sys.maxsize
 
     @abc.abstractmethod
-    def _append(self, rows: Rows) -> None:
+    def _append(self, rows: HostBatch) -> None:
         """Stores rows starting at `num_written`; may be retried after an error."""
 
     @abc.abstractmethod

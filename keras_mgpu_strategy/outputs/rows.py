@@ -1,5 +1,7 @@
 """Batches -> rows that fit the file, checked and of the types that files support.
 
+Such rows are a `HostBatch` whose outputs are a list, one array per column.
+
 Guarantees:
 
 * A batch that does not fit is refused as a whole; the error has its first row and what
@@ -25,36 +27,6 @@ _STORED_AS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
-    """Consecutive rows that were checked, as files store them.
-
-    Args:
-        start: Index of the first row.
-        stop: Index one past the last one.
-        arrays: One per column, of the dtypes of `stored_columns`.
-        names: One per row, or None if the layout has none.
-        missing: Boolean array over the rows; None if none is missing.
-    """
-
-    start: int
-    stop: int
-    arrays: list[np.ndarray]
-    names: list[str] | None
-    missing: np.ndarray | None
-
-    def between(self, start: int, stop: int) -> "Rows":
-        """The rows from `start` up to `stop`."""
-        part = slice(start - self.start, stop - self.start)
-        return Rows(
-            start,
-            stop,
-            [array[part] for array in self.arrays],
-            None if self.names is None else self.names[part],
-            None if self.missing is None else self.missing[part],
-        )
-
-
 def stored_columns(layout: Layout) -> tuple[Column, ...]:
     """The columns with the dtypes that files store: float32 for bfloat16."""
     return tuple(
@@ -65,7 +37,23 @@ def stored_columns(layout: Layout) -> tuple[Column, ...]:
     )
 
 
-def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> Rows:
+def rows_between(rows: HostBatch, start: int, stop: int) -> HostBatch:
+    """The rows from `start` up to `stop`, as views."""
+    first, end = start - rows.start, stop - rows.start
+    outputs = [array[first:end] for array in rows.outputs]
+    return HostBatch(start, outputs, rows.marks.between(first, end))
+
+
+def check_next(batch: HostBatch, next_row: int) -> None:
+    """Checks that a batch begins at the row that is the next to store."""
+    if batch.start != next_row:
+        raise ValueError(
+            f"A batch begins at row {batch.start}, but row {next_row} is the next to "
+            "store. Write batches in order, each once."
+        )
+
+
+def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> HostBatch:
     """Returns the rows of a batch.
 
     Args:
@@ -77,19 +65,6 @@ def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> Rows:
         ValueError: The batch does not fit.
     """
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(batch.outputs)]
-    _check_count(layout, leaves)
-    stop = batch.start + len(leaves[0])
-    _check_place(layout, next_row, batch.start, stop)
-    pairs = zip(layout.columns, stored_columns(layout), leaves, strict=True)
-    arrays = [
-        _stored(_fitting(column, batch.start, leaf, len(leaves[0])), stored)
-        for column, stored, leaf in pairs
-    ]
-    names, missing = _checked_marks(layout, batch.start, stop, batch.marks)
-    return Rows(batch.start, stop, arrays, names, missing)
-
-
-def _check_count(layout: Layout, leaves: list[np.ndarray]) -> None:
     if any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError("A batch has an output without rows, a single value.")
     if len(leaves) != len(layout.columns):
@@ -99,22 +74,21 @@ def _check_count(layout: Layout, leaves: list[np.ndarray]) -> None:
             f"{len(layout.columns)}: {names}. A model must give the same outputs for "
             "all rows."
         )
-
-
-def _check_place(layout: Layout, next_row: int, start: int, stop: int) -> None:
-    if start != next_row:
-        raise ValueError(
-            f"A batch begins at row {start}, but row {next_row} is the next to store. "
-            "Write batches in order, each once."
-        )
+    check_next(batch, next_row)
+    start, stop = batch.start, batch.start + len(leaves[0])
     if layout.stop_row is not None and stop > layout.stop_row:
         raise ValueError(
             f"A batch of rows {start} to {stop} goes beyond the {layout.stop_row} rows "
             "that the file was begun for."
         )
+    for column, leaf in zip(layout.columns, leaves, strict=True):
+        _check_fits(column, start, leaf, stop - start)
+    pairs = zip(leaves, stored_columns(layout), strict=True)
+    marks = _checked_marks(layout, start, stop, batch.marks)
+    return HostBatch(start, [_stored(*pair) for pair in pairs], marks)
 
 
-def _fitting(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> np.ndarray:
+def _check_fits(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> None:
     if leaf.shape[1:] != column.row_shape:
         raise ValueError(
             f"Output {column.name!r} has rows of shape {leaf.shape[1:]} from row "
@@ -127,19 +101,12 @@ def _fitting(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> np.
             f"Output {column.name!r} has {len(leaf)} rows from row {start} on, but "
             f"another output has {num_rows}."
         )
-    if not _is_same_dtype(leaf.dtype, column.dtype):
+    is_text = column.is_text and leaf.dtype.kind in "OSU"
+    if not is_text and leaf.dtype.newbyteorder("=") != column.dtype:
         raise ValueError(
             f"Output {column.name!r} is {leaf.dtype} from row {start} on, but "
             f"{column.dtype} before. Cast it to one dtype in the model."
         )
-    return leaf
-
-
-def _is_same_dtype(given: np.dtype, expected: np.dtype) -> bool:
-    """Whether they are equal except for byte order; strings may be of any kind."""
-    if expected.kind == "O":
-        return given.kind in "OSU"
-    return given.newbyteorder("=") == expected
 
 
 def _stored(leaf: np.ndarray, column: Column) -> np.ndarray:
@@ -148,26 +115,23 @@ def _stored(leaf: np.ndarray, column: Column) -> np.ndarray:
     return leaf.astype(column.dtype, copy=False)
 
 
-def _checked_marks(
-    layout: Layout, start: int, stop: int, marks: RowMarks
-) -> tuple[list[str] | None, np.ndarray | None]:
+def _checked_marks(layout: Layout, start: int, stop: int, marks: RowMarks) -> RowMarks:
     names = None
+    missing = None if marks.missing is None else np.asarray(marks.missing, bool)
     if layout.has_names:
-        names = [_printable(name) for name in marks.names or ()]
+        # Bytes of names that are not text are escaped.
+        names = [
+            str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+            for name in marks.names or ()
+        ]
         if len(names) != stop - start:
             raise ValueError(
                 f"Rows {start} to {stop} came with {len(names)} names. Expected one "
                 "for each row."
             )
-    missing = None if marks.missing is None else np.array(marks.missing, bool)
     if missing is not None and missing.shape != (stop - start,):
         raise ValueError(
             f"Rows {start} to {stop} came with marks of shape {missing.shape}. "
             f"Expected ({stop - start},)."
         )
-    return names, missing if missing is not None and missing.any() else None
-
-
-def _printable(name: str) -> str:
-    """The name as valid UTF-8: bytes that are not text are escaped."""
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return RowMarks(names, missing if missing is not None and missing.any() else None)

@@ -65,15 +65,18 @@ class ToySink(RowSink):
         self._file, self._num_bytes = file, num_bytes
 
     def _append(self, rows):
-        lines = "".join(self._line(rows, index) for index in range(len(rows.arrays[0])))
+        lines = "".join(
+            self._line(rows, index) for index in range(len(rows.outputs[0]))
+        )
         self._num_bytes = self._file.put(lines.encode(), self._num_bytes)
 
     def _line(self, rows, index):
-        pairs = zip(self._layout.columns, rows.arrays, strict=True)
+        pairs = zip(self._layout.columns, rows.outputs, strict=True)
+        names, missing = rows.marks.names, rows.marks.missing
         line = {
             "row": rows.start + index,
-            "file": rows.names and rows.names[index],
-            "missing": rows.missing is not None and bool(rows.missing[index]),
+            "file": names and names[index],
+            "missing": missing is not None and bool(missing[index]),
             "columns": {column.name: _plain(array[index]) for column, array in pairs},
         }
         return json.dumps(line) + "\n"

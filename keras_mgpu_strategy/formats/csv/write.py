@@ -20,7 +20,8 @@ from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size, re
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.refusals import check_kinds, decoded
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
-from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.outputs.rows import stored_columns
+from keras_mgpu_strategy.types import HostBatch
 
 _MOST_COLUMNS = 1000
 _ROWS_AT_A_TIME = 2**12
@@ -77,13 +78,13 @@ class CsvSink(RowSink):
         super().__init__(layout, num_written)
         self._file, self._num_bytes = file, num_bytes
 
-    def _fitting(self, rows: Rows) -> Rows:
+    def _fitting(self, rows: HostBatch) -> HostBatch:
         return decoded(self._layout, rows, ".csv", keeps_nul=False)
 
     def _limit(self) -> int:
         return self._num_written + _ROWS_AT_A_TIME
 
-    def _append(self, rows: Rows) -> None:
+    def _append(self, rows: HostBatch) -> None:
         lines = zip(*_cells(rows), strict=True)
         self._num_bytes = self._file.put(_encoded(lines), self._num_bytes)
 
@@ -111,18 +112,18 @@ def _names(column: Column) -> list[str]:
     return [f"{column.name}_{index}" for index in range(column.row_shape[0])]
 
 
-def _cells(rows: Rows) -> list[list[str]]:
+def _cells(rows: HostBatch) -> list[list[str]]:
     columns = [[str(row) for row in range(rows.start, rows.stop)]]
-    if rows.names is not None:
-        columns.append(rows.names)
-    for array in rows.arrays:
+    if rows.marks.names is not None:
+        columns.append([*rows.marks.names])
+    for array in rows.outputs:
         array = array.reshape(len(array), -1) if array.size else array
         if array.dtype.kind == "b":
             texts = np.where(array, "true", "false")
         else:
             texts = array if array.dtype == object else array.astype(str)
-        if rows.missing is not None:
-            texts[rows.missing] = ""
+        if rows.marks.missing is not None:
+            texts[rows.marks.missing] = ""
         columns.extend(texts.T.tolist())
     return columns
 

@@ -30,7 +30,8 @@ from keras_mgpu_strategy.outputs.refusals import (
     refuse_nul_at_end,
 )
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
-from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.outputs.rows import stored_columns
+from keras_mgpu_strategy.types import HostBatch
 
 
 class NpyFormat:
@@ -79,13 +80,13 @@ class NpySink(RowSink):
         if self._index is not None:
             self._write_index(self._index, structure, None)
 
-    def _fitting(self, rows: Rows) -> Rows:
+    def _fitting(self, rows: HostBatch) -> HostBatch:
         refuse_missing(self._layout, rows, ".npy")
         refuse_nul_at_end(self._layout, rows, ".npy")
         return rows
 
-    def _append(self, rows: Rows) -> None:
-        for file, array in zip(self._files, rows.arrays, strict=True):
+    def _append(self, rows: HostBatch) -> None:
+        for file, array in zip(self._files, rows.outputs, strict=True):
             file.put(rows.start - self._layout.first_row, array)
 
     def _sync(self) -> dict[str, int]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.outputs.rows import stored_columns
+from keras_mgpu_strategy.types import HostBatch, RowMarks
 
 
 class RowBuffer:
@@ -26,25 +27,22 @@ class RowBuffer:
         self._names: list[str] | None = [] if layout.has_names else None
         self._missing = np.zeros(num_rows, bool)
 
-    def put(self, offset: int, rows: Rows) -> None:
+    def put(self, offset: int, rows: HostBatch) -> None:
         """Copies rows to a place, after which nothing is kept."""
-        place = slice(offset, offset + rows.stop - rows.start)
-        self._missing[place] = False if rows.missing is None else rows.missing
-        for array, values in zip(self._arrays, rows.arrays, strict=True):
+        place, marks = slice(offset, offset + rows.stop - rows.start), rows.marks
+        self._missing[place] = False if marks.missing is None else marks.missing
+        for array, values in zip(self._arrays, rows.outputs, strict=True):
             array[place] = values
         if self._names is not None:
-            self._names[offset:] = rows.names or []
+            self._names[offset:] = marks.names or []
 
-    def rows(self, row: int, start: int, stop: int) -> Rows:
+    def rows(self, row: int, start: int, stop: int) -> HostBatch:
         """Returns views of the rows at places `start` to `stop`; `row` is at 0."""
+        outputs = [array[start:stop] for array in self._arrays]
+        names = None if self._names is None else self._names[start:stop]
         missing = self._missing[start:stop]
-        return Rows(
-            row + start,
-            row + stop,
-            [array[start:stop] for array in self._arrays],
-            None if self._names is None else self._names[start:stop],
-            missing if missing.any() else None,
-        )
+        marks = RowMarks(names, missing if missing.any() else None)
+        return HostBatch(row + start, outputs, marks)
 
 
 def schema_of(layout: Layout) -> Any:
@@ -60,19 +58,19 @@ def schema_of(layout: Layout) -> Any:
     return pa.schema(fields)
 
 
-def table_of(layout: Layout, rows: Rows) -> Any:
+def table_of(layout: Layout, rows: HostBatch) -> Any:
     """Returns rows as a `pyarrow.Table`, which may share their memory."""
     import pyarrow as pa
 
     columns: list[Any] = [pa.array(np.arange(rows.start, rows.stop, dtype=np.int64))]
-    if rows.names is not None:
-        columns.append(pa.array(rows.names, pa.string()))
-    for column, array in zip(stored_columns(layout), rows.arrays, strict=True):
-        columns.append(_to_arrow(column, array, rows.missing))
+    if rows.marks.names is not None:
+        columns.append(pa.array(rows.marks.names, pa.string()))
+    for column, array in zip(stored_columns(layout), rows.outputs, strict=True):
+        columns.append(_to_arrow(column, array, rows.marks.missing))
     return pa.Table.from_arrays(columns, schema=schema_of(layout))
 
 
-def rows_of(layout: Layout, table: Any) -> Rows:
+def rows_of(layout: Layout, table: Any) -> HostBatch:
     """Returns the rows of a table that `table_of` gave.
 
     Raises:
@@ -86,13 +84,10 @@ def rows_of(layout: Layout, table: Any) -> Rows:
         raise ValueError(f"rows that do not follow each other, from row {start} on")
     columns = stored_columns(layout)
     missing = table[columns[0].name].is_null().to_numpy().astype(bool)
-    return Rows(
-        start,
-        start + len(row),
-        [_to_numpy(column, table[column.name]) for column in columns],
-        table["file"].to_pylist() if layout.has_names else None,
-        missing if missing.any() else None,
-    )
+    outputs = [_to_numpy(column, table[column.name]) for column in columns]
+    names = table["file"].to_pylist() if layout.has_names else None
+    marks = RowMarks(names, missing if missing.any() else None)
+    return HostBatch(start, outputs, marks)
 
 
 def _value_type(column: Column) -> Any:

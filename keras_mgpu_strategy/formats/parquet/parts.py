@@ -20,7 +20,7 @@ from keras_mgpu_strategy.outputs.durable import (
     write_whole,
 )
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.outputs.rows import Rows
+from keras_mgpu_strategy.types import HostBatch
 
 _GROUPS = 4
 """Row groups in a part."""
@@ -68,7 +68,7 @@ class Parts:
             if match and (match[2] or int(match[1]) >= index):
                 path.unlink()
 
-    def tail(self, num_written: int) -> Rows | None:
+    def tail(self, num_written: int) -> HostBatch | None:
         """The rows before `num_written` that do not fill a part; None without any.
 
         They are in the spool, or else in the part that was made from it and later rows.

@@ -17,8 +17,9 @@ from keras_mgpu_strategy.outputs.durable import make_folder, remove
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.refusals import check_kinds, check_widths, decoded
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
-from keras_mgpu_strategy.outputs.rows import Rows, stored_columns
+from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.types import HostBatch
 
 _MOST_ROWS = 2**20
 _BYTES_OF_A_NUMBER = 8
@@ -73,7 +74,7 @@ class ParquetSink(RowSink):
     """See the module; made by `ParquetFormat`."""
 
     def __init__(
-        self, parts: Parts, layout: Layout, tail: Rows | None, num_written: int
+        self, parts: Parts, layout: Layout, tail: HostBatch | None, num_written: int
     ):
         super().__init__(layout, num_written)
         self._parts, self._spool = parts, parts.spool
@@ -87,13 +88,13 @@ class ParquetSink(RowSink):
             self._num_spooled = tail.stop - tail.start
         parts.drop(parts.index_of(num_written))
 
-    def _fitting(self, rows: Rows) -> Rows:
+    def _fitting(self, rows: HostBatch) -> HostBatch:
         return decoded(self._layout, rows, ".parquet")
 
     def _limit(self) -> int:
         return self._parts.start_of(self._parts.index_of(self._num_written) + 1)
 
-    def _append(self, rows: Rows) -> None:
+    def _append(self, rows: HostBatch) -> None:
         index = self._parts.index_of(rows.start)
         self._buffer.put(rows.start - self._parts.start_of(index), rows)
         if rows.stop == self._limit():

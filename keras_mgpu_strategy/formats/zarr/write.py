@@ -37,8 +37,8 @@ from keras_mgpu_strategy.outputs.refusals import (
     refuse_missing,
 )
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
-from keras_mgpu_strategy.outputs.rows import Rows
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.types import HostBatch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,17 +117,17 @@ class ZarrSink(RowSink):
         content = group_metadata({"outputs": names, "structure": structure})
         write_whole(self._metadata, content, self._tag)
 
-    def _fitting(self, rows: Rows) -> Rows:
+    def _fitting(self, rows: HostBatch) -> HostBatch:
         refuse_missing(self._layout, rows, ".zarr")
         return decoded(self._layout, rows, ".zarr")
 
     def _limit(self) -> int:
         return (self._num_written // self._chunk_rows + 1) * self._chunk_rows
 
-    def _append(self, rows: Rows) -> None:
-        arrays = list(rows.arrays)
-        if rows.names is not None:
-            arrays.append(np.array(rows.names, object))
+    def _append(self, rows: HostBatch) -> None:
+        arrays = list(rows.outputs)
+        if rows.marks.names is not None:
+            arrays.append(np.array(rows.marks.names, object))
         for array, values in zip(self.arrays, arrays, strict=True):
             array.put(rows.start, values)
 
