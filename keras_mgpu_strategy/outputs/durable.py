@@ -159,8 +159,9 @@ class Appender:
     def put(self, content: bytes | np.ndarray, offset: int) -> int:
         """Writes bytes, or an array's values in C order; returns where they end."""
         if isinstance(content, np.ndarray):
-            content = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
-        view = memoryview(content)
+            view = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
+        else:
+            view = memoryview(content)
         self._file.seek(offset)
         end = offset + len(view)
         with _naming(self._path):
