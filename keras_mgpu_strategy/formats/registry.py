@@ -10,7 +10,7 @@ import pathlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from keras_mgpu_strategy.formats.images import suffixes
+from keras_mgpu_strategy.formats.images import listing
 
 if TYPE_CHECKING:  # it loads TensorFlow
     from keras_mgpu_strategy.outputs.interface import FileFormat
@@ -77,7 +77,7 @@ TFRECORDS = Format(
     is_many=True,
 )
 HDF5 = Format("Hdf5", r"\.(h5|hdf5)\Z", ".hdf5:Hdf5")
-IMAGES = Format("Images", suffixes.PATTERN, ".images.input:Images", is_many=True)
+IMAGES = Format("Images", listing.PATTERN, ".images.input:Images", is_many=True)
 FORMATS = [NPY, NPZ, PARQUET, ZARR, CSV, TFRECORDS, HDF5, IMAGES]
 
 WRITERS: dict[str, "FileFormat"] = {}

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.formats.images.listing import find_images
-from keras_mgpu_strategy.formats.images.suffixes import SUFFIXES
+from keras_mgpu_strategy.formats.images.listing import SUFFIXES, find_images
 
 
 def touch(folder, *names):

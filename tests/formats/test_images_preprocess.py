@@ -159,7 +159,7 @@ def test_float64_models_are_given_pixels_that_are_scaled_in_float64(spec, paths)
 
 def test_values_that_the_model_cannot_hold(paths, tmp_path):
     bytes_ = takes(*SIZE, 3, dtype=tf.uint8)
-    message = r"result of the preprocess function, row made up to try it holds 0\.5"
+    message = r"the preprocess function, row of a placeholder image holds 0\.5"
     with pytest.raises(ValueError, match=message):
         open_rows(paths, lambda batch: batch * 0 + 0.5, bytes_)
 

@@ -32,11 +32,7 @@ class BadImage(ValueError):
 def check_size(
     width: int, height: int, channels: int, num_bytes: int = MAX_BYTES
 ) -> None:
-    """Checks how much memory an image claims.
-
-    Raises:
-        BadImage: It has no pixels, or they take more than so many bytes or `MAX_BYTES`.
-    """
+    """Checks that an image claims pixels, and at most `num_bytes` of them."""
     most = min(num_bytes, MAX_BYTES)
     if min(width, height) < 1 or width * height * channels > most:
         raise BadImage(
@@ -46,11 +42,7 @@ def check_size(
 
 
 def check_scans(jpeg: bytes) -> None:
-    """Checks how many scans the pixels of a JPEG file are spread over.
-
-    Raises:
-        BadImage: There are more than `MAX_SCANS`.
-    """
+    """Checks that the pixels of a JPEG file are spread over at most `MAX_SCANS`."""
     # What looks like a scan may be in a thumbnail, or in a video after the picture.
     if jpeg.count(JPEG_SCAN) > MAX_SCANS and (scans := _num_scans(jpeg)) > MAX_SCANS:
         raise BadImage(f"it has {scans} scans, expected at most {MAX_SCANS}")
@@ -89,24 +81,14 @@ def ended_png(png: bytes) -> bytes:
 
 
 def png_size(png: bytes) -> tuple[int, int]:
-    """Returns width and height.
-
-    Raises:
-        BadImage: It is too short to have them.
-    """
+    """Returns width and height."""
     return _unpack(">II", png, 16)
 
 
 def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
-    """Cuts a GIF file after its first frame.
+    """Cuts a GIF file after its first frame; also says if that fills the picture.
 
     A decoder would unpack all of them, and a frame takes few bytes in a file.
-
-    Returns:
-        The shorter file, and whether the frame fills the picture.
-
-    Raises:
-        BadImage: The file ends before that, or claims too many pixels.
     """
     width, height, flags = _unpack("<HHB", gif, 6)
     position = 13 + _gif_colors(flags)
@@ -140,9 +122,6 @@ def plain_bmp(bmp: bytes) -> tuple[bytes, int] | None:
 
     Returns:
         The file and its channels, 3 or 4; None if another decoder must read it.
-
-    Raises:
-        BadImage: It is cut off, or claims too many pixels.
     """
     offset, header = _unpack("<II", bmp, 10)
     if header < 40:
@@ -167,27 +146,19 @@ def _has_plain_pixels(bmp: bytes, header: int, bits: int, compression: int) -> b
     return palette[::4] == palette[1::4] == palette[2::4] == bytes(range(256))
 
 
-def webp_size(webp: bytes) -> tuple[int, int]:
-    """Returns width and height.
-
-    Raises:
-        BadImage: It is too short to have them.
-    """
+def webp_size(webp: bytes) -> tuple[int, int, bool]:
+    """Returns width, height, and whether the file says that it is an animation."""
     [kind] = _unpack("4s", webp, 12)
     if kind == b"VP8X":
-        low, high, height_low, height_high = _unpack("<HBHB", webp, 24)
-        return low + (high << 16) + 1, height_low + (height_high << 16) + 1
+        flags, *low_high = _unpack("<B3xHBHB", webp, 20)
+        width, width_high, height, height_high = low_high
+        size = width + (width_high << 16) + 1, height + (height_high << 16) + 1
+        return *size, bool(flags & 2)
     if kind == b"VP8L":
         [packed] = _unpack("<I", webp, 21)
-        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, False
     width, height = _unpack("<HH", webp, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def is_animated_webp(webp: bytes) -> bool:
-    """Whether a WebP file says that it has several frames."""
-    kind, flags = _unpack("<4s4xB", webp, 12)
-    return kind == b"VP8X" and bool(flags & 2)
+    return width & 0x3FFF, height & 0x3FFF, False
 
 
 def _unpack(form: str, contents: bytes, position: int) -> tuple:

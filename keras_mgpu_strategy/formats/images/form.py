@@ -68,21 +68,35 @@ def form_for(
         ValueError: They do not agree, or leave the size open.
     """
     declared = _declared(input_spec)
+    asked = COLOR_MODES[color_mode] if color_mode else None
     if is_free and image_size is not None:
-        channels = COLOR_MODES[color_mode] if color_mode else _channels_or_3(declared)
-        return ImageForm(*image_size, channels)
+        return ImageForm(*image_size, asked or _channels_or_3(declared))
     if declared is None:
-        dtype = tf.float32 if is_free else _floats(wanted_dtype(input_spec))
-        return _undeclared(image_size, color_mode, dtype)
+        if image_size is None:
+            raise ValueError(
+                "The model does not declare the shape of its input, so the size of the "
+                "images is not known. Pass image_size=(height, width)."
+            )
+        dtype = _floats(wanted_dtype(input_spec))
+        return ImageForm(*image_size, asked or 3, dtype=dtype)
     _check_axes(declared)
-    dtype = tf.float32 if is_free else _dtype(declared)
-    has_channels = declared.shape.rank == 4
-    return ImageForm(
-        *_size(declared, image_size),
-        _channels(declared, color_mode, is_free),
-        has_channels or is_free,
-        dtype,
-    )
+    size, has_channels = _size(declared, image_size), declared.shape.rank == 4
+    channels = declared.shape[3] if has_channels else 1
+    if is_free:
+        return ImageForm(*size, asked or channels or 3)
+    if channels is not None and asked not in (None, channels):
+        raise ValueError(
+            f"Received color_mode={color_mode!r}. {_input(declared)}: leave color_mode "
+            f"out, or pass color_mode={_NAMES[channels]!r}."
+        )
+    return ImageForm(*size, channels or asked or 3, has_channels, _dtype(declared))
+
+
+def wanted_dtype(input_spec: Nest) -> Wanted:
+    """What `casting` is to convert rows to, from what a model declares."""
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return input_spec
+    return tf.nest.flatten(input_spec)[0].dtype
 
 
 def _declared(input_spec: Nest) -> tf.TensorSpec | None:
@@ -98,35 +112,9 @@ def _declared(input_spec: Nest) -> tf.TensorSpec | None:
     return None if specs[0].shape.rank is None else specs[0]
 
 
-def wanted_dtype(input_spec: Nest) -> Wanted:
-    """What `casting` is to convert rows to, from what a model declares."""
-    if input_spec is None or isinstance(input_spec, Undeclared):
-        return input_spec
-    return tf.nest.flatten(input_spec)[0].dtype
-
-
-def _floats(wanted: Wanted) -> tf.DType:
-    # Narrower ones are rounded on the device, after the model has scaled them.
-    given = cast_for(np.dtype(np.float32), "Images", wanted).dtype
-    return tf.float64 if given == tf.float64 else tf.float32
-
-
-def _undeclared(
-    image_size: tuple[int, int] | None, color_mode: str | None, dtype: tf.DType
-) -> ImageForm:
-    if image_size is None:
-        raise ValueError(
-            "The model does not declare the shape of its input, so the size of the "
-            "images is not known. Pass image_size=(height, width)."
-        )
-    return ImageForm(*image_size, COLOR_MODES[color_mode or "rgb"], dtype=dtype)
-
-
 def _check_axes(declared: tf.TensorSpec) -> None:
     axes = list(declared.shape)[1:]
-    if len(axes) == 2:
-        return
-    if len(axes) == 3 and axes[2] in (None, *_NAMES):
+    if len(axes) == 2 or (len(axes) == 3 and axes[2] in (None, *_NAMES)):
         return
     if len(axes) == 3 and axes[0] in _NAMES:
         raise ValueError(
@@ -154,6 +142,12 @@ def _dtype(declared: tf.TensorSpec) -> tf.DType:
     )
 
 
+def _floats(wanted: Wanted) -> tf.DType:
+    # Narrower ones are rounded on the device, after the model has scaled them.
+    given = cast_for(np.dtype(np.float32), "Images", wanted).dtype
+    return tf.float64 if given == tf.float64 else tf.float32
+
+
 def _size(
     declared: tf.TensorSpec, image_size: tuple[int, int] | None
 ) -> tuple[int, int]:
@@ -169,32 +163,14 @@ def _size(
     if any(axis not in (None, wanted) for axis, wanted in pairs):
         raise ValueError(
             f"Received image_size={image_size}. {_input(declared)}: leave image_size "
-            f"out, or pass image_size={_fixed(height, width)}."
+            f"out, or pass image_size=({height or 'height'}, {width or 'width'})."
         )
     return image_size
 
 
-def _fixed(height: int | None, width: int | None) -> str:
-    return f"({height or 'height'}, {width or 'width'})"
-
-
-def _channels(declared: tf.TensorSpec, color_mode: str | None, is_free: bool) -> int:
-    channels = declared.shape[3] if declared.shape.rank == 4 else 1
-    asked = COLOR_MODES[color_mode] if color_mode else None
-    if channels is None:
-        return asked or 3
-    if asked not in (None, channels) and not is_free:
-        raise ValueError(
-            f"Received color_mode={color_mode!r}. {_input(declared)}: leave color_mode "
-            f"out, or pass color_mode={_NAMES[channels]!r}."
-        )
-    return asked or channels
-
-
 def _channels_or_3(declared: tf.TensorSpec | None) -> int:
-    last = declared.shape[-1] if declared is not None and declared.shape.rank else 3
     is_images = declared is not None and declared.shape.rank == 4
-    return last if is_images and last in _NAMES else 3
+    return declared.shape[3] if is_images and declared.shape[3] in _NAMES else 3
 
 
 def _input(declared: tf.TensorSpec) -> str:

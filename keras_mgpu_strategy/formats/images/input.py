@@ -15,11 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.formats.images.decoding import load_fn
-from keras_mgpu_strategy.formats.images.form import (
-    COLOR_MODES,
-    form_for,
-    wanted_dtype,
-)
+from keras_mgpu_strategy.formats.images.form import COLOR_MODES, form_for, wanted_dtype
 from keras_mgpu_strategy.formats.images.listing import find_images
 from keras_mgpu_strategy.formats.images.scaling import (
     SCALES,
@@ -30,8 +26,6 @@ from keras_mgpu_strategy.formats.images.scaling import (
 )
 from keras_mgpu_strategy.formats.images.source import ImageSource
 from keras_mgpu_strategy.types import Nest
-
-ON_BAD_FILE = ("raise", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +76,7 @@ class Images:
         object.__setattr__(self, "paths", _checked_paths(self.paths))
         object.__setattr__(self, "image_size", _checked_size(self.image_size))
         check_preprocess(self.preprocess)
-        if self.on_bad_file not in ON_BAD_FILE:
+        if self.on_bad_file not in ("raise", "skip"):
             raise ValueError(
                 f"Received on_bad_file={self.on_bad_file!r}, expected 'raise' or "
                 "'skip'."
@@ -105,8 +99,8 @@ class Images:
             input_spec, self.image_size, self.color_mode, is_free=function is not None
         )
         check_form(self.preprocess, form)
-        wanted = wanted_dtype(input_spec)
         scale = SCALES[str(self.preprocess) if function is None else "none"]
+        wanted = wanted_dtype(input_spec)
         return ImageSource(
             find_images(self.paths, must_read=self.on_bad_file == "raise"),
             form,
@@ -138,12 +132,12 @@ def _checked_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     try:
-        checked = tuple(map(operator.index, size))
-    except TypeError:
-        checked = ()
-    if len(checked) != 2 or min(checked) < 1:
-        raise ValueError(
-            f"Received image_size={size!r}, expected (height, width) in pixels, such "
-            "as (224, 224)."
-        )
-    return checked
+        height, width = map(operator.index, size)
+        if min(height, width) > 0:
+            return height, width
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"Received image_size={size!r}, expected (height, width) in pixels, such as "
+        "(224, 224)."
+    )

@@ -21,8 +21,24 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from keras_mgpu_strategy.formats.images.suffixes import OTHERS, PATTERN, SUFFIXES
 from keras_mgpu_strategy.system.home_folder import expanded
+
+SUFFIXES = (
+    *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".pjp", ".pjpeg", ".png", ".webp"),
+)
+"""Of files that are decoded, by their content."""
+
+_OTHERS = (
+    r"\.(arw|avifs?|cr[23]|cur|dcm|dcx|dds|dib|dng|emf|eps|exr|fits|flif|hdr|hei[cf]s?|"
+    r"hif|icns|ico|ief|iff|j2[ck]|jls|jng|jp2|jp[cfmx]|jxl|jxr|mng|mpo|nef|orf|p[abgnp]m|"
+    r"pcx|pef|pfm|ps[bd]|qoi|raf|ras|rgba?|rw2|sgi|srw|svgz?|tga|tiff?|wbmp|wdp|wmf|xbm|"
+    r"xcf|xpm|xwd)\Z"
+)
+"""Of images that cannot be decoded; silently leaving them out would be wrong."""
+
+PATTERN = rf"({'|'.join(map(re.escape, SUFFIXES))})\Z|{_OTHERS}"
+"""Of the names, in lower case, of all files that look like images."""
 
 _MOST_VISITS = 100
 
@@ -49,7 +65,10 @@ class FileList:
 
     def shown_names(self, start: int, stop: int) -> list[str]:
         """The names of some rows as valid Unicode, whatever the bytes on disk."""
-        return [_shown(name) for name in self.names[start:stop]]
+        return [
+            os.fsencode(name).decode("utf-8", "backslashreplace")
+            for name in self.names[start:stop]
+        ]
 
 
 def find_images(
@@ -79,8 +98,14 @@ def find_images(
             f"Received the folder {path!r}, which holds no image: expected files that "
             f"end in {', '.join(SUFFIXES)}, in it or in folders below."
         )
-    if must_read:
-        _check_suffixes(path, names)
+    others = [name for name in names if re.search(_OTHERS, name.lower())]
+    if must_read and others:
+        raise ValueError(
+            f"The folder {path!r} holds {len(others)} images of a kind that is not "
+            f"decoded, such as {others[0]!r}. Convert them to PNG or JPEG, pass a list "
+            "of the other files, or pass on_bad_file='skip' to mark their rows as "
+            "missing."
+        )
     return FileList(os.path.join(path, ""), names)
 
 
@@ -106,16 +131,12 @@ def _walk(
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in visible:
-        if _is_folder(entry):
+        # os.path follows links, and a link to itself is no error for it.
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             inner = f"{relative}{entry.name}/"
             yield from _walk(entry.path, inner, around | {key}, visits)
         elif re.search(PATTERN, entry.name.lower()) and _is_file(entry):
             yield relative + entry.name
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    # A link to itself is an error for is_dir().
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _is_file(entry: os.DirEntry) -> bool:
@@ -123,17 +144,6 @@ def _is_file(entry: os.DirEntry) -> bool:
     if entry.is_symlink():
         return os.path.isfile(entry.path) or not os.path.exists(entry.path)
     return entry.is_file()
-
-
-def _check_suffixes(folder: str, names: tuple[str, ...]) -> None:
-    found = [name for name in names if re.search(OTHERS, name.lower())]
-    if found:
-        raise ValueError(
-            f"The folder {folder!r} holds {len(found)} images of a kind that is not "
-            f"decoded, such as {found[0]!r}. Convert them to PNG or JPEG, pass a list "
-            "of the other files, or pass on_bad_file='skip' to mark their rows as "
-            "missing."
-        )
 
 
 def _listed(names: list[str], must_read: bool) -> FileList:
@@ -152,32 +162,17 @@ def _check_listed(row: int, name: str, must_read: bool) -> None:
         )
     try:
         mode = os.stat(name).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "Is a folder, not a file")
     except OSError as error:
-        if must_read:
-            raise type(error)(error.errno, _remedy(row, error.strerror), name) from None
-        return
-    if stat.S_ISDIR(mode) and must_read:
-        reason = _remedy(row, "Is a folder, not a file")
-        raise IsADirectoryError(errno.EISDIR, reason, name)
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        if not must_read:
+            return
+        reason = (
+            f"Row {row} of the image files cannot be read: {error.strerror}. Leave it "
+            "out, or pass on_bad_file='skip' to mark such rows as missing"
+        )
+        raise type(error)(error.errno, reason, name) from None
+    if not stat.S_ISREG(mode):
         raise ValueError(
             f"Received {name!r} (row {row}), which is neither a file nor a folder."
         )
-
-
-def _remedy(row: int, reason: str | None) -> str:
-    return (
-        f"Row {row} of the image files cannot be read: {reason}. Leave it out, or pass "
-        "on_bad_file='skip' to mark such rows as missing"
-    )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
-
-
-def _shown(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -28,10 +28,6 @@ class ImageReader:
 
     Continuing after an error costs time for each file, which shows with small ones. So
     this happens only after the first batch with a file that fails.
-
-    Args:
-        load: Reads one file.
-        image: What it returns.
     """
 
     def __init__(self, load: Load, image: tf.TensorSpec) -> None:
@@ -43,38 +39,40 @@ class ImageReader:
     def read(
         self, paths: list[bytes], batch_size: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields batches.
-
-        Args:
-            paths: The files.
-            batch_size: Rows of a batch.
-
-        Yields:
-            Images of shape `(rows, ...)` and booleans of shape `(rows,)`, False if the
-            file could not be decoded.
-        """
+        """Yields images of shape `(rows, ...)`, and which of their files were read."""
         num_read = 0
         try:
-            for images in self._batches(paths, self._load, batch_size):
+            for images in self._pipeline(paths, self._load, batch_size):
                 rows = np.asarray(images)
                 yield rows, np.ones(len(rows), bool)
                 num_read += len(rows)
             return
         except tf.errors.OpError:
             rest = paths[num_read:]
-        for images, was_read in self._batches(rest, self._load_or_zeros, batch_size):
+        for images, was_read in self._pipeline(rest, self._load_or_zeros, batch_size):
             yield np.asarray(images), np.asarray(was_read)
 
-    def _batches(
+    def _pipeline(
         self, paths: list[bytes], load: Callable[..., Any], batch_size: int
     ) -> Iterator[Any]:
+        options = tf.data.Options()
+        # The autotuner's thread sleeps, and ending the iterator waits for it.
+        options.autotune.enabled = False
+        options.deterministic = True
+        options.threading.private_threadpool_size = num_cores()
         num_ahead = num_batches_ahead(self._image, batch_size)
         # Otherwise the images land on the first GPU if that is the default.
         with tf.device("CPU:0"):
             files = tf.data.Dataset.from_tensor_slices(paths)
             images = files.map(load, num_parallel_calls=num_cores(), deterministic=True)
             batches = images.batch(batch_size).prefetch(num_ahead)
-            return _until_exit(iter(batches.with_options(_options())))
+            return _until_exit(iter(batches.with_options(options)))
+
+
+def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
+    """Batches that are kept decoded while the model computes."""
+    batch_bytes = batch_size * image.shape.num_elements() * image.dtype.size
+    return 2 if 2 * batch_bytes <= MOST_READ_AHEAD else 1
 
 
 def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
@@ -98,12 +96,6 @@ def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
         atexit.unregister(held.clear)
 
 
-def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
-    """Batches that are kept decoded while the model computes."""
-    batch_bytes = batch_size * image.shape.num_elements() * image.dtype.size
-    return 2 if 2 * batch_bytes <= MOST_READ_AHEAD else 1
-
-
 def _graph_function(function: Callable[..., Any]) -> Callable[..., Any]:
     path = tf.TensorSpec([], tf.string)
     return tf.function(function, input_signature=[path], autograph=False)
@@ -125,12 +117,3 @@ def _load_or_zeros_fn(load: Load, image: tf.TensorSpec) -> Callable[..., Any]:
         return either.with_options(options).get_single_element()
 
     return load_or_zeros
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    # The autotuner's thread sleeps, and ending the iterator waits for it.
-    options.autotune.enabled = False
-    options.deterministic = True
-    options.threading.private_threadpool_size = num_cores()
-    return options

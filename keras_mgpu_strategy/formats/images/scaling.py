@@ -42,11 +42,7 @@ SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 
 
 def check_preprocess(preprocess: Any) -> None:
-    """Checks that it is a name of `SCALES`, "module:function" or a function.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """Checks that it is a name of `SCALES`, "module:function" or a function."""
     is_text = isinstance(preprocess, str)
     if is_text and (preprocess in SCALES or re.fullmatch(r"[\w.]+:[\w.]+", preprocess)):
         return
@@ -58,48 +54,34 @@ def check_preprocess(preprocess: Any) -> None:
 
 
 def batch_fn(preprocess: str | BatchFn) -> BatchFn | None:
-    """Returns the user's function; None for the named scalings.
-
-    Raises:
-        ValueError: There is no such module or function.
-    """
+    """Returns the user's function, imported if it is named; None for scalings."""
     if not isinstance(preprocess, str):
         return preprocess
     if preprocess in SCALES:
         return None
+    received = f"Received preprocess={preprocess!r}"
     module, name = preprocess.split(":")
     try:
-        found = operator.attrgetter(name)(_import(module, preprocess))
-    except AttributeError as error:
-        raise ValueError(
-            f"Received preprocess={preprocess!r}, but {module} has no {name!r}."
-        ) from error
-    if not callable(found):
-        raise ValueError(
-            f"Received preprocess={preprocess!r}, which is a {type(found).__name__}, "
-            "expected a function that takes and returns a batch."
-        )
-    return found
-
-
-def _import(module: str, preprocess: str) -> Any:
-    try:
-        return importlib.import_module(module)
+        found = operator.attrgetter(name)(importlib.import_module(module))
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f"Received preprocess={preprocess!r}, but Python finds no module "
-            f"{error.name!r}. Put the folder that holds it on PYTHONPATH."
+            f"{received}, but Python finds no module {error.name!r}. Put the folder "
+            "that holds it on PYTHONPATH."
         ) from error
+    except AttributeError as error:
+        raise ValueError(f"{received}, but {module} has no {name!r}.") from error
+    if not callable(found):
+        raise ValueError(
+            f"{received}, which is a {type(found).__name__}, expected a function that "
+            "takes and returns a batch."
+        )
+    return found
 
 
 def check_form(preprocess: str | BatchFn, form: ImageForm) -> None:
-    """Checks that images of such a form can be scaled this way.
-
-    Raises:
-        ValueError: The model takes integers, or channels other than red, green, blue.
-    """
+    """Checks that images of such a form can be scaled this way."""
     if preprocess in ("unit", "imagenet") and form.dtype.is_integer:
         raise ValueError(
             f"Received preprocess={preprocess!r}, but the model takes integers, which "
@@ -123,9 +105,6 @@ class BatchCall:
 
     Attributes:
         spec: What it returns, as passed to the model.
-
-    Raises:
-        ValueError: It does not return as many rows.
     """
 
     def __init__(
@@ -136,7 +115,7 @@ class BatchCall:
         # With equal pixels, functions that divide by the deviation would warn.
         pixels = np.arange(np.prod(form.shape)) % 256
         pixels = pixels.reshape(1, *form.shape).astype(np.float32)
-        example = self._call(pixels, ["made up to try it"])
+        example = self._call(pixels, ["of a placeholder image"])
         self._row_shape = example.shape[1:]
         self._dtype = example.dtype
         self.spec = tf.TensorSpec([None, *self._row_shape], self._dtype)
@@ -144,13 +123,8 @@ class BatchCall:
     def __call__(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
         """Returns what is passed to the model for a batch of images.
 
-        Args:
-            images: Of shape `(rows, height, width, channels)`.
-            rows: Which rows they are, for messages.
-
-        Raises:
-            ValueError: The result differs in form from that for the placeholder image,
-                or does not fit the model.
+        The result must have the form of that for the placeholder image, and fit the
+        model. `rows` says in errors which rows they are.
         """
         result = self._call(images, rows)
         if result.shape[1:] != self._row_shape or result.dtype != self._dtype:

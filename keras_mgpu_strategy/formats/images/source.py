@@ -101,11 +101,7 @@ class ImageSource:
         return RowMarks(names, missing if missing.any() else None)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, the last one with the rest.
-
-        Raises:
-            ValueError: A file cannot be decoded, and bad files are not skipped.
-        """
+        """Yields batches of `batch_size` rows, the last one with the rest."""
         check_batch_size(batch_size, self)
         check_start(start, self.num_rows)
         return self._read(batch_size, start)
@@ -114,7 +110,7 @@ class ImageSource:
         for images, was_read in self._decoded(batch_size, start):
             error = None
             if not was_read.all():
-                images, was_read, error = self._mend(images, was_read, start)
+                images, was_read, error = self._read_again(images, was_read, start)
             if len(images):
                 self._remember(start, was_read)
                 inputs = self._prepare(images, was_read, start)
@@ -138,34 +134,25 @@ class ImageSource:
             start += num_files
             num_files *= 2
 
-    def _mend(
+    def _read_again(
         self, images: np.ndarray, was_read: np.ndarray, start: int
     ) -> tuple[np.ndarray, np.ndarray, ValueError | None]:
-        """Rereads what failed; cuts the batch at a file that is an error."""
+        """Reads again what failed; cuts the batch at a file that is an error."""
         images, was_read = images.copy(), was_read.copy()
         for index in np.flatnonzero(~was_read).tolist():
+            row = start + index
             try:
-                images[index] = self._load_one(start + index)
+                with tf.device("CPU:0"):
+                    [path] = self._files.encoded_paths(row, row + 1)
+                    images[index] = np.asarray(self._load(tf.constant(path)))
                 was_read[index] = True
             except _NOT_THE_FILE:
                 raise
             except (BadImage, tf.errors.OpError) as error:
                 if not self._skips:
-                    bad = self._bad_file(start + index, error)
+                    bad = self._bad_file(row, error)
                     return images[:index], was_read[:index], bad
         return images, was_read, None
-
-    def _remember(self, start: int, was_read: np.ndarray) -> None:
-        """Keeps which rows are missing; one that was repaired since no longer is."""
-        with self._lock:
-            if self._missing:
-                self._missing.difference_update(range(start, start + len(was_read)))
-            self._missing.update((start + np.flatnonzero(~was_read)).tolist())
-
-    def _load_one(self, row: int) -> np.ndarray:
-        with tf.device("CPU:0"):
-            [path] = self._files.encoded_paths(row, row + 1)
-            return np.asarray(self._load(tf.constant(path)))
 
     def _bad_file(self, row: int, cause: BadImage | tf.errors.OpError) -> ValueError:
         message = str(cause if isinstance(cause, BadImage) else cause.message)
@@ -178,6 +165,12 @@ class ImageSource:
         error.__cause__ = cause
         return error
 
+    def _remember(self, start: int, was_read: np.ndarray) -> None:
+        """Keeps which rows are missing; one that was repaired since no longer is."""
+        with self._lock:
+            self._missing.difference_update(range(start, start + len(was_read)))
+            self._missing.update((start + np.flatnonzero(~was_read)).tolist())
+
     def _prepare(
         self, images: np.ndarray, was_read: np.ndarray, start: int
     ) -> np.ndarray:
@@ -188,6 +181,6 @@ class ImageSource:
         if was_read.all():
             return self._call(images.copy(), rows)
         prepared = self._call.zeros(len(images))
-        if was_read.any():
+        if rows:
             prepared[was_read] = self._call(images[was_read], rows)
         return prepared
