@@ -32,8 +32,12 @@ from keras_mgpu_strategy.outputs.durable import (
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
-from keras_mgpu_strategy.outputs.target import Target, record_content, record_of
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.outputs.target import (
+    Target,
+    record_content,
+    record_of,
+)
+from keras_mgpu_strategy.system.environment import expanded
 
 _NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
 _MOST_BYTES = 2**26

@@ -36,7 +36,7 @@ from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.models.specs import input_spec_of
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.sources.matching import entries_by_name, is_optional
-from keras_mgpu_strategy.system.arguments import count
+from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.types import Nest
 
 

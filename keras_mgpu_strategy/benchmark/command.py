@@ -18,7 +18,7 @@ from absl import flags
 
 from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
 from keras_mgpu_strategy.benchmark.jobs import Options
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.screen import Screen
 
 

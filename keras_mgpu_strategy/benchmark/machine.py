@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.system.environment import num_cores
 
 
 def configure(kind: str, cpu_threads: int = 1) -> str:

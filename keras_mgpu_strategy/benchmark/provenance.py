@@ -8,7 +8,7 @@ import platform
 import subprocess
 from typing import Any
 
-from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.system.environment import num_cores
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 

@@ -14,7 +14,7 @@ from absl import flags
 
 from keras_mgpu_strategy.formats.registry import output_suffixes
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
 
 _RAY_FLAGS = ("num_actors", "cpus_per_actor", "ray_address")

@@ -5,7 +5,7 @@ import pathlib
 from keras_mgpu_strategy.cli.call import Call
 from keras_mgpu_strategy.cli.printing import say
 from keras_mgpu_strategy.merge import merge
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 
 NOTES = (
     (

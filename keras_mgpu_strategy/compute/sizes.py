@@ -3,7 +3,7 @@
 The words are those of docs/design.md; all sizes are numbers of rows.
 """
 
-from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
+from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 
 _TARGET_CHUNK_BYTES = 4 << 20
 _TARGET_BATCH_BYTES = 1 << 20

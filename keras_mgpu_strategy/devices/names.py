@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from keras_mgpu_strategy.devices import gpu_memory
-from keras_mgpu_strategy.system.arguments import whole_number
+from keras_mgpu_strategy.system.integers import as_int
 
 Devices: TypeAlias = str | int | Sequence[str | int] | None
 """What a user may write for devices; see `parse_devices`."""
@@ -149,7 +149,7 @@ def _parse_entry(entry: Any) -> list[DeviceRequest]:
     if isinstance(entry, str):
         return [_parse_name(name) for name in entry.split(",")]
     said = f"A device is given as {entry!r}"
-    return [DeviceRequest("GPU", whole_number(entry, said, f"{_EXPECTED}.", least=0))]
+    return [DeviceRequest("GPU", as_int(entry, said, f"{_EXPECTED}.", least=0))]
 
 
 def _parse_name(name: str) -> DeviceRequest:

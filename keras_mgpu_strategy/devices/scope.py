@@ -21,9 +21,9 @@ from keras_mgpu_strategy.devices.names import (
     select_devices,
     split_devices,
 )
-from keras_mgpu_strategy.system.arguments import count
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
-from keras_mgpu_strategy.system.logs import without_records
+from keras_mgpu_strategy.system.integers import count
+from keras_mgpu_strategy.system.messages import without_records
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from keras_mgpu_strategy.engines.memory import (
     plan_for,
 )
 from keras_mgpu_strategy.report import BackOff, StageClock
-from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.integers import ceil_div
 
 _MEASURED_PART = 32
 _STEP_WITHOUT_KNOWLEDGE = 8

@@ -12,7 +12,7 @@ Guarantees:
 
 import threading
 
-from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.integers import ceil_div
 
 _LEAST_SECONDS = 0.03
 _SECONDS_PER_REPLICA = 0.005

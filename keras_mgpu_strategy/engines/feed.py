@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import example_inputs
-from keras_mgpu_strategy.system.arithmetic import ceil_div
 from keras_mgpu_strategy.system.closing import close
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Source, cut
 
 

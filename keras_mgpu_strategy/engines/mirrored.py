@@ -17,7 +17,7 @@ from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.lockstep import LockstepChunks
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.engines.worker_threads import collect
-from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch, Source
 
 

@@ -13,8 +13,8 @@ from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import model_file
 from keras_mgpu_strategy.engines.ray.backend import RayBackend
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
-from keras_mgpu_strategy.system.home_folder import expanded
 
 
 @dataclasses.dataclass(frozen=True)

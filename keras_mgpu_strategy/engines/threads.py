@@ -21,8 +21,8 @@ from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.tuning import tune
 from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
-from keras_mgpu_strategy.system.arithmetic import ceil_div
-from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.system.environment import num_cores
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
 
 _SECONDS_TO_START_THREADS = 0.004

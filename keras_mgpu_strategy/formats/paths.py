@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.formats.registry import Format
 from keras_mgpu_strategy.sources.origins import origin_of_files
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.types import Origin
 
 PathLike: TypeAlias = str | os.PathLike[str]

@@ -25,7 +25,7 @@ from keras_mgpu_strategy.formats.paths import Paths, list_files
 from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
-from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.types import Nest
 
 _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4

@@ -26,7 +26,7 @@ from keras_mgpu_strategy.formats.npy.read import Npy, NpyNest
 from keras_mgpu_strategy.inputs.forms import ARRAYS, declared_of, lists_as_arrays
 from keras_mgpu_strategy.inputs.selecting import in_array_form, select_inputs
 from keras_mgpu_strategy.inputs.texts import with_texts
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.types import (
     X_ALONE,
     Feeding,

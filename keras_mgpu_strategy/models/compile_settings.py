@@ -19,7 +19,7 @@ from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.models.variables import outside_scopes
-from keras_mgpu_strategy.system.caller import warn
+from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import Nest
 
 

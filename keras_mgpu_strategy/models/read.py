@@ -23,9 +23,7 @@ from keras_mgpu_strategy.models.overrides import is_of_hub
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.replicating import replicate
 from keras_mgpu_strategy.models.saved_model import read_saved_model
-from keras_mgpu_strategy.system.caller import Line, warn
-from keras_mgpu_strategy.system.causes import cause_of
-from keras_mgpu_strategy.system.logs import without_records
+from keras_mgpu_strategy.system.messages import Line, cause_of, warn, without_records
 
 # Keras says this of a model that was compiled and never trained: nothing is skipped.
 _UNTRAINED_OPTIMIZER = re.compile(r".*\bsaved optimizer has [0-2] variables")

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.element_forms import as_given, without_none, x_of
 from keras_mgpu_strategy.models.overrides import preprocess_of
 from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
-from keras_mgpu_strategy.system.causes import cause_of
+from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 

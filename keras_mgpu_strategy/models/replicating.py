@@ -47,7 +47,7 @@ from keras_mgpu_strategy.models.variables import (
     check_mirrored,
     variables_of,
 )
-from keras_mgpu_strategy.system.causes import cause_of
+from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Feeding, Nest
 
 

@@ -8,8 +8,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from keras_mgpu_strategy.system.arguments import whole_number
-from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.integers import as_int, ceil_div
 
 _LEAST_BLOCKS_PER_SHARD = 64
 
@@ -73,7 +72,6 @@ def shard_of(pair: Any) -> Shard | None:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"{said}. {expected}")
     numbers = [
-        whole_number(value, f"{said} holds {value!r}", expected, least=0)
-        for value in pair
+        as_int(value, f"{said} holds {value!r}", expected, least=0) for value in pair
     ]
     return Shard(*numbers)

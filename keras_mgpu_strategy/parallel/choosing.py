@@ -10,7 +10,7 @@ from keras_mgpu_strategy.devices.names import (
     parse_devices,
     select_devices,
 )
-from keras_mgpu_strategy.system.arguments import count, whole_number
+from keras_mgpu_strategy.system.integers import as_int, count
 
 
 def choose_devices(
@@ -39,7 +39,7 @@ def choose_devices(
         if not gpus:
             raise ValueError(f"gpus={gpus!r} names no device. Expected ids of GPUs.")
         expected = "Expected a number of GPUs, or a list of ids like [0, 1]."
-        ids = [whole_number(i, f"gpus holds {i!r}", expected, least=0) for i in gpus]
+        ids = [as_int(i, f"gpus holds {i!r}", expected, least=0) for i in gpus]
         return select_devices(tuple(DeviceRequest(kind, i) for i in ids), existing)
     candidates = tuple(name for name in existing if name.startswith(f"{kind}:"))
     for name, value in given.items():

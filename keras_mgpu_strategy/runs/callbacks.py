@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import keras
 
 from keras_mgpu_strategy.compute import gather
-from keras_mgpu_strategy.system.arithmetic import ceil_div
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 

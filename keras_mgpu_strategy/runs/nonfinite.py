@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.sources.marks import is_float
-from keras_mgpu_strategy.system.caller import warn
+from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import HostBatch
 
 POLICIES = ("raise", "warn", "ignore")

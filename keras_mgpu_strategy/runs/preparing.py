@@ -38,8 +38,8 @@ from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.runs.run import Job
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.wrapping import Limited
-from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
+from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
 

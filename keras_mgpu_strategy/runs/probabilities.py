@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.system.caller import warn
+from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import HostBatch
 
 _REMEDY = (

@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.sources.marks import MarksOf, no_marks
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
-from keras_mgpu_strategy.system.home_folder import expanded
 from keras_mgpu_strategy.types import HostBatch, Origin, Source
 
 

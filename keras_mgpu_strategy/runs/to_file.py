@@ -38,7 +38,7 @@ from keras_mgpu_strategy.runs.preparing import Runner
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.run import Job
 from keras_mgpu_strategy.sources.marks import masked
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
 
 

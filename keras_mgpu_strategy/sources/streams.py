@@ -23,8 +23,8 @@ from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.origins import origin_of_stream
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.row_errors import failing
-from keras_mgpu_strategy.system.caller import calling_line
 from keras_mgpu_strategy.system.closing import close
+from keras_mgpu_strategy.system.messages import calling_line
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 Form: TypeAlias = Callable[[Any], Nest]

@@ -7,8 +7,7 @@ from typing import Any
 
 def close(iterator: Iterator[Any]) -> None:
     """Closes a generator; other iterators have nothing to close."""
-    method = getattr(iterator, "close", None)
-    if callable(method):
+    if callable(method := getattr(iterator, "close", None)):
         method()
 
 

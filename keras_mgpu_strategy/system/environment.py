@@ -1,6 +1,7 @@
-"""The only module that reads or sets environment variables.
+"""Environment variables, the cores of this process, and home folders.
 
-It does not import TensorFlow, so that it can act before TensorFlow loads.
+The only module that reads or sets environment variables. It does not import TensorFlow,
+so that it can act before TensorFlow loads.
 """
 
 import contextlib
@@ -12,15 +13,27 @@ from collections.abc import Iterator
 
 # If there is no NVIDIA device, TensorFlow's CUDA builds still look for one and
 # print these lines as they load, before they read any setting.
-_CHATTER = "|".join(
-    [
-        r"^WARNING: All log messages before absl::InitializeLog\(\)",
-        r"^I0000 ",
-        r"failed call to cuInit",
-        r"Unable to register cu[A-Z]+ factory",
-        r"computation placer already registered",
-    ]
+_CHATTER = (
+    r"^WARNING: All log messages before absl::InitializeLog\(\)|^I0000 "
+    "|failed call to cuInit|Unable to register cu[A-Z]+ factory"
+    "|computation placer already registered"
 )
+
+
+def num_cores() -> int:
+    """Cores that this process may run on: at least 1, maybe fewer than exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Returns a user's path with the home folder in place of a leading `~`.
+
+    One rule for all of them, in Python as on the command line: `~` or `~user` leads to
+    that home folder, as in a shell, and `./~` to a file of that name.
+    """
+    return os.path.expanduser(os.fspath(path))
 
 
 def visible_cuda_devices() -> str:
@@ -65,15 +78,12 @@ def quiet_start() -> Iterator[None]:
     chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if chosen or _has_nvidia_device() or shutil.which("grep") is None:
+    has_nvidia = glob.glob("/dev/nvidia*") or os.path.exists("/dev/dxg")
+    if chosen or has_nvidia or shutil.which("grep") is None:
         yield
     else:
         with _without_lines(_CHATTER):
             yield
-
-
-def _has_nvidia_device() -> bool:
-    return bool(glob.glob("/dev/nvidia*")) or os.path.exists("/dev/dxg")
 
 
 @contextlib.contextmanager

@@ -13,18 +13,15 @@ def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
         use: What needs it, as the beginning of a sentence.
         otherwise: What to do without it, as a sentence.
 
-    Returns:
-        The module.
-
     Raises:
         ImportError: It cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         text = (
-            f"{use} needs the package {package}, which cannot be imported ({error}). "
+            f"{use} needs the package {module.partition('.')[0]}, which cannot be "
+            f"imported ({error}). "
             f'Run `pip install "keras_mgpu_strategy[{extra}]"`. {otherwise}'
         )
         raise ImportError(text.rstrip()) from error

@@ -18,11 +18,7 @@ _WHY = (
 
 @dataclasses.dataclass(frozen=True)
 class HomeProcess:
-    """The process in which this object was created.
-
-    Args:
-        pid: Its id.
-    """
+    """The process in which this object was created."""
 
     pid: int = dataclasses.field(default_factory=os.getpid)
 
@@ -32,11 +28,7 @@ class HomeProcess:
         return self.pid == os.getpid()
 
     def check(self) -> None:
-        """Refuses a forked process.
-
-        Raises:
-            RuntimeError: This is any other process.
-        """
+        """Raises RuntimeError in any other process."""
         if not self.is_this:
             raise RuntimeError(
                 f"This Predictor was made in process {self.pid}, and process "
@@ -48,11 +40,7 @@ class StaysHere:
     """Base of what lives on the devices of a process and cannot be sent to another."""
 
     def __reduce__(self) -> NoReturn:
-        """Refuses to be copied or pickled, as for `multiprocessing` or joblib.
-
-        Raises:
-            TypeError: Always; says what to send instead.
-        """
+        """Refuses to be copied or pickled; says what to send instead."""
         raise TypeError(
             f"A {type(self).__name__} cannot be pickled or copied: its model lives on "
             "the devices of this process. Send the path of a saved model to other "
@@ -96,11 +84,7 @@ _FORKS = _Forks()
 
 
 def check_not_forked() -> None:
-    """Refuses a process that was forked after TensorFlow had started.
-
-    Raises:
-        RuntimeError: This is such a process.
-    """
+    """Raises RuntimeError in a process that was forked after TensorFlow had started."""
     if _FORKS.started_in is not None:
         raise RuntimeError(
             f"TensorFlow had started in process {_FORKS.started_in}, and process "

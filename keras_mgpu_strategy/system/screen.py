@@ -9,8 +9,7 @@ class Screen(io.TextIOBase):
     """Passes text on until the stream fails, and nothing after that.
 
     Args:
-        stream: Standard error, or another, or whatever stands in its place; None if
-            there is none.
+        stream: Standard error, or any object in its place; None if there is none.
     """
 
     def __init__(self, stream: Any):
@@ -41,11 +40,9 @@ class Screen(io.TextIOBase):
 
     def _attempt(self, name: str, *arguments: Any) -> None:
         try:
-            getattr(self._stream, name, _nothing)(*arguments)
+            # A simple object may have no `flush`.
+            if hasattr(self._stream, name):
+                getattr(self._stream, name)(*arguments)
         # Gone, full, closed, unable to encode, or an error of the user's own object.
         except Exception:
             self._stream = None
-
-
-def _nothing(*_: Any) -> None:
-    """Replaces a missing method, such as `flush` of a simple object."""

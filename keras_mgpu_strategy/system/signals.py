@@ -5,29 +5,30 @@ the run has stopped and put its rows on disk.
 """
 
 import contextlib
+import dataclasses
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _ALWAYS = ("SIGINT", "SIGTERM", "SIGHUP")
+# What schedulers send some time before they kill a job.
 _ON_DEMAND = ("SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGQUIT")
-"""What schedulers send some time before they kill a job."""
 
 
+@dataclasses.dataclass
 class Held:
     """The signal that has come, if any."""
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
+    signal: int | None = None
 
 
 def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
     """Returns the numbers of the signals that end a run.
 
     Args:
-        stop_on: Names of signals besides SIGINT, SIGTERM and SIGHUP: one or several of
-            "USR1", "USR2", "XCPU" and "QUIT", with or without "SIG" in front.
+        stop_on: One or several signals besides SIGINT, SIGTERM and SIGHUP: "USR1",
+            "USR2", "XCPU" or "QUIT", with or without "SIG" in front.
 
     Raises:
         TypeError: `stop_on` is neither a name nor several.
@@ -39,21 +40,17 @@ def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
             f"Received stop_on={stop_on!r:.80}, expected the name of a signal, such as "
             "'USR1', or a list of names."
         )
-    wanted = [*_ALWAYS, *(_checked(name) for name in names)]
-    numbers = (getattr(signal, name, None) for name in wanted)
-    return tuple(dict.fromkeys(int(n) for n in numbers if n is not None))
+    wanted = dict.fromkeys([*_ALWAYS, *(_checked(name) for name in names)])
+    return tuple(int(getattr(signal, n)) for n in wanted if hasattr(signal, n))
 
 
 @contextlib.contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[Held]:
-    """Holds back signals until the end of the block.
+    """Holds back signals, of these numbers, until the end of the block.
 
     The block checks what it is given and ends soon after a signal. A second signal
     is not held back. Ignored signals stay ignored. Outside the main thread, where
     Python handles no signals, nothing is done.
-
-    Args:
-        numbers: As from `stopping_signals`.
     """
     held = Held()
     if threading.current_thread() is not threading.main_thread():
@@ -79,8 +76,8 @@ def held_back(numbers: Iterable[int]) -> Iterator[Held]:
 def handled(numbers: Iterable[int]) -> list[int]:
     """Those of the given signals that Python handles.
 
-    A signal that is ignored, as under `nohup` and in jobs that a shell runs in the
-    background, is left alone; so is one whose handler was not set from Python.
+    Not those that are ignored, as under `nohup` and in jobs that a shell runs in the
+    background, nor those whose handler was not set from Python.
     """
     return [n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN)]
 

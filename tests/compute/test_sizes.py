@@ -9,7 +9,7 @@ from keras_mgpu_strategy.compute.sizes import (
     most_chunk_rows,
     per_replica,
 )
-from keras_mgpu_strategy.system.arithmetic import ceil_div, next_power_of_two
+from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 
 KIB, MIB = 1 << 10, 1 << 20
 

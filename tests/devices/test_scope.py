@@ -64,7 +64,7 @@ def test_a_missing_device_is_an_error_that_lists_devices(devices):
     [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)],
 )
 def test_replicas_per_device_is_checked(value, error):
-    with pytest.raises(error, match=r"replicas_per_device=.*whole number from 1 on"):
+    with pytest.raises(error, match=r"replicas_per_device=.*integer of at least 1"):
         make_strategy("cpu:0", replicas_per_device=value)
 
 

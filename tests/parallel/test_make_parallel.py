@@ -230,11 +230,15 @@ def test_devices(arguments, devices):
     ("arguments", "error", "message"),
     [
         ({"gpu_count": 5}, ValueError, "gpu_count=5, but .* CPU:0, .*CPU:3.*split the"),
-        ({"gpu_count": 0}, ValueError, "gpu_count=0. Expected a whole number from 1"),
+        (
+            {"gpu_count": 0},
+            ValueError,
+            "gpu_count=0. Expected an integer of at least 1",
+        ),
         ({"gpu_count": True}, TypeError, "gpu_count=True of type bool"),
         ({"gpu_count": 1.5}, TypeError, "gpu_count=1.5 of type float"),
         ({"gpus": "2"}, TypeError, "gpus='2' of type str"),
-        ({"gpus": -1}, ValueError, "gpus=-1. Expected a whole number from 1 on"),
+        ({"gpus": -1}, ValueError, "gpus=-1. Expected an integer of at least 1"),
         ({"gpus": []}, ValueError, r"gpus=\[\] names no device"),
         ({"gpus": [0, 7]}, ValueError, "no device CPU:7 on this machine.*CPU:0, CPU:1"),
         ({"gpus": [1, 1]}, ValueError, "more than once: CPU:1"),

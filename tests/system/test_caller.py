@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.system import caller
+from keras_mgpu_strategy.system import messages
 from tests import helpers
 
-PACKAGE = pathlib.Path(caller.__file__).parents[1]
+PACKAGE = pathlib.Path(messages.__file__).parents[1]
 ROWS = np.full((40, 2), 3.0, np.float32)
 
 
@@ -54,7 +54,7 @@ def test_no_module_looks_for_the_line_itself():
         nodes = ast.walk(ast.parse(path.read_text()))
         named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
         found = named & {"warnings.warn", "warnings.warn_explicit"}
-        assert not found or path.name == "caller.py", path
+        assert not found or path.name == "messages.py", path
 
 
 class TestValues:

@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_mgpu_strategy.system.causes import cause_of
+from keras_mgpu_strategy.system.messages import cause_of
 
 
 class Eager(keras.layers.Layer):

@@ -14,7 +14,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.inputs.by_name import named_rows
 from keras_mgpu_strategy.merge import merge
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 from tests import file_runs
 
 X = file_runs.rows(9)

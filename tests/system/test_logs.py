@@ -12,7 +12,7 @@ import pytest
 import tf_keras
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.system.logs import without_records
+from keras_mgpu_strategy.system.messages import without_records
 
 
 def test_drops_records_by_their_words(caplog):

@@ -19,8 +19,8 @@ from keras_mgpu_strategy.engines.ray.pickling import unwrapped
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
 from keras_mgpu_strategy.engines.ray.slot import Slot
 from keras_mgpu_strategy.engines.ray.worker import About, Worker
-from keras_mgpu_strategy.system.caller import Line, calling_line, warn
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
+from keras_mgpu_strategy.system.messages import Line, calling_line, warn
 from keras_mgpu_strategy.types import Nest
 
 _MOST_ATTEMPTS = 3

@@ -15,7 +15,7 @@ from keras_mgpu_strategy.engines.ray.model_file import ModelFile
 from keras_mgpu_strategy.engines.ray.pickling import pack
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
-from keras_mgpu_strategy.system.caller import warn
+from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import Nest
 
 

@@ -21,8 +21,8 @@ from keras_mgpu_strategy.engines.interface import StoppedWithin
 from keras_mgpu_strategy.engines.ray.actors import Actors
 from keras_mgpu_strategy.engines.ray.worker import Done
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.system.arithmetic import ceil_div
-from keras_mgpu_strategy.system.caller import calling_line
+from keras_mgpu_strategy.system.integers import ceil_div
+from keras_mgpu_strategy.system.messages import calling_line
 from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 _MOST_WAITING_BYTES = 2**28

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_mgpu_strategy.system.arguments import count
+from keras_mgpu_strategy.system.integers import count
 
 # Ray counts GPUs in steps of 0.0001, so three thirds are less than one.
 _ROUNDED = 0.01

@@ -21,7 +21,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from keras_mgpu_strategy.system.home_folder import expanded
+from keras_mgpu_strategy.system.environment import expanded
 
 SUFFIXES = (
     *(".apng", ".bmp", ".gif", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),

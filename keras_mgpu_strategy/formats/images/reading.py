@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.images.decoding import Load
-from keras_mgpu_strategy.system.cores import num_cores
+from keras_mgpu_strategy.system.environment import num_cores
 
 MOST_READ_AHEAD = 128 * 1024 * 1024
 

@@ -166,7 +166,7 @@ def test_errors_say_what_to_do(options, block, error, message, two):
 def test_bad_arguments_are_errors_before_the_model_is_read():
     with pytest.raises(ValueError, match="method='classify'"):
         BatchPredictor("nowhere.keras", method="classify")
-    with pytest.raises(ValueError, match="batch_size=0. Expected a whole number"):
+    with pytest.raises(ValueError, match="batch_size=0. Expected an integer"):
         BatchPredictor("nowhere.keras", batch_size=0)
     with pytest.raises(TypeError, match="batch_size=2.5 of type float"):
         BatchPredictor("nowhere.keras", batch_size=2.5)

@@ -78,7 +78,7 @@ def test_more_than_there_is(options, machines, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"num_actors": 0}, ValueError, "num_actors=0. Expected a whole number"),
+        ({"num_actors": 0}, ValueError, "num_actors=0. Expected an integer"),
         ({"cpus_per_actor": -1}, ValueError, "cpus_per_actor=-1"),
         ({"replicas_per_device": None}, TypeError, "replicas_per_device=None"),
         ({"num_actors": 1.5}, TypeError, "num_actors=1.5"),

@@ -1,10 +1,10 @@
-"""Checks integers that users pass: how many of something, or which one."""
+"""Integers: those that users pass, checked, and arithmetic."""
 
 import operator
 from typing import Any
 
 
-def whole_number(value: Any, said: str, expected: str, *, least: int) -> int:
+def as_int(value: Any, said: str, expected: str, *, least: int) -> int:
     """Returns any kind of integer as an int; a bool is not one.
 
     Args:
@@ -29,15 +29,16 @@ def whole_number(value: Any, said: str, expected: str, *, least: int) -> int:
 
 
 def count(name: str, value: Any) -> int:
-    """Returns an argument that says how many of something there should be.
+    """Returns the argument `name`, an integer of at least 1; raises as `as_int`."""
+    expected = "Expected an integer of at least 1."
+    return as_int(value, f"{name}={value!r}", expected, least=1)
 
-    Args:
-        name: Name of the argument.
-        value: What a user passed.
 
-    Raises:
-        TypeError: The value is not an integer.
-        ValueError: It is below 1.
-    """
-    expected = "Expected a whole number from 1 on."
-    return whole_number(value, f"{name}={value!r}", expected, least=1)
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Quotient, rounded up."""
+    return -(-dividend // divisor)
+
+
+def next_power_of_two(number: int) -> int:
+    """The smallest power of two that is at least `number`, and at least 1."""
+    return 1 << max(number - 1, 0).bit_length()

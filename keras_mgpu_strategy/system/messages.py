@@ -1,0 +1,101 @@
+"""Warnings, errors and log records, as a user should see them."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+# The end of a `with` block closes generators that warn.
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_NOT_THE_USERS = (_PACKAGE + os.sep, contextlib.__file__)
+
+_MOST_CHARACTERS = 500
+_CUTS = (
+    # What Keras says about the objects around the faulty one.
+    (r".*Exception encountered: ", ""),
+    # Frames as AutoGraph lists them before the error itself.
+    (r".*in user code:.*\n *File [^\n]*\n[^\n]*\n", ""),
+    (r"\s*(Call a|A)rguments received by .*", ""),
+    (r"\s*Full object config: .*", ""),
+    (r"\x1b\[\d*m", ""),
+    (r"^\s*\w+Error: ", ""),
+    (r"Exception encountered when calling ([^\n]+)\.\n", r"\1: "),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the user's code, which another thread may warn about.
+
+    Args:
+        file: Its file, or the equivalent in a notebook.
+        number: Its number there.
+        module: Name of its module, by which warnings are filtered.
+        registry: Warnings that module has had, since each is shown once per line.
+    """
+
+    file: str
+    number: int
+    module: str
+    registry: dict[Any, Any] = dataclasses.field(repr=False, compare=False)
+
+    def warn(self, message: str, category: type[Warning] = UserWarning) -> None:
+        """Warns as if that line had done so."""
+        place = (self.file, self.number, self.module, self.registry)
+        warnings.warn_explicit(message, category, *place)
+
+
+def calling_line() -> Line:
+    """The line of the user's code in this thread that called the package.
+
+    `warnings.warn` counts frames, which is right for only one path through the package,
+    or, from Python 3.12 onwards, looks at file names. Neither finds the line from a
+    thread of ours or TensorFlow's that reads or runs rows.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    names = frame.f_globals
+    registry = names.setdefault("__warningregistry__", {})
+    module = names.get("__name__") or "<unknown>"
+    return Line(frame.f_code.co_filename, frame.f_lineno, module, registry)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns at the line in this thread that called the package."""
+    calling_line().warn(message, category)
+
+
+def cause_of(error: BaseException) -> str:
+    """The class of an error of Keras or TensorFlow, and its innermost cause, in a line.
+
+    Both wrap errors of the user's code and of the parts of a model in pages of
+    configurations and calls.
+    """
+    text = str(error)
+    for pattern, shorter in _CUTS:
+        text = re.sub(pattern, shorter, text, flags=re.DOTALL)
+    line = " ".join(text.split())
+    if len(line) > _MOST_CHARACTERS:
+        line = f"{line[: _MOST_CHARACTERS - 3]}..."
+    return f"{type(error).__name__}: {line}"
+
+
+@contextlib.contextmanager
+def without_records(logger: str, message: str) -> Iterator[None]:
+    """Drops records of the logger of that name that contain the message."""
+
+    def keeps(record: logging.LogRecord) -> bool:
+        return message not in record.getMessage()
+
+    target = logging.getLogger(logger)
+    target.addFilter(keeps)
+    try:
+        yield
+    finally:
+        target.removeFilter(keeps)
