@@ -18,12 +18,11 @@ from keras_mgpu_strategy.engines.options import EngineName, Options, Precision
 from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runs import probabilities
 from keras_mgpu_strategy.runs.callbacks import Verbose
-from keras_mgpu_strategy.runs.on_devices import OnDevices
-from keras_mgpu_strategy.runs.per_batch import as_batch, per_batch
+from keras_mgpu_strategy.runs.result_checks import probabilities
+from keras_mgpu_strategy.runs.run import OnDevices
 from keras_mgpu_strategy.runs.to_file import predict_to
-from keras_mgpu_strategy.runs.to_memory import collect, passed_on
+from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
@@ -57,8 +56,7 @@ class Predictor(OnDevices):
 
     Raises:
         TypeError: `model` is not a Keras model, or an option has a wrong type.
-        ValueError: An option has an invalid value, or the model cannot be placed on
-            every device.
+        ValueError: An option is invalid, or the model cannot be put on every device.
         RuntimeError: TensorFlow had started before this process was forked.
     """
 
@@ -131,7 +129,7 @@ class Predictor(OnDevices):
             ValueError: With `strict`, a value is outside [0, 1]. Also as in `predict`.
         """
         head = head_of("predict_proba", from_logits=from_logits)
-        check = functools.partial(probabilities.checked, strict=strict)
+        check = functools.partial(probabilities, strict=strict)
         return collect(
             self._runner, x, batch_size, verbose, steps, callbacks, head, check
         )
@@ -174,7 +172,7 @@ class Predictor(OnDevices):
         Returns:
             Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
         """
-        return passed_on(self._runner.job(x, batch_size, steps, head_of("predict")))
+        return passed_on(self._runner, x, batch_size, steps)
 
     def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
         """One result per batch, in order, whatever the sizes of the batches.
@@ -234,7 +232,19 @@ class Predictor(OnDevices):
             ValueError: The earlier run was a different one, or its journal is damaged;
                 the file format cannot store a result. Also as in `predict`.
         """
-        how = (method, from_logits, strict, resume, overwrite, shard, on_nonfinite)
         return predict_to(
-            self._runner, path, x, batch_size, verbose, steps, *how, stop_on
+            self._runner,
+            path,
+            x,
+            batch_size=batch_size,
+            verbose=verbose,
+            steps=steps,
+            method=method,
+            from_logits=from_logits,
+            strict=strict,
+            resume=resume,
+            overwrite=overwrite,
+            shard=shard,
+            on_nonfinite=on_nonfinite,
+            stop_on=stop_on,
         )

@@ -1,17 +1,13 @@
-"""Keras callbacks and the progress bar around a stream of results.
-
-Both are Keras' own (`keras.callbacks`, `keras.utils.Progbar`); this module only
-calls them when Keras' `predict` does.
+"""Keras' own callbacks and progress bar, called as Keras' `predict` calls them.
 
 Guarantee: a standard output that is missing, closed, full or gone never ends a run.
 The bar is no longer shown.
 """
 
 import contextlib
-import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 
@@ -21,7 +17,6 @@ from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
 Verbose = int | str
-T = TypeVar("T")
 
 
 def check_verbose(verbose: Verbose) -> int:
@@ -55,31 +50,26 @@ def with_progress(
         yield from batches
         return
     target = None if num_rows is None else max(ceil_div(num_rows, batch_size), 1)
-    bar = _if_shown(
-        lambda: keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
-    )
-    done = 0
+    done, bar = 0, None
+    # The standard output may be any object and raise any error.
+    with contextlib.suppress(Exception):
+        bar = keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
     for batch in batches:
         yield batch
         done = max(ceil_div(batch.stop, batch_size), 1)
         if bar is not None and done != target:
-            bar = _if_shown(functools.partial(_moved, bar, done))
+            bar = _moved(bar, done)
     if bar is not None:
         # As Keras does if the length is unknown: otherwise there is no last line.
         bar.target = done
-        _if_shown(lambda: _moved(bar, done, finalize=True))
+        _moved(bar, done, finalize=True)
 
 
 def _moved(bar: Any, done: int, *, finalize: bool = False) -> Any:
-    bar.update(done, finalize=finalize)
-    return bar
-
-
-def _if_shown(show: Callable[[], T]) -> T | None:
-    """What a function returns, or None if the standard output fails."""
-    # It may be any object and raise any error; nothing else is called here.
+    """Returns the bar, or None if the standard output failed."""
     with contextlib.suppress(Exception):
-        return show()
+        bar.update(done, finalize=finalize)
+        return bar
     return None
 
 
@@ -91,7 +81,7 @@ def with_callbacks(
     batch_size: int,
     verbose: int = 0,
 ) -> Iterator[HostBatch]:
-    """Passes batches on, calling Keras callbacks for each global batch.
+    """Passes global batches on, calling Keras callbacks for each.
 
     A callback that sets `model.stop_predicting` ends the run after its batch. If
     there are no rows, callbacks see only the beginning and the end.
@@ -104,38 +94,20 @@ def with_callbacks(
         batch_size: Rows of a global batch.
         verbose: 0, 1 or 2, for callbacks to see.
     """
-    if not callbacks:
-        yield from batches
-        return
-    steps = None if num_rows is None else ceil_div(num_rows, batch_size)
-    listeners = _callback_list(
-        callbacks, model, {"verbose": verbose, "epochs": 1, "steps": steps}
-    )
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+        steps = None if num_rows is None else ceil_div(num_rows, batch_size)
+        params: dict[str, Any] = {"verbose": verbose, "epochs": 1, "steps": steps}
+        callbacks = keras.callbacks.CallbackList(list(listed), model=model, **params)
     model.stop_predicting = False
-    listeners.on_predict_begin()
-    for step, batch in enumerate(_global_batches(batches, batch_size)):
+    callbacks.on_predict_begin()
+    for step, batch in enumerate(gather.resplit(batches, lambda: batch_size)):
         if batch.num_rows:
-            listeners.on_predict_batch_begin(step)
-            listeners.on_predict_batch_end(step, {"outputs": batch.outputs})
-        yield batch
-        if model.stop_predicting:
-            break
-    listeners.on_predict_end()
-
-
-def _callback_list(
-    callbacks: Any, model: Any, params: dict[str, Any]
-) -> keras.callbacks.CallbackList:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
-    return keras.callbacks.CallbackList(list(listed), model=model, **params)
-
-
-def _global_batches(
-    batches: Iterable[HostBatch], batch_size: int
-) -> Iterator[HostBatch]:
-    for batch in gather.resplit(batches, lambda: batch_size):
+            callbacks.on_predict_batch_begin(step)
+            callbacks.on_predict_batch_end(step, {"outputs": batch.outputs})
         # Without any row, the empty batch gives the structure of the results.
         if batch.num_rows or batch.start == 0:
             yield batch
+        if model.stop_predicting:
+            break
+    callbacks.on_predict_end()

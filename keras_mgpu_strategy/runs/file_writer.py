@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from keras_mgpu_strategy.cli.ending import Run
 from keras_mgpu_strategy.compute.gather import rows_from
 from keras_mgpu_strategy.formats.registry import writer_of
 from keras_mgpu_strategy.outputs import journal as journals
@@ -18,76 +19,47 @@ from keras_mgpu_strategy.outputs.interface import FileSink, Layout
 from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.target import Target
-from keras_mgpu_strategy.runs.content_watch import ContentWatch
-from keras_mgpu_strategy.runs.fingerprint import check_same, fingerprint
+from keras_mgpu_strategy.runs.fingerprint import ContentWatch
 from keras_mgpu_strategy.runs.progress import RowRange
-from keras_mgpu_strategy.runs.run import Job
 from keras_mgpu_strategy.system import signals
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Origin
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
 
-class Writer:
+class FileWriter:
     """Writes the results of one run.
 
     Args:
-        job: The run.
-        target: Where the output is.
-        model: Digest of the model.
-        settings: Names and values of what else must be the same for a run to be
-            resumed.
+        about: What the results depend on, for the journal.
+        origin: Origin of the input, which is read meanwhile if that is large.
         journal: The journal of an earlier run to resume, or None.
-
-    Raises:
-        ValueError: The earlier run was a different one.
     """
 
     def __init__(
         self,
-        job: Job,
+        run: Run,
         target: Target,
-        model: str,
-        settings: dict[str, Any],
+        about: dict[str, Any],
+        origin: Origin,
         journal: Journal | None,
     ):
-        origin = job.origin_of()
-        self._about = fingerprint(model, job, origin, settings)
-        if journal is not None:
-            check_same(journal, self._about, origin)
-        self._job, self._target, self._journal = job, target, journal
-        progress = None if journal is None else journal.progress
-        self._before = progress
-        self._watch = ContentWatch(origin.digest, progress and progress.content)
+        self._run, self._target, self._about = run, target, about
+        self._journal = journal
+        first, before = run.rows.first_row, journal and journal.progress
+        self._watch = ContentWatch(origin, before and before.content)
+        # A row's last bits depend on its position in a batch of the model, so rows
+        # are run from one on at which an uninterrupted run also begins a batch.
+        self.start = before.start if before else first - first % run.batch_size
+        self.rows = RowRange(
+            first, before.rows if before else first, run.rows.source.num_rows
+        )
         self._lock = Lock(target.journal)
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
         self._pause = _SECONDS_BETWEEN_FLUSHES
         self._chunk_start = self.start
         self._can_resume = True
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the earlier run wrote all rows."""
-        return self._before is not None and self._before.finished
-
-    @property
-    def start(self) -> int:
-        """First row to run, at which an uninterrupted run also begins a batch.
-
-        A row's last bits depend on its position in a batch of the model.
-        """
-        first = self._job.first_row
-        if self._before is not None:
-            return self._before.start
-        return first - first % self._job.batch_size
-
-    @property
-    def rows(self) -> RowRange:
-        """The rows of the whole output, and those of this run."""
-        first = self._job.first_row
-        safe = first if self._before is None else self._before.rows
-        return RowRange(first, safe, self._job.source.num_rows)
 
     def write(
         self,
@@ -140,12 +112,10 @@ class Writer:
 
     def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
         """Creates the file, or resumes it, once its layout is known."""
-        target, layout = self._target, self._layout(batch)
-        file_format = writer_of(target.path)
+        target, layout, journal = self._target, self._layout(batch), self._journal
+        file_format, described = writer_of(target.path), describe(layout)
         self._can_resume = False
         file_format.check(layout)
-        described = describe(layout)
-        journal = self._journal
         if journal is not None and journal.about["layout"] != described:
             raise ValueError(
                 f"{journal.path} records outputs {journal.about['layout']}, but this "
@@ -157,28 +127,29 @@ class Writer:
             target.check_unchanged(journal)
         if journal is not None and journal.progress is not None:
             self._lock.keep()
-            mark = journal.progress.mark
-            sink = file_format.reopen(target.partial, layout, mark)
+            self._sink = file_format.reopen(
+                target.partial, layout, journal.progress.mark
+            )
         else:
             target.clear()
             about = {"run": self._about, "layout": described}
             self._journal = journals.create(target.journal, about, self._lock)
-            sink = file_format.create(target.partial, layout)
-        self._sink, self._can_resume = sink, True
+            self._sink = file_format.create(target.partial, layout)
+        self._can_resume = True
         self._watch.start()
-        return sink
+        return self._sink
 
     def _layout(self, batch: HostBatch) -> Layout:
-        job, shard = self._job, self._target.shard
-        total = job.total_rows or 0
+        rows, shard = self._run.rows, self._target.shard
+        num_rows = rows.whole.num_rows
         return Layout(
             columns=columns_of(batch.outputs),
-            first_row=job.first_row,
-            stop_row=job.source.num_rows,
-            num_rows=job.total_rows,
+            first_row=rows.first_row,
+            stop_row=rows.source.num_rows,
+            num_rows=num_rows,
             has_names=batch.marks.names is not None,
             shard=shard,
-            row_multiple=1 if shard is None else shard.row_multiple(total),
+            row_multiple=1 if shard is None else shard.row_multiple(num_rows or 0),
         )
 
     def _flush(self, *, finished: bool = False) -> None:
@@ -190,11 +161,11 @@ class Writer:
         else:
             mark = self._sink.flush()
             rows = mark["rows"]
-        job = self._job
-        size = job.clock.report().batch_size or job.batch_size
+        size = self._run.clock.report().batch_size or self._run.batch_size
         start = rows - (rows - self._chunk_start) % size
-        content = self._watch.found
-        self._journal.add(Progress(rows, start, size, mark, finished, content))
+        self._journal.add(
+            Progress(rows, start, size, mark, finished, self._watch.found)
+        )
         self._flushed = time.monotonic()
         # Slow disks and thousands of files take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
@@ -217,25 +188,20 @@ class Writer:
                 self._flush()
             raise
         finally:
-            self._close()
+            self._watch.close()
+            with contextlib.ExitStack() as last:
+                last.callback(self._lock.release)
+                with contextlib.suppress(Exception):
+                    if self._sink is not None:
+                        self._sink.close()
+                if self._journal is not None:
+                    self._journal.close()
 
     def _say_how_to_resume(self, error: BaseException) -> None:
-        progress = None if self._journal is None else self._journal.progress
-        if progress is None or not self._can_resume:
-            return
-        rows, first = progress.rows, self._job.first_row
-        error.add_note(
-            f"Rows {first} to {rows} are safe in {self._target.partial}. To "
-            "resume from there, run the same with resume=True (--resume).",
-        )
-
-    def _close(self) -> None:
-        self._watch.close()
-        try:
-            with contextlib.suppress(Exception):
-                if self._sink is not None:
-                    self._sink.close()
-            if self._journal is not None:
-                self._journal.close()
-        finally:
-            self._lock.release()
+        progress = self._journal and self._journal.progress
+        if progress and self._can_resume:
+            error.add_note(
+                f"Rows {self.rows.first} to {progress.rows} are safe in "
+                f"{self._target.partial}. To resume from there, run the same with "
+                "resume=True (--resume).",
+            )

@@ -1,36 +1,42 @@
-"""Describes a run in words and numbers that a journal can store and compare."""
+"""What a run's results depend on, as a journal stores and compares it."""
 
 import pathlib
+import threading
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import ABSENT
 from keras_mgpu_strategy.outputs.journal import Journal
-from keras_mgpu_strategy.runs.run import Job
+from keras_mgpu_strategy.runs.model_rows import ModelRows
 from keras_mgpu_strategy.types import Origin
 
 _TIMES = "times of the files"
+# Begins what is None where the values of an array were not looked at.
 _VALUES = "values of "
-"""Begins what is None where the values of an array were not looked at."""
+_PAUSE_SECONDS = 0.004
 
 
 def fingerprint(
-    model: str, job: Job, origin: Origin, settings: dict[str, Any]
+    model: str, rows: ModelRows, origin: Origin, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Describes a run by what its results depend on.
+    """Describes a run.
 
     Args:
         model: Digest of the model.
-        job: The run.
+        rows: The rows of the run.
         origin: Origin of its input.
         settings: Names and values of what else must be the same.
     """
+    spec = rows.source.spec
+    structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
+    absent = {"absent inputs": structure} if repr(ABSENT) in structure else {}
+    leaves = tf.nest.flatten(spec)
     return {
         "model": model,
-        "input": _described(job.source.spec),
-        **_absent(job.source.spec),
-        "rows of the input": job.total_rows,
+        "input": [f"{leaf.dtype.name} {[*leaf.shape]}" for leaf in leaves],
+        **absent,
+        "rows of the input": rows.whole.num_rows,
         **origin.about,
         _TIMES: origin.times,
         **settings,
@@ -50,7 +56,7 @@ def check_same(journal: Journal, now: dict[str, Any], origin: Origin) -> None:
     if journal.is_old:
         raise ValueError(
             f"{journal.path} was written by an older version of this package, which "
-            "noted too little of the input to know whether it is still the same. "
+            "recorded too little of the input to know whether it is still the same. "
             "Nothing was touched. Finish the run with that version, or pass "
             "overwrite=True to begin again."
         )
@@ -83,12 +89,12 @@ def _other_run(journal: Journal, differing: dict[str, Any]) -> ValueError:
         f"{name}: {_short(before)} before, {_short(now)} now"
         for name, (before, now) in differing.items()
     )
-    said = f"{journal.path} is of another run, so it cannot be resumed ({lines})"
+    said = f"{journal.path} belongs to a different run, so it cannot be resumed"
     if journal.progress is not None and journal.progress.finished:
-        said = f"The output is finished, but another run wrote it ({lines})"
+        said = "The output is finished, but another run wrote it"
     return ValueError(
-        f"{said}. Nothing was touched. Run it as before, or pass overwrite=True to "
-        "begin again."
+        f"{said} ({lines}). Nothing was touched. Run it as before, or pass "
+        "overwrite=True to begin again."
     )
 
 
@@ -99,20 +105,49 @@ def _unsure(journal: pathlib.Path, before: Any, now: Any) -> ValueError:
         "earlier run ended before it had read them as a whole, so that an edit between "
         "the samples cannot be ruled out. Nothing was touched. If they are mere "
         "copies, give them their former times (touch -d, or copy them again by cp -p "
-        "or rsync -t); else pass overwrite=True to begin again."
+        "or rsync -t); otherwise pass overwrite=True to begin again."
     )
-
-
-def _described(spec: Any) -> list[str]:
-    return [f"{leaf.dtype.name} {[*leaf.shape]}" for leaf in tf.nest.flatten(spec)]
-
-
-def _absent(spec: Any) -> dict[str, Any]:
-    """Which inputs are absent, which `_described` does not show."""
-    structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
-    return {"absent inputs": structure} if repr(ABSENT) in structure else {}
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}..."
+
+
+class ContentWatch:
+    """Reads a large input in full during a run, so that its copies are recognized.
+
+    It reads at most about 200 MB a second, and ends with the run.
+
+    Args:
+        origin: Origin of the input, which may have nothing to read.
+        before: What an earlier run found; None if unknown.
+
+    Attributes:
+        found: The digest of everything, None until it has been read.
+    """
+
+    def __init__(self, origin: Origin, before: str | None):
+        self.found = before
+        self._digest = origin.digest
+        self._is_over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts reading."""
+        if self._digest is not None and self.found is None:
+            self._thread = threading.Thread(
+                target=self._read, name="mgpu-content", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stops reading; calling it twice is harmless."""
+        self._is_over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _read(self) -> None:
+        assert self._digest is not None
+        # A pause after each MiB.
+        self.found = self._digest(lambda: not self._is_over.wait(_PAUSE_SECONDS))

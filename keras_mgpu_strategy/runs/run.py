@@ -1,79 +1,82 @@
-"""A run that has been checked and can begin.
+"""Runs of a model that lives on every device.
 
-Guarantee: however a run ends, its report is delivered.
+```
+x -> ModelRows -> batch size, engine -> Run -> HostBatch, HostBatch, ...
+```
+
+Guarantees:
+
+* Anything wrong with the input is found before the engine is asked for the first row.
+* However a run ends, its report is delivered.
 """
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.compute.heads import Head
+from keras_mgpu_strategy.compute.signatures import SpecMemory, row_bytes, spec_key
+from keras_mgpu_strategy.compute.sizes import first_guess, per_replica
+from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.feed import example_inputs
+from keras_mgpu_strategy.engines.interface import Backend, Engine
+from keras_mgpu_strategy.engines.memory import Limits
+from keras_mgpu_strategy.models import first_run
+from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock
-from keras_mgpu_strategy.sources.marks import MarksOf, no_marks
+from keras_mgpu_strategy.runs.model_rows import ModelRows, model_rows
+from keras_mgpu_strategy.sources.marks import MarksOf, marks_of
 from keras_mgpu_strategy.system.environment import expanded
-from keras_mgpu_strategy.system.fork_guard import HomeProcess
-from keras_mgpu_strategy.types import HostBatch, Origin, Source
+from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
+from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
+from keras_mgpu_strategy.types import HostBatch, Nest
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Run:
     """A run that has been checked and can begin.
 
     Args:
-        source: The rows.
-        engine: What runs them.
-        clock: Where the time goes.
         batch_size: Initial per-replica batch.
         global_batch: Rows of a batch over all replicas.
-        when_done: Called with the report of a run that has ended, however it ended.
+        marks: What is known about rows besides the model's inputs; added to results.
         profile: Folder for a trace of the run, or None.
-        marks: What is known about rows besides the model's inputs; added to batches.
-        origin_of: Identifies the input. It may read much of it, so it is called only
-            to compare runs.
-        total_rows: Rows of the whole input; None if only known by reading.
-        first_row: Index of the first row to run.
-        home: The process that it runs in.
     """
 
-    source: Source
+    rows: ModelRows
     engine: Engine
     clock: StageClock
     batch_size: int
     global_batch: int
+    marks: MarksOf
     when_done: Callable[[Report], None]
-    profile: str | os.PathLike[str] | None = None
-    marks: MarksOf = no_marks
-    origin_of: Callable[[], Origin] = Origin
-    total_rows: int | None = None
-    first_row: int = 0
-    home: HomeProcess = dataclasses.field(default_factory=HomeProcess)
+    profile: str | os.PathLike[str] | None
+    home: HomeProcess
 
-    def run(self, start: int | None = None) -> Generator[HostBatch, None, None]:
-        """Yields results in input order; at least one batch.
-
-        Args:
-            start: Index of the first row to run; None for `first_row`.
-
-        Raises:
-            RuntimeError: This process was forked since the job was created.
-        """
+    def batches(self, start: int) -> Generator[HostBatch, None, None]:
+        """Yields results in order from row `start` onwards; at least one batch."""
         self.home.check()
+        profiler = contextlib.nullcontext()
+        if self.profile is not None:
+            profiler = tf.profiler.experimental.Profile(expanded(self.profile))
         try:
-            with _profiler(self.profile):
-                yield from self._counted(self.first_row if start is None else start)
+            with profiler:
+                yield from self._counted(start)
         finally:
             # In a forked process a thread may hold the clock's lock forever.
             if self.home.is_this:
                 self.when_done(self.clock.report())
 
     def _counted(self, start: int) -> Iterator[HostBatch]:
-        for batch in self.engine.run(self.source, self.batch_size, start):
-            arrays = tf.nest.flatten(batch.outputs)
-            num_bytes = sum(array.nbytes for array in arrays)
-            self.clock.add_delivered(len(arrays[0]), num_bytes)
+        for batch in self.engine.run(self.rows.source, self.batch_size, start):
+            self.clock.add_delivered(batch.num_rows, batch.num_bytes)
             marks = self.marks(batch.start, batch.stop)
             if batch.marks.missing is not None:  # by a process that read the rows
                 marks = dataclasses.replace(marks, missing=batch.marks.missing)
@@ -81,9 +84,140 @@ class Job:
             self.home.check()
 
 
-def _profiler(
-    folder: str | os.PathLike[str] | None,
-) -> contextlib.AbstractContextManager:
-    if folder is None:
-        return contextlib.nullcontext()
-    return tf.profiler.experimental.Profile(expanded(folder))
+@dataclasses.dataclass
+class _Learned:
+    """What runs have shown about rows of one signature: a tuned batch size and more."""
+
+    chunk_sizes: ChunkSizes
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    batch_size: int | None = None
+
+
+class Runner:
+    """Prepares the runs of one model; keeps what they show about it.
+
+    `report` is that of the run that ended last, in any thread; None before the first.
+    """
+
+    def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
+        self.report: Report | None = None
+        self.backend = backend
+        self._profile = profile
+        self._home = HomeProcess()
+        self._specs = SpecMemory()
+        self._learned: dict[Any, _Learned] = {}
+        self._runs = itertools.count(first_run())
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there are."""
+        return len(self.backend.devices)
+
+    def prepare(
+        self,
+        x: Any,
+        head: Head,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        shard: Shard | None = None,
+    ) -> Run:
+        """Checks the input against the model, and chooses batch size and engine."""
+        self._home.check()
+        rows = model_rows(x, self.backend, batch_size, steps, shard)
+        self.backend.build(example_inputs(rows.spec, 1))
+        fixed = _fixed_batch(self.backend.input_spec)
+        key = (spec_key(rows.spec), head)
+        learned = self._learned.setdefault(key, _Learned(ChunkSizes(self.num_replicas)))
+        context = Context(
+            devices=self.backend.devices,
+            specs=self._specs,
+            chunk_sizes=learned.chunk_sizes,
+            clock=StageClock(self.num_replicas),
+            head=head,
+            is_fixed=fixed is not None,
+            limits=learned.limits,
+            tunes=batch_size is None and fixed is None and learned.batch_size is None,
+            run=next(self._runs),
+            spec=rows.spec,
+            preprocess=rows.preprocess,
+        )
+        size = _batch_size(batch_size, learned, rows, fixed, self.num_replicas)
+        return Run(
+            rows=rows,
+            engine=self.backend.engine(context),
+            clock=context.clock,
+            batch_size=size,
+            global_batch=batch_size or size * self.num_replicas,
+            marks=marks_of(rows.whole),
+            when_done=functools.partial(self._learn, learned),
+            profile=self._profile,
+            home=self._home,
+        )
+
+    def _learn(self, learned: _Learned, report: Report) -> None:
+        self.report = report
+        if len(report.tried_batches) > 1:
+            learned.batch_size = report.batch_size
+
+
+def _batch_size(
+    wanted: int | None, learned: _Learned, rows: ModelRows, fixed: int | None, num: int
+) -> int:
+    """The initial per-replica batch of `num` replicas, for a global one or None."""
+    num_rows = rows.source.num_rows
+    if wanted is not None:
+        size = per_replica(wanted, num)
+        if fixed not in (None, size):
+            raise ValueError(
+                f"batch_size={wanted} gives {size} rows to each of {num} replicas, but "
+                f"the model was built for batches of exactly {fixed}. Pass "
+                f"batch_size={fixed * num} or None."
+            )
+    elif fixed or learned.batch_size is None:
+        size = fixed or first_guess(row_bytes(rows.spec), num_rows, num)
+    else:  # no more than the rows need
+        size = learned.batch_size
+        if num_rows is not None:
+            size = min(size, next_power_of_two(ceil_div(num_rows, num)))
+    return learned.limits.at_most(size)
+
+
+def _fixed_batch(input_spec: Nest) -> int | None:
+    """The batch axis that a model was built with, if not None."""
+    if input_spec is None:
+        return None
+    sizes = [leaf.shape[0] for leaf in tf.nest.flatten(input_spec) if leaf.shape.rank]
+    return next((size for size in sizes if size is not None), None)
+
+
+class OnDevices(StaysHere):
+    """A model that lives on every device, and the report of its last run."""
+
+    def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None):
+        self._runner = Runner(backend, profile)
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables live on every device; `fit` and `evaluate` work."""
+        return self._runner.backend.model
+
+    @property
+    def strategy(self) -> Any:
+        """The `tf.distribute.Strategy` over the devices."""
+        return self._runner.backend.strategy
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Full name of each replica's device."""
+        return self._runner.backend.devices
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there are."""
+        return self._runner.num_replicas
+
+    @property
+    def report(self) -> Report | None:
+        """Report of the run that ended last, in any thread; None before the first."""
+        return self._runner.report

@@ -2,7 +2,7 @@
 
 ```
 journal of an earlier run -> first row, batch size
-x -> Job -> results -> checks -> FileSink --every 2 s--> flush, journal
+x -> Run -> results -> checks -> FileWriter --every 2 s--> flush, journal
                                     |--at the end------> finish, the output's own name
 ```
 
@@ -21,22 +21,23 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mgpu_strategy.cli.ending import Run
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
+from keras_mgpu_strategy.inputs import origin_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.lock import Lock
-from keras_mgpu_strategy.outputs.shards import Shard, shard_of
+from keras_mgpu_strategy.outputs.shards import shard_of
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runs import probabilities
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
-from keras_mgpu_strategy.runs.file_writer import Writer
-from keras_mgpu_strategy.runs.nonfinite import NonFiniteRows
-from keras_mgpu_strategy.runs.preparing import Runner
+from keras_mgpu_strategy.runs.file_writer import FileWriter
+from keras_mgpu_strategy.runs.fingerprint import check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import show_progress
-from keras_mgpu_strategy.runs.run import Job
+from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
+from keras_mgpu_strategy.runs.run import Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -46,6 +47,7 @@ def predict_to(
     runner: Runner,
     path: str | os.PathLike[str],
     x: Any,
+    *,
     batch_size: int | None,
     verbose: Verbose,
     steps: int | None,
@@ -60,38 +62,30 @@ def predict_to(
 ) -> Report:
     """Runs all rows, or those an earlier run left undone, and writes their results.
 
-    The arguments are those of `Predictor.predict_to`.
-
-    Returns:
-        The report of this run only.
-
-    Raises:
-        OSError: The output cannot be written to its path, or already exists.
-        ValueError: The output of an earlier run is of a different kind or damaged, or
-            an argument or an input does not fit.
+    Arguments, result and errors are those of `Predictor.predict_to`.
     """
     check_verbose(verbose)
     _check_strict(strict, method)
-    looker, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
-    target = _target(path, shard_of(shard), resume=resume, overwrite=overwrite)
+    nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
+    target = _target(path, shard, resume=resume, overwrite=overwrite)
     journal = (target.finished() or target.begun()) if resume else None
     head = head_of(method, from_logits=from_logits)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    job = runner.job(x, size, steps, head, target.shard)
+    run = runner.prepare(x, head, batch_size=size, steps=steps, shard=target.shard)
     settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
     settings |= _settled(target, batch_size, runner)
-    writer = Writer(job, target, runner.digest(), settings, journal)
-    if journal is not None and writer.is_finished:
-        return _named(job, target, journal)
-    with contextlib.closing(job.run(writer.start)) as results:
-        looked = looker.watching(results)
+    writer = _writer(run, target, runner.backend.digest(), settings, journal)
+    if journal and journal.progress and journal.progress.finished:
+        return _named(run, target, journal)
+    with contextlib.closing(run.batches(writer.start)) as results:
+        checked = nonfinite.watching(results)
         if method == "predict_proba":
-            looked = probabilities.checked(looked, strict=strict)
-        batches = masked(looked, floats_only=True)
-        shown = show_progress(batches, writer.rows, job.clock, verbose)
+            checked = probabilities(checked, strict=strict)
+        batches = masked(checked, floats_only=True)
+        shown = show_progress(batches, writer.rows, run.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
-    return job.clock.report()  # the runner's may be from another thread
+    return run.clock.report()  # the runner's may be from another thread
 
 
 def _check_strict(strict: bool, method: str) -> None:
@@ -103,35 +97,28 @@ def _check_strict(strict: bool, method: str) -> None:
 
 
 def _target(
-    path: str | os.PathLike[str], shard: Shard | None, *, resume: bool, overwrite: bool
+    path: str | os.PathLike[str],
+    shard: tuple[int, int] | None,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Target:
     """Where the output goes, checked as far as possible before any row is run."""
-    place = pathlib.Path(expanded(path))
+    place, own = pathlib.Path(expanded(path)), shard_of(shard)
     writer_of(place).check(Layout(columns=()))
-    target = Target(place, shard, is_shared=output_format(place).is_shared)
+    target = Target(place, own, is_shared=output_format(place).is_shared)
     target.check(resume=resume, overwrite=overwrite)
     return target
-
-
-def _named(job: Job, target: Target, journal: Journal) -> Report:
-    """Gives a finished output its name, if it does not have it yet."""
-    if journal.path == target.journal:
-        with Lock(target.journal):
-            target.place()
-    report = job.clock.report()
-    job.when_done(report)
-    return report
 
 
 def _earlier_batch(
     journal: Journal | None, steps: int | None, runner: Runner
 ) -> int | None:
     """The global batch of the earlier run, used if the user gives none."""
-    progress = None if journal is None else journal.progress
     # With steps, a batch size would also determine how many rows there are.
-    if steps is not None or progress is None:
+    if steps is not None or journal is None or journal.progress is None:
         return None
-    return progress.batch_size * runner.num_replicas
+    return journal.progress.batch_size * runner.num_replicas
 
 
 def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str, Any]:
@@ -139,6 +126,31 @@ def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str
     shard, replicas = target.shard, runner.num_replicas
     return {
         "format": target.path.suffix.lower(),
-        "shard": None if shard is None else [shard.index, shard.count],
+        "shard": shard and [shard.index, shard.count],
         "per-replica batch": batch_size and per_replica(batch_size, replicas),
     }
+
+
+def _writer(
+    run: Run,
+    target: Target,
+    model: str,
+    settings: dict[str, Any],
+    journal: Journal | None,
+) -> FileWriter:
+    """Writes the results; checks first that an earlier run was the same one."""
+    origin = origin_of(run.rows.whole)
+    about = fingerprint(model, run.rows, origin, settings)
+    if journal is not None:
+        check_same(journal, about, origin)
+    return FileWriter(run, target, about, origin, journal)
+
+
+def _named(run: Run, target: Target, journal: Journal) -> Report:
+    """Gives a finished output its name, if it does not have it yet."""
+    if journal.path == target.journal:
+        with Lock(target.journal):
+            target.place()
+    report = run.clock.report()
+    run.when_done(report)
+    return report

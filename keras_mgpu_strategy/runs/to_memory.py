@@ -1,14 +1,24 @@
 """Runs whose results are kept in memory, or passed on as they come.
 
-Guarantee: closing the consumer closes the run. An error in between would otherwise keep
-the run and its threads alive for as long as the error is held.
+Guarantees:
+
+* Closing the consumer closes the run. An error in between would otherwise keep the run
+  and its threads alive for as long as the error is held.
+* Batches of a user are run as one stream of rows, so that small, large and uneven ones
+  cost the same per row. A result has the rows of its batch, even if there are none.
 """
 
 import contextlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.compute.heads import Head
+import tensorflow as tf
+
+from keras_mgpu_strategy.cli.ending import Run
+from keras_mgpu_strategy.compute import gather, heads
+from keras_mgpu_strategy.element_forms import OneBatch, x_of
 from keras_mgpu_strategy.outputs.memory import MemorySink
 from keras_mgpu_strategy.runs.callbacks import (
     Verbose,
@@ -16,18 +26,12 @@ from keras_mgpu_strategy.runs.callbacks import (
     with_callbacks,
     with_progress,
 )
-from keras_mgpu_strategy.runs.preparing import Runner
-from keras_mgpu_strategy.runs.run import Job
+from keras_mgpu_strategy.runs.run import Runner
 from keras_mgpu_strategy.sources.marks import masked
-from keras_mgpu_strategy.types import HostBatch, Nest
+from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
 
 Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
-
-
-def passed_on(job: Job) -> Iterator[HostBatch]:
-    """Results in order, as they arrive; closing the iterator ends the run."""
-    with contextlib.closing(job.run()) as results:
-        yield from masked(results)
+_END = object()
 
 
 def collect(
@@ -37,7 +41,7 @@ def collect(
     verbose: Verbose,
     steps: int | None,
     callbacks: Any,
-    head: Head,
+    head: heads.Head,
     check: Check = iter,
 ) -> Nest:
     """All results, in the structure that Keras' `predict` returns.
@@ -49,13 +53,72 @@ def collect(
         check: Checks the results and passes them on.
     """
     level = check_verbose(verbose)
-    job = runner.job(x, batch_size, steps, head)
-    counts = (job.source.num_rows, job.global_batch, level)
-    sink = MemorySink(job.source.num_rows)
-    with contextlib.closing(job.run()) as results:
+    run = runner.prepare(x, head, batch_size=batch_size, steps=steps)
+    counts = (run.rows.source.num_rows, run.global_batch, level)
+    sink = MemorySink(run.rows.source.num_rows)
+    with contextlib.closing(run.batches(0)) as results:
         batches = with_progress(masked(check(results)), *counts)
         if callbacks:
             batches = with_callbacks(batches, callbacks, runner.backend.model, *counts)
         for batch in batches:
             sink.write(batch)
     return sink.result()
+
+
+def passed_on(
+    runner: Runner, x: Any, batch_size: int | None, steps: int | None
+) -> Iterator[HostBatch]:
+    """Results in order, as they arrive; closing the iterator ends the run."""
+    run = runner.prepare(x, heads.identity, batch_size=batch_size, steps=steps)
+    return _masked(run)
+
+
+def _masked(run: Run) -> Iterator[HostBatch]:
+    with contextlib.closing(run.batches(0)) as results:
+        yield from masked(results)
+
+
+def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
+    """The outputs of each batch, as Keras takes batches; reads the first at once."""
+    stream = iter(batches)
+    first = next(stream, _END)
+    if first is _END:
+        return iter(())
+    sizes: deque[int] = deque()
+
+    def recorded() -> Iterator[Any]:
+        for batch in itertools.chain([first], stream):
+            sizes.append(_num_rows(batch))
+            yield batch
+
+    def next_size() -> int | None:
+        return sizes.popleft() if sizes else None
+
+    return _resplit(runner.prepare(recorded(), heads.identity), next_size)
+
+
+def _resplit(run: Run, next_size: Callable[[], int | None]) -> Iterator[Nest]:
+    with contextlib.closing(run.batches(0)) as results:
+        for part in gather.resplit(results, next_size):
+            yield part.outputs
+
+
+def _num_rows(batch: Any) -> int:
+    """Rows of the first leaf; a leaf without rows is refused when the batch is read."""
+    leaves = [leaf for leaf in tf.nest.flatten(x_of(batch)) if leaf is not None]
+    shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+    return int(shape[0]) if shape else 0
+
+
+def as_batch(x: Nest, feeding: Feeding) -> Any:
+    """Returns x as Keras' `predict_on_batch` passes it: always as `(x,)`.
+
+    Raises:
+        ValueError: The model has its own `predict_on_batch`.
+    """
+    if feeding.own_batches:
+        raise ValueError(
+            "The model's class has its own `predict_on_batch`, which would not run "
+            "here. Call `predict`, or the model's own method."
+        )
+    return x if feeding.whole is None else iter([OneBatch((x,))])

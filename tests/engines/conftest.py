@@ -7,7 +7,7 @@ from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.engines.local import LocalBackend
 from keras_mgpu_strategy.engines.options import Options
-from keras_mgpu_strategy.runs.preparing import Runner
+from keras_mgpu_strategy.runs.run import Runner
 from tests import helpers
 
 
@@ -20,7 +20,7 @@ def engine_of(request):
         runner = Runner(LocalBackend(replicated, Options(request.param)))
         example = np.zeros((0, *model.input_shape[1:]), np.float32)
         batch_size = helpers.BATCH * strategy.num_replicas_in_sync
-        return runner.job(example, batch_size, None, heads.identity).engine
+        return runner.prepare(example, heads.identity, batch_size=batch_size).engine
 
     return make
 

@@ -139,9 +139,10 @@ def test_chunks_of_any_size_become_global_batches(plain, sizes):
 
 
 @pytest.mark.parametrize("none", [None, []])
-def test_without_callbacks_batches_pass_as_they_are(plain, none):
-    batches = list(helpers.host_batches(helpers.numbered_rows(7), [2, 5]))
-    assert list(with_callbacks(batches, none, plain, 7, 3)) == batches
+def test_without_callbacks_a_run_is_as_usual(predictor, none):
+    rows = helpers.numbered_rows(7)
+    result = predictor.predict(rows, 3, verbose=0, callbacks=none)
+    np.testing.assert_array_equal(result, 2 * rows + 1)
 
 
 @pytest.mark.parametrize("verbose", ["auto", 1, 2])

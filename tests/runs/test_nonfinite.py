@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.runs.nonfinite import POLICIES, NonFiniteRows
+from keras_mgpu_strategy.runs.result_checks import POLICIES, NonFiniteRows
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.digests import samples
-from keras_mgpu_strategy.runs import run as jobs
+from keras_mgpu_strategy.runs import run as runs
 from tests import file_runs
 from tests.outputs import places
 from tests.resuming import X, assert_same_files, fail, uninterrupted, write
@@ -35,16 +35,16 @@ class Stopped(Exception):
 
 def stop(predictor, out, x, monkeypatch, num_batches=4, **options):
     """Runs some batches of an input that does not fail."""
-    whole = jobs.Job._counted
+    whole = runs.Run._counted
 
-    def some(job, start):
-        for number, batch in enumerate(whole(job, start)):
+    def some(run, start):
+        for number, batch in enumerate(whole(run, start)):
             if number == num_batches:
                 raise Stopped
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.Job, "_counted", some)
+        patch.setattr(runs.Run, "_counted", some)
         with pytest.raises(Stopped):
             write(predictor, out, x, **options)
     assert file_runs.safe_rows(out)
@@ -144,10 +144,10 @@ def without_content(out):
 
 def read_whole(predictor, out, large, monkeypatch):
     """Stops a run whose input was read as a whole beside it."""
-    whole = jobs.Job._counted
+    whole = runs.Run._counted
 
-    def some(job, start):
-        for number, batch in enumerate(whole(job, start)):
+    def some(run, start):
+        for number, batch in enumerate(whole(run, start)):
             if number == 2:
                 thread = next(t for t in threads() if t.name == "mgpu-content")
                 thread.join(60)
@@ -156,7 +156,7 @@ def read_whole(predictor, out, large, monkeypatch):
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.Job, "_counted", some)
+        patch.setattr(runs.Run, "_counted", some)
         started = content_threads(patch)
         threads = lambda: started  # noqa: E731
         with pytest.raises(Stopped):
@@ -166,15 +166,15 @@ def read_whole(predictor, out, large, monkeypatch):
 
 def content_threads(patch):
     """The threads that read inputs, as they are made."""
-    from keras_mgpu_strategy.runs import content_watch
+    from keras_mgpu_strategy.runs import fingerprint
 
-    made, make = [], content_watch.threading.Thread
+    made, make = [], fingerprint.threading.Thread
 
     def noted(**options):
         made.append(make(**options))
         return made[-1]
 
-    patch.setattr(content_watch.threading, "Thread", noted)
+    patch.setattr(fingerprint.threading, "Thread", noted)
     return made
 
 

@@ -40,7 +40,7 @@ def assert_refused(pair, path, x, message, **options):
 )
 def test_another_request_is_refused(pair, path, options, message):
     fail(pair, path, "generator", 33)
-    message = f"is of another run, so it cannot be resumed .*{message}"
+    message = f"belongs to a different run, so it cannot be resumed .*{message}"
     assert_refused(pair, path, file_runs.generator(X), message, **options)
 
 
@@ -72,7 +72,9 @@ def test_another_model_is_refused(pair, strategies, path):
     fail(pair, path, "generator", 33)
     with strategies[2].scope():
         other = mgpu.Predictor(file_runs.classifier(seed=8))
-    message = r"is of another run.*\(model: '\w+\.\.\. before, '\w+\.\.\. now\)"
+    message = (
+        r"belongs to a different run.*\(model: '\w+\.\.\. before, '\w+\.\.\. now\)"
+    )
     assert_refused(other, path, file_runs.generator(X), message)
 
 

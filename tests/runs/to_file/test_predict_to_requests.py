@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.runs.nonfinite import POLICIES
+from keras_mgpu_strategy.runs.result_checks import POLICIES
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.formats import stored

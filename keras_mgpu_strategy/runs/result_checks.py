@@ -1,0 +1,146 @@
+"""Checks of results as they pass: NaN and infinities, and values of probabilities.
+
+A complaint names rows of the input. Keras 2's `predict_proba` warned if a value was
+below 0 or above 1; so does this.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.marks import is_float
+from keras_mgpu_strategy.system.messages import warn
+from keras_mgpu_strategy.types import HostBatch
+
+POLICIES = ("raise", "warn", "ignore")
+_MOST_RANGES = 10
+
+
+class NonFiniteRows:
+    """Finds the rows of one run whose results are NaN or infinite.
+
+    Args:
+        policy: `"raise"` at the first such batch, `"warn"` once at the end, or
+            `"ignore"`.
+
+    Raises:
+        ValueError: The policy is none of these.
+    """
+
+    def __init__(self, policy: str):
+        if policy not in POLICIES:
+            raise ValueError(
+                f"on_nonfinite={policy!r}. Expected one of {list(POLICIES)}."
+            )
+        self._policy = policy
+        self._ranges: list[tuple[int, int]] = []
+        self._count = 0
+
+    def watching(self, batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
+        """Passes batches on and checks all rows that could be read."""
+        if self._policy == "ignore":
+            yield from batches
+            return
+        try:
+            for batch in batches:
+                self._note(_nonfinite_rows(batch))
+                if self._count and self._policy == "raise":
+                    raise ValueError(self._complaint())
+                yield batch
+        finally:
+            if self._count and self._policy == "warn":
+                warn(self._complaint())
+
+    def _note(self, rows: np.ndarray) -> None:
+        if not len(rows):
+            return
+        self._count += len(rows)
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            first, last = int(run[0]), int(run[-1])
+            if self._ranges and self._ranges[-1][1] + 1 == first:
+                self._ranges[-1] = (self._ranges[-1][0], last)
+            elif len(self._ranges) <= _MOST_RANGES:
+                self._ranges.append((first, last))
+
+    def _complaint(self) -> str:
+        named = [
+            f"{first}" if first == last else f"{first} to {last}"
+            for first, last in self._ranges[:_MOST_RANGES]
+        ]
+        more = " and more" if len(self._ranges) > _MOST_RANGES else ""
+        return (
+            f"Results are NaN or infinite in {self._count} rows: {', '.join(named)}"
+            f'{more}. Look at these rows of the input, or pass on_nonfinite="ignore".'
+        )
+
+
+def _nonfinite_rows(batch: HostBatch) -> np.ndarray:
+    """Indices of rows in ascending order, except those that could not be read."""
+    bad = np.zeros(batch.num_rows, bool)
+    for array in tf.nest.flatten(batch.outputs):
+        if is_float(array) and array.size:
+            finite = np.isfinite(_comparable(array))
+            if not finite.all():
+                bad |= ~finite.reshape(len(array), -1).all(axis=1)
+    if batch.marks.missing is not None:
+        bad &= ~batch.marks.missing
+    return batch.start + np.flatnonzero(bad)
+
+
+def probabilities(batches: Iterable[HostBatch], *, strict: bool) -> Iterator[HostBatch]:
+    """Passes batches on; reports values outside [0, 1], including NaN.
+
+    Warns once, at the end, with the worst value and its row. With `strict`, raises
+    ValueError at the first batch with such a value instead, before it is passed on.
+    """
+    worst: tuple[float, float, int] | None = None
+    for batch in batches:
+        found = _worst(batch)
+        if found is not None and strict:
+            raise ValueError(_not_probabilities(*found))
+        if found is not None and (worst is None or found[0] > worst[0]):
+            worst = found
+        yield batch
+    if worst is not None:
+        warn(_not_probabilities(*worst))
+
+
+def _not_probabilities(distance: float, value: float, row: int) -> str:
+    del distance
+    return (
+        f"Invalid probability values: {value:g} in row {row} is the worst value "
+        "outside [0, 1]. The model seems to return logits: pass from_logits=True for a "
+        "softmax (a sigmoid for one column), or call predict() for values of any range."
+    )
+
+
+def _worst(batch: HostBatch) -> tuple[float, float, int] | None:
+    """Distance from [0, 1], value and row of the worst value; None if all are in."""
+    found = [_worst_of(array) for array in tf.nest.flatten(batch.outputs) if array.size]
+    outside = [(far, value, batch.start + row) for far, value, row in found if far > 0]
+    return max(outside, default=None)
+
+
+def _worst_of(array: np.ndarray) -> tuple[float, float, int]:
+    if array.dtype.kind in "SUO":
+        raise TypeError(
+            f"predict_proba got outputs of dtype {array.dtype}, expected numbers. "
+            "Call predict() for a model that does not return probabilities."
+        )
+    array = _comparable(array)
+    if array.min() >= 0 and array.max() <= 1:
+        return 0.0, 0.0, 0
+    distance = np.nan_to_num(np.maximum(-array, array - 1), nan=np.inf, posinf=np.inf)
+    index = np.unravel_index(int(np.argmax(distance)), array.shape)
+    return float(distance[index]), float(array[index]), int(index[0])
+
+
+def _comparable(array: np.ndarray) -> np.ndarray:
+    """Floats for integers, which may be unsigned, and for NumPy's kind "V" (bfloat16).
+
+    NumPy warns when it compares a NaN of the latter, and cannot replace it.
+    """
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
