@@ -20,11 +20,7 @@ Verbose = int | str
 
 
 def check_verbose(verbose: Verbose) -> int:
-    """Resolves `verbose` to 0, 1 or 2; "auto" is 1 on a terminal, else 0.
-
-    Raises:
-        ValueError: The value is any other.
-    """
+    """Resolves `verbose` to 0, 1 or 2; "auto" is 1 on a terminal, otherwise 0."""
     if verbose == "auto":
         return int(Screen(sys.stdout).isatty())
     if verbose in (0, 1, 2):
@@ -38,14 +34,7 @@ def check_verbose(verbose: Verbose) -> int:
 def with_progress(
     batches: Iterable[HostBatch], num_rows: int | None, batch_size: int, verbose: int
 ) -> Iterator[HostBatch]:
-    """Passes batches on and moves a bar that counts global batches.
-
-    Args:
-        batches: The results.
-        num_rows: Rows to come, or None if unknown.
-        batch_size: Rows of a global batch.
-        verbose: 0, 1 or 2.
-    """
+    """Passes batches on and moves a bar that counts global batches of that size."""
     if verbose == 0:
         yield from batches
         return
@@ -92,7 +81,7 @@ def with_callbacks(
         model: The Keras model that the callbacks see.
         num_rows: Rows to come, or None if unknown.
         batch_size: Rows of a global batch.
-        verbose: 0, 1 or 2, for callbacks to see.
+        verbose: For callbacks to see.
     """
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]

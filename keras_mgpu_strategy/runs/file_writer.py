@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.cli.ending import Run
 from keras_mgpu_strategy.compute.gather import rows_from
 from keras_mgpu_strategy.formats.registry import writer_of
 from keras_mgpu_strategy.outputs import journal as journals
@@ -21,6 +20,7 @@ from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch
 from keras_mgpu_strategy.runs.progress import RowRange
+from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.system import signals
 from keras_mgpu_strategy.types import HostBatch, Origin
 

@@ -20,14 +20,7 @@ _PAUSE_SECONDS = 0.004
 def fingerprint(
     model: str, rows: ModelRows, origin: Origin, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Describes a run.
-
-    Args:
-        model: Digest of the model.
-        rows: The rows of the run.
-        origin: Origin of its input.
-        settings: Names and values of what else must be the same.
-    """
+    """Describes a run; `settings` are names and values of what else it depends on."""
     spec = rows.source.spec
     structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
     absent = {"absent inputs": structure} if repr(ABSENT) in structure else {}
@@ -47,10 +40,7 @@ def check_same(journal: Journal, now: dict[str, Any], origin: Origin) -> None:
     """Checks that a run is the one that a journal describes.
 
     Files with different times but, read in full, the same content are the same. So is
-    a shard of an output that has all its rows.
-
-    Raises:
-        ValueError: The run is different; names what differs.
+    a shard of an output that has all its rows. An error names what differs.
     """
     before = journal.about["run"]
     if journal.is_old:
@@ -121,14 +111,12 @@ class ContentWatch:
 
     Args:
         origin: Origin of the input, which may have nothing to read.
-        before: What an earlier run found; None if unknown.
-
-    Attributes:
-        found: The digest of everything, None until it has been read.
+        found: The digest that an earlier run found, kept in an attribute of that name;
+            None until everything has been read.
     """
 
-    def __init__(self, origin: Origin, before: str | None):
-        self.found = before
+    def __init__(self, origin: Origin, found: str | None):
+        self.found = found
         self._digest = origin.digest
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None

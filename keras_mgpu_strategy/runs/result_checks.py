@@ -23,9 +23,6 @@ class NonFiniteRows:
     Args:
         policy: `"raise"` at the first such batch, `"warn"` once at the end, or
             `"ignore"`.
-
-    Raises:
-        ValueError: The policy is none of these.
     """
 
     def __init__(self, policy: str):

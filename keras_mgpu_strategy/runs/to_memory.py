@@ -46,11 +46,8 @@ def collect(
 ) -> Nest:
     """All results, in the structure that Keras' `predict` returns.
 
-    Args:
-        runner: Runs the rows.
-        x, batch_size, verbose, steps, callbacks: As in `Predictor.predict`.
-        head: What is done to the outputs on the device.
-        check: Checks the results and passes them on.
+    Arguments are those of `Predictor.predict`; `head` is applied to the outputs on the
+    device, and `check` passes on the results.
     """
     level = check_verbose(verbose)
     run = runner.prepare(x, head, batch_size=batch_size, steps=steps)
@@ -111,11 +108,7 @@ def _num_rows(batch: Any) -> int:
 
 
 def as_batch(x: Nest, feeding: Feeding) -> Any:
-    """Returns x as Keras' `predict_on_batch` passes it: always as `(x,)`.
-
-    Raises:
-        ValueError: The model has its own `predict_on_batch`.
-    """
+    """Returns x as Keras' `predict_on_batch` passes it: always as `(x,)`."""
     if feeding.own_batches:
         raise ValueError(
             "The model's class has its own `predict_on_batch`, which would not run "

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.runs.progress import RowRange, show_progress
+from keras_mgpu_strategy.runs.figures import RowRange
+from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.types import HostBatch
 from tests.runs.progress.watching import Run
 
@@ -29,13 +30,13 @@ def test_what_a_reader_sees_at_the_end(terminal):
 
 def test_what_a_reader_sees_meanwhile(terminal):
     rows = RowRange(first=1000, start=9000, stop=11_000)
-    options = {"description": "[a/b].npy", "stream": terminal.stream}
+    options = {"stream": terminal.stream}
     passing = Run().show([(100, 10)] * 4, rows, 1, **options)
     next(passing)
-    assert re.fullmatch(r"\[a/b\].npy [━╸╺]+ 8,000/10,000 +", terminal.rows()[0] + " ")
+    assert re.fullmatch(r"predicting [━╸╺]+ 8,000/10,000 +", terminal.rows()[0] + " ")
     next(passing), next(passing)
     assert re.fullmatch(
-        r"\[a/b\].npy [━╸╺]+ 8,200/10,000 10 rows/s eta 0:03:00 input-bound",
+        r"predicting [━╸╺]+ 8,200/10,000 10 rows/s eta 0:03:00 input-bound",
         terminal.rows()[0],
     )
     passing.close()

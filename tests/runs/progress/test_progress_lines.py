@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from keras_mgpu_strategy.runs.progress import RowRange, show_progress
-from keras_mgpu_strategy.runs.progress.figures import duration, short_duration
+from keras_mgpu_strategy.runs.figures import RowRange, duration, short_duration
+from keras_mgpu_strategy.runs.progress import show_progress
 from tests.runs.progress.watching import Run
 
 

@@ -6,7 +6,8 @@ import weakref
 import pytest
 
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.runs.progress import RowRange, show_progress
+from keras_mgpu_strategy.runs.figures import RowRange
+from keras_mgpu_strategy.runs.progress import show_progress
 from tests.runs.progress.watching import Run
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from keras_mgpu_strategy.runs.progress import RowRange
+from keras_mgpu_strategy.runs.figures import RowRange
 from tests import streams
 from tests.runs.progress.watching import Run
 

@@ -1,0 +1,150 @@
+"""How far a run is, how fast, and how long it will take."""
+
+import dataclasses
+import datetime
+from collections import deque
+
+from keras_mgpu_strategy.report import Report, StageClock, rate_text
+
+_WINDOW_SECONDS = 30.0
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class RowRange:
+    """The rows of a run's output, of which earlier runs may have done some.
+
+    Args:
+        first: First row of the output; more than 0 in a shard.
+        start: First row that is not done; a run may begin slightly before it.
+        stop: One past the last row, or None if unknown.
+    """
+
+    first: int = 0
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """How far a run is; None for what is unknown.
+
+    Args:
+        done: Rows that are done, including in earlier runs.
+        total: Rows of the output.
+        seconds: Since this run began.
+        rate: Rows a second: recently, or over the whole run once it has ended.
+        seconds_left: Until all rows are done.
+        bound: What the run waits for most.
+    """
+
+    done: int
+    total: int | None
+    seconds: float
+    rate: float | None
+    seconds_left: float | None
+    bound: str | None
+
+    @property
+    def rows_text(self) -> str:
+        """Such as "1,234 of 10,000 rows (12%)"; 100% only if all are done."""
+        if self.total is None:
+            return f"{self.done:,} rows"
+        percent = 100 * self.done // self.total if self.total else 100
+        return f"{self.done:,} of {self.total:,} rows ({percent}%)"
+
+    @property
+    def short_rows_text(self) -> str:
+        """Such as "1,234/10,000"."""
+        rest = " rows" if self.total is None else f"/{self.total:,}"
+        return f"{self.done:,}{rest}"
+
+    @property
+    def rate_text(self) -> str:
+        """Such as "45,600 rows/s" or "0.033 rows/s", or empty."""
+        return "" if self.rate is None else f"{rate_text(self.rate)} rows/s"
+
+    @property
+    def bound_text(self) -> str:
+        """Such as "input-bound", or empty."""
+        return f"{self.bound}-bound" if self.bound else ""
+
+
+def duration(seconds: float) -> str:
+    """The two largest units, such as "3 min 12 s"."""
+    rest, parts = round(seconds), []
+    for name, size in _UNITS:
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def short_duration(seconds: float) -> str:
+    """Such as "0:03:12", which leaves room for a bar in 80 columns."""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+class Meter:
+    """Turns rows and times into figures.
+
+    The rate is that of the last 30 seconds. It excludes rows done by earlier runs and
+    the time for compiling at the beginning.
+    """
+
+    def __init__(self, rows: RowRange, clock: StageClock):
+        self._rows = rows
+        self._clock = clock
+        self._looks: deque[tuple[float, int]] = deque()
+        self._compile_seconds = 0.0
+        self._num_compiles = 0
+
+    def look(self, row: int, seconds: float) -> Figures:
+        """The figures of a run that has reached a row, some seconds after it began."""
+        row, report = max(row, self._rows.start), self._clock.report()
+        if self._has_begun_anew(report):
+            self._looks.clear()
+        self._looks.append((seconds, row))
+        while len(self._looks) > 2 and self._looks[1][0] <= seconds - _WINDOW_SECONDS:
+            self._looks.popleft()
+        began, first = self._looks[0]
+        rate = (row - first) / (seconds - began) if seconds > began else None
+        return self._figures(row, seconds, rate, report)
+
+    def last(self, row: int, seconds: float, *, is_complete: bool) -> Figures:
+        """The figures of a run that has ended, with its overall rate.
+
+        If it is complete, because the batches ran out, the number of rows is known.
+        """
+        row = max(row, self._rows.start)
+        num_rows = row - self._rows.start
+        rate = num_rows / seconds if num_rows and seconds > 0 else None
+        figures = self._figures(row, seconds, rate, self._clock.report())
+        if figures.total is None and is_complete:
+            return dataclasses.replace(figures, total=figures.done)
+        return figures
+
+    def _figures(
+        self, row: int, seconds: float, rate: float | None, report: Report
+    ) -> Figures:
+        first, stop = self._rows.first, self._rows.stop
+        return Figures(
+            done=row - first,
+            total=None if stop is None else stop - first,
+            seconds=seconds,
+            rate=rate,
+            seconds_left=(stop - row) / rate if rate and stop is not None else None,
+            bound=report.bound if report.rows else None,
+        )
+
+    def _has_begun_anew(self, report: Report) -> bool:
+        """Whether the run compiled since the last look, as it does at its beginning.
+
+        If rows vary in shape, compiling is part of the pace, so only as many times
+        count as every run needs: per replica, and per batch size that is tried.
+        """
+        has_compiled = report.compile_seconds > self._compile_seconds
+        self._compile_seconds = report.compile_seconds
+        self._num_compiles += has_compiled
+        expected = report.num_replicas + len(report.tried_batches)
+        return has_compiled and self._num_compiles <= expected

@@ -1,0 +1,165 @@
+"""Passes the batches of a run on, and shows how far it is.
+
+```
+batch passes on -> the consumer asks for the next -> its rows count as done
+                  at most four times a second: StageClock -> Meter -> bar or lines
+```
+
+Guarantees:
+
+* Batches pass on as they are, and none is kept.
+* Showing never ends a run: a stream that is missing, closed or gone is left alone.
+* However a run ends, its bar ends and the terminal has its cursor back.
+* No thread is started: the display updates when a batch passes.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TextIO, cast
+
+from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
+from keras_mgpu_strategy.runs.figures import (
+    Figures,
+    Meter,
+    RowRange,
+    duration,
+    short_duration,
+)
+from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.system.screen import Screen
+from keras_mgpu_strategy.types import HostBatch
+
+# Drawing a bar takes some milliseconds on the host, which also feeds the devices.
+_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_BETWEEN_LINES = 30.0
+_FIELDS = ("rows", "rate", "times", "bound")
+
+
+def show_progress(
+    batches: Iterable[HostBatch],
+    rows: RowRange,
+    clock: StageClock,
+    verbose: Verbose = "auto",
+    *,
+    stream: TextIO | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> Generator[HostBatch, None, None]:
+    """Passes batches on and shows how far the run is.
+
+    Close the iterator if it is not read to its end: that ends the bar.
+
+    Args:
+        batches: The results, starting at about row `rows.start`.
+        rows: What is to be done.
+        clock: Where the time goes, which shows the bottleneck.
+        verbose: 0 silent, 1 a live bar, 2 a line every 30 seconds and one at the end,
+            "auto" 1 on a terminal and 2 elsewhere. Wrong values, or a bar without
+            rich, are errors at once.
+        stream: Where to show it; None for standard error.
+        now: Returns the time in seconds.
+    """
+    screen = Screen(sys.stderr if stream is None else stream)
+    # The log of a long run should show how far it is; that of `predict` need not.
+    by_default = 1 if screen.isatty() else 2
+    level = by_default if verbose == "auto" else check_verbose(verbose)
+    if level == 0:
+        return (batch for batch in batches)
+    display = _Bar(screen) if level == 1 else _Lines(screen)
+    return _shown(batches, rows.start, Meter(rows, clock), display, now)
+
+
+def _shown(
+    batches: Iterable[HostBatch],
+    row: int,
+    meter: Meter,
+    display: "_Lines | _Bar",
+    now: Callable[[], float],
+) -> Generator[HostBatch, None, None]:
+    began = looked = now()
+    is_complete = False
+    try:
+        display.show(meter.look(row, 0.0))
+        for batch in batches:
+            row = batch.start
+            yield batch
+            row, moment = batch.stop, now()
+            if moment - looked >= _SECONDS_BETWEEN_LOOKS:
+                looked = moment
+                display.show(meter.look(row, moment - began))
+        is_complete = True
+    finally:
+        figures = meter.last(row, now() - began, is_complete=is_complete)
+        display.show(figures, is_last=True)
+
+
+class _Lines:
+    """Plain lines, each complete and flushed: every 30 seconds, and a last one."""
+
+    def __init__(self, screen: Screen):
+        self._screen = screen
+        self._due = _SECONDS_BETWEEN_LINES
+
+    def show(self, figures: Figures, *, is_last: bool = False) -> None:
+        """Writes a line if the last one is 30 seconds old, and at the end."""
+        if figures.seconds < self._due and not is_last:
+            return
+        self._due = figures.seconds + _SECONDS_BETWEEN_LINES
+        left, times = figures.seconds_left, ""
+        if is_last:
+            times = f"in {duration(figures.seconds)}"
+        elif left is not None:
+            times = f"{duration(left)} left"
+        parts = (figures.rows_text, figures.rate_text, times, figures.bound_text)
+        self._screen.write(", ".join(filter(None, parts)) + "\n")
+        self._screen.flush()
+
+
+class _Bar:
+    """A live bar, drawn by rich. A file gets only its last state."""
+
+    def __init__(self, screen: Screen):
+        use = "A progress bar"
+        otherwise = (
+            "Or pass verbose=2 for lines instead of a bar, or verbose=0 for neither."
+        )
+        bars = import_extra("rich.progress", "progress", use, otherwise)
+        consoles = import_extra("rich.console", "progress", use, otherwise)
+        fields = [f"{{task.fields[{name}]}}" for name in _FIELDS]
+        self._progress = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=None),
+            *(bars.TextColumn(field, markup=False) for field in fields),
+            console=consoles.Console(file=cast(TextIO, screen)),
+            auto_refresh=False,
+            # What is printed in the meantime belongs above the bar, except for what
+            # was sent to a file.
+            redirect_stdout=Screen(sys.stdout).isatty(),
+            redirect_stderr=Screen(sys.stderr).isatty(),
+        )
+        empty: dict[str, Any] = dict.fromkeys(_FIELDS, "")
+        self._task = self._progress.add_task("predicting", total=None, **empty)
+
+    def show(self, figures: Figures, *, is_last: bool = False) -> None:
+        """Draws the bar. The first call hides the cursor, the last one shows it."""
+        left, times = figures.seconds_left, ""
+        if is_last:
+            times = f"in {short_duration(figures.seconds)}"
+        elif left is not None:
+            times = f"eta {short_duration(left)}"
+        try:
+            self._progress.update(
+                self._task,
+                completed=figures.done,
+                total=figures.total,
+                rows=figures.short_rows_text,
+                rate=figures.rate_text,
+                times=times,
+                bound=figures.bound_text,
+                refresh=True,
+            )
+            self._progress.start()  # does nothing but the first time
+        finally:
+            if is_last:
+                self._progress.stop()
