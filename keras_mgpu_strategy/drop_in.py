@@ -3,7 +3,7 @@
 Guarantee: results are those of the model's layers and weights at the time of the call.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy
@@ -60,22 +60,21 @@ def predict_proba(
             strict=strict,
         )
     finally:  # after the run, which builds a model not built yet
-        vars(model)[_KEPT_AS] = _Kept(predictor, _made_of(model, jit_compile))
+        # In the model's own dict: a weak mapping would never release it, since the
+        # Predictor of a model built in scope holds that very model.
+        vars(model)[_KEPT_AS] = predictor, _made_of(model, jit_compile)
 
 
-class _Kept(NamedTuple):
-    """What is kept in a model's own dict.
-
-    A weak mapping would never release it, since the Predictor of a model built in
-    scope holds that very model.
-
-    Args:
-        predictor: The Predictor.
-        made_of: What it was made of, as it was at the last call.
-    """
-
-    predictor: Predictor
-    made_of: list[Any]
+def _predictor_of(model: Any, jit_compile: bool | Literal["auto"]) -> Predictor:
+    kept = getattr(model, "__dict__", {}).get(_KEPT_AS)
+    if kept is None or kept[1] != _made_of(model, jit_compile):
+        return Predictor(model, jit_compile=jit_compile)
+    predictor, strategy = kept[0], active_strategy()
+    if strategy is not None and predictor.strategy is not strategy:
+        return Predictor(model, jit_compile=jit_compile)
+    if predictor.model is not model:
+        models.copy_variables(model, predictor.model)
+    return predictor
 
 
 def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
@@ -86,28 +85,4 @@ def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
     choice = [jit_compile, models.compiled_for_xla(model)]
     # The first is the model, which must not hold itself.
     attributes = [models.attributes_in_process(layer) for layer in layers]
-    return [layers[1:], attributes, choice, _Same(model.predict_function)]
-
-
-class _Same(NamedTuple):
-    """Equal to one that holds the very same object."""
-
-    value: Any
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-def _predictor_of(model: Any, jit_compile: bool | Literal["auto"]) -> Predictor:
-    kept: _Kept | None = getattr(model, "__dict__", {}).get(_KEPT_AS)
-    if kept is None or kept.made_of != _made_of(model, jit_compile):
-        return Predictor(model, jit_compile=jit_compile)
-    predictor, strategy = kept.predictor, active_strategy()
-    if strategy is not None and predictor.strategy is not strategy:
-        return Predictor(model, jit_compile=jit_compile)
-    if predictor.model is not model:
-        models.copy_variables(model, predictor.model)
-    return predictor
+    return [layers[1:], attributes, choice, model.predict_function]

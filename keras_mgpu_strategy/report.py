@@ -108,8 +108,8 @@ class Report:
         if shares.pop("compile") > 0.5:
             return "compile"
         *_, wait, largest = sorted(shares, key=lambda name: shares[name])
-        is_mended = shares["compute"] < _COMPUTE_BOUND and shares[wait] > 0.25
-        return wait if largest == "compute" and is_mended else largest
+        can_improve = shares["compute"] < _COMPUTE_BOUND and shares[wait] > 0.25
+        return wait if largest == "compute" and can_improve else largest
 
     def _bounds(self) -> dict[str, float]:
         shares = {name: self.shares.get(name, 0.0) for name in BOUNDS}

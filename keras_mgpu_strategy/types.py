@@ -8,6 +8,7 @@ Guarantees:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -38,9 +39,7 @@ class DeclaredInput(tf.TensorSpec):
     """What a Keras model declares about one of its inputs.
 
     Args:
-        shape: Its shape, including the batch axis.
-        dtype: Its dtype.
-        name: Its name.
+        shape, dtype, name: Of the input, including the batch axis.
         optional: Whether it may be absent; the model is then given None.
         stays_sparse: Whether sparse rows reach its layers as a `tf.SparseTensor`;
             otherwise they arrive dense.
@@ -61,16 +60,9 @@ class DeclaredInput(tf.TensorSpec):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keeps, in another process, what `tf.TensorSpec` does not store."""
-        details = (self.optional, self.stays_sparse)
-        return _declared_input, (self.shape, self.dtype, self.name, *details)
-
-
-def _declared_input(
-    shape: Any, dtype: tf.DType, name: str, optional: bool, stays_sparse: bool
-) -> DeclaredInput:
-    return DeclaredInput(
-        shape, dtype, name, optional=optional, stays_sparse=stays_sparse
-    )
+        details = {"optional": self.optional, "stays_sparse": self.stays_sparse}
+        make = functools.partial(DeclaredInput, **details)
+        return make, (self.shape, self.dtype, self.name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -195,9 +187,8 @@ class Origin:
     Args:
         about: JSON values, by names for users; equal for the same rows.
         times: When its files were changed, if `about` holds only samples of them.
-        digest: Returns a digest of everything in these files, which takes as long as
-            reading them. It is given a function that says whether to continue, and
-            returns None if that says no.
+        digest: Reads all of these files, while the function it is given says to
+            continue. Returns a digest, or None if that said no.
     """
 
     about: dict[str, Any] = dataclasses.field(default_factory=dict)

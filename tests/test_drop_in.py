@@ -30,7 +30,7 @@ def assert_same(results, model):
 
 
 def kept_by(model):
-    return vars(model)["_keras_mgpu_strategy_predictor"].predictor
+    return vars(model)["_keras_mgpu_strategy_predictor"][0]
 
 
 def test_the_weights_of_the_moment_count(strategies):

@@ -34,7 +34,7 @@ def check_verbose(verbose: Verbose) -> int:
 def with_progress(
     batches: Iterable[HostBatch], num_rows: int | None, batch_size: int, verbose: int
 ) -> Iterator[HostBatch]:
-    """Passes batches on and moves a bar that counts global batches of that size."""
+    """Passes batches on and moves a bar that counts global batches."""
     if verbose == 0:
         yield from batches
         return

@@ -76,7 +76,7 @@ def test_a_deleted_predictor_frees_all_that_it_held(make, engine, strategies, tm
 def test_a_model_takes_its_drop_in_predictor_along():
     model = weighted_model()
     mgpu.predict_proba(model, np.full((5, 2), -0.25, np.float32))
-    kept = vars(model)["_keras_mgpu_strategy_predictor"].predictor
+    kept = vars(model)["_keras_mgpu_strategy_predictor"][0]
     held = [weakref.ref(model), *held_by(kept)]
     del model, kept
     assert alive(held) == []
