@@ -7,7 +7,6 @@ report add up to one.
 import dataclasses
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -126,33 +125,27 @@ class Report:
 
     def __str__(self) -> str:
         """Several lines for a person to read."""
+        rows = ", ".join(f"{rows:,}" for rows in self.replica_rows)
+        back_offs = [
+            f"out of memory at row {b.row}: batch {b.failed} -> {b.batch_size}\n"
+            for b in self.back_offs
+        ]
         shares = ", ".join(
             f"{name.replace('_', ' ')} {self.shares[name]:.0%}" for name in STAGES
         )
-        lines = [
+        return (
             f"{self.rows:,} rows in {self.seconds:.2f} s: "
-            f"{rate_text(self.rows_per_second)} rows/s",
-            f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran "
-            f"{', '.join(f'{rows:,}' for rows in self.replica_rows)} rows, "
-            f"{self.batch_size} a batch, up to {self.chunk_rows:,} a chunk",
+            f"{rate_text(self.rows_per_second)} rows/s\n"
+            f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran {rows} "
+            f"rows, {self.batch_size} a batch, up to {self.chunk_rows:,} a chunk\n"
             f"{self.bytes_in / 2**20:,.1f} MiB in, {self.bytes_out / 2**20:,.1f} MiB "
-            f"out; {self.compile_seconds:.2f} s compiling",
-            *(
-                f"out of memory at row {b.row}: batch {b.failed} -> {b.batch_size}"
-                for b in self.back_offs
-            ),
-            f"time: {shares}",
-            self.bottleneck,
-        ]
-        return "\n".join(lines)
+            f"out; {self.compile_seconds:.2f} s compiling\n"
+            f"{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
+        )
 
 
 class StageClock:
-    """Collects the figures of one run from several threads.
-
-    Args:
-        num_replicas: Number of replicas.
-    """
+    """Collects the figures of one run from several threads."""
 
     def __init__(self, num_replicas: int):
         # The garbage collector may end a run in one of its threads that has the lock.
@@ -160,10 +153,9 @@ class StageClock:
         self._began: float | None = None
         self._ended = 0.0
         self._seconds: dict[str, float] = dict.fromkeys((*STAGES, "compile"), 0.0)
-        self._counts: Counter[str] = Counter()
+        self._rows = self._bytes_in = self._bytes_out = 0
+        self._chunk_rows = self._batch_size = 0
         self._replica_rows = [0] * num_replicas
-        self._chunk_rows = 0
-        self._batch_size = 0
         self._tried_batches: list[int] = []
         self._back_offs: list[BackOff] = []
 
@@ -191,15 +183,15 @@ class StageClock:
         """Counts a chunk that a replica ran."""
         with self._lock:
             self._replica_rows[replica] += num_rows
-            self._counts["bytes_in"] += bytes_in
+            self._bytes_in += bytes_in
             self._chunk_rows = max(self._chunk_rows, num_rows)
             self._batch_size = batch_size
 
     def add_delivered(self, num_rows: int, num_bytes: int) -> None:
         """Counts rows that reached the user."""
         with self._lock:
-            self._counts["rows"] += num_rows
-            self._counts["bytes_out"] += num_bytes
+            self._rows += num_rows
+            self._bytes_out += num_bytes
             self._ended = time.perf_counter()
 
     def add_trial(self, batch_size: int) -> None:
@@ -222,10 +214,10 @@ class StageClock:
         with self._lock:
             seconds = self._ended - (self._began or self._ended)
             return Report(
-                rows=self._counts["rows"],
+                rows=self._rows,
                 seconds=seconds,
-                bytes_in=self._counts["bytes_in"],
-                bytes_out=self._counts["bytes_out"],
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
                 replica_rows=tuple(self._replica_rows),
                 batch_size=self._batch_size,
                 chunk_rows=self._chunk_rows,

@@ -1,7 +1,6 @@
 """A digest of what functions and classes compute.
 
-It covers their bytecode, constants, defaults and closures, and the globals that they
-use.
+It covers their bytecode, constants, defaults, closures, and the globals that they use.
 
 Guarantees:
 
@@ -46,14 +45,12 @@ def digest_of_code(
 ) -> str:
     """Returns a SHA-256, in hexadecimal, of a function, a class or any value.
 
-    Args:
-        value: What to digest.
-        is_known: Whether something within it does not count, as it counts elsewhere.
+    What `is_known` accepts within it does not count, as it counts elsewhere.
     """
     return _Walk(is_known).digest(value)
 
 
-def code_of(function: Any) -> Iterator[types.CodeType]:
+def _codes_of(function: Any) -> Iterator[types.CodeType]:
     """Yields the code of a function, and of all functions within it."""
     waiting = [function.__code__]
     while waiting:
@@ -79,9 +76,12 @@ class _Walk:
             ((staticmethod, classmethod), lambda x: [x.__func__]),
             (property, lambda x: [x.fget, x.fset]),
             (functools.partial, lambda x: [x.func, x.args, x.keywords]),
-            (Mapping, self._mapping),
+            (
+                Mapping,
+                lambda x: sorted(f"{self.digest(k)}: {self.digest(x[k])}" for k in x),
+            ),
             ((list, tuple), list),
-            ((set, frozenset), self._set),
+            ((set, frozenset), lambda x: sorted(map(self.digest, x))),
         )
 
     def digest(self, value: Any) -> str:
@@ -100,7 +100,11 @@ class _Walk:
                 return "and so on"
             self._kept.append(value)
             self._above.append(key)
-            self._found[key] = self._of_parts(self._parts(value))
+            parts = self._parts(value)
+            if isinstance(parts, list):
+                parts = [self.digest(part) for part in parts]
+            text = repr(parts).encode("utf-8", "backslashreplace")
+            self._found[key] = hashlib.sha256(text).hexdigest()
             self._above.pop()
         return self._found[key]
 
@@ -113,18 +117,6 @@ class _Walk:
             return _object(value)
         except Exception:  # raised by the class's code
             return [type(value)]
-
-    def _of_parts(self, parts: Any) -> str:
-        if isinstance(parts, list):
-            parts = [self.digest(part) for part in parts]
-        text = repr(parts).encode("utf-8", "backslashreplace")
-        return hashlib.sha256(text).hexdigest()
-
-    def _mapping(self, mapping: Any) -> list[str]:
-        return sorted(f"{self.digest(x)}: {self.digest(mapping[x])}" for x in mapping)
-
-    def _set(self, values: Any) -> list[str]:
-        return sorted(map(self.digest, values))
 
 
 def _function(function: Any) -> Any:
@@ -172,28 +164,24 @@ def _object(value: Any) -> Any:
 
 def _without_docstring(function: Any) -> types.CodeType:
     code, text = function.__code__, function.__doc__
-    consts = code.co_consts
-    if text is None or not consts or consts[0] != text:
+    if text is None or code.co_consts[:1] != (text,):
         return code
-    return code.replace(co_consts=(None, *consts[1:]))
+    return code.replace(co_consts=(None, *code.co_consts[1:]))
 
 
 def _globals_of(function: Any) -> dict[str, Any]:
     """The globals that a function uses; for the user's modules, only the parts used."""
-    names: set[str] = set()
-    attributes: set[str] = set()
-    for code in code_of(function):
-        attributes.update(code.co_names)
-        loads = [x for x in dis.get_instructions(code) if x.opname in _LOADS]
-        names.update(str(load.argval) for load in loads)
+    codes = [*_codes_of(function)]
+    attributes = {name for code in codes for name in code.co_names}
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    names = {str(step.argval) for step in steps if step.opname in _LOADS}
     found = {}
     for name in names & function.__globals__.keys():
         value = function.__globals__[name]
         if not isinstance(value, types.ModuleType):
             found[name] = value
         elif not is_installed(value):
-            used = vars(value).keys() & attributes
-            found[name] = {key: vars(value)[key] for key in used}
+            found[name] = {k: v for k, v in vars(value).items() if k in attributes}
     return found
 
 
@@ -216,8 +204,8 @@ def _array_in(value: Any) -> np.ndarray | None:
 def _without_names(config: Any) -> Any:
     """A configuration without names that Keras numbers and seeds that it draws."""
     if isinstance(config, dict):
-        kept = config.keys() - {"name", "seed"}
-        return {key: _without_names(config[key]) for key in kept}
+        dropped = ("name", "seed")
+        return {k: _without_names(v) for k, v in config.items() if k not in dropped}
     if isinstance(config, (list, tuple)):
         return [_without_names(part) for part in config]
     return config

@@ -18,11 +18,9 @@ _ALIKE = frozenset({"keras", "numpy", "tensorflow", "tf_keras", _OURS})
 
 
 def is_installed(what: str | type | types.ModuleType) -> bool:
-    """Whether something belongs to Python or an installed package.
+    """Whether a class, a module or the file of a function is Python's or a package's.
 
-    Args:
-        what: A class, a module, or the file of a function. (A function saved with a
-            model keeps its file, but gets another module.)
+    A function that was saved with a model keeps its file, but gets another module.
     """
     if isinstance(what, str):
         is_named = any(name in what for name in _INSTALLED)

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-MOST_BYTES = 2**28
-"""What is looked at as a whole."""
+MOST_BYTES = 2**28  # what is looked at as a whole
 _NUM_SAMPLES, _SAMPLE_BYTES = 128, 2**15
 _BLOCK_BYTES = 2**22
-_STRING_BYTES = 64
-"""A guess."""
+_STRING_BYTES = 64  # a guess
 
 
 def sample_places(size: int) -> Iterator[tuple[int, int]]:
@@ -36,12 +34,9 @@ def is_large(num_bytes: int) -> bool:
 def digest_of_rows(
     read: Callable[[int, int], np.ndarray], num_rows: int, row_bytes: int
 ) -> str:
-    """Returns a digest of the rows of an array.
+    """Returns a digest of rows, which `read` returns from one index to another.
 
-    Args:
-        read: Returns the rows from one index to another.
-        num_rows: How many there are.
-        row_bytes: Bytes of one row; 0 for strings.
+    `row_bytes` is 0 for strings, whose size is not known.
     """
     sha = hashlib.sha256()
     row_bytes = row_bytes or _STRING_BYTES

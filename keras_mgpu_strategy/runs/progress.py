@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TextIO, cast
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.figures import (
@@ -27,7 +30,6 @@ from keras_mgpu_strategy.runs.figures import (
     duration,
     short_duration,
 )
-from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
@@ -55,8 +57,7 @@ def show_progress(
         rows: What is to be done.
         clock: Where the time goes, which shows the bottleneck.
         verbose: 0 silent, 1 a live bar, 2 a line every 30 seconds and one at the end,
-            "auto" 1 on a terminal and 2 elsewhere. Wrong values, or a bar without
-            rich, are errors at once.
+            "auto" 1 on a terminal and 2 elsewhere. Other values are errors at once.
         stream: Where to show it; None for standard error.
         now: Returns the time in seconds.
     """
@@ -120,18 +121,11 @@ class _Bar:
     """A live bar, drawn by rich. A file gets only its last state."""
 
     def __init__(self, screen: Screen):
-        use = "A progress bar"
-        otherwise = (
-            "Or pass verbose=2 for lines instead of a bar, or verbose=0 for neither."
-        )
-        bars = import_extra("rich.progress", "progress", use, otherwise)
-        consoles = import_extra("rich.console", "progress", use, otherwise)
-        fields = [f"{{task.fields[{name}]}}" for name in _FIELDS]
-        self._progress = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(bar_width=None),
-            *(bars.TextColumn(field, markup=False) for field in fields),
-            console=consoles.Console(file=cast(TextIO, screen)),
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            *(TextColumn(f"{{task.fields[{name}]}}") for name in _FIELDS),
+            console=Console(file=cast(TextIO, screen)),
             auto_refresh=False,
             # What is printed in the meantime belongs above the bar, except for what
             # was sent to a file.

@@ -123,14 +123,6 @@ def test_a_file_gets_the_last_state_alone():
     assert lines[0].isprintable()
 
 
-def test_without_rich_the_extra_is_named_at_once(terminal, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rich.progress", None)
-    options = {"stream": terminal.stream}
-    with pytest.raises(ImportError, match=r"keras_mgpu_strategy\[progress\]"):
-        Run().show([], RowRange(), 1, **options)
-    assert list(Run().show([], RowRange(), 2, **options)) == []
-
-
 def test_a_bar_in_a_thread(terminal):
     run = Run().show([(5, 1)] * 4, RowRange(stop=20), "auto", stream=terminal.stream)
     passed = []
