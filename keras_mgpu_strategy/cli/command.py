@@ -1,127 +1,104 @@
-"""The command line `mgpu`: its commands, how they are called, and exit codes.
+"""The command line `mgpu`: its commands, and how they are called.
 
-Guarantees:
-
-* Bad input ends with exit code 2 and one line on standard error; a run that had begun
-  and failed, with 1; one stopped by a signal, with 128 plus its number (SIGINT,
-  SIGTERM) or by that signal itself (all others), for which shells report the same.
-* Help is printed before TensorFlow is loaded.
+Guarantee: help is printed before TensorFlow is loaded.
 """
 
-import contextlib
-import dataclasses
+import functools
+import math
+import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import command as benchmark
-from keras_mgpu_strategy.cli import flags as predict_flags
-from keras_mgpu_strategy.cli import merge, predict, predict_notes
-from keras_mgpu_strategy.cli.call import Call
-from keras_mgpu_strategy.cli.ending import EXIT_FAILED, Failed, Stopped
-from keras_mgpu_strategy.cli.help import Command, help_of, overview, usage_of
-from keras_mgpu_strategy.cli.printing import (
-    TOLD_WELL,
-    complain,
-    is_of_tensorflow,
-    one_line,
-)
-from keras_mgpu_strategy.cli.text import of_flags
+from keras_mgpu_strategy.cli import help, predict, run
+from keras_mgpu_strategy.cli.ending import exit_on_error
+from keras_mgpu_strategy.cli.printing import of_flags, say
+from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.system import environment
+from keras_mgpu_strategy.system.environment import expanded
 
-_EXIT_BAD_INPUT = 2
 _HELP = ("-h", "-help", "--help")
 
 
-@dataclasses.dataclass(frozen=True)
-class Invocation:
-    """A command, and how the user called it."""
-
-    command: Command
-    call: Call
-
-
-def parse(argv: Sequence[str]) -> Invocation:
-    """Parses a command line. Handles `--help`, and ends the process on bad input.
+class Command(NamedTuple):
+    """One word after `mgpu`.
 
     Args:
-        argv: The command line, the program's name first.
+        help: Begins with its usage and a sentence; `{flags}` stands for those of
+            `define_flags`.
+        num_arguments: The fewest, and the most.
+        run: Does the work; takes its arguments, its flags and the whole command line.
+        define_flags: Adds the command's flags.
+    """
+
+    help: str
+    num_arguments: tuple[int, float]
+    run: Callable[[Sequence[str], flags.FlagValues, Sequence[str]], None]
+    define_flags: Callable[[flags.FlagValues], None] = lambda flag_values: None
+
+
+def parse(argv: Sequence[str]) -> Callable[[], None]:
+    """Reads a command line, the program's name first; returns what runs it.
+
+    Handles `--help`, and ends the process on bad input.
     """
     # absl's own flags get only the program's name: its 60 flags are not ours to offer.
     # absl messages below warnings are not for our users.
     flags.FLAGS([argv[0], "--verbosity=-1"])
     name = argv[1] if len(argv) > 1 else "--help"
     if name in (*_HELP, "help"):
-        _answer(overview(COMMANDS.values()))
+        lines = [f"  {n:9}  {c.help.splitlines()[2]}" for n, c in COMMANDS.items()]
+        _answer(help.OVERVIEW.format(commands="\n".join(lines)))
     if name == "--version":
         _answer(f"keras_mgpu_strategy {mgpu.__version__}")
-    with _exit_on_bad_input():
-        return _parse_command(_find_command(name), argv)
+    with exit_on_error():
+        if name not in COMMANDS:
+            raise ValueError(
+                f"unknown command {name!r}. Expected one of: {', '.join(COMMANDS)}. "
+                f"See mgpu --help."
+            )
+        return _parsed(name, COMMANDS[name], argv)
 
 
-def main(invocation: Invocation) -> None:
+def main(command: Callable[[], None]) -> None:
     """Runs a command that was read by `parse`."""
-    with _exit_on_bad_input():
-        invocation.command.run(invocation.call)
+    with exit_on_error():
+        command()
 
 
-def _find_command(name: str) -> Command:
-    if name not in COMMANDS:
-        raise ValueError(
-            f"unknown command {name!r}. Expected one of: {', '.join(COMMANDS)}. "
-            f"See mgpu --help."
-        )
-    return COMMANDS[name]
-
-
-def _parse_command(command: Command, argv: Sequence[str]) -> Invocation:
-    rest = argv[2:]
+def _parsed(name: str, command: Command, argv: Sequence[str]) -> Callable[[], None]:
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)
     command.define_flags(flag_values)
-    if any(word in _HELP for word in rest):
-        _answer(help_of(command, flag_values))
+    if any(word in _HELP for word in argv[2:]):
+        described = "\n".join(_described(flag_values[flag]) for flag in flag_values)
+        _answer(command.help.replace("{flags}", described))
     try:
-        arguments = tuple(flag_values([command.name, *rest])[1:])
+        arguments = flag_values([name, *argv[2:]])[1:]
     except flags.Error as error:
-        told = of_flags(str(error))
-        raise ValueError(f"{told} See mgpu {command.name} --help.") from error
-    least, is_open = len(command.arguments), command.takes_more
-    if len(arguments) < least or (len(arguments) > least and not is_open):
+        raise ValueError(f"{of_flags(error)} See mgpu {name} --help.") from error
+    least, most = command.num_arguments
+    if not least <= len(arguments) <= most:
         raise ValueError(
-            f"{command.name} takes {least} arguments{' or more' if is_open else ''} "
-            f"({usage_of(command)}), got {len(arguments)}: {' '.join(arguments)!r}. "
-            f"See mgpu {command.name} --help."
+            f"{name} received {' '.join(arguments)!r}, expected "
+            f"{command.help.splitlines()[0].removeprefix('Usage: ')!r}. See mgpu "
+            f"{name} --help."
         )
-    return Invocation(command, Call(tuple(argv), arguments, flag_values))
+    return functools.partial(command.run, arguments, flag_values, argv)
 
 
-@contextlib.contextmanager
-def _exit_on_bad_input() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # the output's reader is gone: no input is bad
-        raise
-    except TOLD_WELL as error:
-        complain(one_line(error))
-        sys.exit(_EXIT_BAD_INPUT)
-    except Failed as failed:
-        for line in str(failed).splitlines():
-            complain(line)
-        sys.exit(EXIT_FAILED)
-    except Stopped as stopped:  # already reported
-        stopped.end()
-    except KeyboardInterrupt:
-        complain("interrupted")
-        sys.exit(130)
-    except Exception as error:
-        if not (isinstance(error, MemoryError) or is_of_tensorflow(error)):
-            raise  # our own bug, which needs its traceback
-        complain(one_line(error))
-        sys.exit(EXIT_FAILED)
+def _described(flag: flags.Flag) -> str:
+    # As in absl for an enum, help begins with the allowed values, in <>.
+    value, _, text = (flag.help or "").rpartition(">: ")
+    # A flag that is on by default is listed by the name that turns it off.
+    name = f"no{flag.name}" if flag.boolean and flag.default is True else flag.name
+    head = f"  --{name}" + (f"={value[1:]}" if value else "")
+    return f"{head}\n{textwrap.indent(textwrap.fill(text, 73), ' ' * 6)}"
 
 
 def _answer(text: str) -> NoReturn:
@@ -129,9 +106,17 @@ def _answer(text: str) -> NoReturn:
     sys.exit(0)
 
 
-def _list_devices(call: Call) -> None:
+def _merge(arguments: Sequence[str], *_: Any) -> None:
+    """Merges and reports."""
+    path = pathlib.Path(expanded(arguments[0]))
+    merged = merge(path)
+    say(f"shards    {merged.num_shards}")
+    say(f"rows      {merged.num_rows:,}")
+    say(f"output    {path}")
+
+
+def _list_devices(*_: Any) -> None:
     """Prints the devices that TensorFlow sees, one per line."""
-    del call
     with environment.quiet_start():
         import tensorflow as tf
 
@@ -144,49 +129,13 @@ def _list_devices(call: Call) -> None:
 
 
 COMMANDS = {
-    command.name: command
-    for command in (
-        Command(
-            name="predict",
-            arguments=("MODEL", "INPUT..."),
-            required=("--output=PATH",),
-            summary="Runs a model over all rows of files, on every device.",
-            examples=predict_notes.EXAMPLES,
-            define_flags=predict_flags.define_flags,
-            run=predict.run,
-            notes=predict_notes.NOTES,
-        ),
-        Command(
-            name="merge",
-            arguments=("PATH",),
-            required=(),
-            summary="Completes an output that mgpu predict --shard=I/N wrote.",
-            examples=merge.EXAMPLES,
-            define_flags=lambda flag_values: None,
-            run=merge.run,
-            notes=merge.NOTES,
-        ),
-        Command(
-            name="benchmark",
-            arguments=(),
-            required=(),
-            summary="Measures prediction on several devices against other ways.",
-            examples=(
-                "mgpu benchmark --replicas=1,2,4 --output=results --plot",
-                "mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu",
-                "mgpu benchmark --replicas_per_device=1,2,4 --model=own.keras",
-            ),
-            define_flags=benchmark.define_flags,
-            run=lambda call: benchmark.run(call.arguments, call.flag_values),
-        ),
-        Command(
-            name="devices",
-            arguments=(),
-            required=(),
-            summary="Lists the devices that TensorFlow sees.",
-            examples=("mgpu devices",),
-            define_flags=lambda flag_values: None,
-            run=_list_devices,
-        ),
-    )
+    "predict": Command(help.PREDICT, (2, math.inf), predict.predict, run.define_flags),
+    "merge": Command(help.MERGE, (1, 1), _merge),
+    "benchmark": Command(
+        help.BENCHMARK,
+        (0, 0),
+        lambda arguments, flag_values, _: benchmark.run(arguments, flag_values),
+        benchmark.define_flags,
+    ),
+    "devices": Command(help.DEVICES, (0, 0), _list_devices),
 }

@@ -1,200 +1,112 @@
-"""How `mgpu predict` ends before its output is complete.
+"""How `mgpu` ends: its exit codes, and its last words.
 
 Guarantees:
 
-* Ctrl-C and SIGTERM end the run after the current chunk, with exit code 130 or 143.
-  SIGHUP and the signals of `--stop_on` also end it there, and then kill the process. A
-  second signal ends the process at once.
-* Such a run, and one that failed after it had begun, reports how many rows are safe,
-  and the command that resumes it.
+* Bad input ends with exit code 2 and one line on standard error; a run that had started
+  and failed, with 1.
+* Ctrl-C and SIGTERM end a run after the current chunk, with exit code 130 or 143.
+  SIGHUP and the signals of `--stop_on` also end it there, and then kill the process;
+  shells report 128 plus their number. A second signal ends the process at once.
+* A run that was stopped, or failed after it had started, reports how many rows are
+  safe, and the command that resumes it.
 """
 
 import contextlib
-import dataclasses
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any, NoReturn
 
-from keras_mgpu_strategy.cli.printing import complain, one_line
-from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.cli.printing import (
+    SELF_EXPLANATORY,
+    complain,
+    is_of_tensorflow,
+    one_line,
+)
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.system.signals import handled
 
 EXIT_FAILED = 1
+EXIT_BROKEN_PIPE = 141
+_EXIT_BAD_INPUT = 2
 _SECONDS_TO_END = 2.0
-_WORDS: dict[int, str] = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "terminated",
-}
+_WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """Signals after which the exit code is 128 plus their number."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal arrived, and the user was told how far the run is.
-
-    Args:
-        number: Which.
-    """
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
-
-    def end(self) -> NoReturn:
-        """Ends the process as such a signal should."""
-        if self.number not in _WORDS:
-            with contextlib.suppress(AttributeError, OSError, ValueError):
-                sys.stdout.flush()
-            signal.raise_signal(self.number)  # its handler is the system's again
-        sys.exit(128 + self.number)
-
-
-class Failed(Exception):
-    """A run that had begun and failed; the message says all there is."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A run that may end early.
-
-    Args:
-        target: Where its output is.
-        shard: Which range of the rows it runs, or None.
-        to_resume: The command that resumes it.
-        to_repeat: The command that runs it again, if nothing was begun.
-    """
-
-    target: Target
-    shard: Shard | None
-    to_resume: str
-    to_repeat: str
-
-    def what_is_safe(self) -> str:
-        """How many rows are on disk, and how to resume."""
-        # Without a journal, --resume would refuse what --overwrite should replace.
-        has_begun = self.target.journal.exists()
-        command = self.to_resume if has_begun else self.to_repeat
-        return f"{self._safe_rows()} To go on: {command}"
-
-    def _safe_rows(self) -> str:
-        with contextlib.suppress(ValueError, OSError):
-            journal = self.target.begun()
-            if journal is not None and journal.progress is not None:
-                total = journal.about["run"]["rows of the input"]
-                return self._counted(journal.progress.rows, total)
-        return "No row is safe yet."
-
-    def _counted(self, stop: int, total: int | None) -> str:
-        if total is None:
-            return f"{stop:,} rows are safe."
-        rows = range(total) if self.shard is None else self.shard.rows(total)
-        return f"{stop - rows.start:,} of {len(rows):,} rows are safe."
+_RESUME_FLAG = re.compile(r"--?(no)?(resume|overwrite)(=.*)?")
 
 
 @contextlib.contextmanager
-def told(
-    run: Run, has_begun: Callable[[], bool], own_module: str | None = None
+def exit_on_error() -> Iterator[None]:
+    """Ends the process with one line and the right exit code for a user's error."""
+    try:
+        yield
+    except BrokenPipeError:  # the output's reader is gone: no input is bad
+        raise
+    except SELF_EXPLANATORY as error:
+        complain(one_line(error))
+        sys.exit(_EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or is_of_tensorflow(error)):
+            raise  # our own bug, which needs its traceback
+        complain(one_line(error))
+        sys.exit(EXIT_FAILED)
+
+
+def how_far(target: Target, words: Sequence[str]) -> str:
+    """How many rows of an output are on disk, and the command that resumes it."""
+    program, *rest = words
+    starts = [program]
+    if PurePath(program).name == "__main__.py":  # Python may name it by its file
+        starts = [sys.executable, "-m", "keras_mgpu_strategy"]
+    # Without a journal, --resume would refuse what --overwrite should replace.
+    if not target.journal.exists():
+        return f"No row is safe yet. To start again: {shlex.join([*starts, *rest])}"
+    rest = [word for word in rest if not _RESUME_FLAG.fullmatch(word)]
+    rest.insert(rest.index("--") if "--" in rest else len(rest), "--resume")
+    return f"{_safe_rows(target)} To resume: {shlex.join([*starts, *rest])}"
+
+
+def _safe_rows(target: Target) -> str:
+    with contextlib.suppress(ValueError, OSError):
+        journal = target.begun()
+        if journal is not None and journal.progress is not None:
+            stop, total = (
+                journal.progress.rows,
+                journal.about["run"]["rows of the input"],
+            )
+            if total is None:
+                return f"{stop:,} rows are safe."
+            rows = target.shard.rows(total) if target.shard else range(total)
+            return f"{stop - rows.start:,} of {len(rows):,} rows are safe."
+    return "No row is safe yet."
+
+
+@contextlib.contextmanager
+def reporting(
+    safe: Callable[[], str], has_started: Callable[[], bool], own_module: str | None
 ) -> Iterator[None]:
-    """Turns an error that ends an incomplete run into `Failed`.
-
-    Args:
-        run: The run.
-        has_begun: Whether it got beyond the checks of its input.
-        own_module: A user's module that takes part in it, or None.
-
-    Raises:
-        Failed: The run failed once it had begun, or in a function of the user.
-    """
+    """Ends the process, with `safe()`, for errors of a run or in the user's module."""
     try:
         yield
     except Exception as error:
         place = _place(error, own_module)
-        if not (has_begun() or place):
+        if not (has_started() or place):
             raise
-        notes = [
-            note
-            for note in getattr(error, "__notes__", [])
-            if "resume=True" not in note
-        ]
-        lines = [f"{one_line(error)}{place}", *notes, run.what_is_safe()]
-        raise Failed("\n".join(lines)) from error
-
-
-@contextlib.contextmanager
-def stoppable(run: Run, numbers: Iterable[int]) -> Iterator[None]:
-    """Raises `Stopped` for some signals, unless they are ignored.
-
-    By then the run's rows are on disk, or it is the second signal; so the process
-    reports how far the run is and ends within seconds, whatever its threads wait for.
-
-    Args:
-        run: The run.
-        numbers: Of the signals.
-    """
-    before: dict[int, Any] = {}
-    has_come = False
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        nonlocal has_come
-        del frame
-        if has_come:
-            _end(number)
-        has_come = True
-        # The requested stop may wait for a slow input.
-        limit = threading.Timer(_SECONDS_TO_END, _end, [number])
-        limit.daemon = True
-        limit.start()
-        _say(number, run.what_is_safe())
-        if number not in _WORDS:
-            signal.signal(number, signal.SIG_DFL)
-        raise Stopped(number)
-
-    for number in handled(numbers):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        if not has_come:  # otherwise the process is ending
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Prints warnings for users as lines like those of errors."""
-
-    def show(message: Any, category: Any, *rest: Any) -> None:
-        if not issubclass(category, UserWarning):
-            return before(message, category, *rest)
-        complain(f"warning: {' '.join(str(message).split())}")
-
-    with warnings.catch_warnings():
-        before = warnings.showwarning
-        warnings.showwarning = show
-        yield
-
-
-def _end(number: int) -> NoReturn:
-    """Ends the process, restoring the cursor that a progress bar may have hidden."""
-    if Screen(sys.stderr).isatty():
-        with contextlib.suppress(OSError):
-            os.write(2, b"\x1b[?25h")
-    if number not in _WORDS:
-        with contextlib.suppress(ValueError):  # outside the main thread
-            signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-    os._exit(128 + number)
-
-
-def _say(number: int, how_far: str) -> None:
-    word = _WORDS.get(number) or f"stopped by {signal.Signals(number).name}"
-    complain(f"{word}. {how_far}")
+        notes = getattr(error, "__notes__", [])
+        notes = [note for note in notes if "resume=True" not in note]
+        for line in [f"{one_line(error)}{place}", *notes, safe()]:
+            complain(line)
+        sys.exit(EXIT_FAILED)
 
 
 def _place(error: Exception, own_module: str | None) -> str:
@@ -203,3 +115,57 @@ def _place(error: Exception, own_module: str | None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     return f" ({file}, line {lines[-1]})" if file and lines else ""
+
+
+@contextlib.contextmanager
+def stoppable(safe: Callable[[], str], numbers: Iterable[int]) -> Iterator[None]:
+    """Ends the process for some signals, with `safe()`.
+
+    By the time that they come here, the run's rows are on disk, or it is the second
+    signal; so the process ends within seconds, whatever its threads wait for.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        del frame
+        if came:
+            _end_at_once(number)
+        came.append(number)
+        # The requested stop may wait for a slow input.
+        limit = threading.Timer(_SECONDS_TO_END, _end_at_once, [number])
+        limit.daemon = True
+        limit.start()
+        word = _WORDS.get(number) or f"stopped by {signal.Signals(number).name}"
+        complain(f"{word}. {safe()}")
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in handled(numbers)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not came:
+            raise
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stdout.flush()
+        _end(came[0], sys.exit)
+    finally:
+        if not came:  # otherwise the process is ending
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _end_at_once(number: int) -> NoReturn:
+    """Ends the process, restoring the cursor that a progress bar may have hidden."""
+    if Screen(sys.stderr).isatty():
+        with contextlib.suppress(OSError):
+            os.write(2, b"\x1b[?25h")
+    _end(number, os._exit)
+
+
+def _end(number: int, leave: Callable[[int], NoReturn]) -> NoReturn:
+    """Ends the process as such a signal should."""
+    if number not in _WORDS:
+        with contextlib.suppress(ValueError):  # outside the main thread
+            signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    leave(128 + number)

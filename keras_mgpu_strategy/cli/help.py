@@ -1,91 +1,177 @@
-"""What a command is, and how its help reads."""
+"""What `mgpu` prints for `--help`, as it is printed."""
 
-import dataclasses
-import textwrap
-from collections.abc import Callable, Collection
+OVERVIEW = """\
+Usage: mgpu COMMAND [ARGUMENTS] [FLAGS]
 
-from absl import flags
+Exact, ordered Keras predictions on every device of this machine.
 
-from keras_mgpu_strategy.cli.call import Call
+Commands:
+{commands}
 
+mgpu COMMAND --help explains a command; mgpu --version prints the version."""
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """One word after `mgpu`.
+PREDICT = """\
+Usage: mgpu predict MODEL INPUT... --output=PATH [FLAGS]
 
-    Args:
-        name: The word.
-        arguments: Names of the positional arguments, in order; the last one may end
-            with "..." for more of its kind.
-        required: Flags that must be given, as they are written.
-        summary: One line for people.
-        examples: Shell lines that work.
-        define_flags: Adds the command's flags.
-        run: Does the work.
-        notes: Paragraphs of help after the flags, each with a title.
-    """
+Runs a model over all rows of files, on every device.
 
-    name: str
-    arguments: tuple[str, ...]
-    required: tuple[str, ...]
-    summary: str
-    examples: tuple[str, ...]
-    define_flags: Callable[[flags.FlagValues], None]
-    run: Callable[[Call], None]
-    notes: tuple[tuple[str, str], ...] = ()
+Flags:
+  --output=PATH
+      What to write; required. See Output below.
+  --method=predict_proba|predict|predict_classes
+      What to write: probabilities (the default), the model's raw outputs, or
+      class indices.
+  --from_logits
+      The model's last layer has no softmax or sigmoid: apply it.
+  --resume
+      Continue an earlier run of the same command where it stopped; start if
+      there was none; do nothing if it has finished. With --batch_size, the
+      finished output is byte for byte that of a run that was never stopped.
+  --overwrite
+      Replace the output, finished or not.
+  --shard=I/N
+      Run one of N ranges of the rows, I from 0 to N-1, such as 2/8, so that N
+      machines share the work. mgpu merge completes the output.
+  --on_nonfinite=raise|warn|ignore
+      What to do if results are NaN or infinite. Default: warn.
+  --stop_on=SIGNAL,...
+      One or more of USR1, USR2, XCPU and QUIT, such as USR1 for Slurm's
+      --signal=USR1@60: end the run after the current batch, with its rows
+      safe, as Ctrl-C, SIGTERM and SIGHUP do.
+  --labels=FILE
+      A .npy file of the true classes, one per row: print the accuracy. Needs
+      a .npy output.
+  --columns=A,B
+      Columns of a Parquet or CSV file to read: those of the model's one input,
+      or one for each input, in order. Default: by the inputs' names.
+  --read_options=JSON
+      How a CSV file is written, as arguments of pandas.read_csv, such as
+      '{"sep": ";", "decimal": ","}', or '{"header": null}' if no line names
+      the columns, which are then called 0, 1 and so on.
+  --missing_as_nan
+      Read missing values in a Parquet or CSV file as NaN where the model takes
+      floats. Default: they end the run.
+  --image_size=HxW
+      Resize images to this height and width, such as 224x224. Default: what
+      the model declares.
+  --preprocess=none|unit|imagenet|MODULE:FUNCTION
+      What to do with the pixels of images: leave them from 0 to 255 (the
+      default), scale them to 0 to 1, scale them as DenseNet expects, or pass
+      them in batches to a function of a module, on PYTHONPATH or in this
+      folder.
+  --on_bad_file=raise|skip
+      Images that cannot be decoded end the run (the default), or are rows
+      without a result.
+  --devices=LIST
+      Devices to run on, such as gpu:0,gpu:1 or cpu:0; gpu or cpu for all of
+      that kind. Default: every GPU, or the CPU if there is none. mgpu devices
+      lists them.
+  --replicas_per_device=N
+      Copies of the model on each device. Default: 1.
+  --batch_size=N
+      Rows of one batch, shared among the replicas. Default: chosen for you.
+  --engine=threads|mirrored|ray
+      Devices each at their own pace (threads, the default), all in step
+      (mirrored), or each in a process of its own (ray).
+  --num_actors=N
+      Processes with --engine=ray. Default: one for each GPU, or for each
+      machine if there is none.
+  --cpus_per_actor=N
+      CPU cores of a process with --engine=ray. Default: 1 with a GPU,
+      otherwise an equal share of the machine.
+  --ray_address=ADDRESS
+      A running Ray cluster to join. Default: that of the environment variable
+      RAY_ADDRESS, otherwise Ray on this machine.
+  --precision=float32|bfloat16|float16
+      Compute in this precision. Default: as the model was saved.
+  --custom_objects=MODULE,...
+      Modules with classes and functions that the model uses, on PYTHONPATH or
+      in this folder. They are imported, which runs their code.
+  --nosafe_mode
+      Also load a model that holds Python code (Lambda layers) or names code of
+      others, which then runs on this machine. For files that you trust.
+  --jit_compile
+      Compile the model with XLA; --nojit_compile does not. Default: on GPUs,
+      if the model can be compiled.
+  --profile=DIR
+      Folder for a trace that TensorBoard's profiler reads.
+  --verbose=0|1|2|auto
+      Progress on the standard error stream: none, a bar, a line every 30 s, or
+      a bar on a terminal and lines elsewhere (the default).
 
-    @property
-    def takes_more(self) -> bool:
-        """Whether the last argument may be repeated."""
-        return bool(self.arguments) and self.arguments[-1].endswith("...")
+Input:
+  A .npy, .npz, .parquet (also several or a folder of them, and folders named
+  key=value), .csv, .h5 or .zarr, or images or a folder of them. Files with
+  several arrays or columns feed models with several inputs, by name.
 
+Output:
+  By the suffix of PATH: .npy (a folder with a .npy for each output if the
+  model has several), .parquet (a folder of parts), .zarr or .csv. Until it is
+  complete, rows are in PATH.partial, and PATH.journal says which are safe.
 
-def overview(commands: Collection[Command]) -> str:
-    """What `mgpu --help` prints."""
-    width = max(len(command.name) for command in commands)
-    lines = [f"  {command.name:{width}}  {command.summary}" for command in commands]
-    return "\n".join(
-        [
-            "Usage: mgpu COMMAND [ARGUMENTS] [FLAGS]",
-            "",
-            "Exact, ordered Keras predictions on every device of this machine.",
-            "",
-            "Commands:",
-            *lines,
-            "",
-            "mgpu COMMAND --help explains a command; mgpu --version tells the version.",
-        ]
-    )
+Exit codes:
+  0, the output is complete; 2, bad input, nothing was run; 1, a run that had
+  started failed; 130 and 143, stopped by Ctrl-C or SIGTERM. Other signals end
+  the process themselves; shells then report 129 for SIGHUP, 138 for USR1.
+  After all but 0 and 2, the rows that were done are safe, and the last line is
+  the command that resumes the run.
 
+Examples:
+  mgpu predict model.keras images.npy --output=probabilities.npy
+  mgpu predict model.keras images.npy --output=classes.npy \\
+      --method=predict_classes --devices=gpu:0,gpu:1 --batch_size=512
+  mgpu predict model.keras images.npy --output=trial.npy \\
+      --devices=cpu --replicas_per_device=2 --labels=labels.npy
 
-def usage_of(command: Command) -> str:
-    """How a command is written, without the optional flags."""
-    return " ".join(["mgpu", command.name, *command.arguments, *command.required])
+  # A folder of images, with the files' names and nulls for damaged ones:
+  mgpu predict model.keras photos --output=scores.parquet \\
+      --preprocess=unit --on_bad_file=skip
 
+  # Columns of a table; press Ctrl-C at any time, then resume:
+  mgpu predict model.keras rows.parquet --columns=a,b,c --output=scores.parquet
+  mgpu predict model.keras rows.parquet --columns=a,b,c --output=scores.parquet \\
+      --resume
 
-def help_of(command: Command, flag_values: flags.FlagValues) -> str:
-    """What `mgpu COMMAND --help` prints."""
-    described = [_describe(flag_values[name]) for name in flag_values]
-    lines = [f"Usage: {usage_of(command)}", "", command.summary]
-    if described:
-        lines[0] += " [FLAGS]"
-        lines += ["", "Flags:", *described]
-    for title, text in command.notes:
-        lines += ["", f"{title}:", _indented(text, 2)]
-    return "\n".join(
-        [*lines, "", "Examples:", *(f"  {e}".rstrip() for e in command.examples)]
-    )
+  # Two machines that share a folder; then, once, on either:
+  mgpu predict model.keras images.npy --output=scores.npy --shard=0/2
+  mgpu predict model.keras images.npy --output=scores.npy --shard=1/2
+  mgpu merge scores.npy"""
 
+MERGE = """\
+Usage: mgpu merge PATH
 
-def _describe(flag: flags.Flag) -> str:
-    # As in absl for an enum, help begins with the allowed values, in <>.
-    value, _, text = (flag.help or "").rpartition(">: ")
-    # A flag that is on by default is listed by the name that turns it off.
-    name = f"no{flag.name}" if flag.boolean and flag.default is True else flag.name
-    head = f"  --{name}" + (f"={value[1:]}" if value else "")
-    return f"{head}\n{_indented(text, 6)}"
+Completes an output that mgpu predict --shard=I/N wrote.
 
+What it does:
+  Checks, by the journals next to PATH and by what the files hold, that the
+  shards belong to the same run and hold each row once. Then joins .npy and
+  .csv shards into PATH, in the form that a run without shards gives it;
+  .parquet and .zarr outputs are in place already. Finally removes the journals
+  and the joined shards. Nothing is changed before everything is checked; if it
+  is stopped, run it again.
 
-def _indented(text: str, width: int) -> str:
-    space = " " * width
-    return textwrap.fill(text, 79, initial_indent=space, subsequent_indent=space)
+Examples:
+  mgpu predict model.keras images.npy --output=scores.npy --shard=0/2
+  mgpu predict model.keras images.npy --output=scores.npy --shard=1/2
+  mgpu merge scores.npy"""
+
+BENCHMARK = """\
+Usage: mgpu benchmark [FLAGS]
+
+Measures prediction on several devices against other ways.
+
+Flags:
+{flags}
+
+Examples:
+  mgpu benchmark --replicas=1,2,4 --output=results --plot
+  mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu
+  mgpu benchmark --replicas_per_device=1,2,4 --model=own.keras"""
+
+DEVICES = """\
+Usage: mgpu devices
+
+Lists the devices that TensorFlow sees.
+
+Examples:
+  mgpu devices"""

@@ -8,151 +8,175 @@ Guarantees:
   unless `--overwrite` is given.
 """
 
+import functools
+import importlib
+import itertools
+import os
+import sys
+import types
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import files
-from keras_mgpu_strategy.cli.call import Call
-from keras_mgpu_strategy.cli.ending import (
-    Run,
-    plain_warnings,
-    stoppable,
-    told,
-)
-from keras_mgpu_strategy.cli.job import PredictJob, job_of
-from keras_mgpu_strategy.cli.own_code import find_here, objects_of
-from keras_mgpu_strategy.cli.printing import complain, say
+from keras_mgpu_strategy.cli.ending import how_far, reporting, stoppable
+from keras_mgpu_strategy.cli.printing import complain, plain_warnings, say
+from keras_mgpu_strategy.cli.run import PredictRun, run_of
+from keras_mgpu_strategy.formats.registry import IMAGES
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report, rate_text
 from keras_mgpu_strategy.system import environment
-from keras_mgpu_strategy.system.signals import stopping_signals
+
+_LIBRARIES = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
 
 
-def run(call: Call) -> None:
+def predict(
+    arguments: Sequence[str], flag_values: flags.FlagValues, words: Sequence[str]
+) -> None:
     """Predicts, saves and reports.
 
     Raises:
-        Stopped: A signal came.
-        Failed: The run failed after it had begun.
         ValueError: Bad input; also other errors that the Python API documents.
     """
-    job = job_of(call.arguments, call.flag_values)
-    labels = _check_files(job)
-    target = Target(job.output, job.shard)
-    target.check(resume=job.running["resume"], overwrite=job.running["overwrite"])
-    unfinished = Run(target, job.shard, call.to_resume(), call.to_repeat())
-    stopping = stopping_signals(job.running["stop_on"])
-    with stoppable(unfinished, stopping), plain_warnings():
-        predictor = _load(job)
-        _check_outputs(job, predictor)
-        rows = _input(job)
-        _note_on_names(job, rows)
-        with told(unfinished, lambda: predictor.report is not None, _module(job)):
-            report = predictor.predict_to(job.output, rows, **job.running)
-    _print_report(job, report)
+    run = run_of(arguments, flag_values)
+    labels = _check_files(run)
+    target = Target(run.output, run.shard)
+    how = {name: bool(run.running.get(name)) for name in ("resume", "overwrite")}
+    target.check(**how)
+    safe = functools.partial(how_far, target, words)
+    with stoppable(safe, run.stopping), plain_warnings():
+        predictor = _load(run)
+        _check_outputs(run, predictor)
+        rows = _input(run)
+        with reporting(safe, lambda: predictor.report is not None, run.own_module):
+            report = predictor.predict_to(run.output, rows, **run.running)
+    _print_report(run, report)
     if labels is not None:
-        _print_accuracy(job, labels)
-    say(f"output    {_written(job)}")
+        _print_accuracy(run, labels)
+    own = run.shard.file_of(run.output) if run.shard else run.output
+    say(f"output    {own if own.exists() else run.output}")
 
 
-def _check_files(job: PredictJob) -> np.ndarray | None:
+def _check_files(run: PredictRun) -> np.ndarray | None:
     """Returns the labels, read from disk as they are needed."""
-    if not job.model.exists():
-        raise FileNotFoundError(f"There is no model {job.model}. Check the path.")
-    num_rows = files.check_inputs(job.inputs)
-    files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
-    read = [job.model, *job.inputs, *([job.labels] if job.labels else [])]
-    files.check_output(job.output, read)
-    return None if job.labels is None else files.open_labels(job.labels, num_rows)
+    if not run.model.exists():
+        raise FileNotFoundError(f"There is no model {run.model}. Check the path.")
+    num_rows = files.check_inputs(run.inputs)
+    files.reader_of(run.inputs[0], run.reading)
+    read = [run.model, *run.inputs, *([run.labels] if run.labels else [])]
+    files.check_output(run.output, read)
+    return files.open_labels(run.labels, num_rows) if run.labels else None
 
 
-def _load(job: PredictJob) -> Any:
+def _load(run: PredictRun) -> Any:
     with environment.quiet_start():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-        options = dict(job.options)
-        if "custom_objects" in options:
-            options["custom_objects"] = objects_of(options["custom_objects"])
-    replicas_per_device = job.replicas_per_device
-    if job.is_ray:
-        options["ray"] = mgpu.RayOptions(
-            replicas_per_device=replicas_per_device, **job.ray_options
-        )
-        predictor = mgpu.load(job.model, **options)
+        loading = dict(run.loading)
+        if "custom_objects" in loading:
+            loading["custom_objects"] = _objects_of(loading["custom_objects"])
+    if run.is_ray:
+        options = mgpu.RayOptions(**run.scope, **run.ray)
+        predictor = mgpu.load(run.model, ray=options, **loading)
     else:
-        with mgpu.scope(job.devices, replicas_per_device=replicas_per_device):
-            predictor = mgpu.load(job.model, **options)
+        with mgpu.scope(**run.scope):
+            predictor = mgpu.load(run.model, **loading)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
     say(f"devices   {', '.join(names)}")
     say(f"replicas  {predictor.num_replicas}")
     return predictor
 
 
-def _check_outputs(job: PredictJob, predictor: Any) -> None:
+def _objects_of(modules: Iterable[str]) -> dict[str, Any]:
+    """Imports modules, which also registers with Keras what they register.
+
+    Returns:
+        Name -> class or function, for all public names in the modules, except those of
+        Keras, TensorFlow and NumPy.
+    """
+    _import_from_here()
+    found: dict[str, Any] = {}
+    for module in map(_imported, modules):
+        names = getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"])
+        values = ((name, getattr(module, name)) for name in names)
+        found |= {name: value for name, value in values if _is_own(value)}
+    return found
+
+
+def _import_from_here() -> None:
+    """Lets modules in the working folder be imported, as `python -m` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def _imported(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # a module that it imports itself
+        raise ValueError(
+            f"--custom_objects={name}: there is no such module. Expected the name of "
+            f"one, without .py, on PYTHONPATH or in the folder {os.getcwd()!r}."
+        ) from error
+
+
+def _is_own(value: Any) -> bool:
+    is_code = isinstance(value, type | types.FunctionType)
+    return is_code and value.__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _check_outputs(run: PredictRun, predictor: Any) -> None:
     """Refuses labels for several outputs, if a model declares its outputs."""
-    if job.labels is None or job.is_ray:  # with Ray, outputs are counted at the end
+    if run.labels is None or run.is_ray:  # with Ray, outputs are counted at the end
         return
     declared = getattr(predictor.model, "outputs", None)
     if isinstance(declared, list) and len(declared) > 1:
         raise ValueError(
-            f"--labels goes with a model of one output; {job.model} has "
+            f"--labels goes with a model of one output; {run.model} has "
             f"{len(declared)}."
         )
 
 
-def _input(job: PredictJob) -> Any:
+def _input(run: PredictRun) -> Any:
     """What the Predictor reads: the paths themselves, or one of `mgpu.files`."""
-    reader = files.reader_of(job.inputs[0], job.table_flags, job.image_flags)
-    if _module(job) is not None:
-        find_here()
-    if reader is None:
-        return job.rows
-    return getattr(mgpu.files, reader)(job.rows, **job.reading)
-
-
-def _module(job: PredictJob) -> str | None:
-    """The module of the user's function that prepares images, if any."""
-    module, colon, _ = str(job.reading.get("preprocess", "")).partition(":")
-    return module if colon else None
-
-
-def _note_on_names(job: PredictJob, rows: Any) -> None:
-    is_images = isinstance(rows, mgpu.files.Images) or files.has_images(job.inputs[0])
-    if is_images and job.output.suffix.lower() == ".npy":
+    if run.own_module is not None:
+        _import_from_here()
+    first = run.inputs[0]
+    reader = files.reader_of(first, run.reading)
+    if run.output.suffix.lower() == ".npy" and (
+        reader == IMAGES.name
+        or any(map(IMAGES.is_of, itertools.chain([first], first.rglob("*"))))
+    ):
         complain(
-            f"note: {job.output} will not hold the names of the images: its rows are "
+            f"note: {run.output} will not hold the names of the images: its rows are "
             "the files, class by class as in image_dataset_from_directory. A .parquet "
             "or .csv output has the names in a column."
         )
+    rows = first if len(run.inputs) == 1 else list(run.inputs)
+    return getattr(mgpu.files, reader)(rows, **run.reading) if reader else rows
 
 
-def _print_report(job: PredictJob, report: Report) -> None:
-    if job.shard is not None:
-        say(f"shard     {job.shard.index}/{job.shard.count}")
-    of_this_run = " in this run" if job.running["resume"] else ""
+def _print_report(run: PredictRun, report: Report) -> None:
+    if run.shard is not None:
+        say(f"shard     {run.shard.index}/{run.shard.count}")
+    of_this_run = " in this run" if run.running.get("resume") else ""
     say(f"rows      {report.rows:,}{of_this_run}")
     say(f"rows/s    {rate_text(report.rows_per_second)}")
     for line in str(report).splitlines()[1:]:
         say(f"report    {line}")
 
 
-def _print_accuracy(job: PredictJob, labels: np.ndarray) -> None:
-    if job.output.is_dir():
+def _print_accuracy(run: PredictRun, labels: np.ndarray) -> None:
+    if run.output.is_dir():
         raise ValueError(
             "No accuracy: the output was written, but the model has several outputs, "
             "and --labels expects one class per row."
         )
-    num_right = files.count_right(files.open_rows(job.output), labels)
+    num_right = files.count_right(files.open_rows(run.output), labels)
     share = num_right / max(len(labels), 1)
     say(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")
-
-
-def _written(job: PredictJob) -> Any:
-    """Where the rows are now."""
-    if job.shard is None:
-        return job.output
-    own = job.shard.file_of(job.output)
-    return own if own.exists() else job.output

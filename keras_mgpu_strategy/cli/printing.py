@@ -4,26 +4,69 @@ Guarantees:
 
 * Messages about a run and its errors are lost if their stream does not accept them; the
   run and its exit code are not affected.
-* An error is one line: its message, without TensorFlow's trace of the graph.
+* An error is one line, in the terms of the command line, without TensorFlow's trace of
+  the graph.
 """
 
 import contextlib
 import os
 import re
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.cli.text import as_flags
-
-TOLD_WELL = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+SELF_EXPLANATORY = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 """Errors whose message says all there is."""
 
-_OF_TRACES = (
-    r"Graph execution error:\s*",
-    r"Detected at node .*? defined at \(most recent call last\):\s*",
-    r"Stack trace for op definition:\s*",
-    r'^\s*File ".*", line \d+, in .*\n',
-    r"\[Op:\w+\]",
+_Patterns = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+
+
+def _as_json(found: re.Match[str]) -> str:
+    """A Python argument, for a shell."""
+    text = found[1].replace("'", '"').replace("None", "null").replace("False", "false")
+    return f"--read_options='{text}'"
+
+
+_OF_PYTHON: _Patterns = (
+    (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
+    # Dicts exist only in Python.
+    (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),
+    (r"\bcustom_objects=\{[^{}]*\}", "--custom_objects=MODULE"),
+    (r"`custom_objects`", "--custom_objects=MODULE"),
+    (r"\bsafe_mode=False\b", "--nosafe_mode"),
+    (r"\bread_options=(\{[^{}]*\})", _as_json),
+    (
+        r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
+        r"([\"'])([\w:.]+)\2",
+        r"--\1=\3",
+    ),
+    (r"\bimage_size=\(height, width\)", "--image_size=HxW"),
+    (r"\bimage_size=\((\d+), (\d+)\)", r"--image_size=\1x\2"),
+)
+_OF_TENSORFLOW: _Patterns = (
+    (r"Graph execution error:\s*", ""),
+    (r"Detected at node .*? defined at \(most recent call last\):\s*", ""),
+    (r"Stack trace for op definition:\s*", ""),
+    (r'^\s*File ".*", line \d+, in .*\n', ""),
+    (r"\[Op:\w+\]", ""),
+    (r"\[\[\{\{node (.+?)\}\}\]\]", r"(node \1)"),
+)
+_OF_ABSL: _Patterns = (
+    (
+        r"flag (.*): value should be one of <(.*)>",
+        lambda found: f"{found[1]}. Expected one of {found[2].replace('|', ', ')}.",
+    ),
+    (
+        r"flag (.*): .* is not a positive integer",
+        r"\1. Expected an integer of 1 or more.",
+    ),
+    (r"flag (.*): invalid literal for int.*", r"\1. Expected an integer."),
+    (r"flag (.*): could not convert string to float.*", r"\1. Expected a number."),
+    (r"flag (.*): \('Non-boolean argument.*", r"\1. Expected true or false."),
+    (r"Unknown command line flag '(.*?)'(\.?)", r"There is no flag --\1."),
+    (r" Did you mean: (.*) \?", r" Did you mean --\1?"),
+    (r"Missing value for flag (.*)", r"\1 needs a value: \1=VALUE."),
 )
 
 
@@ -32,25 +75,46 @@ def say(line: str) -> None:
     _print(sys.stdout, line)
 
 
-def complain(line: str) -> None:
-    """Prints an error, a warning or a note, in the command line's terms."""
-    _print(sys.stderr, f"mgpu: {as_flags(line)}")
+def complain(text: str) -> None:
+    """Prints errors, warnings or notes, in the command line's terms."""
+    for line in text.splitlines():
+        _print(sys.stderr, f"mgpu: {_replaced(line, _OF_PYTHON)}")
 
 
 def one_line(error: BaseException) -> str:
     """An error's message, with its type if the message does not say it."""
     text = str(error)
     if is_of_tensorflow(error):
-        for pattern in _OF_TRACES:
-            text = re.sub(pattern, "", text, flags=re.M)
-        text = re.sub(r"\[\[\{\{node (.+?)\}\}\]\]", r"(node \1)", text)
+        text = _replaced(text, _OF_TENSORFLOW)
     text = " ".join(text.split())
-    return text if isinstance(error, TOLD_WELL) else f"{type(error).__name__}: {text}"
+    if isinstance(error, SELF_EXPLANATORY):
+        return text
+    return f"{type(error).__name__}: {text}"
 
 
 def is_of_tensorflow(error: BaseException) -> bool:
     """Whether it is one of `tf.errors`, without loading TensorFlow to find out."""
     return type(error).__module__.startswith("tensorflow.")
+
+
+def of_flags(error: Exception) -> str:
+    """The message of an absl error as value, expectation and remedy."""
+    return _replaced(str(error), _OF_ABSL)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Prints warnings for users as lines like those of errors."""
+
+    def show(message: Any, category: Any, *rest: Any) -> None:
+        if not issubclass(category, UserWarning):
+            return before(message, category, *rest)
+        complain(f"warning: {' '.join(str(message).split())}")
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+        warnings.showwarning = show
+        yield
 
 
 def open_streams() -> None:
@@ -80,3 +144,9 @@ def _print(stream: Any, line: str) -> None:
         print(line, file=stream, flush=True)
     except (OSError, ValueError):
         discard(stream)
+
+
+def _replaced(text: str, patterns: _Patterns) -> str:
+    for pattern, words in patterns:
+        text = re.sub(pattern, words, text, flags=re.M)
+    return text

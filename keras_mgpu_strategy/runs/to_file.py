@@ -21,7 +21,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.cli.ending import Run
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
@@ -37,7 +36,7 @@ from keras_mgpu_strategy.runs.file_writer import FileWriter
 from keras_mgpu_strategy.runs.fingerprint import check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
-from keras_mgpu_strategy.runs.run import Runner
+from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals

@@ -16,7 +16,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.cli.ending import Run
 from keras_mgpu_strategy.compute import gather, heads
 from keras_mgpu_strategy.element_forms import OneBatch, x_of
 from keras_mgpu_strategy.outputs.memory import MemorySink
@@ -26,7 +25,7 @@ from keras_mgpu_strategy.runs.callbacks import (
     with_callbacks,
     with_progress,
 )
-from keras_mgpu_strategy.runs.run import Runner
+from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
 

@@ -121,9 +121,15 @@ def test_version_is_told():
         (["train"], "unknown command 'train'. Expected one of: predict, "),
         (["predict", DIGITS, IMAGES, "--gpus=2"], "There is no flag --gpus."),
         (["predict", DIGITS, IMAGES], "predict needs --output=PATH."),
-        (["predict", DIGITS], "predict takes 2 arguments or more (mgpu predict MODEL"),
-        (["devices", "gpu:0"], "devices takes 0 arguments"),
-        (["merge"], "merge takes 1 arguments (mgpu merge PATH)"),
+        (
+            ["predict", DIGITS],
+            "expected 'mgpu predict MODEL INPUT... --output=PATH [FLAGS]'",
+        ),
+        (
+            ["devices", "gpu:0"],
+            "devices received 'gpu:0', expected 'mgpu devices'. See",
+        ),
+        (["merge"], "merge received '', expected 'mgpu merge PATH'"),
         (["predict", DIGITS, IMAGES, "--batch_size=0"], "--batch_size=0"),
         (
             ["predict", DIGITS, IMAGES, "--method=fit"],
@@ -176,7 +182,7 @@ def files(tmp_path):
         ("M rows.npy --output=old.npy", "Pass --overwrite to replace it"),
         ("M rows.npy --output=half.npy", "Pass --resume to continue it"),
         ("M rows.npy --output=o.npy --resume --overwrite", "Give one of them."),
-        ("M photos --output=photos/o.csv", "--output=photos/o.csv lies in photos"),
+        ("M photos --output=photos/o.csv", "--output=photos/o.csv is inside photos"),
         ("M rows.npy --output=o.npy --shard=2/2", "--shard=2/2. Expected I/N with"),
         ("M rows.npy --output=o.npy --shard=half", "--shard=half. Expected I/N with"),
         ("M photos --output=o.npy --image_size=8", "--image_size=8. Expected height"),

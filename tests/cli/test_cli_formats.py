@@ -27,7 +27,7 @@ BATCH = "--batch_size=64"
 def test_the_command_line_knows_the_formats_without_loading_them():
     code = (
         "import sys\n"
-        "from keras_mgpu_strategy.cli import files, job\n"
+        "from keras_mgpu_strategy.cli import files, run\n"
         "from keras_mgpu_strategy.formats.registry import FORMATS\n"
         "assert FORMATS\n"
         "print({'tensorflow', 'pyarrow', 'zarr', 'pandas'} & set(sys.modules))"
@@ -211,7 +211,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     ]
 
 
-def test_a_damaged_image_ends_a_run_that_can_be_gone_on_with(tmp_path, capsys):
+def test_a_damaged_image_ends_a_run_that_can_be_resumed(tmp_path, capsys):
     write_photos(tmp_path / "photos", 20)
     (tmp_path / "photos" / "0017.png").write_bytes(b"no image")
     same = (DIGITS, tmp_path / "photos", "--preprocess=unit", "--batch_size=4")
@@ -221,7 +221,7 @@ def test_a_damaged_image_ends_a_run_that_can_be_gone_on_with(tmp_path, capsys):
     error, where, how = capsys.readouterr().err.splitlines()
     assert "Row 17: the image file" in error and "--on_bad_file=skip" in error
     assert "while rows 17 to" in where
-    assert " of 20 rows are safe. To go on: mgpu predict " in how
+    assert " of 20 rows are safe. To resume: mgpu predict " in how
     assert how.endswith(" --resume")
     predict_here(*same, "--resume", "--on_bad_file=skip")
     table = pd.read_csv(tmp_path / "o.csv")

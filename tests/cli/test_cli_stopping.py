@@ -1,4 +1,4 @@
-"""Runs of the real command line that are stopped or fail, and are gone on with."""
+"""Runs of the real command line that are stopped or fail, and are resumed."""
 
 import os
 import pathlib
@@ -75,7 +75,7 @@ def stop_with_rows(runs, numbers):
         time.sleep(0.05)
 
 
-def test_signals_stop_runs_that_can_be_gone_on_with(in_place):
+def test_signals_stop_runs_that_can_be_resumed(in_place):
     numbers = {
         "scores.parquet": (signal.SIGINT, "interrupted", 130),
         "the scores.csv": (signal.SIGTERM, "terminated", 143),
@@ -115,10 +115,10 @@ def test_resuming_a_finished_output_does_nothing(place):
 
 
 def check_stopped(process, output, word, code):
-    """Checks how a run ended, and goes on with it as it says."""
+    """Checks how a run ended, and resumes it as it says."""
     printed = process.communicate(timeout=100)[1]
     assert process.returncode == code
-    begin, _, command = printed.rstrip("\n").partition(" To go on: ")
+    begin, _, command = printed.rstrip("\n").partition(" To resume: ")
     progress = journals.read(pathlib.Path(f"{output}.journal")).progress
     assert progress is not None
     num_safe = progress.rows
@@ -168,7 +168,7 @@ def test_an_error_in_a_function_of_the_user(in_place, place):
     assert lines[-3].startswith("mgpu: KeyError: 'brightness' (")
     assert lines[-3].endswith("own.py, line 10)")
     assert lines[-2].startswith("mgpu: Raised while rows ")
-    assert lines[-1].startswith("mgpu: No row is safe yet. To go on: ")
+    assert lines[-1].startswith("mgpu: No row is safe yet. To start again: ")
     assert lines[-1].endswith(" --output=b.npy --overwrite")  # --resume would refuse
 
 
@@ -187,4 +187,4 @@ def test_a_full_disk(in_place):
     assert result.returncode == 1, result.stderr
     error, rows = result.stderr.splitlines()
     assert error.startswith("mgpu: [Errno 27] File too large")
-    assert " of 100,000 rows are safe. To go on: " in rows
+    assert " of 100,000 rows are safe. To resume: " in rows

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.cli.job import _image_size, _shard
+from keras_mgpu_strategy.cli.run import _image_size, _shard
 from keras_mgpu_strategy.devices.names import parse_devices
 from keras_mgpu_strategy.formats.npy.header import NpyHeader, read_header
+from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import parse
 from tests.security import hostile
 from tests.security.fuzzing import parsers
@@ -68,12 +69,12 @@ def test_strict_json_is_json(content):
 @given(text=st.one_of(st.text(max_size=12), st.text("0123456789/-+ ٣", max_size=9)))
 def test_shards_on_the_command_line(text):
     try:
-        shard = _shard(text)
+        index, count = _shard(text)
     except ValueError as error:
         assert f"--shard={text}. Expected I/N" in str(error)
         return
-    assert text.isascii() and 0 <= shard.index < shard.count
-    assert shard.rows(10**12).stop <= 10**12
+    assert text.isascii() and 0 <= index < count
+    assert Shard(index, count).rows(10**12).stop <= 10**12
 
 
 @pytest.mark.parametrize("text", ["9" * 5000 + "/2", "0/" + "9" * 5000, "٣/٤"])

@@ -1,0 +1,211 @@
+"""The flags of `mgpu predict`, and the run that they ask for. Imports no TensorFlow.
+
+Guarantee: a `PredictRun` holds no flags that contradict each other.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from keras_mgpu_strategy.cli.help import PREDICT
+from keras_mgpu_strategy.formats.registry import output_format
+from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.system.environment import expanded
+from keras_mgpu_strategy.system.signals import stopping_signals
+
+TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
+IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
+_SCOPE = ("devices", "replicas_per_device")
+_RAY = ("num_actors", "cpus_per_actor", "ray_address")
+_LOADING = ("engine", "precision", "jit_compile", "profile", "custom_objects")
+_RUNNING = ("method", "from_logits", "batch_size", "resume", "overwrite", "shard")
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictRun:
+    """What a user asked `mgpu predict` to do; its dicts hold only what was given.
+
+    Args:
+        reading: Arguments of a class of `mgpu.files`.
+        scope: Arguments of `scope()`.
+        loading: Arguments of `load`; for `custom_objects`, the names of modules.
+        ray: Arguments of `RayOptions`; empty for other engines.
+        running: Further arguments of `Predictor.predict_to`.
+        stopping: Numbers of the signals that end it.
+    """
+
+    model: pathlib.Path
+    inputs: tuple[pathlib.Path, ...]
+    output: pathlib.Path
+    labels: pathlib.Path | None
+    reading: dict[str, Any]
+    scope: dict[str, Any]
+    loading: dict[str, Any]
+    ray: dict[str, Any]
+    running: dict[str, Any]
+    stopping: tuple[int, ...]
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether each device has a process of its own."""
+        return self.loading.get("engine") == "ray"
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which range of the rows it runs."""
+        return Shard(*self.running["shard"]) if "shard" in self.running else None
+
+    @property
+    def own_module(self) -> str | None:
+        """The module of the user's function that prepares images, if any."""
+        module, colon, _ = self.reading.get("preprocess", "").partition(":")
+        return module if colon else None
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Adds the flags that the help lists; one that is not given is None."""
+    for name, value in re.findall(r"^  --(?:no)?(\w+)=?(.*)$", PREDICT, re.M):
+        same: Any = {"name": name, "default": None, "help": None}
+        same["flag_values"] = flag_values
+        if not value:
+            flags.DEFINE_boolean(**same)
+        elif value == "N":
+            flags.DEFINE_integer(**same, lower_bound=1)
+        elif "," in value:
+            flags.DEFINE_list(**same)
+        elif value == value.lower():
+            flags.DEFINE_enum(**same, enum_values=value.split("|"))
+        else:
+            flags.DEFINE_string(**same)
+
+
+def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRun:
+    """Returns what a command line asks for.
+
+    Raises:
+        ValueError: A flag is missing, has an invalid value or contradicts another.
+    """
+    given: dict[str, Any] = {
+        name: flag_values[name].value
+        for name in flag_values
+        if flag_values[name].present
+    }
+    if not given.get("output"):
+        raise ValueError(
+            "predict needs --output=PATH. See mgpu predict --help for examples."
+        )
+    given |= {n: parse(given[n]) for n, parse in _PARSERS.items() if n in given}
+
+    def picked(*names: str) -> dict[str, Any]:
+        return {name: given[name] for name in names if name in given}
+
+    run = PredictRun(
+        model=_path(arguments[0]),
+        inputs=tuple(map(_path, arguments[1:])),
+        output=given["output"],
+        labels=given.get("labels"),
+        reading=picked(*TABLE_FLAGS, *IMAGE_FLAGS),
+        scope=picked(*_SCOPE),
+        loading=picked(*_LOADING, "safe_mode"),
+        ray=picked(*_RAY),
+        running=picked(*_RUNNING, "on_nonfinite", "stop_on", "verbose"),
+        stopping=stopping_signals(given.get("stop_on", ())),
+    )
+    _check(run)
+    return run
+
+
+def _check(run: PredictRun) -> None:
+    """Raises ValueError for flags that contradict each other."""
+    if run.running.get("resume") and run.running.get("overwrite"):
+        raise ValueError(
+            "--resume continues what is there, --overwrite begins again. Give one of "
+            "them."
+        )
+    if run.is_ray and "devices" in run.scope:
+        raise ValueError(
+            f"--devices={run.scope['devices']} does not go with --engine=ray, which "
+            "gives each process its device. Give --num_actors."
+        )
+    if run.ray and not run.is_ray:
+        raise ValueError(
+            f"{', '.join(f'--{name}' for name in run.ray)} without --engine=ray, the "
+            "only engine with processes. Add it, or leave them out."
+        )
+    raw = run.running.get("method") == "predict"
+    if raw and (run.labels or run.running.get("from_logits")):
+        raise ValueError(
+            f"--{'labels' if run.labels else 'from_logits'} goes with "
+            "--method=predict_proba or predict_classes; --method=predict writes what "
+            "the model returns."
+        )
+    if run.labels and run.output.suffix.lower() != ".npy":
+        raise ValueError(
+            f"--labels goes with a .npy output, not with {run.output}. Leave it out, "
+            "or give --output=NAME.npy."
+        )
+    if run.labels and run.shard:
+        raise ValueError("--labels goes with a whole run, not with --shard.")
+
+
+def _path(text: str) -> pathlib.Path:
+    return pathlib.Path(expanded(text))
+
+
+def _output(text: str) -> pathlib.Path:
+    path = _path(text)
+    if path.suffix.lower() == ".npz":
+        raise ValueError(
+            f"--output={path} cannot be written. Expected {path.with_suffix('.npy')}, "
+            "a folder with a .npy file for each output if the model has several."
+        )
+    output_format(path)
+    return path
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        options = error
+    if not isinstance(options, dict):
+        raise ValueError(
+            f"--read_options={text:.60}. Expected a JSON object of arguments for "
+            """pandas.read_csv, such as --read_options='{"header": null}'."""
+        )
+    return options
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise ValueError(
+            f"--shard={text:.60}. Expected I/N with I from 0 to N-1, such as 0/8 for "
+            "the first of 8 ranges of the rows."
+        )
+    return int(match[1]), int(match[2])
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise ValueError(
+            f"--image_size={text:.60}. Expected height and width in pixels, such as "
+            "224x224."
+        )
+    return int(match[1]), int(match[2])
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "output": _output,
+    "labels": _path,
+    "shard": _shard,
+    "image_size": _image_size,
+    "read_options": _read_options,
+    "verbose": lambda text: text if text == "auto" else int(text),
+}
