@@ -97,9 +97,7 @@ class BatchPredictor:
         self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
         if from_logits:
             self._arguments["from_logits"] = True
-        self._columns = columns
-        self._outputs = outputs
-        self._keep = keep
+        self._columns, self._outputs, self._keep = columns, outputs, keep
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a block.
@@ -138,12 +136,11 @@ class BatchPredictor:
         if self._input_spec is not None and not any(map(len, batch.values())):
             return example_inputs(self._input_spec, 0)  # lists of no rows have no shape
         columns = self._columns
-        if columns is None and len(batch) == 1 and not self._optional:
-            columns = next(iter(batch))
+        if columns is None:
+            is_one = len(batch) == 1 and not self._optional
+            columns = next(iter(batch)) if is_one else {name: name for name in batch}
         if isinstance(columns, str):
             return _stacked(columns, _picked(batch, [columns])[columns])
-        if columns is None:
-            columns = {name: name for name in batch}
         found = _picked(batch, list(columns.values()))
         arrays = {name: _stacked(c, found[c]) for name, c in columns.items()}
         return {**dict.fromkeys(self._optional), **arrays}
@@ -152,8 +149,9 @@ class BatchPredictor:
 def _optional_of(input_spec: Nest | None) -> list[str]:
     """Names of the inputs that a block may lack."""
     declared = {} if input_spec is None else entries_by_name(input_spec)
-    names = [name for name, spec in declared.items() if is_optional(spec)]
-    return names if len(declared) > 1 else []
+    if len(declared) < 2:
+        return []
+    return [name for name, spec in declared.items() if is_optional(spec)]
 
 
 def _picked(batch: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -176,8 +174,8 @@ def _stacked(name: str, column: np.ndarray) -> np.ndarray:
         return _dense(column)
     except ValueError as error:
         raise ValueError(
-            f"Rows of the column {name!r} have different shapes, or are no numbers: "
-            f"{error}. Expected one shape, as fixed-size lists and tensors have."
+            f"Rows of the column {name!r} differ in shape or are not numbers: {error}. "
+            "Expected one shape, as fixed-size lists and tensors have."
         ) from error
 
 

@@ -151,7 +151,7 @@ ERRORS = [
         {},
         {"a": objects([[1.0, 2.0, 3.0], [1.0]]), "b": numbered(2, 2, 2)},
         ValueError,
-        "Rows of the column 'a' have different shapes",
+        "Rows of the column 'a' differ in shape",
     ),
 ]
 
