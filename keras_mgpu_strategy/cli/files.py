@@ -62,33 +62,25 @@ def reader_of(path: pathlib.Path, given: Collection[str]) -> str | None:
         ValueError: The input does not have the format that a flag is for.
     """
     kind = registry.format_of(path)
-    is_table = kind is not None and kind.is_table
-    is_folder = path.is_dir() and not is_table
+    table = kind if kind is not None and kind.is_table else None
+    is_folder = path.is_dir() and table is None
+    has_images = kind is IMAGES or (is_folder and kind is not ZARR)
     for_images = not {*IMAGE_FLAGS}.isdisjoint(given)
+    has_columns = (table is not None or is_folder) and not for_images
     for names, fits, expected in (
-        (
-            IMAGE_FLAGS,
-            kind is IMAGES or (is_folder and kind is not ZARR),
-            "a folder of images",
-        ),
+        (IMAGE_FLAGS, has_images, "a folder of images"),
         (("read_options",), kind is CSV, "a CSV file"),
-        (
-            TABLE_FLAGS,
-            (is_table or is_folder) and not for_images,
-            "a Parquet or CSV file",
-        ),
+        (TABLE_FLAGS, has_columns, "a Parquet or CSV file"),
     ):
-        wrong = sorted({*names}.intersection(given))
+        wrong = [f"--{name}" for name in sorted({*names}.intersection(given))]
         if wrong and not fits:
             raise ValueError(
-                f"{', '.join(f'--{name}' for name in wrong)} received for the input "
-                f"{path}, expected {expected}. Leave out "
-                f"{'it' if len(wrong) == 1 else 'them'}."
+                f"{', '.join(wrong)} received for the input {path}, expected "
+                f"{expected}. Leave out {'it' if len(wrong) == 1 else 'them'}."
             )
     if for_images:
         return IMAGES.name
-    table = kind if kind is not None and kind.is_table else PARQUET
-    return table.name if given else None
+    return (table or PARQUET).name if given else None
 
 
 def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
@@ -106,14 +98,11 @@ def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
 
 def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
     """Checks that the output is none of the paths that are read, nor inside one."""
-    places = (path.resolve(), *path.resolve().parents)
     for other in read:
-        if other.resolve() == places[0]:
-            raise ValueError(f"--output={path} is also read. Give another path.")
-        if other.resolve() in places:
+        if path.resolve().is_relative_to(other.resolve()):
             raise ValueError(
-                f"--output={path} is inside {other}, which is read. Give a path "
-                "outside of it."
+                f"--output={path} is, or is inside, {other}, which is read. Give "
+                "another path."
             )
 
 

@@ -20,10 +20,19 @@ from keras_mgpu_strategy.system.signals import stopping_signals
 
 TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
 IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
-_SCOPE = ("devices", "replicas_per_device")
-_RAY = ("num_actors", "cpus_per_actor", "ray_address")
-_LOADING = ("engine", "precision", "jit_compile", "profile", "custom_objects")
-_RUNNING = ("method", "from_logits", "batch_size", "resume", "overwrite", "shard")
+_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
+    "scope": ("devices", "replicas_per_device"),
+    "loading": (
+        *("engine", "precision", "jit_compile"),
+        *("profile", "custom_objects", "safe_mode"),
+    ),
+    "ray": ("num_actors", "cpus_per_actor", "ray_address"),
+    "running": (
+        *("method", "from_logits", "batch_size", "resume", "overwrite"),
+        *("shard", "on_nonfinite", "stop_on", "verbose"),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,31 +99,23 @@ def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRu
     Raises:
         ValueError: A flag is missing, has an invalid value or contradicts another.
     """
-    given: dict[str, Any] = {
-        name: flag_values[name].value
-        for name in flag_values
-        if flag_values[name].present
-    }
+    flag_of: dict[str, Any] = {name: flag_values[name] for name in flag_values}
+    given = {name: flag.value for name, flag in flag_of.items() if flag.present}
     if not given.get("output"):
         raise ValueError(
             "predict needs --output=PATH. See mgpu predict --help for examples."
         )
     given |= {n: parse(given[n]) for n, parse in _PARSERS.items() if n in given}
-
-    def picked(*names: str) -> dict[str, Any]:
-        return {name: given[name] for name in names if name in given}
-
     run = PredictRun(
         model=_path(arguments[0]),
         inputs=tuple(map(_path, arguments[1:])),
         output=given["output"],
         labels=given.get("labels"),
-        reading=picked(*TABLE_FLAGS, *IMAGE_FLAGS),
-        scope=picked(*_SCOPE),
-        loading=picked(*_LOADING, "safe_mode"),
-        ray=picked(*_RAY),
-        running=picked(*_RUNNING, "on_nonfinite", "stop_on", "verbose"),
         stopping=stopping_signals(given.get("stop_on", ())),
+        **{
+            name: {flag: given[flag] for flag in group if flag in given}
+            for name, group in _ARGUMENTS.items()
+        },
     )
     _check(run)
     return run

@@ -182,7 +182,10 @@ def files(tmp_path):
         ("M rows.npy --output=old.npy", "Pass --overwrite to replace it"),
         ("M rows.npy --output=half.npy", "Pass --resume to continue it"),
         ("M rows.npy --output=o.npy --resume --overwrite", "Give one of them."),
-        ("M photos --output=photos/o.csv", "--output=photos/o.csv is inside photos"),
+        (
+            "M photos --output=photos/o.csv",
+            "--output=photos/o.csv is, or is inside, photos,",
+        ),
         ("M rows.npy --output=o.npy --shard=2/2", "--shard=2/2. Expected I/N with"),
         ("M rows.npy --output=o.npy --shard=half", "--shard=half. Expected I/N with"),
         ("M photos --output=o.npy --image_size=8", "--image_size=8. Expected height"),
@@ -205,7 +208,10 @@ def files(tmp_path):
         ("M x.parquet no.parquet --output=o.npy", "There is no file or folder no.parq"),
         ("M rows.npy --output=o.csv --labels=rows.npy", "goes with a .npy output"),
         ("M rows.npy --output=o.npy --labels=rows.npy --shard=0/2", "a whole run"),
-        ("M rows.npy --output=rows.npy --overwrite", "--output=rows.npy is also read."),
+        (
+            "M rows.npy --output=rows.npy --overwrite",
+            "is inside, rows.npy, which is read. Give another",
+        ),
         ("M rows.npy --output=o.npy --labels=no.npy", "There is no file no.npy."),
         ("M rows.npy --output=o.npy --labels=labels_of_two.npy", "of shape (3,)."),
         ("M rows.npy --output=o.npy --labels=labels_float.npy", "holds float64"),
