@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
-from keras_mgpu_strategy.formats.registry import output_format
+from keras_mgpu_strategy.formats.registry import output_suffixes
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -159,14 +159,14 @@ def _path(text: str) -> pathlib.Path:
 
 
 def _output(text: str) -> pathlib.Path:
-    path = _path(text)
+    path, suffixes = _path(text), output_suffixes()
+    if path.suffix.lower() in suffixes:
+        return path
+    expected = f"a name that ends in one of {', '.join(suffixes)}"
     if path.suffix.lower() == ".npz":
-        raise ValueError(
-            f"--output={path} cannot be written. Expected {path.with_suffix('.npy')}, "
-            "a folder with a .npy file for each output if the model has several."
-        )
-    output_format(path)
-    return path
+        expected = f"{path.with_suffix('.npy')}, a folder with a .npy file for each "
+        expected += "output if the model has several"
+    raise ValueError(f"--output={path} cannot be written. Expected {expected}.")
 
 
 def _read_options(text: str) -> dict[str, Any]:
