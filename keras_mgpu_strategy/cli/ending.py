@@ -80,10 +80,8 @@ def _safe_rows(target: Target) -> str:
     with contextlib.suppress(ValueError, OSError):
         journal = target.begun()
         if journal is not None and journal.progress is not None:
-            stop, total = (
-                journal.progress.rows,
-                journal.about["run"]["rows of the input"],
-            )
+            stop = journal.progress.rows
+            total = journal.about["run"]["rows of the input"]
             if total is None:
                 return f"{stop:,} rows are safe."
             rows = target.shard.rows(total) if target.shard else range(total)
@@ -137,6 +135,8 @@ def stoppable(safe: Callable[[], str], numbers: Iterable[int]) -> Iterator[None]
         limit.start()
         word = _WORDS.get(number) or f"stopped by {signal.Signals(number).name}"
         complain(f"{word}. {safe()}")
+        if number not in _WORDS:  # not possible outside the main thread
+            signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in handled(numbers)}
@@ -165,7 +165,7 @@ def _end_at_once(number: int) -> NoReturn:
 def _end(number: int, leave: Callable[[int], NoReturn]) -> NoReturn:
     """Ends the process as such a signal should."""
     if number not in _WORDS:
-        with contextlib.suppress(ValueError):  # outside the main thread
+        with contextlib.suppress(ValueError):  # outside the main thread: done already
             signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
     leave(128 + number)

@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 from unittest.mock import ANY
 
@@ -143,6 +144,24 @@ def test_a_second_signal_ends_the_process_at_once(in_place):
     assert time.monotonic() - began < 4
     # The second: where Python is ending already, the system itself ends the process.
     assert process.returncode in (130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_cannot_stop_is_ended_by_its_signal(number):
+    code = (
+        "import os, signal, time\n"
+        "from keras_mgpu_strategy.cli.ending import stoppable\n"
+        f"with stoppable(lambda: 'No row is safe yet.', [{int(number)}]):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "    finally:\n"
+        "        time.sleep(100)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert "No row is safe yet." in result.stderr
+    assert result.returncode == (143 if number == signal.SIGTERM else -number)
 
 
 def test_a_signal_that_was_not_asked_for_ends_the_process_at_once(in_place):
