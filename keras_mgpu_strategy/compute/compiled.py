@@ -62,10 +62,7 @@ def run_by_xla(
 ) -> Callable[..., Nest]:
     """A step that XLA compiles when it first runs.
 
-    Args:
-        step: The step.
-        instead: Makes a step to run if XLA cannot compile this one; None if that is an
-            error, which then says what the user can do.
+    If it cannot, the step that `instead` makes runs; None if that is an error.
     """
 
     def run(*chunk: Any) -> Nest:

@@ -1,11 +1,8 @@
 """Turns results of replicas into ordered rows in host memory.
 
-Guarantees:
-
-* Each replica's tensors are read from that replica's own device; nothing is joined
-  on a device.
-* Padding is trimmed, and a result with a different number of rows than its input is
-  an error, never a shift of the rows after it.
+Each replica's tensors are read from that replica's own device; nothing is joined on a
+device. Padding is trimmed, and a result with a different number of rows than its input
+is an error, never a shift of the rows after it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +14,9 @@ from keras_mgpu_strategy.types import HostBatch, Nest, cut
 
 
 def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostBatch:
-    """Reads one chunk's results and trims the padding.
+    """Reads one chunk's results, of shape `(padded_rows, ...)`, and trims the padding.
 
     On CPU devices the arrays are read-only views of TensorFlow's memory.
-
-    Args:
-        outputs: Nest of `tf.Tensor`, each of shape `(padded_rows, ...)`.
-        start: Index of the first row in the user's input.
-        num_rows: Number of real rows.
-        padded_rows: Number of rows that the step was given.
 
     Raises:
         ValueError: If an output has a different number of rows.

@@ -57,13 +57,11 @@ def run_micro_batches(
 
     Args:
         step: A concrete function of one micro-batch.
-        chunk: Flat tensors of shape `(k * batch_size, ...)`, for any k.
+        chunk: Flat tensors of shape `(k * batch_size, ...)`, for any k, as are the
+            outputs.
         specs: Flat specs of a micro-batch.
         before: Gives the ops to run before each micro-batch, from the index of its
             first row in the chunk.
-
-    Returns:
-        Nest of tensors of shape `(k * batch_size, ...)`.
     """
     size: Any = specs[0].shape[0]
     num_micro_batches = tf.shape(chunk[0])[0] // size
@@ -131,12 +129,6 @@ def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
 
 
 def _check_batch_axis(outputs: Nest, num_rows: int) -> None:
-    """Checks what a model returns for a batch of `num_rows` rows.
-
-    Raises:
-        ValueError: There is no output, or one does not have that many rows or is not
-            dense.
-    """
     leaves = _flatten_with_names(outputs)
     if not leaves:
         raise ValueError(

@@ -1,14 +1,9 @@
-"""Turns a replicated model into compiled steps.
+"""Turns a replicated model into steps: compiled once for each signature, and kept.
 
-A step runs the model over one chunk on one replica, or on all of them together.
-Guarantees:
-
-* Steps are compiled once per input signature, per-replica batch and head, and kept.
-* Each replica's step is traced by `strategy.run` in that replica's own context, so
-  that it reads its own copy of every variable; if copies differ, what saving stores.
-* Replicas draw random numbers of their own.
-* An output without a batch axis is an error when the step is compiled. What XLA
-  cannot compile is an error when the step first runs, which is when XLA compiles it.
+A step runs the model over one chunk on one replica, or on all of them together. It is
+traced by `strategy.run` in the context of its replica, so that it reads the copy there
+of every variable (if copies differ, what saving stores) and draws numbers of its own.
+What XLA cannot compile is an error when the step first runs.
 """
 
 import dataclasses
@@ -85,12 +80,7 @@ class StepCompiler:
         return self._kept_or_made(("copy", replica, *specs), trace, clock)
 
     def lockstep_copier(self, element_spec: Sequence[Any], clock: StageClock) -> Copier:
-        """What copies a chunk to each replica's device, all of them together.
-
-        Args:
-            element_spec: Specs of the flat inputs of all replicas.
-            clock: Records the time it takes to compile.
-        """
+        """What copies a chunk, by its flat specs, to each replica's device at once."""
         if not any(map(has_own_memory, self._devices)):
             return _as_it_is
 
@@ -107,11 +97,8 @@ class StepCompiler:
     ) -> CompiledStep:
         """One compiled function that runs the step on all replicas together.
 
-        Args:
-            signature: What to compile.
-            element_spec: Specs of a run, a row and the flat inputs of all replicas,
-                which give only the ranks of shapes.
-            clock: Records the time it takes to compile.
+        `element_spec` has the specs of a run, a row and the flat inputs of all
+        replicas, which give only the ranks of shapes.
 
         Raises:
             ValueError: If an output of the model has no batch axis.

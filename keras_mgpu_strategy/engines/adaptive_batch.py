@@ -1,15 +1,9 @@
 """How many rows a device is given at a time; shrinks if memory runs out.
 
-A failed allocation on a GPU waits ten seconds for memory to come free, so sizes are not
-found by failing. The first micro-batch of a size runs alone on its GPU. The memory it
-took determines how many micro-batches a chunk may hold, and how many chunks the GPU. If
-it does not fit, a small batch is measured, then the largest that memory allows is used.
-CPUs do not report the memory in use; there the batch is halved.
-
-Guarantees:
-
-* The chunk shrinks first, then the batch. A size that failed is not tried again, and
-  several threads that fail at the same size shrink it once.
+A failed allocation on a GPU waits ten seconds for memory to come free, so memory is
+measured: docs/design.md says how. CPUs do not report the memory in use; there the batch
+is halved. The chunk shrinks first, then the batch. A size that failed is not tried
+again, and several threads that fail at the same size shrink it once.
 """
 
 import threading
@@ -30,14 +24,7 @@ _STEP_WITHOUT_KNOWLEDGE = 8
 
 
 class BatchSize:
-    """A per-replica batch and how it is run; shrinks if memory runs out.
-
-    Args:
-        size: The initial size, in rows.
-        clock: Records each reduction of the batch.
-        limits: What is known from other runs.
-        is_fixed: Whether the model takes no other size.
-        is_measured: Whether the devices report how much of their memory is in use.
+    """A per-replica batch of a run; the arguments are those of `Context`.
 
     Attributes:
         plan: How to run the next chunk.
@@ -73,15 +60,10 @@ class BatchSize:
         """Continues with another size."""
         new = alone(size) if self._is_measured else Plan(size)
         with self._lock:
-            self.plan = self._limits.plan(size) or new
+            self.plan = self._limits.plans.get(size, new)
 
     def learn(self, plan: Plan, reading: Reading | None) -> None:
-        """Plans the next chunks from what a chunk took that ran alone by `plan`.
-
-        Args:
-            plan: How it was run.
-            reading: What it took; None if the devices do not report it.
-        """
+        """Plans the next chunks from what one took that ran alone, if that is known."""
         with self._lock:
             if plan is not self.plan:
                 return
@@ -116,11 +98,7 @@ class BatchSize:
     def shrink(self, plan: Plan, num_rows: int, row: int, error: Exception) -> None:
         """Continues with less, unless that has been done since `plan` was read.
 
-        Args:
-            plan: What did not fit.
-            num_rows: Rows that the device was given.
-            row: Index of the first of them.
-            error: What TensorFlow raised.
+        A device was given `num_rows` rows, the first of which has the index `row`.
 
         Raises:
             MemoryError: It cannot shrink further.
@@ -131,9 +109,8 @@ class BatchSize:
             size = plan.size
             if num_rows > size or (self._is_measured and plan.held != 1):
                 self._failed_chunks += 1
-                self.plan = (
-                    alone(size) if self._is_measured else Plan(size, chunk_rows=size)
-                )
+                one = Plan(size, chunk_rows=size)
+                self.plan = alone(size) if self._is_measured else one
             elif size == 1 or self._is_fixed:
                 raise MemoryError(
                     f"The device ran out of memory at row {row} with {size} rows "

@@ -1,13 +1,9 @@
 """How many rows a replica should take at a time, from how long rows took so far.
 
-Guarantees:
-
-* A chunk takes about 30 ms of a replica's time: long enough that the host's work per
-  chunk does not matter, short enough for results to flow and replicas to end together.
-  With many replicas chunks are longer, since one host serves them all in turn.
-* Time that calls overlap on one device counts once: a device that holds two
-  chunks is not mistaken for one of half the speed.
-* Towards the end of the input chunks get smaller, down to one micro-batch.
+A chunk takes about 30 ms of a replica's time: long enough that the host's work per
+chunk does not matter, short enough for results to flow and replicas to end together.
+With many replicas it takes longer, since one host serves them all in turn. Towards the
+end of the input chunks get smaller, down to one micro-batch.
 """
 
 import threading
@@ -22,9 +18,8 @@ _NEWEST = 0.3
 class StageTimes:
     """How long a device takes for each stage of a chunk on its own.
 
-    If stages of several chunks overlap, a call's time says little about any one stage.
-    So only calls that had the device to themselves are used, such as the first of a
-    run, and the fastest of those counts.
+    Only calls that had the device to themselves are used, such as the first of a run,
+    and the fastest of those counts.
     """
 
     def __init__(self) -> None:
@@ -43,11 +38,9 @@ class StageTimes:
 class ChunkSizes:
     """The time that a row takes, learned from chunk to chunk.
 
-    Args:
-        num_replicas: Number of replicas that share the rows.
-
-    Attributes:
-        stages: How long each stage takes on devices with memory of their own.
+    Time that calls overlap on one device counts once: a device that holds two chunks is
+    not mistaken for one of half the speed. `stages` are timed on devices with memory of
+    their own.
     """
 
     def __init__(self, num_replicas: int):
@@ -63,14 +56,13 @@ class ChunkSizes:
         with self._lock:
             free_since = self._free_since[replica]
             self._free_since[replica] = max(ended, free_since)
-            return max(ended - max(began, free_since), 0.0)
+        return max(ended - max(began, free_since), 0.0)
 
     def record(self, num_rows: int, seconds: float) -> None:
         """Learns that a replica computed some rows, padding included."""
         newest = seconds / num_rows
         with self._lock:
-            known = self._seconds_per_row
-            known = newest if known is None else known
+            known = self._seconds_per_row or newest
             self._seconds_per_row = known + _NEWEST * (newest - known)
 
     def seconds(self, num_rows: int) -> float:
@@ -79,13 +71,7 @@ class ChunkSizes:
         return float("inf") if known is None else known * num_rows
 
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
-        """Rows to take now: whole micro-batches, one if nothing is known yet.
-
-        Args:
-            batch_size: Per-replica batch.
-            most_rows: The most rows of a chunk.
-            rows_left: Rows not taken by any replica yet, or None if unknown.
-        """
+        """Rows to take now: whole micro-batches, one if nothing is known yet."""
         if self._seconds_per_row is None:
             return batch_size
         wanted = self._target / max(self._seconds_per_row * batch_size, 1e-9)

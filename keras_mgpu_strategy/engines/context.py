@@ -60,13 +60,8 @@ class Context:
 
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""
-        return BatchSize(
-            size,
-            self.clock,
-            self.limits,
-            is_fixed=self.is_fixed,
-            is_measured=self.is_measured,
-        )
+        known = {"is_fixed": self.is_fixed, "is_measured": self.is_measured}
+        return BatchSize(size, self.clock, self.limits, **known)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""
@@ -76,9 +71,8 @@ class Context:
     @property
     def pads_batches(self) -> bool:
         """Whether preprocessing may give each batch rows of a different length."""
-        leaves = tf.nest.flatten(self.spec)
-        varies = any(None in leaf.shape[1:].as_list() for leaf in leaves)
-        return varies and self.preprocess is not None
+        axes = [leaf.shape[1:].as_list() for leaf in tf.nest.flatten(self.spec)]
+        return self.preprocess is not None and any(None in own for own in axes)
 
     def most_rows(self, batch_size: int) -> int:
         """The most rows of a chunk: one batch, if each may have a length of its own."""

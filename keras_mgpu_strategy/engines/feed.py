@@ -1,14 +1,9 @@
-"""Hands out the rows of a source as chunks, to any number of threads.
+"""Hands out the rows of a source as chunks, in order, to any number of threads.
 
-Guarantees:
-
-* Chunks leave in the order of their rows, each row in exactly one of them.
-* A source without rows still gives one chunk, of 0 rows and one placeholder row, so
-  that the structure and dtypes of the results are known.
-* An error of the source ends the feed and is kept in `error`, so that the rows
-  before it can be delivered before it is raised.
-* Ending a feed waits for nothing, so any thread may do it at any moment, even one
-  that is reading, when the garbage collector runs in it.
+A source without rows still gives one chunk, of 0 rows and one placeholder row, which
+shows the structure and dtypes of the results. An error of the source ends the feed and
+is kept until the rows before it have been delivered. Ending a feed never waits, so any
+thread may do it, even one that is reading, when the garbage collector runs in it.
 """
 
 import contextlib
@@ -64,9 +59,8 @@ class Feed:
 
     Args:
         source: The rows.
-        block_rows: Rows that are read from the source at a time. A chunk does not
-            cross the end of a block, so this should be a multiple of the rows
-            that are taken.
+        block_rows: Rows that are read at a time; a chunk does not cross their end, so
+            this should be a multiple of the rows that are taken.
         start: Index of the first row to hand out.
 
     Attributes:

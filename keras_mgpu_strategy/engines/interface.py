@@ -31,24 +31,15 @@ class Engine(Protocol):
     def run(
         self, source: Source, batch_size: int, start: int = 0
     ) -> Iterator[HostBatch]:
-        """Yields results in input order.
+        """Yields results in input order, from row `start` on.
 
-        Args:
-            source: The rows.
-            batch_size: Rows of one call of the model on one replica (the
-                per-replica batch).
-            start: Index of the first row to run.
+        The model is called on `batch_size` rows at a time, the per-replica batch.
         """
         ...
 
 
 class StoppedWithin(Exception):
-    """A chunk could only be run up to a row within it.
-
-    Args:
-        results: The results of the rows before it.
-        error: What is wrong with that row.
-    """
+    """A chunk could only be run up to a row within it, for which `error` is raised."""
 
     def __init__(self, results: HostBatch, error: Exception):
         super().__init__(results.stop)
@@ -66,13 +57,7 @@ class ChunkRunner(Protocol):
     def run(
         self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:
-        """Returns the results of a chunk.
-
-        Args:
-            chunk: The rows.
-            batch: The per-replica batch, shrunk if memory runs out.
-            replica: Index of the replica.
-            track: What the replica's device does.
+        """Returns the results of a chunk; shrinks the batch if memory runs out.
 
         Raises:
             StoppedWithin: Any row of the chunk except the first failed.
@@ -81,7 +66,17 @@ class ChunkRunner(Protocol):
 
 
 class Backend(Protocol):
-    """Where a model lives, and how to run it there."""
+    """Where a model lives, and how to run it there.
+
+    Attributes:
+        input_spec: Nest of named `tf.TensorSpec` that the model declares; None if none.
+        feeding: What the model is given of the user's input.
+        is_remote: Whether replicas read files themselves, in other processes.
+    """
+
+    input_spec: Nest | None
+    feeding: Feeding
+    is_remote: bool
 
     @property
     def model(self) -> Any:
@@ -99,33 +94,14 @@ class Backend(Protocol):
         ...
 
     @property
-    def input_spec(self) -> Nest | None:
-        """Nest of named `tf.TensorSpec` that the model declares; None if none."""
-        ...
-
-    @property
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
         ...
 
-    @property
-    def feeding(self) -> Feeding:
-        """What the model is given of the user's input."""
-        ...
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether replicas read files themselves, in other processes."""
-        ...
-
     def preprocessing(self, raw_spec: Nest) -> Preprocessing | None:
-        """What is done in this process to such rows before they are run.
+        """What is done in this process to rows of that spec before they are run.
 
-        Args:
-            raw_spec: Nest of `tf.TensorSpec` of the rows as the user gives them.
-
-        Returns:
-            None if nothing is done, or other processes do it.
+        None if nothing is done, or other processes do it.
 
         Raises:
             ValueError: Preprocessing fails on such rows.

@@ -2,8 +2,6 @@
 
 Only GPUs are asked. For a CPU, `tf.config.experimental.get_memory_info` raises if
 TensorFlow computes without oneDNN and returns zeros if it computes with it.
-
-Guarantee: what fitted once is remembered in `Limits`, and not measured again.
 """
 
 import dataclasses
@@ -84,13 +82,9 @@ def _reset(name: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How chunks are run.
+    """How chunks are run: the most rows of one, and the most that a device holds.
 
-    Args:
-        size: Rows of one call of the model.
-        chunk_rows: The most rows of a chunk; None if memory sets no limit.
-        held: The most chunks on a device; None if memory sets no limit.
-        is_measured: Whether to measure the memory that a chunk takes.
+    None if memory sets no limit; `size` is that of the batch.
     """
 
     size: int
@@ -132,22 +126,18 @@ def largest_batch(size: int, reading: Reading) -> int | None:
 
 
 class Limits:
-    """What is known about the memory that batches take, kept from run to run."""
+    """How batches of each size were run, and the largest that fits, in all runs."""
 
     def __init__(self) -> None:
-        self._plans: dict[int, Plan] = {}
+        self.plans: dict[int, Plan] = {}
         self._most: int | None = None
 
     def at_most(self, size: int) -> int:
         """The size, or the largest that fits."""
         return size if self._most is None else min(size, self._most)
 
-    def plan(self, size: int) -> Plan | None:
-        """How batches of a size were run; None if not run yet."""
-        return self._plans.get(size)
-
     def learn(self, plan: Plan, *, is_largest: bool) -> None:
         """Remembers what fits."""
-        self._plans[plan.size] = plan
+        self.plans[plan.size] = plan
         if is_largest:
             self._most = plan.size

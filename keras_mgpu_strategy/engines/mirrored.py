@@ -1,24 +1,37 @@
 """All replicas in step: `strategy.run` over a distributed tf.data pipeline.
 
-Guarantees, beyond those of every engine: while a step runs, the inputs of the next are
-copied to the devices, and the results of the previous to the host; `engines.track` sets
-their order and limits. A step ends when its slowest replica ends.
+While a step runs, the inputs of the next are copied to the devices, and the results of
+the previous to the host; `engines.track` sets their order and limits.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
 
 from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.compute.compiled import scalar
 from keras_mgpu_strategy.compute.sizes import even_chunk_rows, even_round
 from keras_mgpu_strategy.compute.step import StepCompiler
+from keras_mgpu_strategy.compute.transfers import HOST
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
-from keras_mgpu_strategy.engines.feed import Feed
-from keras_mgpu_strategy.engines.lockstep import LockstepChunks
+from keras_mgpu_strategy.engines.feed import Feed, noted, padded
+from keras_mgpu_strategy.engines.memory import Plan
 from keras_mgpu_strategy.engines.pipelines import Rounds
-from keras_mgpu_strategy.engines.worker_threads import collect
+from keras_mgpu_strategy.engines.running import (
+    Chunks,
+    busy,
+    first_row,
+    note_stages,
+    on_host,
+    run_fitting,
+)
+from keras_mgpu_strategy.engines.track import Track, Turn
+from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
 from keras_mgpu_strategy.system.integers import ceil_div
-from keras_mgpu_strategy.types import HostBatch, Source
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
 
 
 class MirroredEngine:
@@ -37,6 +50,8 @@ class MirroredEngine:
     def __init__(self, context: Context, compiler: StepCompiler):
         self._context = context
         self._compiler = compiler
+        self._strategy = compiler.strategy
+        self._track = Track(context.in_flight)
 
     def run(
         self, source: Source, batch_size: int, start: int = 0
@@ -57,10 +72,8 @@ class MirroredEngine:
         self, feed: Feed, batch: BatchSize, most_rows: int
     ) -> Generator[HostBatch, None, None]:
         context, rows, batch_size = self._context, feed.rows_left, batch.size
-        num_threads, num_replicas = (
-            context.in_flight + context.ahead,
-            len(context.devices),
-        )
+        num_replicas = len(context.devices)
+        num_threads = context.in_flight + context.ahead
         if rows is not None:
             num_rounds = ceil_div(max(rows, 1), batch_size * num_replicas)
             num_threads = min(num_threads, num_rounds)
@@ -70,14 +83,12 @@ class MirroredEngine:
             wanted = context.chunk_sizes.chunk_rows(batch_size, most, None)
             return even_round(batch_size, wanted, feed.rows_left, num_replicas)
 
-        strategy = self._compiler.strategy
-        rounds = Rounds(feed, context, batch_size, chunk_rows, strategy)
-        runner = LockstepChunks(context, self._compiler, batch)
+        rounds = Rounds(feed, context, batch_size, chunk_rows, self._strategy)
 
         def work(_: int, put: Callable[[list[HostBatch]], None]) -> None:
             try:
                 while (chunks := rounds.next()) is not None:
-                    ran = runner.run(chunks, rounds.element_spec)
+                    ran = self._run(chunks, batch, rounds.element_spec)
                     with context.clock.stage("write"):
                         put(ran)
             finally:
@@ -87,3 +98,88 @@ class MirroredEngine:
             yield from batches
         if feed.error is not None:
             raise feed.error
+
+    def _run(
+        self, chunks: Chunks, batch: BatchSize, element_spec: Sequence[Any]
+    ) -> list[HostBatch]:
+        """Returns the results of the replicas that do not idle."""
+
+        def attempt(
+            pieces: Chunks, plan: Plan, turn: Turn
+        ) -> tuple[list[HostBatch], int]:
+            return self._attempt(pieces, plan, element_spec, turn)
+
+        devices = self._context.devices
+        try:
+            with noted(*busy(chunks)):
+                return run_fitting(chunks, attempt, batch, self._track, devices)
+        except BaseException as error:
+            raise ChunkError(first_row(chunks)) from error
+
+    def _attempt(
+        self, chunks: Chunks, plan: Plan, spec: Sequence[Any], turn: Turn
+    ) -> tuple[list[HostBatch], int]:
+        context, compiler = self._context, self._compiler
+        for chunk in chunks:  # the last signature covers them all
+            signature = context.signature(chunk.inputs, plan.size)
+        step = compiler.lockstep(signature, spec, context.clock)
+        # The two numbers of an element have the specs of a run and a row.
+        copy = compiler.lockstep_copier(spec[2:], context.clock)
+        numbers = [[scalar(context.run), scalar(chunk.start)] for chunk in chunks]
+        inputs = [_whole_batches(chunk, plan.size) for chunk in chunks]
+        leaves: Any = self._per_replica(inputs)
+        turn.copy()
+        leaves = copy(*leaves)
+        turn.launch()
+        # Otherwise results would pass through the first GPU on their way to the host.
+        with tf.device(HOST):
+            outputs = step(*self._per_replica(numbers), *leaves)
+        batches, moved = self._results(outputs, chunks, inputs, plan.size)
+        rows = max(len(leaves[0]) for leaves in inputs)
+        bytes_out = max(batch.num_bytes for batch in batches)
+        # In step: each replica is busy until the slowest one ends.
+        note_stages(context, plan, 0, turn, rows, bytes_out, count=len(inputs))
+        return batches, moved
+
+    def _per_replica(self, inputs: list[list[tf.Tensor]]) -> list[Any]:
+        """Turns one flat list per replica into one distributed value per leaf."""
+        if len(inputs) == 1:  # as the data set of a single replica gives it
+            return inputs[0]
+        distribute = self._strategy.experimental_distribute_values_from_function
+
+        def value(leaves: tuple[tf.Tensor, ...]) -> Any:
+            return distribute(lambda context: leaves[context.replica_id_in_sync_group])
+
+        return [value(leaves) for leaves in zip(*inputs, strict=True)]
+
+    def _results(
+        self,
+        outputs: Any,
+        chunks: Chunks,
+        inputs: list[list[tf.Tensor]],
+        size: int,
+    ) -> tuple[list[HostBatch], int]:
+        local_results = self._strategy.experimental_local_results
+        results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
+        batches, moved = [], 0
+        for replica, (chunk, leaves) in enumerate(zip(chunks, inputs, strict=True)):
+            if chunk.start < 0:
+                continue
+            own = tf.nest.pack_sequence_as(outputs, [leaf[replica] for leaf in results])
+            num_bytes = sum(
+                leaf.shape.num_elements() * leaf.dtype.size for leaf in leaves
+            )
+            self._context.clock.add_chunk(replica, chunk.num_rows, size, num_bytes)
+            batch = gather.to_host(own, chunk.start, chunk.num_rows, len(leaves[0]))
+            moved = max(moved, num_bytes + 2 * batch.num_bytes)
+            batches.append(batch)
+        return batches, moved
+
+
+def _whole_batches(chunk: InputBatch, size: int) -> list[Any]:
+    """Flat tensors, padded again if the batch has become smaller since."""
+    flat = tf.nest.flatten(chunk.inputs)
+    if int(flat[0].shape[0]) % size == 0 and isinstance(flat[0], tf.Tensor):
+        return flat
+    with tf.device(HOST):
+        return [tf.convert_to_tensor(a) for a in padded(on_host(chunk), size)]

@@ -1,17 +1,9 @@
 """A distributed tf.data pipeline over a feed: one pipeline per replica.
 
-Guarantees:
-
-* Chunks are dealt in turn: of R pipelines, the r-th gets chunks r, r + R, r + 2R
-  and so on, however far each reads ahead. Arrays are sliced a chunk at a time and
-  never become one tensor.
-* One pipeline reads at a time; while it waits for a slow source, the others still
-  get the chunks that were dealt to them.
-* Elements never end: after the last chunk a replica gets idle ones (one micro-batch
-  of rows that were run before), so that all replicas step together to the end, and
-  none ever runs on 0 rows.
-* An error of the source or of preprocessing does not pass through tf.data, which would
-  turn it into a TensorFlow error; it ends the pipelines and stays in the feed.
+Of R pipelines, the r-th gets chunks r, r + R and so on, however far each reads ahead.
+One reads at a time; meanwhile the others get what was dealt to them. After the last
+chunk a replica gets idle elements, a micro-batch of rows run before, so that all step
+together to the end. Errors stay in the feed: tf.data would change them.
 """
 
 import functools
@@ -34,12 +26,7 @@ from keras_mgpu_strategy.types import InputBatch
 class Rounds:
     """Hands out chunks, one for each replica at a time, to any thread.
 
-    Args:
-        feed: The chunks.
-        context: Per-run state; its `ready` is called by several pipelines at once.
-        batch_size: Rows of a micro-batch.
-        chunk_rows: Gives the most rows of a chunk; asked when each replica has got one.
-        strategy: The strategy whose replicas are fed.
+    `chunk_rows` gives the most rows of a chunk, for one chunk of each replica.
 
     Attributes:
         element_spec: Specs of the elements of the distributed dataset, from the first

@@ -19,13 +19,7 @@ from keras_mgpu_strategy.system.fork_guard import check_not_forked
 
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
-    """A model on disk.
-
-    Args:
-        path: A `.keras` file, a legacy HDF5 file, or a SavedModel folder.
-        custom_objects: Names to classes or functions that the model needs.
-        safe_mode: Whether code in the file is refused.
-    """
+    """A model on disk; see `load`."""
 
     path: str | os.PathLike[str]
     custom_objects: dict[str, Any] | None
@@ -36,11 +30,6 @@ def place(
     model: Any | SavedModel, options: Options, ray: RayOptions | None = None
 ) -> Backend:
     """Puts a model on its devices, rebuilt if it was built elsewhere.
-
-    Args:
-        model: A Keras model, or one on disk.
-        options: How it runs.
-        ray: How it is spread over processes; None for the defaults, or without Ray.
 
     Raises:
         TypeError: `ray` does not hold options.

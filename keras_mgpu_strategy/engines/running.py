@@ -1,7 +1,7 @@
 """Runs chunks in pieces that fit into the memory of the devices, and times them.
 
-Guarantee: a piece that does not fit is run again, smaller, by the thread that holds the
-chunk; no row is read twice, and no row whose results were kept is run twice.
+A piece that does not fit is run again, smaller, by the thread that holds the chunk; no
+row is read twice, and no row whose results were kept is run twice.
 """
 
 import time
@@ -45,15 +45,7 @@ def run_fitting(
     track: Track,
     devices: Sequence[str],
 ) -> list[HostBatch]:
-    """Returns the results of pieces of the chunks, those of each in order.
-
-    Args:
-        chunks: The rows, for one device or for several that step together.
-        attempt: Runs a piece of each chunk.
-        batch: How much fits.
-        track: What the devices do.
-        devices: The devices that the chunks run on.
-    """
+    """Returns the results of pieces of the chunks, those of each device in order."""
     results: list[HostBatch] = []
     rest: Chunks | None = chunks
     while rest is not None:
@@ -103,15 +95,10 @@ def note_stages(
     count: int = 1,
     least_seconds: float = 0.0,
 ) -> None:
-    """Records the stages of a chunk whose results have arrived.
+    """Records the stages of a chunk, of padded rows, whose results have arrived.
 
     Args:
-        context: Per-run state.
-        plan: How the chunk was run.
-        replica: Index of the replica.
-        turn: When the chunk entered each stage.
-        num_rows: Rows that the device was given.
-        bytes_out: Bytes of its results.
+        context, plan, replica, turn, num_rows, bytes_out: What was run, and where.
         count: Replicas that each ran a chunk at the same time.
         least_seconds: How long its rows took before, which also counts for how many
             are taken at a time.

@@ -1,13 +1,9 @@
 """Threads for each device, each taking the next chunk when its device is free.
 
-Guarantees, beyond those of every engine:
-
-* Results are on the host when the call of a step returns, and each thread waits in such
-  a call, without holding the GIL. `engines.track` sets the order in which a device is
-  given its chunks, and limits their number.
-* No replica waits for another: a slow device takes fewer chunks.
-* A chunk that fails on a replica, and can be run again, is run again by the thread
-  that holds it; no row is read twice, none is delivered twice.
+Results are on the host when the call of a step returns, and each thread waits in such a
+call, without holding the GIL. `engines.track` sets the order in which a device is given
+its chunks, and limits their number. No replica waits for another. A chunk that fails on
+a replica, and can be run again, is run again by the thread that holds it.
 """
 
 import contextlib
@@ -38,10 +34,6 @@ class ThreadsEngine:
                 put(chunks.run(chunk, d, the track of d))
 
     and, in the caller's thread: `yield from in_order(what was put)`.
-
-    Args:
-        context: Per-run state.
-        chunks: Runs a chunk on a replica.
     """
 
     def __init__(self, context: Context, chunks: ChunkRunner):

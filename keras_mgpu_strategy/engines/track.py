@@ -1,15 +1,9 @@
 """The order in which chunks are copied to one device and computed there.
 
-A copy to a GPU waits for everything that the GPU has been given to compute by then. It
-overlaps the computation of an earlier chunk only if it begins before that chunk is
-launched. So two chunks are copied at a time, and nothing is launched while the copy of
-a chunk that a thread holds has not begun, unless another copy is under way.
-
-Guarantees:
-
-* A device has at most `in_flight` chunks to compute, including those whose results are
-  on their way to the host. At most two are on their way to the device.
-* No thread waits for a chunk that has not been read yet.
+A copy to a GPU waits for all that the GPU has been given to compute by then. So two
+chunks are copied at a time, and nothing is launched while the copy of a chunk that a
+thread holds has not begun, unless another copy is under way. At most `in_flight` chunks
+are computed, or on their way back. No thread waits for a chunk that is not read yet.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""Looks for a better per-replica batch on the user's own first rows.
-
-Guarantee: the rows used for tuning are run once and delivered like all others.
-"""
+"""Looks for a better per-replica batch on the user's own first rows, run only once."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -30,15 +27,8 @@ def tune(
     """Doubles the batch on the first replica while rows per second rise.
 
     Leaves the best size in `batch`. Stops if a trial would take more than a tenth of
-    the time that the remaining rows need, if memory runs out or is known to be too
-    small for twice the rows, and at 8192.
-
-    Args:
-        run_chunk: Runs a chunk on the first replica.
-        feed: The rows.
-        batch: The initial size, and the result.
-        num_replicas: Replicas that share the remaining rows.
-        clock: Records the sizes that are tried.
+    the time that the remaining rows need on all replicas, if memory runs out or is
+    known to be too small for twice the rows, and at 8192.
     """
     best_size, best_rate = batch.size, 0.0
     while _has_enough_rows(feed, batch.size, num_replicas):

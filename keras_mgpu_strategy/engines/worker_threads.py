@@ -1,13 +1,9 @@
 """Threads that pass results to one consumer, and end with it.
 
-Guarantees:
-
-* When the iterator is used up, or a thread has failed, all threads have ended.
-* When it is closed or garbage-collected, the consumer fails, or the interpreter exits,
-  the threads end after their current chunk. They are waited for, but not forever: one
-  may be held up by the user's generator, or, if the garbage collector closes the
-  iterator, by a lock of the very thread that waits.
-* In a process forked in the meantime nothing is done, since it has no such threads.
+When the iterator is used up, or a thread has failed, all threads have ended. When it is
+closed or garbage-collected, the consumer fails, or the interpreter exits, they end
+after their current chunk. They are waited for, but not forever: one may be held up by
+the user's generator, or by a lock of the thread that waits. A forked process has none.
 """
 
 import atexit
@@ -43,7 +39,7 @@ def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[
             result; returns when the feed has ended. Its error ends the feed. After the
             other threads have passed on their current results, whose rows may come
             before, the error of the first row is raised: the cause of a `ChunkError`,
-            or any other error at once.
+            or else the error itself, as if of a row before all others.
         num_threads: Number of threads.
         feed: Ended with the iterator, so that no thread takes another chunk.
         room: Results that may wait for the consumer, including the one it has.

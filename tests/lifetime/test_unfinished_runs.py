@@ -1,6 +1,7 @@
 """Runs that end early, in every way: the Predictor goes on, and nothing is left."""
 
 import gc
+import itertools
 import threading
 
 import keras
@@ -90,8 +91,7 @@ def test_it_can_be_abandoned_behind_any_batch(predictor):
     for taken in range(number_of_batches + 1):
         with helpers.no_thread_left():
             batches = predictor.predict_iter(rows, 8)
-            for _ in range(taken):
-                batch = next(batches)
+            for batch in itertools.islice(batches, taken):  # a faster run has fewer
                 calling.check(batch.outputs, rows[batch.start : batch.stop])
             del batches
     calling.by_predict(predictor, rows)

@@ -1,23 +1,20 @@
 """The processes of a Predictor: started, replaced if they die, ended with it.
 
-Guarantees:
-
-* There are as many processes as asked for, or an error says why not.
-* What a process was doing when it died is done again, the second time with nothing
-  else in the new process; what repeatedly ends its process is an error.
-* A process that died is replaced; if the cluster no longer has room for another, a
-  warning says so and the others run its rows.
-* An exception in a process arrives as itself.
-* When the actors are closed or garbage-collected, their processes end.
+What a process was doing when it died is done again, the second time with nothing else
+in the new process; what repeatedly ends its process is an error. If the cluster no
+longer has room for another process, a warning says so and the others run its rows.
 """
 
+import contextlib
+import functools
+import threading
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.engines.ray.pickling import unwrapped
 from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
-from keras_mgpu_strategy.engines.ray.slot import Slot
 from keras_mgpu_strategy.engines.ray.worker import About, Worker
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
 from keras_mgpu_strategy.system.messages import Line, calling_line, warn
@@ -29,14 +26,54 @@ _REPLACE_SECONDS = 90
 _LOOK_SECONDS = 2
 
 
-class Actors:
-    """Processes that each hold a replica.
+class Slot:
+    """A process of one replica, called by several threads, and replaced when it dies.
 
-    Args:
-        ray: The package, connected.
-        plan: How many, and what each gets.
-        max_concurrency: Calls that a process works on at a time.
-        arguments: Those of `Worker`; the model as a reference to Ray's store.
+    Attributes:
+        actor: Ray's handle of the process; None while there is none.
+        about: What the process reported about itself, once it is open.
+        is_lost: Whether the process died and could not be replaced.
+    """
+
+    def __init__(self, actor: Any):
+        self.actor: Any = actor
+        self.about: About | None = None
+        self.is_lost = False
+        self._entry = threading.Lock()
+        self._changed = threading.Condition()
+        self._num_calls = 0
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[Any]:
+        """Waits until no thread is alone with the process; yields the process."""
+        with self._entry:
+            self._count(1)
+        try:
+            yield self.actor
+        finally:
+            self._count(-1)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Any]:
+        """Waits until no other thread calls the process, nor can; yields the process.
+
+        So nothing else can have ended it, and nothing else ends with it.
+        """
+        with self._entry:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._num_calls)
+            yield self.actor
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._num_calls += change
+            self._changed.notify_all()
+
+
+class Actors:
+    """As many processes as planned, each with a replica and some calls at a time.
+
+    The arguments are those of `Worker`; the model is a reference to Ray's store.
 
     Raises:
         RuntimeError: They could not be started in time.
@@ -47,16 +84,15 @@ class Actors:
     ):
         self._ray = ray
         self._plan = plan
-        self._arguments = arguments
         self._example: Nest = None
         # Retries are ours: Ray would rerun a chunk that kills its process forever.
-        self._options = plan.resources | {
-            "max_concurrency": max_concurrency,
-            "max_restarts": 0,
-            "max_task_retries": 0,
-        }
+        own = {"max_restarts": 0, "max_task_retries": 0}
+        options = {**plan.resources, **own, "max_concurrency": max_concurrency}
+        start = ray.remote(Worker).options(**options).remote
+        self._start = functools.partial(start, *arguments)
         self._slots = [Slot(self._start()) for _ in range(plan.num_actors)]
-        self._finalizer = weakref.finalize(self, _end, ray, self._slots, HomeProcess())
+        # Ends the processes; calling it twice is harmless.
+        self.close = weakref.finalize(self, _end, ray, self._slots, HomeProcess())
         try:
             self._open_all()
         except BaseException:
@@ -69,19 +105,13 @@ class Actors:
         return [slot.about for slot in self._slots if slot.about is not None]
 
     def call(
-        self,
-        replica: int,
-        method: str,
-        *args: Any,
-        what: str,
-        line: Line | None = None,
+        self, replica: int, method: str, *args: Any, what: str, line: Line | None = None
     ) -> Any:
-        """Has a process do something, again if it dies in the meantime.
+        """Calls a method of `Worker`, again if its process dies in the meantime.
 
         Args:
             replica: Whose process; another one if that could not be replaced.
-            method: A method of `Worker`.
-            *args: Its arguments.
+            method, *args: The method, and its arguments.
             what: What is done, for messages.
             line: Where the user asked for it, if in another thread.
 
@@ -131,10 +161,6 @@ class Actors:
                 RuntimeWarning,
             )
 
-    def close(self) -> None:
-        """Ends the processes; calling it twice is harmless."""
-        self._finalizer()
-
     def _slot_of(self, replica: int) -> Slot:
         """Its own, or that of another replica if it is lost."""
         slots = [slot for slot in self._slots if not slot.is_lost]
@@ -146,22 +172,17 @@ class Actors:
         own = self._slots[replica]
         return slots[replica % len(slots)] if own.is_lost else own
 
-    def _start(self) -> Any:
-        remote = self._ray.remote(Worker).options(**self._options)
-        return remote.remote(*self._arguments)
-
     def _open_all(self) -> None:
         calls = [slot.actor.open.remote() for slot in self._slots]
         try:
             self._wait(calls, _START_SECONDS)
+            answers = self._ray.get(calls)
         except self._ray.exceptions.GetTimeoutError as error:
             raise RuntimeError(
                 f"{self._plan.num_actors} processes with {self._plan.resources} each "
                 f"did not start within {_START_SECONDS} s. Other jobs may hold the "
                 "cluster: look at it with `ray status`."
             ) from error
-        try:
-            answers = self._ray.get(calls)
         except self._ray.exceptions.RayActorError as error:
             raise RuntimeError(
                 "A process died while it read the model. Look at the memory of the "
@@ -201,19 +222,18 @@ class Actors:
         """Waits for answers while the cluster could hold all processes."""
         deadline = time.monotonic() + seconds
         while True:
-            _, left = self._ray.wait(
+            done, _ = self._ray.wait(
                 calls, num_returns=len(calls), timeout=_LOOK_SECONDS
             )
-            if not left:
+            if len(done) == len(calls):
                 return
             wanted = sum(not slot.is_lost for slot in self._slots)
-            has_room = capacity(self._ray.nodes(), self._plan) >= wanted
-            if not has_room or time.monotonic() > deadline:
-                raise self._ray.exceptions.GetTimeoutError(
-                    "it did not start in time"
-                    if has_room
-                    else "the cluster has shrunk and has no room for it"
-                )
+            why = "it did not start in time"
+            if capacity(self._ray.nodes(), self._plan) < wanted:
+                why = "the cluster has shrunk and has no room for it"
+            elif time.monotonic() <= deadline:
+                continue
+            raise self._ray.exceptions.GetTimeoutError(why)
 
 
 def _end(ray: Any, slots: list[Slot], home: HomeProcess) -> None:

@@ -42,6 +42,7 @@ class RayBackend:
         inner = dataclasses.replace(options, engine="threads", profile=None)
         arguments = (ray.put(pack(model)), inner, plan.cpus_per_actor)
         self._actors = Actors(ray, plan, sum(self._chunks.values()), arguments)
+        self.close = self._actors.close
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
         self.feeding = about.feeding
@@ -87,10 +88,6 @@ class RayBackend:
             what = "Computing the digest of the model"
             self._digest = str(self._actors.call(0, "digest", what=what))
         return self._digest
-
-    def close(self) -> None:
-        """Ends the processes."""
-        self._actors.close()
 
 
 def _leave_gpu_memory() -> None:

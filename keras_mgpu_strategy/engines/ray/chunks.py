@@ -1,11 +1,8 @@
-"""Runs chunks in the processes of Ray's actors.
+"""Runs chunks in the processes of Ray's actors, each of which has its next chunk ready.
 
-Guarantees:
-
-* A process has its next chunk while it works on one.
-* Results that wait for a late chunk, whose process died, are bounded; the first of the
-  chunks that have begun is never held back.
-* Results are copied out of Ray's store, so that keeping them does not fill it.
+Results that wait for a late chunk, whose process died, are bounded; the first of the
+chunks that have begun is never held back. Results are copied out of Ray's store, so
+that keeping them does not fill it.
 """
 
 import contextlib
@@ -29,11 +26,7 @@ _MOST_WAITING_BYTES = 2**28
 
 
 class Backpressure:
-    """How far chunks may run ahead of the first one that is not done.
-
-    Args:
-        most_bytes: Results that may wait for it.
-    """
+    """How far chunks may run ahead of the first one, by the results waiting for it."""
 
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes

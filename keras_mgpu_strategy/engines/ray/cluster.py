@@ -1,10 +1,8 @@
 """Joins a Ray cluster, or starts Ray on this machine.
 
-Guarantees:
-
-* A Ray started here listens on the loopback interface only, sends no usage
-  statistics, shows no dashboard and writes nothing into the home folder.
-* An address that does not answer is an error within seconds.
+A Ray started here listens on the loopback interface only, sends no usage statistics,
+shows no dashboard and writes nothing into the home folder. An address that does not
+answer is an error within seconds.
 """
 
 import re

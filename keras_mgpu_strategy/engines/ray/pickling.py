@@ -1,8 +1,8 @@
 """Values and exceptions on their way to another process and back.
 
-Guarantees: values travel with what is needed to import their classes. An exception
-arrives as itself or, if it cannot be pickled, as one with the same text, with its notes
-and the traceback that it had there.
+Values travel with what is needed to import their classes. An exception arrives as
+itself or, if it cannot be pickled, as one with the same text, with its notes and its
+traceback.
 """
 
 import dataclasses
@@ -22,12 +22,10 @@ from keras_mgpu_strategy.system.extras import import_extra
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A value for another process, which may know fewer modules.
+    """A value for another process, which may know fewer modules than this one.
 
-    Args:
-        content: The value, pickled as Ray does: classes and functions of the user's
-            program with their code, those of modules by name.
-        folders: Where this process finds modules.
+    Classes and functions of the user's program travel with their code, those of modules
+    by name; `folders` are where this process finds modules.
     """
 
     content: bytes
@@ -71,13 +69,7 @@ def can_pickle(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """An exception in a process.
-
-    Args:
-        error: As it was raised.
-        notes: Its notes, which not every exception class pickles.
-        trace: Its traceback, as text.
-    """
+    """An exception of a process, and its notes, which not every class pickles."""
 
     error: Exception
     notes: tuple[str, ...]

@@ -39,14 +39,7 @@ _MOST_SOURCES = 4
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a process reports about itself.
-
-    Args:
-        input_spec, floats, feeding: As in `Backend`.
-        device: Its device; a GPU by its number on the machine.
-        node: The machine.
-        pid: The process.
-    """
+    """What a process reports about itself; a GPU goes by its number on the machine."""
 
     input_spec: Nest | None
     floats: tf.DType
@@ -67,11 +60,8 @@ class Done:
     Args:
         batch: The results, marked if rows could not be read.
         stopped_by: Why the remaining rows of the chunk were not read, if there are any.
-        batch_size: Per-replica batch at the end.
-        bytes_in: Bytes of input, padding included.
         seconds: Stage -> time, "compile" among them.
-        back_offs: Batches that did not fit into memory.
-        most: The largest batch that memory allows; None if not determined.
+        batch_size, most, bytes_in, back_offs: As in `BatchSize` and `Report`.
     """
 
     batch: HostBatch
@@ -86,10 +76,7 @@ class Done:
 class Worker:
     """One replica in a process of its own; its methods are called through Ray.
 
-    Args:
-        model: The model, a `ModelFile`.
-        options: How it runs.
-        num_threads: Threads of an op if the process has no GPU.
+    `model` is a packed `ModelFile`; an op has `num_threads` if the process has no GPU.
     """
 
     def __init__(self, model: Packed, options: Options, num_threads: int):
@@ -137,15 +124,7 @@ class Worker:
         head: heads.Head,
         run: int,
     ) -> Done:
-        """Runs a chunk.
-
-        Args:
-            chunk: The rows; its inputs are arrays, or `NamedRows` to be read here.
-            batch_size: Per-replica batch.
-            is_fixed: Whether the model takes no other size.
-            head: What is done to the outputs on the device.
-            run: Number of the run.
-        """
+        """Runs a chunk, whose inputs are arrays, or `NamedRows` to be read here."""
         clock = StageClock(1)
         chunk, marks, stopped_by = self._read(chunk, clock)
         context = Context(

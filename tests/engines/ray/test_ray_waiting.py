@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from keras_mgpu_strategy.engines.ray.actors import Slot
 from keras_mgpu_strategy.engines.ray.chunks import Backpressure
-from keras_mgpu_strategy.engines.ray.slot import Slot
 
 
 def begun(target):
