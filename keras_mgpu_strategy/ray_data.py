@@ -82,7 +82,7 @@ class BatchPredictor:
         head_of(method, from_logits=from_logits)
         count("batch_size", batch_size)
         if process.is_actor():
-            process.configure(process.num_cpus(), process.gpu_ids())
+            process.configure()
             models.set_apart()
         predictor = load(
             path,

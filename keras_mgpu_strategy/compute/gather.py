@@ -17,9 +17,6 @@ def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostB
     """Reads one chunk's results, of shape `(padded_rows, ...)`, and trims the padding.
 
     On CPU devices the arrays are read-only views of TensorFlow's memory.
-
-    Raises:
-        ValueError: If an output has a different number of rows.
     """
 
     def read(leaf: tf.Tensor) -> np.ndarray:

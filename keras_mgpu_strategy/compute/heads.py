@@ -57,11 +57,7 @@ METHODS = tuple(_HEADS)
 
 
 def head_of(method: str, *, from_logits: bool = False) -> Head:
-    """Returns what a method does to each output.
-
-    Raises:
-        ValueError: There is no such method, or it does not take logits.
-    """
+    """Returns what a method does to each output."""
     if method not in _HEADS:
         raise ValueError(f"method={method!r}. Expected one of {list(METHODS)}.")
     plain, of_logits = _HEADS[method]

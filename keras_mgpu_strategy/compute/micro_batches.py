@@ -18,11 +18,7 @@ from keras_mgpu_strategy.types import Nest
 def micro_batch_step(
     replicated: ReplicatedModel, signature: Signature, replica: int
 ) -> Any:
-    """A concrete function of the flat inputs of one micro-batch.
-
-    Raises:
-        ValueError: An output of the model has no batch axis.
-    """
+    """A concrete function of the flat inputs of one micro-batch."""
 
     def forward(*flat: tf.Tensor) -> Nest:
         inputs = _as_declared(replicated, signature.spec, flat)

@@ -58,11 +58,7 @@ class StepCompiler:
         run: int = 0,
         row: int = 0,
     ) -> ReplicaStep:
-        """The compiled step of one replica, for a chunk of a run and its first row.
-
-        Raises:
-            ValueError: If an output of the model has no batch axis.
-        """
+        """The compiled step of one replica, for a chunk of a run and its first row."""
         trace = functools.partial(self._trace, replica)
         return self._step(replica, signature, trace, clock).at(run, row)
 
@@ -99,9 +95,6 @@ class StepCompiler:
 
         `element_spec` has the specs of a run, a row and the flat inputs of all
         replicas, which give only the ranks of shapes.
-
-        Raises:
-            ValueError: If an output of the model has no batch axis.
         """
 
         def trace(wanted: Signature) -> CompiledStep:

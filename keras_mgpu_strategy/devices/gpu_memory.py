@@ -23,11 +23,7 @@ _BY_HAND = (
 
 
 def memory_limit(num_parts: int) -> int:
-    """Returns the MiB that each of `num_parts` parts of any visible GPU may take.
-
-    Raises:
-        RuntimeError: The driver does not report it.
-    """
+    """Returns the MiB that each of `num_parts` parts of any visible GPU may take."""
     return limit_from_report(_driver_report("free"), num_parts)
 
 
@@ -58,9 +54,6 @@ def limit_from_report(report: str, num_parts: int) -> int:
     """Returns the MiB for each part, from one line of MiB per GPU.
 
     The least counts, since the driver may list the GPUs in another order.
-
-    Raises:
-        RuntimeError: The report has a line that is not a number, or no line.
     """
     try:
         least_free = min(int(line) for line in report.split("\n") if line.strip())

@@ -62,10 +62,6 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
 
     Names may be in any case, and also be `"/gpu:0"` or one of TensorFlow's longer
     forms; for the rest see `scope`.
-
-    Raises:
-        TypeError: A value is not a string, int, list or tuple.
-        ValueError: A name is unknown, an index is negative, or no device is named.
     """
     if devices is None:
         return None
@@ -103,11 +99,6 @@ def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
 
     Devices already split into that many parts are left as they are. Returns all parts
     of the first device first.
-
-    Raises:
-        RuntimeError: TensorFlow has started with another layout, or the memory of a
-            GPU is unknown.
-        ValueError: A device is configured to have a different number of parts.
     """
     visible = by_name(tf.config.get_visible_devices())
     for name in names:
@@ -130,9 +121,6 @@ def select_parts(
         counts: Every visible physical device, in TensorFlow's order -> number of its
             logical devices.
         existing: The logical devices that exist.
-
-    Raises:
-        RuntimeError: Not every device has that many parts.
     """
     parts = _parts_by_name(counts)
     chosen = tuple(part for name in names for part in parts[name])

@@ -1,6 +1,7 @@
 """What an engine needs for a run besides rows and a model: per-run state."""
 
 import dataclasses
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -9,11 +10,80 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
 from keras_mgpu_strategy.compute.sizes import most_chunk_rows
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
-from keras_mgpu_strategy.engines.memory import Limits
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits
 from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Nest, cut
+
+_LEAST_SECONDS = 0.03
+_SECONDS_PER_REPLICA = 0.005
+_NEWEST = 0.3
+
+
+class StageTimes:
+    """How long a device takes for each stage of a chunk on its own.
+
+    Only calls that had the device to themselves are used, such as the first of a run,
+    and the fastest of those counts.
+    """
+
+    def __init__(self) -> None:
+        self._rates: dict[str, float] = {}
+
+    def learn(self, stage: str, amount: int, seconds: float) -> None:
+        """Learns from a call that ran alone on an amount of rows or bytes."""
+        rate = seconds / max(amount, 1)
+        self._rates[stage] = min(rate, self._rates.get(stage, rate))
+
+    def seconds(self, stage: str, amount: int) -> float:
+        """How long a stage takes for that many rows or bytes; 0 if unknown."""
+        return self._rates.get(stage, 0.0) * amount
+
+
+class ChunkSizes:
+    """The time that a row takes, learned from chunk to chunk.
+
+    Time that calls overlap on one device counts once: a device that holds two chunks is
+    not mistaken for one of half the speed. `stages` are timed on devices with memory of
+    their own.
+    """
+
+    def __init__(self, num_replicas: int):
+        self._num_replicas = num_replicas
+        self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
+        self.stages = StageTimes()
+        self._seconds_per_row: float | None = None
+        self._free_since = [0.0] * num_replicas
+        self._lock = threading.Lock()
+
+    def busy(self, replica: int, began: float, ended: float) -> float:
+        """Seconds of a call in which its device was not busy with an earlier one."""
+        with self._lock:
+            free_since = self._free_since[replica]
+            self._free_since[replica] = max(ended, free_since)
+        return max(ended - max(began, free_since), 0.0)
+
+    def record(self, num_rows: int, seconds: float) -> None:
+        """Learns that a replica computed some rows, padding included."""
+        newest = seconds / num_rows
+        with self._lock:
+            known = self._seconds_per_row or newest
+            self._seconds_per_row = known + _NEWEST * (newest - known)
+
+    def seconds(self, num_rows: int) -> float:
+        """How long one replica takes for some rows; infinite if not known yet."""
+        known = self._seconds_per_row
+        return float("inf") if known is None else known * num_rows
+
+    def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
+        """Rows to take now: whole micro-batches, one if nothing is known yet."""
+        if self._seconds_per_row is None:
+            return batch_size
+        wanted = self._target / max(self._seconds_per_row * batch_size, 1e-9)
+        most = max(most_rows // batch_size, 1)
+        if rows_left is not None:
+            most = min(most, ceil_div(rows_left, 2 * self._num_replicas * batch_size))
+        return batch_size * max(min(int(wanted), most), 1)
 
 
 @dataclasses.dataclass(frozen=True)

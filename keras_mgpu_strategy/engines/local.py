@@ -12,11 +12,10 @@ from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory, host_of
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import noted, padded
 from keras_mgpu_strategy.engines.interface import Engine
-from keras_mgpu_strategy.engines.memory import Plan
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.running import Chunks, note_stages, run_fitting

@@ -15,10 +15,9 @@ from keras_mgpu_strategy.compute.compiled import scalar
 from keras_mgpu_strategy.compute.sizes import even_chunk_rows, even_round
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import HOST
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed, noted, padded
-from keras_mgpu_strategy.engines.memory import Plan
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.engines.running import (
     Chunks,

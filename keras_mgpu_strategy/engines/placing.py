@@ -29,12 +29,7 @@ class SavedModel:
 def place(
     model: Any | SavedModel, options: Options, ray: RayOptions | None = None
 ) -> Backend:
-    """Puts a model on its devices, rebuilt if it was built elsewhere.
-
-    Raises:
-        TypeError: `ray` does not hold options.
-        ValueError: Options exclude each other.
-    """
+    """Puts a model on its devices, rebuilt if it was built elsewhere."""
     check_not_forked()
     _check_together(options, ray)
     if options.engine == "ray":

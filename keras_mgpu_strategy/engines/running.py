@@ -12,10 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.transfers import has_own_memory
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.adaptive_batch import (
+    BatchSize,
+    Plan,
+    Probe,
+    is_out_of_memory,
+)
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import split
-from keras_mgpu_strategy.engines.memory import Plan, Probe, is_out_of_memory
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.types import HostBatch, InputBatch
 
@@ -95,10 +99,9 @@ def note_stages(
     count: int = 1,
     least_seconds: float = 0.0,
 ) -> None:
-    """Records the stages of a chunk, of padded rows, whose results have arrived.
+    """Records the stages of a chunk whose results have arrived, padding included.
 
     Args:
-        context, plan, replica, turn, num_rows, bytes_out: What was run, and where.
         count: Replicas that each ran a chunk at the same time.
         least_seconds: How long its rows took before, which also counts for how many
             are taken at a time.

@@ -23,11 +23,10 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.signatures import SpecMemory, row_bytes, spec_key
 from keras_mgpu_strategy.compute.sizes import first_guess, per_replica
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
-from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.adaptive_batch import Limits
+from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.feed import example_inputs
 from keras_mgpu_strategy.engines.interface import Backend, Engine
-from keras_mgpu_strategy.engines.memory import Limits
 from keras_mgpu_strategy.models import first_run
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock

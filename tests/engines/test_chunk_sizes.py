@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
+from keras_mgpu_strategy.engines.context import ChunkSizes
 
 MOST = 1 << 20
 

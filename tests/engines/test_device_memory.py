@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.devices import gpu_memory
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.feed import Feed
-from keras_mgpu_strategy.engines.memory import (
+from keras_mgpu_strategy.engines.adaptive_batch import (
+    BatchSize,
     Limits,
     Plan,
     Probe,
@@ -17,7 +16,8 @@ from keras_mgpu_strategy.engines.memory import (
     largest_batch,
     plan_for,
 )
-from keras_mgpu_strategy.engines.tuning import tune
+from keras_mgpu_strategy.engines.feed import Feed
+from keras_mgpu_strategy.engines.threads import tune
 from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.types import HostBatch

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
-from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.inputs import as_source

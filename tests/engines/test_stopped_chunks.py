@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
-from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.interface import StoppedWithin
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.inputs import as_source

@@ -74,9 +74,6 @@ class Actors:
     """As many processes as planned, each with a replica and some calls at a time.
 
     The arguments are those of `Worker`; the model is a reference to Ray's store.
-
-    Raises:
-        RuntimeError: They could not be started in time.
     """
 
     def __init__(
@@ -114,10 +111,6 @@ class Actors:
             method, *args: The method, and its arguments.
             what: What is done, for messages.
             line: Where the user asked for it, if in another thread.
-
-        Raises:
-            RuntimeError: It ended every process that did it, or no process is left.
-            Exception: What was raised in the process.
         """
         died = ""
         for attempt in range(_MOST_ATTEMPTS):

@@ -20,13 +20,7 @@ _HOST_AND_PORT = re.compile(r"\[?([^\[\]/]+)\]?:(\d+)")
 
 
 def connect(address: str | None) -> Any:
-    """Returns the package `ray`, connected to `ray_address` of `RayOptions`.
-
-    Raises:
-        ImportError: Ray is not installed.
-        ConnectionError: There is no cluster at the address.
-        ValueError: This process has joined another cluster.
-    """
+    """Returns the package `ray`, connected to `ray_address` of `RayOptions`."""
     environment.prepare_ray()
     ray = import_extra("ray", "ray", 'engine="ray"')
     if ray.is_initialized():
@@ -49,9 +43,6 @@ def wait_for_room(ray: Any, plan: Plan) -> None:
     """Waits briefly for what ended processes release, on a cluster of this machine.
 
     On a larger cluster, other users' jobs may end, and Ray itself waits for that.
-
-    Raises:
-        ValueError: Too little is free.
     """
     if not ray.get_runtime_context().gcs_address.startswith("127.0.0.1:"):
         return

@@ -58,11 +58,7 @@ class ModelFile:
 def from_path(
     path: pathlib.Path, custom_objects: dict[str, Any] | None, *, safe_mode: bool
 ) -> ModelFile:
-    """Packs a model that is on disk.
-
-    Raises:
-        FileNotFoundError: There is no such path.
-    """
+    """Packs a model that is on disk."""
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path}.")
     content = _archived(path) if path.is_dir() else path.read_bytes()
@@ -72,12 +68,7 @@ def from_path(
 
 
 def from_model(model: Any) -> ModelFile:
-    """Packs a Keras model that is in memory, with the user's classes that it uses.
-
-    Raises:
-        ValueError: It has methods of its own that would not run, or that were set on
-            the object, which a file does not store.
-    """
+    """Packs a Keras model that is in memory, with the user's classes that it uses."""
     models.check_predict(model)
     models.check_on_object(model)
     with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:

@@ -32,11 +32,7 @@ class Packed:
     folders: tuple[str, ...]
 
     def unpack(self) -> Any:
-        """Returns the value.
-
-        Raises:
-            ImportError: One of the user's modules is not on this machine.
-        """
+        """Returns the value."""
         missing = (path for path in self.folders if path not in sys.path)
         sys.path.extend(filter(os.path.exists, missing))
         try:

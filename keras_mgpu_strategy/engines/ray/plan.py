@@ -77,11 +77,7 @@ class Plan:
 
 
 def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
-    """Plans the processes for the machines that `ray.nodes()` reports.
-
-    Raises:
-        ValueError: The cluster has less than what is asked for.
-    """
+    """Plans the processes for the machines that `ray.nodes()` reports."""
     machines, shared = _machines(nodes), options.replicas_per_device
     gpus = sum(gpus for gpus, _ in machines)
     if gpus == 0 and shared > 1:

@@ -10,10 +10,9 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
-from keras_mgpu_strategy.engines.chunk_sizes import ChunkSizes
-from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.adaptive_batch import Limits
+from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.local import LocalBackend, LocalChunks
-from keras_mgpu_strategy.engines.memory import Limits
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
@@ -93,16 +92,14 @@ class Worker:
     def open(self) -> About:
         """Reads the model; called once, before everything else."""
         packed, options, num_threads = self._arguments
-        gpus = process.gpu_ids()
-        process.configure(num_threads, gpus)
+        device = process.configure(num_threads)
         models.set_apart()
         model: ModelFile = packed.unpack()
         self._backend = backend = LocalBackend(model.read(options.precision), options)
         self._track = Track(backend.chunks["in_flight"])
         del self._arguments
-        device = f"GPU:{gpus[0]}" if gpus else "CPU:0"
         declared = (backend.input_spec, backend.floats, backend.feeding)
-        return About(*declared, device, process.node(), os.getpid())
+        return About(*declared, device, os.uname().nodename, os.getpid())
 
     @answering
     def build(self, example: Nest) -> None:

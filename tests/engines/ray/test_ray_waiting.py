@@ -6,7 +6,7 @@ import time
 import pytest
 
 from keras_mgpu_strategy.engines.ray.actors import Slot
-from keras_mgpu_strategy.engines.ray.chunks import Backpressure
+from keras_mgpu_strategy.engines.ray.backend import Backpressure
 
 
 def begun(target):
