@@ -63,13 +63,13 @@ def resplit(
     size: int | None = None
     for batch in batches:
         if held and _row_shapes(held[0]) != _row_shapes(batch):
-            if _count(held):
+            if any(part.num_rows for part in held):
                 yield join(held)
                 size = None
             held = []
         held.append(batch)
         while (size := next_size() if size is None else size) is not None:
-            if size > _count(held):
+            if size > sum(part.num_rows for part in held):
                 break
             ready, rest = split(join(held), size)
             held, size = [rest], None
@@ -78,10 +78,6 @@ def resplit(
         ready, rest = split(join(held), size)
         held, size = [rest] if rest.num_rows or size == 0 else [], None
         yield ready
-
-
-def _count(batches: list[HostBatch]) -> int:
-    return sum(batch.num_rows for batch in batches)
 
 
 def _row_shapes(batch: HostBatch) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """A model on the devices of this process."""
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from keras_mgpu_strategy.engines.feed import noted, padded
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.options import Options
-from keras_mgpu_strategy.engines.running import Chunks, note_stages, run_fitting
+from keras_mgpu_strategy.engines.running import Chunks, Ran, note_stages, run_fitting
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest
@@ -40,29 +41,23 @@ class LocalChunks:
     ) -> HostBatch:
         """Returns the results of a chunk."""
         began = time.perf_counter()
-        seconds = 0.0
-
-        def attempt(
-            chunks: Chunks, plan: Plan, turn: Turn
-        ) -> tuple[list[HostBatch], int]:
-            return self._attempt(chunks[0], plan, replica, turn, seconds)
-
         with noted(chunk):
             chunk = self._context.ready(chunk, batch.size)
             seconds = time.perf_counter() - began
+            attempt = functools.partial(self._attempt, replica, seconds)
             devices = self._context.devices[replica : replica + 1]
             return gather.join(run_fitting([chunk], attempt, batch, track, devices))
 
     def _attempt(
         self,
-        chunk: InputBatch,
-        plan: Plan,
         replica: int,
+        seconds: float,
+        chunks: Chunks,
+        plan: Plan,
         turn: Turn,
-        seconds_before: float,
-    ) -> tuple[list[HostBatch], int]:
+    ) -> Ran:
         context, clock, compiler = self._context, self._context.clock, self._compiler
-        device = context.devices[replica]
+        (chunk,), device = chunks, context.devices[replica]
         signature = context.signature(chunk.inputs, plan.size)
         numbers = (context.run, chunk.start)
         step = compiler.replica_step(signature, replica, clock, *numbers)
@@ -79,7 +74,7 @@ class LocalChunks:
         clock.add_chunk(replica, chunk.num_rows, plan.size, bytes_in)
         results = gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
         sizes = (rows, results.num_bytes)
-        note_stages(context, plan, replica, turn, *sizes, least_seconds=seconds_before)
+        note_stages(context, plan, replica, turn, *sizes, least_seconds=seconds)
         # Outputs exist twice while those of the micro-batches are joined.
         return [results], bytes_in + 2 * results.num_bytes
 

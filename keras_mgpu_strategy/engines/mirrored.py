@@ -5,6 +5,7 @@ the previous to the host; `engines.track` sets their order and limits.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from keras_mgpu_strategy.engines.feed import Feed, noted, padded
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.engines.running import (
     Chunks,
+    Ran,
     busy,
     first_row,
     note_stages,
@@ -102,12 +104,7 @@ class MirroredEngine:
         self, chunks: Chunks, batch: BatchSize, element_spec: Sequence[Any]
     ) -> list[HostBatch]:
         """Returns the results of the replicas that do not idle."""
-
-        def attempt(
-            pieces: Chunks, plan: Plan, turn: Turn
-        ) -> tuple[list[HostBatch], int]:
-            return self._attempt(pieces, plan, element_spec, turn)
-
+        attempt = functools.partial(self._attempt, element_spec)
         devices = self._context.devices
         try:
             with noted(*busy(chunks)):
@@ -116,8 +113,8 @@ class MirroredEngine:
             raise ChunkError(first_row(chunks)) from error
 
     def _attempt(
-        self, chunks: Chunks, plan: Plan, spec: Sequence[Any], turn: Turn
-    ) -> tuple[list[HostBatch], int]:
+        self, spec: Sequence[Any], chunks: Chunks, plan: Plan, turn: Turn
+    ) -> Ran:
         context, compiler = self._context, self._compiler
         for chunk in chunks:  # the last signature covers them all
             signature = context.signature(chunk.inputs, plan.size)
@@ -152,12 +149,8 @@ class MirroredEngine:
         return [value(leaves) for leaves in zip(*inputs, strict=True)]
 
     def _results(
-        self,
-        outputs: Any,
-        chunks: Chunks,
-        inputs: list[list[tf.Tensor]],
-        size: int,
-    ) -> tuple[list[HostBatch], int]:
+        self, outputs: Any, chunks: Chunks, inputs: list[list[tf.Tensor]], size: int
+    ) -> Ran:
         local_results = self._strategy.experimental_local_results
         results = [local_results(leaf) for leaf in tf.nest.flatten(outputs)]
         batches, moved = [], 0

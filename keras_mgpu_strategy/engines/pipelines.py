@@ -66,17 +66,11 @@ class Rounds:
             self._elements = self._elements or self._open()
             with self._context.clock.stage("input"):
                 element = next(self._elements)
-            local_results = self._strategy.experimental_local_results
-            chunks = [
-                InputBatch(
-                    int(start),
-                    int(num_rows),
-                    tf.nest.pack_sequence_as(self._context.spec, inputs),
-                )
-                for start, num_rows, *inputs in zip(
-                    *map(local_results, element), strict=True
-                )
-            ]
+            leaves = map(self._strategy.experimental_local_results, element)
+            chunks = []
+            for start, num_rows, *inputs in zip(*leaves, strict=True):
+                nest = tf.nest.pack_sequence_as(self._context.spec, inputs)
+                chunks.append(InputBatch(int(start), int(num_rows), nest))
             return chunks if busy(chunks) else None
 
     def end(self) -> None:

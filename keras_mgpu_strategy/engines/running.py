@@ -27,9 +27,8 @@ _TRIED_BYTES = 1 << 20
 
 Chunks: TypeAlias = Sequence[InputBatch]
 """One chunk for each device; a start of -1 says that a device idles."""
-Attempt: TypeAlias = Callable[[Chunks, Plan, Turn], tuple[list[HostBatch], int]]
-"""Runs chunks; returns the results and the most bytes that a device was given, gave
-and needed to join what it gave."""
+Ran: TypeAlias = tuple[list[HostBatch], int]
+"""Results, and the bytes that a device needed for inputs and to join outputs."""
 
 
 def busy(chunks: Chunks) -> list[InputBatch]:
@@ -44,7 +43,7 @@ def first_row(chunks: Chunks) -> int:
 
 def run_fitting(
     chunks: Chunks,
-    attempt: Attempt,
+    attempt: Callable[[Chunks, Plan, Turn], Ran],
     batch: BatchSize,
     track: Track,
     devices: Sequence[str],

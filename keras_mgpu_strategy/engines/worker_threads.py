@@ -141,15 +141,12 @@ class _Threads:
 
     def _exit(self) -> None:
         self.end()
-        if self._home.is_this and threading.current_thread() not in self._threads:
-            self._wait()
-        self._is_over = True
-
-    def _wait(self) -> None:
         deadline = time.monotonic() + _MOST_SECONDS
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(deadline - time.monotonic(), 0.0))
+        if self._home.is_this and threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                if thread.ident is not None:
+                    thread.join(max(deadline - time.monotonic(), 0.0))
+        self._is_over = True
 
 
 def _taken_first(errors: list[BaseException]) -> BaseException:

@@ -102,6 +102,16 @@ class TestBackingOff:
         again = BatchSize(4096, clock, limits, is_measured=True)
         assert again.plan == first.plan
 
+    def test_a_size_that_fits_no_more_is_not_tried_for_ever(self):
+        batch, _ = batch_of(4096, is_measured=True)
+        batch.shrink(batch.plan, 4096, 0, MemoryError())
+        batch.learn(batch.plan, Reading(10 * MIB, 200 * MIB, MIB))
+        batch.shrink(batch.plan, 1536, 0, MemoryError())
+        assert batch.size == 128 and not batch.plan.is_measured
+        for expected in (alone(128), alone(4)):
+            batch.shrink(batch.plan, 128, 0, MemoryError())
+            assert batch.plan == expected
+
     def test_an_older_failure_changes_nothing(self):
         batch, _ = batch_of(64)
         plan = batch.plan

@@ -1,4 +1,4 @@
-"""Which error a run raises where several lanes fail."""
+"""Which error a run raises where several threads fail."""
 
 import threading
 
@@ -14,17 +14,17 @@ class NoRows:
 
 
 def errors_of(*failures):
-    """Runs a lane for each failure, the first of which fails first."""
+    """Runs a thread for each failure, the first of which fails first."""
     failed = [threading.Event() for _ in failures]
 
-    def lane(number, put):
+    def work(number, put):
         if number:
             assert failed[number - 1].wait(30)
         failed[number].set()
         raise failures[number]
 
     with helpers.no_thread_left(), pytest.raises(Exception) as info:  # noqa: B017
-        list(collect(lane, len(failures), NoRows(), room=1))
+        list(collect(work, len(failures), NoRows(), room=1))
     return info.value
 
 

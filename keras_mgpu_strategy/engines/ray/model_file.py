@@ -1,12 +1,10 @@
 """A saved model that travels to other processes and machines."""
 
-import contextlib
 import dataclasses
 import io
 import pathlib
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -44,7 +42,7 @@ class ModelFile:
                     archive.extractall(path, filter="data")
             else:
                 path.write_bytes(self.content)
-            with _named(path, self.path):
+            try:
                 return models.read(
                     path,
                     make_strategy(),
@@ -53,6 +51,9 @@ class ModelFile:
                     precision=precision,
                     aside=self.aside,
                 )
+            except (OSError, ValueError) as error:  # names the file that the user knows
+                text = str(error).replace(str(path), str(self.path))
+                raise type(error)(text) from error
 
 
 def from_path(
@@ -86,13 +87,3 @@ def _archived(folder: pathlib.Path) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         archive.add(folder, arcname=".")
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _named(copy: pathlib.Path, original: pathlib.Path) -> Iterator[None]:
-    """Makes errors name the file that the user knows."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        text = str(error).replace(str(copy), str(original))
-        raise type(error)(text) from error

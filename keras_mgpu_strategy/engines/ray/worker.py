@@ -171,9 +171,9 @@ class Worker:
             source = self._opened(named)
             batch, stopped_by = _rows(source, named)
         marks = marks_of(source)(named.start, named.start + batch.num_rows)
+        chunk = dataclasses.replace(batch, start=chunk.start)
         # The process that holds the input knows the names.
-        marks = RowMarks(missing=marks.missing)
-        return dataclasses.replace(batch, start=chunk.start), marks, stopped_by
+        return chunk, RowMarks(missing=marks.missing), stopped_by
 
     def _opened(self, named: NamedRows) -> Source:
         """The input, opened once per run; those of a few runs are kept."""
