@@ -16,7 +16,6 @@ from keras_mgpu_strategy.models.overrides import (
     preprocess_of,
 )
 from keras_mgpu_strategy.models.pinned import PinnedValues
-from keras_mgpu_strategy.models.precision import PRECISIONS
 from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate

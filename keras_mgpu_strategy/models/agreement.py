@@ -2,32 +2,62 @@
 
 The user's code may keep state where it cannot be found, such as in slots, or in a table
 keyed by the `id` of a layer. A difference is reported only between pure graphs, and
-only if each model agrees with itself: models that draw, count, call Python or fail on
-the rows are not compared, those of Keras' and KerasHub's own classes alone are not run.
+only if each model agrees with itself. Such a graph may read variables and tables; it
+writes, draws and prints nothing, calls no Python, and has no unbounded loop. Tracing
+makes no variable; attributes that code sets while it is traced are restored, with the
+contents of containers in them. Models of Keras' and KerasHub's own classes alone are
+not run.
 """
 
+import collections
 import contextlib
 import itertools
 import warnings
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+# There is no public way to ask whether an op is stateful. Tried with TensorFlow 2.18
+# and 2.21.
+from tensorflow.python.framework import (
+    op_def_registry,  # pyright: ignore[reportMissingImports]
+)
+
+from keras_mgpu_strategy.models.attributes import (
+    held_by,
+    is_part,
+    own_attributes,
+    reachable,
+)
 from keras_mgpu_strategy.models.libraries import (
     is_hub_class,
     is_library_class,
     layers_of,
     library_of,
 )
-from keras_mgpu_strategy.models.pure_graphs import pure_graph
 from keras_mgpu_strategy.models.specs import declared, float_dtype_of, input_spec_of
 from keras_mgpu_strategy.models.variables import outside_scopes
+from keras_mgpu_strategy.types import Nest
 
 _Leaves: TypeAlias = list[tf.Tensor]
 
 _NUM_ROWS, _UNKNOWN_LENGTH = 2, 32
+_COARSE = ("float16", "bfloat16")
 _NUM_REPEATS = 4  # code may make random choices while it is traced
+
+_READING = frozenset(
+    {"Case", "If", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp"}
+).union({"ResourceGather", "ResourceGatherNd", "StatefulPartitionedCall", "While"})
+_LOOPS = frozenset({"While", "StatelessWhile"})
+# Kind of container -> what fills an empty one.
+_MUTABLE: dict[type, Any] = {
+    dict: dict.update,
+    list: list.extend,
+    set: set.update,
+    collections.deque: collections.deque.extend,
+}
 
 
 def disagreement(source: Any, target: Any) -> str | None:
@@ -99,7 +129,7 @@ class _Comparison:
         return ""
 
     def _results(self, model: Any) -> _Leaves:
-        results = pure_graph(model, self._spec)(self._rows)
+        results = _pure_graph(model, self._spec)(self._rows)
         return tf.nest.flatten(results, expand_composites=True)
 
     def _between(self, first: _Leaves, second: _Leaves) -> str | None:
@@ -133,8 +163,7 @@ def _up_to_each_layer(model: Any) -> list[Any]:
 
 def _is_coarse(layer: Any) -> bool:
     is_quantized = getattr(layer, "quantization_mode", None) is not None
-    computed = str(getattr(layer, "compute_dtype", None))
-    return is_quantized or computed in ("float16", "bfloat16")
+    return is_quantized or getattr(layer, "compute_dtype", None) in _COARSE
 
 
 def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
@@ -146,3 +175,71 @@ def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
     is_discrete = spec.dtype.is_integer or spec.dtype.is_bool
     values = random.integers(0, 2, shape) if is_discrete else random.random(shape)
     return tf.cast(values, spec.dtype)
+
+
+class _NotPureError(Exception):
+    """A graph does more than compute its outputs."""
+
+
+def _pure_graph(model: Any, spec: Nest) -> Any:
+    """Returns the concrete function of a model's `predict_step`; or _NotPureError."""
+    autograph = library_of(model).__name__ == "tf_keras"
+    function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
+    with tf.variable_creator_scope(_refuse), _attributes_put_back(model):
+        concrete = function.get_concrete_function(spec)
+    if not _is_pure(concrete.graph):
+        raise _NotPureError
+    return concrete
+
+
+def _refuse(*_: Any, **settings: Any) -> NoReturn:
+    raise _NotPureError(f"variable {settings.get('name')!r} would be made")
+
+
+def _is_pure(graph: Any) -> bool:
+    definition = graph.as_graph_def()
+    inner = {node.op for f in definition.library.function for node in f.node_def}
+    # A loop without `maximum_iterations`, its second input, may not end.
+    loops = [op for op in graph.get_operations() if op.type in _LOOPS]
+    if inner & _LOOPS or any(tf.get_static_value(op.inputs[1]) == -1 for op in loops):
+        return False
+    kinds = inner.union(node.op for node in definition.node) - _READING
+    known = list(map(op_def_registry.get, kinds))
+    return all(op is not None and not op.is_stateful for op in known)
+
+
+@contextlib.contextmanager
+def _attributes_put_back(model: Any) -> Iterator[None]:
+    layers = [(layer, own_attributes(layer)) for layer in layers_of(model)]
+    held = list(_mutable_in([value for _, own in layers for value in own.values()]))
+    try:
+        yield
+    finally:
+        for layer, before in layers:
+            content = vars(layer)
+            for name in own_attributes(layer).keys() - before.keys():
+                del content[name]
+            content |= {k: v for k, v in before.items() if content.get(k) is not v}
+        for content, kind, before in held:
+            if _ids(content) != _ids(before):
+                kind.clear(content)
+                _MUTABLE[kind](content, before)
+
+
+def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields each mutable content in some values, with its kind and a copy of it."""
+    for value in reachable(values):
+        content = value
+        if not isinstance(value, tuple(_MUTABLE)):
+            inner = [] if is_part(value) else [held for _, held in held_by(value)]
+            content = getattr(value, "__dict__", None)
+            if not isinstance(content, dict) or _ids(content) != _ids(inner):
+                continue  # not an object that holds just these values
+        for kind in _MUTABLE:
+            if issubclass(type(content), kind):  # not a proxy of one
+                yield content, kind, kind(content)
+
+
+def _ids(content: Any) -> list[int]:
+    """The ids of what a container holds; for a dict, of its values."""
+    return list(map(id, content.values() if isinstance(content, dict) else content))

@@ -80,7 +80,14 @@ class Aside:
 
 def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
     """Returns what a file does not keep of a model, and can be sent with it."""
-    layers = {place: _of(layer, can_travel) for place, layer in _placed(model)}
+    layers = {}
+    for place, layer in _placed(model):
+        made = described_attributes(layer)  # of a user's class
+        own = own_attributes(layer) if made else {}
+        values = {k: v for k, v in own.items() if not holds_parts(v) and can_travel(v)}
+        left = {name: made[name] for name in own.keys() - values.keys()}
+        settings = settings_of(layer)
+        layers[place] = _OfLayer(type(layer).__name__, settings, values, left)
     hidden = list(map(host_value, hidden_variables(model)))
     return Aside(layers, hidden, list(map(host_value, _seeds(model))))
 
@@ -93,11 +100,3 @@ def _placed(layer: Any, place: _Place = ()) -> Iterator[tuple[_Place, Any]]:
 
 def _seeds(model: Any) -> list[Any]:
     return [variable for variable in variables_of(model) if is_seed(variable)]
-
-
-def _of(layer: Any, can_travel: Callable[[Any], bool]) -> _OfLayer:
-    made = described_attributes(layer)  # of a user's class
-    own = own_attributes(layer) if made else {}
-    values = {k: v for k, v in own.items() if not holds_parts(v) and can_travel(v)}
-    left = {name: made[name] for name in own.keys() - values.keys()}
-    return _OfLayer(type(layer).__name__, settings_of(layer), values, left)

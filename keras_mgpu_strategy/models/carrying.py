@@ -8,6 +8,7 @@ attribute.
 """
 
 import copy
+import dataclasses
 import types
 from typing import Any
 
@@ -53,8 +54,9 @@ def carry_attributes(
     variables = variables_of(source)
     pairs = list(zip(layers_of(source), layers_of(target), strict=not is_early))
     known = [] if is_early else zip(variables, variables_of(target), strict=True)
-    later = variables if is_early else []
-    carrier = _Carrier([*pairs, *known], strategy, precision, later)
+    counterparts = {id(before): after for before, after in [*pairs, *known]}
+    later = set(map(id, variables if is_early else ()))
+    carrier = _Carrier(counterparts, strategy, precision, later)
     for before, after in pairs:
         if is_library_class(type(before)) or type(before) is not type(after):
             continue
@@ -78,25 +80,23 @@ class _CannotHoldError(Exception):
     """A container would have to hold another value, but cannot be changed or copied."""
 
 
+@dataclasses.dataclass(frozen=True)
 class _Carrier:
     """Walks an attribute of the original and of its copy, side by side.
 
-    `pairs` are the original's layers and variables with their counterparts; `later`
-    those variables that will be made when the copy is built.
+    Args:
+        counterparts: Ids of layers and variables -> those of the copy.
+        strategy: Mirrors the copy.
+        precision: As in `carry_attributes`.
+        later: Ids of variables that will be made when the copy is built.
+        seen: Ids of containers.
     """
 
-    def __init__(
-        self,
-        pairs: list[tuple[Any, Any]],
-        strategy: tf.distribute.Strategy,
-        precision: str | None,
-        later: list[Any],
-    ):
-        self._counterparts = {id(before): after for before, after in pairs}
-        self._strategy = strategy
-        self._precision = precision
-        self._later = set(map(id, later))
-        self._seen: set[int] = set()
+    counterparts: dict[int, Any]
+    strategy: tf.distribute.Strategy
+    precision: str | None
+    later: set[int]
+    seen: set[int] = dataclasses.field(default_factory=set)
 
     def carry_attribute(self, layer: Any, name: str, value: Any) -> None:
         """Gives a layer of the copy the value of an attribute of its counterpart."""
@@ -108,10 +108,10 @@ class _Carrier:
     def _carried(self, before: Any, after: Any) -> Any:
         """What the copy shall hold where it holds `after`; `after` if that may stay."""
         if not holds_parts(before):
-            is_dtype = self._precision and is_float_policy(before)
+            is_dtype = self.precision and is_float_policy(before)
             return after if is_dtype or _are_same(before, after) else before
-        if id(before) in self._counterparts:
-            return self._counterparts[id(before)]
+        if id(before) in self.counterparts:
+            return self.counterparts[id(before)]
         if is_variable(before):
             return self._variable(before, after)
         if is_layer(before):
@@ -121,7 +121,7 @@ class _Carrier:
                 )
             return before
         if isinstance(before, types.MethodType):
-            owner = self._counterparts.get(id(before.__self__))
+            owner = self.counterparts.get(id(before.__self__))
             if owner is not None:
                 return types.MethodType(before.__func__, owner)
         # Metrics, initializers and the like. Keras wraps lists and dicts.
@@ -130,13 +130,13 @@ class _Carrier:
         return self._container(before, after)
 
     def _variable(self, before: Any, after: Any) -> Any:
-        if id(before) in self._later:
+        if id(before) in self.later:
             raise _CannotHoldError("a weight that is made later")
         value: Any = host_value(before)
         plain = value_of(before)
         if not is_variable(after):
             names = ("trainable", "dtype", "aggregation", "synchronization")
-            with self._strategy.scope():
+            with self.strategy.scope():
                 made = tf.Variable(value, **{key: getattr(plain, key) for key in names})
                 return made if plain is before else type(before)(made)
         if after.shape != before.shape or after.dtype != before.dtype:
@@ -147,9 +147,9 @@ class _Carrier:
         return after
 
     def _container(self, before: Any, after: Any) -> Any:
-        if before is after or id(before) in self._seen:
+        if before is after or id(before) in self.seen:
             return after
-        self._seen.add(id(before))
+        self.seen.add(id(before))
         is_there = _are_alike(before, after)
         held = dict(held_by(after)) if is_there else {}
         copied = after if is_there else _copied(before)

@@ -12,11 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.attributes import (
-    holds_layers,
-    is_layer,
-    own_attributes,
-)
+from keras_mgpu_strategy.models.attributes import holds_layers, is_layer, own_attributes
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.custom_objects import (
     custom_objects_of,

@@ -10,11 +10,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from keras_mgpu_strategy.models.libraries import (
-    LIBRARIES,
-    layers_of,
-    root_module,
-)
+from keras_mgpu_strategy.models.libraries import LIBRARIES, layers_of, root_module
 
 _NOT_CUSTOM = sys.stdlib_module_names - {"__main__"} | {
     *LIBRARIES,

@@ -72,8 +72,13 @@ def _call_of_tf_keras(loaded: Any) -> Any:
         return None
     # One function, or several in one.
     own = getattr(default, "concrete_functions", [default])
-    is_default = _names(serving) in map(_names, own)
-    return next(filter(_is_inference, functions), None) if is_default else None
+    if _names(serving) not in map(_names, own):
+        return None
+    for function in functions:
+        (_, *settings), keywords = function.structured_input_signature
+        if not keywords and all(setting in (False, None) for setting in settings):
+            return function
+    return None
 
 
 def _names(concrete: Any) -> tuple[set[str], set[str]]:
@@ -83,12 +88,6 @@ def _names(concrete: Any) -> tuple[set[str], set[str]]:
     outputs = concrete.structured_outputs
     names = outputs if isinstance(outputs, dict) else ()
     return {str(spec.name) for spec in specs}, set(names)
-
-
-def _is_inference(concrete: Any) -> bool:
-    """Whether a saved forward pass takes one argument besides its settings."""
-    (_, *settings), keywords = concrete.structured_input_signature
-    return not keywords and all(setting in (False, None) for setting in settings)
 
 
 def _signature(signatures: Any, path: str) -> Any:
@@ -107,34 +106,29 @@ def _signature(signatures: Any, path: str) -> Any:
 
 def _arrange(inputs: Nest, spec: Nest) -> Nest:
     """Puts the user's inputs into the structure of the endpoint's inputs."""
-    is_nest = isinstance(inputs, dict | list | tuple)
-    if isinstance(spec, tf.TensorSpec):
-        return _by_name(inputs, [spec])[0] if is_nest else inputs
-    if isinstance(spec, list | tuple):
-        return _by_name(inputs if is_nest else [inputs], list(spec))
+    is_named, is_one = isinstance(spec, dict), isinstance(spec, tf.TensorSpec)
+    specs = [spec] if is_one else spec
+    names = list(spec) if is_named else [one.name for one in specs]
     if isinstance(inputs, dict):
-        return {key: inputs[key] for key in _checked_names(inputs, list(spec))}
-    raise ValueError(
-        f"Received inputs as {type(inputs).__name__}, expected a dict with the names "
-        f"{sorted(spec)}: the SavedModel keeps no order of its inputs."
-    )
-
-
-def _by_name(inputs: Any, specs: list[Any]) -> list[Any]:
-    if isinstance(inputs, dict):
-        names = [spec.name for spec in specs]
-        return [inputs[name] for name in _checked_names(inputs, names)]
-    if len(inputs) == len(specs):
-        return list(inputs)
-    raise ValueError(f"Received {len(inputs)} inputs, expected {len(specs)}: {specs}.")
-
-
-def _checked_names(inputs: dict[str, Any], names: list[str]) -> list[str]:
-    if set(inputs) != set(names):
+        if set(inputs) != set(names):
+            raise ValueError(
+                f"Received inputs named {sorted(inputs)}, expected {sorted(names)}."
+            )
+        found = [inputs[name] for name in names]
+    elif is_named:
         raise ValueError(
-            f"Received inputs named {sorted(inputs)}, expected {sorted(names)}."
+            f"Received inputs as {type(inputs).__name__}, expected a dict with the "
+            f"names {sorted(names)}: the SavedModel keeps no order of its inputs."
         )
-    return names
+    else:
+        found = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        if len(found) != len(names):
+            raise ValueError(
+                f"Received {len(found)} inputs, expected {len(names)}: {list(specs)}."
+            )
+    if is_named:
+        return dict(zip(names, found, strict=True))
+    return found[0] if is_one else found
 
 
 def _cast(value: Any, spec: tf.TensorSpec) -> Any:

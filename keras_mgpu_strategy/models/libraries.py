@@ -79,14 +79,12 @@ def _without_preprocessing(owner: Any, layers: Iterable[Any]) -> list[Any]:
 
 def preprocessing_layers(task: Any) -> list[Any]:
     """Returns the layers of a KerasHub task's preprocessors, earlier ones included."""
-    parts = task._flatten_layers(recursive=False, include_self=False)
-    roots = [part for part in parts if part is task.preprocessor or _prepares(part)]
-    return [layer for root in roots for layer in root._flatten_layers()]
-
-
-def _prepares(layer: Any) -> bool:
-    classes = filter(is_hub_class, type(layer).__mro__)
-    return any(cls.__name__ == "PreprocessingLayer" for cls in classes)
+    parts = []
+    for part in task._flatten_layers(recursive=False, include_self=False):
+        kinds = {cls.__name__ for cls in type(part).__mro__ if is_hub_class(cls)}
+        if part is task.preprocessor or "PreprocessingLayer" in kinds:
+            parts += part._flatten_layers()
+    return parts
 
 
 def input_layer(model: Any, tensor: Any) -> Any | None:
@@ -121,11 +119,8 @@ def has_free_batch(model: Any) -> bool:
 
 def stateful_layers(model: Any) -> list[Any]:
     """Returns the recurrent layers that keep their state from batch to batch."""
-    return [
-        layer
-        for layer in layers_of(model)
-        if hasattr(layer, "return_sequences") and getattr(layer, "stateful", False)
-    ]
+    recurrent = [x for x in layers_of(model) if hasattr(x, "return_sequences")]
+    return [layer for layer in recurrent if getattr(layer, "stateful", False)]
 
 
 def note_strategy(model: Any, strategy: tf.distribute.Strategy) -> None:

@@ -101,13 +101,14 @@ def _grouped(variables: list[Any]) -> list[list[Any]]:
 
 def _differing(groups: list[list[Any]]) -> tf.Tensor:
     """Which groups hold a variable whose copies differ."""
-    return tf.stack([_differs(list(map(copies_of, group))) for group in groups])
-
-
-def _differs(group: list[Copies]) -> tf.Tensor:
-    first, *others = [_flat(copies) for copies in zip(*group, strict=True)]
-    with tf.device(group[0][0].device):
-        return tf.reduce_any([tf.reduce_any(first != other) for other in others])
+    found = []
+    for group in groups:
+        of_replicas = list(zip(*map(copies_of, group), strict=True))
+        first, *others = map(_flat, of_replicas)
+        with tf.device(of_replicas[0][0].device):
+            differ = [tf.reduce_any(first != other) for other in others]
+            found.append(tf.reduce_any(differ))
+    return tf.stack(found)
 
 
 def _flat(copies: tuple[Any, ...]) -> tf.Tensor:

@@ -45,22 +45,16 @@ def read(
     """Reads a saved model onto every replica of a strategy.
 
     Args:
-        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel
-            folder.
+        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
         strategy: The strategy to mirror it with.
-        custom_objects: Name -> class or function of yours that the file refers to.
-            A SavedModel holds its code and needs none.
+        custom_objects: Name -> class or function of the user's that the file refers to.
         safe_mode: Refuse `.keras` and HDF5 files that hold Python code, or refer to
-            code that is neither Keras' nor among `custom_objects` or registered. It
-            does not cover a SavedModel, whose graph may do whatever TensorFlow can,
-            such as read and write files.
+            code that is neither Keras' nor known. A SavedModel is not covered: its
+            graph may do whatever TensorFlow can.
         precision: As in `replicate`.
         aside: What the file does not keep of the model that was saved.
 
-    Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is not a model, is damaged or unsafe, cannot run replicated,
-            or cannot have that precision.
+    Raises FileNotFoundError, or ValueError if the model cannot be used.
     """
     path = os.fspath(path)
     check_backend(keras)
@@ -88,11 +82,7 @@ def check_path(path: str | os.PathLike[str]) -> None:
 
 
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
-    """Loads with Keras 3 or else, if it is installed, with tf_keras.
-
-    If both fail only at the compile settings, or these are not safe to restore, the
-    model comes without them.
-    """
+    """Loads with Keras 3 or tf_keras; uncompiled if compiling is unsafe or fails."""
     libraries = [keras]
     with contextlib.suppress(ImportError):
         libraries.append(importlib.import_module("tf_keras"))

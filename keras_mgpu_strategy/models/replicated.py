@@ -86,7 +86,7 @@ class Preprocessing:
         name: Name of the task, for messages.
         function: Takes x, or x, targets and weights.
         raw_spec: Nest of `tf.TensorSpec` of what the function is given.
-        is_whole: Whether the model is given all that the function returns, not x alone.
+        is_whole: Whether the model is given all that it returns, not x alone.
 
     Attributes:
         spec: Nest of `tf.TensorSpec` of what the model is given.

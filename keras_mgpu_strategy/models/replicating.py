@@ -57,19 +57,16 @@ def replicate(
     """Puts a Keras model on every replica of a strategy.
 
     Args:
-        model: Any Keras 3 or tf_keras model. If it is not built yet, it is returned
-            as it is, for `build`.
+        model: Any Keras 3 or tf_keras model. One that is not built yet is returned as
+            it is, for `build`.
         strategy: The strategy to mirror it with.
-        precision: "float32", "bfloat16" or "float16": dtype of all float variables
-            and computations; float outputs are then float32. None leaves the model
-            and its outputs as they are.
+        precision: "float32", "bfloat16" or "float16": dtype of all float variables and
+            computations; float outputs are then float32. None leaves them as they are.
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If the backend of Keras is not TensorFlow, if the model is stateful
-            and there are several replicas, if it overrides methods that would not
-            run, or has code that cannot become a graph, if it cannot be rebuilt, if a
-            layer forces another dtype, or a weight is too large for the precision.
+        ValueError: If it cannot run on several replicas or be rebuilt, if code of its
+            own would not run here, or if it cannot have the precision.
     """
     check_supported(model, strategy)
     check_predict(model)

@@ -83,21 +83,19 @@ def copy_variables(source: Any, target: Any) -> None:
 def copy_state(source: Any, target: Any) -> None:
     """Copies all state between models of the same architecture."""
     copy_variables(source, target)
-    for pair in zip(layers_of(source), layers_of(target), strict=True):
-        if hasattr(pair[0], "finalize_state") or _has_own_hooks(type(pair[0])):
+    for before, after in zip(layers_of(source), layers_of(target), strict=True):
+        classes = type(before).__mro__
+        owners = [next((c for c in classes if h in vars(c)), None) for h in _HOOKS]
+        has_own_hooks = not all(map(is_library_class, filter(None, owners)))
+        if has_own_hooks or hasattr(before, "finalize_state"):
             # The models may belong to different strategies.
-            outside_scopes(_copy_by_hooks, *pair)
+            outside_scopes(_copy_by_hooks, before, after)
 
 
 def assign_all(sources: list[Any], targets: list[Any]) -> None:
     """Copies values of variables, one at a time through host memory."""
     for before, after in zip(sources, targets, strict=True):
         assign(after, cast_for(host_value(before), after))
-
-
-def _has_own_hooks(cls: type) -> bool:
-    owners = [next((c for c in cls.__mro__ if h in vars(c)), None) for h in _HOOKS]
-    return not all(map(is_library_class, filter(None, owners)))
 
 
 def _copy_by_hooks(before: Any, after: Any) -> None:

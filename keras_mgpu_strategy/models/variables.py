@@ -66,7 +66,7 @@ def value_of(variable: Any) -> Any:
 def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
     """Whether a variable has one copy on each worker device of a strategy."""
     value = value_of(variable)
-    if not isinstance(value, _DISTRIBUTED) or _maker(value) is not strategy:
+    if not isinstance(value, _DISTRIBUTED) or value.distribute_strategy is not strategy:
         return False
     copies = strategy.experimental_local_results(value)
     devices = strategy.extended.worker_devices
@@ -102,7 +102,8 @@ def check_mirrored(variables: Iterable[Any], strategy: tf.distribute.Strategy) -
 def strategy_of(model: Any) -> tf.distribute.Strategy | None:
     """Returns the strategy that all variables of a model are mirrored over, if any."""
     variables = variables_of(model) or _hidden_copies(model)
-    strategy = _maker(value_of(variables[0])) if variables else None
+    first = value_of(variables[0]) if variables else None
+    strategy = getattr(first, "distribute_strategy", None)
     is_one = isinstance(strategy, tf.distribute.Strategy)
     return strategy if is_one and belongs_to(model, strategy) else None
 
@@ -119,10 +120,6 @@ def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
 def _hidden_copies(model: Any) -> list[Any]:
     hidden = hidden_variables(model)
     return [v for v in hidden if isinstance(value_of(v), _DISTRIBUTED)]
-
-
-def _maker(value: Any) -> Any:
-    return getattr(value, "distribute_strategy", None)
 
 
 def copies_of(variable: Any) -> list[Any]:
