@@ -33,7 +33,7 @@ from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.engines.options import Precision
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.loading import load
-from keras_mgpu_strategy.models.specs import input_spec_of
+from keras_mgpu_strategy.models.libraries import input_spec_of
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.sources.matching import entries_by_name, is_optional
 from keras_mgpu_strategy.system.integers import count

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.benchmark import catalog
-from keras_mgpu_strategy.models.specs import input_spec_of
+from keras_mgpu_strategy.models.libraries import input_spec_of
 from keras_mgpu_strategy.types import Nest
 
 layers = keras.layers

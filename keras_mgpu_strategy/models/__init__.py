@@ -7,19 +7,23 @@ from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
-from keras_mgpu_strategy.models.draws import Draws, drawing, first_run, set_apart
-from keras_mgpu_strategy.models.libraries import layers_of
+from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
 from keras_mgpu_strategy.models.overrides import (
     check_on_object,
     check_predict,
     is_overridden,
     preprocess_of,
 )
-from keras_mgpu_strategy.models.pinned import PinnedValues
 from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate
-from keras_mgpu_strategy.models.specs import float_dtype_of
+from keras_mgpu_strategy.models.stand_ins import (
+    Draws,
+    PinnedValues,
+    drawing,
+    first_run,
+    set_apart,
+)
 from keras_mgpu_strategy.models.state import copy_variables
 from keras_mgpu_strategy.models.variables import strategy_of
 from keras_mgpu_strategy.models.xla import chooses_xla

@@ -32,12 +32,14 @@ from keras_mgpu_strategy.models.attributes import (
     reachable,
 )
 from keras_mgpu_strategy.models.libraries import (
+    declared,
+    float_dtype_of,
+    input_spec_of,
     is_hub_class,
     is_library_class,
     layers_of,
     library_of,
 )
-from keras_mgpu_strategy.models.specs import declared, float_dtype_of, input_spec_of
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.types import Nest
 

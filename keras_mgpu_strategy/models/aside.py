@@ -17,8 +17,8 @@ from keras_mgpu_strategy.models.attributes import (
     holds_parts,
     own_attributes,
 )
-from keras_mgpu_strategy.models.draws import is_seed
 from keras_mgpu_strategy.models.libraries import parts_of
+from keras_mgpu_strategy.models.stand_ins import is_seed
 from keras_mgpu_strategy.models.state import check_equal, settings_of
 from keras_mgpu_strategy.models.variables import (
     assign,

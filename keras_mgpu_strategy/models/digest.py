@@ -21,13 +21,13 @@ from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.digests.packages import is_installed
 from keras_mgpu_strategy.models.attributes import described_attributes, type_name
 from keras_mgpu_strategy.models.custom_objects import leaves
-from keras_mgpu_strategy.models.draws import is_seed
 from keras_mgpu_strategy.models.libraries import (
     is_library_class,
     layers_of,
     preprocessing_layers,
 )
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.stand_ins import is_seed
 from keras_mgpu_strategy.models.state import settings_of
 from keras_mgpu_strategy.models.variables import (
     hidden_variables,

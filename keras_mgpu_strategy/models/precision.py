@@ -40,22 +40,13 @@ def precision_scope(
     names = dict(custom_objects)
     if precision == "bfloat16":
         make = library.initializers.GlorotUniform
-        names |= dict.fromkeys(
-            _ORTHOGONAL, SimpleNamespace(from_config=lambda _: make())
-        )
-    is_legacy = library.__name__ == "tf_keras"
+        maker = SimpleNamespace(from_config=lambda _: make())
+        names |= dict.fromkeys(_ORTHOGONAL, maker)
     mixed = library.mixed_precision
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(library.saving.custom_object_scope(names))
+    with library.saving.custom_object_scope(names), contextlib.ExitStack() as stack:
         if precision:
-            get = mixed.global_policy if is_legacy else library.config.dtype_policy
-            put = (
-                mixed.set_global_policy
-                if is_legacy
-                else library.config.set_dtype_policy
-            )
-            stack.callback(put, get())
-            put(precision)
+            stack.callback(mixed.set_global_policy, mixed.global_policy())
+            mixed.set_global_policy(precision)
         yield
 
 

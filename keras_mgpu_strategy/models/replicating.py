@@ -20,8 +20,11 @@ from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
+    input_spec_of,
     library_of,
     note_strategy,
+    output_shapes_of,
+    takes_sparse,
 )
 from keras_mgpu_strategy.models.overrides import (
     check_on_object,
@@ -36,11 +39,6 @@ from keras_mgpu_strategy.models.precision import (
     with_float32_outputs,
 )
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
-from keras_mgpu_strategy.models.specs import (
-    input_spec_of,
-    output_shapes_of,
-    takes_sparse,
-)
 from keras_mgpu_strategy.models.state import check_same, copy_flags, copy_state
 from keras_mgpu_strategy.models.variables import (
     belongs_to,

@@ -172,17 +172,6 @@ def assign(variable: Any, value: np.ndarray) -> None:
         copy.assign(np.zeros_like(value) if index else value)
 
 
-def stand_in_for(variable: Any) -> tf.Variable:
-    """Returns a variable of no strategy, like the given one and on its device."""
-
-    def make() -> tf.Variable:
-        with tf.device(variable.device):
-            zeros = tf.zeros(variable.shape, variable.dtype)
-            return tf.Variable(zeros, trainable=False)
-
-    return outside_scopes(make)
-
-
 def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a function outside of any strategy's scope.
 

@@ -185,7 +185,7 @@ def test_variables_of_any_kind(kind, hidden, strategies):
 
 
 def test_large_variables_are_compared_by_themselves(strategies, monkeypatch):
-    monkeypatch.setattr(models.pinned, "_MOST_BYTES", 20)
+    monkeypatch.setattr(models.stand_ins, "_MOST_BYTES", 20)
     with strategies[2].scope():
         layers = [keras.layers.BatchNormalization() for _ in range(3)]
         model = keras.Sequential([keras.Input((6,)), *layers])
@@ -194,6 +194,6 @@ def test_large_variables_are_compared_by_themselves(strategies, monkeypatch):
     layers[1].moving_mean.value.values[1].assign(np.ones(6, "f4"))
     expected = predictor.predict(ROWS[:4], 4, verbose=0)
     assert_same(predictor.predict(ROWS, 4, verbose=0)[:4], expected)
-    pinned = models.pinned.PinnedValues(model.variables)
+    pinned = models.PinnedValues(model.variables)
     pinned.refresh()
     assert len(pinned.handles) == 2
