@@ -34,6 +34,7 @@ _SET_OTHERWISE = frozenset({"history", "_obj_reference_counts_dict"}).union(
 )
 # KerasHub keeps the `id` of layers there, which no other copy has (tested with 0.32).
 _NOT_THE_USERS = ("_keras_mgpu_strategy_", "_functional_layer_ids")
+_OWNERS = frozenset({*LIBRARIES, "tensorflow"})
 _SEQUENCES = (list, tuple, set, frozenset, collections.deque)
 _OPAQUE = frozenset({"builtins", "numpy", "pandas", "scipy", "tensorflow", *LIBRARIES})
 _TABLES = (
@@ -45,7 +46,8 @@ _TABLES = (
 
 def own_attributes(layer: Any) -> dict[str, Any]:
     """Returns name -> value of what the user's code has set on a layer or model."""
-    names = _names_of_keras(type(layer))
+    owners = [cls for cls in type(layer).__mro__ if root_module(cls) in _OWNERS]
+    names = _SET_OTHERWISE.union(*map(_names_set_by, owners))
     return {
         name: value
         for name, value in vars(layer).items()
@@ -150,14 +152,6 @@ def _is_users(value: Any) -> bool:
         return False
     holds_state = isinstance(value, tf.random.Generator)
     return holds_state or root_module(type(value)) not in _OPAQUE
-
-
-@functools.cache
-def _names_of_keras(cls: type) -> frozenset[str]:
-    """Names of attributes that are set by the Keras classes among a class's bases."""
-    roots = {*LIBRARIES, "tensorflow"}
-    owners = [base for base in cls.__mro__ if root_module(base) in roots]
-    return _SET_OTHERWISE.union(*map(_names_set_by, owners))
 
 
 @functools.cache

@@ -28,20 +28,17 @@ class ReplicatedModel:
         model: The Keras model, or the object that a SavedModel was loaded as.
         strategy: Mirrors every variable of `model`.
         call: Forward pass in inference mode: takes a nest of tensors of shape
-            `(rows, ...)`, of x or, depending on `feeding`, of a whole element, and
-            returns the nest of outputs. May be traced in replica context
-            (`strategy.run`), or for one device inside
+            `(rows, ...)`, of x or, depending on `feeding`, of a whole element. May be
+            traced in replica context (`strategy.run`), or for one device inside
             `strategy.scope(), tf.device(device)`.
         input_spec: Nest of named `tf.TensorSpec` in the structure of the model's
             inputs, batch axis included; None if the model declares no inputs.
         output_shapes: Nest of `tf.TensorShape` in the structure of the outputs,
             batch axis included; None if only a call can show them.
-        precision: Dtype that the floats of `model` were given; float outputs are then
-            float32. None if the model is as its maker left it.
-        variables: Those of a SavedModel, which may not list them itself; None for a
-            Keras model, which does, and may have to be built first.
-        graph: Digest of a SavedModel without its variables; None for a Keras model,
-            which is identified by its layers.
+        precision: Dtype that the floats of `model` were given, if any; float outputs
+            are then float32.
+        variables: Those of a SavedModel, which may not list them itself.
+        graph: Digest of a SavedModel without its variables.
         feeding: Which part of the user's input `call` is given.
         autograph: Whether `call` is traced with AutoGraph, as in tf_keras.
         compiled_for_xla: Returns how the user compiled the model; None if not at all.
