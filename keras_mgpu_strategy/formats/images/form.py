@@ -169,8 +169,9 @@ def _size(
 
 
 def _channels_or_3(declared: tf.TensorSpec | None) -> int:
-    is_images = declared is not None and declared.shape.rank == 4
-    return declared.shape[3] if is_images and declared.shape[3] in _NAMES else 3
+    if declared is None or declared.shape.rank != 4:
+        return 3
+    return declared.shape[3] if declared.shape[3] in _NAMES else 3
 
 
 def _input(declared: tf.TensorSpec) -> str:
