@@ -32,11 +32,7 @@ from keras_mgpu_strategy.outputs.durable import (
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
-from keras_mgpu_strategy.outputs.target import (
-    Target,
-    record_content,
-    record_of,
-)
+from keras_mgpu_strategy.outputs.target import Target, record_content, record_of
 from keras_mgpu_strategy.system.environment import expanded
 
 _NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
@@ -53,12 +49,6 @@ class Merged:
 
 def merge(path: str | os.PathLike[str]) -> Merged:
     """Completes an output whose rows were run in shards.
-
-    Args:
-        path: The output, as given to each of the runs.
-
-    Returns:
-        What was merged.
 
     Raises:
         OSError: Shards are missing, or the output exists, or cannot be written.

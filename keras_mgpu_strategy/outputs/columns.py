@@ -20,11 +20,7 @@ from keras_mgpu_strategy.types import Nest
 
 
 def columns_of(outputs: Nest) -> tuple[Column, ...]:
-    """Returns a column for each output, in the order of `tf.nest.flatten`.
-
-    Args:
-        outputs: Nest of arrays of shape `(rows, ...)`, with any number of rows.
-    """
+    """Returns a column for each output, in the order of `tf.nest.flatten`."""
     arrays = [np.asarray(array) for array in tf.nest.flatten(outputs)]
     return tuple(
         Column(name, array.shape[1:], _dtype(array))
@@ -33,10 +29,7 @@ def columns_of(outputs: Nest) -> tuple[Column, ...]:
 
 
 def structure_of(outputs: Nest) -> Any:
-    """Returns the nest with each output replaced by the name of its column.
-
-    Only dicts and lists, as in JSON: tuples become lists.
-    """
+    """Returns the nest of the outputs' names; of dicts and lists alone, as in JSON."""
     return _renamed(outputs, iter(_names(outputs)))
 
 

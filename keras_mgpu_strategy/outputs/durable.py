@@ -54,11 +54,9 @@ def sync_folder(path: pathlib.Path) -> None:
 
 
 def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
-    """Makes a folder whose parent exists, unless it exists; not in place of a link.
+    """Makes a folder, unless it exists; not in place of a link.
 
-    Args:
-        path: The folder.
-        sync: Sync its parent folder too; otherwise the caller does so later.
+    Without `sync`, the caller syncs its parent folder later.
     """
     path.mkdir(exist_ok=True)
     refuse_link(path)
@@ -93,9 +91,7 @@ def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
 def replacing(path: pathlib.Path, tag: str = "") -> Iterator[Any]:
     """Opens a file to write to, which then replaces `path`.
 
-    Args:
-        path: The file to write.
-        tag: Separates writers that write the same file at the same time.
+    `tag` separates writers that write the same file at the same time.
     """
     scratch = scratch_of(path, tag)
     try:
@@ -122,11 +118,8 @@ class Appender:
 
     Args:
         path: The file.
-        kept: Bytes of an existing file to keep; the rest is dropped. None makes a new
-            file.
-
-    Raises:
-        ValueError: The file is missing or shorter than `kept`.
+        kept: Bytes to keep of an existing file, which must have as many; the rest is
+            dropped. None makes a new file.
     """
 
     def __init__(self, path: pathlib.Path, kept: int | None = None):

@@ -67,7 +67,7 @@ class Journal:
         path: The file.
         about: What the output is: `run`, a dict of what must be the same for it to be
             resumed, and `layout`, as `columns.describe` returns it.
-        progress: Its progress; None before the first flush.
+        progress: None before the first flush.
         num_bytes: Length of the file.
         is_old: Whether an older version of this package wrote it.
     """
@@ -108,10 +108,7 @@ def create(
 ) -> Journal:
     """Begins a journal, replacing what may be there.
 
-    Args:
-        path: The file.
-        about: As for `Journal`.
-        lock: Has claimed the file's place; holds the journal from then on.
+    `lock` has claimed the file's place, and holds the journal from then on.
     """
     line = _first_line(about)
     (lock or Lock(path)).put(line)

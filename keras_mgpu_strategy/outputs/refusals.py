@@ -23,10 +23,7 @@ _KINDS = {
 def check_kinds(layout: Layout, suffix: str, kinds: str) -> None:
     """Checks that a file format can hold the dtypes of all columns.
 
-    Args:
-        layout: What the file is to hold.
-        suffix: Of the file format.
-        kinds: Those it can hold, as characters of `numpy.dtype.kind`.
+    `kinds` are those it can hold, as characters of `numpy.dtype.kind`.
     """
     *others, last = [name for name, some in _KINDS.items() if some[0] in kinds]
     for column in stored_columns(layout):

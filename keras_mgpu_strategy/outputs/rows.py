@@ -54,16 +54,7 @@ def check_next(batch: HostBatch, next_row: int) -> None:
 
 
 def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> HostBatch:
-    """Returns the rows of a batch.
-
-    Args:
-        layout: What the file holds.
-        next_row: Index of the row that the batch must begin at.
-        batch: The results.
-
-    Raises:
-        ValueError: The batch does not fit.
-    """
+    """Returns the rows of a batch, which must fit and begin at `next_row`."""
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(batch.outputs)]
     if any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError("A batch has an output without rows, a single value.")

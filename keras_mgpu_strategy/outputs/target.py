@@ -58,11 +58,8 @@ class Target:
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Checks, touching nothing, that the output can be written.
 
-        Raises:
-            OSError: Its folder is missing or not writable; or the output exists,
-                finished or not, and neither flag says what to do with it; or another
-                run is writing it.
-            ValueError: Both flags are set.
+        An `OSError` says if its folder is missing or not writable, if another run is
+        writing it, or if it exists and neither flag says what to do with it.
         """
         if resume and overwrite:
             raise ValueError(
@@ -97,11 +94,7 @@ class Target:
         return None if self.journal.exists() else read_record(self.path)
 
     def check_unchanged(self, found: Journal | None) -> None:
-        """Checks, once the output is locked, that no other run has written it since.
-
-        Args:
-            found: What `begun` returned earlier.
-        """
+        """Checks, with the lock held, that `begun` would return the same again."""
         now = self.begun()
         before, after = (run and (run.about, run.progress) for run in (found, now))
         if before != after:
@@ -207,10 +200,7 @@ def read_record(output: pathlib.Path) -> Journal | None:
 def record_content(
     about: dict[str, Any], last: Progress, output: pathlib.Path
 ) -> bytes:
-    """The record of a complete output, which may have any name yet.
-
-    `about` and `last` are as in its journal; the mark of `last` is replaced.
-    """
+    """The record of a complete output, from what its journal says."""
     last = dataclasses.replace(last, mark={"state": _state_of(output)}, finished=True)
     return journals.content_of(about, last)
 

@@ -57,10 +57,8 @@ _GRAY_AT_A_TIME = 2**22
 def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
     """Returns a function that reads, decodes, resizes and scales one file.
 
-    Args:
-        form: What images are converted to.
-        scale: Applied to the resized image of shape `(height, width, channels)`,
-            floats from 0 to 255.
+    `scale` is applied to the resized image of shape `(height, width, channels)`, floats
+    from 0 to 255.
     """
 
     def load(path: tf.Tensor) -> tf.Tensor:

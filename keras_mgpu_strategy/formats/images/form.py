@@ -55,7 +55,7 @@ def form_for(
     *,
     is_free: bool = False,
 ) -> ImageForm:
-    """Returns what a model accepts.
+    """Returns what a model accepts, unless it disagrees with what the user asks for.
 
     Args:
         input_spec: What the model declares; None if it declares nothing.
@@ -63,9 +63,6 @@ def form_for(
         color_mode: A name of `COLOR_MODES` that the user asks for.
         is_free: Whether a user's function turns the images into what the model accepts,
             so that they need not agree with it.
-
-    Raises:
-        ValueError: They do not agree, or leave the size open.
     """
     declared = _declared(input_spec)
     asked = COLOR_MODES[color_mode] if color_mode else None
@@ -171,7 +168,8 @@ def _size(
 def _channels_or_3(declared: tf.TensorSpec | None) -> int:
     if declared is None or declared.shape.rank != 4:
         return 3
-    return declared.shape[3] if declared.shape[3] in _NAMES else 3
+    channels = declared.shape[3]
+    return channels if channels in _NAMES else 3
 
 
 def _input(declared: tf.TensorSpec) -> str:

@@ -76,13 +76,7 @@ def find_images(
 ) -> FileList:
     """Lists the files of a folder, or those that were given.
 
-    Args:
-        paths: A folder, a file, or a sequence of files.
-        must_read: Whether files that are seen to be unreadable are an error.
-
-    Raises:
-        OSError: There is no such file or folder, or a folder cannot be listed.
-        ValueError: No image was found, or one that cannot be read.
+    `must_read` says whether files that are seen to be unreadable are an error.
     """
     if not isinstance(paths, (str, os.PathLike)):
         return _listed([expanded(path) for path in paths], must_read)

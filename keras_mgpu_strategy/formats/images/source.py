@@ -43,7 +43,7 @@ class ImageSource:
     """A `Source` over image files.
 
     Args:
-        files: The files, one a row.
+        files: One a row.
         form: What images are converted to.
         load: Reads one file.
         call: The user's function between images and model, if any.
