@@ -54,6 +54,18 @@ def test_the_last_values_that_can_be_are_read(path, changes):
     assert journal.read(path).progress == Progress(**STEP | changes)
 
 
+def test_a_journal_of_version_1_is_old_and_knows_no_content(path):
+    step = {name: value for name, value in STEP.items() if name != "content"}
+    write(path, BEGIN | {"journal": 1}, step)
+    found = journal.read(path)
+    assert found.is_old and found.progress == Progress(**step)
+    write(path, BEGIN, STEP)
+    assert not journal.read(path).is_old
+    write(path, BEGIN, step)
+    with pytest.raises(ValueError, match=damaged(path, 2)):
+        journal.read(path)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
