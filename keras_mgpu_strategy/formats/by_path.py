@@ -13,13 +13,6 @@ from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.formats.npy.read import NpyNest, is_npy
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.paths import as_path, is_path, shorten, visible
-from keras_mgpu_strategy.formats.registry import (
-    IMAGES,
-    PARQUET,
-    TFRECORDS,
-    ZARR,
-    Format,
-)
 from keras_mgpu_strategy.formats.zarr import read as zarr
 from keras_mgpu_strategy.sources.nests import is_nest, leaves
 
@@ -42,7 +35,7 @@ def names_files(x: Any) -> bool:
 def lists_tables(x: Any) -> bool:
     """Whether `x` is a list or tuple of the paths of existing Parquet files."""
     return _lists_paths(x) and all(
-        PARQUET.is_of(path) and path.exists() for path in map(as_path, x)
+        registry.PARQUET.is_of(path) and path.exists() for path in map(as_path, x)
     )
 
 
@@ -58,38 +51,45 @@ def file_input(x: Any) -> FileInput:
         ValueError: The format is unknown, or does not say enough to be read.
     """
     if isinstance(x, Mapping):
-        return _dict_input(x)
-    return _list_input(x) if is_nest(x) else _path_input(as_path(x), x)
+        others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
+        if not others:
+            return NpyNest(x)
+        raise ValueError(
+            f"{_NO_PATHS} A dict of paths is read if all are .npy files, since "
+            f"other kinds hold several inputs in one file; received {shorten(others)}."
+        )
+    if is_nest(x):
+        return _list_input(x)
+    path = as_path(x)
+    kind = registry.format_of(path)
+    if path.is_dir() and kind in (None, registry.IMAGES):
+        return _folder_input(path, x)
+    if kind is not None:
+        return _read(kind, x)
+    if not path.suffix and not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}. {_NO_PATHS}")
+    raise ValueError(f"Cannot read rows from {path}, expected {_KNOWN}. {_NO_PATHS}")
 
 
 def _lists_paths(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and bool(x) and all(map(is_path, x))
 
 
-def _path_input(path: pathlib.Path, x: Any) -> FileInput:
-    kind = registry.format_of(path)
-    if kind is not None and (kind is not IMAGES or not path.is_dir()):
-        return _read(kind, x)
-    if path.is_dir():
-        return _folder_input(path, x)
-    if not path.suffix and not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}. {_NO_PATHS}")
-    raise ValueError(f"Cannot read rows from {path}, expected {_KNOWN}. {_NO_PATHS}")
-
-
 def _folder_input(folder: pathlib.Path, x: Any) -> FileInput:
     if any((folder / marker).is_file() for marker in zarr.MARKERS):
-        return ZARR.read(x)
+        return registry.ZARR.read(x)
     found = visible(folder)
     kinds = [None if path.is_dir() else registry.format_of(path) for path in found]
     several = [kind for kind in kinds if kind is not None and kind.is_many]
     if several and all(kind is several[0] for kind in kinds):
         return _read(several[0], x)
-    has_images = any(IMAGES is registry.format_of(path) for path in folder.rglob("*"))
+    has_images = any(
+        registry.format_of(p) is registry.IMAGES for p in folder.rglob("*")
+    )
     if hive.is_partitioned(folder) and not has_images:
-        return PARQUET.read(x)
-    if has_images and all(kind is IMAGES for kind in several):
-        return IMAGES.read(x)
+        return registry.PARQUET.read(x)
+    if has_images and all(kind is registry.IMAGES for kind in several):
+        return registry.IMAGES.read(x)
     raise ValueError(
         f"Cannot tell what to read from the folder {folder}, which holds "
         f"{shorten(path.name for path in found) or 'nothing'}. Expected {_KNOWN}."
@@ -108,18 +108,8 @@ def _list_input(x: Sequence[Any]) -> FileInput:
     )
 
 
-def _dict_input(x: Mapping[str, Any]) -> FileInput:
-    others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
-    if others:
-        raise ValueError(
-            f"{_NO_PATHS} A dict of paths is read if all are .npy files, since "
-            f"other kinds hold several inputs in one file; received {shorten(others)}."
-        )
-    return NpyNest(x)
-
-
-def _read(kind: Format, x: Any) -> FileInput:
-    if kind is TFRECORDS:
+def _read(kind: registry.Format, x: Any) -> FileInput:
+    if kind is registry.TFRECORDS:
         raise ValueError(
             f"{x if is_path(x) else shorten(x)}: TFRecord files do not say what their "
             "records hold. Pass TFRecords(path, parse_fn), where parse_fn makes a row "

@@ -14,12 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.formats.choosing import (
-    Declared,
-    by_input,
-    check_known,
-    declared_inputs,
-)
+from keras_mgpu_strategy.formats import choosing
 from keras_mgpu_strategy.formats.paths import shorten
 from keras_mgpu_strategy.sources.casting import Cast, cast_for
 from keras_mgpu_strategy.sources.row_errors import failing
@@ -38,7 +33,7 @@ Any other kind is the name of a type that cannot be read."""
 class Choice:
     """The columns of one model input, stacked along a last axis or a single one."""
 
-    input: Declared
+    input: choosing.Declared
     columns: tuple[str, ...]
     is_stacked: bool = False
 
@@ -93,12 +88,12 @@ def choose_columns(
     Raises:
         ValueError: They are not in the table, do not fit, or the choice is unclear.
     """
-    inputs = declared_inputs(input_spec)
+    inputs = choosing.declared_inputs(input_spec)
     missing = [item.name for item in inputs if item.name not in kinds]
     if given is not None and len(inputs) == 1 and not isinstance(given, Mapping):
         choices = [_as_given(inputs[0], given)]
     elif given is not None:
-        named = by_input(given, inputs, input_spec, f"{where}, columns")
+        named = choosing.by_input(given, inputs, input_spec, f"{where}, columns")
         choices = [_as_given(item, named[item.name]) for item in inputs]
     elif not missing:
         choices = [Choice(item, (item.name,)) for item in inputs]
@@ -110,7 +105,7 @@ def choose_columns(
             f"{shorten(kinds)}. {remedy}"
         )
     for choice in choices:
-        check_known(choice.columns, list(kinds), f"{where}, columns")
+        choosing.check_known(choice.columns, list(kinds), f"{where}, columns")
         _check_kinds(choice, kinds, where)
     return choices
 
@@ -146,7 +141,7 @@ def form_for(
     return Form(shape, cast, choice.columns)
 
 
-def _as_given(item: Declared, given: object) -> Choice:
+def _as_given(item: choosing.Declared, given: object) -> Choice:
     if isinstance(given, str):
         return Choice(item, (given,))
     names = tuple(given) if isinstance(given, Sequence) else ()
@@ -160,7 +155,7 @@ def _as_given(item: Declared, given: object) -> Choice:
 
 def _by_shape(
     kinds: Mapping[str, str],
-    item: Declared,
+    item: choosing.Declared,
     where: object,
     hidden: Collection[str],
     remedy: str,

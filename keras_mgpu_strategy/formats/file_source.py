@@ -10,12 +10,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from keras_mgpu_strategy.formats.choosing import (
-    Names,
-    choose,
-    in_structure,
-    present_inputs,
-)
+from keras_mgpu_strategy.formats import choosing
 from keras_mgpu_strategy.formats.paths import FileList, Identity
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.row_errors import BadRow
@@ -125,7 +120,7 @@ def open_named(
     files: FileList,
     kind: str,
     available: Collection[str],
-    given: Names,
+    given: choosing.Names,
     input_spec: Nest,
     find: Callable[[str], Any],
     close: Callable[[], object] | None = None,
@@ -141,9 +136,10 @@ def open_named(
         find: Returns the array of a name.
         close: Closes the files.
     """
-    input_spec = present_inputs(input_spec, available, given)
-    names = choose(available, given, input_spec, f"{files.where}, names of {kind}")
-    nest = in_structure(input_spec, [find(name) for name in names])
+    input_spec = choosing.present_inputs(input_spec, available, given)
+    what = f"{files.where}, names of {kind}"
+    names = choosing.choose(available, given, input_spec, what)
+    nest = choosing.in_structure(input_spec, [find(name) for name in names])
     return open_arrays(files, nest, input_spec, names, close=close)
 
 

@@ -146,7 +146,7 @@ def test_a_full_disk_while_strings_are_widened_loses_no_row(tmp_path, monkeypatc
     sink = NpyFormat().create(tmp_path / "out", what.layout)
     what.write(sink, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(npy_file, "replacing", full)
+        patch.setattr(npy_file.durable, "replacing", full)
         with pytest.raises(OSError, match="No space left"):
             what.write(sink, 40)
     mark = sink.flush()

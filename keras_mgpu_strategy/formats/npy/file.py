@@ -15,13 +15,7 @@ from keras_mgpu_strategy.formats.npy.header import (
     header_of,
     read_blocks,
 )
-from keras_mgpu_strategy.outputs.durable import (
-    Appender,
-    damaged,
-    file_size,
-    replacing,
-    scratch_of,
-)
+from keras_mgpu_strategy.outputs import durable
 from keras_mgpu_strategy.outputs.interface import Column
 
 _LEAST_WIDTH = 16
@@ -32,7 +26,7 @@ class NpyFile:
 
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
         self._path, self._num_rows, self._row_shape = path, num_rows, column.row_shape
-        self._file: Appender | None = None
+        self._file: durable.Appender | None = None
         self._hold(column.dtype)
 
     def create(self) -> None:
@@ -41,7 +35,7 @@ class NpyFile:
         Raises:
             OSError: The disk has no room for the rows.
         """
-        self._file = Appender(self._path)
+        self._file = durable.Appender(self._path)
         self._begin()
 
     def reopen(self, kept: int) -> None:
@@ -53,12 +47,12 @@ class NpyFile:
         header = _begun_header(self._path)
         shape, dtype = header.shape[1:], header.dtype
         if (shape, dtype) != (self._row_shape, self._dtype):
-            raise damaged(
+            raise durable.damaged(
                 self._path,
                 f"holds {dtype} rows of shape {shape}, expected {self._dtype} rows of "
                 f"shape {self._row_shape}",
             )
-        self._file = Appender(self._path, self._offset(kept))
+        self._file = durable.Appender(self._path, self._offset(kept))
         self._begin()
 
     def put(self, row: int, array: np.ndarray) -> None:
@@ -99,7 +93,7 @@ class NpyFile:
         return self._start + row * self._row_bytes
 
     @property
-    def _opened(self) -> Appender:
+    def _opened(self) -> durable.Appender:
         assert self._file is not None, "create or reopen comes first"
         return self._file
 
@@ -120,16 +114,16 @@ class NpyTexts(NpyFile):
 
     def create(self) -> None:
         """Begins a new file."""
-        scratch_of(self._path).unlink(missing_ok=True)
+        durable.scratch_of(self._path).unlink(missing_ok=True)
         super().create()
 
     def reopen(self, kept: int) -> None:
         """Opens a file that was begun, see `NpyFile.reopen`."""
         dtype = _begun_header(self._path).dtype
         if dtype.kind != "S":
-            raise damaged(self._path, f"holds {dtype} rows, expected strings")
+            raise durable.damaged(self._path, f"holds {dtype} rows, expected strings")
         self._hold(dtype)
-        scratch_of(self._path).unlink(missing_ok=True)
+        durable.scratch_of(self._path).unlink(missing_ok=True)
         super().reopen(kept)
         lengths = map(np.char.str_len, read_blocks(self._path, kept))
         self._longest = max((int(n.max(initial=0)) for n in lengths), default=0)
@@ -152,7 +146,7 @@ class NpyTexts(NpyFile):
         dtype = np.dtype(f"S{width}")
         if dtype == self._dtype:
             return
-        with replacing(self._path) as file:
+        with durable.replacing(self._path) as file:
             file.write(header_of((num_rows, *self._row_shape), dtype))
             for block in read_blocks(self._path, num_rows):
                 file.write(block.astype(dtype).tobytes())
@@ -162,8 +156,10 @@ class NpyTexts(NpyFile):
 
 
 def _begun_header(path: pathlib.Path) -> NpyHeader:
-    file_size(path)  # refuses a link, or no file
+    durable.file_size(path)  # refuses a link, or no file
     try:
         return header_in(path)
     except ValueError as error:
-        raise damaged(path, f"has no header of a .npy file ({error})") from error
+        raise durable.damaged(
+            path, f"has no header of a .npy file ({error})"
+        ) from error

@@ -16,19 +16,8 @@ from typing import Any
 from keras_mgpu_strategy.formats.npy import index as npy_index
 from keras_mgpu_strategy.formats.npy.file import NpyFile, NpyTexts
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
-from keras_mgpu_strategy.outputs.durable import (
-    damaged,
-    make_folder,
-    remove,
-    scratch_of,
-    write_whole,
-)
+from keras_mgpu_strategy.outputs import durable, refusals
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.outputs.refusals import (
-    check_kinds,
-    refuse_missing,
-    refuse_nul_at_end,
-)
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch
@@ -39,18 +28,18 @@ class NpyFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".npy", "biufcO")
+        refusals.check_kinds(layout, ".npy", "biufcO")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "NpySink":
         """Begins a new file or folder at `path`, in place of what may be there."""
         self.check(layout)
-        remove(path)
+        durable.remove(path)
         if len(layout.columns) > 1:
-            make_folder(path)
+            durable.make_folder(path)
         try:
             files = _opened(path, layout, lambda file: file.create())
         except OSError:
-            remove(path)  # others may need the reserved room
+            durable.remove(path)  # others may need the reserved room
             raise
         return NpySink(path, layout, files, layout.first_row)
 
@@ -61,7 +50,7 @@ class NpyFormat:
         row = row_of(path, layout, mark)
         kept = row - layout.first_row
         if len(layout.columns) > 1:
-            scratch_of(path / npy_index.NAME).unlink(missing_ok=True)
+            durable.scratch_of(path / npy_index.NAME).unlink(missing_ok=True)
         files = _opened(path, layout, lambda file: file.reopen(kept))
         return NpySink(path, layout, files, row)
 
@@ -81,8 +70,8 @@ class NpySink(RowSink):
             self._write_index(self._index, structure, None)
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
-        refuse_missing(self._layout, rows, ".npy")
-        refuse_nul_at_end(self._layout, rows, ".npy")
+        refusals.refuse_missing(self._layout, rows, ".npy")
+        refusals.refuse_nul_at_end(self._layout, rows, ".npy")
         return rows
 
     def _append(self, rows: HostBatch) -> None:
@@ -110,7 +99,7 @@ class NpySink(RowSink):
     ) -> None:
         names = tuple(column.name for column in self._layout.columns)
         index = NpyIndex(names, structure, self._layout.first_row, num_rows)
-        write_whole(path, index.content())
+        durable.write_whole(path, index.content())
 
 
 def _opened(
@@ -138,4 +127,4 @@ def _structure_in(index: pathlib.Path) -> Any:
     try:
         return read_index(index).structure
     except ValueError as error:
-        raise damaged(index, f"is damaged: {error}") from error
+        raise durable.damaged(index, f"is damaged: {error}") from error

@@ -11,14 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.formats.parquet.arrow_table import rows_of, schema_of
-from keras_mgpu_strategy.outputs.durable import (
-    Appender,
-    damaged,
-    remove,
-    replacing,
-    scratch_of,
-    write_whole,
-)
+from keras_mgpu_strategy.outputs import durable
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.types import HostBatch
 
@@ -57,7 +50,7 @@ class Parts:
 
         # A row group's values are held again, and twice as many levels.
         group_rows = max(1, self._part_rows // _GROUPS)
-        with replacing(self._path(index)) as file:
+        with durable.replacing(self._path(index)) as file:
             pq.write_table(table, file, row_group_size=group_rows, use_dictionary=False)
 
     def drop(self, index: int) -> None:
@@ -77,7 +70,7 @@ class Parts:
             ValueError: Some rows, in the parts before them too, are not there.
         """
         if not self._folder.is_dir():
-            raise damaged(self._folder, "is missing")
+            raise durable.damaged(self._folder, "is missing")
         index = self.index_of(num_written)
         for whole in range(index):
             self._read(whole, self._part_rows, only_count=True)
@@ -90,7 +83,7 @@ class Parts:
         try:
             return rows_of(self._layout, table)
         except ValueError as error:
-            raise damaged(self._folder, f"holds {error}") from error
+            raise durable.damaged(self._folder, f"holds {error}") from error
 
     def _path(self, index: int) -> pathlib.Path:
         return self._folder / f"{self._stem}-{index:05d}.parquet"
@@ -102,15 +95,17 @@ class Parts:
         path, start = self._path(index), self.start_of(index)
         if not path.is_file():
             rows = f"rows {start} to {start + num_rows}"
-            raise damaged(self._folder, f"lacks {rows}, in a part or beside")
+            raise durable.damaged(self._folder, f"lacks {rows}, in a part or beside")
         try:
             with pq.ParquetFile(path) as file:
                 found = file.metadata.num_rows
                 table = None if only_count else file.read()
         except (OSError, pa.ArrowInvalid) as error:
-            raise damaged(path, f"cannot be read ({error})") from error
+            raise durable.damaged(path, f"cannot be read ({error})") from error
         if found < num_rows:
-            raise damaged(path, f"has {found} rows, expected at least {num_rows}")
+            raise durable.damaged(
+                path, f"has {found} rows, expected at least {num_rows}"
+            )
         return table
 
 
@@ -119,12 +114,12 @@ class Spool:
 
     def __init__(self, path: pathlib.Path):
         self._path, self._end = path, 0
-        self._file: Appender | None = None
+        self._file: durable.Appender | None = None
 
     def add(self, table: Any) -> None:
         """Puts rows safely on disk, after those that are there."""
         if self._file is None:
-            self._file, self._end = Appender(self._path), 0
+            self._file, self._end = durable.Appender(self._path), 0
         end = self._file.put(_frame(table), self._end)
         self._file.sync()
         self._end = end
@@ -133,8 +128,8 @@ class Spool:
         """Replaces whatever it holds with the rows of `table`, atomically."""
         self.close()
         frame = _frame(table)
-        write_whole(self._path, frame)
-        self._file, self._end = Appender(self._path, len(frame)), len(frame)
+        durable.write_whole(self._path, frame)
+        self._file, self._end = durable.Appender(self._path, len(frame)), len(frame)
 
     def read(self, schema: Any, num_rows: int) -> Any:
         """Returns a table of the first rows; of fewer if there are fewer whole ones."""
@@ -152,8 +147,8 @@ class Spool:
     def clear(self) -> None:
         """Holds no rows, and leaves no file."""
         self.close()
-        remove(self._path)
-        remove(scratch_of(self._path))
+        durable.remove(self._path)
+        durable.remove(durable.scratch_of(self._path))
 
     def close(self) -> None:
         """Closes the file; calling it twice is harmless."""

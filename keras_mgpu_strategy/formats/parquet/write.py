@@ -13,9 +13,9 @@ import pathlib
 
 from keras_mgpu_strategy.formats.parquet.arrow_table import RowBuffer, table_of
 from keras_mgpu_strategy.formats.parquet.parts import Parts
+from keras_mgpu_strategy.outputs import refusals
 from keras_mgpu_strategy.outputs.durable import make_folder, remove
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.outputs.refusals import check_kinds, check_widths, decoded
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.system.extras import import_extra
@@ -36,8 +36,8 @@ class ParquetFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".parquet", "biufO")
-        check_widths(layout, ".parquet")
+        refusals.check_kinds(layout, ".parquet", "biufO")
+        refusals.check_widths(layout, ".parquet")
         import_extra("pyarrow", "parquet", "A .parquet output")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
@@ -89,7 +89,7 @@ class ParquetSink(RowSink):
         parts.drop(parts.index_of(num_written))
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
-        return decoded(self._layout, rows, ".parquet")
+        return refusals.decoded(self._layout, rows, ".parquet")
 
     def _limit(self) -> int:
         return self._parts.start_of(self._parts.index_of(self._num_written) + 1)

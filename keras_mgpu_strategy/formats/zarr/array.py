@@ -16,14 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.outputs import durable
 from keras_mgpu_strategy.outputs.column_names import unique
-from keras_mgpu_strategy.outputs.durable import (
-    damaged,
-    make_folder,
-    remove,
-    scratch_of,
-    write_whole,
-)
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.outputs.strict_json import is_count
@@ -158,7 +152,7 @@ class ArrayWriter:
 
         The caller must sync the folder around it.
         """
-        make_folder(self._folder, sync=False)
+        durable.make_folder(self._folder, sync=False)
         if self._layout.shard is not None and self._metadata.is_file():
             self._check_metadata()
         else:
@@ -168,15 +162,15 @@ class ArrayWriter:
     def reopen(self, stop: int) -> None:
         """Resumes after the rows before `stop`; an error if some are not there."""
         if not self._metadata.is_file():
-            raise damaged(self._metadata, "is missing")
+            raise durable.damaged(self._metadata, "is missing")
         self._check_metadata()
         size, first = self._spec.chunk_rows, self._layout.first_row
         for index in range(first // size, -(-stop // size)):
             if not self._chunk(index).is_file():
-                raise damaged(self._chunk(index), "is missing")
+                raise durable.damaged(self._chunk(index), "is missing")
         if stop % size:
             self._rows[: stop % size] = self._read(stop - stop % size, stop)
-        scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
+        durable.scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
         self._drop(stop)
 
     def put(self, start: int, rows: np.ndarray) -> None:
@@ -197,14 +191,14 @@ class ArrayWriter:
     def resize(self, stop: int) -> None:
         """Writes how many rows there are: `stop` if unknown before."""
         content = json.dumps(self._described(stop), indent=2)
-        write_whole(self._metadata, content.encode(), self._tag)
+        durable.write_whole(self._metadata, content.encode(), self._tag)
 
     def _described(self, num_rows: int) -> dict[str, Any]:
         known = self._layout.num_rows
         return self._encoder.metadata(self._spec, num_rows if known is None else known)
 
     def _write(self, index: int, count: int) -> None:
-        write_whole(self._chunk(index), self._encoder.chunk(self._rows[:count]))
+        durable.write_whole(self._chunk(index), self._encoder.chunk(self._rows[:count]))
 
     def _chunk(self, index: int) -> pathlib.Path:
         return self._folder / self._spec.chunk_name(index)
@@ -219,7 +213,7 @@ class ArrayWriter:
             start = int(match[2]) * size
             is_own = start >= self._layout.first_row and (stop is None or start < stop)
             if is_own and (match[1] or start >= row):
-                remove(path)
+                durable.remove(path)
 
     def _check_metadata(self) -> None:
         try:
@@ -228,10 +222,12 @@ class ArrayWriter:
             if not is_count(num_rows):
                 raise ValueError(f"it has {num_rows!r:.40} rows")
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise damaged(self._metadata, f"cannot be read ({error})") from error
+            raise durable.damaged(
+                self._metadata, f"cannot be read ({error})"
+            ) from error
         expected = self._described(num_rows)
         if found != expected:
-            raise damaged(
+            raise durable.damaged(
                 self._metadata, f"describes another array: {found}, not {expected}"
             )
 
@@ -242,4 +238,4 @@ class ArrayWriter:
             array: Any = zarr.open_array(self._folder, mode="r")
             return array[start:stop]
         except (OSError, ValueError, RuntimeError) as error:
-            raise damaged(self._folder, f"cannot be read ({error})") from error
+            raise durable.damaged(self._folder, f"cannot be read ({error})") from error

@@ -21,21 +21,8 @@ from keras_mgpu_strategy.formats.zarr.array import (
     group_metadata,
     specs_of,
 )
-from keras_mgpu_strategy.outputs.durable import (
-    make_folder,
-    refuse_link,
-    remove,
-    scratch_of,
-    sync_folder,
-    write_whole,
-)
+from keras_mgpu_strategy.outputs import durable, refusals
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.outputs.refusals import (
-    check_kinds,
-    check_widths,
-    decoded,
-    refuse_missing,
-)
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import HostBatch
@@ -50,8 +37,8 @@ class ZarrFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
-        check_kinds(layout, ".zarr", "biufcO")
-        check_widths(layout, ".zarr")
+        refusals.check_kinds(layout, ".zarr", "biufcO")
+        refusals.check_widths(layout, ".zarr")
         _check_range(layout)
         zarr = import_extra("zarr", "zarr", "A .zarr output")
         if not hasattr(zarr, "create_array"):
@@ -70,12 +57,12 @@ class ZarrFormat:
         """
         self.check(layout)
         if layout.shard is None:
-            remove(path)
-        make_folder(path)
+            durable.remove(path)
+        durable.make_folder(path)
         sink = ZarrSink(path, layout, self.chunk_bytes, layout.first_row)
         for array in sink.arrays:
             array.create()
-        sync_folder(path)
+        durable.sync_folder(path)
         return sink
 
     def reopen(
@@ -83,7 +70,7 @@ class ZarrFormat:
     ) -> "ZarrSink":
         """Resumes a store that `create` began, after the rows of `mark`."""
         row = row_of(path, layout, mark)
-        refuse_link(path)
+        durable.refuse_link(path)
         sink = ZarrSink(path, layout, self.chunk_bytes, row)
         for array in sink.arrays:
             array.reopen(row)
@@ -100,7 +87,7 @@ class ZarrSink(RowSink):
         shard = layout.shard
         self._tag = "" if shard is None else f".{shard.index}-of-{shard.count}"
         self._metadata = path / "zarr.json"
-        scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
+        durable.scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
         specs = specs_of(layout, chunk_bytes)
         self._chunk_rows = min(spec.chunk_rows for spec in specs)
         self._num_saved = -1
@@ -115,11 +102,11 @@ class ZarrSink(RowSink):
     def _begin(self, structure: Any) -> None:
         names = [column.name for column in self._layout.columns]
         content = group_metadata({"outputs": names, "structure": structure})
-        write_whole(self._metadata, content, self._tag)
+        durable.write_whole(self._metadata, content, self._tag)
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
-        refuse_missing(self._layout, rows, ".zarr")
-        return decoded(self._layout, rows, ".zarr")
+        refusals.refuse_missing(self._layout, rows, ".zarr")
+        return refusals.decoded(self._layout, rows, ".zarr")
 
     def _limit(self) -> int:
         return (self._num_written // self._chunk_rows + 1) * self._chunk_rows
