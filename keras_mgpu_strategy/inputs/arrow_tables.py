@@ -8,10 +8,9 @@ Guarantees:
 """
 
 import contextlib
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from keras_mgpu_strategy.formats.choosing import (
     present_inputs,
 )
 from keras_mgpu_strategy.formats.columns import choose_columns
-from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
-from keras_mgpu_strategy.formats.parquet.schema import Schema, schema_of
+from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows, Part
+from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.sources.rebatch import TableSource
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.system.extras import import_extra
@@ -99,41 +98,29 @@ class _Values:
         return np.concatenate(found)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """A table as a `Part`.
-
-    Args:
-        schema: Its columns.
-        num_rows: Number of rows.
-        read: Returns a table of some columns and a range of rows.
-    """
-
-    schema: Schema
-    num_rows: int
-    read: Callable[[Sequence[str], int, int], Any]
-    path: str = _NAME
-    keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+def _part(schema: Any, num_rows: int, read: Callable[..., Any]) -> Part:
+    """A table, of which `read` returns some columns of a range of rows."""
 
     def batches(
-        self, names: Sequence[str], size: int, start: int
+        names: Sequence[str], size: int, start: int
     ) -> Iterator[tuple[int, Any]]:
-        """Reads the table in order, see `arrow_rows.Part`."""
-        for first in range(start, self.num_rows, size):
-            position, stop = first, min(first + size, self.num_rows)
-            for batch in self.read(names, first, stop).to_batches():
+        for first in range(start, num_rows, size):
+            position, stop = first, min(first + size, num_rows)
+            for batch in read(list(names), first, stop).to_batches():
                 yield position, batch
                 position += batch.num_rows
 
-
-def _of_table(x: Any) -> _Part:
-    def read(names: Sequence[str], start: int, stop: int) -> Any:
-        return x.select(list(names)).slice(start, stop - start)
-
-    return _Part(schema_of(x.schema, _NAME), x.num_rows, read)
+    return Part(_NAME, schema_of(schema, _NAME), num_rows, batches)
 
 
-def _of_data_set(x: Any) -> _Part:
+def _of_table(x: Any) -> Part:
+    def read(names: list[str], start: int, stop: int) -> Any:
+        return x.select(names).slice(start, stop - start)
+
+    return _part(x.schema, x.num_rows, read)
+
+
+def _of_data_set(x: Any) -> Part:
     if x.format["type"] == "custom":
         raise ValueError(
             f"{_NAME} is a Dataset with a transform, which makes rows only when asked. "
@@ -142,8 +129,8 @@ def _of_data_set(x: Any) -> _Part:
     names = [name for name in x.column_names if name in x.format["columns"]]
     arrow = x.with_format("arrow")
 
-    def read(names: Sequence[str], start: int, stop: int) -> Any:
-        return arrow.select_columns(list(names))[start:stop]
+    def read(names: list[str], start: int, stop: int) -> Any:
+        return arrow.select_columns(names)[start:stop]
 
     schema = arrow.select_columns(names).features.arrow_schema
-    return _Part(schema_of(schema, _NAME), len(x), read)
+    return _part(schema, len(x), read)

@@ -9,8 +9,8 @@ as they are. Strings are `bytes`.
 import dataclasses
 import functools
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,37 +33,24 @@ _LIST_LENGTH, _VALUE_BYTES = 64, 64
 """Guesses."""
 
 
-class Part(Protocol):
-    """One table, whose rows follow those of another one."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One table, whose rows follow those of another one.
 
-    @property
-    def path(self) -> object:
-        """Names it in messages."""
-        ...
+    Args:
+        path: Names it in messages.
+        schema: Its columns.
+        num_rows: Number of rows.
+        batches: Reads columns, at most so many rows at a time, from a row onwards:
+            yields the index of the first row, and a record batch.
+        keys: Values of columns that all its rows share, and that it does not store.
+    """
 
-    @property
-    def schema(self) -> Schema:
-        """Its columns."""
-        ...
-
-    @property
-    def keys(self) -> Mapping[str, str | None]:
-        """Values of columns that all its rows share, and that it does not store."""
-        ...
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    def batches(
-        self, names: Sequence[str], size: int, start: int
-    ) -> Iterator[tuple[int, Any]]:
-        """Yields the index of a first row and a record batch, of at most `size` rows.
-
-        Reads the columns `names` in order, beginning with row `start`.
-        """
-        ...
+    path: object
+    schema: Schema
+    num_rows: int
+    batches: Callable[[Sequence[str], int, int], Iterator[tuple[int, Any]]]
+    keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
 
 class ArrowRows:

@@ -7,8 +7,11 @@ metadata or its rows are read; page checksums are verified if it has them. What 
 finds wrong is an error that names the file.
 """
 
+import bisect
 import contextlib
 import dataclasses
+import functools
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
-from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows, Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     Schema,
     common_schema,
@@ -80,44 +83,9 @@ class Parquet:
         return TableSource(rows.read, rows.num_rows, spec, identity)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _File:
-    """One file of a table, a `Part`, and the rows of each of its row groups."""
-
-    path: pathlib.Path
-    group_rows: tuple[int, ...]
-    schema: Schema
-    keys: dict[str, str | None]
-
-    @property
-    def num_rows(self) -> int:
-        return sum(self.group_rows)
-
-    def batches(
-        self, names: Sequence[str], size: int, start: int
-    ) -> Iterator[tuple[int, Any]]:
-        position, group = 0, 0
-        while position + self.group_rows[group] <= start:
-            position += self.group_rows[group]
-            group += 1
-        groups = list(range(group, len(self.group_rows)))
-        with _opened(self.path) as file:
-            read = file.iter_batches(size, row_groups=groups, columns=list(names))
-            for batch in read:
-                skipped = min(max(start - position, 0), batch.num_rows)
-                if skipped < batch.num_rows:
-                    yield position + skipped, batch.slice(skipped)
-                position += batch.num_rows
-        if position != self.num_rows:
-            raise ValueError(
-                f"{self.path} ends at row {position}, expected {self.num_rows} rows. "
-                "It must not change while it is read."
-            )
-
-
-def _open(files: Sequence[pathlib.Path]) -> tuple[list[_File], Schema]:
+def _open(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
     """The files; and the columns that all have in common, folder keys included."""
-    parts = list(map(_file, files))
+    parts = list(map(_part, files))
     common = parts[0].schema
     for part in parts[1:]:
         common = common_schema(common, part.schema, parts[0].path, part.path)
@@ -129,14 +97,36 @@ def _open(files: Sequence[pathlib.Path]) -> tuple[list[_File], Schema]:
     return parts, Schema({**types, **common.types}, hidden, common.nan)
 
 
-def _file(path: pathlib.Path) -> _File:
+def _part(path: pathlib.Path) -> Part:
     with _opened(path) as file:
         metadata, schema = file.metadata, schema_of(file.schema_arrow, path)
         sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
         raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
     keys = {k: v for k, v in hive.keys_of(path).items() if k not in schema.types}
-    return _File(path, tuple(sizes), schema, keys)
+    read = functools.partial(_batches, path, sizes)
+    return Part(path, schema, sum(sizes), read, keys)
+
+
+def _batches(
+    path: pathlib.Path, sizes: list[int], names: Sequence[str], size: int, start: int
+) -> Iterator[tuple[int, Any]]:
+    """Reads a file in order, see `Part`."""
+    ends = list(itertools.accumulate(sizes))
+    group = bisect.bisect_right(ends, start)
+    position, groups = ends[group] - sizes[group], list(range(group, len(sizes)))
+    with _opened(path) as file:
+        read = file.iter_batches(size, row_groups=groups, columns=list(names))
+        for batch in read:
+            skipped = min(max(start - position, 0), batch.num_rows)
+            if skipped < batch.num_rows:
+                yield position + skipped, batch.slice(skipped)
+            position += batch.num_rows
+    if position != ends[-1]:
+        raise ValueError(
+            f"{path} ends at row {position}, expected {ends[-1]} rows. It must not "
+            "change while it is read."
+        )
 
 
 @contextlib.contextmanager
