@@ -209,9 +209,9 @@ def shorten_part(folder):
 
 
 DAMAGES = [
-    (remove_spool, "lacks rows 8 to 13, in a part or beside"),
-    (cut_spool, "lacks rows 8 to 13, in a part or beside"),
-    (remove_part, "lacks rows 0 to 8, in a part or beside"),
+    (remove_spool, "lacks rows 8 to 13, which no file holds"),
+    (cut_spool, "lacks rows 8 to 13, which no file holds"),
+    (remove_part, "lacks rows 0 to 8, which no file holds"),
     (cut_part, "part-00000.parquet cannot be read"),
     (shorten_part, "part-00000.parquet has 7 rows, expected at least 8"),
 ]

@@ -167,7 +167,7 @@ def end_early(path):
             ".parquet",
             ONE,
             add_part,
-            "holds what no shard of it wrote: part-00000.parquet",
+            "holds files that no shard of it wrote: part-00000.parquet",
         ),
         (".parquet", ONE, garble_part, f"Shard 1 of .* cannot be read in .*{PART}"),
         (".parquet", ONE, drop_column, "Shard 1 of .* has other columns than shard 0"),

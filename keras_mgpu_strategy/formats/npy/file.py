@@ -9,12 +9,7 @@ import pathlib
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.npy.header import (
-    NpyHeader,
-    header_in,
-    header_of,
-    read_blocks,
-)
+from keras_mgpu_strategy.formats.npy import header as npy_header
 from keras_mgpu_strategy.outputs import durable
 from keras_mgpu_strategy.outputs.interface import Column
 
@@ -87,7 +82,7 @@ class NpyFile:
         self._start = len(self._header(0))
 
     def _header(self, num_rows: int) -> bytes:
-        return header_of((num_rows, *self._row_shape), self._dtype)
+        return npy_header.header_of((num_rows, *self._row_shape), self._dtype)
 
     def _offset(self, row: int) -> int:
         return self._start + row * self._row_bytes
@@ -125,7 +120,7 @@ class NpyTexts(NpyFile):
         self._hold(dtype)
         durable.scratch_of(self._path).unlink(missing_ok=True)
         super().reopen(kept)
-        lengths = map(np.char.str_len, read_blocks(self._path, kept))
+        lengths = map(np.char.str_len, npy_header.read_blocks(self._path, kept))
         self._longest = max((int(n.max(initial=0)) for n in lengths), default=0)
 
     def put(self, row: int, array: np.ndarray) -> None:
@@ -147,18 +142,18 @@ class NpyTexts(NpyFile):
         if dtype == self._dtype:
             return
         with durable.replacing(self._path) as file:
-            file.write(header_of((num_rows, *self._row_shape), dtype))
-            for block in read_blocks(self._path, num_rows):
+            file.write(npy_header.header_of((num_rows, *self._row_shape), dtype))
+            for block in npy_header.read_blocks(self._path, num_rows):
                 file.write(block.astype(dtype).tobytes())
         self.close()
         self._hold(dtype)
         super().reopen(num_rows)
 
 
-def _begun_header(path: pathlib.Path) -> NpyHeader:
+def _begun_header(path: pathlib.Path) -> npy_header.NpyHeader:
     durable.file_size(path)  # refuses a link, or no file
     try:
-        return header_in(path)
+        return npy_header.header_in(path)
     except ValueError as error:
         raise durable.damaged(
             path, f"has no header of a .npy file ({error})"

@@ -7,13 +7,8 @@ most a piece of a file is in memory.
 import pathlib
 from typing import Any
 
+from keras_mgpu_strategy.formats.npy import header as npy_header
 from keras_mgpu_strategy.formats.npy import index as npy_index
-from keras_mgpu_strategy.formats.npy.header import (
-    NpyHeader,
-    header_in,
-    header_of,
-    read_blocks,
-)
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
 from keras_mgpu_strategy.formats.sharded import Sharded
 from keras_mgpu_strategy.outputs.durable import sync_folder, synced_file, write_whole
@@ -54,7 +49,7 @@ def join(sharded: Sharded, target: pathlib.Path) -> None:
     sync_folder(target)
 
 
-def _kind_of(header: NpyHeader) -> tuple[Any, ...]:
+def _kind_of(header: npy_header.NpyHeader) -> tuple[Any, ...]:
     """What all shards must have in common; their strings may differ in width."""
     dtype = header.dtype
     return header.shape[1:], "S" if dtype.kind == "S" else dtype
@@ -62,12 +57,13 @@ def _kind_of(header: NpyHeader) -> tuple[Any, ...]:
 
 def _join_file(sharded: Sharded, name: str, target: pathlib.Path) -> None:
     paths = [sharded.file(shard) / name for shard in sharded.shards]
-    headers = list(map(header_in, paths))
+    headers = list(map(npy_header.header_in, paths))
     dtype = max((header.dtype for header in headers), key=lambda x: x.itemsize)
     with synced_file(target) as output:
-        output.write(header_of((sharded.num_rows, *headers[0].shape[1:]), dtype))
+        shape = (sharded.num_rows, *headers[0].shape[1:])
+        output.write(npy_header.header_of(shape, dtype))
         for path, header in zip(paths, headers, strict=True):
-            for block in read_blocks(path, header.shape[0]):
+            for block in npy_header.read_blocks(path, header.shape[0]):
                 output.write(block.astype(dtype, copy=False).tobytes())
 
 
@@ -78,12 +74,12 @@ def _names(sharded: Sharded) -> list[str]:
     return [f"{name}.npy" for name in sharded.outputs]
 
 
-def _checked_header(sharded: Sharded, shard: Shard, name: str) -> NpyHeader:
+def _checked_header(sharded: Sharded, shard: Shard, name: str) -> npy_header.NpyHeader:
     path, num_rows = sharded.file(shard) / name, len(sharded.rows(shard))
     if not path.is_file():
         raise sharded.damaged(shard, f"lacks the file {path}")
     try:
-        header = header_in(path)
+        header = npy_header.header_in(path)
     except ValueError as error:
         raise sharded.damaged(shard, f"cannot be read ({error})") from error
     size, what = path.stat().st_size, None

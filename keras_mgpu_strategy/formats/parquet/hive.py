@@ -14,17 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.formats import paths
 from keras_mgpu_strategy.formats.columns import EMPTY, NUMBER, TEXT
 from keras_mgpu_strategy.formats.parquet.schema import ColumnType
-from keras_mgpu_strategy.formats.paths import (
-    FileList,
-    as_path,
-    below,
-    is_path,
-    list_files,
-    shorten,
-    visible,
-)
 from keras_mgpu_strategy.formats.registry import PARQUET
 from keras_mgpu_strategy.sources.row_errors import Fail
 
@@ -33,16 +25,16 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER, _FLOAT = r"[-+]?\d{1,18}", r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 
 
-def list_tables(paths: Any) -> FileList:
+def list_tables(given: Any) -> paths.FileList:
     """Lists the Parquet files of a path, of `key=value` folders, or of a list.
 
     Raises:
         ValueError: As `list_files`, or links lead to one folder twice.
     """
-    folder = as_path(paths) if is_path(paths) else None
+    folder = paths.as_path(given) if paths.is_path(given) else None
     if folder is None or not is_partitioned(folder):
-        return list_files(paths, "Parquet", PARQUET)
-    files = below(folder, _walk(folder, set()))
+        return paths.list_files(given, "Parquet", PARQUET)
+    files = paths.below(folder, _walk(folder, set()))
     if not files.files:
         raise ValueError(f"The folders of {folder} hold no Parquet file.")
     return files
@@ -50,7 +42,7 @@ def list_tables(paths: Any) -> FileList:
 
 def is_partitioned(folder: pathlib.Path) -> bool:
     """Whether a folder holds folders that are named `key=value`."""
-    return folder.is_dir() and any(map(_is_partition, visible(folder)))
+    return folder.is_dir() and any(map(_is_partition, paths.visible(folder)))
 
 
 def keys_of(file: pathlib.Path) -> dict[str, str | None]:
@@ -90,7 +82,7 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[pathlib.Path]:
     if place in seen:
         raise ValueError(f"Links lead to the folder {place} twice. Remove them.")
     seen.add(place)
-    found = visible(folder)
+    found = paths.visible(folder)
     others = [
         path.name
         for path in found
@@ -99,7 +91,7 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[pathlib.Path]:
     if others:
         raise ValueError(
             f"The folder {folder} holds more than Parquet files and folders of them "
-            f"named key=value: {shorten(others)}. Pass a list of the files to read."
+            f"named key=value: {paths.shorten(others)}. Pass a list of the files."
         )
     for path in found:
         if path.is_dir():

@@ -95,7 +95,7 @@ class Parts:
         path, start = self._path(index), self.start_of(index)
         if not path.is_file():
             rows = f"rows {start} to {start + num_rows}"
-            raise durable.damaged(self._folder, f"lacks {rows}, in a part or beside")
+            raise durable.damaged(self._folder, f"lacks {rows}, which no file holds")
         try:
             with pq.ParquetFile(path) as file:
                 found = file.metadata.num_rows

@@ -42,8 +42,9 @@ def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
             others.append(path.name)
     if others:
         raise ValueError(
-            f"{folder} holds what no shard of it wrote: {', '.join(others[:5])}. "
-            "Readers would take it for rows. Nothing was touched. Remove it."
+            f"{folder} holds files that no shard of it wrote: "
+            f"{', '.join(others[:5])}. Readers would take them for rows. Nothing was "
+            "touched. Remove them."
         )
     for paths in parts.values():
         paths.sort(key=lambda path: (len(path.name), path.name))
