@@ -146,10 +146,9 @@ def _check_finished(
     ]
     if not (missing or begun):
         return
-    counts = [(missing, "not there"), (begun, "not finished")]
     lacks = ", and ".join(
         f"{_numbers([shard.index for shard in some])} {what}"
-        for some, what in counts
+        for some, what in [(missing, "not there"), (begun, "not finished")]
         if some
     )
     first = min([*missing, *begun], key=lambda shard: shard.index)

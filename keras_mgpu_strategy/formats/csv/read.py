@@ -105,12 +105,9 @@ class _ChosenColumns:
         """Returns the input's rows of a piece that begins at row `first`."""
         cells, path = [], self._table.path
         for name in self.form.columns:
-            how = (
-                self._table.numbers,
-                self._as_nan,
-                failing(f"{path}, column {name!r}", first),
-            )
-            cells.append(as_values(piece[name], self.dtypes[name], *how))
+            fail = failing(f"{path}, column {name!r}", first)
+            how = self.dtypes[name], self._table.numbers, self._as_nan
+            cells.append(as_values(piece[name], *how, fail))
         return self.form.join(cells, first, path)
 
 

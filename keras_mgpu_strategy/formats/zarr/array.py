@@ -86,14 +86,17 @@ class Encoder:
         self._store: dict[str, Any] = {}
         self._key = spec.chunk_name(0)
         shape = (spec.chunk_rows, *spec.column.row_shape)
+        dtype, is_text = spec.column.dtype, spec.column.is_text
+        # Rows that were never written read as NaN, if the dtype has it.
+        fill = "" if is_text else dtype.type(np.nan if dtype.kind in "fc" else 0)
         # A missing chunk was never written: it does not mean zeros.
         config: Any = {"write_empty_chunks": True}
         self._array: Any = zarr.create_array(
             zarr.storage.MemoryStore(self._store),
             shape=shape,
             chunks=shape,
-            dtype=str if spec.column.is_text else spec.column.dtype,
-            fill_value=_fill_value(spec.column),
+            dtype=str if is_text else dtype,
+            fill_value=fill,
             # Flat, so that a chunk is one file in an existing folder.
             chunk_key_encoding={"name": "default", "separator": "."},
             config=config,
@@ -113,13 +116,6 @@ class Encoder:
         """What the `zarr.json` of an array says."""
         shape = [int(num_rows), *spec.column.row_shape]  # JSON has no NumPy types
         return {**self._metadata, "shape": shape, "dimension_names": [*spec.axes]}
-
-
-def _fill_value(column: Column) -> Any:
-    """What rows that were never written read as: NaN, if the dtype has it."""
-    if column.is_text:
-        return ""
-    return column.dtype.type(np.nan if column.dtype.kind in "fc" else 0)
 
 
 def _chunk_rows(layout: Layout, column: Column, chunk_bytes: int) -> int:
