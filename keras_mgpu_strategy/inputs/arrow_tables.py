@@ -1,30 +1,23 @@
 """Arrow tables in memory, and Hugging Face data sets, which are made of them.
 
-Guarantees:
-
-* Their columns are chosen and read like those of a Parquet file, a few rows at a time.
-* A data set's selection of rows and columns counts. A data set with a transform that
-  makes rows on demand is refused, since the transform would not be called.
+Guarantees: their columns are chosen and read like those of a Parquet file, a few rows
+at a time. A data set's selection of rows and columns counts. A data set whose transform
+makes rows on demand is refused, since the transform would not be called.
 """
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_mgpu_strategy.digests.samples import digest_of_rows
-from keras_mgpu_strategy.formats.choosing import (
-    declared_inputs,
-    in_structure,
-    present_inputs,
-)
+from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows, Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
+from keras_mgpu_strategy.inputs.forms import is_declared
+from keras_mgpu_strategy.sources.origins import digest_of_values
 from keras_mgpu_strategy.sources.rebatch import TableSource
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.system.extras import import_extra
@@ -58,8 +51,7 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     kinds = {name: kind.kind for name, kind in schema.types.items()}
     seen = [name for name in kinds if name not in schema.hidden]
     # If the model declares nothing, only the columns themselves show what it takes.
-    is_declared = declared_inputs(input_spec)[0].spec is not None
-    given = None if is_declared or len(seen) == 1 else seen
+    given = None if is_declared(input_spec) or len(seen) == 1 else seen
     input_spec = present_inputs(input_spec, seen, given)
     choices = choose_columns(kinds, given, input_spec, _NAME, schema.hidden, _REMEDY)
     rows = ArrowRows([part], schema, choices, missing_as_nan=False)
@@ -75,17 +67,11 @@ class _Values:
 
     def origin(self) -> Origin:
         """Digests the values of each input, or samples if there are many."""
-        rows = self._rows
-        about: dict[str, Any] = {}
-        for place, spec in enumerate(rows.specs):
-            shape = [axis or 1 for axis in spec.shape[1:]]
-            # A size of 0 stands for strings.
-            row_bytes = 0 if spec.dtype == tf.string else spec.dtype.size
+        about = {}
+        for place, spec in enumerate(self._rows.specs):
             read = functools.partial(self._read, place)
-            size = row_bytes * math.prod(shape)
-            about[f"values of input {place}"] = digest_of_rows(
-                read, rows.num_rows, size
-            )
+            digest = digest_of_values(read, self._rows.num_rows, spec)
+            about[f"values of input {place}"] = digest
         return Origin(about)
 
     def _read(self, place: int, start: int, stop: int) -> np.ndarray:

@@ -1,10 +1,8 @@
 """Inputs that other processes open themselves, so that no row passes through this one.
 
-Guarantees:
-
-* Rows are named only if starting to read at any row is cheap; others are sent.
-* A memory map is replaced by its file only if it is all of that file, unchanged.
-* A process that finds different files from this one raises an error.
+Guarantees: rows are named only if starting to read at any row is cheap; others are
+sent. A memory map is replaced by its file only if it is all of that file, unchanged. A
+process that finds different files from this one raises an error.
 """
 
 import dataclasses
@@ -14,18 +12,24 @@ import mmap
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_mgpu_strategy import files
+from keras_mgpu_strategy.element_forms import map_nest
 from keras_mgpu_strategy.formats.by_path import file_input, names_files
 from keras_mgpu_strategy.formats.images.source import ImageSource
 from keras_mgpu_strategy.formats.npy.read import Npy, NpyNest
-from keras_mgpu_strategy.inputs.forms import ARRAYS, declared_of, lists_as_arrays
-from keras_mgpu_strategy.inputs.selecting import in_array_form, select_inputs
-from keras_mgpu_strategy.inputs.texts import with_texts
+from keras_mgpu_strategy.inputs.forms import (
+    ARRAYS,
+    declared_of,
+    in_array_form,
+    select_inputs,
+    with_arrays,
+)
+from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.types import (
     X_ALONE,
@@ -37,7 +41,6 @@ from keras_mgpu_strategy.types import (
 )
 
 _CHEAP_FROM_ANY_ROW = (files.Npy, NpyNest, files.Hdf5, files.Zarr, files.Images)
-_PATHS = ("path", "paths", "files")
 _MAPPINGS = pathlib.Path("/proc/self/maps")
 
 
@@ -52,7 +55,7 @@ def named_rows(
         input_spec: What the model declares.
         feeding: Which part of the input it is given.
     """
-    x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
+    x = with_arrays(x, input_spec, feeding)
     opened = file_input(x) if names_files(x) else x
     if isinstance(opened, np.memmap) and (path := _file_of(opened)) is not None:
         opened = files.Npy(path)
@@ -62,7 +65,7 @@ def named_rows(
     opened = _absolute(opened)
     identity = _identity(opened.open_rows(input_spec))
     open_fn = functools.partial(_open, opened, input_spec, feeding, identity)
-    return _Named(source, uuid.uuid4().hex, open_fn)
+    return _Named(source, open_fn)
 
 
 def _file_of(x: np.memmap) -> str | None:
@@ -75,41 +78,34 @@ def _file_of(x: np.memmap) -> str | None:
     except (OSError, ValueError):
         return None
     same = (whole.shape, whole.dtype, whole.strides, getattr(whole, "offset", None))
-    if same != (x.shape, x.dtype, x.strides, x.offset) or not _is_still(path, x):
-        return None
-    return path
+    is_all = same == (x.shape, x.dtype, x.strides, x.offset)
+    return path if is_all and _is_still(path, x) else None
 
 
 def _is_still(path: str, x: np.memmap) -> bool:
     """Whether the name still leads to the mapped file: it may have been replaced."""
     if not x.nbytes or not _MAPPINGS.exists():
         return False
-    address, inode = x.ctypes.data, os.stat(path).st_ino
     for line in os.fsdecode(_MAPPINGS.read_bytes()).splitlines():
-        first, _, last = line.split()[0].partition("-")
-        if int(first, 16) <= address < int(last, 16):
-            return int(line.split()[4]) == inode
+        addresses, _, _, _, inode, *_ = line.split()
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        if first <= x.ctypes.data < last:
+            return int(inode) == os.stat(path).st_ino
     return False
 
 
 def _absolute(opened: Any) -> Any:
     """The input with absolute paths: other processes may work in other folders."""
-    paths = {
-        name: _whole(getattr(opened, name)) for name in _PATHS if hasattr(opened, name)
-    }
+
+    def whole(path: Any) -> Any:
+        if path is None:  # an absent input
+            return None
+        is_input = isinstance(path, Npy)
+        return _absolute(path) if is_input else os.path.abspath(expanded(path))
+
+    fields = [name for name in ("path", "paths", "files") if hasattr(opened, name)]
+    paths = {name: map_nest(whole, getattr(opened, name)) for name in fields}
     return dataclasses.replace(opened, **paths)
-
-
-def _whole(paths: Any) -> Any:
-    if paths is None:  # an absent input
-        return None
-    if isinstance(paths, Npy):
-        return _absolute(paths)
-    if isinstance(paths, Mapping):
-        return {key: _whole(path) for key, path in paths.items()}
-    if isinstance(paths, (list, tuple)):
-        return tuple(map(_whole, paths))
-    return os.path.abspath(expanded(paths))
 
 
 def _open(
@@ -141,28 +137,16 @@ def _identity(source: Any) -> str:
     return f"{source.num_rows} images, sha256 {digest[:16]}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Named:
+class _Named(Wrapped):
     """A source whose batches name their rows."""
 
-    source: Source
-    key: str
-    open_fn: Any
-
-    @property
-    def num_rows(self) -> int | None:
-        """The source's number of rows."""
-        return self.source.num_rows
-
-    @property
-    def spec(self) -> Nest:
-        """The source's spec."""
-        return self.source.spec
+    def __init__(self, source: Source, open_fn: Any) -> None:
+        super().__init__(source)
+        self._rows = functools.partial(NamedRows, uuid.uuid4().hex, open_fn)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields names of rows, see `types.Source`."""
-        end = self.source.num_rows or 0
+        end = self.num_rows or 0
         for first in range(start, end, batch_size):
             stop = min(first + batch_size, end)
-            rows = NamedRows(self.key, self.open_fn, first, stop)
-            yield InputBatch(first, stop - first, rows)
+            yield InputBatch(first, stop - first, self._rows(first, stop))

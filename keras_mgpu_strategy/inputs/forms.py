@@ -7,6 +7,8 @@ Guarantees:
 * Dtypes are as in Keras, too: floats of arrays become `keras.config.floatx()`, and so
   do those of streams in tf_keras; all others stay.
 * Preprocessing is given rows in the form and dtypes of the task's own `predict`.
+* Lists of strings are data for an input that is declared to take strings; everywhere
+  else, and if they are paths of existing Parquet files, they stay lists.
 """
 
 import itertools
@@ -15,27 +17,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import (
-    OneBatch,
-    as_tuples,
-    packed,
-)
+from keras_mgpu_strategy.element_forms import OneBatch, as_tuples, is_nest, packed
+from keras_mgpu_strategy.formats.by_path import lists_tables
+from keras_mgpu_strategy.sources.matching import entries_by_name
 from keras_mgpu_strategy.sources.streams import Form, inputs_of
-from keras_mgpu_strategy.types import Feeding, Nest, Undeclared
+from keras_mgpu_strategy.sources.wrapping import Rearranged
+from keras_mgpu_strategy.types import Feeding, Nest, Source, Undeclared
 
 ARRAYS, DATASET, STREAM = "arrays", "data set", "stream"
 """Kinds of inputs."""
 
 
 def form_of(feeding: Feeding, kind: str) -> Form:
-    """Returns the form in which a model is given an input, or each element of one.
-
-    Args:
-        feeding: What the model is given.
-        kind: One of the kinds of inputs.
-    """
+    """Returns the form in which a model is given an input, or each element of one."""
 
     def form(given: Any) -> Nest:
         if feeding.raw:
@@ -48,25 +45,29 @@ def form_of(feeding: Feeding, kind: str) -> Form:
         if isinstance(given, OneBatch):
             x = tuple(given)
             return x if feeding.whole == "keras" else as_tuples(x)
-        return given if kind == DATASET else _WHOLE[feeding.whole](given)
+        if kind == DATASET:
+            return given
+        return _of_keras(given) if feeding.whole == "keras" else _of_tf_keras(given)
 
     return form
 
 
 def declared_of(feeding: Feeding, kind: str, input_spec: Nest) -> Nest:
-    """Returns what decides the dtypes of an input.
-
-    Args:
-        feeding: What the model is given.
-        kind: One of the kinds of inputs.
-        input_spec: What the model declares.
-    """
+    """Returns what decides the dtypes of an input of a kind."""
     if feeding.raw:
         return Undeclared(None)
     if feeding.whole is None:
         return input_spec
     is_cast = kind == ARRAYS or (kind == STREAM and feeding.whole == "tf_keras")
     return Undeclared(tf.as_dtype(keras.config.floatx()) if is_cast else None)
+
+
+def with_arrays(x: Any, input_spec: Nest, feeding: Feeding) -> Any:
+    """Returns what the user passed with arrays in place of lists that are data."""
+    if feeding.raw:
+        return lists_as_arrays(x)
+    is_text = is_declared(input_spec) and not lists_tables(x)
+    return _with_texts(x, input_spec) if is_text else x
 
 
 def lists_as_arrays(nest: Nest) -> Nest:
@@ -95,18 +96,67 @@ def lists_as_arrays(nest: Nest) -> Nest:
         ) from error
 
 
+def is_declared(input_spec: Nest) -> bool:
+    """Whether a model declares its inputs."""
+    return input_spec is not None and not isinstance(input_spec, Undeclared)
+
+
+def select_inputs(source: Source, input_spec: Nest) -> Source:
+    """Returns a checked source without dict entries that the model does not declare.
+
+    A functional model that takes a dict reads its inputs by position if the dict has
+    more keys than it declares, so extra keys must not reach it.
+    """
+    if not is_declared(input_spec) or not isinstance(source.spec, Mapping):
+        return source
+    names = set(entries_by_name(input_spec))
+    if not names < set(source.spec):
+        return source
+    keys = [key for key in source.spec if key in names]
+    return Rearranged(source, lambda nest: {key: nest[key] for key in keys})
+
+
+def in_array_form(source: Source, feeding: Feeding) -> Source:
+    """Returns rows of files in the form in which a model is given arrays."""
+    is_listed = isinstance(source.spec, list | tuple)
+    is_packed = is_listed and (feeding.raw or feeding.whole is not None)
+    return Rearranged(source, packed) if is_packed else source
+
+
 def _of_keras(element: Any) -> Nest:
-    if isinstance(element, (tuple, Mapping)):
+    if isinstance(element, tuple | Mapping):
         return element
     return tuple(element) if isinstance(element, list) else (element,)
 
 
 def _of_tf_keras(element: Any) -> Nest:
     x = inputs_of(element)
-    rest = element[1:] if isinstance(element, (tuple, list)) else ()
+    rest = element[1:] if isinstance(element, tuple | list) else ()
     # tf_keras drops what comes after a None.
     known = list(itertools.takewhile(lambda part: part is not None, rest))
     return as_tuples((x, *known)) if known else packed(x)
 
 
-_WHOLE: dict[str, Form] = {"keras": _of_keras, "tf_keras": _of_tf_keras}
+def _with_texts(x: Any, declared: Nest) -> Any:
+    # An open .npz or HDF5 file is a Mapping too, but reading it to know is too much.
+    if not isinstance(x, dict | list | tuple):
+        return x
+    entries = entries_by_name(declared)
+    if isinstance(x, dict):
+        known = {key: _with_texts(x[key], entries[key]) for key in x if key in entries}
+        return {**x, **known}
+    if not is_nest(declared):
+        is_text = declared.dtype == tf.string and _holds_text(x)
+        return np.array(x, dtype=object) if is_text else x
+    if len(entries) == 1 and _holds_text(x):
+        return _with_texts(x, next(iter(entries.values())))
+    if len(entries) == len(x):
+        return [_with_texts(*pair) for pair in zip(x, entries.values(), strict=True)]
+    return x
+
+
+def _holds_text(x: Any) -> bool:
+    """Whether `x` is a list or tuple of strings, or of such lists."""
+    if not isinstance(x, list | tuple) or not x:
+        return False
+    return all(isinstance(item, str | bytes) or _holds_text(item) for item in x)

@@ -1,9 +1,7 @@
 """Which adapter reads which kind of input: one table row each.
 
-Guarantees:
-
-* Everything that predict methods take as data goes through this table; what is not
-  in it is refused with an error that lists what is.
+Guarantee: everything that predict methods take as data goes through this table; what is
+not in it is refused with an error that lists what is.
 """
 
 import math
@@ -13,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mgpu_strategy.element_forms import is_nest
 from keras_mgpu_strategy.formats.by_path import file_input, names_files
 from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
@@ -22,15 +21,13 @@ from keras_mgpu_strategy.inputs.forms import (
     STREAM,
     declared_of,
     form_of,
-    lists_as_arrays,
+    in_array_form,
+    with_arrays,
 )
-from keras_mgpu_strategy.inputs.selecting import in_array_form
-from keras_mgpu_strategy.inputs.texts import with_texts
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
 from keras_mgpu_strategy.sources.datasets import dataset_source
-from keras_mgpu_strategy.sources.nests import is_nest
 from keras_mgpu_strategy.sources.streams import (
     Form,
     StreamSource,
@@ -53,14 +50,8 @@ def as_source(
     """Returns the rows of any input that predict methods take.
 
     Args:
-        x: NumPy arrays, tensors, pandas objects, sparse matrices and tensors, or
-            other array-likes with `shape` and slicing on axis 0 (memory maps, h5py,
-            zarr), or dicts, lists and tuples of them, one per model input; or a
-            batched `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or
-            iterator of batches, each `x`, `(x,)`, `(x, y)` or
-            `(x, y, sample_weight)`; or files: a path, a list of paths to files of one
-            kind, a dict of paths to `.npy` files by input, or one of the classes in
-            `inputs/files`.
+        x: What the user passed: arrays or other array-likes, nests of them, streams of
+            batches, tables, or files.
         steps: Number of batches to read; None for all. Batches are the user's own,
             or `batch_size` rows of arrays and files.
         batch_size: Rows per batch of arrays or files, used only with `steps`. As in
@@ -82,18 +73,26 @@ def as_source(
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
-    x = lists_as_arrays(x) if feeding.raw else with_texts(x, input_spec)
+    x = with_arrays(x, input_spec, feeding)
     named = file_input(x) if names_files(x) else x
     if isinstance(named, FileInput) and not isinstance(named, type):
-        return in_array_form(_files(named, steps, batch_size, input_spec), feeding)
+        # TFRecords come in their own batches, as data sets do.
+        size = getattr(named, "batch_size", None) or batch_size
+        source = _limited(named.open_rows(input_spec), named, steps, size)
+        return in_array_form(source, feeding)
     if is_table(x):
         source = _limited(table_source(x, input_spec), x, steps, batch_size)
         return in_array_form(source, feeding)
     refuse(x, "x")
     for applies, kind, adapter in _SOURCES:
         if applies(x):
-            declared = declared_of(feeding, kind, input_spec)
-            return adapter(x, steps, batch_size, declared, form_of(feeding, kind))
+            declared, form = (
+                declared_of(feeding, kind, input_spec),
+                form_of(feeding, kind),
+            )
+            if adapter is None:
+                return _arrays(form(x), steps, batch_size, declared)
+            return adapter(x, steps, declared, form)
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
         "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
@@ -101,26 +100,17 @@ def as_source(
     )
 
 
-def _files(
-    x: FileInput, steps: int | None, batch_size: int | None, input_spec: Nest
-) -> Source:
-    """Opens files."""
-    # TFRecords come in their own batches, as data sets do.
-    size = getattr(x, "batch_size", None) or batch_size
-    return _limited(x.open_rows(input_spec), x, steps, size)
-
-
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
     """Returns the rows of `steps` batches of `size` rows."""
     if steps is None:
         return source
-    if size is None and source.num_rows is None:
+    if size is None:
+        if source.num_rows is not None:
+            return source
         raise ValueError(
             f"Received steps={steps} for {type(x).__name__}, whose number of rows is "
             "not known, expected batch_size= with it: the rows of a step."
         )
-    if size is None:
-        return source
     on_short = warns_of_short(steps)
     if source.num_rows is not None:
         on_short(math.ceil(source.num_rows / size))
@@ -128,9 +118,8 @@ def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Sou
 
 
 def _arrays(
-    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest, form: Form
+    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest
 ) -> Source:
-    x = form(x)
     if steps is None or batch_size is None:
         return ArraySource(x, input_spec)
     source = ArraySource(x, input_spec, limit=steps * batch_size)
@@ -138,34 +127,21 @@ def _arrays(
     return source
 
 
+def _iterator(x: Any, steps: int | None, input_spec: Nest, form: Form) -> Source:
+    return StreamSource(
+        lambda: x, can_reopen=False, steps=steps, input_spec=input_spec, form=form
+    )
+
+
 def _is_sequence(x: Any) -> bool:
     has_length = hasattr(x, "__len__") or hasattr(x, "num_batches")
     return has_length and hasattr(x, "__getitem__") and not is_array_like(x)
 
 
-def _dataset(
-    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
-) -> Source:
-    return dataset_source(x, steps, input_spec, form)
-
-
-def _sequence(
-    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
-) -> Source:
-    return sequence_source(x, steps, input_spec, form)
-
-
-def _iterator(
-    x: Any, steps: int | None, _: int | None, input_spec: Nest, form: Form
-) -> Source:
-    settings = {"steps": steps, "input_spec": input_spec, "form": form}
-    return StreamSource(lambda: x, can_reopen=False, **settings)
-
-
 _SOURCES = (
-    (lambda x: isinstance(x, tf.data.Dataset), DATASET, _dataset),
-    (lambda x: isinstance(x, keras.utils.PyDataset), STREAM, _sequence),
-    (lambda x: is_nest(x) or is_array_like(x), ARRAYS, _arrays),
+    (lambda x: isinstance(x, tf.data.Dataset), DATASET, dataset_source),
+    (lambda x: isinstance(x, keras.utils.PyDataset), STREAM, sequence_source),
+    (lambda x: is_nest(x) or is_array_like(x), ARRAYS, None),
     (lambda x: isinstance(x, Iterator), STREAM, _iterator),
-    (_is_sequence, STREAM, _sequence),
+    (_is_sequence, STREAM, sequence_source),
 )

@@ -66,21 +66,26 @@ def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
     for leaf in flat:
         first = _readable(leaf, 0, min(1, num_rows))
         about[f"first row of {leaf.path}"] = digest_of_array(first)
-        dtype, digest = leaf.spec.dtype, None
+        digest = None
         if leaf.memory is not Memory.UNKNOWN:  # reading would take long, or fail
-            row_bytes = dtype.size * math.prod(leaf.shape[1:])
             read = functools.partial(_readable, leaf)
-            size = 0 if dtype == tf.string else row_bytes
-            digest = digest_of_rows(read, num_rows, size)
+            digest = digest_of_values(read, num_rows, leaf.spec)
         about[f"values of {leaf.path}"] = digest
-    maps = [leaf for _, leaf in leaves(x) if isinstance(leaf, np.memmap)]
-    # Others may have been changed in this process.
-    contents = _Contents(
-        [str(m.filename) for m in maps if m.mode == "r" and m.filename]
-    )
+    # Maps in other modes may have been changed in this process.
+    maps = [m for _, m in leaves(x) if isinstance(m, np.memmap) and m.mode == "r"]
+    contents = _Contents([str(m.filename) for m in maps if m.filename])
     if not is_large(contents.num_bytes):
         return Origin(about)
     return Origin(about, contents.times(), contents.digest)
+
+
+def digest_of_values(
+    read: Callable[[int, int], np.ndarray], num_rows: int, spec: tf.TensorSpec
+) -> str:
+    """Returns a digest of the rows that `read` returns, or of samples if many."""
+    row_bytes = spec.dtype.size * math.prod(axis or 1 for axis in spec.shape[1:])
+    # A size of 0 stands for strings.
+    return digest_of_rows(read, num_rows, 0 if spec.dtype == tf.string else row_bytes)
 
 
 def origin_of_files(files: Paths, about: dict[str, Any]) -> Origin:
