@@ -47,14 +47,7 @@ _MAPPINGS = pathlib.Path("/proc/self/maps")
 def named_rows(
     x: Any, source: Source, input_spec: Nest, feeding: Feeding = X_ALONE
 ) -> Source:
-    """Returns the source with names of rows in place of rows, if possible.
-
-    Args:
-        x: The input as the user gave it.
-        source: Its rows.
-        input_spec: What the model declares.
-        feeding: Which part of the input it is given.
-    """
+    """Returns the source of `x` with names of rows in place of rows, if possible."""
     x = with_arrays(x, input_spec, feeding)
     opened = file_input(x) if names_files(x) else x
     if isinstance(opened, np.memmap) and (path := _file_of(opened)) is not None:

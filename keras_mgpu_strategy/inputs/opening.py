@@ -50,8 +50,7 @@ def as_source(
     """Returns the rows of any input that predict methods take.
 
     Args:
-        x: What the user passed: arrays or other array-likes, nests of them, streams of
-            batches, tables, or files.
+        x: What the user passed.
         steps: Number of batches to read; None for all. Batches are the user's own,
             or `batch_size` rows of arrays and files.
         batch_size: Rows per batch of arrays or files, used only with `steps`. As in

@@ -67,17 +67,7 @@ class ParallelModel(keras.Model):
         return self.model.output_names  # type: ignore[attr-defined]
 
     def call(self, inputs: Nest, training: bool | None = None) -> Nest:
-        """Runs one batch.
-
-        Args:
-            inputs: What `model` takes, with the same number of rows in every tensor.
-            training: As in `keras.Model`.
-
-        Raises:
-            TypeError: An input is a sparse or ragged tensor.
-            ValueError: An input or output has no row for each row of the batch, the
-                batch has no rows, or the call is made under a strategy.
-        """
+        """Runs one batch, with the same number of rows in every tensor."""
         if active_strategy() is not None:
             raise ValueError(
                 f"{self.name!r} was called under a tf.distribute strategy, which "
@@ -113,13 +103,7 @@ class ParallelModel(keras.Model):
         )
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras' own loss; refuses cases that would come out wrong.
-
-        Raises:
-            ValueError: `model` has training or test steps of its own, which would be
-                ignored; or there are several devices and layers that call `add_loss`
-                or have an `activity_regularizer`.
-        """
+        """Keras' own loss; refuses cases that would come out wrong."""
         own = [step for step in _STEPS if is_overridden(self.model, step)]
         if own:
             raise ValueError(

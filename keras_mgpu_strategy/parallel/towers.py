@@ -47,10 +47,6 @@ def run(
         inputs: Nest of tensors of shape `(rows, ...)`.
         devices: One for each tower.
         with_gradients: Whether to place the backward pass too.
-
-    Raises:
-        TypeError: As in `num_rows_of`.
-        ValueError: As in `num_rows_of`, or an output has no row for each input row.
     """
     if len(devices) == 1:
         return _run(forward, inputs, devices[0], with_gradients)
@@ -66,13 +62,7 @@ def run(
 
 
 def num_rows_of(inputs: Nest) -> Size:
-    """Number of rows of a batch, which all leaves must have.
-
-    Raises:
-        TypeError: A leaf is a sparse or ragged tensor.
-        ValueError: A leaf has no batch axis, there is no leaf, the leaves disagree,
-            or there are no rows.
-    """
+    """Number of rows of a batch, which must be dense, and the same in all leaves."""
     leaves = _leaves(inputs)
     for leaf in leaves:
         if not _is_dense(leaf):

@@ -38,11 +38,7 @@ class Leaves(NamedTuple):
 
 
 def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
-    """Returns the leaves of a nest of array-likes, all of the same length.
-
-    Args:
-        x: The nest.
-        input_spec: What the model declares, which decides the dtypes.
+    """Returns the leaves of a nest of array-likes, in the dtypes that a model declares.
 
     Raises:
         TypeError: If a leaf is not an array-like.
@@ -72,13 +68,7 @@ def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
 
 
 class ArraySource:
-    """A `Source` over a nest of array-likes; raises as `as_leaves` does.
-
-    Args:
-        x: Nest of array-likes.
-        input_spec: What the model declares.
-        limit: The most rows to read.
-    """
+    """A `Source` over a nest, of at most `limit` rows; raises as `as_leaves` does."""
 
     def __init__(
         self, x: Nest, input_spec: Nest = None, limit: int | None = None

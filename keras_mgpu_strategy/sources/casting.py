@@ -44,23 +44,16 @@ Wanted: TypeAlias = tf.DType | Undeclared | None
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cast:
-    """How chunks of one input are converted.
-
-    Args:
-        dtype: The dtype that the model is given.
-        path: Names the input in messages.
-    """
+    """How chunks of an input, `path` in messages, get the dtype a model is given."""
 
     dtype: tf.DType
     path: str
 
     def convert(self, chunk: np.ndarray, fail: Fail | None = None) -> np.ndarray:
-        """Returns an array that TensorFlow reads as `dtype`.
+        """Returns rows of any dtype as an array that TensorFlow reads as `dtype`.
 
-        Args:
-            chunk: Rows, of any dtype.
-            fail: Called for a row with a value that cannot be kept; None counts rows
-                from the start of the chunk.
+        `fail` is called for a row with a value that cannot be kept; None counts rows
+        from the start of the chunk.
         """
         target = np.dtype(self.dtype.as_numpy_dtype)
         is_text = self.dtype == tf.string

@@ -23,13 +23,7 @@ from keras_mgpu_strategy.types import Nest
 def dataset_source(
     x: tf.data.Dataset, steps: int | None, input_spec: Nest, form: Form = inputs_of
 ) -> StreamSource:
-    """Reads a data set; its elements are batches. Arguments as in `StreamSource`.
-
-    Raises:
-        TypeError: If elements are ragged or not tensors.
-        ValueError: If it is not batched, not what the model takes, or infinite and
-            `steps` is None.
-    """
+    """Reads a data set; its elements are batches. Arguments as in `StreamSource`."""
     none = tf.type_spec_from_value(None)
     element_spec = tf.nest.map_structure(
         lambda leaf: None if leaf == none else leaf, x.element_spec

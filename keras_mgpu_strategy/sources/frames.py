@@ -20,11 +20,7 @@ is_polars = is_of("polars", "DataFrame", "Series")
 
 
 def frame_dtype(frame: Any, path: str) -> np.dtype:
-    """Returns the one dtype that all columns are read as; strings as kind "U".
-
-    Raises:
-        ValueError: If the columns have none in common; names those that prevent it.
-    """
+    """Returns the one dtype that all columns are read as; strings as kind "U"."""
     # Pairs, since several columns may have one name.
     columns = [
         (f"column {name!r}", column_dtype(column, f"{path}, column {name!r}"))
@@ -44,12 +40,7 @@ def frame_dtype(frame: Any, path: str) -> np.dtype:
 
 
 def column_dtype(column: Any, path: str) -> np.dtype:
-    """Returns the dtype that a column is read as; strings as kind "U".
-
-    Raises:
-        ValueError: If the column holds objects, dates or missing values that NumPy
-            cannot hold.
-    """
+    """Returns the dtype that a column is read as; strings as kind "U"."""
     nullable = getattr(column.dtype, "numpy_dtype", None)
     dtype = np.dtype(nullable or np.asarray(column.iloc[:0]).dtype)
     if (nullable is not None or dtype.kind == "O") and column.isna().any():

@@ -46,8 +46,8 @@ class Leaf:
         memory: Who owns the memory of these.
         varies: Whether only the slices themselves show their dtype.
         cast: Converts them to what the model is given.
-        places: For a sparse array: returns what reads which values of rows are stored,
-            as dense bools. None for any other array.
+        places: Of a sparse array: returns what reads, as dense bools, which values of
+            rows are stored.
     """
 
     path: str
@@ -81,13 +81,7 @@ class Leaf:
         return make_leaf(self, path, np.dtype(bool), self.places())
 
     def view(self, start: int, stop: int, fail: Fail) -> tuple[np.ndarray, bool]:
-        """Returns rows, and whether they lie in the memory that they came in.
-
-        Args:
-            start: Index of the first row.
-            stop: Index one past the last row.
-            fail: Called for a row that cannot be used.
-        """
+        """Returns rows, and whether they lie in the memory that they came in."""
         rows = self.fetch(start, stop)
         # A masked value would lose its mask.
         if isinstance(rows, np.ma.MaskedArray) and np.ma.getmaskarray(rows).any():
@@ -120,12 +114,9 @@ def make_leaf(
     varies: bool = False,
     places: Callable[[], Fetch] | None = None,
 ) -> Leaf:
-    """Returns a leaf for a model that declares nothing.
+    """Returns a leaf for a model that declares nothing; arguments as in `Leaf`.
 
-    Args:
-        x: The array-like.
-        path, fetch, memory, varies, places: As in `Leaf`.
-        dtype: Dtype of the fetched rows; objects that begin with a string are strings.
+    Objects that begin with a string are taken for strings.
 
     Raises:
         TypeError: If the number of rows is not known.
@@ -165,10 +156,6 @@ class MappedArray:
 
     Unlike with a plain memory map, the memory that a process appears to use does not
     grow with what it has read.
-
-    Attributes:
-        shape: Shape of the array.
-        dtype: Dtype of the array.
     """
 
     def __init__(self, array: np.memmap) -> None:

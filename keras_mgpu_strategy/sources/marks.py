@@ -31,12 +31,8 @@ def masked(
 ) -> Iterator[HostBatch]:
     """Passes batches on, with NaN as the results of rows that could not be read.
 
-    Args:
-        batches: The results, with their marks.
-        floats_only: Leave other results, which have no NaN, to the caller.
-
-    Raises:
-        ValueError: If such a row has other results, unless `floats_only`.
+    Other results have no NaN: `floats_only` leaves them to the caller; otherwise such a
+    row is a `ValueError`.
     """
     for batch in batches:
         missing = batch.marks.missing
@@ -55,12 +51,7 @@ def masked(
 
 
 def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:
-    """Returns a copy of a batch with NaN in the float results of some rows.
-
-    Args:
-        batch: The results.
-        missing: Boolean array of shape `(num_rows,)`.
-    """
+    """Returns a copy of a batch with NaN in the float results of missing rows."""
 
     def put(array: np.ndarray) -> np.ndarray:
         if not is_float(array):

@@ -55,13 +55,7 @@ def origin_of_stream(first: Rows | None) -> Origin:
 
 
 def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
-    """Distinguishes arrays from others.
-
-    Args:
-        x: As the user passed them.
-        flat: The same, as they are read.
-        num_rows: Number of rows that are read.
-    """
+    """Distinguishes `num_rows` rows of arrays `x`, read as `flat`, from others."""
     about: dict[str, Any] = {}
     for leaf in flat:
         first = _readable(leaf, 0, min(1, num_rows))
@@ -89,12 +83,7 @@ def digest_of_values(
 
 
 def origin_of_files(files: Paths, about: dict[str, Any]) -> Origin:
-    """Identifies rows by the files that they are read from.
-
-    Args:
-        files: In the order in which they are read.
-        about: What else identifies them.
-    """
+    """Identifies rows by the files, in order, that they are read from, and `about`."""
     contents, key = _Contents(files), "content of the files"
     if not is_large(contents.num_bytes):
         return Origin({**about, key: contents.digest()})

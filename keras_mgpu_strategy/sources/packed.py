@@ -3,21 +3,19 @@
 The attributes are those of the CF conventions, found in netCDF4 files (which are HDF5)
 and zarr arrays. h5py and zarr return the stored numbers and do not apply them.
 
-Guarantees:
-
-* Numbers that must be scaled, shifted or read as unsigned are refused; the error names
-  the attribute and the remedy.
-* A number that stands for a missing value, or is outside the valid range, is an error
-  that names its row; arrays without any are read as they are.
+Guarantee: numbers that must be scaled, shifted or read as unsigned are refused, and so
+is a row with a missing value or one outside the valid range. The error names the
+attribute or the row, and the remedy.
 """
 
 import base64
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.sources.leaf import Fetch
 from keras_mgpu_strategy.sources.row_errors import failing
 
 _NEUTRAL = {"scale_factor": 1, "add_offset": 0}
@@ -29,19 +27,17 @@ _REMEDY = (
     "applies it, or x[:] for the numbers as they are stored."
 )
 
-Fetch = Callable[[int, int], Any]
-
 
 def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
-    """Returns what reads rows of an array whose stored numbers are its values.
+    """Returns what reads rows of an h5py or zarr array and checks them.
 
     Args:
-        x: An h5py or zarr array.
+        x: The array.
         path: Names it in messages.
         fetch: Reads its rows.
 
     Raises:
-        ValueError: If they are not its values.
+        ValueError: If the numbers stored are not its values.
     """
     attributes: Mapping[str, Any] = x.attrs
     if x.dtype.kind not in "iuf" or not _NAMES.intersection(attributes):
@@ -49,8 +45,14 @@ def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
     try:
         _check_plain(attributes)
         markers = [marker for name in _MARKERS for marker in _numbers(attributes, name)]
-        markers += _fill_value(x, attributes)
-        low, high = _valid_range(attributes)
+        # xarray's zarr arrays of format 2 have the marker where others have a default.
+        zarr_format = getattr(getattr(x, "metadata", None), "zarr_format", None)
+        if zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes:
+            markers += _numbers({"": x.fill_value}, "")
+        ends = _numbers(attributes, "valid_range")
+        lows, highs = (_numbers(attributes, f"valid_{end}") for end in ("min", "max"))
+        if len(ends) == 2:
+            lows, highs = ends[:1], ends[1:]
     except (ValueError, struct.error) as error:
         raise ValueError(
             f"{path} has {error} among its attributes, so that the numbers stored are "
@@ -60,8 +62,10 @@ def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
     def read(start: int, stop: int) -> Any:
         rows = fetch(start, stop)
         bad = np.isin(rows, np.asarray(markers, rows.dtype))
-        bad |= rows < low if low is not None else False
-        bad |= rows > high if high is not None else False
+        for low in lows[:1]:
+            bad |= rows < low
+        for high in highs[:1]:
+            bad |= rows > high
         if bad.any():
             place = np.unravel_index(int(bad.argmax()), bad.shape)
             failing(path, start)(
@@ -92,19 +96,3 @@ def _numbers(attributes: Mapping[str, Any], name: str) -> list[Any]:
         value = struct.unpack("<d", base64.b64decode(value))[0]
     values = np.asarray([] if value is None else value).ravel()
     return [number for number in values if number == number]
-
-
-def _fill_value(x: Any, attributes: Mapping[str, Any]) -> list[Any]:
-    """The fill value of xarray's zarr format 2 arrays, where it is not an attribute."""
-    metadata = getattr(x, "metadata", None)
-    is_format_2 = getattr(metadata, "zarr_format", None) == 2
-    if not is_format_2 or "_ARRAY_DIMENSIONS" not in attributes:
-        return []
-    return _numbers({"": x.fill_value}, "")
-
-
-def _valid_range(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
-    pair = _numbers(attributes, "valid_range")
-    ends = _numbers(attributes, "valid_min")[:1], _numbers(attributes, "valid_max")[:1]
-    low, high = (end[0] if end else None for end in ends)
-    return (pair[0], pair[1]) if len(pair) == 2 else (low, high)

@@ -61,11 +61,7 @@ class Rows:
 
 
 class RowBuffer:
-    """Takes any number of rows at a time from batches of any size.
-
-    Args:
-        pieces: The user's batches; closed with the buffer.
-        position: Index of the first row.
+    """Takes any number of rows at a time from batches of any size, and closes them.
 
     Attributes:
         position: Index of the next row.
@@ -92,11 +88,7 @@ class RowBuffer:
         return self._head if self.fill() else None
 
     def skip(self, start: int) -> None:
-        """Reads and drops rows until row `start` is the next one.
-
-        Raises:
-            ValueError: If the input has fewer rows.
-        """
+        """Reads and drops rows until row `start`, which must exist, is the next one."""
         while self.position < start:
             if not self.fill():
                 raise ValueError(
@@ -185,9 +177,7 @@ def _empty_like(arrays: list[np.ndarray], num_rows: int) -> list[np.ndarray]:
 class Identity(Protocol):
     """Distinguishes a table from others."""
 
-    def origin(self) -> Origin:
-        """What distinguishes this table."""
-        ...
+    def origin(self) -> Origin: ...  # noqa: D102
 
 
 class TableSource:

@@ -9,12 +9,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 class BadRow(ValueError):
-    """A row cannot be used.
-
-    Args:
-        message: Names the input and the row in it.
-        index: Index of the row among those that were read together.
-    """
+    """A row cannot be used; `index` counts among those that were read together."""
 
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
@@ -37,9 +32,7 @@ def failing(where: str, first: int) -> Fail:
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:
     """Yields the decoded rows before the first bad one, then raises its `BadRow`.
 
-    Args:
-        num_rows: Number of rows.
-        decode: Decodes the given number of first rows.
+    `decode` is given how many of the first rows to decode.
     """
     error = None
     while True:

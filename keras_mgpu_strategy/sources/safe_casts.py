@@ -90,12 +90,9 @@ def expected_of(value: Any, dtype: np.dtype, target: np.dtype) -> str:
 
 
 def as_integers(values: Sequence[Any], per_row: int, fail: Fail) -> np.ndarray:
-    """Returns an array of int64, or of uint64 if some values need it.
+    """Returns numbers of Python as an array of int64, or of uint64 if some need it.
 
-    Args:
-        values: Integers, bools, floats and decimals of Python.
-        per_row: Number of values per row.
-        fail: Called for the first row with a value that is not a 64-bit integer.
+    `fail` is called for the first row (of `per_row` values) with another number.
     """
     found = [_integer(value) for value in values]
     known = [number for number in found if number is not None]

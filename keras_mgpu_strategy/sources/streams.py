@@ -34,11 +34,7 @@ Form: TypeAlias = Callable[[Any], Nest]
 def inputs_of(element: Any) -> Nest:
     """Returns x of an element `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
-    As in Keras, a list counts as a tuple here. Several inputs without targets are
-    therefore `((a, b),)`, or a dict.
-
-    Raises:
-        ValueError: If a tuple has another length.
+    As in Keras, a list counts as a tuple here. Another length is a `ValueError`.
     """
     if not isinstance(element, tuple | list):
         return element
@@ -98,9 +94,7 @@ class StreamSource:
         return origin_of_stream(self._opened().buffer.first())
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows, see `types.Source`.
-
-        Rows before `start` are read and dropped.
+        """Yields batches of `batch_size` rows; rows before `start` are dropped.
 
         Raises:
             ValueError: If row `start` or later ones were already handed out and the
@@ -229,11 +223,7 @@ def warns_of_short(steps: int | None) -> Callable[[int], None]:
 def sequence_source(
     x: Any, steps: int | None, input_spec: Nest, form: Form
 ) -> StreamSource:
-    """Reads a PyDataset, or anything else with a length and batches by index.
-
-    Raises:
-        ValueError: If it is infinite and `steps` is None.
-    """
+    """Reads a PyDataset, or anything else with a length and batches by index."""
     count = x.num_batches if hasattr(x, "num_batches") else len(x)
     if count is None and steps is None:
         raise ValueError(

@@ -13,12 +13,7 @@ import tensorflow as tf
 
 
 def is_of(package: str, *names: str) -> Callable[[Any], bool]:
-    """Returns a test for objects of a package's classes, or of subclasses.
-
-    Args:
-        package: Its top-level module.
-        names: Names of the classes; if empty, any class of the package.
-    """
+    """Returns a test for objects of these (or any) classes of a package."""
 
     def is_one(x: Any) -> bool:
         theirs = [c for c in type(x).__mro__ if c.__module__.split(".")[0] == package]
@@ -28,12 +23,7 @@ def is_of(package: str, *names: str) -> Callable[[Any], bool]:
 
 
 def refuse(x: Any, path: str) -> None:
-    """Raises if `x` must be converted first.
-
-    Raises:
-        TypeError: For ragged, masked and symbolic tensors, text and None.
-        ValueError: For a single number where an array is expected.
-    """
+    """Raises `TypeError` or `ValueError` with the remedy if `x` must be converted."""
     for error, remedies in ((TypeError, _NO_ARRAYS), (ValueError, _NO_ROWS)):
         for applies, remedy in remedies.items():
             if applies(x):

@@ -32,13 +32,10 @@ class Wrapped:
 
 
 class Limited(Wrapped):
-    """The first rows of another source.
+    """At most `limit` first rows of another source.
 
-    Args:
-        source: The other source.
-        limit: The most rows to read.
-        on_short: Called with the number of rows if the source has fewer, and did not
-            know its number before the end.
+    `on_short` is called with the number of rows if there are fewer, and the source did
+    not know it before the end.
     """
 
     def __init__(
@@ -76,12 +73,7 @@ class Limited(Wrapped):
 
 
 class Rearranged(Wrapped):
-    """Another source in another structure.
-
-    Args:
-        source: The other source.
-        rearrange: Changes the structure of a nest.
-    """
+    """Another source, with each nest rearranged."""
 
     def __init__(self, source: Source, rearrange: Callable[[Nest], Nest]) -> None:
         super().__init__(source)
