@@ -111,8 +111,8 @@ def _check_splits(model: keras.Model) -> None:
             f"{type(model).__name__} overrides predict_step, which a parallel model "
             "would not call. Use mgpu.Predictor, which does."
         )
-    fixed = {tensor.shape[0] for tensor in symbols_of(model, "inputs")}
-    if fixed - {None} and not has_free_batch(model):
+    fixed = {tensor.shape[0] for tensor in symbols_of(model, "inputs")} - {None}
+    if fixed and not has_free_batch(model):
         raise ValueError(
             f"Model {model.name!r} declares a batch of {fixed.pop()} rows, and each "
             "device is given fewer. Build it with an open batch: "

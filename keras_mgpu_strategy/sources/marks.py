@@ -47,23 +47,20 @@ def masked(
                     'cannot say so: they have no NaN. Pass on_bad_file="raise", call '
                     "predict_proba or predict, or write to .parquet or .csv."
                 )
-        yield with_nan(batch, missing)
-
-
-def with_nan(batch: HostBatch, missing: np.ndarray) -> HostBatch:
-    """Returns a copy of a batch with NaN in the float results of missing rows."""
-
-    def put(array: np.ndarray) -> np.ndarray:
-        if not is_float(array):
-            return array
-        array = array.copy()
-        array[missing] = np.nan
-        return array
-
-    outputs = tf.nest.map_structure(put, batch.outputs)
-    return dataclasses.replace(batch, outputs=outputs)
+        outputs = tf.nest.map_structure(
+            lambda array, missing=missing: _with_nan(array, missing), batch.outputs
+        )
+        yield dataclasses.replace(batch, outputs=outputs)
 
 
 def is_float(array: np.ndarray) -> bool:
     """Whether values can be NaN; bfloat16 and the like are of NumPy's kind "V"."""
     return array.dtype.kind in "fcV"
+
+
+def _with_nan(array: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    if not is_float(array):
+        return array
+    array = array.copy()
+    array[missing] = np.nan
+    return array

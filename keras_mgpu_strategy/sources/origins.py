@@ -33,7 +33,6 @@ from keras_mgpu_strategy.digests.samples import (
 )
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.nests import leaves
-from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.types import Nest, Origin, Source
 
 Paths = Sequence[str | os.PathLike[str]]
@@ -42,16 +41,9 @@ _PIECE_BYTES = 2**20
 
 def origin_of(source: Source) -> Origin:
     """Distinguishes what a source reads from what others read."""
-    find = getattr(source, "origin", None)
-    if find is not None:
-        return find()
+    if hasattr(source, "origin"):
+        return source.origin()  # type: ignore[attr-defined]
     return Origin({"files of the input": str(getattr(source, "identity", ""))})
-
-
-def origin_of_stream(first: Rows | None) -> Origin:
-    """Distinguishes a stream from others by its first rows; None if it has none."""
-    flat = [] if first is None else first.flat
-    return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
 
 
 def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:

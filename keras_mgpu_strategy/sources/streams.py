@@ -18,9 +18,9 @@ import itertools
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeAlias
 
+from keras_mgpu_strategy.digests.samples import digest_of_array
 from keras_mgpu_strategy.sources.arrays import as_leaves
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
-from keras_mgpu_strategy.sources.origins import origin_of_stream
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.system.closing import close
@@ -91,7 +91,9 @@ class StreamSource:
 
     def origin(self) -> Origin:
         """What distinguishes the first row from others; it is read ahead."""
-        return origin_of_stream(self._opened().buffer.first())
+        first = self._opened().buffer.first()
+        flat = [] if first is None else first.flat
+        return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows; rows before `start` are dropped.

@@ -4,12 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.sources.marks import (
-    is_float,
-    marks_of,
-    masked,
-    with_nan,
-)
+from keras_mgpu_strategy.sources.marks import is_float, marks_of, masked
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 
 MISSING = np.zeros(20, bool)
@@ -71,7 +66,7 @@ def test_results_without_nan_can_be_left_to_the_file():
 def test_read_only_results_are_not_written_to():
     values = np.zeros((20, 2), np.float32)
     values.flags.writeable = False
-    found = with_nan(HostBatch(0, values), MISSING)
+    (found,) = masked([HostBatch(0, values, MARKS)])
     np.testing.assert_array_equal(np.isnan(found.outputs[:, 0]), MISSING)
 
 
