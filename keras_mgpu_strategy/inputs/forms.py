@@ -1,14 +1,11 @@
 """The forms in which a model is given the user's input, x alone or whole elements.
 
-Guarantees:
-
-* A user's `predict_step` is given elements as in Keras: those of data sets as they
-  are, those of other streams in the common form of its library.
-* Dtypes are as in Keras, too: floats of arrays become `keras.config.floatx()`, and so
-  do those of streams in tf_keras; all others stay.
-* Preprocessing is given rows in the form and dtypes of the task's own `predict`.
-* Lists of strings are data for an input that is declared to take strings; everywhere
-  else, and if they are paths of existing Parquet files, they stay lists.
+Guarantees: a user's `predict_step` is given elements in the forms and dtypes of Keras:
+those of data sets as they are, those of other streams in the common form of its
+library; floats of arrays, and of streams in tf_keras, as `keras.config.floatx()`.
+Preprocessing is given rows as by the task's own `predict`. Lists of strings are data
+for an input that is declared to take strings; everywhere else, and if they are paths of
+existing Parquet files, they stay lists.
 """
 
 import itertools

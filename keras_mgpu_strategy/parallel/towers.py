@@ -1,12 +1,10 @@
 """Runs a model on slices of a batch, each on a device of its own.
 
-Guarantees:
-
-* The slices cover every row once; their sizes differ by one at most. None is empty: a
-  tower left without a row reads one of another tower's, and its result is dropped.
-* The forward and backward passes of a tower are placed on its device. Batches are cut
-  and joined on the CPU, with the masks that Keras attaches to tensors.
-* Towers draw random numbers of their own.
+Guarantees: the slices cover every row once; their sizes differ by one at most. None is
+empty: a tower left without a row reads one of another tower's, and its result is
+dropped. The forward and backward passes of a tower are placed on its device. Batches
+are cut and joined on the CPU, with the masks that Keras attaches to tensors. Towers
+draw random numbers of their own.
 """
 
 import dataclasses

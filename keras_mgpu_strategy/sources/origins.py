@@ -1,14 +1,9 @@
 """What distinguishes the rows of arrays, files and streams from other rows.
 
-Guarantees:
-
-* Values are compared as the model is given them: the same rows in another dtype, or in
-  another kind of array, are the same.
-* Arrays and files of up to 256 MiB are read whole, larger ones by evenly spread
-  samples; then the times of files count, too, also those of memory maps. A file that
-  cannot be read counts as empty.
-* Of unknown array-likes and of streams, only the first row can be checked without
-  reading more than a run does.
+Guarantees: values are compared as the model is given them, whatever their dtype or kind
+of array. Up to 256 MiB are read whole, more by evenly spread samples; then the times of
+files count, too, also those of memory maps. A file that cannot be read counts as empty.
+Of unknown array-likes and of streams, only the first row is compared.
 """
 
 import bisect

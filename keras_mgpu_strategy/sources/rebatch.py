@@ -1,14 +1,10 @@
 """Rows of a stream or a table, joined and cut into batches of the requested size.
 
-Guarantees:
-
-* Rows keep their order; none is lost or duplicated, whatever the sizes of the user's
-  batches. Batches of 0 rows are skipped.
-* Memory that may be reused once the next batch is asked for is copied before that, and
-  only once: rows of several batches are copied straight into the joined array.
-* Other batches are passed on as they are, or cut into views if they are too long.
-* Rows of different shapes are never joined: when the shape changes, the rows before
-  the change become a short batch, and cutting restarts at the change.
+Guarantees: rows keep their order; none is lost or duplicated. Memory that may be reused
+once the next batch is asked for is copied before that, and only once: rows of several
+batches are copied straight into the joined array. Other batches are passed on as they
+are, or as views. Rows of different shapes are never joined: when the shape changes, the
+rows before the change become a short batch, and cutting restarts at the change.
 """
 
 import dataclasses
@@ -31,8 +27,7 @@ class Rows:
     Args:
         flat: One array per input, each of shape `(num_rows, ...)`.
         num_rows: Number of rows.
-        shared: Which of the arrays lie in memory that may be reused once the next
-            rows are read; empty if none does.
+        shared: Which of the arrays lie in memory that may be reused; empty if none.
     """
 
     flat: list[np.ndarray]

@@ -4,11 +4,10 @@ Guarantees:
 
 * The user's batches are read in order, in the thread that asks for rows; `workers`
   of a PyDataset are not used. An exception in the user's code propagates unchanged.
-* Every batch is checked against what the model declares, and against the structure of
-  the first one, whose dtypes all have: a batch with others is converted if no value
-  changes, and is an error otherwise. Errors name the batch and its first row.
+* Every batch is checked against what the model declares, and against the structure and
+  dtypes of the first one: others are converted if no value changes. An error names the
+  batch and its first row.
 * A stream may reuse the memory of a batch as soon as it is asked for the next one.
-* Reading ahead for `spec` loses nothing: the batch read is yielded first.
 * When reading stops early, the user's generator is closed. After a normal end (also
   by `steps`) it is left open, so that the rest can be read later.
 """
