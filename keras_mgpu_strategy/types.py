@@ -61,8 +61,8 @@ class DeclaredInput(tf.TensorSpec):
     def __reduce__(self) -> tuple[Any, ...]:
         """Keeps, in another process, what `tf.TensorSpec` does not store."""
         details = {"optional": self.optional, "stays_sparse": self.stays_sparse}
-        make = functools.partial(DeclaredInput, **details)
-        return make, (self.shape, self.dtype, self.name)
+        given = (self.shape, self.dtype, self.name)
+        return functools.partial(DeclaredInput, **details), given
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,7 +206,6 @@ class Source(Protocol):
     @property
     def num_rows(self) -> int | None:
         """Number of rows, or None if only known by reading to the end."""
-        ...
 
     @property
     def spec(self) -> Nest:
@@ -215,7 +214,6 @@ class Source(Protocol):
         The batch axis is None, and so is every axis known to vary. A source of
         unknown content (a generator) reads its first batch ahead to answer.
         """
-        ...
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields consecutive batches, the first of which begins at row `start`.

@@ -12,17 +12,18 @@ from typing import Any
 
 from keras_mgpu_strategy.compute.gather import rows_from
 from keras_mgpu_strategy.formats.registry import writer_of
+from keras_mgpu_strategy.inputs import origin_of
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.columns import columns_of, describe
 from keras_mgpu_strategy.outputs.interface import FileSink, Layout
 from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.target import Target
-from keras_mgpu_strategy.runs.fingerprint import ContentWatch
+from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange
 from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.system import signals
-from keras_mgpu_strategy.types import HostBatch, Origin
+from keras_mgpu_strategy.types import HostBatch
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
@@ -31,21 +32,27 @@ class FileWriter:
     """Writes the results of one run.
 
     Args:
-        about: What the results depend on, for the journal.
-        origin: Origin of the input, which is read meanwhile if that is large.
+        model: Digest of the model.
+        settings: Names and values of what else the results depend on.
         journal: The journal of an earlier run to resume, or None.
+
+    Raises:
+        ValueError: The earlier run was a different one.
     """
 
     def __init__(
         self,
         run: Run,
         target: Target,
-        about: dict[str, Any],
-        origin: Origin,
+        model: str,
+        settings: dict[str, Any],
         journal: Journal | None,
     ):
-        self._run, self._target, self._about = run, target, about
-        self._journal = journal
+        origin = origin_of(run.rows.whole)
+        self._about = fingerprint(model, run.rows, origin, settings)
+        if journal is not None:
+            check_same(journal, self._about, origin)
+        self._run, self._target, self._journal = run, target, journal
         first, before = run.rows.first_row, journal and journal.progress
         self._watch = ContentWatch(origin, before and before.content)
         # A row's last bits depend on its position in a batch of the model, so rows

@@ -31,7 +31,7 @@ from keras_mgpu_strategy.models import first_run
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.runs.model_rows import ModelRows, model_rows
-from keras_mgpu_strategy.sources.marks import MarksOf, marks_of
+from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
@@ -45,7 +45,6 @@ class Run:
     Args:
         batch_size: Initial per-replica batch.
         global_batch: Rows of a batch over all replicas.
-        marks: What is known about rows besides the model's inputs; added to results.
         profile: Folder for a trace of the run, or None.
     """
 
@@ -54,7 +53,6 @@ class Run:
     clock: StageClock
     batch_size: int
     global_batch: int
-    marks: MarksOf
     when_done: Callable[[Report], None]
     profile: str | os.PathLike[str] | None
     home: HomeProcess
@@ -74,9 +72,10 @@ class Run:
                 self.when_done(self.clock.report())
 
     def _counted(self, start: int) -> Iterator[HostBatch]:
+        marks_between = marks_of(self.rows.whole)
         for batch in self.engine.run(self.rows.source, self.batch_size, start):
             self.clock.add_delivered(batch.num_rows, batch.num_bytes)
-            marks = self.marks(batch.start, batch.stop)
+            marks = marks_between(batch.start, batch.stop)
             if batch.marks.missing is not None:  # by a process that read the rows
                 marks = dataclasses.replace(marks, missing=batch.marks.missing)
             yield dataclasses.replace(batch, marks=marks)
@@ -148,7 +147,6 @@ class Runner:
             clock=context.clock,
             batch_size=size,
             global_batch=batch_size or size * self.num_replicas,
-            marks=marks_of(rows.whole),
             when_done=functools.partial(self._learn, learned),
             profile=self._profile,
             home=self._home,

@@ -24,7 +24,6 @@ from typing import Any
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
-from keras_mgpu_strategy.inputs import origin_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.lock import Lock
@@ -33,7 +32,6 @@ from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
-from keras_mgpu_strategy.runs.fingerprint import check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
@@ -73,7 +71,7 @@ def predict_to(
     run = runner.prepare(x, head, batch_size=size, steps=steps, shard=target.shard)
     settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
     settings |= _settled(target, batch_size, runner)
-    writer = _writer(run, target, runner.backend.digest(), settings, journal)
+    writer = FileWriter(run, target, runner.backend.digest(), settings, journal)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal)
     with contextlib.closing(run.batches(writer.start)) as results:
@@ -128,21 +126,6 @@ def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str
         "shard": shard and [shard.index, shard.count],
         "per-replica batch": batch_size and per_replica(batch_size, replicas),
     }
-
-
-def _writer(
-    run: Run,
-    target: Target,
-    model: str,
-    settings: dict[str, Any],
-    journal: Journal | None,
-) -> FileWriter:
-    """Writes the results; checks first that an earlier run was the same one."""
-    origin = origin_of(run.rows.whole)
-    about = fingerprint(model, run.rows, origin, settings)
-    if journal is not None:
-        check_same(journal, about, origin)
-    return FileWriter(run, target, about, origin, journal)
 
 
 def _named(run: Run, target: Target, journal: Journal) -> Report:

@@ -28,10 +28,9 @@ def num_cores() -> int:
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
-    """Returns a user's path with the home folder in place of a leading `~`.
+    """Returns a user's path with the home folder in place of a leading `~` or `~user`.
 
-    One rule for all of them, in Python as on the command line: `~` or `~user` leads to
-    that home folder, as in a shell, and `./~` to a file of that name.
+    So in Python as on the command line; `./~` leads to a file of that name.
     """
     return os.path.expanduser(os.fspath(path))
 
@@ -57,11 +56,9 @@ def prepare_ray() -> None:
 
 
 def keep_ray_private() -> None:
-    """Keeps a Ray that is about to start here out of the home folder.
-
-    It would write its authentication token there; Ray that listens only on the
-    loopback interface needs none. A cluster that is joined may need it.
-    """
+    """Keeps a Ray that is about to start here from writing to the home folder."""
+    # An authentication token, which Ray that listens only on the loopback interface
+    # does not need. A cluster that is joined may need it.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
@@ -69,11 +66,10 @@ def keep_ray_private() -> None:
 def quiet_start() -> Iterator[None]:
     """Hides TensorFlow's start-up chatter while TensorFlow is loaded and started.
 
-    Information is hidden; warnings and errors are not, except for CUDA's complaint that
-    a machine without an NVIDIA device has none. A `grep` after the standard error
-    stream drops such lines; it survives a crash of this process, so TensorFlow's last
-    words are never lost. A user who sets `TF_CPP_MIN_LOG_LEVEL` gets exactly what it
-    says.
+    Warnings and errors are not hidden, except for CUDA's complaint that a machine
+    without an NVIDIA device has none. A `grep` drops such lines from standard error; it
+    survives a crash of this process, so TensorFlow's last words are never lost. A user
+    who sets `TF_CPP_MIN_LOG_LEVEL` gets exactly what it says.
     """
     chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")

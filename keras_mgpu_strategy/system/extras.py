@@ -12,9 +12,6 @@ def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
         extra: The extra that installs its package.
         use: What needs it, as the beginning of a sentence.
         otherwise: What to do without it, as a sentence.
-
-    Raises:
-        ImportError: It cannot be imported.
     """
     try:
         return importlib.import_module(module)

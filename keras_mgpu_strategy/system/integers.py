@@ -7,15 +7,8 @@ from typing import Any
 def as_int(value: Any, said: str, expected: str, *, least: int) -> int:
     """Returns any kind of integer as an int; a bool is not one.
 
-    Args:
-        value: What a user passed.
-        said: How an error begins, with the value in it, such as `gpus=2.5`.
-        expected: How it ends: a sentence.
-        least: The smallest number allowed.
-
-    Raises:
-        TypeError: The value is not an integer.
-        ValueError: It is below `least`.
+    Otherwise a TypeError, or a ValueError if it is below `least`, begins with `said`,
+    which names the value, such as `gpus=2.5`, and ends with the sentence `expected`.
     """
     try:
         number = operator.index(value)

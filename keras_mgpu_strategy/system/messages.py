@@ -53,9 +53,8 @@ class Line:
 def calling_line() -> Line:
     """The line of the user's code in this thread that called the package.
 
-    `warnings.warn` counts frames, which is right for only one path through the package,
-    or, from Python 3.12 onwards, looks at file names. Neither finds the line from a
-    thread of ours or TensorFlow's that reads or runs rows.
+    `warnings.warn` cannot find it: it counts frames or, from Python 3.12 onwards, looks
+    at file names, in the thread that warns, which may be one of ours or TensorFlow's.
     """
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_USERS):

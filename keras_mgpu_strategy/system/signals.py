@@ -26,13 +26,8 @@ class Held:
 def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
     """Returns the numbers of the signals that end a run.
 
-    Args:
-        stop_on: One or several signals besides SIGINT, SIGTERM and SIGHUP: "USR1",
-            "USR2", "XCPU" or "QUIT", with or without "SIG" in front.
-
-    Raises:
-        TypeError: `stop_on` is neither a name nor several.
-        ValueError: It holds another name, or one that this system does not have.
+    They are SIGINT, SIGTERM, SIGHUP and those of `stop_on`: "USR1", "USR2", "XCPU" or
+    "QUIT", one or several, with or without "SIG" in front.
     """
     names = (stop_on,) if isinstance(stop_on, str) else stop_on
     if not isinstance(names, (list, tuple)):
