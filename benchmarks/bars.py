@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import stats
+from suite.tables import scaling_of_limit
+
+from keras_mgpu_strategy.benchmark import tables
 
 Run = dict[str, Any]
 
@@ -48,7 +50,7 @@ def _ratio(
     key = (case, model, batch, replicas, report)
 
     def measured(runs: list[Run], contender: str) -> float | None:
-        ratios = (stats.ratio(run, contender, to) for run in runs if _key(run) == key)
+        ratios = (tables.ratio(run, contender, to) for run in runs if _key(run) == key)
         return next((ratio for ratio in ratios if ratio is not None), None)
 
     return measured
@@ -56,8 +58,8 @@ def _ratio(
 
 def _scaling(model: str, batch: int) -> Any:
     def measured(runs: list[Run], contender: str) -> float | None:
-        group = stats.by_setting(runs).get(("throughput", model, batch, None), [])
-        return stats.scaling_of_limit(group, contender).get(2)
+        group = tables.by_setting(runs).get(("throughput", model, batch, None), [])
+        return scaling_of_limit(group, contender).get(2)
 
     return measured
 

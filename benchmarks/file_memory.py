@@ -30,13 +30,15 @@ SINKS = (".npy", ".parquet", ".zarr", ".csv")
 
 def measure(source: str, path: pathlib.Path, sink: str, num_rows: int) -> None:
     """Runs once, in a process of its own, and leaves what it measured beside `path`."""
-    import keras_mgpu_strategy as mgpu
-    from keras_mgpu_strategy.benchmark import machine, suite
-    from keras_mgpu_strategy.benchmark.memory import PeakMemory
+    from suite import models
+    from suite.memory import PeakMemory
 
-    strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
+    import keras_mgpu_strategy as mgpu
+    from keras_mgpu_strategy.benchmark import devices
+
+    strategy = devices.make_strategy(devices.configure("cpu"), REPLICAS)
     with strategy.scope():
-        model = suite.build(MODEL, SEED)
+        model = models.build(MODEL, SEED)
         predictor = mgpu.Predictor(model)
     expected = np.asarray(model(block(), training=False))
     output = path.with_name(f"out{sink}")

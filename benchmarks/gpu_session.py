@@ -22,8 +22,7 @@ from typing import Any
 
 from absl import app, flags
 from result_tables import table
-
-from keras_mgpu_strategy.benchmark import provenance
+from suite import provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -67,7 +66,7 @@ def _case(name: str, is_right: Callable[[Any], bool], *arguments: Any) -> Step:
 
 
 def _benchmark(name: str, seconds: float, *words: str) -> Step:
-    program = ["-m", "keras_mgpu_strategy", "benchmark", "--devices=gpu"]
+    program = [str(HERE / "predict_benchmark.py"), "--devices=gpu"]
     size = ["--batch=64", "--rows=640", "--repetitions=1"] if _QUICK.value else []
     to = [f"--output={_OUTPUT.value}", f"--name={name}"]
     return Step(f"benchmark {name}", [*program, *words, *size, *to], seconds)

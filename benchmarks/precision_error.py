@@ -13,9 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from suite import models
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import suite
+from keras_mgpu_strategy.benchmark.models import make_rows
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 MODELS = ("digits", "tiny", "mlp", "cnn", "lstm", "transformer", "resnet50")
@@ -28,8 +29,8 @@ def load(name: str, num_rows: int) -> tuple[Any, Any]:
     if name == "digits":
         images = np.load(EXAMPLES / "digits_images.npy")
         return keras.models.load_model(EXAMPLES / "digits.keras"), images
-    model = suite.build(name, SEED)
-    return model, suite.make_rows(model, name, num_rows, SEED)
+    model = models.build(name, SEED)
+    return model, make_rows(model, name, num_rows, SEED)
 
 
 def results(model: Any, x: Any, precision: str) -> np.ndarray:

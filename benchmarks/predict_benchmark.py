@@ -2,15 +2,15 @@
 
     python benchmarks/predict_benchmark.py --replicas=1,2,4 --output=results
 
-is `mgpu benchmark` with the same flags.
+is `mgpu benchmark` with more of everything: models, other ways to predict, cases, and
+pictures.
 """
 
 import sys
 from collections.abc import Sequence
 
 from absl import app, flags
-
-from keras_mgpu_strategy.benchmark import command
+from suite import command
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"predict_benchmark: takes flags only, got {' '.join(argv[1:])!r}")
     try:
-        command.run((), flags.FLAGS)
+        command.run(flags.FLAGS)
     except (ValueError, RuntimeError, OSError) as error:
         print("predict_benchmark:", error, file=sys.stderr)
         sys.exit(2)

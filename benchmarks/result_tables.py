@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import cells, provenance
+from suite import provenance
+
+from keras_mgpu_strategy.benchmark import tables
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
-    return f"{cells.table(header, [[*map(str, line)] for line in lines])}\n"
+    return f"{tables.table(header, [[*map(str, line)] for line in lines])}\n"
 
 
 def save(path: pathlib.Path | None, text: str) -> None:

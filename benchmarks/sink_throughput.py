@@ -15,9 +15,11 @@ import time
 from typing import Any
 
 import result_tables
+from suite import models
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import machine, suite
+from keras_mgpu_strategy.benchmark import devices
+from keras_mgpu_strategy.benchmark.models import make_rows
 
 MODEL, SEED, REPLICAS, BATCH = "cnn", 0, 2, 512
 SINKS = (".npy", ".parquet", ".zarr", ".csv")
@@ -40,11 +42,11 @@ def seconds(
 
 def measure(num_rows: int, repetitions: int) -> dict[str, list[float]]:
     """Sink -> seconds of each run, without the first."""
-    strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
+    strategy = devices.make_strategy(devices.configure("cpu"), REPLICAS)
     with strategy.scope():
-        model = suite.build(MODEL, SEED)
+        model = models.build(MODEL, SEED)
         predictor = mgpu.Predictor(model)
-    x = suite.make_rows(model, MODEL, num_rows, SEED)
+    x = make_rows(model, MODEL, num_rows, SEED)
     sinks = [MEMORY, *SINKS]
     found: dict[str, list[float]] = {sink: [] for sink in sinks}
     order = random.Random(SEED)

@@ -1,1 +1,1 @@
-"""Measures prediction on several replicas against other ways to do it."""
+"""`mgpu benchmark`: Keras `predict` beside this package, on the user's machine."""

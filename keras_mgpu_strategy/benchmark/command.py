@@ -3,204 +3,133 @@
 Guarantees:
 
 * Bad flags are reported before anything is measured.
-* With `--output`, the folder holds the report as JSON and Markdown after each job.
+* With `--output`, the folder holds the report as JSON and Markdown after each job: one
+  model at one batch on one number of replicas.
 """
 
+import dataclasses
+import itertools
 import json
-import os
+import math
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
 
-from keras_mgpu_strategy.benchmark import catalog, conductor, plots, tables
-from keras_mgpu_strategy.benchmark.jobs import Options
-from keras_mgpu_strategy.system.environment import expanded
+from keras_mgpu_strategy.benchmark import processes, provenance, tables
+from keras_mgpu_strategy.benchmark.options import CONTENDERS, Options
+from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.screen import Screen
+
+_LISTS = {
+    "model": "Paths of .keras or HDF5 files. Default: a small dense model.",
+    "batch": "Rows of one replica in a batch, such as 32,1024; auto stands for each "
+    "side's default. Default: 32.",
+    "replicas": "Numbers of replicas, such as 1,2,4. Each gets a process of its own. "
+    "Default: 1,2.",
+    "replicas_per_device": "Numbers of replicas that share one device, such as 1,2,4: "
+    "does that pay?",
+    "contenders": f"{', '.join(CONTENDERS)}. Default: all but ray; mgpu_threads with "
+    "--replicas_per_device.",
+}
+_NUMBERS = {
+    "rows": "Rows of a sample. Default: as many as keep Keras busy for --seconds.",
+    "seconds": "Target length of a sample. Default: 3.",
+    "repetitions": "Samples of each contender. Default: 5.",
+}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Adds the flags of `mgpu benchmark`."""
-    _define_what(flag_values)
-    _define_how_much(flag_values)
-    flags.DEFINE_string(
-        "output",
-        None,
-        "<DIR>: Folder for the report. Default: only print it.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_string(
-        "name",
-        None,
-        "<NAME>: Begins the names of the files in --output. Default: the case.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_boolean(
-        "plot",
-        False,
-        "Also write pictures to --output; needs the plot extra.",
-        flag_values=flag_values,
-    )
-
-
-def _define_what(fv: flags.FlagValues) -> None:
-    cases = "; ".join(f"{name}: {text}" for name, text in catalog.CASES.items())
-    flags.DEFINE_enum(
-        "case", "throughput", list(catalog.CASES), f"{cases}.", flag_values=fv
-    )
-    flags.DEFINE_list(
-        "replicas",
-        ["1", "2"],
-        "<LIST>: Numbers of replicas, such as 1,2,4. Each gets a process of its own.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "model",
-        [],
-        f"<LIST>: {', '.join(catalog.MODELS)}, or paths of .keras or HDF5 files. "
-        "Default: those of the case.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "contenders",
-        [],
-        f"<LIST>: {', '.join(catalog.CONTENDERS)}. Default: all that the case has.",
-        flag_values=fv,
-    )
+    """Adds the flags of `mgpu benchmark`. Their defaults are those of `Options`."""
+    for name, text in _LISTS.items():
+        flags.DEFINE_list(name, None, f"<LIST>: {text}", flag_values=flag_values)
     flags.DEFINE_enum(
         "devices",
-        "auto",
-        ["auto", "gpu", "cpu"],
-        "auto takes GPUs where there are any, else virtual CPU devices.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "replicas_per_device",
-        [],
-        "<LIST>: Numbers of replicas that share one device, such as 1,2,4: does that "
-        "pay? Short for --case=one_device --replicas=LIST.",
-        flag_values=fv,
-    )
-
-
-def _define_how_much(fv: flags.FlagValues) -> None:
-    flags.DEFINE_integer(
-        "batch", None, "<N>: Rows of one replica in a batch.", flag_values=fv
-    )
-    flags.DEFINE_integer(
-        "rows",
         None,
-        "<N>: Rows of a sample; with --weak those of one replica. Default: as many as "
-        "keep Keras busy for --seconds.",
-        flag_values=fv,
+        ["auto", "gpu", "cpu"],
+        "auto, the default, takes GPUs if there are any, else virtual CPU devices.",
+        flag_values=flag_values,
     )
-    flags.DEFINE_float(
-        "seconds", 3.0, "<X>: Aimed-at length of a sample.", flag_values=fv
-    )
-    flags.DEFINE_integer(
-        "repetitions", 5, "<N>: Samples of each contender.", flag_values=fv
-    )
-    flags.DEFINE_boolean(
-        "weak", False, "Let the rows grow with the replicas.", flag_values=fv
-    )
-    flags.DEFINE_boolean(
-        "odd_rows",
-        True,
-        "Do not try a number of rows that nothing divides after the timing.",
-        flag_values=fv,
-    )
-    flags.DEFINE_integer("seed", 0, "<N>: Of rows and weights.", flag_values=fv)
+    for name, text in _NUMBERS.items():
+        define = flags.DEFINE_float if name == "seconds" else flags.DEFINE_integer
+        define(name, None, f"<N>: {text}", flag_values=flag_values)
+    text = "<DIR>: Folder for benchmark.md and benchmark.json. Default: only print."
+    flags.DEFINE_string("output", None, text, flag_values=flag_values)
 
 
-def run(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
-    """Measures, prints the table and writes the files.
+def run(_: object, flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Measures, prints the tables and writes the files.
 
     Raises:
         ValueError: A flag is invalid, or devices are missing.
         RuntimeError: A job failed.
     """
-    del arguments
     options = options_of(flag_values)
-    folder = (
-        None
-        if flag_values.output is None
-        else pathlib.Path(expanded(flag_values.output))
+    command = shlex.join(["mgpu", *argv[1:]])
+    report = {"format": 1, "command": command, **provenance.describe()}
+    report |= {"options": dataclasses.asdict(options), "runs": []}
+    folder = flag_values.output and pathlib.Path(
+        environment.expanded(flag_values.output)
     )
-    if flag_values.plot and folder is None:
-        raise ValueError("--plot needs --output=DIR, the folder for the pictures.")
-    if flag_values.plot:
-        plots.load_pyplot()
-    stem = flag_values.name or options.case
-    if folder is not None:
+    if folder:
         folder.mkdir(parents=True, exist_ok=True)
-
-    def save(report: dict[str, Any]) -> None:
-        if folder is not None:
-            (folder / f"{stem}.json").write_text(
-                json.dumps(report, indent=1) + "\n", "utf-8"
-            )
-            (folder / f"{stem}.md").write_text(tables.report(report), "utf-8")
-
-    screen = Screen(sys.stderr)
-    report = conductor.measure(
-        options, _command_line(), save, lambda line: screen.write(f"{line}\n")
-    )
+    for record in _measured(options):
+        report["runs"].append(record)
+        if folder:
+            text = json.dumps(report, indent=1) + "\n"
+            (folder / "benchmark.json").write_text(text, "utf-8")
+            (folder / "benchmark.md").write_text(tables.report(report), "utf-8")
     print(tables.report(report))
-    if flag_values.plot and folder is not None:
-        plots.save(report, folder, stem)
 
 
 def options_of(flag_values: flags.FlagValues) -> Options:
-    """The options that the flags ask for.
-
-    Raises:
-        ValueError: A name is unknown, or a number is invalid or too small.
-    """
+    """The options that the flags ask for; a ValueError names what is wrong."""
     fv = flag_values
-    case, replicas = _case_and_replicas(fv)
-    return Options(
-        case=case,
-        replicas=replicas,
-        models=tuple(map(expanded, fv.model)),
-        batch=fv.batch,
-        rows=fv.rows,
-        seconds=fv.seconds,
-        repetitions=fv.repetitions,
-        contenders=tuple(fv.contenders),
-        devices=fv.devices,
-        weak=fv.weak,
-        odd_rows=fv.odd_rows,
-        seed=fv.seed,
-    )
-
-
-def _case_and_replicas(flag_values: flags.FlagValues) -> tuple[str, tuple[int, ...]]:
-    if not flag_values.replicas_per_device:
-        return flag_values.case, _numbers("replicas", flag_values)
-    for name in ("case", "replicas"):
-        if flag_values[name].present:
-            raise ValueError(
-                "--replicas_per_device stands for --case=one_device and its "
-                f"--replicas, and does not go with --{name}. Leave one of them out."
-            )
-    return "one_device", _numbers("replicas_per_device", flag_values)
-
-
-def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:
-    words: list[str] = flag_values[name].value or []
-    try:
-        return tuple(int(word) for word in words)
-    except ValueError as error:
+    shared = bool(fv.replicas_per_device)
+    if shared and fv.replicas:
         raise ValueError(
-            f"--{name}={','.join(words)}. Expected whole numbers such as 1,2,4."
+            "--replicas_per_device stands in place of --replicas, and does not go with "
+            "it. Leave one of them out."
+        )
+    given = {
+        "models": tuple(map(environment.expanded, fv.model or ())),
+        "batches": _numbers(fv, "batch", "auto"),
+        "replicas": _numbers(fv, "replicas_per_device" if shared else "replicas"),
+        "contenders": tuple(fv.contenders or ("mgpu_threads",) * shared),
+        **{name: fv[name].value for name in ("devices", *_NUMBERS)},
+    }
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    return Options(shared=shared, **given)
+
+
+def _numbers(
+    fv: flags.FlagValues, name: str, none: str | None = None
+) -> tuple[Any, ...]:
+    words: list[str] = fv[name].value or []
+    try:
+        return tuple(None if word == none else int(word) for word in words)
+    except ValueError as error:
+        either = f", or {none}" if none else ""
+        raise ValueError(
+            f"--{name}={','.join(words)}. Expected integers such as 1,2,4{either}."
         ) from error
 
 
-def _command_line() -> str:
-    program = os.path.basename(sys.argv[0])
-    # As `python -m keras_mgpu_strategy` names itself.
-    program = "mgpu" if program == "__main__.py" else program
-    return shlex.join([program, *sys.argv[1:]])
+def _measured(options: Options) -> Iterator[dict[str, Any]]:
+    """Yields the record of each job; all numbers of replicas get the same rows."""
+    screen = Screen(sys.stderr)
+    # Once for all jobs, whose processes inherit the quiet start of TensorFlow.
+    with environment.quiet_start():
+        for model, batch in itertools.product(options.models, options.batches):
+            rows, multiple = options.rows, math.lcm(*options.replicas) * (batch or 1)
+            for count in options.replicas:
+                size = f"batch {batch or 'auto'}"
+                screen.write(f"{model}, {size}, replicas {count} ...\n")
+                one = {"models": [model], "batches": [batch], "replicas": [count]}
+                more = {"rows": rows, "row_multiple": multiple}
+                record = processes.run_job(dataclasses.replace(options, **one, **more))
+                rows = record["rows"]
+                yield record

@@ -1,198 +1,160 @@
-"""Measures one job and returns its record. Runs in a process of its own.
+"""Measures one model at one batch on one number of replicas.
 
-The record of a contender holds `seconds` and `rows_per_second`, one number for each
-repetition, or `error` if a baseline cannot run the model. Ours must not fail.
+This is the program of a process of its own, since logical devices cannot change once
+TensorFlow has started. Each repetition takes one sample of every contender, starting
+with another one each time, so that other load on the machine affects all alike.
 """
 
 import dataclasses
+import functools
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark import (
-    catalog,
-    checking,
-    machine,
-    memory,
-    suite,
-    timing,
-)
-from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Contender, Setting
-from keras_mgpu_strategy.benchmark.contenders.interface import num_rows
-from keras_mgpu_strategy.benchmark.jobs import Job
-from keras_mgpu_strategy.benchmark.records import record_of
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.benchmark import devices, models, processes, timing
+from keras_mgpu_strategy.benchmark.options import Options
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
-_SMALL_CALL_ROWS = 32
-_SMALL_CALLS = 20
-_CHECKED_BATCHES = 2
+# The same row in batches of another shape can differ in the last bits, and deep
+# models add up such differences.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """Everything that a job's contenders run on.
+def run(options: Options) -> dict[str, Any]:
+    """Measures and returns the record, which can be written as JSON.
 
-    Args:
-        setting: Models, devices and batch.
-        rows_of: Makes a number of rows.
-        reference_of: The right results of some rows.
-    """
-
-    setting: Setting
-    rows_of: Callable[[int], Nest]
-    reference_of: Callable[[Nest], Nest]
-
-
-def run(job: Job) -> dict[str, Any]:
-    """Measures a job.
+    A contender's record holds `seconds` and `rows_per_second`, one number for each
+    repetition, or `error` if Keras or Ray cannot run the model. Ours must not fail.
 
     Raises:
-        ValueError: If the job asks for missing devices or a missing model.
+        ValueError: Devices are missing, or no rows can be made for the model.
     """
-    if job.case == "memory":
-        return memory.run(job)
-    bench = _bench(job)
-    total = job.rows or _find_rows(job, bench)
-    x = bench.rows_of(total)
-    num_calls = _SMALL_CALLS if job.case == "small_calls" else 1
-    return record_of(
-        job,
-        total,
-        bench.setting.devices,
-        _measure_all(job, bench, x, num_calls),
-        num_calls=num_calls,
-    )
-
-
-def _bench(job: Job) -> Bench:
-    strategy = _strategy(job)
-    plain = suite.build(job.model, job.seed)
+    (name,), (batch,), (count,) = options.models, options.batches, options.replicas
+    kind = devices.configure(options.devices, count if options.shared else None)
+    strategy = devices.make_strategy(kind, count, shared=options.shared)
+    plain = models.build(name)
     with strategy.scope():
-        mirrored = suite.build(job.model, job.seed)
+        mirrored = models.build(name)
     mirrored.set_weights(plain.get_weights())
     device = strategy.extended.worker_devices[0]
     if "GPU" in device and not xla.works_on(device):
         plain.jit_compile = False  # Keras would try, and fail
-
-    def rows_of(count: int) -> Nest:
-        return suite.make_rows(plain, job.model, count, job.seed)
-
-    # The reference gets the same batches as a replica.
-    setting = Setting(plain, mirrored, strategy, job.batch, rows_of(_batch_rows(job)))
-    return Bench(
-        setting,
-        rows_of,
-        lambda x: plain.predict(x, batch_size=job.reference_batch, verbose=0),
+    make_rows = functools.partial(models.make_rows, plain, name)
+    predict = functools.partial(plain.predict, batch_size=batch, verbose=0)
+    rows = options.rows or find_rows(
+        plain, make_rows, predict, options.seconds, options.row_multiple
     )
+    x = make_rows(rows)
+    return {
+        "case": "one_device" if options.shared else "throughput",
+        "model": name,
+        "replicas": count,
+        "per_replica_batch": batch,
+        "rows": rows,
+        "devices": list(strategy.extended.worker_devices),
+        **devices.describe(),
+        "contenders": _measure(options, plain, mirrored, x, predict(x)),
+    }
 
 
-def _strategy(job: Job) -> Any:
-    if job.case != "one_device":
-        return machine.make_strategy(machine.configure(job.devices), job.replicas)
-    kind = machine.configure(job.devices, machine.share_of_cores(job.replicas))
-    return machine.share_device(kind, job.replicas)
-
-
-def _batch_rows(job: Job) -> int:
-    per_replica = job.batch or -(-_SMALL_CALL_ROWS // job.replicas)
-    return per_replica * job.replicas
-
-
-def _find_rows(job: Job, bench: Bench) -> int:
-    if job.case == "small_calls":
-        return _SMALL_CALL_ROWS
-    setting = bench.setting
-    row = [*tf.nest.flatten(bench.rows_of(1)), *_results_of_one_row(setting)]
-    most = max(_MOST_BYTES // sum(leaf.nbytes for leaf in row), 1)
+def find_rows(
+    plain: Any,
+    make_rows: Callable[[int], Nest],
+    predict: Callable[[Nest], Nest],
+    seconds: float,
+    multiple: int,
+) -> int:
+    """Rows that keep Keras busy for these seconds, if they fit into memory."""
+    row = make_rows(1)
+    leaves = map(np.asarray, tf.nest.flatten([row, plain(row, training=False)]))
+    most = max(_MOST_BYTES // sum(leaf.nbytes for leaf in leaves), 1)
 
     def time_of(count: int) -> float:
-        x = bench.rows_of(count)
-        bench.reference_of(cut(x, 0, job.row_multiple))
-        return timing.timed(lambda: bench.reference_of(x))()
+        x = make_rows(count)
+        predict(cut(x, 0, multiple))
+        return timing.seconds_of(lambda: predict(x))
 
-    return timing.rows_for(job.seconds, time_of, job.row_multiple, most)
-
-
-def _results_of_one_row(setting: Setting) -> list[np.ndarray]:
-    outputs = setting.plain(cut(setting.example, 0, 1), training=False)
-    return [leaf.numpy() for leaf in tf.nest.flatten(outputs)]
+    return timing.rows_for(seconds, time_of, multiple, most)
 
 
-def _measure_all(
-    job: Job, bench: Bench, x: Nest, num_calls: int
+def _measure(
+    options: Options, plain: Any, mirrored: Any, x: Nest, reference: Nest
 ) -> dict[str, dict[str, Any]]:
-    """Checks all contenders, times those that work, then tries odd rows."""
-    checked = cut(x, 0, min(num_rows(x), _CHECKED_BATCHES * _batch_rows(job)))
-    reference = bench.reference_of(checked)
-    ready: dict[str, Contender] = {}
-    records: dict[str, dict[str, Any]] = {}
-
-    def check_and_warm_up(contender: Contender) -> dict[str, Any]:
-        record = checking.first_call(contender, checked, reference)
-        timing.timed(lambda: contender.predict(x), num_calls)()
-        return record
-
-    try:
-        for name in job.contenders:
-            records[name] = _prepare(name, bench.setting, ready, check_and_warm_up)
-        _time_all(ready, records, x, job.repetitions, num_calls)
-        if job.odd_rows:
-            _try_odd_rows(ready, records, job, bench)
-    finally:
-        for contender in ready.values():
-            contender.close()
+    """Contender -> its record."""
+    (batch,), (count,) = options.batches, options.replicas
+    owners, calls, records = {}, {}, {}
+    for name in options.contenders:
+        size = batch if name == "keras" else batch and batch * count
+        try:
+            started = time.perf_counter()
+            owner = owners[name] = _owner(name, plain, mirrored, count)
+            call = functools.partial(owner.predict, x, batch_size=size, verbose=0)
+            results = call()
+            records[name] = {
+                "first_call_seconds": time.perf_counter() - started,
+                "largest_difference": largest_difference(results, reference),
+            }
+            calls[name] = functools.partial(timing.seconds_of, call)
+        except Exception as error:
+            if name.startswith("mgpu"):
+                raise
+            records[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+    rows = len(tf.nest.flatten(x)[0])
+    for name, seconds in timing.in_turn(calls, options.repetitions).items():
+        records[name] |= {
+            "seconds": seconds,
+            "rows_per_second": [rows / sample for sample in seconds],
+            "report": report_of(owners[name]),
+        }
     return records
 
 
-def _prepare(
-    name: str,
-    setting: Setting,
-    ready: dict[str, Contender],
-    check_and_warm_up: Callable[[Contender], dict[str, Any]],
-) -> dict[str, Any]:
-    """The record of a first run, or of the error in which a baseline ends."""
-    try:
-        contender = ready[name] = CONTENDERS[name](setting)
-        record = check_and_warm_up(contender)
-    except Exception as error:
-        if name in catalog.OURS:
-            raise
-        if name in ready:
-            ready.pop(name).close()
-        return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-    return record | {"start_up_seconds": contender.start_up_seconds}
+def _owner(name: str, plain: Any, mirrored: Any, num_replicas: int) -> Any:
+    """The model or Predictor whose `predict` a contender is."""
+    match name:
+        case "keras":
+            return plain
+        case "keras_strategy":
+            return mirrored
+        case "ray":  # a process on a CPU has one thread, as a replica has here
+            ray = mgpu.RayOptions(num_replicas, cpus_per_actor=1)
+            return mgpu.Predictor(plain, engine="ray", ray=ray)
+    engine: Any = name.removeprefix("mgpu_")
+    return mgpu.Predictor(mirrored, engine=engine)
 
 
-def _time_all(
-    ready: dict[str, Contender],
-    records: dict[str, dict[str, Any]],
-    x: Nest,
-    repetitions: int,
-    num_calls: int,
-) -> None:
-    samples = {
-        name: timing.timed(lambda contender=contender: contender.predict(x), num_calls)
-        for name, contender in ready.items()
-    }
-    for name, seconds in timing.in_turn(samples, repetitions).items():
-        rows = ready[name].rows_run(num_rows(x)) * num_calls
-        records[name]["rows_run"] = rows
-        records[name]["seconds"] = seconds
-        records[name]["report"] = ready[name].report()
-        records[name]["rows_per_second"] = [rows / sample for sample in seconds]
+def report_of(owner: Any) -> dict[str, Any] | None:
+    """JSON record of a Predictor's last run; None for a model of Keras."""
+    report = owner.report if isinstance(owner, mgpu.Predictor) else None
+    return report and dataclasses.asdict(report) | {"bottleneck": report.bottleneck}
 
 
-def _try_odd_rows(
-    ready: dict[str, Contender],
-    records: dict[str, dict[str, Any]],
-    job: Job,
-    bench: Bench,
-) -> None:
-    x = bench.rows_of(_batch_rows(job) + job.replicas + 1)
-    reference = bench.reference_of(x)
-    for name, contender in ready.items():
-        records[name]["odd_rows"] = checking.odd_rows(contender, x, reference)
+def largest_difference(results: Nest, reference: Nest) -> float:
+    """Compares results with those that are right; both may have the same NaNs.
+
+    Raises:
+        ValueError: They differ in shape, or by more than rounding.
+    """
+    pairs = zip(tf.nest.flatten(results), tf.nest.flatten(reference), strict=True)
+    return max(_difference(got, want) for got, want in pairs)
+
+
+def _difference(got: np.ndarray, want: np.ndarray) -> float:
+    if got.shape != want.shape:
+        raise ValueError(f"results of shape {got.shape}, expected {want.shape}")
+    apart = np.nan_to_num(np.abs(np.subtract(got, want, dtype=float)))
+    largest = float(apart.max(initial=0))
+    if not np.allclose(got, want, _RELATIVE, _ABSOLUTE, equal_nan=True):
+        raise ValueError(f"results differ by up to {largest}")
+    return largest
+
+
+if __name__ == "__main__":
+    processes.serve(lambda **fields: run(Options(**fields)), *sys.argv[1:])

@@ -1,156 +1,120 @@
-"""A report as Markdown: medians, ratios and scaling. Pure functions."""
+"""Reports as Markdown: medians, spreads and ratios. Pure functions over JSON records.
 
+A *run* is one model at one batch on one number of replicas; a contender's record in it
+has `rows_per_second`, one number per repetition. Contenders of one run can be compared,
+since their samples were taken in turn; those of different reports cannot.
+"""
+
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import catalog, provenance, sharing, stats
-from keras_mgpu_strategy.benchmark.cells import (
-    factor,
-    number,
-    on_gpus,
-    speed_range,
-    table,
-)
+from keras_mgpu_strategy.benchmark import provenance
+
+MISSING = "–"
+
+
+def speed(run: dict[str, Any], contender: str) -> float | None:
+    """Median rows per second; None if the contender was not measured."""
+    samples = run["contenders"].get(contender, {}).get("rows_per_second")
+    return float(statistics.median(samples)) if samples else None
+
+
+def ratio(run: dict[str, Any], contender: str, baseline: str) -> float | None:
+    """How many times faster the contender is than the baseline in the same run."""
+    own, other = speed(run, contender), speed(run, baseline)
+    return None if own is None or not other else own / other
+
+
+def speed_up(runs: Iterable[dict[str, Any]], contender: str) -> dict[int, float]:
+    """Replicas -> speed relative to that with the fewest, of runs of one setting."""
+    speeds = {run["replicas"]: speed(run, contender) for run in runs}
+    measured = {count: value for count, value in sorted(speeds.items()) if value}
+    first = next(iter(measured.values()), None)
+    return {count: value / first for count, value in measured.items() if first}
+
+
+def by_setting(
+    runs: Iterable[dict[str, Any]],
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Groups runs that differ only in their replicas."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        names = ("case", "model", "per_replica_batch", "gpu_names")
+        groups.setdefault(tuple(map(run.get, names)), []).append(run)
+    return groups
 
 
 def report(report: dict[str, Any]) -> str:
-    """The whole report, with the command and the machine it comes from."""
-    head = provenance.shown(report, report["command"])
-    parts = [_runs_of_case(case, report["runs"]) for case in catalog.CASES]
-    return "\n\n".join([head, *(part for part in parts if part)]) + "\n"
-
-
-def _runs_of_case(case: str, runs: Iterable[dict[str, Any]]) -> str:
-    own = [run for run in runs if run["case"] == case]
-    if not own:
-        return ""
-    parts = [f"## {case}: {catalog.CASES[case]}", *_CASE_TABLES[case](own)]
-    return "\n\n".join(parts)
-
-
-def _throughput(runs: Sequence[dict[str, Any]]) -> list[str]:
-    tables = [_run_table(run) for run in runs]
-    scaling = [table for table in (_scaling(runs),) if table]
-    return [*tables, *scaling]
-
-
-def _run_table(run: dict[str, Any]) -> str:
-    lines = []
-    for name, record in run["contenders"].items():
-        ratios = [
-            stats.ratio(run, name, baseline)
-            for baseline in ("keras_strategy", "keras", "limit")
+    """The command, the machine, and a table for each model and batch."""
+    parts = [provenance.shown(report, report["command"])]
+    for group in by_setting(report["runs"]).values():
+        lines = [_line(group, run, name) for run in group for name in run["contenders"]]
+        columns = [
+            column
+            for column in lines[0]
+            if any(line[column] not in (MISSING, "") for line in lines)
         ]
-        cells = [number(stats.speed(run, name)), speed_range(record)]
-        notes = [f"`{name}`", *cells, *map(factor, ratios), _notes(record)]
-        lines.append(notes)
-    columns = [
-        "",
-        "rows/s",
-        "lowest to highest",
-        "against Keras, same strategy",
-        "against Keras, no strategy",
-        "share of the limit",
-        "",
-    ]
-    return f"{_title(run)}\n\n{table(columns, lines)}"
+        cells = ([line[column] for column in columns] for line in lines)
+        parts.append(f"### {_title(group[0])}\n\n{table(columns, cells)}")
+    return "\n\n".join(parts) + "\n"
 
 
-def _small_calls(runs: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [
-        [
-            run["model"],
-            str(run["replicas"]),
-            name,
-            number(_call_seconds(run, record) * 1000),
-            factor(stats.ratio(run, name, "keras_strategy")),
-            factor(stats.ratio(run, name, "keras")),
-            factor(stats.ratio(run, name, "strategy_run")),
-        ]
-        for run in runs
-        for name, record in run["contenders"].items()
-        if "seconds" in record
-    ]
-    columns = [
-        "model",
-        "replicas",
-        "",
-        f"ms for a call of {runs[0]['rows']} rows",
-        "against Keras, same strategy",
-        "against Keras, no strategy",
-        "against bare strategy.run",
-    ]
-    return [table(columns, lines)]
-
-
-def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [
-        [
-            run["model"],
-            str(run["replicas"]),
-            number(run["rows"]),
-            f"`{name}`",
-            number(record["anonymous_bytes_above"] / 1e6),
-            number(stats.speed(run, name)),
-        ]
-        for run in runs
-        for name, record in run["contenders"].items()
-    ]
-    columns = ["model", "replicas", "rows", "", "peak MB above the model", "rows/s"]
-    return [table(columns, lines)]
-
-
-def _scaling(runs: Sequence[dict[str, Any]]) -> str:
-    """Speed-up relative to the fewest replicas, by contender."""
-    lines = []
-    for (_, model, batch, _), group in stats.by_setting(runs).items():
-        replicas = sorted(run["replicas"] for run in group)
-        for name in _names(group) if len(group) > 1 else ():
-            gains = stats.speed_up(group, name)
-            shares = stats.scaling_of_limit(group, name)
-            lines += [
-                [model, str(batch), f"`{name}`", f"{replicas[0]} to {count}"]
-                + [factor(gains.get(count)), factor(shares.get(count))]
-                for count in replicas[1:]
-            ]
-    columns = ["model", "batch", "", "replicas", "speed-up", "of the limit's own"]
-    return f"### Scaling\n\n{table(columns, lines)}" if lines else ""
-
-
-_CASE_TABLES = {
-    "throughput": _throughput,
-    "defaults": _throughput,
-    "small_calls": _small_calls,
-    "memory": _memory,
-    "one_device": sharing.tables,
-}
+def _line(
+    group: list[dict[str, Any]], run: dict[str, Any], name: str
+) -> dict[str, str]:
+    """Title of a column -> its cell; a column without any value is left out."""
+    record, fewest = run["contenders"][name], min(each["replicas"] for each in group)
+    gains = speed_up(group, name) if len(group) > 1 else {}
+    return {
+        "replicas": str(run["replicas"]),
+        "CPU threads each": str(run["intra_op_threads"] or MISSING),
+        "rows": number(run["rows"]),
+        "contender": f"`{name}`",
+        "rows/s": number(speed(run, name)),
+        "lowest to highest": speed_range(record),
+        "against Keras, same strategy": factor(ratio(run, name, "keras_strategy")),
+        "against Keras, no strategy": factor(ratio(run, name, "keras")),
+        f"against {fewest}": factor(gains.get(run["replicas"])),
+        "first call, s": number(record.get("first_call_seconds")),
+        "notes": _notes(run, record),
+    }
 
 
 def _title(run: dict[str, Any]) -> str:
-    batch = run["per_replica_batch"]
+    batch, gpus = run["per_replica_batch"], run["gpu_names"]
     size = "default arguments" if batch is None else f"per-replica batch {batch}"
-    plural = "" if run["replicas"] == 1 else "s"
-    return (
-        f"### {run['model']}, {size}, {run['replicas']} replica{plural}, "
-        f"{run['rows']:,} rows{on_gpus(run)}"
-    )
+    shared = ", replicas share one device" if run["case"] == "one_device" else ""
+    return f"{run['model']}, {size}{shared}{f', GPU: {gpus}' if gpus else ''}"
 
 
-def _notes(record: dict[str, Any]) -> str:
-    odd = record.get("odd_rows") or {}
+def _notes(run: dict[str, Any], record: dict[str, Any]) -> str:
     notes = [record["error"]] if "error" in record else []
-    if record.get("start_up_seconds"):
-        notes.append(f"{record['start_up_seconds']:.1f} s to start, not counted")
-    if odd.get("dropped"):
-        notes.append(f"dropped {odd['dropped']} of {odd['rows_in']} rows")
-    if "error" in odd:
-        notes.append(f"{odd['rows_in']} rows: {odd['error']}")
+    if run["per_replica_batch"] is None and record.get("report"):
+        notes.append(f"batch {record['report']['batch_size']} found")
     return "; ".join(" ".join(note.split())[:120].replace("|", "/") for note in notes)
 
 
-def _call_seconds(run: dict[str, Any], record: dict[str, Any]) -> float:
-    return stats.median(record["seconds"]) / run["calls_per_sample"]
+def speed_range(record: dict[str, Any]) -> str:
+    """Lowest and highest rows per second of a contender's record."""
+    samples = record.get("rows_per_second")
+    return f"{number(min(samples))} to {number(max(samples))}" if samples else MISSING
 
 
-def _names(runs: Iterable[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run["contenders"]))
+def number(value: float | None) -> str:
+    """Rounds to three digits, or to an integer from 100 onwards."""
+    if value is None:
+        return MISSING
+    is_whole = isinstance(value, int) or value >= 99.95 or not value
+    return f"{value:,.0f}" if is_whole else f"{value:#.3g}"
+
+
+def factor(value: float | None) -> str:
+    """A ratio with two decimals."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table with a header line."""
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

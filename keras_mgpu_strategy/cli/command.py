@@ -131,11 +131,6 @@ def _list_devices(*_: Any) -> None:
 COMMANDS = {
     "predict": Command(help.PREDICT, (2, math.inf), predict.predict, run.define_flags),
     "merge": Command(help.MERGE, (1, 1), _merge),
-    "benchmark": Command(
-        help.BENCHMARK,
-        (0, 0),
-        lambda arguments, flag_values, _: benchmark.run(arguments, flag_values),
-        benchmark.define_flags,
-    ),
+    "benchmark": Command(help.BENCHMARK, (0, 0), benchmark.run, benchmark.define_flags),
     "devices": Command(help.DEVICES, (0, 0), _list_devices),
 }

@@ -158,15 +158,15 @@ Examples:
 BENCHMARK = """\
 Usage: mgpu benchmark [FLAGS]
 
-Measures prediction on several devices against other ways.
+Measures how fast a model predicts here, beside Keras.
 
 Flags:
 {flags}
 
 Examples:
-  mgpu benchmark --replicas=1,2,4 --output=results --plot
-  mgpu benchmark --model=mlp,own.keras --batch=64 --devices=cpu
-  mgpu benchmark --replicas_per_device=1,2,4 --model=own.keras"""
+  mgpu benchmark --replicas=1,2,4 --output=results
+  mgpu benchmark --model=own.keras --batch=64,256 --devices=cpu
+  mgpu benchmark --model=own.keras --replicas_per_device=1,2,4"""
 
 DEVICES = """\
 Usage: mgpu devices

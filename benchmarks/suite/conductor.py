@@ -5,18 +5,17 @@ lost when a later job fails. Imports no TensorFlow.
 """
 
 import dataclasses
-import json
 import pathlib
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import jobs, provenance
+from keras_mgpu_strategy.benchmark.processes import run_job
 from keras_mgpu_strategy.system import environment
+from suite import jobs, provenance
 
 FORMAT = 1
+_WORKER = (sys.executable, str(pathlib.Path(__file__).parents[1] / "suite_worker.py"))
 
 
 def measure(
@@ -61,31 +60,6 @@ def _measure_series(
         for job in series.jobs(replicas, found):
             batch = "default" if job.batch is None else job.batch
             say(f"{job.case} {job.model}, batch {batch}, replicas {replicas} ...")
-            record = run_job(job)
+            record = run_job(job, _WORKER)
             found = found or (replicas, record["rows"])
             yield record
-
-
-def run_job(job: jobs.Job) -> dict[str, Any]:
-    """Measures one job in a process of its own.
-
-    Raises:
-        ValueError: If the job asks for devices or a model that are not there.
-        RuntimeError: If the process fails; it has printed why.
-    """
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
-        job_path, record_path = (
-            pathlib.Path(folder, name) for name in ("job.json", "record.json")
-        )
-        job_path.write_text(json.dumps(dataclasses.asdict(job)), "utf-8")
-        program = [sys.executable, "-m", "keras_mgpu_strategy.benchmark.worker"]
-        done = subprocess.run([*program, str(job_path), str(record_path)])
-        if done.returncode != 0:
-            raise RuntimeError(
-                f"Measuring {job.model} on {job.replicas} replicas failed with exit "
-                f"code {done.returncode}; its messages are above."
-            )
-        record = json.loads(record_path.read_bytes())
-    if "bad_input" in record:
-        raise ValueError(record["bad_input"])
-    return record

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from keras_mgpu_strategy.benchmark import cells, plots, stats, tables, timing
+from suite import plots, tables
 
 
 def run(replicas, **rows_per_second):
@@ -26,38 +25,11 @@ ONE = run(1, keras=[10.0, 30.0, 20.0], mgpu_threads=[100.0], limit=[100.0])
 TWO = run(2, keras=[20.0], mgpu_threads=[180.0, 150.0], limit=[200.0])
 
 
-def test_speed_is_the_median():
-    assert stats.speed(ONE, "keras") == 20.0
-    assert stats.speed(TWO, "mgpu_threads") == 165.0
-
-
-def test_ratio_is_that_of_the_medians():
-    assert stats.ratio(ONE, "mgpu_threads", "keras") == 5.0
-
-
-def test_what_was_not_measured_has_no_number():
-    failed = run(1, keras=[1.0])
-    failed["contenders"]["make_parallel"] = {"error": "ValueError: no"}
-    assert stats.speed(failed, "make_parallel") is None
-    assert stats.ratio(failed, "keras", "make_parallel") is None
-    assert stats.ratio(failed, "processes", "keras") is None
-
-
-def test_speed_up_counts_from_the_fewest_replicas():
-    assert stats.speed_up([TWO, ONE], "mgpu_threads") == {1: 1.0, 2: 1.65}
-    assert stats.speed_up([ONE], "processes") == {}
-
-
-def test_scaling_is_told_as_a_share_of_the_limits_own():
-    assert stats.scaling_of_limit([ONE, TWO], "mgpu_threads") == {
+def test_scaling_is_shown_as_a_share_of_the_limits_own():
+    assert tables.scaling_of_limit([ONE, TWO], "mgpu_threads") == {
         1: 1.0,
         2: pytest.approx(0.825),
     }
-
-
-def test_only_runs_that_differ_in_replicas_alone_are_grouped():
-    other = run(2, keras=[1.0]) | {"per_replica_batch": 16}
-    assert list(stats.by_setting([ONE, TWO, other]).values()) == [[ONE, TWO], [other]]
 
 
 REPORT = {
@@ -97,14 +69,6 @@ def test_table_of_small_calls():
     assert "| tiny | 1 | mgpu_threads | 100,000 | – | 5.00 | – |" in text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (0.0123, "0.0123"), (5.0, "5.00"), (99.96, "100"), (64, "64")],
-)
-def test_numbers_keep_three_digits(value, text):
-    assert cells.number(value) == text
-
-
 def test_table_of_memory():
     record = {"anonymous_bytes_above": 12_345_678, "rows_per_second": [5000.0]}
     measured = ONE | {"case": "memory", "contenders": {"mgpu_threads": record}}
@@ -133,31 +97,3 @@ def test_pictures_of_two_models_of_one_name(tmp_path):
         "trial-m.keras-batch8-speed.png",
         "trial-n-batch8-speed.png",
     ]
-
-
-def test_samples_are_taken_in_turn():
-    calls = []
-
-    def sample(name):
-        def take():
-            calls.append(name)
-            return float(len(calls))
-
-        return take
-
-    seconds = timing.in_turn({name: sample(name) for name in "abc"}, repetitions=3)
-    assert "".join(calls) == "abc" + "bca" + "cab"
-    assert seconds == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "most", "rows"),
-    [
-        (1.0, 10_000, 1000),  # 1 ms a row
-        (1.0, 555, 550),  # as many as fit, whole multiples
-        (0.001, 10_000, 10),  # never less than one multiple
-    ],
-)
-def test_rows_for_a_length_of_time(seconds, most, rows):
-    found = timing.rows_for(seconds, lambda count: count / 1000, 10, most)
-    assert found == rows

@@ -2,10 +2,11 @@
 
 import pytest
 from absl import flags
+from suite import catalog, command, models
+from suite.contenders import CONTENDERS
+from suite.jobs import Options, series
 
-from keras_mgpu_strategy.benchmark import catalog, command, suite
-from keras_mgpu_strategy.benchmark.contenders import CONTENDERS
-from keras_mgpu_strategy.benchmark.jobs import Options, series
+from keras_mgpu_strategy.benchmark.options import BUILT_IN
 
 
 def jobs_of(options, found=None):
@@ -18,7 +19,7 @@ def jobs_of(options, found=None):
 
 
 def test_names_stand_for_what_there_is():
-    assert set(catalog.MODELS) == set(suite.BUILDERS)
+    assert set(catalog.MODELS) == {*models.BUILDERS, BUILT_IN}
     assert set(catalog.CONTENDERS) == set(CONTENDERS)
     assert set(catalog.CASES) == set(catalog.CASE_CONTENDERS)
 
@@ -112,4 +113,4 @@ def test_replicas_that_are_no_numbers():
 
 def test_pictures_need_a_folder():
     with pytest.raises(ValueError, match="--plot needs --output=DIR"):
-        command.run((), parse("--plot"))
+        command.run(parse("--plot"))

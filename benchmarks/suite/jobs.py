@@ -16,7 +16,7 @@ import math
 import pathlib
 from collections.abc import Iterator
 
-from keras_mgpu_strategy.benchmark import catalog
+from suite import catalog
 
 _DEFAULT_ARGUMENTS = ("defaults", "small_calls", "memory")
 _OTHER_BATCH = 32
@@ -197,8 +197,7 @@ def _batches(options: Options, model: str) -> tuple[int | None, ...]:
 def _known_batches(options: Options, model: str) -> tuple[int, ...]:
     if options.batch is not None:
         return (options.batch,)
-    known = catalog.MODELS.get(model)
-    return known.batches if known else (_OTHER_BATCH,)
+    return catalog.MODELS.get(model, (_OTHER_BATCH,))
 
 
 def _by_default(case: str) -> tuple[str, ...]:

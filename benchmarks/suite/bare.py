@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark.contenders.interface import (
+from keras_mgpu_strategy.types import Nest
+from suite.interface import (
     Contender,
     Setting,
     num_rows,
 )
-from keras_mgpu_strategy.types import Nest
 
 
 class StrategyRun(Contender):

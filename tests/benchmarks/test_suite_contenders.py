@@ -2,15 +2,15 @@
 
 import time
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from suite import checking, memory, models
+from suite.contenders import CONTENDERS
+from suite.interface import Contender, Setting
+from suite.towers import kept_rows
 
-from keras_mgpu_strategy.benchmark import checking, memory, suite
-from keras_mgpu_strategy.benchmark.contenders import CONTENDERS, Setting
-from keras_mgpu_strategy.benchmark.contenders.interface import Contender
-from keras_mgpu_strategy.benchmark.contenders.towers import kept_rows
+from keras_mgpu_strategy.benchmark.models import make_rows
 
 BATCH = 4
 
@@ -34,17 +34,17 @@ def test_make_parallel_drops_rows(num_rows, batch_size, num_towers, expected):
 @pytest.fixture(scope="module")
 def setting(strategies):
     strategy = strategies[2]
-    plain = suite.build("two_inputs", 0)
+    plain = models.build("two_inputs", 0)
     with strategy.scope():
-        mirrored = suite.build("two_inputs", 0)
+        mirrored = models.build("two_inputs", 0)
     mirrored.set_weights(plain.get_weights())
-    example = suite.make_rows(plain, "two_inputs", 2 * BATCH, 0)
+    example = make_rows(plain, "two_inputs", 2 * BATCH, 0)
     return Setting(plain, mirrored, strategy, BATCH, example)
 
 
 @pytest.fixture(scope="module")
 def rows(setting):
-    return suite.make_rows(setting.plain, "two_inputs", 5 * BATCH + 3, 1)
+    return make_rows(setting.plain, "two_inputs", 5 * BATCH + 3, 1)
 
 
 IN_PROCESS = [name for name in CONTENDERS if name not in ("processes", "ray")]
@@ -113,30 +113,17 @@ def test_wrong_results_are_noticed(change, message):
 
 @pytest.mark.parametrize("name", ["tiny", "transformer", "two_inputs"])
 def test_rows_and_weights_are_the_same_for_the_same_seed(name):
-    first, second = suite.build(name, 3), suite.build(name, 3)
+    first, second = models.build(name, 3), models.build(name, 3)
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    x = suite.make_rows(first, name, 2, 5)
+    x = make_rows(first, name, 2, 5)
     for one, other in zip(
         tf.nest.flatten(x),
-        tf.nest.flatten(suite.make_rows(second, name, 2, 5)),
+        tf.nest.flatten(make_rows(second, name, 2, 5)),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
     assert tf.nest.flatten(first(x))[0].shape[0] == 2
-
-
-def test_a_users_file(tmp_path):
-    path = str(tmp_path / "own.keras")
-    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
-    model = suite.build(path, 0)
-    assert suite.make_rows(model, path, 5, 0).shape == (5, 3)
-
-
-def test_rows_for_an_axis_of_unknown_length():
-    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(2)])
-    with pytest.raises(ValueError, match=r"own takes an input of shape \[None, 3\]"):
-        suite.make_rows(model, "own", 5, 0)
 
 
 def test_peak_memory_sees_what_was_given_back():

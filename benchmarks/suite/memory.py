@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import machine, suite
-from keras_mgpu_strategy.benchmark.jobs import Job
-from keras_mgpu_strategy.benchmark.records import record_of
+from keras_mgpu_strategy.benchmark import devices
+from keras_mgpu_strategy.benchmark.models import make_rows
+from suite import models
+from suite.jobs import Job
+from suite.records import record_of
 
 _STATUS = pathlib.Path("/proc/self/status")
 _BLOCK_ROWS = 1 << 16
@@ -66,10 +68,10 @@ def run(job: Job) -> dict[str, Any]:
         ValueError: If the model has several inputs or outputs.
     """
     (name,) = job.contenders
-    strategy = machine.make_strategy(machine.configure(job.devices), job.replicas)
+    strategy = devices.make_strategy(devices.configure(job.devices), job.replicas)
     with strategy.scope():
-        model = suite.build(job.model, job.seed)
-    block = suite.make_rows(model, job.model, _BLOCK_ROWS, job.seed)
+        model = models.build(job.model, job.seed)
+    block = make_rows(model, job.model, _BLOCK_ROWS, job.seed)
     if not isinstance(block, np.ndarray) or not isinstance(model.output_shape, tuple):
         raise ValueError(f"{job.model} has several inputs or outputs. Expected one.")
     total = job.rows or _DEFAULT_ROWS

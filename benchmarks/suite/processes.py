@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark.contenders import child
-from keras_mgpu_strategy.benchmark.contenders.interface import (
+from keras_mgpu_strategy.types import Nest, cut
+from suite import child
+from suite.interface import (
     Contender,
     Setting,
     num_rows,
 )
-from keras_mgpu_strategy.types import Nest, cut
 
 _SHARED_MEMORY = "/dev/shm"
 _LEAST_SHARED_BYTES = 2 << 30

@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import stats
-from keras_mgpu_strategy.benchmark.cells import on_gpus
+from keras_mgpu_strategy.benchmark import tables as stats
 from keras_mgpu_strategy.system.extras import import_extra
+from suite.tables import on_gpus
 
 
 def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathlib.Path]:

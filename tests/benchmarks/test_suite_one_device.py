@@ -8,9 +8,9 @@ import sys
 
 import pytest
 from absl import flags
+from suite import catalog, command, tables
+from suite.jobs import Options, series
 
-from keras_mgpu_strategy.benchmark import catalog, command, machine, sharing
-from keras_mgpu_strategy.benchmark.jobs import Options, series
 from tests.measuring import inherited_variables
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -71,20 +71,6 @@ def test_other_cases_compare_with_the_batch_that_they_measure():
             assert all(job.reference_batch == job.batch for job in one.jobs(2, None))
 
 
-def test_replicas_get_equal_parts_of_all_cores():
-    cores = machine.share_of_cores(1)
-    assert cores == len(os.sched_getaffinity(0))
-    assert machine.share_of_cores(2) == max(cores // 2, 1)
-    assert machine.share_of_cores(cores + 1) == 1
-
-
-def test_replicas_share_one_device():
-    # The CPU of the tests is split into four already.
-    strategy = machine.share_device("cpu", 4)
-    names = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
-    assert names == ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]
-
-
 def run(replicas, batch, *rows_per_second):
     record = {"rows_per_second": list(rows_per_second), "report": {"batch_size": 512}}
     return {
@@ -99,7 +85,7 @@ def run(replicas, batch, *rows_per_second):
 
 def test_one_table_against_the_fewest_replicas():
     runs = [run(1, 8, 100.0), run(2, 8, 150.0, 130.0), run(1, None, 400.0)]
-    heading, text = sharing.tables([*runs, run(2, None, 300.0)])
+    heading, text = tables._one_device([*runs, run(2, None, 300.0)])
     assert heading == "All replicas share the CPU."
     head, _, *lines = text.splitlines()
     assert head.endswith("| lowest to highest | against 1 |")
@@ -113,7 +99,7 @@ def test_one_table_against_the_fewest_replicas():
 
 def test_threads_of_a_gpu_are_not_told():
     on_gpu = run(2, 8, 100.0) | {"gpu_names": "NVIDIA H200", "intra_op_threads": None}
-    heading, text = sharing.tables([on_gpu])
+    heading, text = tables._one_device([on_gpu])
     assert heading == "All replicas share a GPU (NVIDIA H200)."
     assert "| mlp | 8 | 2 | – |" in text
     assert "| against 2 |" in text

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import machine
-from keras_mgpu_strategy.benchmark.jobs import Job
+from keras_mgpu_strategy.benchmark import devices as machine
+from suite.jobs import Job
 
 
 def record_of(
@@ -32,7 +32,6 @@ def record_of(
         "rows": rows,
         "calls_per_sample": num_calls,
         "devices": list(devices),
-        "gpu_names": machine.gpu_names(),
-        "intra_op_threads": machine.intra_op_threads(),
+        **machine.describe(),
         "contenders": contenders,
     }

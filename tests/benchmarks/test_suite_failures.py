@@ -8,10 +8,11 @@ import tempfile
 import keras
 import numpy as np
 import pytest
+from suite import child, measure, processes
+from suite.interface import Setting
+from suite.jobs import Job, Options, series
 
-from keras_mgpu_strategy.benchmark import worker
-from keras_mgpu_strategy.benchmark.contenders import Setting, child, processes
-from keras_mgpu_strategy.benchmark.jobs import Options, series
+from keras_mgpu_strategy.benchmark.processes import serve
 from tests import helpers
 from tests.conformance import zoo
 
@@ -22,8 +23,8 @@ def record_of(folder, **options):
     """Measures one job in this process, whose CPU is split into four already."""
     options = Options(replicas=(4,), repetitions=1, devices="cpu", **options)
     (job,) = next(series(options)).jobs(4, None)
-    (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
-    worker.main(str(folder / "job.json"), str(folder / "record.json"))
+    words = [json.dumps(dataclasses.asdict(job)), str(folder / "record.json")]
+    serve(lambda **fields: measure.run(Job(**fields)), *words)
     return json.loads((folder / "record.json").read_text())
 
 

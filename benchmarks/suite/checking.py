@@ -3,18 +3,11 @@
 import time
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark.contenders.interface import (
-    Contender,
-    num_rows,
-)
-from keras_mgpu_strategy.types import Nest, cut
-
-# The same row in batches of another shape can differ in the last bits, and deep
-# models add up such differences.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-5
+from keras_mgpu_strategy.benchmark.measure import largest_difference
+from keras_mgpu_strategy.types import Nest
+from suite.interface import Contender, num_rows
 
 
 def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]:
@@ -61,13 +54,6 @@ def odd_rows(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any] |
 
 def _compare(contender: Contender, x: Nest, results: Nest, reference: Nest) -> float:
     kept = contender.kept(num_rows(x))
-    expected = [leaf[kept] for leaf in tf.nest.flatten(cut(reference, 0, num_rows(x)))]
-    actual = tf.nest.flatten(results)
-    largest = 0.0
-    for got, want in zip(actual, expected, strict=True):
-        if got.shape != want.shape:
-            raise ValueError(f"results of shape {got.shape}, expected {want.shape}")
-        if not np.allclose(got, want, _RELATIVE, _ABSOLUTE):
-            raise ValueError(f"results differ by up to {np.abs(got - want).max()}")
-        largest = max(largest, float(np.abs(got - want).max(initial=0)))
-    return largest
+    return largest_difference(
+        results, tf.nest.map_structure(lambda leaf: leaf[kept], reference)
+    )

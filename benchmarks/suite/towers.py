@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.benchmark.contenders.interface import Contender, Setting
 from keras_mgpu_strategy.types import Nest
+from suite.interface import Contender, Setting
 
 
 def kept_rows(num_rows: int, batch_size: int, num_towers: int) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""What `mgpu benchmark` is asked to measure. Imports no TensorFlow."""
+
+import dataclasses
+import pathlib
+
+CONTENDERS = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored", "ray")
+BUILT_IN = "mlp"
+_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure; a ValueError is an unknown name or a number that is too small.
+
+    A batch is that of one replica, or None for each side's default arguments. With
+    `shared`, the replicas share one device. If `rows` is None, as many are found as
+    keep Keras busy for `seconds`, a multiple of `row_multiple`.
+    """
+
+    models: tuple[str, ...] = (BUILT_IN,)
+    batches: tuple[int | None, ...] = (32,)
+    replicas: tuple[int, ...] = (1, 2)
+    shared: bool = False
+    devices: str = "auto"
+    contenders: tuple[str, ...] = CONTENDERS[:4]
+    rows: int | None = None
+    row_multiple: int = 1
+    seconds: float = 3.0
+    repetitions: int = 5
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        allowed = CONTENDERS[1:4] if self.shared else CONTENDERS
+        for name in self.contenders:
+            if name not in allowed:
+                raise ValueError(
+                    f"contenders={name!r}. Expected one of: {', '.join(allowed)}."
+                )
+        for model in self.models:
+            path = pathlib.Path(model)
+            is_file = path.suffix in _MODEL_SUFFIXES and path.is_file()
+            if model != BUILT_IN and not is_file:
+                raise ValueError(
+                    f"model={model!r} is neither {BUILT_IN}, which is built in, nor a "
+                    f"file ending in {', '.join(_MODEL_SUFFIXES)}."
+                )
+        least = {"batch": self.batches, "replicas": self.replicas}
+        least |= {"rows": (self.rows,), "repetitions": (self.repetitions,)}
+        for name, values in least.items():
+            for value in values:
+                if value is not None and value < 1:
+                    raise ValueError(f"{name}={value}. Expected 1 or more.")
+        if self.seconds <= 0:
+            raise ValueError(f"seconds={self.seconds}. Expected more than 0.")

@@ -1,0 +1,164 @@
+"""What is measured, on a CPU that the tests have split into four already."""
+
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mgpu_strategy.benchmark import devices, measure, models, processes, timing
+from keras_mgpu_strategy.benchmark.options import Options
+from tests.conformance import zoo
+
+
+def record_of(folder, **options):
+    """Measures in this process what another one would."""
+    one = {"batches": (2,), "replicas": (4,), "repetitions": 2, "devices": "cpu"}
+    job = json.dumps(dataclasses.asdict(Options(**one | options)))
+    processes.serve(lambda **f: measure.run(Options(**f)), job, str(folder / "record"))
+    return json.loads((folder / "record").read_text())
+
+
+def saved(folder, *layers, shape=(3,)):
+    path = str(folder / "own.keras")
+    keras.Sequential([keras.Input(shape), *layers]).save(path)
+    return path
+
+
+def test_a_baseline_that_fails_leaves_the_others(tmp_path):
+    # 17 rows in batches of 8: under Keras' strategy the last one leaves three replicas
+    # without rows, which layers need not survive.
+    path = saved(tmp_path, zoo.NeverEmpty(), keras.layers.Dense(2))
+    names = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored")
+    with keras.saving.custom_object_scope({"NeverEmpty": zoo.NeverEmpty}):
+        record = record_of(tmp_path, models=(path,), contenders=names, rows=17)
+    assert list(record["contenders"]) == list(names)
+    assert list(record["contenders"].pop("keras_strategy")) == ["error"]
+    assert record["rows"] == 17
+    names = [name.rpartition("device:")[2] for name in record["devices"]]
+    assert names == ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]
+    for each in record["contenders"].values():
+        assert len(each["seconds"]) == len(each["rows_per_second"]) == 2
+        assert each["largest_difference"] < 1e-5
+    assert record["contenders"]["keras"]["report"] is None
+    report = record["contenders"]["mgpu_threads"]["report"]
+    assert (report["rows"], report["batch_size"]) == (17, 2)
+    assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+def test_rows_are_found_for_replicas_that_share_a_device(tmp_path):
+    record = record_of(
+        tmp_path,
+        models=(saved(tmp_path, keras.layers.Dense(2)),),
+        batches=(None,),
+        shared=True,
+        contenders=("mgpu_threads",),
+        seconds=0.1,
+        row_multiple=12,
+    )
+    assert record["case"] == "one_device"
+    assert record["per_replica_batch"] is None
+    assert record["rows"] % 12 == 0
+    assert record["contenders"]["mgpu_threads"]["report"]["batch_size"] > 1
+
+
+def test_a_model_for_which_no_rows_can_be_made_is_bad_input(tmp_path):
+    path = saved(tmp_path, keras.layers.LSTM(2), shape=(None, 3))
+    record = record_of(tmp_path, models=(path,), rows=4)
+    assert list(record) == ["bad_input"]
+    assert "takes an input of shape [None, 3] and dtype float32" in record["bad_input"]
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been")
+def test_a_model_that_declares_no_inputs_is_bad_input(tmp_path):
+    path = str(tmp_path / "own.keras")
+    keras.Sequential([keras.layers.Dense(2)]).save(path)
+    record = record_of(tmp_path, models=(path,), rows=4)
+    assert "does not declare its inputs" in record["bad_input"]
+
+
+def test_a_job_in_a_process_of_its_own(tmp_path):
+    program = ["python", "-c", "import sys; sys.exit(3)"]
+    with pytest.raises(RuntimeError, match="failed with exit code 3; its messages are"):
+        processes.run_job(Options(), program)
+    bad = "import sys; open(sys.argv[2], 'w').write('{\"bad_input\": \"no GPU\"}')"
+    with pytest.raises(ValueError, match="no GPU"):
+        processes.run_job(Options(), ["python", "-c", bad])
+
+
+def test_rows_and_weights_are_the_same_each_time():
+    first, second = models.build("mlp"), models.build("mlp")
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    rows = [models.make_rows(model, "mlp", 5) for model in (first, second)]
+    assert rows[0].shape == (5, 784)
+    np.testing.assert_array_equal(*rows)
+
+
+def test_integers_are_those_that_embeddings_know():
+    tokens = keras.Input((8,), dtype="int32", name="tokens")
+    flags = keras.Input((2,), dtype="bool", name="flags")
+    outputs = keras.layers.Embedding(7, 2)(tokens)
+    model = keras.Model({"tokens": tokens, "flags": flags}, outputs)
+    rows = models.make_rows(model, "own", 100)
+    assert set(rows["tokens"].flat) == set(range(7))
+    assert rows["flags"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[::-1], "results differ by up to 5.0"),
+        (lambda x: x[:-1], r"results of shape \(5, 1\), expected \(6, 1\)"),
+        (lambda x: np.where(x == 3, np.nan, x), "results differ by up to"),
+    ],
+)
+def test_wrong_results_are_noticed(change, message):
+    x = np.arange(6, dtype=np.float32).reshape(6, 1)
+    with pytest.raises(ValueError, match=message):
+        measure.largest_difference({"a": change(x)}, {"a": x})
+
+
+def test_right_results():
+    x = np.array([[1.0, np.nan, 2.0]])
+    assert measure.largest_difference([x, x > 1], [x + 1e-7, x > 1]) < 1e-6
+
+
+def test_replicas_that_share_a_cpu_get_equal_parts_of_all_cores(monkeypatch):
+    chosen = []
+    threading = "tensorflow.config.threading.set_intra_op_parallelism_threads"
+    monkeypatch.setattr(threading, chosen.append)
+    cores = len(os.sched_getaffinity(0))
+    for sharing in (None, 1, 2, cores + 1):
+        assert devices.configure("cpu", sharing) == "cpu"
+    assert chosen == [1, cores, max(cores // 2, 1), 1]
+
+
+def test_samples_are_taken_in_turn():
+    calls = []
+
+    def sample(name):
+        def take():
+            calls.append(name)
+            return float(len(calls))
+
+        return take
+
+    seconds = timing.in_turn({name: sample(name) for name in "abc"}, repetitions=3)
+    assert "".join(calls) == "abc" + "bca" + "cab"
+    assert seconds == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "rows"),
+    [
+        (1.0, 10_000, 1000),  # 1 ms a row
+        (1.0, 555, 550),  # as many as fit, whole multiples
+        (0.001, 10_000, 10),  # never less than one multiple
+    ],
+)
+def test_rows_for_a_length_of_time(seconds, most, rows):
+    found = timing.rows_for(seconds, lambda count: count / 1000, 10, most)
+    assert found == rows
