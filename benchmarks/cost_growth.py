@@ -18,7 +18,7 @@ import numpy as np
 import result_tables
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import devices
+from keras_mgpu_strategy.benchmark import machine
 
 REPETITIONS = 5
 BATCH = 1024
@@ -72,8 +72,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
-    devices.configure("cpu")
-    devices.make_strategy("cpu", max(case.replicas for case in CASES))
+    machine.configure("cpu")
+    machine.make_strategy("cpu", max(case.replicas for case in CASES))
     lines = []
     for case in CASES:
         seconds, share = measure(case)

@@ -34,9 +34,9 @@ def measure(source: str, path: pathlib.Path, sink: str, num_rows: int) -> None:
     from suite.memory import PeakMemory
 
     import keras_mgpu_strategy as mgpu
-    from keras_mgpu_strategy.benchmark import devices
+    from keras_mgpu_strategy.benchmark import machine
 
-    strategy = devices.make_strategy(devices.configure("cpu"), REPLICAS)
+    strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
     with strategy.scope():
         model = models.build(MODEL, SEED)
         predictor = mgpu.Predictor(model)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from suite import models
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark.models import make_rows
+from keras_mgpu_strategy.benchmark.rows import make_rows
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 MODELS = ("digits", "tiny", "mlp", "cnn", "lstm", "transformer", "resnet50")

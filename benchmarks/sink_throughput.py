@@ -18,8 +18,8 @@ import result_tables
 from suite import models
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import devices
-from keras_mgpu_strategy.benchmark.models import make_rows
+from keras_mgpu_strategy.benchmark import machine
+from keras_mgpu_strategy.benchmark.rows import make_rows
 
 MODEL, SEED, REPLICAS, BATCH = "cnn", 0, 2, 512
 SINKS = (".npy", ".parquet", ".zarr", ".csv")
@@ -42,7 +42,7 @@ def seconds(
 
 def measure(num_rows: int, repetitions: int) -> dict[str, list[float]]:
     """Sink -> seconds of each run, without the first."""
-    strategy = devices.make_strategy(devices.configure("cpu"), REPLICAS)
+    strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
     with strategy.scope():
         model = models.build(MODEL, SEED)
         predictor = mgpu.Predictor(model)

@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import devices, timing
+from keras_mgpu_strategy.benchmark import machine, timing
 from keras_mgpu_strategy.benchmark.measure import find_rows
-from keras_mgpu_strategy.benchmark.models import make_rows
+from keras_mgpu_strategy.benchmark.rows import make_rows
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 from suite import catalog, checking, memory, models
@@ -84,8 +84,8 @@ def _bench(job: Job) -> Bench:
 
 def _strategy(job: Job) -> Any:
     shared = job.case == "one_device"
-    kind = devices.configure(job.devices, job.replicas if shared else None)
-    return devices.make_strategy(kind, job.replicas, shared=shared)
+    kind = machine.configure(job.devices, job.replicas if shared else None)
+    return machine.make_strategy(kind, job.replicas, shared=shared)
 
 
 def _batch_rows(job: Job) -> int:

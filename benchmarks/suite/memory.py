@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import devices
-from keras_mgpu_strategy.benchmark.models import make_rows
+from keras_mgpu_strategy.benchmark import machine
+from keras_mgpu_strategy.benchmark.rows import make_rows
 from suite import models
 from suite.jobs import Job
 from suite.records import record_of
@@ -68,7 +68,7 @@ def run(job: Job) -> dict[str, Any]:
         ValueError: If the model has several inputs or outputs.
     """
     (name,) = job.contenders
-    strategy = devices.make_strategy(devices.configure(job.devices), job.replicas)
+    strategy = machine.make_strategy(machine.configure(job.devices), job.replicas)
     with strategy.scope():
         model = models.build(job.model, job.seed)
     block = make_rows(model, job.model, _BLOCK_ROWS, job.seed)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_mgpu_strategy.benchmark import models
+from keras_mgpu_strategy.benchmark import rows
 
 layers = keras.layers
 # Their annotations lack the None that they document.
@@ -23,7 +23,7 @@ def build(name: str, seed: int) -> Any:
         ValueError: If a file's model does not declare its inputs.
     """
     if name not in BUILDERS:
-        return models.build(name, seed)
+        return rows.build(name, seed)
     keras.utils.set_random_seed(seed)
     return BUILDERS[name]()
 

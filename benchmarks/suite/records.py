@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import devices as machine
+from keras_mgpu_strategy.benchmark import machine
 from suite.jobs import Job
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import devices, models, processes, timing
+from keras_mgpu_strategy.benchmark import machine, processes, timing
 from keras_mgpu_strategy.benchmark.options import Options
+from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
@@ -37,21 +38,21 @@ def run(options: Options) -> dict[str, Any]:
         ValueError: Devices are missing, or no rows can be made for the model.
     """
     (name,), (batch,), (count,) = options.models, options.batches, options.replicas
-    kind = devices.configure(options.devices, count if options.shared else None)
-    strategy = devices.make_strategy(kind, count, shared=options.shared)
-    plain = models.build(name)
+    kind = machine.configure(options.devices, count if options.shared else None)
+    strategy = machine.make_strategy(kind, count, shared=options.shared)
+    plain = build(name)
     with strategy.scope():
-        mirrored = models.build(name)
+        mirrored = build(name)
     mirrored.set_weights(plain.get_weights())
     device = strategy.extended.worker_devices[0]
     if "GPU" in device and not xla.works_on(device):
         plain.jit_compile = False  # Keras would try, and fail
-    make_rows = functools.partial(models.make_rows, plain, name)
+    rows_of = functools.partial(make_rows, plain, name)
     predict = functools.partial(plain.predict, batch_size=batch, verbose=0)
     rows = options.rows or find_rows(
-        plain, make_rows, predict, options.seconds, options.row_multiple
+        plain, rows_of, predict, options.seconds, options.row_multiple
     )
-    x = make_rows(rows)
+    x = rows_of(rows)
     return {
         "case": "one_device" if options.shared else "throughput",
         "model": name,
@@ -59,25 +60,25 @@ def run(options: Options) -> dict[str, Any]:
         "per_replica_batch": batch,
         "rows": rows,
         "devices": list(strategy.extended.worker_devices),
-        **devices.describe(),
+        **machine.describe(),
         "contenders": _measure(options, plain, mirrored, x, predict(x)),
     }
 
 
 def find_rows(
     plain: Any,
-    make_rows: Callable[[int], Nest],
+    rows_of: Callable[[int], Nest],
     predict: Callable[[Nest], Nest],
     seconds: float,
     multiple: int,
 ) -> int:
     """Rows that keep Keras busy for these seconds, if they fit into memory."""
-    row = make_rows(1)
+    row = rows_of(1)
     leaves = map(np.asarray, tf.nest.flatten([row, plain(row, training=False)]))
     most = max(_MOST_BYTES // sum(leaf.nbytes for leaf in leaves), 1)
 
     def time_of(count: int) -> float:
-        x = make_rows(count)
+        x = rows_of(count)
         predict(cut(x, 0, multiple))
         return timing.seconds_of(lambda: predict(x))
 
@@ -120,6 +121,7 @@ def _owner(name: str, plain: Any, mirrored: Any, num_replicas: int) -> Any:
     """The model or Predictor whose `predict` a contender is."""
     match name:
         case "keras":
+            plain.make_predict_function(force=True)  # to time how long it takes
             return plain
         case "keras_strategy":
             return mirrored

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.benchmark import devices, measure, models, processes, timing
+from keras_mgpu_strategy.benchmark import machine, measure, processes, timing
 from keras_mgpu_strategy.benchmark.options import Options
+from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from tests.conformance import zoo
 
 
@@ -89,10 +90,10 @@ def test_a_job_in_a_process_of_its_own(tmp_path):
 
 
 def test_rows_and_weights_are_the_same_each_time():
-    first, second = models.build("mlp"), models.build("mlp")
+    first, second = build("mlp"), build("mlp")
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    rows = [models.make_rows(model, "mlp", 5) for model in (first, second)]
+    rows = [make_rows(model, "mlp", 5) for model in (first, second)]
     assert rows[0].shape == (5, 784)
     np.testing.assert_array_equal(*rows)
 
@@ -102,7 +103,7 @@ def test_integers_are_those_that_embeddings_know():
     flags = keras.Input((2,), dtype="bool", name="flags")
     outputs = keras.layers.Embedding(7, 2)(tokens)
     model = keras.Model({"tokens": tokens, "flags": flags}, outputs)
-    rows = models.make_rows(model, "own", 100)
+    rows = make_rows(model, "own", 100)
     assert set(rows["tokens"].flat) == set(range(7))
     assert rows["flags"].dtype == bool
 
@@ -132,7 +133,7 @@ def test_replicas_that_share_a_cpu_get_equal_parts_of_all_cores(monkeypatch):
     monkeypatch.setattr(threading, chosen.append)
     cores = len(os.sched_getaffinity(0))
     for sharing in (None, 1, 2, cores + 1):
-        assert devices.configure("cpu", sharing) == "cpu"
+        assert machine.configure("cpu", sharing) == "cpu"
     assert chosen == [1, cores, max(cores // 2, 1), 1]
 
 

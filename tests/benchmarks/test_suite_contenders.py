@@ -10,7 +10,7 @@ from suite.contenders import CONTENDERS
 from suite.interface import Contender, Setting
 from suite.towers import kept_rows
 
-from keras_mgpu_strategy.benchmark.models import make_rows
+from keras_mgpu_strategy.benchmark.rows import make_rows
 
 BATCH = 4
 
