@@ -21,12 +21,14 @@ def main(connection: Connection, model_path: str, device: str) -> None:
         model_path: A `.keras` file.
         device: The one device to use.
     """
-    model = _told(connection, _load, model_path, device)
+    model = _reported(connection, _load, model_path, device)
     while model is not None and (request := connection.recv()) is not None:
-        _told(connection, _answer, model, *request)
+        _reported(connection, _answer, model, *request)
 
 
-def _told(connection: Connection, function: Callable[..., Any], *arguments: Any) -> Any:
+def _reported(
+    connection: Connection, function: Callable[..., Any], *arguments: Any
+) -> Any:
     """Calls a function and reports the outcome to the parent."""
     try:
         result = function(*arguments)

@@ -193,5 +193,5 @@ def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:
         return tuple(int(word) for word in words)
     except ValueError as error:
         raise ValueError(
-            f"--{name}={','.join(words)}. Expected whole numbers such as 1,2,4."
+            f"--{name}={','.join(words)}. Expected integers such as 1,2,4."
         ) from error

@@ -119,7 +119,7 @@ def _answer_of(connection: Connection) -> str | None:
     try:
         return connection.recv()
     except EOFError:
-        return "a process ended without a word"
+        return "a process ended without an answer"
 
 
 def _numbered(x: Nest) -> Nest:

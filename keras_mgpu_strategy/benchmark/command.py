@@ -71,9 +71,8 @@ def run(_: object, flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     command = shlex.join(["mgpu", *argv[1:]])
     report = {"format": 1, "command": command, **provenance.describe()}
     report |= {"options": dataclasses.asdict(options), "runs": []}
-    folder = flag_values.output and pathlib.Path(
-        environment.expanded(flag_values.output)
-    )
+    output = flag_values.output
+    folder = output and pathlib.Path(environment.expanded(output))
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     for record in _measured(options):

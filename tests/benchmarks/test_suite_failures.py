@@ -1,4 +1,4 @@
-"""What fails while something is measured: what is told of it, and what is left."""
+"""What fails while something is measured: what is reported, and what is left."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def record_of(folder, **options):
     return json.loads((folder / "record.json").read_text())
 
 
-def test_a_baseline_that_fails_behind_its_first_batches_leaves_the_others(tmp_path):
+def test_a_baseline_that_fails_after_its_first_batches_leaves_the_others(tmp_path):
     # 17 rows in batches of 8: under Keras' strategy the last one leaves three replicas
     # without rows, which layers need not survive.
     path = str(tmp_path / "own.keras")
@@ -44,7 +44,7 @@ def test_a_baseline_that_fails_behind_its_first_batches_leaves_the_others(tmp_pa
     assert ours["rows_run"] == 17 and len(ours["seconds"]) == 1
 
 
-def test_what_a_job_cannot_find_is_told(tmp_path):
+def test_what_a_job_cannot_find_is_reported(tmp_path):
     path = tmp_path / "own.keras"
     keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(2)]).save(path)
     record = record_of(tmp_path, models=(str(path),), rows=4)
@@ -70,7 +70,7 @@ def test_processes_that_cannot_start_leave_nothing(strategies, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_tells_of_its_errors_and_goes_on(tmp_path):
+def test_a_process_reports_its_errors_and_continues(tmp_path):
     model = helpers.dense_model()
     model.save(tmp_path / "model.keras")
     rows = helpers.numbered_rows(5)

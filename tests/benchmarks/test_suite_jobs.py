@@ -106,8 +106,8 @@ def test_flags_become_options():
     )
 
 
-def test_replicas_that_are_no_numbers():
-    with pytest.raises(ValueError, match="--replicas=1,x. Expected whole numbers"):
+def test_replicas_that_are_not_numbers():
+    with pytest.raises(ValueError, match="--replicas=1,x. Expected integers"):
         command.options_of(parse("--replicas=1,x"))
 
 

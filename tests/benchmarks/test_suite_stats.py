@@ -55,7 +55,7 @@ def test_tables_name_the_gpus():
     assert "### tiny, per-replica batch 8, 1 replica, 64 rows, GPU: NVIDIA H200" in text
 
 
-def test_tables_tell_of_errors_and_dropped_rows():
+def test_tables_show_errors_and_dropped_rows():
     failed = run(1, keras=[1.0])
     failed["contenders"]["keras"]["odd_rows"] = {"rows_in": 11, "dropped": 3}
     failed["contenders"]["processes"] = {"error": "RuntimeError: a|b"}
