@@ -6,6 +6,7 @@ The words are those of docs/design.md; all sizes are numbers of rows.
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 
 _TARGET_CHUNK_BYTES = 4 << 20
+_TARGET_COPIED_BYTES = 32 << 20  # a small copy costs a GPU more than its bytes
 _TARGET_BATCH_BYTES = 1 << 20
 _SMALLEST_GUESS = 32
 _LARGEST_GUESS = 1024
@@ -32,12 +33,14 @@ def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
     return min(guess, next_power_of_two(ceil_div(num_rows, num_replicas)))
 
 
-def most_chunk_rows(batch_size: int, row_bytes: int) -> int:
+def most_chunk_rows(batch_size: int, row_bytes: int, *, is_copied: bool = False) -> int:
     """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
 
-    The number of micro-batches is a power of two, so that smaller chunks fit evenly.
+    About 32 MiB if it `is_copied` to the memory of a device. The number of
+    micro-batches is a power of two, so that smaller chunks fit evenly.
     """
-    by_bytes = _TARGET_CHUNK_BYTES // max(row_bytes * batch_size, 1)
+    target = _TARGET_COPIED_BYTES if is_copied else _TARGET_CHUNK_BYTES
+    by_bytes = target // max(row_bytes * batch_size, 1)
     return batch_size * _power_of_two_below(min(by_bytes, _MOST_MICRO_BATCHES))
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,13 +20,16 @@ from keras_mgpu_strategy.compute.micro_batches import (
     run_micro_batches,
 )
 from keras_mgpu_strategy.compute.signatures import Signature
-from keras_mgpu_strategy.compute.transfers import has_own_memory, to_device, to_host
+from keras_mgpu_strategy.compute.transfers import (
+    Copier,
+    InPlace,
+    has_own_memory,
+    to_device,
+    to_host,
+)
 from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import Nest
-
-Copier: TypeAlias = Callable[..., Sequence[Any]]
-"""Takes the flat tensors of a chunk on the host; returns them on its device."""
 
 
 class StepCompiler:
@@ -62,20 +65,23 @@ class StepCompiler:
         trace = functools.partial(self._trace, replica)
         return self._step(replica, signature, trace, clock).at(run, row)
 
-    def copier(self, signature: Signature, replica: int, clock: StageClock) -> Copier:
-        """What copies a chunk to the device of one replica."""
+    def copier(
+        self, signature: Signature, replica: int, clock: StageClock
+    ) -> Copier | InPlace:
+        """What brings a chunk to the device of one replica."""
         device = self._devices[replica]
         if not has_own_memory(device):
-            return _as_it_is
+            return InPlace(device)
         specs = signature.specs(None)
 
-        def trace() -> Copier:
-            copy = tf.function(lambda *leaves: to_device(device, leaves))
-            return copy.get_concrete_function(*specs)
+        def make() -> Copier:
+            return Copier(device, specs)
 
-        return self._kept_or_made(("copy", replica, *specs), trace, clock)
+        return self._kept_or_made(("copy", replica, *specs), make, clock)
 
-    def lockstep_copier(self, element_spec: Sequence[Any], clock: StageClock) -> Copier:
+    def lockstep_copier(
+        self, element_spec: Sequence[Any], clock: StageClock
+    ) -> Callable[..., Sequence[Any]]:
         """What copies a chunk, by its flat specs, to each replica's device at once."""
         if not any(map(has_own_memory, self._devices)):
             return _as_it_is
@@ -83,7 +89,7 @@ class StepCompiler:
         def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
             return to_device(self._devices[_replica_here()], leaves)
 
-        def trace() -> Copier:
+        def trace() -> Any:
             return self._on_all_replicas(copy, element_spec)
 
         return self._kept_or_made(("copy", *element_spec), trace, clock)

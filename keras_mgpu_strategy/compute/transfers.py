@@ -6,11 +6,22 @@ Outside of one, a copy from a GPU waits until all work of that GPU is done, and
 Tensors on a device that shares the host's memory stay where they are.
 """
 
+import ctypes
+import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.system.integers import next_power_of_two
 from keras_mgpu_strategy.types import Nest
+
+_PLAIN = frozenset(
+    {tf.bool, tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.int8, tf.int16}
+    | {tf.int32, tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64}
+    | {tf.complex64, tf.complex128}
+)
 
 HOST = "CPU:0"
 """The device whose memory is the host's."""
@@ -21,9 +32,113 @@ def has_own_memory(device: str) -> bool:
     return "CPU" not in device
 
 
-def host_of(device: str) -> str:
-    """Where tensors are created before they are copied to a device."""
-    return HOST if has_own_memory(device) else device
+class InPlace:
+    """Hands arrays to a device that shares the host's memory."""
+
+    def __init__(self, device: str):
+        self._device = device
+
+    def load(self, arrays: Sequence[np.ndarray]) -> Sequence[tf.Tensor]:
+        """Makes tensors of flat arrays."""
+        with tf.device(self._device):
+            return [tf.convert_to_tensor(array) for array in arrays]
+
+    def copy(self, loaded: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Returns them as they are."""
+        return loaded
+
+
+class Copier:
+    """Copies chunks of flat specs to a device with memory of its own.
+
+    Rows go through page-locked memory that is kept and used again: a GPU reads it
+    several times faster than other memory, and memory used before costs no page faults.
+    TensorFlow takes it for what a graph computes on the host and sends to a GPU, so a
+    graph makes the buffers. Rows without a fixed shape and strings are converted.
+
+    Guarantee: a buffer is written to again only after its last copy has arrived.
+    """
+
+    def __init__(self, device: str, specs: Sequence[tf.TensorSpec]):
+        self._device, self._specs = device, specs
+        self._is_staged = all(map(_can_be_staged, specs))
+        self._free: list[_Buffer] = []
+        self._lock = threading.Lock()
+        count = tf.TensorSpec([], tf.int64)
+        self._copy = tf.function(self._sent).get_concrete_function(count, *specs)
+        self._make = tf.function(self._zeros, input_signature=[count])
+
+    def load(self, arrays: Sequence[np.ndarray]) -> "_Buffer":
+        """Copies flat arrays to where the device copies them from."""
+        num_rows = len(arrays[0])
+        if not self._is_staged:
+            with tf.device(HOST):
+                tensors = [tf.convert_to_tensor(array) for array in arrays]
+            return _Buffer(tensors, (), num_rows)
+        buffer = self._taken(num_rows)
+        for view, array in zip(buffer.views, arrays, strict=True):
+            np.copyto(view[:num_rows], array)
+        return buffer._replace(num_rows=num_rows)
+
+    def copy(self, loaded: "_Buffer") -> Sequence[tf.Tensor]:
+        """Copies them to the device, and waits until they are there."""
+        with tf.device(HOST):
+            count = tf.constant(loaded.num_rows, tf.int64)
+        copied = self._copy(count, *loaded.tensors)
+        if loaded.views:
+            with self._lock:
+                self._free.append(loaded)
+        return copied
+
+    def _sent(self, count: tf.Tensor, *leaves: tf.Tensor) -> list[tf.Tensor]:
+        with tf.device(HOST):  # the first rows of a buffer, without a copy
+            leaves = tuple(leaf[:count] for leaf in leaves)
+        return to_device(self._device, leaves)
+
+    def _taken(self, num_rows: int) -> "_Buffer":
+        with self._lock:
+            for index, buffer in enumerate(self._free):
+                if len(buffer.views[0]) >= num_rows:
+                    return self._free.pop(index)
+            del self._free[:1]  # the one that is made takes its place
+        return self._made(next_power_of_two(num_rows))
+
+    def _made(self, num_rows: int) -> "_Buffer":
+        with tf.device(HOST):
+            tensors, _ = self._make(tf.constant(num_rows, tf.int64))
+        return _Buffer(tensors, tuple(map(_writable, tensors)), num_rows)
+
+    def _zeros(self, num_rows: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        with tf.device(HOST):
+            zeros = [
+                tf.fill([num_rows, *spec.shape[1:]], tf.zeros([], spec.dtype))
+                for spec in self._specs
+            ]
+        return zeros, to_device(self._device, zeros)
+
+
+class _Buffer(NamedTuple):
+    """Tensors on the host, and arrays with their memory if that is used again."""
+
+    tensors: Sequence[tf.Tensor]
+    views: tuple[np.ndarray, ...]
+    num_rows: int
+
+
+def _can_be_staged(spec: tf.TensorSpec) -> bool:
+    # `num_elements` is None if an axis may vary; of 0 bytes there is no memory.
+    return spec.dtype in _PLAIN and bool(spec.shape[1:].num_elements())
+
+
+def _writable(tensor: tf.Tensor) -> np.ndarray:
+    """The memory of a tensor that nothing else uses."""
+    array = np.asarray(tensor)
+    memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+    return (
+        np.frombuffer(memoryview(memory), np.uint8)
+        .view(array.dtype)
+        .reshape(array.shape)
+    )
 
 
 def to_device(device: str, leaves: Sequence[tf.Tensor]) -> list[tf.Tensor]:

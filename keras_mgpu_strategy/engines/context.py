@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
 from keras_mgpu_strategy.compute.sizes import most_chunk_rows
+from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.integers import ceil_div
@@ -148,7 +149,8 @@ class Context:
         """The most rows of a chunk: one batch, if each may have a length of its own."""
         if self.pads_batches:
             return batch_size
-        return most_chunk_rows(batch_size, row_bytes(self.spec))
+        is_copied = any(map(has_own_memory, self.devices))
+        return most_chunk_rows(batch_size, row_bytes(self.spec), is_copied=is_copied)
 
     def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:
         """A chunk as the model is given it, preprocessed batch by batch."""

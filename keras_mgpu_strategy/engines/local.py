@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.compute.step import StepCompiler
-from keras_mgpu_strategy.compute.transfers import has_own_memory, host_of
+from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import noted, padded
@@ -61,12 +61,12 @@ class LocalChunks:
         signature = context.signature(chunk.inputs, plan.size)
         numbers = (context.run, chunk.start)
         step = compiler.replica_step(signature, replica, clock, *numbers)
-        copy = compiler.copier(signature, replica, clock)
-        with clock.stage("input"), tf.device(host_of(device)):
+        copier: Any = compiler.copier(signature, replica, clock)
+        with clock.stage("input"):
             arrays = padded(chunk, plan.size)
-            leaves: Any = [tf.convert_to_tensor(array) for array in arrays]
+            loaded = copier.load(arrays)
         turn.copy()
-        leaves = copy(*leaves)
+        leaves = copier.copy(loaded)
         turn.launch()
         with tf.device(device):
             outputs = step(*leaves)

@@ -98,6 +98,11 @@ def test_most_chunk_rows(batch_size, row_bytes, micro_batches):
     assert most_chunk_rows(batch_size, row_bytes) == batch_size * micro_batches
 
 
+def test_chunks_that_are_copied_are_larger():
+    assert most_chunk_rows(256, 4 * KIB, is_copied=True) == 256 * 32  # 32 MiB
+    assert most_chunk_rows(1, 1, is_copied=True) == 256
+
+
 @pytest.mark.parametrize(
     ("batch_size", "most_rows", "num_rows", "num_replicas", "expected"),
     [
