@@ -19,7 +19,7 @@ from keras_mgpu_strategy.types import Nest
 
 _PLAIN = frozenset(
     {tf.bool, tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.int8, tf.int16}
-    | {tf.int32, tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64}
+    | {tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64}
     | {tf.complex64, tf.complex128}
 )
 
@@ -54,14 +54,15 @@ class Copier:
     Rows go through page-locked memory that is kept and used again: a GPU reads it
     several times faster than other memory, and memory used before costs no page faults.
     TensorFlow takes it for what a graph computes on the host and sends to a GPU, so a
-    graph makes the buffers. Rows without a fixed shape and strings are converted.
+    graph makes the buffers. Strings, rows without a fixed shape, and int32, which
+    TensorFlow leaves on the host, are converted.
 
     Guarantee: a buffer is written to again only after its last copy has arrived.
     """
 
     def __init__(self, device: str, specs: Sequence[tf.TensorSpec]):
-        self._device, self._specs = device, specs
-        self._is_staged = all(map(_can_be_staged, specs))
+        self._device = device
+        self._staged = [spec if _can_be_staged(spec) else None for spec in specs]
         self._free: list[_Buffer] = []
         self._lock = threading.Lock()
         count = tf.TensorSpec([], tf.int64)
@@ -71,21 +72,23 @@ class Copier:
     def load(self, arrays: Sequence[np.ndarray]) -> "_Buffer":
         """Copies flat arrays to where the device copies them from."""
         num_rows = len(arrays[0])
-        if not self._is_staged:
-            with tf.device(HOST):
-                tensors = [tf.convert_to_tensor(array) for array in arrays]
-            return _Buffer(tensors, (), num_rows)
         buffer = self._taken(num_rows)
-        for view, array in zip(buffer.views, arrays, strict=True):
-            np.copyto(view[:num_rows], array)
-        return buffer._replace(num_rows=num_rows)
+        tensors = list(buffer.tensors)
+        for index, (view, array) in enumerate(zip(buffer.views, arrays, strict=True)):
+            if view is None:
+                with tf.device(HOST):
+                    tensors[index] = tf.convert_to_tensor(array)
+            else:
+                np.copyto(view[:num_rows], array)
+        return _Buffer(tensors, buffer.views, buffer.room, num_rows)
 
     def copy(self, loaded: "_Buffer") -> Sequence[tf.Tensor]:
         """Copies them to the device, and waits until they are there."""
         with tf.device(HOST):
             count = tf.constant(loaded.num_rows, tf.int64)
         copied = self._copy(count, *loaded.tensors)
-        if loaded.views:
+        pairs = zip(loaded.views, copied, strict=True)
+        if all(v is None or has_own_memory(leaf.backing_device) for v, leaf in pairs):
             with self._lock:
                 self._free.append(loaded)
         return copied
@@ -98,31 +101,35 @@ class Copier:
     def _taken(self, num_rows: int) -> "_Buffer":
         with self._lock:
             for index, buffer in enumerate(self._free):
-                if len(buffer.views[0]) >= num_rows:
+                if buffer.room >= num_rows:
                     return self._free.pop(index)
             del self._free[:1]  # the one that is made takes its place
         return self._made(next_power_of_two(num_rows))
 
-    def _made(self, num_rows: int) -> "_Buffer":
+    def _made(self, room: int) -> "_Buffer":
         with tf.device(HOST):
-            tensors, _ = self._make(tf.constant(num_rows, tf.int64))
-        return _Buffer(tensors, tuple(map(_writable, tensors)), num_rows)
+            made = iter(self._make(tf.constant(room, tf.int64))[0])
+        tensors = [None if spec is None else next(made) for spec in self._staged]
+        views = tuple(None if each is None else _writable(each) for each in tensors)
+        return _Buffer(tensors, views, room)
 
-    def _zeros(self, num_rows: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def _zeros(self, room: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         with tf.device(HOST):
             zeros = [
-                tf.fill([num_rows, *spec.shape[1:]], tf.zeros([], spec.dtype))
-                for spec in self._specs
+                tf.fill([room, *spec.shape[1:]], tf.zeros([], spec.dtype))
+                for spec in self._staged
+                if spec is not None
             ]
         return zeros, to_device(self._device, zeros)
 
 
 class _Buffer(NamedTuple):
-    """Tensors on the host, and arrays with their memory if that is used again."""
+    """Tensors on the host, and arrays with their memory if it is used again."""
 
-    tensors: Sequence[tf.Tensor]
-    views: tuple[np.ndarray, ...]
-    num_rows: int
+    tensors: Sequence[tf.Tensor | None]
+    views: Sequence[np.ndarray | None]
+    room: int
+    num_rows: int = 0
 
 
 def _can_be_staged(spec: tf.TensorSpec) -> bool:
@@ -133,12 +140,8 @@ def _can_be_staged(spec: tf.TensorSpec) -> bool:
 def _writable(tensor: tf.Tensor) -> np.ndarray:
     """The memory of a tensor that nothing else uses."""
     array = np.asarray(tensor)
-    memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
-    return (
-        np.frombuffer(memoryview(memory), np.uint8)
-        .view(array.dtype)
-        .reshape(array.shape)
-    )
+    memory = memoryview((ctypes.c_byte * array.nbytes).from_address(array.ctypes.data))
+    return np.frombuffer(memory, np.uint8).view(array.dtype).reshape(array.shape)
 
 
 def to_device(device: str, leaves: Sequence[tf.Tensor]) -> list[tf.Tensor]:
