@@ -1,12 +1,8 @@
 """Whether a rebuilt model computes what its original does, tried on two rows.
 
-The user's code may keep state where it cannot be found, such as in slots, or in a table
-keyed by the `id` of a layer. A difference is reported only between pure graphs, and
-only if each model agrees with itself. Such a graph may read variables and tables; it
-writes, draws and prints nothing, calls no Python, and has no unbounded loop. Tracing
-makes no variable; attributes that code sets while it is traced are restored, with the
-contents of containers in them. Models of Keras' and KerasHub's own classes alone are
-not run.
+A difference is reported only between pure graphs (they write, draw and print nothing,
+and call no Python), and only if each model agrees with itself. Attributes set while
+tracing are restored.
 """
 
 import collections
@@ -84,7 +80,6 @@ def disagreement(source: Any, target: Any) -> str | None:
 
 
 def _difference(source: Any, target: Any) -> str | None:
-    """Returns how much and where two models differ; None if unknown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -93,8 +88,8 @@ def _difference(source: Any, target: Any) -> str | None:
             if found and all(map(comparison.is_constant, (source, target))):
                 return found + comparison.place(target)
             return None
-        # User code runs here and may raise anything. What fails on such rows either
-        # fails in a run too, or does not matter.
+        # User code may raise anything; what fails here fails in a run, or does not
+        # matter.
         except Exception:
             return None
 
@@ -113,16 +108,13 @@ class _Comparison:
         self._is_coarse = any(map(_is_coarse, layers_of(source)))
 
     def difference(self, first: Any, second: Any) -> str | None:
-        """Returns how the results of two models differ."""
         return self._between(self._results(first), self._results(second))
 
     def is_constant(self, model: Any) -> bool:
-        """Whether a model agrees with itself."""
         first, *others = [self._results(model) for _ in range(_NUM_REPEATS)]
         return not any(self._between(first, other) for other in others)
 
     def place(self, target: Any) -> str:
-        """Names the first layer of a graph of layers where the target differs."""
         with contextlib.suppress(Exception):  # such as a layer that is used twice
             inner = [_up_to_each_layer(model) for model in (self._source, target)]
             for layer, first, second in zip(self._source.layers, *inner, strict=True):
@@ -184,7 +176,6 @@ class _NotPureError(Exception):
 
 
 def _pure_graph(model: Any, spec: Nest) -> Any:
-    """Returns the concrete function of a model's `predict_step`; or _NotPureError."""
     autograph = library_of(model).__name__ == "tf_keras"
     function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
     with tf.variable_creator_scope(_refuse), _attributes_put_back(model):
@@ -229,7 +220,6 @@ def _attributes_put_back(model: Any) -> Iterator[None]:
 
 
 def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields each mutable content in some values, with its kind and a copy of it."""
     for value in reachable(values):
         content = value
         if not isinstance(value, tuple(_MUTABLE)):
@@ -243,5 +233,4 @@ def _mutable_in(values: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _ids(content: Any) -> list[int]:
-    """The ids of what a container holds; for a dict, of its values."""
     return list(map(id, content.values() if isinstance(content, dict) else content))

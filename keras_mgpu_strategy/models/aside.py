@@ -1,8 +1,8 @@
 """State that a model file does not keep, to be given to the model read from it.
 
-Attributes, variables that Keras does not track and the seeds of random layers become
-those of the original. It is an error if the model read has other layers or settings, or
-if an attribute cannot be sent and is not what the constructor makes.
+That is attributes, untracked variables and seeds of random layers. A model read with
+other layers or settings is an error, as is an attribute that cannot be sent and is not
+what the constructor makes.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class _OfLayer:
 
 @dataclasses.dataclass(frozen=True)
 class Aside:
-    """What a file does not keep of a model, seeds and untracked variables included."""
+    """What a file does not keep of a model."""
 
     layers: dict[_Place, _OfLayer]
     hidden: list[np.ndarray]

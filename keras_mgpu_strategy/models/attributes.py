@@ -1,11 +1,8 @@
 """What the user's code has set on layers: found, looked into, and described.
 
-Guarantees:
-
-* Nothing that Keras keeps on a layer itself is found: the names that Keras' own methods
-  set are read from their code. Nothing is copied, converted or called.
-* Equal arrays, numbers, strings, tables, and containers and objects of these have equal
-  descriptions in every process; different ones have different descriptions.
+Nothing that Keras keeps on a layer itself is found. Nothing is copied, converted or
+called. Values that can be inspected have equal descriptions, in every process, exactly
+if they are equal.
 """
 
 import collections
@@ -168,7 +165,6 @@ def _mentioned(cls: type) -> frozenset[str]:
 
 
 def _codes(cls: type) -> Iterator[types.CodeType]:
-    """Yields the code of the methods and properties of a class, inner code included."""
     members: list[Any] = []
     for value in vars(cls).values():
         is_property = isinstance(value, property)
@@ -194,11 +190,7 @@ def attributes_in_process(layer: Any) -> dict[str, Any]:
 def described_attributes(
     layer: Any, opaque: Callable[[Any], str] = type_name
 ) -> dict[str, Any]:
-    """Returns name -> description, made of plain dicts, lists, strings and numbers.
-
-    `opaque` describes functions and values whose content cannot be inspected. Keras'
-    own classes read no such attributes.
-    """
+    """Returns name -> description in plain values; `opaque` describes the rest."""
     if is_library_class(type(layer)):
         return {}
     return {k: described(v, opaque) for k, v in own_attributes(layer).items()}
@@ -209,7 +201,7 @@ def described(
     opaque: Callable[[Any], str] = type_name,
     seen: set[int] | None = None,
 ) -> Any:
-    """Returns the description of one value, as in `described_attributes`."""
+    """Describes one value, as in `described_attributes`."""
     seen = set() if seen is None else seen
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -1,10 +1,8 @@
 """State that layers hold outside of configurations and of Keras' own variables.
 
-An attribute that holds no layers and no variables becomes the original's own object.
-Variables within attributes get the original's values, and are made if missing; layers
-are the rebuilt ones. Functions that refer to layers are those that the constructors
-made, and must do so in the same way. Anything else is an error that names the
-attribute.
+Attributes without layers and variables become the original's objects. Variables in
+attributes get the original's values; layers are the rebuilt ones. Functions must refer
+to layers as the original's do. Anything else is an error that names the attribute.
 """
 
 import copy
@@ -44,12 +42,10 @@ def carry_attributes(
     *,
     is_early: bool = False,
 ) -> None:
-    """Gives the layers of a copy what the user's code has set on the original's.
+    """Gives a copy's layers what the user's code has set on the original's.
 
-    With a precision, what looks like a dtype is left alone. `is_early` is for a copy
-    that is not built yet and may lack layers and variables: what its `call` may need
-    while it is built is carried over where possible. Otherwise it is a ValueError if an
-    attribute that the layer's code reads cannot be carried over.
+    Raises ValueError for what code reads but cannot be carried over; not if the copy
+    `is_early`, not built yet. With a precision, what looks like a dtype stays.
     """
     variables = variables_of(source)
     pairs = list(zip(layers_of(source), layers_of(target), strict=not is_early))
@@ -77,20 +73,12 @@ def carry_attributes(
 
 
 class _CannotHoldError(Exception):
-    """A container would have to hold another value, but cannot be changed or copied."""
+    """A container that cannot be changed or copied would have to hold another value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Carrier:
-    """Walks an attribute of the original and of its copy, side by side.
-
-    Args:
-        counterparts: Ids of layers and variables -> those of the copy.
-        strategy: Mirrors the copy.
-        precision: As in `carry_attributes`.
-        later: Ids of variables that will be made when the copy is built.
-        seen: Ids of containers.
-    """
+    """Walks an attribute of the original and of its copy, side by side."""
 
     counterparts: dict[int, Any]
     strategy: tf.distribute.Strategy
@@ -99,7 +87,6 @@ class _Carrier:
     seen: set[int] = dataclasses.field(default_factory=set)
 
     def carry_attribute(self, layer: Any, name: str, value: Any) -> None:
-        """Gives a layer of the copy the value of an attribute of its counterpart."""
         before = vars(layer).get(name, _MISSING)
         new = self._carried(value, before)
         if new is not before:
@@ -182,7 +169,6 @@ def _are_same(before: Any, after: Any) -> bool:
 
 
 def _are_alike(before: Any, after: Any) -> bool:
-    """Whether two values hold equally many others, under the same keys."""
     if isinstance(before, dict):
         return isinstance(after, dict) and before.keys() == after.keys()
     if isinstance(before, list | tuple | set | frozenset):
@@ -193,7 +179,6 @@ def _are_alike(before: Any, after: Any) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a container or an object, whose content can be replaced."""
     if isinstance(value, dict):
         return dict(value)
     if isinstance(value, list | tuple):

@@ -1,9 +1,8 @@
 """New models of the same architecture, with their own variables.
 
-Layers shared within a model, or with models nested in it, are shared in the clone, and
-layers that the original made when it was built, or was given later, are included.
-Names, policies and configurations are the original's, except for a requested precision;
-functions and a KerasHub task's preprocessor are the original objects.
+Shared layers are shared in the clone. Layers made when the original was built, or given
+later, are included. Names, policies and configurations are the original's, except for a
+requested precision; functions and a task's preprocessor are the same objects.
 """
 
 import inspect
@@ -87,7 +86,6 @@ class _Cloner:
         return new
 
     def _input(self, model: Any, tensor: Any) -> Any:
-        """A new input with the same name, sparse and optional as the model's."""
         layer = input_layer(model, tensor)
         if layer is not None:
             if id(layer) not in self._clones:  # models may share inputs
@@ -115,8 +113,7 @@ class _Cloner:
     def _built(
         self, layer: Any, config: dict[str, Any], build_config: Any, *, is_early: bool
     ) -> Any:
-        # The configuration was just made from an object of this process, so it is
-        # safe to load.
+        # Safe to load: the configuration was just made in this process.
         new = self._library.saving.deserialize_keras_object(config, safe_mode=False)
         if is_early:
             self._give_lacking(layer, new)
@@ -135,12 +132,10 @@ class _Cloner:
         return new
 
     def _give_lacking(self, source: Any, target: Any) -> None:
-        """Gives a copy the layers that its constructors do not make."""
         for owner, name, value in _lacking(source, target):
             setattr(owner, name, self._mapped(value))
 
     def _mapped(self, value: Any) -> Any:
-        """Returns a container of layers with their clones in it."""
         if isinstance(value, dict):
             return {key: self._mapped(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
@@ -159,11 +154,7 @@ class _Cloner:
 
 
 def _drop_unaccepted(config: dict[str, Any], cls: type) -> None:
-    """Drops what Keras adds to every configuration if the constructor cannot take it.
-
-    `def __init__(self, units)` without `**kwargs` is common. The `trainable` flag is
-    copied with the state; a lost dtype policy is found when the models are compared.
-    """
+    """Drops what Keras adds to every configuration but `__init__` does not take."""
     owner = next(c for c in cls.__mro__ if "from_config" in vars(c))
     parameters = inspect.signature(cls.__init__).parameters.values()
     if not is_library_class(owner) or any(p.kind is p.VAR_KEYWORD for p in parameters):

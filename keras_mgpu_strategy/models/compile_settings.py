@@ -1,10 +1,7 @@
 """Compile settings of a model: optimizer and its state, loss, metrics.
 
-Guarantees:
-
-* Functions and losses are the user's own objects. What holds variables (optimizer,
-  metrics) is created again, so that it is mirrored like the model.
-* Settings that cannot be carried over are reported, never silently dropped.
+Functions and losses are the user's own objects; optimizer and metrics are created
+again, to be mirrored. What cannot be carried over is reported, never silently dropped.
 """
 
 import dataclasses
@@ -26,7 +23,7 @@ from keras_mgpu_strategy.types import Nest
 def copy_compile(
     source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
 ) -> None:
-    """Compiles a rebuilt model, or one that was just built, as `source` is compiled."""
+    """Compiles a rebuilt or newly built model as `source` is compiled."""
     if not _is_compiled(source):
         return
     optimizer = source.optimizer
@@ -53,10 +50,7 @@ def copy_compile(
 
 
 def compiled_for_xla(model: Any) -> bool | None:
-    """Whether a model was compiled with XLA; None if unknown.
-
-    For "auto", Keras stores its choice: False under a strategy, or without a GPU.
-    """
+    """Whether a model was compiled with XLA (Keras' choice if "auto"), if known."""
     return getattr(model, "jit_compile", None) if _is_compiled(model) else None
 
 
@@ -66,10 +60,9 @@ def _is_compiled(model: Any) -> bool:
 
 
 def _arguments(model: Any) -> dict[str, Any]:
-    """Returns the arguments that `compile` was called with.
+    """Returns what `compile` was given; `get_compile_config` loses any lambdas.
 
-    The public `get_compile_config` serialises them, which loses lambdas, closures and
-    functions of the same name. Tried with Keras 3.5 and 3.15, tf_keras 2.18 and 2.21.
+    Tried with Keras 3.5 and 3.15, tf_keras 2.18 and 2.21.
     """
     # Keras 3 removes the optimizer when it writes the model to an `.h5` file.
     return {"optimizer": model.optimizer, **model._compile_config.config}

@@ -1,9 +1,4 @@
-"""Finds the user's classes and functions that a model consists of.
-
-Keras looks up classes and functions by name when it makes an object from its
-configuration, and knows only registered ones. A model in memory holds the objects
-themselves, so they need not be registered.
-"""
+"""Finds the user's classes and functions in a model, which need not be registered."""
 
 import sys
 import types
@@ -35,10 +30,7 @@ def custom_objects_of(model: Any) -> dict[str, Any]:
 
 
 def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
-    """Replaces bytecode in a layer's configuration by names that `collect` returns.
-
-    Keras writes an activation that is a lambda as bytecode, but cannot read it back.
-    """
+    """Replaces bytecode, which Keras cannot read back, by names from `collect`."""
     for key in config:
         value: Any = getattr(layer, key, None)
         if _is_lambda(value):
@@ -51,11 +43,7 @@ def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
 
 
 def share_functions(source: Any, target: Any) -> None:
-    """Gives a rebuilt object the same function objects that its original holds.
-
-    A configuration stores a lambda as bytecode: what it refers to in its module is
-    lost, and another function may have the same name.
-    """
+    """Gives a rebuilt object its original's own functions, not their bytecode."""
     for name, value in vars(source).items():
         if isinstance(getattr(type(source), name, None), types.FunctionType):
             continue  # Keras wraps methods such as `build`, bound to the object
@@ -85,6 +73,5 @@ def _is_lambda(value: Any) -> bool:
 
 
 def _lookup_name(custom: Any) -> str:
-    """The name of a class or function; a unique one for a lambda."""
     suffix = f"_{id(custom)}" if _is_lambda(custom) else ""
     return f"{custom.__name__}{suffix}"

@@ -1,10 +1,8 @@
 """A digest of what a model computes.
 
-Guarantee: models of equal architecture, weights, code and precision have equal digests,
-in every process and on any number of replicas; others differ, except for what
-`attributes.py` and `digests/code.py` cannot see. Functions that a layer holds count,
-such as that of a `Lambda`, and so does the code of a user's class. The architecture of
-a SavedModel is its graph, byte for byte: exporting a model twice gives two digests.
+Models of equal architecture, weights, code and precision have equal digests, in every
+process and on any number of replicas; others differ, except for what `attributes.py`
+and `digests/code.py` cannot see. A SavedModel exported twice has two.
 """
 
 import hashlib
@@ -107,7 +105,6 @@ def _renamed(value: Any, names: dict[Any, str]) -> Any:
 
 
 def _preprocessing(task: Any) -> Any:
-    """Settings of a task's preprocessor, and its files, such as vocabularies."""
     preprocessor: Any = getattr(task, "preprocessor", None)
     if not hasattr(preprocessor, "get_config"):
         return getattr(preprocessor, "__qualname__", type_name(preprocessor))
@@ -115,7 +112,6 @@ def _preprocessing(task: Any) -> Any:
 
 
 def _assets(layers: Iterable[Any]) -> Iterator[str]:
-    """Digests of the files that layers would save."""
     for layer in layers:
         if not hasattr(layer, "save_assets"):
             continue
@@ -127,7 +123,6 @@ def _assets(layers: Iterable[Any]) -> Iterator[str]:
 
 
 def _vocabulary(layer: Any) -> Any:
-    """What lookup layers keep in tables rather than in weights."""
     if not is_library_class(type(layer)) or not hasattr(layer, "get_vocabulary"):
         return None
     store: dict[str, Any] = {}

@@ -1,8 +1,8 @@
 """The function of a loaded SavedModel that prediction calls.
 
 Inputs reach the arguments they are meant for: by name, or by position if the file keeps
-an order, which a signature does not. If Keras wrote the file, outputs have the
-structure that the model's `predict` returns; those of another signature are a dict.
+an order. If Keras wrote the file, outputs have the structure of `predict`; those of
+another signature are a dict.
 """
 
 import dataclasses
@@ -16,10 +16,7 @@ from keras_mgpu_strategy.types import Nest
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A callable of a SavedModel, and the concrete function that it runs.
-
-    `input_spec` is a named `tf.TensorSpec`, or a list or dict of them.
-    """
+    """A callable of a SavedModel; `input_spec` is one named spec, a list or a dict."""
 
     function: Callable[[Nest], Nest]
     input_spec: Nest
@@ -59,10 +56,9 @@ def endpoint_of(loaded: Any, path: str) -> Endpoint:
 
 
 def _call_of_tf_keras(loaded: Any) -> Any:
-    """Returns the saved forward pass of a model that tf_keras, or Keras 2, wrote.
+    """The forward pass in a file of tf_keras or Keras 2; None with a user's signature.
 
-    None if the user gave its serving signature: the one that Keras makes is
-    `_default_save_signature`. Tried with files of tf_keras 2.21.
+    Keras' own is `_default_save_signature`. Tried with files of tf_keras 2.21.
     """
     default = getattr(loaded, "_default_save_signature", None)
     functions: Any = getattr(loaded, "__call__", None)  # noqa: B004 - what was saved
@@ -70,7 +66,6 @@ def _call_of_tf_keras(loaded: Any) -> Any:
     serving = dict(getattr(loaded, "signatures", {})).get("serving_default")
     if default is None or serving is None:
         return None
-    # One function, or several in one.
     own = getattr(default, "concrete_functions", [default])
     if _names(serving) not in map(_names, own):
         return None
@@ -82,7 +77,6 @@ def _call_of_tf_keras(loaded: Any) -> Any:
 
 
 def _names(concrete: Any) -> tuple[set[str], set[str]]:
-    """Names of the inputs and outputs of a function; unnamed outputs are left out."""
     inputs = tf.nest.flatten(concrete.structured_input_signature)
     specs = [leaf for leaf in inputs if isinstance(leaf, tf.TensorSpec)]
     outputs = concrete.structured_outputs
@@ -105,7 +99,6 @@ def _signature(signatures: Any, path: str) -> Any:
 
 
 def _arrange(inputs: Nest, spec: Nest) -> Nest:
-    """Puts the user's inputs into the structure of the endpoint's inputs."""
     is_named, is_one = isinstance(spec, dict), isinstance(spec, tf.TensorSpec)
     specs = [spec] if is_one else spec
     names = list(spec) if is_named else [one.name for one in specs]

@@ -1,7 +1,7 @@
 """Which Keras a model comes from, what it declares, and which models are refused.
 
-`tf_keras` is never imported for a model that does not come from it. A model that cannot
-run on several devices is refused up front, never run on one.
+`tf_keras` is never imported for a model of another library. A model that cannot run on
+several devices is refused up front, never run on one.
 """
 
 import sys
@@ -59,9 +59,9 @@ def library_of(model: Any) -> ModuleType:
 def layers_of(model: Any) -> list[Any]:
     """Returns the model and all layers in it, at any depth, in a fixed order.
 
-    Layers that only preprocess rows for a task, on the host, are left out. Keras has no
-    public access to the layers inside wrappers and custom layers. `_flatten_layers` has
-    existed since tf.keras 2.3; tried with Keras 3.15 and tf_keras 2.21.
+    A task's preprocessors are left out. Keras has no public access to layers in
+    wrappers. `_flatten_layers` exists since tf.keras 2.3; tried with Keras 3.15 and
+    tf_keras 2.21.
     """
     return _without_preprocessing(model, model._flatten_layers())
 
@@ -111,10 +111,7 @@ def _is_sequential(model: Any) -> bool:
 
 
 def has_free_batch(model: Any) -> bool:
-    """Whether the batch size that a model declares does not restrict its use.
-
-    A Sequential model without an `Input` declares that of the first batch it saw.
-    """
+    """Whether the batch size that a model declares does not restrict its use."""
     return _is_sequential(model) and not stateful_layers(model)
 
 
@@ -138,10 +135,7 @@ def takes_sparse(model: Any) -> bool:
 
 
 def float_dtype_of(model: Any) -> tf.DType:
-    """Returns the dtype of floats for a model that declares no inputs.
-
-    It is Keras' `floatx`, or what the model computes in if that is wider.
-    """
+    """Returns `floatx`, or the dtype that a model computes in if that is wider."""
     floatx = tf.as_dtype(keras.config.floatx())
     computed = tf.as_dtype(getattr(model, "compute_dtype", None) or floatx)
     is_wider = computed.is_floating and computed.size > floatx.size

@@ -1,8 +1,7 @@
 """User methods that override those that Keras' `predict` runs.
 
-An overridden `predict_step` is run, after the preprocessing of a KerasHub task. Any
-other method that `model.predict` would run is refused. Methods of nested models do not
-count: Keras ignores them, too.
+An overridden `predict_step` is run, after a KerasHub task's preprocessing; any other
+method that `model.predict` would run is refused. Nested models' methods do not count.
 """
 
 from collections.abc import Callable
@@ -39,10 +38,7 @@ def _owner(model: Any, method: str) -> type:
 
 
 def preprocess_of(model: Any) -> Callable[..., Nest] | None:
-    """Returns the preprocessing of a KerasHub task; None if there is none.
-
-    It takes x, targets and weights, as `tf.data.Dataset.map` passes them.
-    """
+    """Returns a KerasHub task's preprocessing of x, targets and weights; else None."""
     if not is_hub_task(model):
         return None
     has_none = getattr(model, "preprocessor", None) is None

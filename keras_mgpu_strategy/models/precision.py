@@ -1,8 +1,7 @@
 """Models in another floating-point precision.
 
 Every float layer computes in it and keeps its weights in it, or an error names the
-layer that does not; layers and variables of integers and strings stay as they are. No
-weight silently becomes infinite.
+layer. Integers and strings stay as they are. No weight silently becomes infinite.
 """
 
 import contextlib
@@ -32,10 +31,9 @@ def precision_scope(
     precision: str | None,
     custom_objects: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[None]:
-    """Gives the precision to layers that are made inside without a dtype.
+    """Gives custom objects, and a precision to layers made inside without a dtype.
 
-    Custom objects that configurations refer to are given here, since in Keras 3 an
-    inner custom object scope hides an outer one.
+    In Keras 3 an inner custom object scope hides an outer one.
     """
     names = dict(custom_objects)
     if precision == "bfloat16":
@@ -51,11 +49,7 @@ def precision_scope(
 
 
 def in_precision(config: Any, precision: str | None) -> Any:
-    """Returns a layer's configuration with the dtype policies of all layers replaced.
-
-    Layers within layers are distinguished from inputs, operations and tensors by
-    `trainable` in their configuration or by their module.
-    """
+    """Returns a configuration with the dtype policies of all layers in it replaced."""
     if precision is None:
         return config
     if isinstance(config, list | tuple):
@@ -136,10 +130,7 @@ def has_precision(model: Any, precision: str | None) -> bool:
 
 
 def _chooses(layer: Any) -> bool:
-    """Whether a layer may hold floats of another precision.
-
-    So may Keras' own layers: tf_keras' normalization keeps float32 on purpose.
-    """
+    """Whether a layer, such as tf_keras' normalization, may keep another precision."""
     is_leaf = len(layers_of(layer)) == 1
     return not _is_float_layer(layer) or (is_leaf and is_library_class(type(layer)))
 

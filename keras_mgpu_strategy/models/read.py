@@ -1,8 +1,8 @@
 """Saved models from disk, mirrored on every replica.
 
-The file is checked before Keras sees it, and every error names the path, what was
-expected and what to do. With `safe_mode`, no Python code from a `.keras` or HDF5 file
-runs. The graph of a SavedModel is code itself, and is not restricted.
+The file is checked before Keras sees it; every error names the path. With `safe_mode`,
+no Python code from a `.keras` or HDF5 file runs. A SavedModel's graph is code itself,
+and is not restricted.
 """
 
 import contextlib
@@ -42,19 +42,10 @@ def read(
     precision: str | None = None,
     aside: Aside | None = None,
 ) -> ReplicatedModel:
-    """Reads a saved model onto every replica of a strategy.
+    """Reads a `.keras` or HDF5 file or a SavedModel folder onto every replica.
 
-    Args:
-        path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder.
-        strategy: The strategy to mirror it with.
-        custom_objects: Name -> class or function of the user's that the file refers to.
-        safe_mode: Refuse `.keras` and HDF5 files that hold Python code, or refer to
-            code that is neither Keras' nor known. A SavedModel is not covered: its
-            graph may do whatever TensorFlow can.
-        precision: As in `replicate`.
-        aside: What the file does not keep of the model that was saved.
-
-    Raises FileNotFoundError, or ValueError if the model cannot be used.
+    Raises FileNotFoundError, or ValueError if the model cannot be used; with
+    `safe_mode`, also for Python code or unknown names in `.keras` and HDF5 files.
     """
     path = os.fspath(path)
     check_backend(keras)

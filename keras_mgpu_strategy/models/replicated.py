@@ -1,9 +1,8 @@
 """A model whose variables live on every replica, with what it declares.
 
-It never stands for a model that lives on one device while its strategy has several: its
-maker checks that, or, for a model without variables yet, `models.build`. A task's rows
-are preprocessed as by `tf.data.Dataset.map` in its own `predict`: by the same function,
-traced with AutoGraph, on the CPU, in any number of threads at once.
+It never stands for a model on one device while its strategy has several. A task's rows
+are preprocessed as in its own `predict`: by the same function, traced with AutoGraph,
+on the CPU, in any number of threads at once.
 """
 
 import dataclasses
@@ -22,26 +21,12 @@ from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 @dataclasses.dataclass(frozen=True)
 class ReplicatedModel:
-    """A model, the strategy that mirrors it, and its forward pass.
+    """A model, the strategy that mirrors it, and its forward pass in inference mode.
 
-    Args:
-        model: The Keras model, or the object that a SavedModel was loaded as.
-        strategy: Mirrors every variable of `model`.
-        call: Forward pass in inference mode: takes a nest of tensors of shape
-            `(rows, ...)`, of x or, depending on `feeding`, of a whole element. May be
-            traced in replica context (`strategy.run`), or for one device inside
-            `strategy.scope(), tf.device(device)`.
-        input_spec: Nest of named `tf.TensorSpec` in the structure of the model's
-            inputs, batch axis included; None if the model declares no inputs.
-        output_shapes: Nest of `tf.TensorShape` in the structure of the outputs,
-            batch axis included; None if only a call can show them.
-        precision: Dtype that the floats of `model` were given, if any; float outputs
-            are then float32.
-        variables: Those of a SavedModel, which may not list them itself.
-        graph: Digest of a SavedModel without its variables.
-        feeding: Which part of the user's input `call` is given.
-        autograph: Whether `call` is traced with AutoGraph, as in tf_keras.
-        compiled_for_xla: Returns how the user compiled the model; None if not at all.
+    `call` takes tensors of shape `(rows, ...)` of what `feeding` says, in replica
+    context or for one device in `strategy.scope(), tf.device(device)`. Specs and shapes
+    include the batch axis; None if not declared. With a `precision`, float outputs are
+    float32. `variables` and `graph` (a digest) are those of a SavedModel.
     """
 
     model: Any
@@ -77,16 +62,9 @@ class ReplicatedModel:
 
 
 class Preprocessing:
-    """The preprocessing of a task, traced for rows of one kind.
+    """A task's preprocessing, traced for rows of `raw_spec`; `spec` is its results'.
 
-    Args:
-        name: Name of the task, for messages.
-        function: Takes x, or x, targets and weights.
-        raw_spec: Nest of `tf.TensorSpec` of what the function is given.
-        is_whole: Whether the model is given all that it returns, not x alone.
-
-    Attributes:
-        spec: Nest of `tf.TensorSpec` of what the model is given.
+    If `is_whole`, the model is given all that `function` returns, not x alone.
     """
 
     def __init__(

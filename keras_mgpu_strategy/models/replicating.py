@@ -1,9 +1,8 @@
 """Keras models, mirrored on every replica.
 
-A model of this strategy and of the requested precision is used as it is. Any other is
-rebuilt: the copy has its layers, state and compile settings and shares no variable with
-it; the original is not changed. If that is impossible, an error says how to build the
-model in the scope. Every variable is mirrored over exactly the strategy's devices.
+A model of this strategy and precision is used as it is. Any other is rebuilt: the copy
+has its layers, state and compile settings and shares no variable; the original is not
+changed. Every variable is mirrored over exactly the strategy's devices.
 """
 
 import warnings
@@ -52,19 +51,11 @@ from keras_mgpu_strategy.types import Feeding, Nest
 def replicate(
     model: Any, strategy: tf.distribute.Strategy, precision: str | None = None
 ) -> ReplicatedModel:
-    """Puts a Keras model on every replica of a strategy.
+    """Puts a Keras model on every replica; one that is not built is left for `build`.
 
-    Args:
-        model: Any Keras 3 or tf_keras model. One that is not built yet is returned as
-            it is, for `build`.
-        strategy: The strategy to mirror it with.
-        precision: "float32", "bfloat16" or "float16": dtype of all float variables and
-            computations; float outputs are then float32. None leaves them as they are.
-
-    Raises:
-        TypeError: If `model` is not a Keras model.
-        ValueError: If it cannot run on several replicas or be rebuilt, if code of its
-            own would not run here, or if it cannot have the precision.
+    With a precision, all float variables and computations have that dtype, and outputs
+    are float32. Raises TypeError for what is no Keras model, ValueError if it cannot
+    run on several replicas, be rebuilt, or have the precision.
     """
     check_supported(model, strategy)
     check_predict(model)
@@ -164,8 +155,6 @@ def _clone(
 def _forward(
     model: Any, feeding: Feeding, precision: str | None
 ) -> Callable[[Nest], Nest]:
-    """Returns the forward pass that Keras' `predict` would run."""
-
     def call(inputs: Nest) -> Nest:
         given = as_given(inputs)
         return model.predict_step(given if feeding.whole else (given,))

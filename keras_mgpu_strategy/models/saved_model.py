@@ -1,9 +1,8 @@
 """SavedModel folders, on every replica.
 
-One that was written from objects (Keras `export`, `tf.saved_model.save`, tf_keras) is
-loaded once, and its variables are checked to be mirrored. TensorFlow cannot mirror
-those of a TensorFlow 1 exporter: it is loaded once per replica, and each replica calls
-its own copy; one with reference variables is refused.
+One written from objects is loaded once, and its variables are checked to be mirrored.
+TensorFlow cannot mirror a TensorFlow 1 exporter's: it is loaded once per replica, each
+of which calls its own copy; one with reference variables is refused.
 """
 
 import hashlib
@@ -96,10 +95,7 @@ def _load(path: str) -> Any:
 
 
 def _check_no_references(loaded: Any, path: str) -> None:
-    """Refuses variables that TensorFlow 2 finds by name when the graph runs.
-
-    Nothing ties them to a device, and in another graph the name and value are lost.
-    """
+    """Refuses reference variables, found by name and tied to no device."""
     operations = loaded.graph.get_operations()
     names = [op.name for op in operations if op.type in _REFERENCE_VARIABLES]
     if names:

@@ -1,13 +1,8 @@
 """What a step reads in place of a model's random seeds and of copies that differ.
 
-Every call of a model draws different numbers, on any replica and in any process. What
-is drawn through `keras.random` depends only on the seed, the run and the rows of the
-call: it is bit-identical on any number of replicas, under any engine, and in a resumed
-run.
-
-Training under a strategy changes the moving statistics of batch normalization on each
-replica separately. In prediction all replicas read what saving would have stored at the
-start of the run. The model's own variables are left as they are.
+Every call draws other numbers. Those of `keras.random` depend only on seed, run and
+rows, whatever the replicas and engine. All replicas read the moving statistics that
+saving would have stored when the run began. The model is not changed.
 """
 
 import contextlib
@@ -62,9 +57,8 @@ def is_seed(variable: Any) -> bool:
 def drawing(stream: int) -> Iterator[None]:
     """Traces a model so that it draws different numbers from its copies.
 
-    TensorFlow numbers the random ops of a graph, so equal graphs would draw the same
-    numbers. `stream` differs between copies; 0 leaves the ops as they are, unless
-    `set_apart` was called in this process.
+    TensorFlow numbers the random ops of a graph, so equal graphs would draw the same. A
+    `stream` of 0 leaves them as they are, unless `set_apart` was called.
     """
     with tf.variable_creator_scope(_create_outside):
         if tf.executing_eagerly() or not (stream or _process):
@@ -81,11 +75,7 @@ def drawing(stream: int) -> Iterator[None]:
 
 
 def _create_outside(next_creator: Any, **settings: Any) -> Any:
-    """Creates seeds outside the graph that is being traced.
-
-    Keras has one per thread, and each replica is traced in its own thread, where a
-    variable cannot be made for one replica alone.
-    """
+    """Creates seeds outside the traced graph: a replica's own thread cannot."""
     name = str(settings.get("name"))
     if not (_OF_KERAS in name or _OF_GENERATORS in name):
         return next_creator(**settings)
@@ -96,8 +86,7 @@ def _create_outside(next_creator: Any, **settings: Any) -> Any:
 class Draws:
     """Stands in for the seeds that one compiled step of a replica draws from.
 
-    A step sets the stand-ins before each call of the model, so only one thread may run
-    it at a time. `handles` are ids of captured handles -> the handles to read instead.
+    Only one thread may run it. `handles`: id of a captured one -> the one to read.
     """
 
     def __init__(self, step: Any, handles: dict[int, Any]):
@@ -135,9 +124,7 @@ def _folded(state: tf.Tensor, run: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
 class PinnedValues:
     """Stands in for variables of a model whose copies differ.
 
-    Attributes:
-        version: Grows when more variables are pinned; steps must then be traced again.
-        handles: Id of the handle of a copy -> the handle to read instead.
+    `version` grows when steps must be traced again; `handles` is as in `Draws`.
     """
 
     def __init__(self, variables: Iterable[Any]):
@@ -180,7 +167,6 @@ def _compiled(function: Any, argument: Any) -> Any:
 
 
 def _may_differ(value: Any) -> bool:
-    """Whether replicas may have changed their copies separately."""
     if len(copies_of(value)) == 1 or is_seed(value):
         return False
     # Optimizers change trainable variables on all replicas alike.
@@ -203,7 +189,6 @@ def _grouped(variables: list[Any]) -> list[list[Any]]:
 
 
 def _differing(groups: list[list[Any]]) -> tf.Tensor:
-    """Which groups hold a variable whose copies differ."""
     found = []
     for group in groups:
         of_replicas = list(zip(*map(copies_of, group), strict=True))
@@ -215,7 +200,6 @@ def _differing(groups: list[list[Any]]) -> tf.Tensor:
 
 
 def _flat(copies: tuple[Any, ...]) -> tf.Tensor:
-    """One replica's copies of a group, as one vector on its device."""
     with tf.device(copies[0].device):
         return tf.concat([tf.reshape(copy.read_value(), [-1]) for copy in copies], 0)
 
@@ -230,8 +214,6 @@ def _assign_aggregates(pinned: list[tuple[Any, _Copies]]) -> None:
 
 
 def _stand_in_for(variable: Any) -> tf.Variable:
-    """Returns a variable of no strategy, like the given one and on its device."""
-
     def make() -> tf.Variable:
         with tf.device(variable.device):
             zeros = tf.zeros(variable.shape, variable.dtype)

@@ -1,9 +1,8 @@
 """What a rebuilt model must have in common with its original, and gets from it.
 
-The layers must pair up by class and configuration, the variables by shape and dtype,
-except for the dtypes of floats if a precision was requested. All state is copied:
-weights, moving statistics, random seeds, vocabularies, `trainable` flags and what a
-layer saves through its own hooks.
+Layers must pair up by class and configuration, variables by shape and dtype, but for
+the dtypes of floats if a precision was requested. All state is copied: weights,
+statistics, seeds, vocabularies, `trainable` flags and what layers save by own hooks.
 """
 
 import re
@@ -111,11 +110,7 @@ def _copy_by_hooks(before: Any, after: Any) -> None:
 
 
 def settings_of(layer: Any, precision: str | None = None) -> Any:
-    """Returns a layer's comparable configuration; None if it has none.
-
-    That of a graph of layers has tensor names that differ from run to run; the rest of
-    it is compared layer by layer. With a precision, dtypes are left out.
-    """
+    """Returns a layer's comparable configuration, if any; no dtypes for a precision."""
     is_graph = getattr(layer, "layers", None) and is_library_class(type(layer))
     if is_graph or _configures_itself(type(layer)):
         return None
@@ -128,10 +123,7 @@ def settings_of(layer: Any, precision: str | None = None) -> Any:
 
 
 def _configures_itself(cls: type) -> bool:
-    """Whether Keras makes the configuration of a user's layer from its arguments.
-
-    It does so only if they are plain values, so one of two equal layers may have none.
-    """
+    """Whether Keras makes a user layer's configuration, as of plain arguments."""
     owner = next(base for base in cls.__mro__ if "get_config" in vars(base))
     if is_library_class(cls) or not is_library_class(owner):
         return False
@@ -155,11 +147,7 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
 
 
 def _variables_in_order(model: Any) -> list[Any]:
-    """Returns the variables of a model in an order that is the same for a copy.
-
-    A layer that was quantized to float8 after it was built has another order than one
-    created that way.
-    """
+    """Returns variables in an order that copies share, even if quantized later."""
     variables = variables_of(model)
     if not any(is_quantized(layer, "float8") for layer in layers_of(model)):
         return variables
@@ -170,6 +158,5 @@ def _variables_in_order(model: Any) -> list[Any]:
 
 
 def _bare_name(variable: Any) -> str:
-    """Returns a name without the path and the number that make it unique."""
     last = name_of(variable).rpartition("/")[2].partition(":")[0]
     return re.sub(r"_\d+$", "", last)

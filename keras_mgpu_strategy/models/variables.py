@@ -2,8 +2,7 @@
 
 Those in attributes that Keras does not track count, too. "Mirrored" means one copy on
 each of the strategy's worker devices and nowhere else, made by this strategy object.
-What is read is what saving the model would store, though copies of moving statistics
-differ after training under a strategy.
+Values are what saving the model would store.
 """
 
 from collections.abc import Callable, Iterable
@@ -74,10 +73,7 @@ def is_mirrored(variable: Any, strategy: tf.distribute.Strategy) -> bool:
 
 
 def lives_on(variable: Any, device: str) -> bool:
-    """Whether a TensorFlow variable is on a device.
-
-    Those of dtypes that no accelerator can hold may be in host memory.
-    """
+    """Whether a variable is on a device, or of a host-only dtype and on the host."""
     if variable.device == device:
         return True
     names = (variable.device, device)
@@ -109,10 +105,7 @@ def strategy_of(model: Any) -> tf.distribute.Strategy | None:
 
 
 def belongs_to(model: Any, strategy: tf.distribute.Strategy) -> bool:
-    """Whether a model can be used under a strategy as it is.
-
-    Untracked variables that are not mirrored at all can be read by every replica.
-    """
+    """Whether a model can be used under a strategy as it is."""
     variables = [*variables_of(model), *_hidden_copies(model)]
     return all(is_mirrored(variable, strategy) for variable in variables)
 
@@ -148,10 +141,7 @@ def aggregate(variable: Any) -> tf.Tensor:
 
 
 def host_value(value: Any) -> np.ndarray:
-    """Returns the value of a variable, or an array.
-
-    Reads the copies: a mirrored variable cannot be read in another strategy's scope.
-    """
+    """Returns the value of a variable or array, read in any strategy's scope."""
     if not hasattr(value, "assign"):
         return np.asarray(value)
     if combined_by(value) == MEAN:
@@ -173,10 +163,6 @@ def assign(variable: Any, value: np.ndarray) -> None:
 
 
 def outside_scopes(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls a function outside of any strategy's scope.
-
-    Variables of one strategy cannot be read in the scope of another, which cannot be
-    left early. Scopes are per thread.
-    """
+    """Calls a function outside of any scope, where all variables can be read."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function, *args).result()

@@ -1,8 +1,7 @@
 """Whether XLA compiles a model if the user leaves the choice to this package.
 
-XLA is used only where it is known to work: it is tried once, on a small function.
-Plugin GPUs, such as Apple's, have no XLA compiler, and a CUDA installation without
-`libdevice` fails at the first exponential.
+It is tried once, on a small function: plugin GPUs, such as Apple's, have no XLA
+compiler, and CUDA without `libdevice` fails at the first exponential.
 """
 
 import functools
@@ -17,11 +16,7 @@ from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
 
 def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
-    """Whether XLA is the better choice for a model on these devices.
-
-    It runs as it was compiled: with `jit_compile=False`, or under a strategy, where
-    Keras sets that, XLA is not used.
-    """
+    """Whether XLA is the better choice here; how a model was compiled comes first."""
     model = replicated.model
     layers = layers_of(model) if hasattr(model, "layers") else []
     supports_xla = all(getattr(layer, "supports_jit", True) for layer in layers)

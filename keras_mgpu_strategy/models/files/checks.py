@@ -1,9 +1,7 @@
-"""Determines the kind of a saved model before anything is loaded.
+"""Determines the kind of a saved model, by its content, before anything is loaded.
 
-The content is checked, not only the name (`integrity.py`): truncated archives, weights
-alone and files that would take up far more memory than their size are each recognised.
 In safe mode no file is loaded whose configuration contains Python code, or would make
-Keras run code that is not its own (`safety.py`).
+Keras run code that is not its own.
 """
 
 import json
@@ -63,11 +61,7 @@ def kind_of(path: str) -> str:
 def check_safe(
     path: str, kind: str, custom_objects: dict[str, Any] | None = None
 ) -> str | None:
-    """Raises ValueError for a file that would run code that is not Keras' own.
-
-    Returns why its compile settings, which a model can do without, must not be
-    restored; None if they may be.
-    """
+    """Raises ValueError for foreign code; returns why compiling is unsafe, or None."""
     config = read_configs(path, kind)
     apart = {key: config.pop(key) for key in _COMPILE_CONFIGS if key in config}
     problem = unsafe_parts(config, custom_objects)
@@ -77,10 +71,7 @@ def check_safe(
 
 
 def newer_keras(path: str) -> str | None:
-    """Returns the Keras that wrote a file if it is newer than the installed one.
-
-    It may know arguments of which this one only says that they are unknown.
-    """
+    """Returns the Keras that wrote a file if it is newer than the installed one."""
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:

@@ -1,9 +1,8 @@
 """The content of model files, checked before any version of Keras reads them.
 
-Refused are archives with links, encrypted members, names that occur twice or lead out
-of the folder they are unpacked to, or that unpack to over 256 MiB and 100 times their
-size; and HDF5 files, alone or in an archive, that refer to other files or hold an array
-that claims to be far larger than what it stores.
+Refused are archives with links, encrypted members, repeated names, names outside of the
+folder, or that unpack to over 256 MiB and 100 times their size; and HDF5 files that
+refer to other files or hold an array far larger than what it stores.
 """
 
 import collections
@@ -173,7 +172,6 @@ class _Part(io.RawIOBase):
 
 
 def _check_tree(file: Any, path: str) -> None:
-    """Checks everything that an HDF5 file holds, given as a file or its path."""
     with _naming(path), h5py.File(file, "r") as opened:
         problem = _problem_in(opened)
     if problem:
@@ -181,7 +179,6 @@ def _check_tree(file: Any, path: str) -> None:
 
 
 def _problem_in(file: Any) -> str | None:
-    """What is wrong with the groups and arrays of a file, each checked once."""
     groups, seen = [file["/"]], {_address(file["/"])}
     while groups:
         group = groups.pop()

@@ -1,9 +1,8 @@
 """What the configuration of a saved model would run besides the layers of Keras.
 
-In safe mode no configuration is loaded that holds bytecode, that names what is neither
-part of a model in Keras nor known from the user's own program, or that names other
-files. Keras' own checks differ between versions, and tf_keras imports and calls
-whatever a configuration names.
+In safe mode, bytecode, other files, and names neither of parts of models in Keras nor
+known from the user's program are refused. Keras' own checks differ between versions,
+and tf_keras imports and calls whatever a configuration names.
 """
 
 import builtins
@@ -83,13 +82,11 @@ def _nodes(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _type_name(node: dict[str, Any]) -> str | None:
-    """The name of the class that a dict describes, without its package."""
     name = node.get("class_name")
     return name.rpartition(">")[2] if isinstance(name, str) else None
 
 
 def _code(node: dict[str, Any], layer: str) -> str | None:
-    """The layer, if a dict holds bytecode."""
     # Keras 3 marks bytecode with `__lambda__`; Keras 2 with the function type, and
     # Keras 3 takes a list in place of a function for bytecode of Keras 2.
     is_code = node.get("class_name") == "__lambda__"
@@ -104,7 +101,6 @@ def _code(node: dict[str, Any], layer: str) -> str | None:
 
 
 def _is_known(node: dict[str, Any], custom_objects: dict[str, Any]) -> bool:
-    """Whether the user's program has registered something under a dict's name."""
     name = node.get("registered_name", node.get("class_name"))
     if node.get("class_name") == "function":
         name = node.get("config")
@@ -118,7 +114,6 @@ def _is_known(node: dict[str, Any], custom_objects: dict[str, Any]) -> bool:
 
 
 def _file(node: dict[str, Any]) -> str | None:
-    """What a dict would read that is not in the file."""
     kind, inner = _type_name(node), node.get("config")
     if kind in _FILE_LAYERS:
         return kind
@@ -145,7 +140,6 @@ def foreign_name(node: dict[str, Any]) -> str | None:
 
 
 def _is_part(module: str, name: str) -> bool:
-    """Whether a name in a module of a library is a class, or a function of models."""
     library, *parts = module.split(".")
     if module == "builtins":  # Keras writes this for some of its own functions, too
         return not hasattr(builtins, name)
