@@ -1,7 +1,7 @@
 """The kinds of array-likes, and what reads the rows of each.
 
-Guarantee: rows of a NumPy array, a memory map or a tensor in host memory are views
-if their dtype need not change.
+Rows of a NumPy array, a memory map or a tensor in host memory are views if their dtype
+need not change.
 """
 
 from typing import Any
@@ -33,12 +33,7 @@ def is_array_like(x: Any) -> bool:
 
 
 def as_leaf(x: Any, path: str) -> Leaf:
-    """Returns what reads rows of an array-like, for a model that declares nothing.
-
-    Raises:
-        TypeError: If it is not an array-like.
-        ValueError: If it has no rows, or a dtype without a counterpart in TensorFlow.
-    """
+    """Returns what reads rows of an array-like; TypeError or ValueError if unfit."""
     refuse(x, path)
     for applies, adapter in _LEAVES:
         if applies(x):

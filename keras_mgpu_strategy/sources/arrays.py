@@ -1,9 +1,8 @@
 """Nests of array-likes, sliced on axis 0.
 
-Guarantees: only the requested rows are read; a chunk of a NumPy array, a memory map or
-a tensor in host memory is a view if its dtype need not change. All leaves have the same
-number of rows. Rows do not change after they are handed out, even if an array-like
-reuses memory.
+Only the requested rows are read; they are views where memory and dtype allow. All
+leaves have the same number of rows, which do not change after they are handed out, even
+if an array-like reuses memory.
 """
 
 from collections.abc import Iterator
@@ -20,13 +19,7 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 
 class Leaves(NamedTuple):
-    """The leaves of a nest.
-
-    Args:
-        flat: Each array, in the order of `nests.leaves`. One that reaches the model
-            sparse has two entries: its values, and their places.
-        structure: For `nests.pack`.
-    """
+    """The leaves of a nest; a sparse one has two entries, its values and places."""
 
     flat: list[Leaf]
     structure: Nest
@@ -38,13 +31,7 @@ class Leaves(NamedTuple):
 
 
 def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
-    """Returns the leaves of a nest of array-likes, in the dtypes that a model declares.
-
-    Raises:
-        TypeError: If a leaf is not an array-like.
-        ValueError: If there are none, if their lengths differ, or if the model does not
-            take them.
-    """
+    """Returns leaves in the declared dtypes; TypeError or ValueError if unfit."""
     found = [as_leaf(leaf, path) for path, leaf in leaves(x)]
     if not found:
         kind = type(x).__name__

@@ -1,22 +1,8 @@
-"""Which dtype rows have when they reach the model: one rule for every kind of input.
+"""Which dtype rows have when they reach the model: the rule of docs/guide/inputs.md.
 
-The rule, by what the model's input declares:
-
-* **a float dtype**: floats are rounded to it, once. Integers and bools stay as they are
-  if it has their range, and the model rounds them on its device. Nothing finite
-  becomes infinite.
-* **an integer dtype**: integers that it holds, bools, and floats that are integers in
-  the range where their dtype holds every integer (below 2**24 in float32, below
-  2**53 in float64). Anything else is an error that names the row.
-* **bool**: bools, and numbers that are 0 or 1.
-* **strings**: `str` (as UTF-8) and `bytes`.
-* **nothing**: floats become `keras.config.floatx()`, or what the model computes in if
-  that is wider; everything else stays.
-
-Guarantees: all chunks of an input have one dtype, whatever they are read as. A value
-that it cannot hold is never changed: a `BadRow` names it. Strings are object arrays of
-`bytes`, which TensorFlow reads without losing trailing zero bytes. A chunk is returned
-itself if nothing has to change. Objects are never unpickled.
+All chunks of an input have one dtype. A value that it cannot hold is never changed: a
+`BadRow` names it. Strings are object arrays of `bytes`, which keep trailing zero bytes.
+A chunk is returned itself if nothing has to change. Objects are never unpickled.
 """
 
 import dataclasses
@@ -50,11 +36,7 @@ class Cast:
     path: str
 
     def convert(self, chunk: np.ndarray, fail: Fail | None = None) -> np.ndarray:
-        """Returns rows of any dtype as an array that TensorFlow reads as `dtype`.
-
-        `fail` is called for a row with a value that cannot be kept; None counts rows
-        from the start of the chunk.
-        """
+        """Returns rows for TensorFlow; `fail` is called for one that cannot be kept."""
         target = np.dtype(self.dtype.as_numpy_dtype)
         is_text = self.dtype == tf.string
         if chunk.dtype == target and not is_text:
@@ -74,16 +56,7 @@ class Cast:
 
 
 def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
-    """Returns the conversion for rows of one input.
-
-    Args:
-        dtype: Expected dtype of chunks when they are read; each may have another.
-        path: Names the input in messages.
-        wanted: What the model declares for this input.
-
-    Raises:
-        ValueError: If TensorFlow has no such dtype.
-    """
+    """Returns the conversion of rows to `wanted`; ValueError if TensorFlow has none."""
     if is_string(dtype):
         return Cast(tf.string, path)
     # TensorFlow has no counterpart of NumPy's longdouble.

@@ -5,14 +5,7 @@ from typing import Any
 
 
 def check_batch_size(batch_size: Any, x: Any) -> None:
-    """Checks a batch size given by the user; None stands for the default.
-
-    It is accepted for every kind of input, also for those that come in their own
-    batches: their rows are joined and cut again.
-
-    Raises:
-        ValueError: If it is not an integer, or below 1; names the type of `x`.
-    """
+    """Raises ValueError, naming the type of `x`, unless None or an integer above 0."""
     _check_count("batch_size", batch_size, f" for an input of type {type(x).__name__}")
 
 

@@ -1,9 +1,8 @@
 """`tf.data.Dataset`s that the user has batched.
 
-Guarantees: whatever the element spec shows to be wrong is an error before anything is
-read. tf.data's autotuner is off while reading: at the end of a pass it can stall for as
-long as the pass took. Rows are copied once, like those of all streams: a user function
-(`tf.numpy_function`, `from_generator`) may reuse the memory of a tensor.
+What the element spec shows to be wrong is an error before anything is read. Autotune is
+off while reading: at the end of a pass it can stall for as long as the pass took. Rows
+are copied once: a user function may reuse the memory of a tensor.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,8 @@
 """Frames and series of pandas and polars, read a chunk of rows at a time.
 
-Guarantees: pandas is imported only if the user passes one of its objects, polars never.
-Column dtypes of pandas are determined before reading; what would become an object array
+polars is never imported, pandas only for its objects. What would become an object array
 is refused by name. Bools next to numbers are 0 and 1. Categories are read as their
-values, never as their codes. A polars null is an error, never a NaN.
+values. A polars null is an error, never a NaN.
 """
 
 from typing import Any

@@ -1,8 +1,7 @@
 """One array-like, read by rows.
 
-Guarantees: only the requested rows are read, and what is passed on is checked: the
-right number of rows, in one dtype whatever dtype they come in, and none of them masked.
-Rows in memory of unknown ownership are copied, as it may be reused.
+Only the requested rows are read, and checked: the right number, in one dtype, and none
+of them masked. Rows in memory of unknown ownership are copied, as it may be reused.
 """
 
 import dataclasses
@@ -38,16 +37,9 @@ class Memory(enum.Enum):
 class Leaf:
     """One array-like of a nest.
 
-    Args:
-        path: Names the leaf in messages.
-        shape: Its shape, rows first.
-        stored: The expected dtype of rows when they are fetched.
-        fetch: Returns rows as they are stored.
-        memory: Who owns the memory of these.
-        varies: Whether only the slices themselves show their dtype.
-        cast: Converts them to what the model is given.
-        places: Of a sparse array: returns what reads, as dense bools, which values of
-            rows are stored.
+    `fetch` returns rows as stored, of dtype `stored` unless it `varies`; `memory` says
+    who owns them, and `cast` converts them. `places` gives, for a sparse array, what
+    reads as dense bools which values are stored.
     """
 
     path: str
@@ -114,14 +106,7 @@ def make_leaf(
     varies: bool = False,
     places: Callable[[], Fetch] | None = None,
 ) -> Leaf:
-    """Returns a leaf for a model that declares nothing; arguments as in `Leaf`.
-
-    Objects that begin with a string are taken for strings.
-
-    Raises:
-        TypeError: If the number of rows is not known.
-        ValueError: If there are no rows, or TensorFlow has no such dtype.
-    """
+    """Returns an unfitted leaf. Objects that begin with a string are strings."""
     shape = shape_of(x, path)
     if dtype.kind == "O" and not is_string(dtype):
         first = np.asarray(fetch(0, min(1, shape[0]))).ravel()
@@ -152,11 +137,7 @@ def shape_of(x: Any, path: str) -> tuple[int, ...]:
 
 
 class MappedArray:
-    """An array-like over a read-only memory map, whose rows are views that stay valid.
-
-    Unlike with a plain memory map, the memory that a process appears to use does not
-    grow with what it has read.
-    """
+    """A read-only memory map, whose rows are views that stay valid."""
 
     def __init__(self, array: np.memmap) -> None:
         self.shape = array.shape

@@ -1,6 +1,6 @@
 """What is known about rows besides the model's inputs, applied to their results.
 
-Guarantee: the results of a row that could not be read never pass for real results.
+The results of a row that could not be read never pass for real results.
 """
 
 import dataclasses
@@ -29,11 +29,7 @@ def marks_of(source: Any) -> MarksOf:
 def masked(
     batches: Iterable[HostBatch], *, floats_only: bool = False
 ) -> Iterator[HostBatch]:
-    """Passes batches on, with NaN as the results of rows that could not be read.
-
-    Other results have no NaN: `floats_only` leaves them to the caller; otherwise such a
-    row is a `ValueError`.
-    """
+    """Makes results of unread rows NaN; other dtypes fail unless `floats_only`."""
     for batch in batches:
         missing = batch.marks.missing
         if missing is None or not missing.any():

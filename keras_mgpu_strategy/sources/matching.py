@@ -1,8 +1,7 @@
-"""Matches received inputs to the inputs that a model declares.
+"""Matches received inputs to the inputs that a model declares, by specs alone.
 
-Guarantees: inputs are matched as in Keras: dicts by name, lists and tuples by position,
-one input with or without a container around it. Only an input that is declared optional
-may be absent. Nothing is read: only specs are compared, without the batch axis.
+As in Keras: dicts by name, lists and tuples by position, one input with or without a
+container. Only an input that is declared optional may be absent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,43 +16,23 @@ from keras_mgpu_strategy.types import Nest, Undeclared
 
 
 class Match(NamedTuple):
-    """What a model declares for one leaf.
-
-    Args:
-        dtype: Its dtype.
-        stays_sparse: Whether sparse rows reach layers sparse. Keras makes inputs dense
-            that a functional or Sequential model declares dense.
-    """
+    """What a model declares for a leaf, and whether layers get sparse rows sparse."""
 
     dtype: Wanted = None
     stays_sparse: bool = False
 
 
 def check_inputs(spec: Nest, input_spec: Nest) -> None:
-    """Checks what a source yields against what a model takes, see `match_inputs`.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a source; None checks nothing.
-        input_spec: What the model declares.
-    """
+    """Checks what a source yields (None: nothing) against what a model takes."""
     if spec is not None:
         match_inputs(spec, input_spec)
 
 
 def match_inputs(spec: Nest, input_spec: Nest) -> dict[str, Match]:
-    """Returns what a model declares for each leaf, by its path.
+    """Returns what a model declares for each leaf, by its path; ValueError if unfit.
 
-    Keys of a dict that the model does not declare are allowed, and have no match. A
-    last axis of length 1 may be missing or extra, as in functional models.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a source.
-        input_spec: Nest of named `tf.TensorSpec` that the model declares; None or
-            `Undeclared` checks nothing.
-
-    Raises:
-        ValueError: If inputs are missing or extra, or if a shape or a kind of dtype
-            does not fit.
+    Dict keys that the model does not declare have no match. A last axis of length 1 may
+    be missing or extra. Without a declaration, nothing is checked.
     """
     if input_spec is None or isinstance(input_spec, Undeclared):
         match = Match(input_spec, input_spec is not None)
@@ -88,7 +67,6 @@ _Pairs = Iterator[tuple[str, tf.TensorSpec, tf.TensorSpec]]
 
 
 def _pairs(path: str, received: Nest, declared: Nest) -> _Pairs:
-    """Yields path, received spec and declared spec of each leaf."""
     if _is_absent(received):
         _check_optional(path, declared)
     elif isinstance(received, Mapping):
@@ -161,7 +139,6 @@ def _check_shape(path: str, received: tf.TensorSpec, declared: tf.TensorSpec) ->
         return
     given, wanted = list(received.shape)[1:], list(declared.shape)[1:]
     ours = given
-    # Functional models add or drop a last axis of length 1.
     if len(given) == len(wanted) + 1 and given[-1] in (1, None):
         ours = given[:-1]
     elif len(given) == len(wanted) - 1 and wanted[-1] == 1:

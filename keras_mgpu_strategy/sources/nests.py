@@ -1,8 +1,8 @@
 """Nests of the user's own types, with a path to every leaf.
 
-Guarantees: leaves come in the order of `tf.nest.flatten`, the keys of a mapping sorted.
-Any mapping counts as a dict (also an open `.npz` or HDF5 file). None within a nest is
-an absent input: it is not a leaf, and is an empty tuple in a skeleton.
+Leaves come in the order of `tf.nest.flatten`. Any mapping counts as a dict (also an
+open `.npz` or HDF5 file). None is an absent input: no leaf, and an empty tuple in a
+skeleton.
 """
 
 from collections.abc import Iterator, Mapping

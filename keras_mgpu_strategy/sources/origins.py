@@ -1,8 +1,7 @@
 """What distinguishes the rows of arrays, files and streams from other rows.
 
-Guarantees: values are compared as the model is given them, whatever their dtype or kind
-of array. Up to 256 MiB are read whole, more by evenly spread samples; then the times of
-files count, too, also those of memory maps. A file that cannot be read counts as empty.
+Values are compared as the model is given them. Up to 256 MiB are read whole, more by
+samples; then the times of files count, too. A file that cannot be read counts as empty.
 Of unknown array-likes and of streams, only the first row is compared.
 """
 
@@ -113,7 +112,6 @@ class _Contents:
         return f"sha256 {sha.hexdigest()[:32]}"
 
     def sampled(self) -> str:
-        """Returns a digest of samples of the content."""
         sha = hashlib.sha256(repr(self._sizes).encode())
         ends = list(itertools.accumulate(self._sizes))
         for start, stop in sample_places(self.num_bytes):
@@ -127,7 +125,6 @@ class _Contents:
         return f"samples, sha256 {sha.hexdigest()[:32]}"
 
     def times(self) -> str:
-        """Returns when the files were changed."""
         seconds, nanoseconds = divmod(max(self._times), 10**9)
         newest = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         text = f"{newest:%Y-%m-%d %H:%M:%S}.{nanoseconds:09d}"

@@ -1,11 +1,7 @@
 """Arrays whose attributes say that stored numbers are not the values, as in netCDF.
 
-The attributes are those of the CF conventions, found in netCDF4 files (which are HDF5)
-and zarr arrays. h5py and zarr return the stored numbers and do not apply them.
-
-Guarantee: numbers that must be scaled, shifted or read as unsigned are refused, and so
-is a row with a missing value or one outside the valid range. The error names the
-attribute or the row, and the remedy.
+By CF conventions, which h5py and zarr do not apply. Numbers to be scaled, shifted or
+read as unsigned are refused, and so are rows with a missing or invalid value.
 """
 
 import base64
@@ -29,16 +25,7 @@ _REMEDY = (
 
 
 def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
-    """Returns what reads rows of an h5py or zarr array and checks them.
-
-    Args:
-        x: The array.
-        path: Names it in messages.
-        fetch: Reads its rows.
-
-    Raises:
-        ValueError: If the numbers stored are not its values.
-    """
+    """Returns what reads an array's rows and checks them; ValueError if packed."""
     attributes: Mapping[str, Any] = x.attrs
     if x.dtype.kind not in "iuf" or not _NAMES.intersection(attributes):
         return fetch
@@ -89,7 +76,6 @@ def _check_plain(attributes: Mapping[str, Any]) -> None:
 
 
 def _numbers(attributes: Mapping[str, Any], name: str) -> list[Any]:
-    """Returns the numbers in an attribute, except NaN, which needs no marker."""
     value = attributes.get(name)
     if isinstance(value, str):
         # xarray encodes float attributes in zarr's JSON this way.

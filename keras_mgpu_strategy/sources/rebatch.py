@@ -1,10 +1,8 @@
 """Rows of a stream or a table, joined and cut into batches of the requested size.
 
-Guarantees: rows keep their order; none is lost or duplicated. Memory that may be reused
-once the next batch is asked for is copied before that, and only once: rows of several
-batches are copied straight into the joined array. Other batches are passed on as they
-are, or as views. Rows of different shapes are never joined: when the shape changes, the
-rows before the change become a short batch, and cutting restarts at the change.
+Rows keep their order; none is lost or duplicated. Memory that may be reused once the
+next batch is asked for is copied before, and only once. Rows of different shapes are
+never joined: a change ends a batch, which may be short.
 """
 
 import dataclasses
@@ -22,13 +20,7 @@ _PLENTY_BYTES = 2**26
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of every input, in the order of `nests.leaves`.
-
-    Args:
-        flat: One array per input, each of shape `(num_rows, ...)`.
-        num_rows: Number of rows.
-        shared: Which of the arrays lie in memory that may be reused; empty if none.
-    """
+    """Some rows of every input; memory of those `shared` may be reused."""
 
     flat: list[np.ndarray]
     num_rows: int
@@ -56,11 +48,7 @@ class Rows:
 
 
 class RowBuffer:
-    """Takes any number of rows at a time from batches of any size, and closes them.
-
-    Attributes:
-        position: Index of the next row.
-    """
+    """Takes any number of rows at a time from batches of any size, and closes them."""
 
     def __init__(self, pieces: Generator[Rows, None, None], position: int = 0) -> None:
         self._pieces = pieces
@@ -93,10 +81,7 @@ class RowBuffer:
             self._pop(start - self.position)
 
     def batches(self, size: int, structure: Nest) -> Iterator[InputBatch]:
-        """Yields the next rows of one shape, at most `size`.
-
-        An error in the input is raised after the rows before it have been yielded.
-        """
+        """Yields the next rows of one shape, at most `size`; then raises errors."""
         first = self.position
         while (rows := self._take(size)) is not None:
             yield InputBatch(first, rows.num_rows, pack(structure, rows.flat))
@@ -138,8 +123,6 @@ class RowBuffer:
 
 
 class _Joined:
-    """At most `size` rows of several batches, copied into one array per input."""
-
     def __init__(self, first: Rows, size: int) -> None:
         self._size = size
         self.num_rows = 0
@@ -149,7 +132,6 @@ class _Joined:
         self.add(first)
 
     def add(self, rows: Rows) -> None:
-        """Copies some rows, into larger arrays if needed."""
         start, stop = self.num_rows, self.num_rows + rows.num_rows
         if stop > len(self._flat[0]):
             held = self._flat
@@ -161,7 +143,6 @@ class _Joined:
         self.num_rows = stop
 
     def rows(self) -> Rows:
-        """Returns all rows, as views."""
         return Rows([array[: self.num_rows] for array in self._flat], self.num_rows)
 
 
@@ -178,13 +159,7 @@ class Identity(Protocol):
 class TableSource:
     """A `Source` over a table; each part is decoded once per reading.
 
-    Args:
-        open_fn: Begins a reading at a row and returns pieces of any length, with one
-            array per leaf of `spec`.
-        num_rows: Number of rows; None if unknown, and `open_fn` then raises a
-            `ValueError` for a row past the end.
-        spec: Nest of `tf.TensorSpec` of what is read.
-        identity: Distinguishes the table from others.
+    `open_fn` reads from a row on; without `num_rows`, ValueError for one past the end.
     """
 
     def __init__(

@@ -30,10 +30,7 @@ def failing(where: str, first: int) -> Fail:
 
 
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:
-    """Yields the decoded rows before the first bad one, then raises its `BadRow`.
-
-    `decode` is given how many of the first rows to decode.
-    """
+    """Yields rows before the first bad one, then raises; `decode` takes how many."""
     error = None
     while True:
         try:

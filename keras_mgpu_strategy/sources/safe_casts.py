@@ -1,9 +1,8 @@
 """Conversions of numbers that keep their values, or report which they cannot keep.
 
-Guarantee: a float may be rounded to another float dtype, and an integer to a float, as
-everywhere in Keras. Nothing else changes a value: one out of the target's range, a
-fraction among integers, and an integer too large for its float dtype to distinguish
-from its neighbour are reported.
+Floats may be rounded to float dtypes, and integers to floats. Anything else is
+reported: values out of range, fractions among integers, and integers too large for a
+float dtype to tell them from their neighbour.
 """
 
 import decimal
@@ -40,11 +39,7 @@ def as_tf(dtype: np.dtype) -> tf.DType | None:
 
 
 def common_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """Returns the common dtype of numbers, or of strings.
-
-    For several integer dtypes it is an integer, too. A uint64 value that int64 cannot
-    hold is an error in its row, whereas NumPy would turn all values into floats.
-    """
+    """Returns the common dtype of numbers or strings; of integers, an integer one."""
     common = np.result_type(*dtypes)
     are_integers = all(dtype.kind in "biu" for dtype in dtypes)
     return np.dtype(np.int64) if common.kind == "f" and are_integers else common
@@ -90,10 +85,7 @@ def expected_of(value: Any, dtype: np.dtype, target: np.dtype) -> str:
 
 
 def as_integers(values: Sequence[Any], per_row: int, fail: Fail) -> np.ndarray:
-    """Returns numbers of Python as an array of int64, or of uint64 if some need it.
-
-    `fail` is called for the first row (of `per_row` values) with another number.
-    """
+    """Returns int64, or uint64 if needed; `fail` gets the first bad row, if any."""
     found = [_integer(value) for value in values]
     known = [number for number in found if number is not None]
     least, end = (-(2**63), 2**63) if min(known, default=0) < 0 else (0, 2**64)
@@ -169,7 +161,6 @@ def _of_objects(chunk: np.ndarray, target: np.dtype) -> Converted:
 
 
 def _number(value: Any) -> Any:
-    """Returns a number that NumPy has a dtype for; None if a value is not a number."""
     if isinstance(value, decimal.Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, bool | float | np.bool_ | np.number):

@@ -1,9 +1,7 @@
 """Sparse matrices and tensors, made dense a chunk of rows at a time.
 
-Guarantees: only the requested rows are made dense, so the whole dense array need not
-fit in memory. The places of stored values are available next to the dense rows, so that
-a step can make them sparse again: a stored zero stays stored. SciPy is recognised by
-name, never imported.
+The places of stored values are available next to the dense rows, so that a step can
+make them sparse again: a stored zero stays stored. SciPy is never imported.
 """
 
 from collections.abc import Callable
@@ -26,14 +24,7 @@ def is_matrix(x: Any) -> bool:
 
 
 def matrix_rows(x: Any, path: str) -> Readers:
-    """Reads rows of a SciPy sparse matrix.
-
-    If it is not stored by rows, it is converted once (`tocsr`), with as many values.
-
-    Raises:
-        ValueError: If it does not have two axes; by the second function, if a value is
-            stored in several parts.
-    """
+    """Reads a SciPy matrix, converted to rows once; ValueError unless it has 2 axes."""
     if len(x.shape) != 2:
         raise ValueError(
             f"{path} is a {type(x).__name__} of shape {x.shape}, expected two axes. "
@@ -51,11 +42,7 @@ def matrix_rows(x: Any, path: str) -> Readers:
 
 
 def tensor_rows(x: tf.SparseTensor, path: str) -> Readers:
-    """Reads rows of a sparse tensor.
-
-    Raises:
-        ValueError: If an index lies outside of its shape, or occurs twice.
-    """
+    """Reads a sparse tensor; ValueError for indices outside its shape or repeated."""
     shape = shape_of(x, path)
     # Otherwise it is copied to the first GPU if that is the default device.
     with tf.device("CPU:0"):

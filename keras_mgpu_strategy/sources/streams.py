@@ -1,15 +1,8 @@
 """Inputs that come in their own batches: generators, PyDatasets, iterators.
 
-Guarantees:
-
-* The user's batches are read in order, in the thread that asks for rows; `workers`
-  of a PyDataset are not used. An exception in the user's code propagates unchanged.
-* Every batch is checked against what the model declares, and against the structure and
-  dtypes of the first one: others are converted if no value changes. An error names the
-  batch and its first row.
-* A stream may reuse the memory of a batch as soon as it is asked for the next one.
-* When reading stops early, the user's generator is closed. After a normal end (also
-  by `steps`) it is left open, so that the rest can be read later.
+Batches are read in order, in the thread that asks for rows, and checked against the
+model and the first batch; the user's exceptions propagate unchanged. A generator is
+closed if reading stops early, and left open after a normal end.
 """
 
 import dataclasses
@@ -31,10 +24,7 @@ Form: TypeAlias = Callable[[Any], Nest]
 
 
 def inputs_of(element: Any) -> Nest:
-    """Returns x of an element `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
-
-    As in Keras, a list counts as a tuple here. Another length is a `ValueError`.
-    """
+    """Returns x of an element: itself, or the first of 1 to 3 in a tuple or list."""
     if not isinstance(element, tuple | list):
         return element
     if not 1 <= len(element) <= 3:
@@ -47,17 +37,10 @@ def inputs_of(element: Any) -> Nest:
 
 
 class StreamSource:
-    """A `Source` over an input that gives one element per batch.
+    """A `Source` over an input that gives one element per batch, `steps` at most.
 
-    Args:
-        open_fn: Starts a reading and returns the iterator of elements.
-        can_reopen: Whether `open_fn` can be called again for the same elements.
-            Otherwise rows that were handed out cannot be read again.
-        steps: Number of elements to read; None for all.
-        input_spec: What the model declares; every element is checked against it.
-        form: Returns the part of an element that the model is given.
-        spec: Nest of `tf.TensorSpec`, if known without reading. Otherwise the
-            first element is read ahead to know it; `spec` is None if there is none.
+    Unless it `can_reopen`, rows handed out cannot be read again. `form` returns what
+    the model is given of an element. If `spec` is unknown, the first one is read ahead.
     """
 
     num_rows = None
@@ -95,12 +78,7 @@ class StreamSource:
         return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows; rows before `start` are dropped.
-
-        Raises:
-            ValueError: If row `start` or later ones were already handed out and the
-                input can be read only once, or if it has fewer than `start` rows.
-        """
+        """Yields batches from row `start`; ValueError if handed out or missing."""
         if start < 0:
             raise ValueError(f"Received start={start}, expected 0 or more.")
         current = self._opened()
@@ -121,8 +99,6 @@ class StreamSource:
 
 
 class _Pass:
-    """One reading of the input, starting at its first batch."""
-
     def __init__(self, source: StreamSource, elements: Iterator[Any]) -> None:
         self._source = source
         self._elements = elements
@@ -139,7 +115,6 @@ class _Pass:
         return self._spec
 
     def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        """Yields the remaining rows, starting at row `start`."""
         finished = False
         try:
             self.buffer.skip(start)
@@ -203,11 +178,7 @@ class _Pass:
 
 
 def warns_of_short(steps: int | None) -> Callable[[int], None]:
-    """Returns what warns, as Keras does, if there are fewer batches than `steps`.
-
-    It may be called in any thread, and warns at the user's line that called the package
-    when this function was called.
-    """
+    """Returns what warns, in any thread, at this call's line of user code."""
     line = calling_line()
 
     def warn(num_batches: int) -> None:

@@ -1,7 +1,4 @@
-"""Recognises objects of optional packages, and refuses leaves that must be converted.
-
-Guarantee: nothing is imported for it; classes are compared by name.
-"""
+"""Recognises optional packages' classes by name, imports none, and refuses leaves."""
 
 import numbers
 from collections.abc import Callable

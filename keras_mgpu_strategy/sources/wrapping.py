@@ -32,11 +32,7 @@ class Wrapped:
 
 
 class Limited(Wrapped):
-    """At most `limit` first rows of another source.
-
-    `on_short` is called with the number of rows if there are fewer, and the source did
-    not know it before the end.
-    """
+    """The first rows of a source; `on_short` gets their number if found too few."""
 
     def __init__(
         self, source: Source, limit: int, on_short: Callable[[int], None]
