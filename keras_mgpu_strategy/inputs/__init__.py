@@ -1,9 +1,7 @@
 """The user's input, read as rows: arrays, files, data sets and generators.
 
-Guarantees: rows come in the order of the input, each exactly once, whatever the sizes
-of the user's own batches. Nothing is read whole. Everything that can be checked without
-reading is checked before any row is read; a fault that only reading shows is an error
-that names the batch and its first row.
+Rows come in order, each exactly once, and nothing is read whole. Everything that can be
+checked without reading is checked before; later errors name batch and first row.
 """
 
 from keras_mgpu_strategy import files

@@ -1,8 +1,7 @@
 """Arrow tables in memory, and Hugging Face data sets, which are made of them.
 
-Guarantees: their columns are chosen and read like those of a Parquet file, a few rows
-at a time. A data set's selection of rows and columns counts. A data set whose transform
-makes rows on demand is refused, since the transform would not be called.
+Read like Parquet files, a few rows at a time. A data set's selection of rows and
+columns counts; one with a transform, which would not be called, is refused.
 """
 
 import contextlib
@@ -36,13 +35,7 @@ def is_table(x: Any) -> bool:
 
 
 def table_source(x: Any, input_spec: Nest) -> TableSource:
-    """Reads a table.
-
-    Raises:
-        ImportError: If pyarrow is missing.
-        ValueError: If its columns are not what the model takes, or a data set has a
-            transform.
-    """
+    """Reads a table; ValueError for unfit columns, or a data set with a transform."""
     pyarrow = import_extra("pyarrow", "parquet", "Reading tables of Arrow")
     if _is_batch(x):
         x = pyarrow.Table.from_batches([x])
@@ -60,13 +53,10 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
 
 
 class _Values:
-    """Distinguishes the chosen columns of a table from those of others."""
-
     def __init__(self, rows: ArrowRows) -> None:
         self._rows = rows
 
     def origin(self) -> Origin:
-        """Digests the values of each input, or samples if there are many."""
         about = {}
         for place, spec in enumerate(self._rows.specs):
             read = functools.partial(self._read, place)
@@ -85,8 +75,6 @@ class _Values:
 
 
 def _part(schema: Any, num_rows: int, read: Callable[..., Any]) -> Part:
-    """A table, of which `read` returns some columns of a range of rows."""
-
     def batches(
         names: Sequence[str], size: int, start: int
     ) -> Iterator[tuple[int, Any]]:

@@ -1,8 +1,8 @@
 """Inputs that other processes open themselves, so that no row passes through this one.
 
-Guarantees: rows are named only if starting to read at any row is cheap; others are
-sent. A memory map is replaced by its file only if it is all of that file, unchanged. A
-process that finds different files from this one raises an error.
+Rows are named only if starting to read at any row is cheap; others are sent. A memory
+map is replaced by its file only if it is all of that file, unchanged. A process that
+finds different files raises an error.
 """
 
 import dataclasses
@@ -131,14 +131,11 @@ def _identity(source: Any) -> str:
 
 
 class _Named(Wrapped):
-    """A source whose batches name their rows."""
-
     def __init__(self, source: Source, open_fn: Any) -> None:
         super().__init__(source)
         self._rows = functools.partial(NamedRows, uuid.uuid4().hex, open_fn)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields names of rows, see `types.Source`."""
         end = self.num_rows or 0
         for first in range(start, end, batch_size):
             stop = min(first + batch_size, end)

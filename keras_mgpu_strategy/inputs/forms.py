@@ -1,11 +1,8 @@
 """The forms in which a model is given the user's input, x alone or whole elements.
 
-Guarantees: a user's `predict_step` is given elements in the forms and dtypes of Keras:
-those of data sets as they are, those of other streams in the common form of its
-library; floats of arrays, and of streams in tf_keras, as `keras.config.floatx()`.
-Preprocessing is given rows as by the task's own `predict`. Lists of strings are data
-for an input that is declared to take strings; everywhere else, and if they are paths of
-existing Parquet files, they stay lists.
+A user's `predict_step` and a task's preprocessing are given elements in the forms and
+dtypes of Keras. Lists of strings are data for an input that is declared to take
+strings; elsewhere, and if they are paths of Parquet files, they stay lists.
 """
 
 import itertools
@@ -68,13 +65,7 @@ def with_arrays(x: Any, input_spec: Nest, feeding: Feeding) -> Any:
 
 
 def lists_as_arrays(nest: Nest) -> Nest:
-    """Returns a nest with each list, except of paths, converted to an array.
-
-    The preprocessors of KerasHub read lists of texts, numbers or images this way.
-
-    Raises:
-        ValueError: If a list does not make one array.
-    """
+    """Returns a nest with lists, except of paths, as arrays; ValueError if ragged."""
     if isinstance(nest, dict):
         return {key: lists_as_arrays(inner) for key, inner in nest.items()}
     if isinstance(nest, tuple):
@@ -99,11 +90,7 @@ def is_declared(input_spec: Nest) -> bool:
 
 
 def select_inputs(source: Source, input_spec: Nest) -> Source:
-    """Returns a checked source without dict entries that the model does not declare.
-
-    A functional model that takes a dict reads its inputs by position if the dict has
-    more keys than it declares, so extra keys must not reach it.
-    """
+    """Returns a source without undeclared dict entries, which would shift inputs."""
     if not is_declared(input_spec) or not isinstance(source.spec, Mapping):
         return source
     names = set(entries_by_name(input_spec))
@@ -153,7 +140,6 @@ def _with_texts(x: Any, declared: Nest) -> Any:
 
 
 def _holds_text(x: Any) -> bool:
-    """Whether `x` is a list or tuple of strings, or of such lists."""
     if not isinstance(x, list | tuple) or not x:
         return False
     return all(isinstance(item, str | bytes) or _holds_text(item) for item in x)

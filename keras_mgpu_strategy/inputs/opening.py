@@ -1,7 +1,7 @@
 """Which adapter reads which kind of input: one table row each.
 
-Guarantee: everything that predict methods take as data goes through this table; what is
-not in it is refused with an error that lists what is.
+Everything that predict methods take as data goes through this table; the rest is
+refused with an error that lists what is in it.
 """
 
 import math
@@ -49,26 +49,9 @@ def as_source(
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
-    Args:
-        x: What the user passed.
-        steps: Number of batches to read; None for all. Batches are the user's own,
-            or `batch_size` rows of arrays and files.
-        batch_size: Rows per batch of arrays or files, used only with `steps`. As in
-            Keras, if it is None the rows are divided over `steps` batches, so that
-            all are read.
-        input_spec: What the model declares; determines the columns of files and the
-            dtypes of rows. None or `Undeclared` if it declares nothing.
-        feeding: Which part of the input the model is given.
-
-    Returns:
-        The source. Its `spec` is None for an iterator or PyDataset without a batch.
-
-    Raises:
-        TypeError: If `x`, or a leaf of it, is of a kind that cannot be read.
-        ValueError: If lengths, dtypes, `steps` or `batch_size` do not fit, or files
-            are damaged or do not fit the model.
-        OSError: If a file is missing or cannot be read.
-        ImportError: If reading a file needs a package that is missing.
+    `steps` counts the user's own batches, or `batch_size` rows of arrays and files;
+    without `batch_size`, all rows are divided over the steps. Raises TypeError,
+    ValueError, OSError or ImportError. `spec` is None for a stream without a batch.
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
@@ -100,7 +83,6 @@ def as_source(
 
 
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
-    """Returns the rows of `steps` batches of `size` rows."""
     if steps is None:
         return source
     if size is None:
