@@ -18,11 +18,7 @@ def choose_devices(
     gpus: int | Sequence[int] | None = None,
     devices: Devices = None,
 ) -> tuple[str, ...]:
-    """Names of the devices that the arguments of `make_parallel` select.
-
-    Only if TensorFlow sees no GPU, logical CPU devices stand in for GPUs. Raises as
-    `make_parallel` does.
-    """
+    """Names of the devices that the arguments of `make_parallel` select."""
     arguments = {"gpu_count": gpu_count, "gpus": gpus, "devices": devices}
     given = {name: value for name, value in arguments.items() if value is not None}
     if len(given) > 1:

@@ -1,7 +1,7 @@
 """`ParallelModel`: a Keras model that runs another one on several devices.
 
-Guarantees: both share the same variables. No row is lost, none counts twice in a loss
-or a metric, and none is repeated in training with `fit`. XLA is never used.
+Both share the same variables. No row is lost, none counts twice in a loss or a metric,
+and none is repeated in training with `fit`. XLA is never used.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,8 @@
 """Runs a model on slices of a batch, each on a device of its own.
 
-Guarantees: the slices cover every row once; their sizes differ by one at most. None is
-empty: a tower left without a row reads one of another tower's, and its result is
-dropped. The forward and backward passes of a tower are placed on its device. Batches
-are cut and joined on the CPU, with the masks that Keras attaches to tensors. Towers
-draw random numbers of their own.
+Slices cover every row once; sizes differ by one at most. A tower without a row reads
+one of another's, and drops its result. Forward and backward passes are on its device;
+batches are cut and joined on the CPU, with masks. Towers draw numbers of their own.
 """
 
 import dataclasses
@@ -38,14 +36,7 @@ def run(
     *,
     with_gradients: bool,
 ) -> Nest:
-    """Splits a batch, runs each slice on its device, joins the results.
-
-    Args:
-        forward: Called in each tower with its rows.
-        inputs: Nest of tensors of shape `(rows, ...)`.
-        devices: One for each tower.
-        with_gradients: Whether to place the backward pass too.
-    """
+    """Splits a batch, runs each slice on its device, joins the results."""
     if len(devices) == 1:
         return _run(forward, inputs, devices[0], with_gradients)
     with tf.device(_HOST):
@@ -119,7 +110,6 @@ def _join(parts: Sequence[Any], shares: Sequence[_Share]) -> Any:
 
 
 def _checked(part: Any, share: _Share) -> tf.Tensor:
-    """The result of a tower, with a row for each row of its share."""
     if not _is_dense(part) or part.shape.rank == 0:
         raise ValueError(
             f"The model returns {part!r}, which has {_ROW_FOR_ROW}. A parallel model "
@@ -150,11 +140,7 @@ def _masked(tensor: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
 def _run(
     forward: Callable[[Nest], Nest], part: Nest, device: str, with_gradients: bool
 ) -> Nest:
-    """Runs a tower, and its backward pass, on a device.
-
-    TensorFlow assigns no device to the ops of a backward pass, so all towers would
-    share the first GPU.
-    """
+    """Runs a tower, and its backward pass, which TensorFlow leaves unplaced."""
     if not with_gradients:
         with tf.device(device):
             return forward(part)
@@ -188,7 +174,6 @@ def _gradients(
     upstream: Sequence[tf.Tensor],
     sources: Sequence[tf.Tensor | tf.Variable],
 ) -> list[tf.Tensor | None]:
-    """Gradients for all sources; None for integer ones."""
     pairs = [
         (target, gradient)
         for target, gradient in zip(targets, upstream, strict=True)
@@ -203,7 +188,6 @@ def _gradients(
 
 
 def _map_leaves(function: Callable[[Any], Any], nest: Nest) -> Nest:
-    """Applies a function to all leaves but None, which optional inputs may be."""
     return tf.nest.map_structure(
         lambda leaf: None if leaf is None else function(leaf), nest
     )
@@ -214,6 +198,5 @@ def _leaves(nest: Nest) -> list[Any]:
 
 
 def _packed(structure: Nest, leaves: Sequence[tf.Tensor]) -> Nest:
-    """Puts leaves into the places of a nest that do not hold None."""
     remaining = iter(leaves)
     return _map_leaves(lambda _: next(remaining), structure)
