@@ -1,7 +1,7 @@
 """Compiled steps, as engines call them.
 
-Guarantee: a step that draws random numbers runs in one thread at a time, since it sets
-the stand-ins for its seeds before each micro-batch.
+A step that draws random numbers runs in one thread at a time, since it sets the
+stand-ins for its seeds before each micro-batch.
 """
 
 import contextlib
@@ -23,13 +23,9 @@ _XLA_REASON = re.compile("XLA|tf2xla|compile")
 
 
 class CompiledStep:
-    """A compiled function of one replica, or of all of them together.
+    """A compiled function of run, first row and flat tensors, on one or all replicas.
 
-    Args:
-        function: Takes the numbers of the run and of the first row, by which rows draw
-            random numbers of their own, as scalars; then the flat tensors of a chunk.
-        draws: What replaces the seeds of random layers; kept, since a graph does not
-            keep its variables alive.
+    `draws` replaces the seeds; kept, since a graph does not keep its variables alive.
     """
 
     def __init__(self, function: Callable[..., Nest], draws: Sequence[Any]):
@@ -60,10 +56,7 @@ def scalar(number: int) -> tf.Tensor:
 def run_by_xla(
     step: Callable[..., Nest], instead: Callable[[], Callable[..., Nest]] | None
 ) -> Callable[..., Nest]:
-    """A step that XLA compiles when it first runs.
-
-    If it cannot, the step that `instead` makes runs; None if that is an error.
-    """
+    """A step that XLA compiles when it first runs, or else the step of `instead`."""
 
     def run(*chunk: Any) -> Nest:
         try:

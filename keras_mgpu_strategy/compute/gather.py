@@ -1,8 +1,7 @@
 """Turns results of replicas into ordered rows in host memory.
 
-Each replica's tensors are read from that replica's own device; nothing is joined on a
-device. Padding is trimmed, and a result with a different number of rows than its input
-is an error, never a shift of the rows after it.
+Nothing is joined on a device. Padding is trimmed, and a result with a different number
+of rows than its input is an error, never a shift of the rows after it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +13,7 @@ from keras_mgpu_strategy.types import HostBatch, Nest, cut
 
 
 def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostBatch:
-    """Reads one chunk's results, of shape `(padded_rows, ...)`, and trims the padding.
-
-    On CPU devices the arrays are read-only views of TensorFlow's memory.
-    """
+    """Reads a chunk's results, on CPUs as read-only views, and trims the padding."""
 
     def read(leaf: tf.Tensor) -> np.ndarray:
         array = np.asarray(leaf)
@@ -50,14 +46,8 @@ def resplit(
 ) -> Iterator[HostBatch]:
     """Cuts a gapless stream of batches into batches of other sizes.
 
-    Args:
-        batches: Batches in the order of their rows.
-        next_size: Gives the number of rows of the next batch to yield; None if that is
-            not known before more rows have arrived.
-
-    Yields:
-        Batches of those sizes; a size of 0 gives an empty batch. Shorter ones where
-        the rows end, or where the shape of the rows changes.
+    `next_size` returns None if more rows must arrive first. A size of 0 gives an empty
+    batch; shorter ones come where the rows end or their shape changes.
     """
     held: list[HostBatch] = []
     size: int | None = None

@@ -1,7 +1,7 @@
 """What each predict method does to a model's outputs, before they leave the device.
 
-A head takes one output tensor and returns one; it is compiled with the model. Heads are
-module-level functions, since compiled steps are kept by the identity of their head.
+A head is compiled with the model; it is a module-level function, since compiled steps
+are kept by its identity.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,7 @@ def probabilities_from_logits(outputs: tf.Tensor) -> tf.Tensor:
 
 
 def class_ids(outputs: tf.Tensor) -> tf.Tensor:
-    """Class of each row: argmax (int64), or 1 above 0.5 for one column (int32).
-
-    Same rule and dtypes as `Sequential.predict_classes` of Keras 2.
-    """
+    """Argmax (int64), or 1 above 0.5 for one column (int32), as in Keras 2."""
     return _class_ids(outputs, 0.5)
 
 

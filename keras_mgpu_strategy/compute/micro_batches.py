@@ -1,7 +1,7 @@
 """The model on one micro-batch, and the loop over the micro-batches of a chunk.
 
-Guarantees: the model is called only on static shapes, one micro-batch at a time. An
-output without a batch axis is an error when the step is traced.
+The model is called only on static shapes, one micro-batch at a time. An output without
+a batch axis is an error when the step is traced.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,15 +49,9 @@ def run_micro_batches(
     specs: Sequence[tf.TensorSpec],
     before: Callable[[tf.Tensor], list[Any]],
 ) -> Nest:
-    """Runs a step over the micro-batches of a chunk and joins the outputs.
+    """Runs a step on `(k * batch_size, ...)` rows, for any k, and joins outputs.
 
-    Args:
-        step: A concrete function of one micro-batch.
-        chunk: Flat tensors of shape `(k * batch_size, ...)`, for any k, as are the
-            outputs.
-        specs: Flat specs of a micro-batch.
-        before: Gives the ops to run before each micro-batch, from the index of its
-            first row in the chunk.
+    `before` gives the ops to run before each micro-batch, from its first row's index.
     """
     size: Any = specs[0].shape[0]
     num_micro_batches = tf.shape(chunk[0])[0] // size
@@ -88,10 +82,7 @@ def run_micro_batches(
 
 
 def _joined(stacked: tf.Tensor) -> tf.Tensor:
-    """Rows of all micro-batches, from one micro-batch per index.
-
-    `TensorArray.concat` would wait for the device and delay the copy of results.
-    """
+    """Rows of all micro-batches; `TensorArray.concat` would wait for the device."""
     shape = tf.shape(stacked)
     rows = tf.reshape(stacked, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
     rows.set_shape([None, *stacked.shape[2:]])
@@ -101,10 +92,7 @@ def _joined(stacked: tf.Tensor) -> tf.Tensor:
 def _as_declared(
     replicated: ReplicatedModel, spec: Nest, flat: Sequence[tf.Tensor]
 ) -> Nest:
-    """The user's structure; the model's own if it has one input.
-
-    Keras warns about a dict that holds the only input, or mistakes it for another.
-    """
+    """The user's structure; the model's own if it has one input, for Keras' sake."""
     declared = replicated.input_spec
     is_x = declared is not None and replicated.feeding.whole is None
     if not is_x or len(tf.nest.flatten(declared)) != 1:
@@ -114,7 +102,7 @@ def _as_declared(
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:
-    """Whether the outputs declare a batch axis, or no other batch size can be tried."""
+    """Whether outputs declare a batch axis, or no other batch size can be tried."""
     inputs = filter(None, tf.nest.flatten(replicated.input_spec))
     if any(leaf.shape.rank and leaf.shape[0] is not None for leaf in inputs):
         return True

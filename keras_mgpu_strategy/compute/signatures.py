@@ -1,7 +1,7 @@
 """What compiled steps depend on, and how few are kept when shapes vary.
 
-Guarantee: for each structure of inputs, an axis that was seen with two lengths is
-None from then on, so a step is traced at most once per axis beyond the first.
+For each structure of inputs, an axis that was seen with two lengths is None from then
+on, so a step is traced at most once per axis beyond the first.
 """
 
 import dataclasses
@@ -57,11 +57,7 @@ class SpecMemory:
         self._lock = threading.Lock()
 
     def cover(self, inputs: Nest) -> Nest:
-        """A spec, with None for the batch axis, of these inputs and all similar ones.
-
-        Args:
-            inputs: Nest of NumPy arrays, tensors or `tf.TensorSpec`.
-        """
+        """A spec, batch axis None, of these inputs or specs and all similar ones."""
         leaves = [_spec_of(leaf, None) for leaf in tf.nest.flatten(inputs)]
         kinds = tuple((leaf.dtype, leaf.shape.rank) for leaf in leaves)
         key = (_structure(inputs), kinds)
@@ -74,15 +70,7 @@ class SpecMemory:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """Everything that a compiled step depends on.
-
-    Args:
-        spec: Nest of `tf.TensorSpec` of a chunk; the batch axis is None.
-        batch_size: Per-replica batch: rows of one call of the model.
-        head: What is done to the outputs on the device.
-        jit_compile: Whether XLA compiles the call of the model.
-        may_fall_back: Whether a model that XLA cannot compile runs without it.
-    """
+    """What a compiled step depends on; the batch axis of `spec` is None."""
 
     spec: Nest
     batch_size: int

@@ -1,7 +1,4 @@
-"""Arithmetic of batch and chunk sizes: pure functions of integers.
-
-The words are those of docs/design.md; all sizes are numbers of rows.
-"""
+"""Arithmetic of batch and chunk sizes, in rows, as docs/design.md names them."""
 
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 
@@ -20,11 +17,9 @@ def per_replica(global_batch: int, num_replicas: int) -> int:
 
 
 def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
-    """Per-replica batch if the user gives none.
+    """Default per-replica batch: about 1 MiB, 32 to 1024 rows, at most a share.
 
-    About 1 MiB of input, within 32 to 1024 rows; at most a replica's share of the
-    rows, rounded up to a power of two, so that few rows mean little padding
-    and calls of many different sizes still compile only a few batch sizes.
+    A share is rounded up to a power of two, so that few batch sizes are compiled.
     """
     by_bytes = next_power_of_two(_TARGET_BATCH_BYTES // max(row_bytes, 1))
     guess = min(max(by_bytes, _SMALLEST_GUESS), _LARGEST_GUESS)
@@ -34,11 +29,7 @@ def first_guess(row_bytes: int, num_rows: int | None, num_replicas: int) -> int:
 
 
 def most_chunk_rows(batch_size: int, row_bytes: int, *, is_copied: bool = False) -> int:
-    """The most rows of a chunk: whole micro-batches, about 4 MiB of input.
-
-    About 32 MiB if it `is_copied` to the memory of a device. The number of
-    micro-batches is a power of two, so that smaller chunks fit evenly.
-    """
+    """Rows of a power of two of micro-batches: about 4 MiB, or 32 if it `is_copied`."""
     target = _TARGET_COPIED_BYTES if is_copied else _TARGET_CHUNK_BYTES
     by_bytes = target // max(row_bytes * batch_size, 1)
     return batch_size * _power_of_two_below(min(by_bytes, _MOST_MICRO_BATCHES))
@@ -47,11 +38,7 @@ def most_chunk_rows(batch_size: int, row_bytes: int, *, is_copied: bool = False)
 def even_chunk_rows(
     batch_size: int, most_rows: int, num_rows: int | None, num_replicas: int
 ) -> int:
-    """Rows of each chunk, all of one size, for replicas that step together.
-
-    If the number of rows is known, chunks shrink so that every replica gets
-    several of them and all replicas end together.
-    """
+    """Rows per chunk: fewer if known rows are few, so that replicas end together."""
     if num_rows is None:
         return most_rows
     micro_batches = max(ceil_div(num_rows, batch_size), 1)
@@ -63,11 +50,7 @@ def even_chunk_rows(
 def even_round(
     batch_size: int, most_rows: int, rows_left: int | None, num_replicas: int
 ) -> int:
-    """Rows of the next chunks, one for each of the replicas that step together.
-
-    The number of micro-batches is a power of two, as in the blocks that rows are read
-    in; at most the share of one replica, so that none idles in the last rounds.
-    """
+    """Rows of a replica's next chunk: a power of two of micro-batches, in its share."""
     most = most_rows // batch_size
     if rows_left is not None:
         most = min(most, ceil_div(rows_left, num_replicas * batch_size))
@@ -75,5 +58,4 @@ def even_round(
 
 
 def _power_of_two_below(number: int) -> int:
-    """The largest power of two that is not above the number; at least 1."""
     return 1 << max(number.bit_length() - 1, 0)

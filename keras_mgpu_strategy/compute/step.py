@@ -1,9 +1,8 @@
 """Turns a replicated model into steps: compiled once for each signature, and kept.
 
-A step runs the model over one chunk on one replica, or on all of them together. It is
-traced by `strategy.run` in the context of its replica, so that it reads the copy there
-of every variable (if copies differ, what saving stores) and draws numbers of its own.
-What XLA cannot compile is an error when the step first runs.
+A step is traced by `strategy.run` in the context of its replica, to read that copy of
+every variable (if copies differ, what saving stores) and draw numbers of its own. What
+XLA cannot compile is an error when the step first runs.
 """
 
 import dataclasses
@@ -33,10 +32,7 @@ from keras_mgpu_strategy.types import Nest
 
 
 class StepCompiler:
-    """Compiles the steps of one replicated model and keeps them.
-
-    Every clock records the time it takes to compile.
-    """
+    """Compiles the steps of one model and keeps them; clocks record the time."""
 
     def __init__(self, replicated: ReplicatedModel):
         self.strategy = replicated.strategy
@@ -97,11 +93,7 @@ class StepCompiler:
     def lockstep(
         self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
     ) -> CompiledStep:
-        """One compiled function that runs the step on all replicas together.
-
-        `element_spec` has the specs of a run, a row and the flat inputs of all
-        replicas, which give only the ranks of shapes.
-        """
+        """One step of all replicas; `element_spec` (run, row, inputs) has ranks."""
 
         def trace(wanted: Signature) -> CompiledStep:
             draws: list[Draws] = []
@@ -117,7 +109,6 @@ class StepCompiler:
         trace: Callable[[Signature], CompiledStep],
         clock: StageClock,
     ) -> CompiledStep:
-        """The step traced before for the same pinned variables, or traced now."""
         plain = dataclasses.replace(signature, jit_compile=False)
 
         def instead() -> CompiledStep:
@@ -177,7 +168,7 @@ class StepCompiler:
                 specs = [number, number, *signature.specs(None)]
                 steps.append(step.get_concrete_function(*specs))
 
-        # Inside a tf.function, since strategy.run called eagerly logs a warning.
+        # strategy.run called eagerly logs a warning.
         everywhere = functools.partial(self.strategy.run, trace_here)
         tf.function(everywhere, autograph=False).get_concrete_function()
         return CompiledStep(steps[0], draws)
@@ -193,7 +184,6 @@ class StepCompiler:
 
 
 def _replica_here() -> int:
-    """Index of the replica that code is being traced for."""
     context = tf.distribute.get_replica_context()
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 

@@ -1,9 +1,8 @@
 """Copies between the host and a device, as parts of graphs.
 
-Within a graph, TensorFlow starts a copy and waits for that copy alone, without the GIL.
-Outside of one, a copy from a GPU waits until all work of that GPU is done, and
-`tf.convert_to_tensor` holds the GIL while it waits (tested with TensorFlow 2.21).
-Tensors on a device that shares the host's memory stay where they are.
+There TensorFlow waits for a copy alone, without the GIL. Outside, a copy waits for all
+work of a GPU, and `tf.convert_to_tensor` holds the GIL (tested with TensorFlow 2.21).
+Tensors on a device that shares the host's memory stay.
 """
 
 import ctypes
@@ -51,13 +50,10 @@ class InPlace:
 class Copier:
     """Copies chunks of flat specs to a device with memory of its own.
 
-    Rows go through page-locked memory that is kept and used again: a GPU reads it
-    several times faster than other memory, and memory used before costs no page faults.
-    TensorFlow takes it for what a graph computes on the host and sends to a GPU, so a
-    graph makes the buffers. Strings, rows without a fixed shape, and int32, which
-    TensorFlow leaves on the host, are converted.
-
-    Guarantee: a buffer is written to again only after its last copy has arrived.
+    A buffer is written to again only after its last copy has arrived. A graph that
+    sends to a GPU makes the buffers, which are thus page-locked: a GPU reads them
+    several times faster. Strings, rows of varying shapes and int32 are converted
+    instead.
     """
 
     def __init__(self, device: str, specs: Sequence[tf.TensorSpec]):
