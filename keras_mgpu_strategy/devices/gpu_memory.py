@@ -1,8 +1,4 @@
-"""How much memory a GPU has, or each part of a GPU that is split.
-
-TensorFlow splits a GPU only with a memory limit per part, and does not report how much
-memory a GPU has. NVIDIA's driver does.
-"""
+"""How much memory a GPU, or each part of a split one, has, by NVIDIA's driver."""
 
 import functools
 import subprocess
@@ -29,11 +25,7 @@ def memory_limit(num_parts: int) -> int:
 
 @functools.cache
 def capacity(device: str) -> int | None:
-    """Returns the bytes that TensorFlow may take of a logical GPU, such as `GPU:0`.
-
-    The limit of a part of a split GPU; otherwise what the driver reports for the
-    visible GPU with the least memory. None if unknown, and for other kinds of device.
-    """
+    """Returns the bytes that TensorFlow may take of a logical GPU; None if unknown."""
     kind, _, index = device.rpartition(":")
     if kind != "GPU":
         return None
@@ -51,10 +43,7 @@ def capacity(device: str) -> int | None:
 
 
 def limit_from_report(report: str, num_parts: int) -> int:
-    """Returns the MiB for each part, from one line of MiB per GPU.
-
-    The least counts, since the driver may list the GPUs in another order.
-    """
+    """Returns MiB per part from one line per GPU, in any order: the least counts."""
     try:
         least_free = min(int(line) for line in report.split("\n") if line.strip())
     except ValueError as error:

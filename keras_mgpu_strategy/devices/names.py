@@ -1,12 +1,8 @@
 """Devices by name: list, parse, check and split them.
 
-Guarantees:
-
-* A device that does not exist is an error that lists those that do. TensorFlow
-  itself silently places the work of a missing device on another one.
-* A device that was named twice is an error, never dropped.
-* Devices are named as TensorFlow names them, `"GPU:0"`, and keep the order in which
-  they were requested.
+A missing device, which TensorFlow would silently replace, is an error that lists the
+others, and so is one named twice. Devices are named `"GPU:0"`, as by TensorFlow, and
+keep the order in which they were requested.
 """
 
 import re
@@ -58,11 +54,7 @@ def by_name(devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
-    """Parses what a user wrote for devices, in order, without looking at the machine.
-
-    Names may be in any case, and also be `"/gpu:0"` or one of TensorFlow's longer
-    forms; for the rest see `scope`.
-    """
+    """Parses what a user wrote (see `scope`), without looking at the machine."""
     if devices is None:
         return None
     entries: Any = [devices]
@@ -77,11 +69,7 @@ def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
 def select_devices(
     requests: tuple[DeviceRequest, ...] | None, existing: Sequence[str]
 ) -> tuple[str, ...]:
-    """Picks from the devices that exist; None stands for every GPU, or the first CPU.
-
-    Raises:
-        ValueError: A device does not exist, or was requested twice.
-    """
+    """Picks existing devices (None: every GPU, or the first CPU), or a ValueError."""
     if requests is None:
         return tuple(_of_kind("GPU", existing) or existing[:1])
     names = [name for request in requests for name in _matches(request, existing)]
@@ -95,11 +83,7 @@ def select_devices(
 
 
 def split_devices(names: Sequence[str], num_parts: int) -> tuple[str, ...]:
-    """Splits visible physical devices into logical devices, and starts TensorFlow.
-
-    Devices already split into that many parts are left as they are. Returns all parts
-    of the first device first.
-    """
+    """Splits visible devices unless already split so; parts of the first come first."""
     visible = by_name(tf.config.get_visible_devices())
     for name in names:
         _split(name, visible[name], num_parts)
@@ -113,15 +97,7 @@ def select_parts(
     counts: Mapping[str, int],
     existing: Sequence[str],
 ) -> tuple[str, ...]:
-    """Picks the logical devices that physical devices have been split into.
-
-    Args:
-        names: Physical devices.
-        num_parts: Logical devices that each of them should have.
-        counts: Every visible physical device, in TensorFlow's order -> number of its
-            logical devices.
-        existing: The logical devices that exist.
-    """
+    """Picks parts of split devices; `counts` has every visible device, in order."""
     parts = _parts_by_name(counts)
     chosen = tuple(part for name in names for part in parts[name])
     is_split = all(counts[name] == num_parts for name in names)

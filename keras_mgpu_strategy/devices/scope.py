@@ -1,12 +1,4 @@
-"""`scope()`: a distribution strategy over the requested devices.
-
-Guarantees:
-
-* The strategy has one replica on each device named, or `replicas_per_device` of
-  them, and never fewer: what does not exist is an error.
-* It is a plain `tf.distribute.MirroredStrategy`, even with one device, so Keras code
-  behaves inside the scope as under any strategy.
-"""
+"""`scope()`: a plain `MirroredStrategy`, with exactly the requested replicas."""
 
 import contextlib
 from collections.abc import Iterator
