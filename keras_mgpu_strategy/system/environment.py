@@ -1,7 +1,6 @@
 """Environment variables, the cores of this process, and home folders.
 
-The only module that reads or sets environment variables. It does not import TensorFlow,
-so that it can act before TensorFlow loads.
+The only module that reads or sets environment variables. It imports no TensorFlow.
 """
 
 import contextlib
@@ -28,10 +27,7 @@ def num_cores() -> int:
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
-    """Returns a user's path with the home folder in place of a leading `~` or `~user`.
-
-    So in Python as on the command line; `./~` leads to a file of that name.
-    """
+    """Returns a user's path with the home folder for a leading `~` or `~user`."""
     return os.path.expanduser(os.fspath(path))
 
 
@@ -64,12 +60,11 @@ def keep_ray_private() -> None:
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Hides TensorFlow's start-up chatter while TensorFlow is loaded and started.
+    """Hides TensorFlow's start-up chatter, but neither warnings nor errors.
 
-    Warnings and errors are not hidden, except for CUDA's complaint that a machine
-    without an NVIDIA device has none. A `grep` drops such lines from standard error; it
-    survives a crash of this process, so TensorFlow's last words are never lost. A user
-    who sets `TF_CPP_MIN_LOG_LEVEL` gets exactly what it says.
+    CUDA's complaint about a missing GPU is chatter. A `grep` filters standard error: it
+    survives a crash of this process, so no last words are lost. A user's
+    `TF_CPP_MIN_LOG_LEVEL` takes precedence.
     """
     chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")

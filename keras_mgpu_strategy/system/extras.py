@@ -5,14 +5,7 @@ from typing import Any
 
 
 def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
-    """Imports a module when it is used, or says how to install it.
-
-    Args:
-        module: Its full name.
-        extra: The extra that installs its package.
-        use: What needs it, as the beginning of a sentence.
-        otherwise: What to do without it, as a sentence.
-    """
+    """Imports a module, or says which `extra` installs it; `use` begins a sentence."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,7 +1,6 @@
 """The process in which a model lives, and others, to which it cannot move.
 
-A fork copies the memory of a process but none of its threads: neither TensorFlow's nor
-Ray's nor those of a run. Code that waits for one of them in the copy waits forever.
+A fork has no threads of TensorFlow, Ray or a run: waiting for one never ends.
 """
 
 import dataclasses
@@ -73,7 +72,6 @@ def _has_started() -> bool:
 
 
 def _has_one_thread() -> bool:
-    """Whether the process lacks even the threads of a started TensorFlow."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:  # not Linux

@@ -7,8 +7,7 @@ from typing import Any
 def as_int(value: Any, said: str, expected: str, *, least: int) -> int:
     """Returns any kind of integer as an int; a bool is not one.
 
-    Otherwise a TypeError, or a ValueError if it is below `least`, begins with `said`,
-    which names the value, such as `gpus=2.5`, and ends with the sentence `expected`.
+    A TypeError, or a ValueError below `least`, begins with `said`: `gpus=2.5`.
     """
     try:
         number = operator.index(value)

@@ -30,14 +30,7 @@ _CUTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of the user's code, which another thread may warn about.
-
-    Args:
-        file: Its file, or the equivalent in a notebook.
-        number: Its number there.
-        module: Name of its module, by which warnings are filtered.
-        registry: Warnings that module has had, since each is shown once per line.
-    """
+    """A line of the user's code; `registry` has the warnings its module has had."""
 
     file: str
     number: int
@@ -53,8 +46,7 @@ class Line:
 def calling_line() -> Line:
     """The line of the user's code in this thread that called the package.
 
-    `warnings.warn` cannot find it: it counts frames or, from Python 3.12 onwards, looks
-    at file names, in the thread that warns, which may be one of ours or TensorFlow's.
+    `warnings.warn` counts frames, in the thread that warns, which may be ours.
     """
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
@@ -71,11 +63,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def cause_of(error: BaseException) -> str:
-    """The class of an error of Keras or TensorFlow, and its innermost cause, in a line.
-
-    Both wrap errors of the user's code and of the parts of a model in pages of
-    configurations and calls.
-    """
+    """The class of an error of Keras or TensorFlow and, in a line, its inmost cause."""
     text = str(error)
     for pattern, shorter in _CUTS:
         text = re.sub(pattern, shorter, text, flags=re.DOTALL)

@@ -6,11 +6,7 @@ from typing import Any
 
 
 class Screen(io.TextIOBase):
-    """Passes text on until the stream fails, and nothing after that.
-
-    Args:
-        stream: Standard error, or any object in its place; None if there is none.
-    """
+    """Passes text on until the stream, if there is one, fails; nothing after that."""
 
     def __init__(self, stream: Any):
         self._stream: Any = stream

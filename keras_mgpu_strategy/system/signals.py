@@ -1,7 +1,6 @@
 """Signals that end a run at a safe point instead of anywhere.
 
-Guarantee: a signal that arrives while held back reaches its previous handler once
-the run has stopped and put its rows on disk.
+A signal that is held back reaches its handler once the run's rows are on disk.
 """
 
 import contextlib
@@ -24,11 +23,7 @@ class Held:
 
 
 def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
-    """Returns the numbers of the signals that end a run.
-
-    They are SIGINT, SIGTERM, SIGHUP and those of `stop_on`: "USR1", "USR2", "XCPU" or
-    "QUIT", one or several, with or without "SIG" in front.
-    """
+    """Returns SIGINT, SIGTERM, SIGHUP and those of `stop_on`, such as "USR1"."""
     names = (stop_on,) if isinstance(stop_on, str) else stop_on
     if not isinstance(names, (list, tuple)):
         raise TypeError(
@@ -41,11 +36,10 @@ def stopping_signals(stop_on: str | Sequence[str]) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[Held]:
-    """Holds back signals, of these numbers, until the end of the block.
+    """Holds back signals until the end of the block, which must end soon after one.
 
-    The block checks what it is given and ends soon after a signal. A second signal
-    is not held back. Ignored signals stay ignored. Outside the main thread, where
-    Python handles no signals, nothing is done.
+    A second signal is not held back. Ignored signals stay ignored. Outside the main
+    thread nothing is done.
     """
     held = Held()
     if threading.current_thread() is not threading.main_thread():
@@ -69,11 +63,7 @@ def held_back(numbers: Iterable[int]) -> Iterator[Held]:
 
 
 def handled(numbers: Iterable[int]) -> list[int]:
-    """Those of the given signals that Python handles.
-
-    Not those that are ignored, as under `nohup` and in jobs that a shell runs in the
-    background, nor those whose handler was not set from Python.
-    """
+    """Those of the given signals that Python handles, and does not ignore."""
     return [n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN)]
 
 
