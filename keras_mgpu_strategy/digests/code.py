@@ -1,16 +1,8 @@
-"""A digest of what functions and classes compute.
+"""A digest of what functions and classes compute, with closures and used globals.
 
-It covers their bytecode, constants, defaults, closures, and the globals that they use.
-
-Guarantees:
-
-* The same code has the same digest in every process of one version of Python. Comments,
-  docstrings, line numbers, names of local variables and the location of a file do not
-  count.
-* The user's own functions and classes count with all that they refer to: values, other
-  functions, modules of the user. Installed packages count by name and version only.
-* Nothing is run except what pickling and copying run. What shows no values to them
-  (TensorFlow's tables, generators, open files, random generators) counts by its class.
+Equal code has one digest in every process of a version of Python, whatever its file,
+comments and local names. What it refers to counts, too; packages by name and version.
+Nothing is run except pickling and copying; opaque values count by class.
 """
 
 import copyreg
@@ -43,15 +35,11 @@ _NO_MEMBERS = frozenset(
 def digest_of_code(
     value: Any, is_known: Callable[[Any], bool] = lambda value: False
 ) -> str:
-    """Returns a SHA-256, in hexadecimal, of a function, a class or any value.
-
-    What `is_known` accepts within it does not count, as it counts elsewhere.
-    """
+    """Returns a hexadecimal SHA-256 of a value, without what `is_known` accepts."""
     return _Walk(is_known).digest(value)
 
 
 def _codes_of(function: Any) -> Iterator[types.CodeType]:
-    """Yields the code of a function, and of all functions within it."""
     waiting = [function.__code__]
     while waiting:
         code = waiting.pop()
@@ -85,7 +73,6 @@ class _Walk:
         )
 
     def digest(self, value: Any) -> str:
-        """The digest of a value; for a plain one, its representation."""
         if isinstance(value, np.generic):
             value = value.item()
         if type(value) in _PLAIN:
@@ -109,7 +96,6 @@ class _Walk:
         return self._found[key]
 
     def _parts(self, value: Any) -> Any:
-        """What a value consists of: a list of values, or a text."""
         for kind, parts in self._kinds:
             if isinstance(value, kind):
                 return parts(value)

@@ -18,10 +18,7 @@ _ALIKE = frozenset({"keras", "numpy", "tensorflow", "tf_keras", _OURS})
 
 
 def is_installed(what: str | type | types.ModuleType) -> bool:
-    """Whether a class, a module or the file of a function is Python's or a package's.
-
-    A function that was saved with a model keeps its file, but gets another module.
-    """
+    """Whether a class, a module or a function's file is Python's or a package's."""
     if isinstance(what, str):
         is_named = any(name in what for name in _INSTALLED)
         return is_named or what.startswith(_PLACES) or _is_in_target(what)
@@ -42,10 +39,7 @@ def _is_in_target(file: str) -> bool:
 
 @functools.cache
 def _installed_into(folder: str) -> frozenset[str]:
-    """What pip has installed into a folder: the names of its packages and modules.
-
-    A project that is only in development has no list of installed files.
-    """
+    """Names of what pip has installed into a folder; not of projects in development."""
     found = importlib.metadata.distributions(path=[folder])
     listed = (each for each in found if each.read_text("RECORD") is not None)
     return frozenset(file.parts[0] for each in listed for file in each.files or ())

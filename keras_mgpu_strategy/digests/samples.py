@@ -1,10 +1,7 @@
 """Digests of values, cheap if there are many: of all of them, or of samples.
 
-Guarantees:
-
-* Up to 256 MiB are read in full; larger values by evenly spread samples, including
-  the first and the last values.
-* The digest depends only on values, dtype and shape, not on the layout in memory.
+Up to 256 MiB are read in full; more by samples, including the first and last values.
+Only values, dtype and shape count, not the layout in memory.
 """
 
 import hashlib
@@ -34,10 +31,7 @@ def is_large(num_bytes: int) -> bool:
 def digest_of_rows(
     read: Callable[[int, int], np.ndarray], num_rows: int, row_bytes: int
 ) -> str:
-    """Returns a digest of rows, which `read` returns from one index to another.
-
-    `row_bytes` is 0 for strings, whose size is not known.
-    """
+    """Returns a digest of what `read(start, stop)` returns; `row_bytes` 0: strings."""
     sha = hashlib.sha256()
     row_bytes = row_bytes or _STRING_BYTES
     whole = num_rows * row_bytes
