@@ -1,10 +1,8 @@
 """Flags of `mgpu benchmark` and what it does. Imports no TensorFlow.
 
-Guarantees:
-
-* Bad flags are reported before anything is measured.
-* With `--output`, the folder holds the report as JSON and Markdown after each job: one
-  model at one batch on one number of replicas.
+Bad flags are reported before anything is measured. With `--output`, the folder holds
+the report as JSON and Markdown after each job: a model, a batch and a number of
+replicas.
 """
 
 import dataclasses
@@ -61,12 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run(_: object, flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """Measures, prints the tables and writes the files.
-
-    Raises:
-        ValueError: A flag is invalid, or devices are missing.
-        RuntimeError: A job failed.
-    """
+    """Measures, prints the tables and writes the files."""
     options = options_of(flag_values)
     command = shlex.join(["mgpu", *argv[1:]])
     report = {"format": 1, "command": command, **provenance.describe()}

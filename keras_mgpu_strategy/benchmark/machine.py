@@ -1,7 +1,7 @@
 """TensorFlow's devices for one measurement, configured before TensorFlow starts.
 
-A CPU replica has one intra-op thread: otherwise one replica uses all cores, and scaling
-is meaningless. A GPU's memory is allocated as needed, to leave some for others.
+A CPU replica has one intra-op thread: otherwise one replica uses all cores. A GPU's
+memory is allocated as needed, to leave some for others.
 """
 
 from typing import Any
@@ -13,10 +13,9 @@ from keras_mgpu_strategy.system.environment import num_cores
 
 
 def configure(kind: str, num_sharing: int | None = None) -> str:
-    """Sets threads and memory; returns the kind of device to use, gpu or cpu.
+    """Sets threads and memory; returns "gpu" or "cpu", also for "auto".
 
-    `"auto"` takes GPUs if there are any. On a CPU, `num_sharing` replicas share all
-    cores; by default, each has one intra-op thread.
+    On a CPU, `num_sharing` replicas share all cores; else each has one intra-op thread.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "cpu" or (kind == "auto" and not gpus):
@@ -30,12 +29,7 @@ def configure(kind: str, num_sharing: int | None = None) -> str:
 
 
 def make_strategy(kind: str, num_replicas: int, *, shared: bool = False) -> Any:
-    """The strategy over the first GPUs, or over parts of the CPU or a `shared` GPU.
-
-    Raises:
-        ValueError: If there are fewer GPUs; names the available ones.
-        RuntimeError: If a GPU is to be split, but its memory is unknown.
-    """
+    """The strategy over the first GPUs, or parts of the CPU or a `shared` GPU."""
     if kind == "gpu" and not shared:
         with mgpu.scope(list(range(num_replicas))) as strategy:
             return strategy
@@ -44,10 +38,7 @@ def make_strategy(kind: str, num_replicas: int, *, shared: bool = False) -> Any:
 
 
 def describe() -> dict[str, Any]:
-    """JSON record of the GPUs in use, each name once, and of the threads of a CPU op.
-
-    None stands for no GPUs, or for a number of threads that TensorFlow chooses.
-    """
+    """JSON record of the GPUs in use, each name once, and the threads of a CPU op."""
     gpus = tf.config.get_visible_devices("GPU")
     details = map(tf.config.experimental.get_device_details, gpus)
     names = dict.fromkeys(each.get("device_name", "GPU") for each in details)

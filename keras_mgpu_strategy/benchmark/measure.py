@@ -1,8 +1,7 @@
 """Measures one model at one batch on one number of replicas.
 
-This is the program of a process of its own, since logical devices cannot change once
-TensorFlow has started. Each repetition takes one sample of every contender, starting
-with another one each time, so that other load on the machine affects all alike.
+This is the program of a process of its own, since logical devices cannot change in one.
+Samples of contenders are taken in turn, so that other load affects all alike.
 """
 
 import dataclasses
@@ -23,20 +22,12 @@ from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
-# The same row in batches of another shape can differ in the last bits, and deep
-# models add up such differences.
+# A row in batches of other shapes differs in the last bits, which deep models add up.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measures and returns the record, which can be written as JSON.
-
-    A contender's record holds `seconds` and `rows_per_second`, one number for each
-    repetition, or `error` if Keras or Ray cannot run the model. Ours must not fail.
-
-    Raises:
-        ValueError: Devices are missing, or no rows can be made for the model.
-    """
+    """Measures and returns a JSON record; ours must not fail, contenders may."""
     (name,), (batch,), (count,) = options.models, options.batches, options.replicas
     kind = machine.configure(options.devices, count if options.shared else None)
     strategy = machine.make_strategy(kind, count, shared=options.shared)
@@ -88,7 +79,6 @@ def find_rows(
 def _measure(
     options: Options, plain: Any, mirrored: Any, x: Nest, reference: Nest
 ) -> dict[str, dict[str, Any]]:
-    """Contender -> its record."""
     (batch,), (count,) = options.batches, options.replicas
     owners, calls, records = {}, {}, {}
     for name in options.contenders:
@@ -118,7 +108,6 @@ def _measure(
 
 
 def _owner(name: str, plain: Any, mirrored: Any, num_replicas: int) -> Any:
-    """The model or Predictor whose `predict` a contender is."""
     match name:
         case "keras":
             plain.make_predict_function(force=True)  # to time how long it takes
@@ -139,11 +128,7 @@ def report_of(owner: Any) -> dict[str, Any] | None:
 
 
 def largest_difference(results: Nest, reference: Nest) -> float:
-    """Compares results with those that are right; both may have the same NaNs.
-
-    Raises:
-        ValueError: They differ in shape, or by more than rounding.
-    """
+    """Compares results, NaNs included; ValueError if beyond rounding."""
     pairs = zip(tf.nest.flatten(results), tf.nest.flatten(reference), strict=True)
     return max(_difference(got, want) for got, want in pairs)
 

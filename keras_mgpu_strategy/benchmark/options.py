@@ -10,11 +10,10 @@ _MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to measure; a ValueError is an unknown name or a number that is too small.
+    """What to measure, checked; a batch is a replica's, or None for defaults.
 
-    A batch is that of one replica, or None for each side's default arguments. With
-    `shared`, the replicas share one device. If `rows` is None, as many are found as
-    keep Keras busy for `seconds`, a multiple of `row_multiple`.
+    `shared` replicas share a device. If `rows` is None, a multiple of `row_multiple` is
+    found that keeps Keras busy for `seconds`.
     """
 
     models: tuple[str, ...] = (BUILT_IN,)

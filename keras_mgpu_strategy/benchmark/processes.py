@@ -1,6 +1,6 @@
-"""A process for each measurement, which TensorFlow starts anew in.
+"""A process for each measurement, since logical devices cannot change in one.
 
-Logical devices cannot change once TensorFlow has started. Imports no TensorFlow.
+Imports no TensorFlow.
 """
 
 import dataclasses
@@ -16,12 +16,7 @@ _PROGRAM = (sys.executable, "-m", "keras_mgpu_strategy.benchmark.measure")
 
 
 def run_job(job: Any, program: Sequence[str] = _PROGRAM) -> dict[str, Any]:
-    """Measures a dataclass in a process of its own, whose program ends in `serve`.
-
-    Raises:
-        ValueError: If the job asks for devices or a model that are not there.
-        RuntimeError: If the process fails; it has printed why.
-    """
+    """Measures in a process of its own; ValueError if the job is at fault."""
     with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
         path = pathlib.Path(folder, "record.json")
         words = [json.dumps(dataclasses.asdict(job)), str(path)]
@@ -38,7 +33,7 @@ def run_job(job: Any, program: Sequence[str] = _PROGRAM) -> dict[str, Any]:
 
 
 def serve(run: Callable[..., dict[str, Any]], job: str, record_path: str) -> None:
-    """Calls `run` with the fields of the job, and writes what it returns.
+    """Calls `run` with the job's fields and writes what it returns.
 
     A ValueError is bad input; any other error ends the process with a traceback.
     """

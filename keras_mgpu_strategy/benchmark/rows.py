@@ -1,7 +1,4 @@
-"""The built-in model, and rows for any Keras model.
-
-Guarantee: the same seed gives the same weights and rows in every process.
-"""
+"""The built-in model, and rows for any Keras model, equal in processes of one seed."""
 
 from typing import Any
 
@@ -17,11 +14,7 @@ layers = keras.layers
 
 
 def build(name: str, seed: int = 0) -> Any:
-    """Makes the built-in model with weights of this seed, or reads a Keras file.
-
-    Raises:
-        ValueError: If a file's model does not declare its inputs.
-    """
+    """Makes the built-in model with weights of this seed, or reads a Keras file."""
     if name == BUILT_IN:
         keras.utils.set_random_seed(seed)
         hidden = [layers.Dense(512, activation="relu") for _ in range(2)]
@@ -37,12 +30,9 @@ def build(name: str, seed: int = 0) -> Any:
 
 
 def make_rows(model: Any, name: str, num_rows: int, seed: int = 0) -> Nest:
-    """Random rows in the structure of the model's inputs, as NumPy arrays.
+    """Random rows for a model's inputs; ValueError for unknown lengths or dtypes.
 
     Integers are 0 or 1, or any that all embeddings of the model know.
-
-    Raises:
-        ValueError: If an axis has unknown length, or a dtype is not numeric.
     """
     rng = np.random.default_rng(seed)
     embeddings = [x for x in model.layers if isinstance(x, layers.Embedding)]

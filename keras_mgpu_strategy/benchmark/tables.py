@@ -1,8 +1,7 @@
 """Reports as Markdown: medians, spreads and ratios. Pure functions over JSON records.
 
-A *run* is one model at one batch on one number of replicas; a contender's record in it
-has `rows_per_second`, one number per repetition. Contenders of one run can be compared,
-since their samples were taken in turn; those of different reports cannot.
+A *run* is one model at one batch on one number of replicas. Contenders can be compared
+only within a run, where samples were taken in turn.
 """
 
 import statistics

@@ -1,8 +1,4 @@
-"""Takes samples of all contenders in turn.
-
-Guarantee: each repetition takes one sample of every contender, starting with another
-one each time, so that other load on the machine affects all of them alike.
-"""
+"""Takes samples of all contenders in turn, so that other load affects all alike."""
 
 import gc
 import time
@@ -12,10 +8,7 @@ from collections.abc import Callable, Mapping
 def in_turn(
     samples: Mapping[str, Callable[[], float]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Calls functions, each of which takes a sample and returns its seconds.
-
-    They have run before, so that none still compiles.
-    """
+    """Takes samples, in seconds, by functions that have run before."""
     names = list(samples)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for repetition in range(repetitions):
@@ -37,10 +30,7 @@ def seconds_of(call: Callable[[], object], num_calls: int = 1) -> float:
 def rows_for(
     seconds: float, time_of: Callable[[int], float], multiple: int, most: int
 ) -> int:
-    """Rows for which `time_of` returns about `seconds`, at `most` what fits in memory.
-
-    It is a positive multiple of `multiple`.
-    """
+    """A multiple of rows for which `time_of` returns about `seconds`, or `most`."""
     rows = multiple
     elapsed = time_of(rows)
     while elapsed < seconds / 4 and rows * 4 <= most:
