@@ -1,8 +1,4 @@
-"""What a bare path, or a list or dict of paths, stands for.
-
-Guarantee: a file is recognized by its suffix, a folder by what it holds. Unknown or
-mixed ones are refused, with a list of the known.
-"""
+"""What paths stand for: a file by its suffix, a folder by what it holds."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -40,16 +36,7 @@ def lists_tables(x: Any) -> bool:
 
 
 def file_input(x: Any) -> FileInput:
-    """Returns the input that reads the files that `names_files` found.
-
-    Args:
-        x: A path; a list of paths to files of one format; or a dict of paths to `.npy`
-            files by the names of the model's inputs.
-
-    Raises:
-        FileNotFoundError: The path has no suffix, and nothing is there.
-        ValueError: The format is unknown, or does not say enough to be read.
-    """
+    """Returns the input for what `names_files` found; refuses unknown formats."""
     if isinstance(x, Mapping):
         others = [leaf for _, leaf in leaves(x) if not is_npy(leaf)]
         if not others:

@@ -1,8 +1,7 @@
 """Which part of a file goes to which input of a model.
 
-Names decide; a guess is made only if there is just one choice. An input that is not
-found is an error that lists what the file holds, unless it is optional and the required
-ones are found by their names.
+Names decide; a guess is made only if there is just one choice. Optional inputs may be
+left out if the required ones are found by their names.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -51,11 +50,7 @@ def declared_inputs(input_spec: Nest) -> list[Declared]:
 
 
 def present_inputs(input_spec: Nest, available: Collection[str], given: Any) -> Nest:
-    """Returns what a model declares without the optional inputs that are left out.
-
-    They are empty tuples, if those that are required are all found by their names, in
-    the file or in the mapping that the user gave.
-    """
+    """Leaves out optional inputs, as empty tuples, if names show all required ones."""
     if not _declares(input_spec) or not isinstance(given, Mapping | None):
         return input_spec
     inputs, names = declared_inputs(input_spec), available if given is None else given
@@ -76,18 +71,7 @@ def in_structure(input_spec: Nest, flat: list[Any]) -> Nest:
 def choose(
     available: Collection[str], given: Names, input_spec: Nest, what: str
 ) -> list[str]:
-    """Chooses one of several named arrays for each input, see `declared_inputs`.
-
-    Args:
-        available: Names in the file.
-        given: The names that the user gave: one, one per input in the order of the
-            model, or a dict by input; None to choose by the names of the inputs.
-        input_spec: What the model declares, or None.
-        what: The file and its contents in the plural, for messages.
-
-    Raises:
-        ValueError: There is none for an input, or more than one to choose from.
-    """
+    """Chooses one of several named arrays for each input, see `declared_inputs`."""
     inputs = declared_inputs(input_spec)
     names = [item.name for item in inputs]
     if given is not None:

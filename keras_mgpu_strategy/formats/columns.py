@@ -1,9 +1,7 @@
-"""Which columns of a table go to which input of a model, and how they become its rows.
+"""Which columns of a table go to which input of a model, and how they become rows.
 
-A column is chosen by its name, by the user, or because nothing else fits. A column
-`row`, which this package's own files have, is never chosen unless asked for, nor are
-those that a reader calls hidden: pandas indices, folder keys. Dtypes follow the rule of
-`sources/casting.py`. Values are reshaped to the declared shape if there are as many.
+Names decide, or that nothing else fits. A column `row` is taken only if asked for, as
+are those that a reader calls hidden: pandas indices, folder keys.
 """
 
 import dataclasses
@@ -54,11 +52,7 @@ class Form:
     def join(
         self, cells: Sequence[np.ndarray], first: int, where: object
     ) -> np.ndarray:
-        """Returns the rows, of shape `(rows, *row_shape)`; the first is row `first`.
-
-        Raises:
-            BadRow: A value is not one that the model accepts.
-        """
+        """Returns `(rows, *row_shape)`, from row `first` on; raises BadRow."""
         converted = [
             self.cast.convert(column, failing(f"{where}, column {name!r}", first))
             for name, column in zip(self.columns, cells, strict=True)
@@ -75,19 +69,7 @@ def choose_columns(
     hidden: Collection[str] = (),
     remedy: str = "Pass columns=[...], or a dict of columns by input.",
 ) -> list[Choice]:
-    """Chooses the columns for each input, in the order of `declared_inputs`.
-
-    Args:
-        kinds: The table's columns in order, each with its kind.
-        given: What the user asks for, as described at `mgpu.files.Parquet`.
-        input_spec: What the model declares, or None.
-        where: Names the table in messages.
-        hidden: Columns that are chosen by name only.
-        remedy: What to do if the choice is unclear.
-
-    Raises:
-        ValueError: They are not in the table, do not fit, or the choice is unclear.
-    """
+    """Chooses columns in the order of `declared_inputs`; `hidden` ones by name only."""
     inputs = choosing.declared_inputs(input_spec)
     missing = [item.name for item in inputs if item.name not in kinds]
     if given is not None and len(inputs) == 1 and not isinstance(given, Mapping):
@@ -115,15 +97,7 @@ def form_for(
     cells: Sequence[tuple[np.dtype | None, tuple[int | None, ...]]],
     missing_as_nan: bool,
 ) -> Form:
-    """Returns the form of one input.
-
-    Args:
-        choice: The columns chosen.
-        cells: The dtype of each, strings as kind "S", None if it has no value; and the
-            lengths of the lists in it, None if there is no row.
-        missing_as_nan: Whether integers and bools become floats, if the model takes
-            floats.
-    """
+    """Returns an input's form, by dtype (None: no value) and lengths of its cells."""
     lengths, wanted = cells[0][1], choice.input.wanted
     is_stack = len(cells) > 1 or (choice.is_stacked and not lengths)
     dtypes = [dtype for dtype, _ in cells if dtype is not None]
@@ -183,7 +157,6 @@ def _by_shape(
 
 
 def _listed(kinds: Mapping[str, str]) -> str:
-    """Names of columns, with the kinds of those that are not numbers."""
     return shorten(
         name if kind == NUMBER else f"{name} ({kind})" for name, kind in kinds.items()
     )

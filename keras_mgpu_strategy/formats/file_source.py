@@ -95,18 +95,7 @@ def open_arrays(
     *chosen: object,
     close: Callable[[], object] | None = None,
 ) -> FileSource:
-    """Returns a source over array-likes in files, one per model input.
-
-    Args:
-        files: The files.
-        nest: The array-likes.
-        input_spec: What the model declares.
-        *chosen: What is read of the files, for their identity.
-        close: Closes the files.
-
-    Raises:
-        ValueError: They are not what the model accepts.
-    """
+    """Returns a source over array-likes in files; `chosen` adds to their identity."""
     try:
         source = ArraySource(nest, input_spec)
     except (TypeError, ValueError) as error:
@@ -125,17 +114,7 @@ def open_named(
     find: Callable[[str], Any],
     close: Callable[[], object] | None = None,
 ) -> FileSource:
-    """Opens some of several named arrays, see `choosing.choose` and `open_arrays`.
-
-    Args:
-        files: The files.
-        kind: What the arrays are called, in the plural.
-        available: Names of the arrays.
-        given: The names that the user gave.
-        input_spec: What the model declares.
-        find: Returns the array of a name.
-        close: Closes the files.
-    """
+    """Opens some of several named arrays, see `choosing.choose` and `open_arrays`."""
     input_spec = choosing.present_inputs(input_spec, available, given)
     what = f"{files.where}, names of {kind}"
     names = choosing.choose(available, given, input_spec, what)

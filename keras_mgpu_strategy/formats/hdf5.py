@@ -1,8 +1,7 @@
 """HDF5 files, opened read-only through h5py; rows are read as they are used.
 
-Nothing outside the file is opened: external links, external storage and virtual data
-sets over other files are refused, as are data sets that claim far more rows than they
-hold.
+Refused: whatever leads to other files (links, external storage, virtual data sets), and
+data sets that claim far more rows than they hold.
 """
 
 import dataclasses
@@ -63,10 +62,7 @@ class Hdf5:
 
 
 def _walk(h5py: ModuleType, root: Any) -> Iterator[str]:
-    """Yields the names of all data sets and links; links are not followed.
-
-    Groups may contain each other, or one group many times: each is visited once.
-    """
+    """Yields the names of all data sets and links, each group once; follows no link."""
     waiting, seen = [("", root)], {_address(h5py, root)}
     while waiting:
         above, group = waiting.pop()

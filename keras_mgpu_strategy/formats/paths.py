@@ -1,9 +1,8 @@
 """Paths as given by users, resolved to a list of existing files.
 
-The files of a folder come sorted by name; those whose names begin with `_` or `.` hold
-no rows and are left out. Anything else that is not read is an error. An identity holds
-names below the given path, sizes and row counts: it stays the same wherever the files
-are moved, and differs for other files. The name of a single file does not count.
+Folders come sorted by name, without names that begin with `_` or `.`; anything else
+that is not read is an error. An identity (names below the given path, sizes, rows)
+stays the same wherever files are moved; the name of a single file does not count.
 """
 
 import dataclasses
@@ -45,13 +44,7 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileList:
-    """Files in the order in which they are read.
-
-    Args:
-        files: Where they are.
-        names: Their names relative to the path that was given.
-        where: That path, for messages.
-    """
+    """Files in the order in which they are read; `names` are relative to `where`."""
 
     files: tuple[pathlib.Path, ...]
     names: tuple[str, ...]
@@ -60,13 +53,7 @@ class FileList:
     def identity(
         self, num_rows: int | None, *chosen: object, how: Any = None
     ) -> Identity:
-        """Returns what distinguishes these files from others.
-
-        Args:
-            num_rows: Of all files; None if unknown.
-            *chosen: What is read of them, such as the names of columns.
-            how: Functions and values that decide how they are read.
-        """
+        """Distinguishes the files, what is read (`chosen`) and `how`, from others."""
         sizes = [file.stat().st_size for file in self.files]
         pairs = list(zip(self.names, sizes, strict=True))
         digest = hashlib.sha256(repr((pairs, num_rows, chosen)).encode()).hexdigest()
@@ -101,13 +88,7 @@ def one_file(path: Any, kind: str) -> FileList:
 
 
 def list_files(paths: Any, kind: str, form: Format) -> FileList:
-    """Lists a file, the files of the format `form` in a folder, or those of a list.
-
-    Raises:
-        TypeError: Something is not a path.
-        FileNotFoundError: A file is missing.
-        ValueError: There is no file, or a folder holds something else.
-    """
+    """Lists a file, the files of the format `form` in a folder, or those of a list."""
     if not is_path(paths):
         return _listed(paths, kind)
     folder = as_path(paths)

@@ -1,7 +1,6 @@
-"""All file formats, a row for each: the only list of them and of their suffixes.
+"""All file formats: the only list of them and of their suffixes.
 
-Guarantee: this module loads neither TensorFlow nor a package that a format needs. What
-a row names is imported on first use.
+Loads neither TensorFlow nor a format's packages: what a row names is imported late.
 """
 
 import dataclasses
@@ -18,30 +17,17 @@ if TYPE_CHECKING:  # it loads TensorFlow
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Format:
-    """A file format.
+    """A file format; classes are `module:class`, in this package after a dot."""
 
-    Args:
-        name: Of its class in `mgpu.files`.
-        pattern: Of the names of its files, in lower case.
-        reader: `module:class` of that class; a leading dot stands for this package.
-        suffix: Of an output; "" if it is never written.
-        writer: `module:class` of its `FileFormat`.
-        shards: Module with `check(sharded)`, which raises a `ValueError`, and, if each
-            shard is a file of its own, `join(sharded, target)`.
-        is_many: Whether lists and folders of files can be read too.
-        is_table: Whether it holds columns by name.
-        is_shared: Whether all shards write into the output itself, at the same time.
-    """
-
-    name: str
-    pattern: str
+    name: str  # of its class in `mgpu.files`
+    pattern: str  # of the names of its files, in lower case
     reader: str
-    suffix: str = ""
+    suffix: str = ""  # of an output; "" if it is never written
     writer: str = ""
-    shards: str = ""
-    is_many: bool = False
-    is_table: bool = False
-    is_shared: bool = False
+    shards: str = ""  # has `check(sharded)`, and `join(sharded, target)` for files
+    is_many: bool = False  # reads lists and folders of files too
+    is_table: bool = False  # holds columns by name
+    is_shared: bool = False  # all shards write into the output itself
 
     def is_of(self, path: str | pathlib.Path) -> bool:
         """Whether a file name belongs to this format."""

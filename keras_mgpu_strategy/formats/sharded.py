@@ -1,7 +1,4 @@
-"""The shards of one output, as their journals record them.
-
-Guarantee: a `Sharded` has all its shards, each finished, all of the same run.
-"""
+"""The shards of one output, by their journals: all there, finished, of one run."""
 
 import dataclasses
 import itertools
@@ -22,16 +19,7 @@ MOST_SHARDS = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Sharded:
-    """An output in shards.
-
-    Args:
-        path: The output.
-        num_shards: How many there are.
-        num_rows: Of all of them.
-        outputs: Names of the model's outputs, in order.
-        has_names: Whether rows came with names.
-        first: The journal of shard 0.
-    """
+    """An output in shards; `first` is the journal of shard 0."""
 
     path: pathlib.Path
     num_shards: int
@@ -67,13 +55,7 @@ class Sharded:
 
 
 def find_shards(path: pathlib.Path) -> Sharded:
-    """Finds the journals next to an output and checks what they record.
-
-    Raises:
-        FileNotFoundError: There are no shards, or some are missing.
-        ValueError: A journal is damaged, belongs to another run than the others, or
-            records other rows than it should.
-    """
+    """Finds the journals next to an output; refuses missing or mismatched ones."""
     found = _journals(path)
     count = next(iter(found)).count
     shards = [Shard(index, count) for index in range(count)]

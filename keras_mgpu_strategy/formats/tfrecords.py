@@ -1,11 +1,8 @@
 """TFRecord files, parsed by a user's function in parallel, in order.
 
-A damaged record is an error that names the file; an error of the user's function passes
-through unchanged. An uncompressed file that is cut off exactly between two records
-cannot be distinguished from a shorter one. Whether and how a file is compressed is
-detected from its content. A record that claims more bytes than its file has is found
-before TensorFlow reads it, which would crash the process (2.21). In compressed files
-TensorFlow finds it itself, and holds at most what they decompress to.
+Damage is an error that names the file; the user's own errors pass through. Only an
+uncompressed file cut off exactly between records goes unnoticed. Records that claim
+more bytes than there are would crash TensorFlow (2.21), so are found before it reads.
 """
 
 import contextlib
@@ -150,10 +147,7 @@ def _records(file: Any, compression: Any) -> tf.data.Dataset:
 
 
 def _is_complete(file: bytes, compression: bytes) -> np.bool_:
-    """Whether compressed data end as they should, and are undamaged.
-
-    TensorFlow (2.21) sometimes takes a truncated file for one that ends there.
-    """
+    """Whether compressed data end as they should; TensorFlow (2.21) may not notice."""
     if not compression:
         return np.True_
     window_bits = {b"GZIP": 31, b"ZLIB": 15}[compression]

@@ -1,9 +1,8 @@
-"""How the columns of a CSV file are named, by its first lines, cut as pandas cuts them.
+"""How the columns of a CSV file are named, by its first lines, cut as pandas does.
 
 Names stay above their own columns: cells after the last name are empty, or an error.
-(pandas would make the first columns an index, and shift all names.) The first line is
-taken as names only if it looks like names, or if the user says so with `header` or
-`names` in `read_options`. No two columns have the same name.
+The first line is names only if it looks so, or by `header` or `names`. No two are the
+same.
 """
 
 import dataclasses
@@ -31,26 +30,17 @@ _EXACT_SINCE = (3, 1)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a CSV file: `keys` is what pandas calls them, given `options`.
-
-    Those that are `hidden` have no name in the file. If `has_rest`, pandas gives an
-    extra column for the cells after the last name, which must be empty.
-    """
+    """The columns by pandas' names, `keys`, given `options`; `hidden` ones lack one."""
 
     options: dict[str, Any]
     keys: tuple[Any, ...]
     names: tuple[str, ...]
     hidden: frozenset[str] = frozenset()
-    has_rest: bool = False
+    has_rest: bool = False  # a column of cells after the last name, all empty
 
 
 def find_layout(pandas: Any, path: Any, options: Mapping[str, Any]) -> Layout:
-    """Finds the names of the columns and where they are; `options` are for `read_csv`.
-
-    Raises:
-        ValueError: There are more cells than names, two columns have one name, or the
-            first line may be a row.
-    """
+    """Finds the columns' names and places; refuses a first line that may be a row."""
     lines = _FirstLines(pandas, path, options).separated().with_blank_lines()
     names = lines.options.get("names")
     if names is not None:
@@ -99,7 +89,6 @@ class _FirstLines:
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """The line of names, as in the file."""
         return [str(cell).strip() for cell in self._lines()[self.header or 0][:-1]]
 
     @functools.cached_property
@@ -110,7 +99,6 @@ class _FirstLines:
 
     @functools.cached_property
     def num_cells(self) -> int:
-        """How many cells the longer of the two has."""
         is_longer = self.header is not None and self.row and self._is_longer(self.row)
         return len(self.columns) + bool(is_longer)
 
@@ -151,7 +139,6 @@ class _FirstLines:
 
     @property
     def _is_read_by_c(self) -> bool:
-        """Whether pandas uses its C parser, which accepts more options."""
         given = [self.options[n] for n in ("sep", "delimiter") if n in self.options]
         simple = all(x and (len(x) == 1 or x == r"\s+") for x in given)
         return simple and self.options.get("engine") in (None, "c")

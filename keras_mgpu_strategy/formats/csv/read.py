@@ -1,8 +1,7 @@
 """CSV files, read through pandas a piece of a few thousand rows at a time.
 
-Numbers have the dtype that the model declares, or that of the first rows if it declares
-none, throughout the file. Text columns are never read as numbers. A missing value, or
-one that does not fit, is an error with the file, column and row.
+One dtype throughout: the model's, or that of the first rows. Text is never read as
+numbers. What is missing or does not fit is an error with file, column and row.
 """
 
 import dataclasses
@@ -89,8 +88,6 @@ class Csv:
 
 
 class _ChosenColumns:
-    """The columns of one model input."""
-
     def __init__(self, table: CsvTable, choice: Choice, missing_as_nan: bool) -> None:
         self._table = table
         self.dtypes = {
@@ -102,7 +99,6 @@ class _ChosenColumns:
         self._as_nan = missing_as_nan and self.form.cast.dtype.is_floating
 
     def read(self, piece: Any, first: int) -> np.ndarray:
-        """Returns the input's rows of a piece that begins at row `first`."""
         cells, path = [], self._table.path
         for name in self.form.columns:
             fail = failing(f"{path}, column {name!r}", first)
@@ -114,8 +110,6 @@ class _ChosenColumns:
 def _rows(
     table: CsvTable, columns: list[_ChosenColumns], start: int
 ) -> Generator[Rows, None, None]:
-    """Yields all rows from `start` onwards."""
-
     def decode(piece: Any, first: int, num_rows: int) -> Rows:
         some = piece.iloc[:num_rows]
         table.check_rest(some, first)

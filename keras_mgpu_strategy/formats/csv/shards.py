@@ -1,8 +1,4 @@
-"""Shards in `.csv` files of their own -> one file.
-
-Guarantee: the bytes are those that a run without shards writes for the same results. At
-most a piece of a file is in memory.
-"""
+"""Shards in `.csv` files -> one with the bytes of an unsharded run, piece by piece."""
 
 import csv
 import itertools
@@ -17,11 +13,7 @@ _PIECE_BYTES = 2**24
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the `.csv` files of all shards hold their rows.
-
-    Raises:
-        ValueError: One is missing, or has other columns or rows.
-    """
+    """Checks that the `.csv` files of all shards hold their rows (`ValueError`)."""
     first = None
     for shard in sharded.shards:
         path = sharded.file(shard)

@@ -1,7 +1,4 @@
-"""A CSV file as pandas reads it, its columns by the names of the file.
-
-Guarantee: a row with more cells than there are names is an error that names the row.
-"""
+"""A CSV file as pandas reads it; a row with more cells than names is an error."""
 
 import contextlib
 import functools
@@ -43,10 +40,7 @@ class CsvTable:
         self._is_sure = "header" in options or "names" in options
 
     def check_names(self, choices: list[Choice]) -> None:
-        """Refuses a name that is also a text in its column, unless it was asked for.
-
-        Such a file may have no line of names, and would lose a row.
-        """
+        """Refuses an unasked name that is also text in its column: it may be a row."""
         for choice in choices:
             for name in set(choice.columns) - {choice.input.name}:
                 is_text = not self._is_sure and self.kinds[name] == TEXT

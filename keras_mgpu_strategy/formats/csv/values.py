@@ -1,8 +1,6 @@
 """The values of a CSV column, with one dtype throughout the file.
 
-What pandas infers for one piece of a file never decides: the dtype is fixed beforehand,
-and a value that does not fit is an error that names the row. Numbers that pandas leaves
-as text are read as exactly as all others.
+The dtype is fixed beforehand; a value that does not fit is an error with its row.
 """
 
 import contextlib
@@ -67,13 +65,7 @@ def kind_of(column: Any, numbers: Numbers) -> str:
 
 
 def wanted_dtype(spec: tf.TensorSpec | None, kind: str, sample: Any) -> np.dtype:
-    """Returns the dtype to read a column as: float64, int64, uint64, bool, or "S".
-
-    Args:
-        spec: What the model declares; None if it declares nothing.
-        kind: What `kind_of` returned.
-        sample: The first rows of the column, a pandas Series.
-    """
+    """Returns what to read a column as: float64, int64, uint64, bool, or "S"."""
     code = _code_of(sample)
     if spec is not None and spec.dtype == tf.string:
         code = "S"
@@ -87,19 +79,7 @@ def wanted_dtype(spec: tf.TensorSpec | None, kind: str, sample: Any) -> np.dtype
 def as_values(
     column: Any, dtype: np.dtype, numbers: Numbers, as_nan: bool, fail: Fail
 ) -> np.ndarray:
-    """Returns the values of some rows of a column, a pandas Series.
-
-    Args:
-        column: The rows.
-        dtype: What `wanted_dtype` returned.
-        numbers: How they are written.
-        as_nan: Whether a missing value is NaN; all numbers are then floats.
-        fail: Called for a row without a value, or with one that is not a number.
-
-    Returns:
-        An array of shape `(rows,)`: floats; for integers and bools, numbers of any
-        dtype, as in the piece; text as objects.
-    """
+    """Returns `(rows,)` values: text as objects, integers and bools of any dtype."""
     missing = column.isna().to_numpy(dtype=bool)
     if missing.any() and not as_nan:
         nan = ", or pass missing_as_nan=True" if dtype.kind == "f" else ""

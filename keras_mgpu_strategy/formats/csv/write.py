@@ -1,11 +1,7 @@
 """Results in a `.csv` file (RFC 4180, UTF-8), for small tables of classes.
 
-A column `row`, a column `file` if rows have names, then `NAME` for an output of one
-number a row, or `NAME_0`, `NAME_1` and so on for one of several. A missing row has
-empty cells. A shard is a file of its own, with the header.
-
-Guarantee: numbers read back as exactly the same: they are written with the fewest
-digits that distinguish them from any other number of their type.
+Columns are `row`, `file` if rows have names, then `NAME`, or `NAME_0` and so on; empty
+cells for a missing row. Numbers have the fewest digits that read back exactly.
 """
 
 import csv

@@ -1,10 +1,7 @@
-"""Checks of an image file's bytes before a decoder sees them.
+"""Checks of an image file's bytes before a decoder sees them; nothing is decoded.
 
-Guarantees:
-
-* Nothing is decoded, and every length that a file claims is checked against the file.
-* What cannot be an image of its format, or would take more than `MAX_BYTES`, is a
-  `BadImage`.
+Claimed lengths are checked against the file. What cannot be an image of its format, or
+would take more than `MAX_BYTES`, is a `BadImage`.
 """
 
 import struct
@@ -65,10 +62,7 @@ def _num_scans(jpeg: bytes) -> int:
 
 
 def ended_png(png: bytes) -> bytes:
-    """Returns the complete chunks of a PNG file, adding the last one if it is missing.
-
-    A decoder that finds too few pixels in them reports it.
-    """
+    """Returns the complete chunks of a PNG file, adding the last one if missing."""
     position = 8
     while position + 12 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, position)
@@ -86,10 +80,7 @@ def png_size(png: bytes) -> tuple[int, int]:
 
 
 def first_gif_frame(gif: bytes) -> tuple[bytes, bool]:
-    """Cuts a GIF file after its first frame; also says if that fills the picture.
-
-    A decoder would unpack all of them, and a frame takes few bytes in a file.
-    """
+    """Cuts a GIF file after its first frame; also says if that fills the picture."""
     width, height, flags = _unpack("<HHB", gif, 6)
     position = 13 + _gif_colors(flags)
     while (kind := _unpack("B", gif, position)[0]) == 0x21:
@@ -115,14 +106,7 @@ def _after_gif_blocks(gif: bytes, position: int) -> int:
 
 
 def plain_bmp(bmp: bytes) -> tuple[bytes, int] | None:
-    """Cuts a BMP file after its pixels, if they are stored as TensorFlow reads them.
-
-    Blue, green, red and perhaps alpha, a byte each, or gray. TensorFlow mistakes
-    whatever else a file holds for such pixels: indices into a palette, compressed rows.
-
-    Returns:
-        The file and its channels, 3 or 4; None if another decoder must read it.
-    """
+    """Cuts a BMP file after its 3 or 4 channels; None if TensorFlow misreads it."""
     offset, header = _unpack("<II", bmp, 10)
     if header < 40:
         return None

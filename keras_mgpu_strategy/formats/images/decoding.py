@@ -1,22 +1,8 @@
 """From the path of an image file to a tensor, in a TensorFlow graph.
 
-Guarantees:
-
-* What `keras.utils.image_dataset_from_directory` can read is decoded to exactly the
-  same pixels: `tf.image.decode_image`, then `tf.image.resize`, bilinear, not
-  antialiased, ignoring the aspect ratio. Exceptions are the files that it gets wrong:
-  BMP files with palettes or other color masks, and GIF files whose first frame does not
-  fill the picture.
-* The content decides how a file is decoded, never its suffix.
-* Whatever channels a file has, the image has the requested ones: gray is repeated,
-  colors are weighted as in `tf.image.rgb_to_grayscale`, a missing alpha is opaque and
-  an unwanted one is dropped. Of an animation, the first frame is used; 16 bits become
-  8.
-* TensorFlow decodes what it decodes correctly, always with the number of channels that
-  a file was found to have: left to find out, it writes past its memory for some
-  animations, which crashes the process. The rest is decoded by Pillow, an extra:
-  whether it is installed decides if such a file can be read, never what is read.
-* A file that cannot be decoded is a `BadImage` or a TensorFlow error.
+Pixels are exactly those of `keras.utils.image_dataset_from_directory`, except for BMP
+and GIF files that it gets wrong. Content decides, never the suffix. TensorFlow is told
+a file's channels: else some animations crash it. Pillow decodes what it cannot.
 """
 
 import functools
@@ -55,11 +41,7 @@ _GRAY_AT_A_TIME = 2**22
 
 
 def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
-    """Returns a function that reads, decodes, resizes and scales one file.
-
-    `scale` is applied to the resized image of shape `(height, width, channels)`, floats
-    from 0 to 255.
-    """
+    """Returns what loads a file; `scale` takes the resized floats from 0 to 255."""
 
     def load(path: tf.Tensor) -> tf.Tensor:
         image = _decode(tf.io.read_file(path), form.channels)
@@ -74,10 +56,7 @@ def load_fn(form: ImageForm, scale: Callable[[tf.Tensor], tf.Tensor]) -> Load:
 
 
 def _decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Returns an image of shape `(height, width, channels)`, uint8.
-
-    Most files never reach Python: complete PNG and JPEG files that are small enough.
-    """
+    """Returns uint8 `(height, width, channels)`; most files never reach Python."""
     return tf.cond(
         tf.cond(
             tf.equal(tf.strings.substr(contents, 0, len(_JPEG)), _JPEG),
@@ -90,10 +69,7 @@ def _decode(contents: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _is_plain_jpeg(contents: tf.Tensor, channels: int) -> tf.Tensor:
-    """Whether TensorFlow can decode to such channels: not alpha, nor gray from CMYK.
-
-    And whether few scans are found; more may be found than there are.
-    """
+    """Whether TensorFlow can decode it: no alpha, no gray from CMYK, few scans."""
     if channels == 4:
         return tf.constant(False)
     shape = tf.io.extract_jpeg_shape(contents)
@@ -142,7 +118,6 @@ def _pixels_or_none(contents: bytes, channels: int) -> np.ndarray:
 
 
 def _pixels(contents: bytes, channels: int) -> np.ndarray:
-    """Decodes an image file of any format, with the requested channels."""
     kind = next(filter(contents.startswith, _DECODERS), None)
     if kind is None:
         raise BadImage("it is not a PNG, JPEG, BMP, GIF or WebP file")

@@ -1,10 +1,7 @@
 """The size, channels and dtype of images, from what a model declares.
 
-Guarantees:
-
-* What a model declares is never overruled: a size that does not agree is an error,
-  unless a user's function sits between images and model.
-* Everything is checked before a file is opened.
+That is never overruled, unless a user's function sits between images and model. All is
+checked before a file is opened.
 """
 
 import dataclasses
@@ -23,23 +20,13 @@ _NAMES = {channels: name for name, channels in COLOR_MODES.items()}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageForm:
-    """What every image is converted to.
-
-    Args:
-        height: Rows of pixels.
-        width: Columns of pixels.
-        channels: 1, 3 or 4.
-        has_channels: Whether channels are an axis; False for a model that takes images
-            of shape `(height, width)`.
-        dtype: `tf.uint8` for a model that takes integers, `tf.float64` for one that
-            takes float64, otherwise `tf.float32`.
-    """
+    """What every image is converted to; `(height, width)` without `has_channels`."""
 
     height: int
     width: int
-    channels: int
+    channels: int  # 1, 3 or 4
     has_channels: bool = True
-    dtype: tf.DType = tf.float32
+    dtype: tf.DType = tf.float32  # uint8 for integers, float64 for float64
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,15 +42,7 @@ def form_for(
     *,
     is_free: bool = False,
 ) -> ImageForm:
-    """Returns what a model accepts, unless it disagrees with what the user asks for.
-
-    Args:
-        input_spec: What the model declares; None if it declares nothing.
-        image_size: `(height, width)` that the user asks for.
-        color_mode: A name of `COLOR_MODES` that the user asks for.
-        is_free: Whether a user's function turns the images into what the model accepts,
-            so that they need not agree with it.
-    """
+    """Returns what a model accepts; the user's wishes must agree unless `is_free`."""
     declared = _declared(input_spec)
     asked = COLOR_MODES[color_mode] if color_mode else None
     if is_free and image_size is not None:

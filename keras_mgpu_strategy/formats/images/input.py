@@ -1,10 +1,4 @@
-"""Folders and lists of images as input.
-
-Guarantees:
-
-* What can be known without opening an image is checked before any work.
-* One row is one file, in an order that does not depend on the machine.
-"""
+"""Folders and lists of images as input: one row per file, checked before any work."""
 
 import dataclasses
 import operator

@@ -1,16 +1,8 @@
-"""Which image files there are, and in which order.
+"""Which image files there are, and in which order; none is opened.
 
-Guarantees:
-
-* The files of a folder come in the order of
-  `keras.utils.image_dataset_from_directory(shuffle=False)`, so that its labels fit. It
-  is the same on every machine: class by class, within each the files of a folder before
-  those of its subfolders, sorted by code point. The files of a list come in its order.
-* Nothing that looks like an image is left out, readable or not. What is hidden (its
-  name begins with a dot) or has no image suffix is not an image.
-* A link back to a folder around it is not followed; other links are, but no folder is
-  listed more than a hundred times, since links among folders can multiply.
-* Nothing is opened, so that a million files are listed in seconds.
+Folders come in the order of `image_dataset_from_directory(shuffle=False)` on every
+machine, lists in their own. All that looks like an image is listed, unless hidden. No
+link back to a folder around it is followed, no folder listed over a hundred times.
 """
 
 import collections
@@ -45,12 +37,7 @@ _MOST_VISITS = 100
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileList:
-    """Image files; row `i` is file `i`.
-
-    Args:
-        root: The prefix that makes a name a path; "" for a list.
-        names: Paths below the root, or as the user gave them.
-    """
+    """Image files, one a row; `root` makes a name a path, and is "" for a list."""
 
     root: str
     names: tuple[str, ...]
@@ -74,10 +61,7 @@ class FileList:
 def find_images(
     paths: str | os.PathLike | Sequence[str | os.PathLike], must_read: bool
 ) -> FileList:
-    """Lists the files of a folder, or those that were given.
-
-    `must_read` says whether files that are seen to be unreadable are an error.
-    """
+    """Lists a folder's files, or those given; `must_read`: refuses unreadable ones."""
     if not isinstance(paths, (str, os.PathLike)):
         return _listed([expanded(path) for path in paths], must_read)
     path = expanded(paths)

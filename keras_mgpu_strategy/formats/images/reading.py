@@ -1,13 +1,8 @@
-"""Batches of decoded images, read ahead by tf.data on the CPU.
+"""Batches of decoded images, read ahead by tf.data on the CPU, in order.
 
-Guarantees:
-
-* Files are decoded in parallel, one on each core, and come out in order. One that fails
-  leaves zeros in its place, so that it never shifts the others.
-* The images being decoded are read ahead, and at most two batches, or one if two would
-  take more than `MOST_READ_AHEAD` bytes.
-* tf.data's autotuner is off, and the pipeline has its own threads, so that a model that
-  computes on the CPU does not wait for images that wait for it.
+A file that fails leaves zeros in its place. At most two batches are read ahead, or one
+if two take more than `MOST_READ_AHEAD` bytes. With threads of its own, it never waits
+for a model on the CPU that waits for it.
 """
 
 import atexit
@@ -24,11 +19,7 @@ MOST_READ_AHEAD = 128 * 1024 * 1024
 
 
 class ImageReader:
-    """Reads files in order; any number of times, in any number of threads.
-
-    Continuing after an error costs time for each file, which shows with small ones. So
-    this happens only after the first batch with a file that fails.
-    """
+    """Reads files in order, in any number of threads; slower once a file has failed."""
 
     def __init__(self, load: Load, image: tf.TensorSpec) -> None:
         self._image = image
@@ -76,11 +67,7 @@ def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
 
 
 def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yields what an iterator does, but releases it when the interpreter exits.
-
-    Its threads may need Python to decode a file. Ending it waits for them, and once the
-    interpreter has begun to shut down, they wait forever.
-    """
+    """Releases an iterator at exit: ending it later could wait for Python forever."""
     held = [iterator]
     del iterator
     atexit.register(held.clear)

@@ -1,10 +1,7 @@
 """What is done to the pixels of an image, 0 to 255, before the model.
 
-Guarantees:
-
-* The named scalings run in the graph that decodes, in parallel.
-* A user's function is tried on one placeholder image before anything is read, so that
-  what it returns is known. Its own errors pass through unchanged.
+Named scalings run in the decoding graph. A user's function is tried on a placeholder
+image before anything is read; its own errors pass through unchanged.
 """
 
 import importlib
@@ -95,17 +92,7 @@ def check_form(preprocess: str | BatchFn, form: ImageForm) -> None:
 
 
 class BatchCall:
-    """A user's function, checked against what it returned for one placeholder image.
-
-    Args:
-        function: Takes a float32 array of shape `(rows, height, width, channels)`
-            from 0 to 255 that it may overwrite, and returns as many rows.
-        form: What images it is given.
-        wanted: The dtype that the model accepts, for `casting`.
-
-    Attributes:
-        spec: What it returns, as passed to the model.
-    """
+    """A user's function, checked against what it returned for one placeholder image."""
 
     def __init__(
         self, function: BatchFn, form: ImageForm, wanted: Wanted = None
@@ -121,11 +108,7 @@ class BatchCall:
         self.spec = tf.TensorSpec([None, *self._row_shape], self._dtype)
 
     def __call__(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
-        """Returns what is passed to the model for a batch of images.
-
-        The result must have the form of that for the placeholder image, and fit the
-        model. `rows` says in errors which rows they are.
-        """
+        """Returns what the model is given, checked; errors name `rows`."""
         result = self._call(images, rows)
         if result.shape[1:] != self._row_shape or result.dtype != self._dtype:
             raise ValueError(

@@ -1,13 +1,8 @@
-"""Rows that are image files.
+"""Rows that are image files: row `i` is file `i`, whatever happens to others.
 
-Guarantees:
-
-* Row `i` is file `i`, whatever happens to other files.
-* Reading from some row onwards opens no earlier file, and costs the same for any row.
-* A file that tf.data could not decode is retried alone, to learn the reason: only a
-  fault of the file itself counts as bad, not a lack of memory or of file handles.
-* The rows before a bad file are yielded before the error is raised.
-* Any number of threads may read at the same time.
+Reading from any row costs the same. A file that fails is retried alone: only its own
+fault counts as bad, not a lack of memory or handles. Rows before a bad file come before
+its error. Any number of threads may read.
 """
 
 import hashlib
@@ -40,16 +35,7 @@ _NOT_THE_FILE = (
 
 
 class ImageSource:
-    """A `Source` over image files.
-
-    Args:
-        files: One a row.
-        form: What images are converted to.
-        load: Reads one file.
-        call: The user's function between images and model, if any.
-        skips: Whether a bad file is a missing row rather than an error.
-        settings: Values and functions that decide what is passed to the model.
-    """
+    """A `Source` over image files; if it `skips`, a bad file is a missing row."""
 
     def __init__(
         self,
@@ -122,11 +108,7 @@ class ImageSource:
     def _decoded(
         self, batch_size: int, start: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches, and which of their files were read.
-
-        In growing groups of files: a pipeline takes all of its paths at once, which
-        would cost most if a reader needs one batch out of many, as under Ray.
-        """
+        """In growing groups: a pipeline takes all its paths even for one batch."""
         num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
         while start < self.num_rows:
             paths = self._files.encoded_paths(start, start + num_files)

@@ -1,7 +1,4 @@
-"""One `.npy` file that is written in pieces, without a memory map.
-
-Guarantees: once complete, its bytes are those of `numpy.save`. Nothing is pickled.
-"""
+"""One `.npy` file, written in pieces without a memory map, as `numpy.save` would."""
 
 import dataclasses
 import math
@@ -25,20 +22,12 @@ class NpyFile:
         self._hold(column.dtype)
 
     def create(self) -> None:
-        """Begins a new file.
-
-        Raises:
-            OSError: The disk has no room for the rows.
-        """
+        """Begins a new file; an `OSError` if the disk has no room for the rows."""
         self._file = durable.Appender(self._path)
         self._begin()
 
     def reopen(self, kept: int) -> None:
-        """Opens a file that was begun, and drops everything after `kept` rows.
-
-        Raises:
-            ValueError: The file is missing, too short, or holds other rows.
-        """
+        """Drops everything after `kept` rows; a `ValueError` if they are not there."""
         header = _begun_header(self._path)
         shape, dtype = header.shape[1:], header.dtype
         if (shape, dtype) != (self._row_shape, self._dtype):
@@ -94,13 +83,7 @@ class NpyFile:
 
 
 class NpyTexts(NpyFile):
-    """One `.npy` file of strings, `bytes`, to which rows are added at its end.
-
-    NumPy gives all strings of an array one width, known only after the last row. The
-    file has room for the longest string so far, and more. When a longer one comes, and
-    at the end, it is rewritten, a block at a time: each time that the longest doubles.
-    At every moment it is a file of all rows written so far, the old one or the new one.
-    """
+    """A `.npy` file of `bytes`, atomically rewritten each time the longest doubles."""
 
     def __init__(self, path: pathlib.Path, column: Column, num_rows: int | None):
         column = dataclasses.replace(column, dtype=np.dtype(f"S{_LEAST_WIDTH}"))

@@ -1,9 +1,7 @@
 """The header of a `.npy` file, checked against the file. Loads no TensorFlow.
 
-NumPy parses headers as Python literals: hostile ones cause errors of many kinds, a lack
-of memory, or overflows. Guarantee: a header is accepted only if it declares plain
-values, for all of which the file has room; everything else is a `ValueError`. Nothing
-is unpickled, and no memory is allocated for what a header claims.
+Plain values, for all of which the file has room, or a `ValueError`, whatever a hostile
+header holds. Nothing is unpickled, and no memory is allocated for mere claims.
 """
 
 import dataclasses
@@ -55,11 +53,7 @@ class NpyHeader:
 
 
 def read_header(file: BinaryIO | Any) -> NpyHeader:
-    """Reads a header, and leaves the file just after it.
-
-    Raises:
-        ValueError: It is not usable.
-    """
+    """Reads a header, leaving the file just after it; a `ValueError` if unusable."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in _READERS:
@@ -89,10 +83,7 @@ def header_in(path: str | os.PathLike[str]) -> NpyHeader:
 
 
 def header_of(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """The header that `numpy.save` writes, of the same length for any number of rows.
-
-    NumPy leaves room in it for the number of rows to grow.
-    """
+    """The header that `numpy.save` writes, of one length for any number of rows."""
     content = io.BytesIO()
     fields = {
         "descr": np.lib.format.dtype_to_descr(dtype),
@@ -118,12 +109,7 @@ def read_blocks(path: os.PathLike[str], num_rows: int) -> Iterator[np.ndarray]:
 
 
 def open_mapped(path: str | os.PathLike[str]) -> np.memmap:
-    """Maps the array in a `.npy` file into memory, read-only.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is not a `.npy` file of plain values, or is truncated.
-    """
+    """Maps a `.npy` file of plain values read-only; a `ValueError` if it is not one."""
     header = header_in(path)
     header.check_length(os.path.getsize(path))
     return header.map(path)

@@ -1,7 +1,4 @@
-"""The `index.json` of a folder of `.npy` files: its outputs and rows.
-
-Guarantee: an index is read strictly; what is not as it was written is an error.
-"""
+"""The `index.json` of a folder of `.npy` files, read strictly: its outputs and rows."""
 
 import dataclasses
 import json
@@ -19,19 +16,12 @@ _MOST_BYTES = 2**26
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NpyIndex:
-    """What an index says.
-
-    Args:
-        outputs: Names of the outputs, in order.
-        structure: Nest of dicts and lists with these names; None without any row.
-        first_row: Index of the first row.
-        num_rows: How many rows there are; None before the last one is written.
-    """
+    """What an index says; `structure` is a nest of `outputs`, None without any row."""
 
     outputs: tuple[str, ...]
     structure: Any
     first_row: int
-    num_rows: int | None
+    num_rows: int | None  # None before the last one is written
 
     def content(self) -> bytes:
         """Returns the bytes of the file."""
@@ -40,12 +30,7 @@ class NpyIndex:
 
 
 def read_index(path: pathlib.Path) -> NpyIndex:
-    """Reads an index.
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is not as it was written.
-    """
+    """Reads an index; a `ValueError` if it is not as it was written."""
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError("it is too long")
     found = parse(path.read_bytes())

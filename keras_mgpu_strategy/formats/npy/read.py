@@ -1,11 +1,8 @@
 """`.npy` files, mapped into memory, and `.npz` files: arrays by name.
 
-Rows are read from disk as they are used, also those of the uncompressed members of a
-`.npz` file (`numpy.savez`). Compressed ones (`numpy.savez_compressed`) cannot be
-sliced: those that the model needs are read whole when the file is opened. Nothing is
-unpickled, and no memory is allocated for more than a file can hold: about a thousand
-times its size if it is compressed. A file that is truncated, or that claims more rows
-than it has, is an error before any row is read.
+Rows are read as they are used, but compressed arrays whole, when a file is opened.
+Nothing is unpickled, no memory is allocated for more than a file can hold, and a
+truncated file is an error before any row is read.
 """
 
 import dataclasses

@@ -1,8 +1,4 @@
-"""Shards in `.npy` files of their own -> one file.
-
-Guarantee: the bytes are those that a run without shards writes for the same results. At
-most a piece of a file is in memory.
-"""
+"""Shards in `.npy` files -> one with the bytes of an unsharded run, piece by piece."""
 
 import pathlib
 from typing import Any
@@ -16,11 +12,7 @@ from keras_mgpu_strategy.outputs.shards import Shard
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the `.npy` files of all shards hold their rows.
-
-    Raises:
-        ValueError: One is missing, holds other rows, or has another length.
-    """
+    """Checks that the `.npy` files of all shards hold their rows (`ValueError`)."""
     for name in _names(sharded):
         first = None
         for shard in sharded.shards:

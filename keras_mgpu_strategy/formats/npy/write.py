@@ -1,11 +1,8 @@
 """Results in `.npy` files, byte for byte as `numpy.save` writes them.
 
-One output is a file. Several are a folder with a `NAME.npy` for each, and an
-`index.json` with their names, in order, their structure and the number of rows. Row
-names are not stored. A shard holds only its own range of rows. If the number of rows is
-known beforehand, a lack of disk space is found before any work. Rows are written by
-plain file writes: when a page of a memory map cannot be written, as on a full disk, a
-signal (SIGBUS) kills the process.
+Several outputs are a folder of `NAME.npy` and an `index.json`; row names are not
+stored. If the number of rows is known, a lack of room is found before any work. No
+memory map is used: on a full disk it would kill the process (SIGBUS).
 """
 
 import contextlib

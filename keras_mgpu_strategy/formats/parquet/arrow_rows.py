@@ -1,9 +1,8 @@
-"""Rows of Arrow tables, in files or in memory, decoded a few at a time, once per pass.
+"""Rows of Arrow tables, in files or memory, decoded a few at a time, once per pass.
 
-All values of a column have one shape. A null, a number that the model cannot hold, or a
-list of another length is an error with the table, column and row. Numbers are not
-copied if Arrow stores them as NumPy does. Decimals become the nearest floats, or stay
-as they are. Strings are `bytes`.
+All values of a column have one shape. A null, a number that the model cannot hold or a
+list of another length is an error with the row. Numbers are not copied if they need not
+be, decimals become the nearest floats or stay, strings are `bytes`.
 """
 
 import dataclasses
@@ -35,16 +34,7 @@ _LIST_LENGTH, _VALUE_BYTES = 64, 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """One table, whose rows follow those of another one.
-
-    Args:
-        path: Names it in messages.
-        schema: Its columns.
-        num_rows: Number of rows.
-        batches: Reads columns, at most so many rows at a time, from a row onwards:
-            yields the index of the first row, and a record batch.
-        keys: Values of columns that all its rows share, and that it does not store.
-    """
+    """One table; `batches` yields first rows and batches, `keys` are for all rows."""
 
     path: object
     schema: Schema
@@ -54,14 +44,7 @@ class Part:
 
 
 class ArrowRows:
-    """Chosen columns of tables.
-
-    Args:
-        parts: The tables.
-        schema: The columns that all have in common.
-        choices: Those to read, for each model input.
-        missing_as_nan: Whether a null becomes NaN for float inputs.
-    """
+    """Chosen columns of tables; `schema` has what all have in common."""
 
     def __init__(
         self,
@@ -95,8 +78,6 @@ class ArrowRows:
 
 
 class _ChosenColumns:
-    """The columns of one model input."""
-
     def __init__(
         self, choice: Choice, types: Mapping[str, ColumnType], missing_as_nan: bool
     ) -> None:
@@ -106,7 +87,6 @@ class _ChosenColumns:
         self._missing_as_nan = missing_as_nan
 
     def read(self, part: Part, batch: Any, first: int) -> np.ndarray:
-        """Returns the input's rows of a record batch that begins at row `first`."""
         cells = [self._values(part, batch, name, first) for name in self.form.columns]
         return self.form.join(cells, first, part.path)
 
@@ -124,10 +104,7 @@ class _ChosenColumns:
 def _types(
     parts: Sequence[Part], schema: Schema, choices: Sequence[Choice]
 ) -> dict[str, ColumnType]:
-    """The types of chosen columns; lengths that they lack are those in the first rows.
-
-    Keys for string inputs are text: 007 stays 007.
-    """
+    """Types, with lengths of the first rows; keys for text inputs stay text (007)."""
     types = {name: schema.types[name] for c in choices for name in c.columns}
     texts = {n for c in choices if c.input.wanted == tf.string for n in c.columns}
     types |= dict.fromkeys(texts & parts[0].keys.keys(), hive.TEXT_KEY)
@@ -159,15 +136,7 @@ def _row_bytes(kind: ColumnType) -> int:
 def _decoded(
     array: Any, lengths: tuple[int, ...], as_floats: bool, as_nan: bool, fail: Fail
 ) -> np.ndarray:
-    """Returns the values of a column, of shape `(rows, *lengths)`.
-
-    Args:
-        array: An Arrow array of `rows` values.
-        lengths: Of the lists that each value must be made of.
-        as_floats: Whether decimals become floats; integers otherwise.
-        as_nan: Whether a null becomes NaN, or a list of NaNs; requires `as_floats`.
-        fail: Called if a row holds a null or a list of another length.
-    """
+    """Returns `(rows, *lengths)` or calls `fail`; `as_nan` requires `as_floats`."""
     values, per_row = _values(array), 1
     for length in lengths:
         if as_nan and values.null_count:

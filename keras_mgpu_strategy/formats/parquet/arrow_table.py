@@ -1,10 +1,8 @@
 """Rows in memory -> an Arrow table, and back without a change.
 
-A column `row` (int64), a column `file` (string) if rows have names, then one per
-output: numbers unchanged, strings as text, tensors as nested lists of fixed size.
-Missing rows are null in all outputs. float16 is widened to float32, since not every
-Parquet reader supports it. Each column is in one piece, so that the bytes written do
-not depend on how the rows were batched.
+Columns are `row` (int64), `file` (string) if rows have names, then one per output,
+tensors as nested lists; null for missing rows. float16 becomes float32, for readers
+without it. Each column is in one piece: bytes do not depend on batches.
 """
 
 from typing import Any
@@ -71,11 +69,7 @@ def table_of(layout: Layout, rows: HostBatch) -> Any:
 
 
 def rows_of(layout: Layout, table: Any) -> HostBatch:
-    """Returns the rows of a table that `table_of` gave.
-
-    Raises:
-        ValueError: It has other columns, or rows that do not follow each other.
-    """
+    """Returns the rows of a table of `table_of`; a `ValueError` if it is another."""
     if not table.schema.equals(schema_of(layout)):
         raise ValueError(f"other columns than expected: {table.schema.names}")
     row = table["row"].to_numpy()

@@ -1,8 +1,7 @@
 """Folders that are named `key=value`, as Spark, Hive, Dask and pandas write them.
 
-Guarantees: all Parquet files below are listed, sorted by folder and file names;
-anything else is an error. The keys become columns, of integers or floats if all their
-values are.
+All Parquet files below are listed, sorted; anything else is an error. Keys become
+columns, of integers or floats if all their values are.
 """
 
 import os
@@ -26,11 +25,7 @@ _INTEGER, _FLOAT = r"[-+]?\d{1,18}", r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 
 
 def list_tables(given: Any) -> paths.FileList:
-    """Lists the Parquet files of a path, of `key=value` folders, or of a list.
-
-    Raises:
-        ValueError: As `list_files`, or links lead to one folder twice.
-    """
+    """Lists the Parquet files of a path, of `key=value` folders, or of a list."""
     folder = paths.as_path(given) if paths.is_path(given) else None
     if folder is None or not is_partitioned(folder):
         return paths.list_files(given, "Parquet", PARQUET)
@@ -64,10 +59,7 @@ def key_type(values: Sequence[str | None]) -> ColumnType:
 def key_values(
     value: str | None, kind: ColumnType, num_rows: int, as_nan: bool, fail: Fail
 ) -> np.ndarray:
-    """Returns a key of the type `kind` as the column of some rows.
-
-    If a null does not become NaN, `fail` is called for the first row.
-    """
+    """Returns a key as the column of some rows; `fail` for a null that is not NaN."""
     if value is None and as_nan:
         return np.full(num_rows, np.nan)
     if value is None and num_rows:

@@ -1,8 +1,7 @@
 """The `.parquet` files that hold the rows of one sink in turn, and its spool.
 
-The spool keeps rows safe until they fill a part: a file of frames, each the length (8
-bytes, little-endian) and the bytes of one Arrow record batch. Its end may be torn: it
-is read only up to the requested rows.
+The spool is frames of a length (8 bytes, little-endian) and an Arrow record batch. Its
+end may be torn: it is read only up to the requested rows.
 """
 
 import pathlib
@@ -62,13 +61,7 @@ class Parts:
                 path.unlink()
 
     def tail(self, num_written: int) -> HostBatch | None:
-        """The rows before `num_written` that do not fill a part; None without any.
-
-        They are in the spool, or else in the part that was made from it and later rows.
-
-        Raises:
-            ValueError: Some rows, in the parts before them too, are not there.
-        """
+        """The rows before `num_written` that fill no part; a `ValueError` if lost."""
         if not self._folder.is_dir():
             raise durable.damaged(self._folder, "is missing")
         index = self.index_of(num_written)

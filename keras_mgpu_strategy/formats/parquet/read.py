@@ -1,9 +1,7 @@
-"""Parquet files and folders of them, through pyarrow.
+"""Parquet files and folders of them, through pyarrow, a few rows at a time.
 
-Row groups are decoded a few rows at a time and once per pass, however large they are;
-those before the first row asked for are skipped. The number of rows and the columns are
-known, and the same in every file, before any row is read. A file is open only while its
-metadata or its rows are read; page checksums are verified if it has them. What pyarrow
+Each row is decoded once per pass. The number of rows and the columns are known, and the
+same in every file, before any row is read. Page checksums are verified; what pyarrow
 finds wrong is an error that names the file.
 """
 

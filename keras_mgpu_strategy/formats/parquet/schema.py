@@ -1,8 +1,4 @@
-"""The columns of Arrow tables: their types, and what pandas records about them.
-
-Guarantees: all files of one input have the same columns, of compatible types. An index
-that pandas stored as a column is known as such.
-"""
+"""The columns of Arrow tables: their types, and what pandas records about them."""
 
 import dataclasses
 import json
@@ -26,11 +22,7 @@ _LISTS = re.compile(r"(large_|fixed_size_)?list(_view)?<")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ColumnType:
-    """What a column holds: its kind, see `columns`, and the dtype of its values.
-
-    The dtype is "S" for strings; None for other kinds. The lengths are those of the
-    lists in a row, outermost first; None if not part of the type that Arrow has.
-    """
+    """A column's kind, dtype ("S" for strings) and lists' lengths, outermost first."""
 
     kind: str
     dtype: np.dtype | None
@@ -40,11 +32,7 @@ class ColumnType:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of one file or of several, in the order of the file.
-
-    Those that are `hidden` hold an index of pandas; those of `nan` were NumPy floats,
-    for which pandas writes NaN as null.
-    """
+    """Columns in order: `hidden` are pandas indices, `nan` floats with null for NaN."""
 
     types: dict[str, ColumnType]
     hidden: frozenset[str]
@@ -77,11 +65,7 @@ def schema_of(schema: Any, path: object) -> Schema:
 
 
 def common_schema(first: Schema, other: Schema, first_path: Any, path: Any) -> Schema:
-    """Returns the columns that two files have in common.
-
-    An index is left out if one file lacks it: pandas stores one only if it does not
-    just count the rows.
-    """
+    """Returns what two files have in common; pandas may leave an index out of one."""
     hidden = first.hidden | other.hidden
     types = {}
     for name in {**first.types, **other.types}:

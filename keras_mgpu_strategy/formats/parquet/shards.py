@@ -1,7 +1,4 @@
-"""Checks of Parquet outputs into which all shards put their parts themselves.
-
-Guarantee: only metadata is read, unless a file lacks statistics.
-"""
+"""Checks of Parquet outputs of all shards, by metadata if it has statistics."""
 
 import pathlib
 import re
@@ -31,7 +28,6 @@ def check(sharded: Sharded) -> None:
 
 
 def _listed(sharded: Sharded) -> dict[int, list[pathlib.Path]]:
-    """The parts of each shard, in order."""
     parts: dict[int, list[pathlib.Path]] = {}
     folder, others = sharded.path, []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:

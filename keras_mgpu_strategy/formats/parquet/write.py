@@ -1,10 +1,8 @@
 """Results in a folder of `.parquet` files, which pandas, polars and DuckDB read.
 
-`part-00000.parquet` and so on, each with the next rows in order; in a shard
-`part-00003-of-00008-00000.parquet`. Shards may be written into one folder. Which rows a
-part holds depends on the layout alone (about 64 MiB of values), so that parts are the
-same however writing was interrupted. A part appears when it is complete; until then,
-its rows are in memory and in a hidden file.
+`part-00000.parquet` and so on, in a shard `part-00003-of-00008-00000.parquet`, of rows
+by the layout alone (about 64 MiB), however writing was interrupted. A part appears when
+complete; until then its rows are in memory and in a hidden file.
 """
 
 import dataclasses
@@ -41,10 +39,7 @@ class ParquetFormat:
         import_extra("pyarrow", "parquet", "A .parquet output")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
-        """Begins a new folder at `path`, in place of what may be there.
-
-        A shard replaces only its own parts.
-        """
+        """Begins a new folder at `path`; a shard replaces only its own parts."""
         self.check(layout)
         if layout.shard is None:
             remove(path)

@@ -1,9 +1,8 @@
 """The arrays of a zarr store, filled row by row.
 
-Bytes are made by the zarr package, in memory, and put on disk by `durable`: zarr's own
-store does not wait for the disk, and its unfinished files have random names. At every
-moment a chunk is on disk as a whole, either the old or the new one. Only the chunks of
-the sink's own rows are touched; others may write the rest at the same time.
+zarr makes the bytes and `durable` writes them: zarr's own store does not wait for the
+disk. A chunk on disk is always whole, old or new. Only the chunks of the sink's own
+rows are touched; others may write the rest at the same time.
 """
 
 import dataclasses
@@ -47,10 +46,7 @@ class ArraySpec:
 
 
 def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
-    """The arrays of a store: those of the outputs, then that of the rows' names.
-
-    Chunks have about `chunk_bytes`, less if there are many arrays.
-    """
+    """Arrays of the outputs, then of row names, in chunks of about `chunk_bytes`."""
     names = [Column("file", (), np.dtype(object))] if layout.has_names else []
     columns = [*stored_columns(layout), *names]
     chunk_bytes = min(chunk_bytes, _MOST_BYTES // len(columns))
@@ -144,10 +140,7 @@ class ArrayWriter:
         self._rows = np.empty(shape, spec.column.dtype)
 
     def create(self) -> None:
-        """Begins the array, or joins the shards that have begun it.
-
-        The caller must sync the folder around it.
-        """
+        """Begins or joins the array; the caller must sync the folder around it."""
         durable.make_folder(self._folder, sync=False)
         if self._layout.shard is not None and self._metadata.is_file():
             self._check_metadata()

@@ -1,11 +1,8 @@
 """zarr arrays and groups, opened read-only, their rows read from disk as they are used.
 
-Only arrays inside the folder are opened, no link is followed, and only codecs that turn
-bytes into numbers or text are used: zarr decodes chunks with any codec that an array
-names, and numcodecs has one that unpickles. No chunk is read that would take more than
-4 GiB of memory. As zarr defines it, missing chunks read as the array's fill value: a
-lost chunk cannot be distinguished from one that was never written. A truncated one is
-an error.
+No link is followed, and only codecs from bytes to numbers or text are used: one of
+numcodecs unpickles. No chunk over 4 GiB is read, a truncated one is an error; a missing
+one reads as the fill value, even if it was lost.
 """
 
 import dataclasses
@@ -123,11 +120,7 @@ def _json(path: pathlib.Path) -> Any:
 
 
 def _checked(array: Any, folder: pathlib.Path) -> Any:
-    """Returns an array that zarr opened, after checks that read no chunk.
-
-    Raises:
-        ValueError: It has other codecs, or chunks that are too large or truncated.
-    """
+    """Returns an array after checks of its codecs and chunks that read no chunk."""
     others = sorted(set(_codecs(array.metadata.to_dict())) - _KNOWN)
     if others:
         known = ", ".join(sorted({*_CODECS, *_NUMCODECS}))
@@ -169,11 +162,7 @@ def _is_blosc(array: pathlib.Path) -> bool:
 
 
 def _check_lengths(array: pathlib.Path) -> None:
-    """Compares the lengths of chunks with what Blosc says they are.
-
-    Blosc itself notices a truncated chunk only sometimes, and otherwise returns
-    whatever is in memory after it (numcodecs 0.16).
-    """
+    """Blosc may read past a truncated chunk without noticing (numcodecs 0.16)."""
     for chunk in array.rglob("*"):
         is_metadata = chunk.name.startswith(".") or chunk.name == "zarr.json"
         if is_metadata or not chunk.is_file():

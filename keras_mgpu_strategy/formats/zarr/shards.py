@@ -1,7 +1,4 @@
-"""Checks of zarr outputs into which all shards wrote their rows themselves.
-
-Guarantee: only metadata is read.
-"""
+"""Checks of zarr outputs that all shards wrote themselves, by metadata alone."""
 
 import json
 import pathlib

@@ -1,12 +1,8 @@
 """Results in a `.zarr` store (format 3): a group with an array for each output.
 
-The group's attributes are `outputs`, the names of the arrays in order, and `structure`,
-the nest of those names. Row names are an array of strings, `file`. Axes have names, as
-xarray expects: `row`, then `NAME_1` and so on for the output `NAME`. Chunks hold whole
-rows, about 4 MiB, or less if there are many outputs, since a chunk of each is in
-memory. Float rows that were never written read as NaN. Shards write one store at the
-same time, each the chunks of its own rows; what they share is written with the same
-content by each of them, atomically.
+Attributes are `outputs` and `structure`; axes are `row`, then `NAME_1` and so on; row
+names are the array `file`. Chunks have about 4 MiB or less. Unwritten float rows read
+as NaN. Shards write one store at once, what they share atomically.
 """
 
 import dataclasses
@@ -48,13 +44,7 @@ class ZarrFormat:
             )
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ZarrSink":
-        """Begins a new store at `path`, in place of what may be there.
-
-        A shard joins the store of the others, and replaces only its own rows.
-
-        Raises:
-            ValueError: Other shards write another store there.
-        """
+        """Begins a new store; a shard joins that of the others, if it is the same."""
         self.check(layout)
         if layout.shard is None:
             durable.remove(path)
