@@ -1,8 +1,7 @@
-"""Column names that can also be file names. Loads no TensorFlow.
+"""Column names that are valid file names on every system. Loads no TensorFlow.
 
-Guarantee: a plain name is a valid name of a file or folder on every system: it leads to
-no other folder, is not hidden, and is not a device. Only descriptions of columns with
-such names are read back from a journal.
+They lead to no other folder, and are neither hidden nor a device. Only descriptions of
+columns with such names are read back from a journal.
 """
 
 import re

@@ -1,11 +1,8 @@
 """The outputs of a model -> the columns of a file.
 
-Guarantees:
-
-* Names depend on the structure alone, never on values, and are the same in
-  every run: `output` for one output, the keys of a dict, `output_0`, `output_1` for
-  a list; deeper ones are joined with "_".
-* A name is a valid file name on every system, and no two differ only in case.
+Names depend on the structure alone: `output`, the keys of a dict, `output_0` and so on
+for a list; deeper ones are joined with "_". They are valid file names on every system,
+and no two differ only in case.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,14 +1,8 @@
 """Files that survive the process being killed and the machine losing power.
 
-Guarantees:
-
-* A file that is written through `replacing` is at every moment either the old one or
-  the new one, whole.
-* What was written through an `Appender` and synced is on disk; anything past the
-  position at which it is reopened is dropped.
-* A full disk is an `OSError` that names the file, never a crash.
-* No link is followed when writing: a new file replaces a link that someone else left
-  under its name, and a file that is resumed is never a link.
+What `replacing` writes is always the old file or the new one, whole; what an `Appender`
+has synced is on disk. A full disk is an `OSError` that names the file. No link is
+followed when writing: it is replaced, or refused where a file is resumed.
 """
 
 import contextlib
@@ -54,10 +48,7 @@ def sync_folder(path: pathlib.Path) -> None:
 
 
 def make_folder(path: pathlib.Path, *, sync: bool = True) -> None:
-    """Makes a folder, unless it exists; not in place of a link.
-
-    Without `sync`, the caller syncs its parent folder later.
-    """
+    """Makes a folder, unless it exists; refuses a link. `sync` is for its parent."""
     path.mkdir(exist_ok=True)
     refuse_link(path)
     if sync:
@@ -89,10 +80,7 @@ def scratch_of(path: pathlib.Path, tag: str = "") -> pathlib.Path:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, tag: str = "") -> Iterator[Any]:
-    """Opens a file to write to, which then replaces `path`.
-
-    `tag` separates writers that write the same file at the same time.
-    """
+    """Opens a file that then replaces `path`; `tag` separates concurrent writers."""
     scratch = scratch_of(path, tag)
     try:
         with synced_file(scratch) as file:
@@ -111,15 +99,9 @@ def write_whole(path: pathlib.Path, content: bytes, tag: str = "") -> None:
 
 
 class Appender:
-    """A file that grows at its end, or is filled from its start.
+    """A file that grows at its end, or is filled from its start; writes are unbuffered.
 
-    Writes are not buffered: what is written before the process is killed is already
-    with the system, and an error is raised by the write that it concerns.
-
-    Args:
-        path: The file.
-        kept: Bytes to keep of an existing file, which must have as many; the rest is
-            dropped. None makes a new file.
+    `kept` bytes of an existing file stay, the rest is dropped; None makes a new file.
     """
 
     def __init__(self, path: pathlib.Path, kept: int | None = None):
@@ -135,10 +117,7 @@ class Appender:
         self._file.truncate(kept)
 
     def reserve(self, num_bytes: int) -> None:
-        """Grows the file to `num_bytes`, or raises if the disk has no room for them.
-
-        Does nothing on file systems that cannot reserve room.
-        """
+        """Grows the file, where systems can; raises if the disk has no room."""
         if num_bytes == 0 or not hasattr(os, "posix_fallocate"):
             return
         try:

@@ -1,16 +1,8 @@
 """The record next to an output that is being written: what it is, and its progress.
 
-A text file: a line for what the output is, then a line each time that rows were put on
-disk, and a last one when the output is complete. Each begins with the CRC-32 of the
-rest of the line, which is JSON.
-
-Guarantees:
-
-* A journal appears whole, before the first row is written, and then only grows.
-* It is read strictly: a line that is not as it was written is an error, even if its
-  CRC-32, which anyone can compute, is right. Only after the last whole line may there
-  be part of one, as a kill leaves it; that is dropped.
-* The output names in it lead to no other folder.
+Each line is JSON after its CRC-32: what the output is, then one each time that rows are
+safely on disk. A journal appears whole before the first row, then only grows. It is
+read strictly; only part of a last line, as a kill leaves it, is dropped.
 """
 
 import contextlib
@@ -39,38 +31,18 @@ _LARGEST_BATCH = 2**31
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an output is.
+    """How far an output is."""
 
-    Args:
-        rows: Index one past the last row that is safely on disk.
-        start: Index of the last row up to there that began a batch of the model, where
-            a resumed run must begin for rows to have the same places in batches.
-        batch_size: Per-replica batch that was used last.
-        mark: What `FileFormat.reopen` needs; for a complete output, `state`, which
-            distinguishes its files from others.
-        finished: Whether the output is complete.
-        content: Identifies what is in the input's files; None if unknown.
-    """
-
-    rows: int
-    start: int
-    batch_size: int
-    mark: dict[str, int]
+    rows: int  # one past the last that is safely on disk
+    start: int  # began the last batch up to there: a resumed run begins here
+    batch_size: int  # per replica, used last
+    mark: dict[str, int]  # for `FileFormat.reopen`; `state` if finished
     finished: bool = False
-    content: str | None = None
+    content: str | None = None  # identifies the content of the input's files
 
 
 class Journal:
-    """A journal that is being written.
-
-    Args:
-        path: The file.
-        about: What the output is: `run`, a dict of what must be the same for it to be
-            resumed, and `layout`, as `columns.describe` returns it.
-        progress: None before the first flush.
-        num_bytes: Length of the file.
-        is_old: Whether an older version of this package wrote it.
-    """
+    """A journal being written; `about` is the `run`, which must match, and `layout`."""
 
     def __init__(
         self,
@@ -106,10 +78,7 @@ class Journal:
 def create(
     path: pathlib.Path, about: dict[str, Any], lock: Lock | None = None
 ) -> Journal:
-    """Begins a journal, replacing what may be there.
-
-    `lock` has claimed the file's place, and holds the journal from then on.
-    """
+    """Begins a journal in place of any other; `lock` has claimed it, and holds it."""
     line = _first_line(about)
     (lock or Lock(path)).put(line)
     return Journal(path, about, None, len(line))

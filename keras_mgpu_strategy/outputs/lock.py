@@ -1,14 +1,8 @@
 """One writer for each output: a lock on its journal, which ends with the process.
 
-```
-claim: .NAME.partial locked -> NAME locked, if it is there
-put:   content -> .NAME.partial -> renamed to NAME, still locked
-```
-
-Guarantee: if two runs write the same output, on one machine or over a file system that
-shares locks, one of them ends before it touches anything, even if both begin at the
-same instant: a new file is locked before it has its name. If the system has no such
-locks (Windows, some network file systems), nothing is locked.
+Of two runs that write the same output, one ends before it touches anything, even if
+both begin at once: a new file is locked as `.NAME.partial`, then renamed. If the system
+has no such locks (Windows, some network file systems), nothing is locked.
 """
 
 import contextlib
@@ -30,10 +24,7 @@ except ImportError:  # Windows
 
 
 class Lock:
-    """A lock on a file that may not exist yet, held until it is released.
-
-    A `BlockingIOError` says that another run holds it.
-    """
+    """A lock on a file that may not exist yet; `BlockingIOError` if another has it."""
 
     def __init__(self, path: pathlib.Path):
         self._path = path

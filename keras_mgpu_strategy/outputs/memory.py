@@ -1,13 +1,8 @@
 """Results in host memory, in the structure that Keras' `predict` returns.
 
-Guarantees:
-
-* If the number of rows is known, each output array is allocated once and written in
-  place; otherwise batches are kept and joined at the end.
-* If the number of rows is known, results that do not fit into memory are an error
-  before the first is kept.
-* Rows that cannot be stacked, because their shape differs between batches, are returned
-  as a `tf.RaggedTensor`, as from Keras.
+If the number of rows is known, arrays are allocated once, and a lack of memory is an
+error before any row is kept. Rows whose shape differs between batches become a
+`tf.RaggedTensor`, as from Keras.
 """
 
 import math
@@ -22,11 +17,7 @@ from keras_mgpu_strategy.types import HostBatch, Nest
 
 
 class MemorySink:
-    """A `Sink` that collects results as NumPy arrays.
-
-    Args:
-        num_rows: Number of rows to come, or None if unknown.
-    """
+    """A `Sink` that collects results as NumPy arrays; `num_rows` is None if unknown."""
 
     def __init__(self, num_rows: int | None = None):
         self._num_rows = num_rows

@@ -21,10 +21,7 @@ _KINDS = {
 
 
 def check_kinds(layout: Layout, suffix: str, kinds: str) -> None:
-    """Checks that a file format can hold the dtypes of all columns.
-
-    `kinds` are those it can hold, as characters of `numpy.dtype.kind`.
-    """
+    """Checks that all dtypes are of `kinds`, characters of `numpy.dtype.kind`."""
     *others, last = [name for name, some in _KINDS.items() if some[0] in kinds]
     for column in stored_columns(layout):
         if column.dtype.kind not in kinds:
@@ -63,10 +60,7 @@ def refuse_missing(layout: Layout, rows: HostBatch, suffix: str) -> None:
 def decoded(
     layout: Layout, rows: HostBatch, suffix: str, *, keeps_nul: bool = True
 ) -> HostBatch:
-    """Returns rows whose strings are `str`, or refuses those that are not UTF-8.
-
-    `keeps_nul` says whether readers of the format keep the character NUL.
-    """
+    """Returns rows with strings as `str`; refuses what is not UTF-8, or a lost NUL."""
 
     def text_of(value: bytes) -> str:
         text = value.decode("utf-8")

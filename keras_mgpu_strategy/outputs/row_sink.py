@@ -1,10 +1,7 @@
 """What all file sinks share: checks, counting, the order of calls.
 
-Guarantees:
-
-* A batch that does not fit is refused before any of it is stored.
-* `num_written` counts a row only once it is stored as a whole, even if a write fails
-  halfway; `flush` and `reopen` then continue from it.
+A batch that does not fit is refused whole. `num_written` counts only rows that are
+stored whole, even if a write fails halfway; `flush` and `reopen` continue from it.
 """
 
 import abc
@@ -29,14 +26,7 @@ def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
 
 
 class RowSink(abc.ABC):
-    """A `FileSink` whose subclass only has to store rows that were checked.
-
-    Such rows are of the form that `outputs.rows` describes.
-
-    Args:
-        layout: What the file holds.
-        num_written: Index of the next row to store.
-    """
+    """A `FileSink` whose subclass only has to store the rows of `outputs.rows`."""
 
     def __init__(self, layout: Layout, num_written: int):
         self._layout = layout

@@ -1,13 +1,7 @@
-"""Batches -> rows that fit the file, checked and of the types that files support.
+"""Batches -> rows that fit the file: a `HostBatch` with a list of arrays, by column.
 
-Such rows are a `HostBatch` whose outputs are a list, one array per column.
-
-Guarantees:
-
-* A batch that does not fit is refused as a whole; the error has its first row and what
-  differs.
-* No value is changed: types that files do not support are widened to one that holds all
-  their values. Strings are objects of type `bytes`.
+A batch that does not fit is refused whole, with its first row and what differs. No
+value is changed: types that files lack are widened. Strings are `bytes` objects.
 """
 
 import dataclasses

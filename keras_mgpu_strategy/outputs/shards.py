@@ -1,7 +1,6 @@
 """Ranges of rows for machines that share a run without talking to each other.
 
-Pure arithmetic. Guarantee: the ranges of all shards cover all rows once, and depend
-only on the number of rows and of shards, not on the machine.
+All rows are covered once, by arithmetic on the number of rows and of shards alone.
 """
 
 import dataclasses
@@ -15,12 +14,7 @@ _LEAST_BLOCKS_PER_SHARD = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several ranges of the rows of an input.
-
-    Args:
-        index: Which one, from 0 to `count - 1`.
-        count: How many there are.
-    """
+    """One of `count` ranges of the rows of an input; `index` begins at 0."""
 
     index: int
     count: int

@@ -1,8 +1,7 @@
 """JSON that was written here, read back strictly.
 
-Guarantee: only what standard JSON allows and this package writes is read: UTF-8, each
-key once in its object, no NaN or infinity. Anything else is a `ValueError` that says
-what is wrong, including JSON nested too deeply to be read.
+UTF-8, each key once in its object, no NaN or infinity; anything else, such as too deep
+nesting, is a `ValueError` that says what is wrong.
 """
 
 import json

@@ -1,18 +1,8 @@
 """Where an output is while it is written, and how it gets its name at the end.
 
-For `scores.npy`, rows are written to `scores.npy.partial`, with a journal next to it in
-`scores.npy.journal`. At the end the first gets the output's name, and the second is
-kept as its record, in `.scores.npy.finished`. The record may be moved together with the
-output, and is valid as long as the output is as the run left it.
-
-A shard has its own `scores.npy.shard-00002-of-00008.partial` and `.journal`. At the end
-its rows are in the folder of all shards, or, if the format makes single files, in
-`scores.shard-00002-of-00008.npy`; the journal stays, to show that they are there.
-
-Guarantees:
-
-* An output under its own name is complete. What it replaces stays until then.
-* A process that is killed at any moment leaves what `resume` can continue from.
+`NAME.partial` becomes NAME, and `NAME.journal` its record, `.NAME.finished`; shards
+have their own, and keep their journals. An output under its name is complete, what it
+replaces stays until then, and `resume` continues after a kill at any moment.
 """
 
 import contextlib
@@ -37,13 +27,7 @@ from keras_mgpu_strategy.outputs.shards import Shard
 
 
 class Target:
-    """The places of one output.
-
-    Args:
-        path: The output, as the user names it.
-        shard: Which range of its rows, if several runs share it.
-        is_shared: Whether all shards write into the output itself, at the same time.
-    """
+    """The places of one output; if `is_shared`, all shards write into it directly."""
 
     def __init__(
         self, path: pathlib.Path, shard: Shard | None, *, is_shared: bool = False
@@ -56,11 +40,7 @@ class Target:
         self.partial = path if self._is_shared else path.with_name(f"{stem}.partial")
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Checks, touching nothing, that the output can be written.
-
-        An `OSError` says if its folder is missing or not writable, if another run is
-        writing it, or if it exists and neither flag says what to do with it.
-        """
+        """Checks, touching nothing, that it can be written; an `OSError` if not."""
         if resume and overwrite:
             raise ValueError(
                 "Received resume=True and overwrite=True. Expected one: the first "
@@ -87,10 +67,7 @@ class Target:
         return journals.read(self.journal) if self.journal.exists() else None
 
     def finished(self) -> Journal | None:
-        """The journal of the run that completed the whole output, if it is as it was.
-
-        None if a run has been begun since.
-        """
+        """The journal of the whole output; None if that changed, or began anew."""
         return None if self.journal.exists() else read_record(self.path)
 
     def check_unchanged(self, found: Journal | None) -> None:
