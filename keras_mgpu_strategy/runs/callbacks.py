@@ -1,8 +1,4 @@
-"""Keras' own callbacks and progress bar, called as Keras' `predict` calls them.
-
-Guarantee: a standard output that is missing, closed, full or gone never ends a run.
-The bar is no longer shown.
-"""
+"""Keras' callbacks and progress bar; a standard output that fails never ends a run."""
 
 import contextlib
 import sys
@@ -70,19 +66,7 @@ def with_callbacks(
     batch_size: int,
     verbose: int = 0,
 ) -> Iterator[HostBatch]:
-    """Passes global batches on, calling Keras callbacks for each.
-
-    A callback that sets `model.stop_predicting` ends the run after its batch. If
-    there are no rows, callbacks see only the beginning and the end.
-
-    Args:
-        batches: The results.
-        callbacks: A callback, a list of them, or a `keras.callbacks.CallbackList`.
-        model: The Keras model that the callbacks see.
-        num_rows: Rows to come, or None if unknown.
-        batch_size: Rows of a global batch.
-        verbose: For callbacks to see.
-    """
+    """Shows global batches to Keras callbacks, which may set `stop_predicting`."""
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
         steps = None if num_rows is None else ceil_div(num_rows, batch_size)

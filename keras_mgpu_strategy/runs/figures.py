@@ -12,38 +12,23 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 @dataclasses.dataclass(frozen=True)
 class RowRange:
-    """The rows of a run's output, of which earlier runs may have done some.
+    """The rows of an output; those before `start` are done, but may be run again."""
 
-    Args:
-        first: First row of the output; more than 0 in a shard.
-        start: First row that is not done; a run may begin slightly before it.
-        stop: One past the last row, or None if unknown.
-    """
-
-    first: int = 0
+    first: int = 0  # more than 0 in a shard
     start: int = 0
-    stop: int | None = None
+    stop: int | None = None  # None if unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """How far a run is; None for what is unknown.
+    """How far a run is; None for what is unknown."""
 
-    Args:
-        done: Rows that are done, including in earlier runs.
-        total: Rows of the output.
-        seconds: Since this run began.
-        rate: Rows a second: recently, or over the whole run once it has ended.
-        seconds_left: Until all rows are done.
-        bound: What the run waits for most.
-    """
-
-    done: int
+    done: int  # rows, those of earlier runs too
     total: int | None
-    seconds: float
-    rate: float | None
+    seconds: float  # since this run began
+    rate: float | None  # rows a second: recently, or of the whole run at its end
     seconds_left: float | None
-    bound: str | None
+    bound: str | None  # what the run waits for most
 
     @property
     def rows_text(self) -> str:
@@ -86,11 +71,7 @@ def short_duration(seconds: float) -> str:
 
 
 class Meter:
-    """Turns rows and times into figures.
-
-    The rate is that of the last 30 seconds. It excludes rows done by earlier runs and
-    the time for compiling at the beginning.
-    """
+    """Turns rows and times into figures; the rate is that of the last 30 seconds."""
 
     def __init__(self, rows: RowRange, clock: StageClock):
         self._rows = rows
@@ -112,10 +93,7 @@ class Meter:
         return self._figures(row, seconds, rate, report)
 
     def last(self, row: int, seconds: float, *, is_complete: bool) -> Figures:
-        """The figures of a run that has ended, with its overall rate.
-
-        If it is complete, because the batches ran out, the number of rows is known.
-        """
+        """The figures of an ended run, at its overall rate; all rows if complete."""
         row = max(row, self._rows.start)
         num_rows = row - self._rows.start
         rate = num_rows / seconds if num_rows and seconds > 0 else None
@@ -138,11 +116,7 @@ class Meter:
         )
 
     def _has_begun_anew(self, report: Report) -> bool:
-        """Whether the run compiled since the last look, as it does at its beginning.
-
-        If rows vary in shape, compiling is part of the pace, so only as many times
-        count as every run needs: per replica, and per batch size that is tried.
-        """
+        """Whether it compiled since the last look, up to once a replica and trial."""
         has_compiled = report.compile_seconds > self._compile_seconds
         self._compile_seconds = report.compile_seconds
         self._num_compiles += has_compiled

@@ -1,8 +1,4 @@
-"""Writes the results of a run to a file, and keeps its journal.
-
-Guarantee: whatever ends the run, rows that were written are put on disk and recorded
-before the error or the signal reaches the user.
-"""
+"""Writes a run's results and its journal; whatever ends the run, they are kept."""
 
 import contextlib
 import signal
@@ -29,16 +25,7 @@ _SECONDS_BETWEEN_FLUSHES = 2.0
 
 
 class FileWriter:
-    """Writes the results of one run.
-
-    Args:
-        model: Digest of the model.
-        settings: Names and values of what else the results depend on.
-        journal: The journal of an earlier run to resume, or None.
-
-    Raises:
-        ValueError: The earlier run was a different one.
-    """
+    """Writes the results of one run; refuses a `journal` of a different run."""
 
     def __init__(
         self,
@@ -75,17 +62,7 @@ class FileWriter:
         *,
         overwrite: bool,
     ) -> None:
-        """Writes all results and gives the output its name.
-
-        Args:
-            batches: The results from `start` onwards; rows already on disk are
-                skipped.
-            stopping: Numbers of the signals that end the run after the current batch.
-            overwrite: Whether an existing output may be replaced.
-
-        Raises:
-            InterruptedError: A signal ended the run, and its handler raised nothing.
-        """
+        """Writes results from `start` on; an `InterruptedError` if a signal ends it."""
         try:
             with signals.held_back(stopping) as held, self._kept():
                 is_complete = self._write_until(batches, held, overwrite)
@@ -118,7 +95,6 @@ class FileWriter:
         return True
 
     def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
-        """Creates the file, or resumes it, once its layout is known."""
         target, layout, journal = self._target, self._layout(batch), self._journal
         file_format, described = writer_of(target.path), describe(layout)
         self._can_resume = False

@@ -37,11 +37,7 @@ def fingerprint(
 
 
 def check_same(journal: Journal, now: dict[str, Any], origin: Origin) -> None:
-    """Checks that a run is the one that a journal describes.
-
-    Files with different times but, read in full, the same content are the same. So is
-    a shard of an output that has all its rows. An error names what differs.
-    """
+    """Refuses another run; copies of files with the same content are the same."""
     before = journal.about["run"]
     if journal.is_old:
         raise ValueError(
@@ -105,15 +101,7 @@ def _short(value: Any) -> str:
 
 
 class ContentWatch:
-    """Reads a large input in full during a run, so that its copies are recognized.
-
-    It reads at most about 200 MB a second, and ends with the run.
-
-    Args:
-        origin: Origin of the input, which may have nothing to read.
-        found: The digest that an earlier run found, kept in an attribute of that name;
-            None until everything has been read.
-    """
+    """Reads a large input in full during a run, 200 MB a second, to know its copies."""
 
     def __init__(self, origin: Origin, found: str | None):
         self.found = found

@@ -20,21 +20,13 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
 @dataclasses.dataclass(frozen=True)
 class ModelRows:
-    """The rows of a run.
-
-    Args:
-        whole: All rows of the input, as the user passed it.
-        source: The rows up to the last one to run.
-        first_row: Index of the first row to run.
-        spec: Nest of `tf.TensorSpec` of what the model is given.
-        preprocess: Turns rows into that; None if they are that.
-    """
+    """The rows of a run; `whole` are all of the input, `source` ends with the last."""
 
     whole: Source
     source: Source
     first_row: int
-    spec: Nest
-    preprocess: Preprocessing | None
+    spec: Nest  # of what the model is given
+    preprocess: Preprocessing | None  # makes that of rows; None if they are that
 
 
 def model_rows(

@@ -1,16 +1,7 @@
 """Passes the batches of a run on, and shows how far it is.
 
-```
-batch passes on -> the consumer asks for the next -> its rows count as done
-                  at most four times a second: StageClock -> Meter -> bar or lines
-```
-
-Guarantees:
-
-* Batches pass on as they are, and none is kept.
-* Showing never ends a run: a stream that is missing, closed or gone is left alone.
-* However a run ends, its bar ends and the terminal has its cursor back.
-* No thread is started: the display updates when a batch passes.
+Rows are done when the next batch is asked for. No batch is kept, no thread is started,
+no stream that is missing or gone ends a run, and the bar always ends with the run.
 """
 
 import sys
@@ -48,19 +39,7 @@ def show_progress(
     stream: TextIO | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Generator[HostBatch, None, None]:
-    """Passes batches on and shows how far the run is.
-
-    Close the iterator if it is not read to its end: that ends the bar.
-
-    Args:
-        batches: The results, starting at about row `rows.start`.
-        rows: What is to be done.
-        clock: Where the time goes, which shows the bottleneck.
-        verbose: 0 silent, 1 a live bar, 2 a line every 30 seconds and one at the end,
-            "auto" 1 on a terminal and 2 elsewhere. Other values are errors at once.
-        stream: Where to show it; None for standard error.
-        now: Returns the time in seconds.
-    """
+    """Passes batches on and shows how far the run is; closing it ends the bar."""
     screen = Screen(sys.stderr if stream is None else stream)
     # The log of a long run should show how far it is; that of `predict` need not.
     by_default = 1 if screen.isatty() else 2
@@ -103,7 +82,6 @@ class _Lines:
         self._due = _SECONDS_BETWEEN_LINES
 
     def show(self, figures: Figures, *, is_last: bool = False) -> None:
-        """Writes a line if the last one is 30 seconds old, and at the end."""
         if figures.seconds < self._due and not is_last:
             return
         self._due = figures.seconds + _SECONDS_BETWEEN_LINES

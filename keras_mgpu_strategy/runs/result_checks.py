@@ -1,8 +1,4 @@
-"""Checks of results as they pass: NaN and infinities, and values of probabilities.
-
-A complaint names rows of the input. Keras 2's `predict_proba` warned if a value was
-below 0 or above 1; so does this.
-"""
+"""Checks of results as they pass: NaN and infinities, and values of probabilities."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,12 +14,7 @@ _MOST_RANGES = 10
 
 
 class NonFiniteRows:
-    """Finds the rows of one run whose results are NaN or infinite.
-
-    Args:
-        policy: `"raise"` at the first such batch, `"warn"` once at the end, or
-            `"ignore"`.
-    """
+    """Finds NaN or infinite rows; raises at the first batch, or warns at the end."""
 
     def __init__(self, policy: str):
         if policy not in POLICIES:
@@ -86,11 +77,7 @@ def _nonfinite_rows(batch: HostBatch) -> np.ndarray:
 
 
 def probabilities(batches: Iterable[HostBatch], *, strict: bool) -> Iterator[HostBatch]:
-    """Passes batches on; reports values outside [0, 1], including NaN.
-
-    Warns once, at the end, with the worst value and its row. With `strict`, raises
-    ValueError at the first batch with such a value instead, before it is passed on.
-    """
+    """Warns at the end of values outside [0, 1] or NaN; if `strict`, raises at once."""
     worst: tuple[float, float, int] | None = None
     for batch in batches:
         found = _worst(batch)
@@ -134,10 +121,7 @@ def _worst_of(array: np.ndarray) -> tuple[float, float, int]:
 
 
 def _comparable(array: np.ndarray) -> np.ndarray:
-    """Floats for integers, which may be unsigned, and for NumPy's kind "V" (bfloat16).
-
-    NumPy warns when it compares a NaN of the latter, and cannot replace it.
-    """
+    """Floats for integers and bfloat16: NumPy cannot replace or compare its NaN."""
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -1,13 +1,7 @@
-"""Runs of a model that lives on every device.
+"""Runs of a model that lives on every device: x -> ModelRows -> Run -> HostBatch.
 
-```
-x -> ModelRows -> batch size, engine -> Run -> HostBatch, HostBatch, ...
-```
-
-Guarantees:
-
-* Anything wrong with the input is found before the engine is asked for the first row.
-* However a run ends, its report is delivered.
+Anything wrong with the input is found before the engine is asked for the first row, and
+the report is delivered however a run ends.
 """
 
 import contextlib
@@ -40,13 +34,7 @@ from keras_mgpu_strategy.types import HostBatch, Nest
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that has been checked and can begin.
-
-    Args:
-        batch_size: Initial per-replica batch.
-        global_batch: Rows of a batch over all replicas.
-        profile: Folder for a trace of the run, or None.
-    """
+    """A checked run; `batch_size` is per replica, `global_batch` over all replicas."""
 
     rows: ModelRows
     engine: Engine
@@ -92,10 +80,7 @@ class _Learned:
 
 
 class Runner:
-    """Prepares the runs of one model; keeps what they show about it.
-
-    `report` is that of the run that ended last, in any thread; None before the first.
-    """
+    """Prepares the runs of one model; `report` is of the run that ended last."""
 
     def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
         self.report: Report | None = None

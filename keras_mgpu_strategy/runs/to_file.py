@@ -1,18 +1,8 @@
 """Runs that write to a file, and can be stopped at any moment and resumed.
 
-```
-journal of an earlier run -> first row, batch size
-x -> Run -> results -> checks -> FileWriter --every 2 s--> flush, journal
-                                    |--at the end------> finish, the output's own name
-```
-
-Guarantees:
-
-* A row is in the journal only once it is safely on disk, and an output has its name
-  only once it is complete.
-* A resumed run starts at a row that began a batch before, so that the file is byte
-  for byte that of a run that was never stopped.
-* However a run ends, the rows written so far are kept.
+A row is in the journal only once it is safely on disk, and an output has its name only
+once complete. A resumed run starts at a row that began a batch, so that the file is
+byte for byte that of one never stopped. However a run ends, its rows are kept.
 """
 
 import contextlib
@@ -57,10 +47,7 @@ def predict_to(
     on_nonfinite: str,
     stop_on: str | Sequence[str],
 ) -> Report:
-    """Runs all rows, or those an earlier run left undone, and writes their results.
-
-    Arguments, result and errors are those of `Predictor.predict_to`.
-    """
+    """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
     check_verbose(verbose)
     _check_strict(strict, method)
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)

@@ -1,11 +1,7 @@
 """Runs whose results are kept in memory, or passed on as they come.
 
-Guarantees:
-
-* Closing the consumer closes the run. An error in between would otherwise keep the run
-  and its threads alive for as long as the error is held.
-* Batches of a user are run as one stream of rows, so that small, large and uneven ones
-  cost the same per row. A result has the rows of its batch, even if there are none.
+Closing the consumer closes the run, which an error would otherwise keep alive. A user's
+batches are run as one stream of rows; a result has the rows of its batch.
 """
 
 import contextlib
@@ -43,11 +39,7 @@ def collect(
     head: heads.Head,
     check: Check = iter,
 ) -> Nest:
-    """All results, in the structure that Keras' `predict` returns.
-
-    Arguments are those of `Predictor.predict`; `head` is applied to the outputs on the
-    device, and `check` passes on the results.
-    """
+    """All results, as Keras' `predict` returns them; see `Predictor.predict`."""
     level = check_verbose(verbose)
     run = runner.prepare(x, head, batch_size=batch_size, steps=steps)
     counts = (run.rows.source.num_rows, run.global_batch, level)
