@@ -1,9 +1,8 @@
 """How many rows a device is given at a time; shrinks if memory runs out.
 
-A failed allocation on a GPU waits ten seconds for memory to come free, so memory is
-measured: docs/design.md says how. CPUs do not report the memory in use; there the batch
-is halved. The chunk shrinks first, then the batch. A size that failed is not tried
-again, and several threads that fail at the same size shrink it once.
+A failed allocation on a GPU waits ten seconds, so memory is measured (how:
+docs/design.md); on CPUs the batch is halved. The chunk shrinks before the batch. No
+failed size is tried again, and threads that fail at one size shrink it once.
 """
 
 import dataclasses
@@ -34,18 +33,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one micro-batch took of a device's memory, in bytes.
+    """What one micro-batch took of a device's memory, in bytes."""
 
-    Args:
-        needed: At its peak, beyond what was held before.
-        free: What was free for it; None if unknown.
-        moved: The part of `needed` for its inputs and outputs, which stay for as long
-            as a chunk is on the device.
-    """
-
-    needed: int
-    free: int | None
-    moved: int
+    needed: int  # at its peak, beyond what was held before
+    free: int | None  # for it; None if unknown
+    moved: int  # of `needed`: inputs and outputs, there as long as the chunk
 
 
 class Probe:
@@ -81,14 +73,11 @@ def _reset(name: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How chunks are run: the most rows of one, and the most that a device holds.
-
-    None if memory sets no limit; `size` is that of the batch.
-    """
+    """How chunks are run, in batches of `size`; None if memory sets no limit."""
 
     size: int
-    chunk_rows: int | None = None
-    held: int | None = None
+    chunk_rows: int | None = None  # the most of one chunk
+    held: int | None = None  # the most on a device
     is_measured: bool = False
 
 
@@ -98,11 +87,7 @@ def alone(size: int) -> Plan:
 
 
 def plan_for(size: int, reading: Reading) -> Plan:
-    """As much as memory allows, given what one micro-batch took.
-
-    The memory for computing counts twice, since a chunk may be launched before all
-    memory of the one before it is free; if there is no room for two, one is held.
-    """
+    """As much as memory allows, computing counted twice: the next one may overlap."""
     if reading.free is None:
         return Plan(size)
     moved = max(min(reading.moved, reading.needed), 1)
@@ -114,10 +99,7 @@ def plan_for(size: int, reading: Reading) -> Plan:
 
 
 def largest_batch(size: int, reading: Reading) -> int | None:
-    """The most rows in a batch, if memory grows with them; at least those that fitted.
-
-    Some memory is left for the next chunk. None if the devices do not report it.
-    """
+    """The most rows that should fit, at least those that did; None if unknown."""
     if reading.free is None:
         return None
     usable = int(_SHARE_OF_ONE_BATCH * reading.free)
@@ -143,12 +125,7 @@ class Limits:
 
 
 class BatchSize:
-    """A per-replica batch of a run; the arguments are those of `Context`.
-
-    Attributes:
-        plan: How to run the next chunk.
-        most: The largest size that memory allows; None if unknown.
-    """
+    """A per-replica batch of a run; `plan` is for the next chunk, `most` what fits."""
 
     def __init__(
         self,
@@ -215,10 +192,7 @@ class BatchSize:
         self.plan = fits
 
     def shrink(self, plan: Plan, num_rows: int, row: int, error: Exception) -> None:
-        """Continues with less, unless that has been done since `plan` was read.
-
-        A device was given `num_rows` rows, the first of which has the index `row`.
-        """
+        """Continues with less after a failure at `row`, unless others have."""
         with self._lock:
             if plan is not self.plan:
                 return

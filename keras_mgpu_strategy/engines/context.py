@@ -22,11 +22,7 @@ _NEWEST = 0.3
 
 
 class StageTimes:
-    """How long a device takes for each stage of a chunk on its own.
-
-    Only calls that had the device to themselves are used, such as the first of a run,
-    and the fastest of those counts.
-    """
+    """Each stage of a chunk at its fastest, of calls that had the device alone."""
 
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
@@ -42,12 +38,7 @@ class StageTimes:
 
 
 class ChunkSizes:
-    """The time that a row takes, learned from chunk to chunk.
-
-    Time that calls overlap on one device counts once: a device that holds two chunks is
-    not mistaken for one of half the speed. `stages` are timed on devices with memory of
-    their own.
-    """
+    """The time that a row takes; time that calls overlap on a device counts once."""
 
     def __init__(self, num_replicas: int):
         self._num_replicas = num_replicas
@@ -89,45 +80,24 @@ class ChunkSizes:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """One run of a replicated model.
-
-    Args:
-        devices: Each replica's device.
-        specs: The input specs seen so far.
-        chunk_sizes: How long rows take, and how many to take at a time.
-        clock: Where the time of this run goes.
-        head: What is done to the outputs on the device.
-        jit_compile: Whether XLA compiles the model.
-        may_fall_back: Whether a model that XLA cannot compile runs without it.
-        is_fixed: Whether the model takes no other batch size.
-        limits: How much memory batches are known to take.
-        is_measured: Whether the devices report how much of their memory is in use.
-        in_flight: Chunks queued for computation on one device at a time.
-        ahead: Further chunks for each device, which are read, copied or taken.
-        tunes: Whether the engine may look for a better batch size during the run.
-        run: Number of the run, so that each has random numbers of its own.
-        spec: Nest of `tf.TensorSpec` of what the model is given, or of what is sent
-            to processes that preprocess it.
-        preprocess: Applied in this process to a batch of rows before the model is
-            given them; None if nothing is.
-    """
+    """One run of a replicated model."""
 
     devices: tuple[str, ...]
-    specs: SpecMemory
+    specs: SpecMemory  # seen so far
     chunk_sizes: ChunkSizes
     clock: StageClock
-    head: heads.Head = heads.identity
+    head: heads.Head = heads.identity  # what is done to the outputs on the device
     jit_compile: bool = False
-    may_fall_back: bool = False
-    is_fixed: bool = False
+    may_fall_back: bool = False  # to a model without XLA, if that cannot compile it
+    is_fixed: bool = False  # the model takes no other batch size
     limits: Limits = dataclasses.field(default_factory=Limits)
-    is_measured: bool = False
-    in_flight: int = 1
-    ahead: int = 1
-    tunes: bool = False
-    run: int = 0
-    spec: Nest = None
-    preprocess: Callable[[Nest], Nest] | None = None
+    is_measured: bool = False  # devices report how much memory is in use
+    in_flight: int = 1  # chunks queued for computation on a device at a time
+    ahead: int = 1  # further chunks for each device: read, copied or taken
+    tunes: bool = False  # may look for a better batch size
+    run: int = 0  # its number, for random numbers of its own
+    spec: Nest = None  # of what the model, or a process that preprocesses, is given
+    preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
 
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""

@@ -1,9 +1,8 @@
 """Hands out the rows of a source as chunks, in order, to any number of threads.
 
-A source without rows still gives one chunk, of 0 rows and one placeholder row, which
-shows the structure and dtypes of the results. An error of the source ends the feed and
-is kept until the rows before it have been delivered. Ending a feed never waits, so any
-thread may do it, even one that is reading, when the garbage collector runs in it.
+Without rows there is still one chunk, of 0 rows and a placeholder, which shows the
+structure of results. An error is kept until the rows before it are delivered. Ending
+never waits: the garbage collector may do it, even in a thread that is reading.
 """
 
 import contextlib
@@ -29,11 +28,7 @@ def split(batch: InputBatch, num_rows: int) -> tuple[InputBatch, InputBatch | No
 
 
 def padded(chunk: InputBatch, batch_size: int) -> list[np.ndarray]:
-    """Flat inputs of whole micro-batches, at least one; a view if they fit.
-
-    They end with copies of the last row, so that a model never sees fewer rows, nor
-    placeholder values.
-    """
+    """Flat inputs of whole micro-batches, padded by copies of the last row."""
     rows = max(chunk.num_rows, 1)
     missing = ceil_div(rows, batch_size) * batch_size - rows
     leaves = tf.nest.flatten(chunk.inputs)
@@ -55,18 +50,7 @@ def noted(*chunks: InputBatch) -> Iterator[None]:
 
 
 class Feed:
-    """Chunks of a source, taken by several threads.
-
-    Args:
-        source: The rows.
-        block_rows: Rows that are read at a time; a chunk does not cross their end, so
-            this should be a multiple of the rows that are taken.
-        start: Index of the first row to hand out.
-
-    Attributes:
-        error: What ended the feed; None if nothing has gone wrong.
-        is_stopped: Whether it was ended before its last row; an error does not count.
-    """
+    """Chunks of a source, for several threads; none crosses a block of `block_rows`."""
 
     def __init__(self, source: Source, block_rows: int, start: int = 0):
         self._source = source
@@ -76,8 +60,8 @@ class Feed:
         self._position = start
         self._lock = threading.Lock()
         self._handed_out = False
-        self.is_stopped = False
-        self.error: BaseException | None = None
+        self.is_stopped = False  # before its last row, not by an error
+        self.error: BaseException | None = None  # what ended the feed
 
     @property
     def rows_left(self) -> int | None:

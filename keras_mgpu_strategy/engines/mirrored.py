@@ -1,8 +1,4 @@
-"""All replicas in step: `strategy.run` over a distributed tf.data pipeline.
-
-While a step runs, the inputs of the next are copied to the devices, and the results of
-the previous to the host; `engines.track` sets their order and limits.
-"""
+"""All replicas in step: `strategy.run` over a distributed tf.data pipeline."""
 
 import contextlib
 import functools
@@ -36,17 +32,7 @@ from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
 
 
 class MirroredEngine:
-    """Runs one compiled `strategy.run` per step, for all replicas together.
-
-    The flow:
-
-        rounds = one tf.data pipeline per replica
-        work:                              # in in_flight + ahead threads
-            while any replica has rows:
-                put(step(rounds.next()))
-
-    and, in the caller's thread: `yield from in_order(what was put)`.
-    """
+    """Runs one compiled `strategy.run` per step, in `in_flight + ahead` threads."""
 
     def __init__(self, context: Context, compiler: StepCompiler):
         self._context = context

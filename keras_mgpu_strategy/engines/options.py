@@ -17,12 +17,7 @@ _ALLOWED = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a Predictor runs; see there.
-
-    Raises:
-        TypeError: `profile` is not a path.
-        ValueError: An option does not accept its value.
-    """
+    """How a Predictor runs; see there."""
 
     engine: EngineName = "threads"
     jit_compile: bool | Literal["auto"] = "auto"
@@ -43,11 +38,7 @@ class Options:
             )
 
     def chunks(self, *, on_gpus: bool) -> dict[str, int]:
-        """Chunks for each device: `in_flight`, and those `ahead` of them.
-
-        For a GPU, two are on their way to it, and one is being read or delivered. A CPU
-        needs no copies.
-        """
+        """Chunks for each device: `in_flight`, and `ahead`, for copies and reads."""
         automatic = 3 if on_gpus else 1
         chosen = automatic if self.in_flight == "auto" else int(self.in_flight)
         return {"in_flight": chosen, "ahead": 3 if on_gpus else 1}

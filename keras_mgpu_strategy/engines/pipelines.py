@@ -1,9 +1,8 @@
 """A distributed tf.data pipeline over a feed: one pipeline per replica.
 
-Of R pipelines, the r-th gets chunks r, r + R and so on, however far each reads ahead.
-One reads at a time; meanwhile the others get what was dealt to them. After the last
-chunk a replica gets idle elements, a micro-batch of rows run before, so that all step
-together to the end. Errors stay in the feed: tf.data would change them.
+Of R pipelines, the r-th gets chunks r, r + R and so on. After its last chunk, a replica
+gets idle elements, rows run before, so that all step together to the end. Errors stay
+in the feed: tf.data would change them.
 """
 
 import functools
@@ -24,14 +23,7 @@ from keras_mgpu_strategy.types import InputBatch
 
 
 class Rounds:
-    """Hands out chunks, one for each replica at a time, to any thread.
-
-    `chunk_rows` gives the most rows of a chunk, for one chunk of each replica.
-
-    Attributes:
-        element_spec: Specs of the elements of the distributed dataset, from the first
-            round on: start and number of rows, then the flat inputs.
-    """
+    """Hands out chunks, one for each replica at a time, to any thread."""
 
     def __init__(
         self,
@@ -79,10 +71,7 @@ class Rounds:
             self._has_ended, self._elements = True, None
 
     def take(self, replica: int) -> tuple[Any, ...]:
-        """The next element of a replica's pipeline, which calls this in a thread.
-
-        Start and number of rows, then the flat inputs; a start of -1 if it idles.
-        """
+        """A pipeline's next element: start (-1 if idle), rows, then the flat inputs."""
         chunk = self._next_chunk(self._dealt[replica])
         if chunk is not None:
             try:

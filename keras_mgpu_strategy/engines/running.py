@@ -1,8 +1,4 @@
-"""Runs chunks in pieces that fit into the memory of the devices, and times them.
-
-A piece that does not fit is run again, smaller, by the thread that holds the chunk; no
-row is read twice, and no row whose results were kept is run twice.
-"""
+"""Runs chunks in pieces that fit into memory, again if they did not, and times them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -98,13 +94,7 @@ def note_stages(
     count: int = 1,
     least_seconds: float = 0.0,
 ) -> None:
-    """Records the stages of a chunk whose results have arrived, padding included.
-
-    Args:
-        count: Replicas that each ran a chunk at the same time.
-        least_seconds: How long its rows took before, which also counts for how many
-            are taken at a time.
-    """
+    """Records the stages of a chunk, padding included, that `count` replicas ran."""
     ended, clock, sizes = time.perf_counter(), context.clock, context.chunk_sizes
     stages, device = sizes.stages, context.devices[replica]
     seconds = sizes.busy(replica, turn.began, ended)

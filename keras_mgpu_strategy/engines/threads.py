@@ -1,9 +1,7 @@
 """Threads for each device, each taking the next chunk when its device is free.
 
-Results are on the host when the call of a step returns, and each thread waits in such a
-call, without holding the GIL. `engines.track` sets the order in which a device is given
-its chunks, and limits their number. No replica waits for another. A chunk that fails on
-a replica, and can be run again, is run again by the thread that holds it.
+No replica waits for another; `engines.track` orders and limits a device's chunks. A
+chunk that fails on a replica is run again, if it can be, by the thread that has it.
 """
 
 import contextlib
@@ -32,16 +30,7 @@ RunChunk = Callable[[InputBatch, BatchSize], HostBatch]
 
 
 class ThreadsEngine:
-    """Runs each replica's own compiled step from threads of its own.
-
-    The flow, for each device d:
-
-        work:                          # in in_flight + ahead threads per device
-            while (chunk = feed.take()):
-                put(chunks.run(chunk, d, the track of d))
-
-    and, in the caller's thread: `yield from in_order(what was put)`.
-    """
+    """Runs each replica's step in `in_flight + ahead` threads of its own."""
 
     def __init__(self, context: Context, chunks: ChunkRunner):
         self._context = context
@@ -154,12 +143,7 @@ def tune(
     num_replicas: int,
     clock: StageClock,
 ) -> Iterator[HostBatch]:
-    """Doubles the batch on the first replica while rows per second rise.
-
-    Leaves the best size in `batch`. Stops if a trial would take more than a tenth of
-    the time that the remaining rows need on all replicas, if memory runs out or is
-    known to be too small for twice the rows, and at 8192.
-    """
+    """Doubles the batch while rows a second rise, in a tenth of the time, to 8192."""
     best_size, best_rate = batch.size, 0.0
     while _has_enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()

@@ -1,9 +1,8 @@
 """The order in which chunks are copied to one device and computed there.
 
-A copy to a GPU waits for all that the GPU has been given to compute by then. So two
-chunks are copied at a time, and nothing is launched while the copy of a chunk that a
-thread holds has not begun, unless another copy is under way. At most `in_flight` chunks
-are computed, or on their way back. No thread waits for a chunk that is not read yet.
+A copy to a GPU waits for all that was launched by then. So two chunks are copied at a
+time, and nothing is launched while the copy of a held chunk has not begun, unless
+another is under way. No thread waits for a chunk that is not read yet.
 """
 
 import contextlib
@@ -28,10 +27,7 @@ class Track:
 
     @contextlib.contextmanager
     def chunk(self, is_ending: Callable[[], bool]) -> Iterator[None]:
-        """Lasts while a thread reads a chunk for this device, or holds one.
-
-        If few rows are left (`is_ending`), they go to devices that are free.
-        """
+        """Lasts while a thread reads or holds a chunk; the last go to free devices."""
         most = min(self._in_flight, _MOST_NEAR_THE_END)
         with self._changed:
             self._changed.wait_for(lambda: self._in_hand < most or not is_ending())
@@ -45,10 +41,7 @@ class Track:
 
     @contextlib.contextmanager
     def turn(self, most: Callable[[], int | None]) -> Iterator["Turn"]:
-        """Lasts while a chunk is on its way to the device or there.
-
-        `most` limits how many may be so at a time; None for no limit.
-        """
+        """Lasts while a chunk, of at `most` so many, is on its way or there."""
 
         def has_room() -> bool:
             limit = most()
@@ -63,14 +56,7 @@ class Track:
 
 
 class Turn:
-    """The path of one chunk; made by `Track.turn`.
-
-    Attributes:
-        began, copied, launched: When the copy of the chunk began and ended, and when
-            the chunk was launched, by `time.perf_counter`.
-        copies_alone: Whether nothing else was copied or computed when it was copied.
-        computes_alone: Whether nothing else was computed when it was launched.
-    """
+    """The path of one chunk; its times are by `time.perf_counter`."""
 
     def __init__(
         self, turns: Counter[str], changed: threading.Condition, in_flight: int

@@ -1,9 +1,8 @@
 """Threads that pass results to one consumer, and end with it.
 
-When the iterator is used up, or a thread has failed, all threads have ended. When it is
-closed or garbage-collected, the consumer fails, or the interpreter exits, they end
-after their current chunk. They are waited for, but not forever: one may be held up by
-the user's generator, or by a lock of the thread that waits. A forked process has none.
+All have ended when the iterator is used up, or one has failed. When it is dropped, or
+at exit, they end after their chunks. They are not waited for forever: one may be held
+up by the user's generator, or by a lock of the thread that waits.
 """
 
 import atexit
@@ -32,17 +31,9 @@ class ChunkError(Exception):
 
 
 def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[T]:
-    """Works in threads and yields what they put.
+    """Yields what `work` puts in threads; of its errors, raises that of the first row.
 
-    Args:
-        work: Called in each thread, with its number and a function that passes on a
-            result; returns when the feed has ended. Its error ends the feed. After the
-            other threads have passed on their current results, whose rows may come
-            before, the error of the first row is raised: the cause of a `ChunkError`,
-            or else the error itself, as if of a row before all others.
-        num_threads: Number of threads.
-        feed: Ended with the iterator, so that no thread takes another chunk.
-        room: Results that may wait for the consumer, including the one it has.
+    `feed` ends with the iterator; `room` is for results, the consumer's included.
     """
     threads = _Threads(work, num_threads, feed, room)
     results = threads.results()
@@ -51,11 +42,7 @@ def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[
 
 
 class _Threads:
-    """What the threads share with the consumer; they do not hold its iterator.
-
-    Its queues are safe for the garbage collector to use in any thread, at any moment:
-    `queue.Queue` and `threading.Semaphore` could wait for the same thread.
-    """
+    """Shared with the consumer, by queues that the garbage collector may always use."""
 
     def __init__(self, work: Work, num_threads: int, feed: Feed, room: int):
         self._feed = feed
@@ -77,7 +64,6 @@ class _Threads:
         self._forgotten.atexit = False
 
     def results(self) -> Generator[Any, None, None]:
-        """Yields what the threads put."""
         errors: list[BaseException] = []
         try:
             # Daemons: at exit, Python does not wait for them before it calls this.

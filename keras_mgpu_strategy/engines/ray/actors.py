@@ -1,8 +1,7 @@
 """The processes of a Predictor: started, replaced if they die, ended with it.
 
-What a process was doing when it died is done again, the second time with nothing else
-in the new process; what repeatedly ends its process is an error. If the cluster no
-longer has room for another process, a warning says so and the others run its rows.
+What a dead process did is done again, then alone in a new process; what ends that too
+is an error. Without room for another, a warning says so and the others run its rows.
 """
 
 import contextlib
@@ -27,13 +26,7 @@ _LOOK_SECONDS = 2
 
 
 class Slot:
-    """A process of one replica, called by several threads, and replaced when it dies.
-
-    Attributes:
-        actor: Ray's handle of the process; None while there is none.
-        about: What the process reported about itself, once it is open.
-        is_lost: Whether the process died and could not be replaced.
-    """
+    """A process of one replica, called by several threads; replaced when it dies."""
 
     def __init__(self, actor: Any):
         self.actor: Any = actor
@@ -55,10 +48,7 @@ class Slot:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Any]:
-        """Waits until no other thread calls the process, nor can; yields the process.
-
-        So nothing else can have ended it, and nothing else ends with it.
-        """
+        """Waits until no other thread can call the process, and end it; yields it."""
         with self._entry:
             with self._changed:
                 self._changed.wait_for(lambda: not self._num_calls)
@@ -71,10 +61,7 @@ class Slot:
 
 
 class Actors:
-    """As many processes as planned, each with a replica and some calls at a time.
-
-    The arguments are those of `Worker`; the model is a reference to Ray's store.
-    """
+    """As many processes as planned, with the arguments of `Worker`."""
 
     def __init__(
         self, ray: Any, plan: Plan, max_concurrency: int, arguments: tuple[Any, ...]
@@ -104,14 +91,7 @@ class Actors:
     def call(
         self, replica: int, method: str, *args: Any, what: str, line: Line | None = None
     ) -> Any:
-        """Calls a method of `Worker`, again if its process dies in the meantime.
-
-        Args:
-            replica: Whose process; another one if that could not be replaced.
-            method, *args: The method, and its arguments.
-            what: What is done, for messages.
-            line: Where the user asked for it, if in another thread.
-        """
+        """Calls a method of `Worker`, again if its process dies in the meantime."""
         died = ""
         for attempt in range(_MOST_ATTEMPTS):
             slot = self._slot_of(replica)

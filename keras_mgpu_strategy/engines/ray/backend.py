@@ -113,13 +113,7 @@ class RemoteChunks:
 
 
 class RayBackend:
-    """A `Backend` of one process per device.
-
-    Args:
-        model: The model, packed.
-        options: How it runs.
-        spread: How it is spread over processes.
-    """
+    """A `Backend` of one process per device."""
 
     def __init__(self, model: ModelFile, options: Options, spread: RayOptions):
         _leave_gpu_memory()

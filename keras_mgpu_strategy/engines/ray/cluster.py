@@ -1,8 +1,7 @@
 """Joins a Ray cluster, or starts Ray on this machine.
 
-A Ray started here listens on the loopback interface only, sends no usage statistics,
-shows no dashboard and writes nothing into the home folder. An address that does not
-answer is an error within seconds.
+A Ray started here listens on the loopback only, sends no statistics, shows no dashboard
+and writes nothing into the home folder. An address fails within seconds.
 """
 
 import re
@@ -40,10 +39,7 @@ def connect(address: str | None) -> Any:
 
 
 def wait_for_room(ray: Any, plan: Plan) -> None:
-    """Waits briefly for what ended processes release, on a cluster of this machine.
-
-    On a larger cluster, other users' jobs may end, and Ray itself waits for that.
-    """
+    """Waits briefly for what ended processes release, on a cluster of one machine."""
     if not ray.get_runtime_context().gcs_address.startswith("127.0.0.1:"):
         return
     deadline = time.monotonic() + _FREE_SECONDS

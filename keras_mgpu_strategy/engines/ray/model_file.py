@@ -16,22 +16,14 @@ from keras_mgpu_strategy.engines.ray.pickling import can_pickle
 
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
-    """The bytes of a saved model, and how to read them.
+    """The bytes of a saved model, and how to read them."""
 
-    Args:
-        path: Where the file or folder was; its suffix gives the file format.
-        content: The file; for a folder, a tar archive.
-        is_folder: Whether it is a folder.
-        custom_objects, safe_mode: As in `load`.
-        aside: What the file does not keep of a model that was in memory.
-    """
-
-    path: pathlib.Path
-    content: bytes
+    path: pathlib.Path  # its suffix gives the format
+    content: bytes  # a tar archive for a folder
     is_folder: bool
     custom_objects: dict[str, Any]
     safe_mode: bool
-    aside: models.Aside | None = None
+    aside: models.Aside | None = None  # what the file does not keep of a model
 
     def read(self, precision: str | None) -> models.ReplicatedModel:
         """Reads the model onto the devices of this process."""

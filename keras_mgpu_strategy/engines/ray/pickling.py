@@ -1,8 +1,6 @@
 """Values and exceptions on their way to another process and back.
 
-Values travel with what is needed to import their classes. An exception arrives as
-itself or, if it cannot be pickled, as one with the same text, with its notes and its
-traceback.
+An exception that cannot be pickled becomes one of the same text, notes and traceback.
 """
 
 import dataclasses
@@ -22,14 +20,10 @@ from keras_mgpu_strategy.system.extras import import_extra
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A value for another process, which may know fewer modules than this one.
-
-    Classes and functions of the user's program travel with their code, those of modules
-    by name; `folders` are where this process finds modules.
-    """
+    """A value; the user's classes travel with their code, those of modules by name."""
 
     content: bytes
-    folders: tuple[str, ...]
+    folders: tuple[str, ...]  # where this process finds modules
 
     def unpack(self) -> Any:
         """Returns the value."""

@@ -17,11 +17,7 @@ def is_actor() -> bool:
 
 
 def configure(num_threads: int | None = None) -> str:
-    """Limits TensorFlow to what Ray has given this process; returns its device.
-
-    GPUs may be shared, so their memory is taken as needed. Without one, an op has
-    `num_threads` threads; None: as many as there are cores for this process.
-    """
+    """Limits TensorFlow to what Ray has given this process; returns its device."""
     context = importlib.import_module("ray").get_runtime_context()
     gpus = [str(number) for number in context.get_accelerator_ids().get("GPU", [])]
     found = tf.config.list_physical_devices("GPU")

@@ -54,29 +54,19 @@ class About:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A chunk that was run.
-
-    Args:
-        batch: The results, marked if rows could not be read.
-        stopped_by: Why the remaining rows of the chunk were not read, if there are any.
-        seconds: Stage -> time, "compile" among them.
-        batch_size, most, bytes_in, back_offs: As in `BatchSize` and `Report`.
-    """
+    """A chunk that was run; `stopped_by` is why its remaining rows were not read."""
 
     batch: HostBatch
     stopped_by: Failed | None
     batch_size: int
     bytes_in: int
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by stage, "compile" among them
     back_offs: tuple[BackOff, ...]
     most: int | None
 
 
 class Worker:
-    """One replica in a process of its own; its methods are called through Ray.
-
-    `model` is a packed `ModelFile`; an op has `num_threads` if the process has no GPU.
-    """
+    """One replica in its process; an op has `num_threads` if there is no GPU."""
 
     def __init__(self, model: Packed, options: Options, num_threads: int):
         self._arguments = (model, options, num_threads)
