@@ -1,7 +1,4 @@
-"""The command line `mgpu`: its commands, and how they are called.
-
-Guarantee: help is printed before TensorFlow is loaded.
-"""
+"""The commands of `mgpu`, and how they are called; help loads no TensorFlow."""
 
 import functools
 import math
@@ -26,27 +23,16 @@ _HELP = ("-h", "-help", "--help")
 
 
 class Command(NamedTuple):
-    """One word after `mgpu`.
-
-    Args:
-        help: Begins with its usage and a sentence; `{flags}` stands for those of
-            `define_flags`.
-        num_arguments: The fewest, and the most.
-        run: Does the work; takes its arguments, its flags and the whole command line.
-        define_flags: Adds the command's flags.
-    """
+    """One word after `mgpu`; in its help, `{flags}` is for those of `define_flags`."""
 
     help: str
-    num_arguments: tuple[int, float]
+    num_arguments: tuple[int, float]  # the fewest, and the most
     run: Callable[[Sequence[str], flags.FlagValues, Sequence[str]], None]
     define_flags: Callable[[flags.FlagValues], None] = lambda flag_values: None
 
 
 def parse(argv: Sequence[str]) -> Callable[[], None]:
-    """Reads a command line, the program's name first; returns what runs it.
-
-    Handles `--help`, and ends the process on bad input.
-    """
+    """Reads a command line, the program's name first; returns what runs it."""
     # absl's own flags get only the program's name: its 60 flags are not ours to offer.
     # absl messages below warnings are not for our users.
     flags.FLAGS([argv[0], "--verbosity=-1"])
@@ -107,7 +93,6 @@ def _answer(text: str) -> NoReturn:
 
 
 def _merge(arguments: Sequence[str], *_: Any) -> None:
-    """Merges and reports."""
     path = pathlib.Path(expanded(arguments[0]))
     merged = merge(path)
     say(f"shards    {merged.num_shards}")
@@ -116,7 +101,6 @@ def _merge(arguments: Sequence[str], *_: Any) -> None:
 
 
 def _list_devices(*_: Any) -> None:
-    """Prints the devices that TensorFlow sees, one per line."""
     with environment.quiet_start():
         import tensorflow as tf
 

@@ -1,14 +1,8 @@
 """How `mgpu` ends: its exit codes, and its last words.
 
-Guarantees:
-
-* Bad input ends with exit code 2 and one line on standard error; a run that had started
-  and failed, with 1.
-* Ctrl-C and SIGTERM end a run after the current chunk, with exit code 130 or 143.
-  SIGHUP and the signals of `--stop_on` also end it there, and then kill the process;
-  shells report 128 plus their number. A second signal ends the process at once.
-* A run that was stopped, or failed after it had started, reports how many rows are
-  safe, and the command that resumes it.
+Bad input exits with 2 and one line, a failed run with 1. Signals end a run after its
+chunk: 130, 143, or killed by SIGHUP and those of `--stop_on`; a second one at once. A
+run that has begun reports the rows that are safe, and how to resume it.
 """
 
 import contextlib
@@ -117,11 +111,7 @@ def _place(error: Exception, own_module: str | None) -> str:
 
 @contextlib.contextmanager
 def stoppable(safe: Callable[[], str], numbers: Iterable[int]) -> Iterator[None]:
-    """Ends the process for some signals, with `safe()`.
-
-    By the time that they come here, the run's rows are on disk, or it is the second
-    signal; so the process ends within seconds, whatever its threads wait for.
-    """
+    """Ends the process, with `safe()`, within seconds of a signal: rows are on disk."""
     came: list[int] = []
 
     def stop(number: int, frame: Any) -> NoReturn:

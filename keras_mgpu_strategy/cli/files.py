@@ -1,10 +1,4 @@
-"""The files of the command line, checked before TensorFlow is loaded.
-
-Guarantees:
-
-* Arrays are opened as memory maps; nothing in a file is ever unpickled.
-* Nothing is written.
-"""
+"""The files of the command line, checked before TensorFlow loads; none is unpickled."""
 
 import pathlib
 from collections.abc import Collection, Sequence
@@ -54,13 +48,7 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
 
 
 def reader_of(path: pathlib.Path, given: Collection[str]) -> str | None:
-    """Returns the class of `mgpu.files` that takes the flags given for an input.
-
-    None if no flag was given: the input is read as what its name says.
-
-    Raises:
-        ValueError: The input does not have the format that a flag is for.
-    """
+    """Returns the class of `mgpu.files` that takes the flags given; None if none."""
     kind = registry.format_of(path)
     table = kind if kind is not None and kind.is_table else None
     is_folder = path.is_dir() and table is None
@@ -107,17 +95,7 @@ def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
 
 
 def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
-    """Counts the rows whose class is the true one, some rows at a time.
-
-    Args:
-        outputs: Class indices of shape `(rows,)` or `(rows, 1)`, or probabilities of
-            shape `(rows, classes)`, where one column stands for two classes. Rows with
-            a NaN have no class and do not count.
-        labels: Class indices of shape `(rows,)`.
-
-    Raises:
-        ValueError: Another shape, or another number of rows.
-    """
+    """Counts rows of the right class in indices or probabilities; none for NaN."""
     wrong = None
     if outputs.dtype.kind not in "biuf":
         wrong = f"holds {outputs.dtype}, expected class indices or probabilities"

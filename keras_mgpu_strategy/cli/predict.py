@@ -1,11 +1,7 @@
 """`mgpu predict`: from a model and files of rows to a file of results.
 
-Guarantees:
-
-* Files are checked as far as possible before TensorFlow is loaded, and completely
-  before the model runs.
-* The output gets its name once it is complete, and never replaces what was there before
-  unless `--overwrite` is given.
+Files are checked as far as possible before TensorFlow is loaded. The output gets its
+name once it is complete, and replaces another only with `--overwrite`.
 """
 
 import functools
@@ -36,11 +32,7 @@ _LIBRARIES = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
 def predict(
     arguments: Sequence[str], flag_values: flags.FlagValues, words: Sequence[str]
 ) -> None:
-    """Predicts, saves and reports.
-
-    Raises:
-        ValueError: Bad input; also other errors that the Python API documents.
-    """
+    """Predicts, saves and reports; a `ValueError` for bad input."""
     run = run_of(arguments, flag_values)
     labels = _check_files(run)
     target = Target(run.output, run.shard)
@@ -92,12 +84,7 @@ def _load(run: PredictRun) -> Any:
 
 
 def _objects_of(modules: Iterable[str]) -> dict[str, Any]:
-    """Imports modules, which also registers with Keras what they register.
-
-    Returns:
-        Name -> class or function, for all public names in the modules, except those of
-        Keras, TensorFlow and NumPy.
-    """
+    """Imports modules; returns their public names, but not those of Keras and such."""
     _import_from_here()
     found: dict[str, Any] = {}
     for module in map(_imported, modules):

@@ -1,11 +1,7 @@
 """What `mgpu` prints, on streams that may be missing, full or gone.
 
-Guarantees:
-
-* Messages about a run and its errors are lost if their stream does not accept them; the
-  run and its exit code are not affected.
-* An error is one line, in the terms of the command line, without TensorFlow's trace of
-  the graph.
+A message that its stream does not accept is lost; the run and its exit code are not
+affected. An error is one line, in the terms of the command line.
 """
 
 import contextlib
@@ -118,10 +114,7 @@ def plain_warnings() -> Iterator[None]:
 
 
 def open_streams() -> None:
-    """Opens the standard streams that the process was started without.
-
-    Otherwise the next files opened would get their numbers, and what libraries print.
-    """
+    """Opens missing standard streams: the next files would get their numbers."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,7 +1,4 @@
-"""The flags of `mgpu predict`, and the run that they ask for. Imports no TensorFlow.
-
-Guarantee: a `PredictRun` holds no flags that contradict each other.
-"""
+"""The flags of `mgpu predict`, and the run that they ask for. Imports no TensorFlow."""
 
 import dataclasses
 import json
@@ -37,27 +34,18 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class PredictRun:
-    """What a user asked `mgpu predict` to do; its dicts hold only what was given.
-
-    Args:
-        reading: Arguments of a class of `mgpu.files`.
-        scope: Arguments of `scope()`.
-        loading: Arguments of `load`; for `custom_objects`, the names of modules.
-        ray: Arguments of `RayOptions`; empty for other engines.
-        running: Further arguments of `Predictor.predict_to`.
-        stopping: Numbers of the signals that end it.
-    """
+    """What a user asked for, free of contradictions; dicts hold only what was given."""
 
     model: pathlib.Path
     inputs: tuple[pathlib.Path, ...]
     output: pathlib.Path
     labels: pathlib.Path | None
-    reading: dict[str, Any]
-    scope: dict[str, Any]
-    loading: dict[str, Any]
-    ray: dict[str, Any]
-    running: dict[str, Any]
-    stopping: tuple[int, ...]
+    reading: dict[str, Any]  # arguments of a class of `mgpu.files`
+    scope: dict[str, Any]  # of `scope()`
+    loading: dict[str, Any]  # of `load`; names of modules for `custom_objects`
+    ray: dict[str, Any]  # of `RayOptions`
+    running: dict[str, Any]  # of `Predictor.predict_to`
+    stopping: tuple[int, ...]  # numbers of signals
 
     @property
     def is_ray(self) -> bool:
@@ -94,11 +82,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRun:
-    """Returns what a command line asks for.
-
-    Raises:
-        ValueError: A flag is missing, has an invalid value or contradicts another.
-    """
+    """Returns what a command line asks for; a `ValueError` for contradictions."""
     flag_of: dict[str, Any] = {name: flag_values[name] for name in flag_values}
     given = {name: flag.value for name, flag in flag_of.items() if flag.present}
     if not given.get("output"):
