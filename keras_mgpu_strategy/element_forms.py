@@ -1,8 +1,7 @@
 """The forms in which Keras passes elements of the user's input to a step.
 
-Guarantee: what holds neither None nor sparse rows is left as it is. In `tf.nest` None
-is a leaf, which has no rows; here an empty tuple takes its place. Sparse rows travel
-as dense ones, which have one shape whatever they hold.
+What holds neither None nor sparse rows is left as it is. None, a leaf of `tf.nest`
+without rows, becomes an empty tuple; sparse rows travel as dense ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +14,7 @@ ABSENT = ()
 
 
 class SparseRows(NamedTuple):
-    """Rows that the model is given as a `tf.SparseTensor`.
-
-    Args:
-        values: The dense rows.
-        places: Of the same shape, True where a value (possibly zero) is stored.
-    """
+    """Rows of a `tf.SparseTensor`, dense; `places` is True where a value is stored."""
 
     values: Any
     places: Any

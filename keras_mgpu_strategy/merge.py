@@ -1,17 +1,7 @@
 """`merge`: from the shards of an output to the whole.
 
-```
-journals -> Sharded -> files checked -> PATH.merge.partial -> PATH.merge
-                                                           -> PATH
-                                                           -> shards and journals gone
-```
-
-Guarantees:
-
-* Nothing is touched before everything is checked, and nothing is removed before the
-  whole output is safely on disk.
-* A merge that was killed at any moment completes when it is run again.
-* Of two simultaneous merges of one output, one is refused.
+Nothing is touched before everything is checked, nor removed before the whole is safely
+on disk. A killed merge completes when it is run again; of two at once, one is refused.
 """
 
 import dataclasses
@@ -48,12 +38,7 @@ class Merged:
 
 
 def merge(path: str | os.PathLike[str]) -> Merged:
-    """Completes an output whose rows were run in shards.
-
-    Raises:
-        OSError: Shards are missing, or the output exists, or cannot be written.
-        ValueError: Shards belong to different runs, or files do not hold their rows.
-    """
+    """Completes an output that was run in shards; refuses mixed or missing ones."""
     output = pathlib.Path(expanded(path))
     shards = output_format(output).shards_module()
     check_folder(output)
@@ -64,11 +49,7 @@ def merge(path: str | os.PathLike[str]) -> Merged:
 
 
 class _Verified:
-    """The note that all is checked and joined, and only cleanup is left.
-
-    It identifies the journals, so that those of later runs are not mistaken for
-    them. Within a `with` block it is locked: no other merge can intervene.
-    """
+    """The note that all is joined, for these journals; locked in a `with` block."""
 
     def __init__(self, path: pathlib.Path):
         self._path = path

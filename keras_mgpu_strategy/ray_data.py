@@ -1,23 +1,8 @@
 """A model for the user's own Ray Data pipelines.
 
-```python
-predicted = ray.data.read_parquet("rows/").map_batches(
-    BatchPredictor,
-    fn_constructor_kwargs={"path": "model.keras"},
-    compute=ray.data.ActorPoolStrategy(size=4),
-    num_gpus=1,
-    batch_size=1024,
-)
-```
-
-Guarantees:
-
-* A block of any number of rows is run in calls of one static shape: ragged blocks
-  neither compile again nor fail.
-* Every row that comes in goes out, in its place in the block, with its existing
-  columns and one for each output; a block of no rows has these columns too.
-* Within Ray, TensorFlow uses only the GPUs and CPU cores that the process was given,
-  and takes GPU memory as needed.
+Blocks of any size run in calls of one static shape, and rows keep their place and
+columns; a block of no rows has all columns too. TensorFlow keeps to the GPUs and cores
+that Ray gave the process.
 """
 
 import os

@@ -1,8 +1,4 @@
-"""What a run did and where its time went.
-
-Guarantee: figures are measured around the stages as they happen; the shares of a
-report add up to one.
-"""
+"""What a run did and where its time went, as measured; shares add up to one."""
 
 import dataclasses
 import threading
