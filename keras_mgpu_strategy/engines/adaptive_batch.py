@@ -87,7 +87,7 @@ def alone(size: int) -> Plan:
 
 
 def plan_for(size: int, reading: Reading) -> Plan:
-    """As much as memory allows, computing counted twice: the next one may overlap."""
+    """As much as memory allows, counting computing twice: chunks may overlap."""
     if reading.free is None:
         return Plan(size)
     moved = max(min(reading.moved, reading.needed), 1)

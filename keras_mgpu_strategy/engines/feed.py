@@ -60,7 +60,7 @@ class Feed:
         self._position = start
         self._lock = threading.Lock()
         self._handed_out = False
-        self.is_stopped = False  # before its last row, not by an error
+        self.is_stopped = False  # before its last row, but not by an error
         self.error: BaseException | None = None  # what ended the feed
 
     @property

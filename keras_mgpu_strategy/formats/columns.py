@@ -1,7 +1,7 @@
 """Which columns of a table go to which input of a model, and how they become rows.
 
-Names decide, or that nothing else fits. A column `row` is taken only if asked for, as
-are those that a reader calls hidden: pandas indices, folder keys.
+Columns are chosen by name, or because nothing else fits. A column `row`, and what a
+reader calls hidden (pandas indices, folder keys), is taken only if asked for.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Paths as given by users, resolved to a list of existing files.
 
-Folders come sorted by name, without names that begin with `_` or `.`; anything else
+A folder's files come sorted, without names that begin with `_` or `.`; anything else
 that is not read is an error. An identity (names below the given path, sizes, rows)
 stays the same wherever files are moved; the name of a single file does not count.
 """

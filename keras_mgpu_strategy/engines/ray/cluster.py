@@ -1,7 +1,7 @@
 """Joins a Ray cluster, or starts Ray on this machine.
 
 A Ray started here listens on the loopback only, sends no statistics, shows no dashboard
-and writes nothing into the home folder. An address fails within seconds.
+and writes nothing into the home folder. A silent address is an error within seconds.
 """
 
 import re

@@ -13,7 +13,7 @@ _PIECE_BYTES = 2**24
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the `.csv` files of all shards hold their rows (`ValueError`)."""
+    """Raises a `ValueError` unless the `.csv` files of all shards hold their rows."""
     first = None
     for shard in sharded.shards:
         path = sharded.file(shard)

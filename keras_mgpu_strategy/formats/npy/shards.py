@@ -12,7 +12,7 @@ from keras_mgpu_strategy.outputs.shards import Shard
 
 
 def check(sharded: Sharded) -> None:
-    """Checks that the `.npy` files of all shards hold their rows (`ValueError`)."""
+    """Raises a `ValueError` unless the `.npy` files of all shards hold their rows."""
     for name in _names(sharded):
         first = None
         for shard in sharded.shards:

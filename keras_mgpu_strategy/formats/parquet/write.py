@@ -1,7 +1,7 @@
 """Results in a folder of `.parquet` files, which pandas, polars and DuckDB read.
 
-`part-00000.parquet` and so on, in a shard `part-00003-of-00008-00000.parquet`, of rows
-by the layout alone (about 64 MiB), however writing was interrupted. A part appears when
+`part-00000.parquet` and so on, in a shard `part-00003-of-00008-00000.parquet`. The
+layout alone (about 64 MiB) says which rows a part holds. A part appears when it is
 complete; until then its rows are in memory and in a hidden file.
 """
 
