@@ -32,7 +32,7 @@ class Command(NamedTuple):
 
 
 def parse(argv: Sequence[str]) -> Callable[[], None]:
-    """Reads a command line, the program's name first; returns what runs it."""
+    """Returns what runs a command line; ends the process for help and bad input."""
     # absl's own flags get only the program's name: its 60 flags are not ours to offer.
     # absl messages below warnings are not for our users.
     flags.FLAGS([argv[0], "--verbosity=-1"])

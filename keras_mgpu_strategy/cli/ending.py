@@ -153,7 +153,6 @@ def _end_at_once(number: int) -> NoReturn:
 
 
 def _end(number: int, leave: Callable[[int], NoReturn]) -> NoReturn:
-    """Ends the process as such a signal should."""
     if number not in _WORDS:
         with contextlib.suppress(ValueError):  # outside the main thread: done already
             signal.signal(number, signal.SIG_DFL)

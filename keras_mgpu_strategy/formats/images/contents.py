@@ -106,7 +106,7 @@ def _after_gif_blocks(gif: bytes, position: int) -> int:
 
 
 def plain_bmp(bmp: bytes) -> tuple[bytes, int] | None:
-    """Cuts a BMP file after its 3 or 4 channels; None if TensorFlow misreads it."""
+    """A file up to its last pixel, and its channels; None if TensorFlow errs."""
     offset, header = _unpack("<II", bmp, 10)
     if header < 40:
         return None
