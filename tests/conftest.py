@@ -14,6 +14,21 @@ import tensorflow as tf
 from xdist.scheduler import LoadScopeScheduling
 
 NUM_DEVICES = 4
+SLOW = re.compile(
+    r"""
+    /benchmark/test_benchmark_(command|measure) | /benchmarks/ | /packaging/ | /peers/
+    | /cli/test_cli_(own_code|stopping|streams) | cli.py::test_ray_gives
+    | /conformance/test_sparse_inputs | test_threads_engine\[.*-[124]\]
+    | test_the_same_bits_on_any.*\[(attention|conv_bn|lstm)
+    | /engines/(ray/|test_out_of_memory) | /gpu_rig/ | /inputs/test_optional_inputs
+    | /formats/test_files_memory | /lifetime/ | /properties/
+    | /models/test_(compile_settings|differing_copies|graphs|precision)
+    | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
+    | test_(kill_and_resume|random_layers|site|tasks|whole_elements)\.py | \[ray\.md\]
+    """,
+    re.VERBOSE,
+)
+"""Tests that `python -m pytest` leaves to `python -m pytest -m slow`."""
 
 
 def pytest_configure() -> None:
@@ -28,6 +43,12 @@ def pytest_configure() -> None:
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * NUM_DEVICES,
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW.search(item.nodeid):
+            item.add_marker(pytest.mark.slow)
 
 
 class SharedInOneWorker(LoadScopeScheduling):

@@ -38,7 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item):
     if report.failed and _is_nightly(item.config):
         seed = item.config.option.hypothesis_seed
         again = f"--hypothesis-profile=nightly --hypothesis-seed={seed}"
-        command = f"python -m pytest '{item.nodeid}' {again}"
+        command = f"python -m pytest -m '' '{item.nodeid}' {again}"
         report.sections.append(("the same examples again", command))
 
 

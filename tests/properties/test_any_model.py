@@ -1,7 +1,7 @@
 """Any model, any rows, any way to hand them over: what one device gives.
 
-`python -m pytest tests/properties` runs 200 calls of some models, the same each time;
-with `--hypothesis-profile=nightly` 2,000 of as many models, others each time.
+`python -m pytest -m "" tests/properties` runs 200 calls of some models, the same each
+time; with `--hypothesis-profile=nightly` 2,000 of as many models, others each time.
 """
 
 import numpy as np
