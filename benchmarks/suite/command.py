@@ -107,7 +107,7 @@ def _define_how_much(fv: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "odd_rows",
         True,
-        "Do not try a number of rows that nothing divides after the timing.",
+        "Try a number of rows that nothing divides after the timing.",
         flag_values=fv,
     )
     flags.DEFINE_integer("seed", 0, "<N>: Of rows and weights.", flag_values=fv)

@@ -78,6 +78,11 @@ def _check_model(model: Any) -> None:
         )
     check_backend(library)
     check_predict(model)
+    if is_overridden(model, "predict_step"):
+        raise ValueError(
+            f"{type(model).__name__} overrides predict_step, which a parallel model "
+            "would not call. Use mgpu.Predictor, which does."
+        )
     if preprocess_of(model) is not None:
         raise ValueError(
             f"{type(model).__name__} has a preprocessor, which a parallel model would "
@@ -105,11 +110,6 @@ def _check_splits(model: keras.Model) -> None:
             f"Model {model.name!r} has stateful recurrent layers {stateful}: each "
             "batch continues where the one before it ended, so rows cannot be dealt "
             "out to several devices. Use one device, or `stateful=False`."
-        )
-    if is_overridden(model, "predict_step"):
-        raise ValueError(
-            f"{type(model).__name__} overrides predict_step, which a parallel model "
-            "would not call. Use mgpu.Predictor, which does."
         )
     fixed = {tensor.shape[0] for tensor in symbols_of(model, "inputs")} - {None}
     if fixed and not has_free_batch(model):

@@ -287,6 +287,11 @@ def test_models_that_are_refused(make, error, message):
         mgpu.make_parallel(make(), 2)
 
 
+def test_an_own_predict_step_is_refused_on_one_device_too():
+    with pytest.raises(ValueError, match="OwnPredictStep overrides predict_step"):
+        mgpu.make_parallel(OwnPredictStep(), 1)
+
+
 def test_models_of_tf_keras_are_refused():
     tf_keras = pytest.importorskip("tf_keras")
     model = tf_keras.Sequential([tf_keras.layers.Dense(1)])

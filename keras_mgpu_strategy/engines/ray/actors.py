@@ -1,7 +1,7 @@
 """The processes of a Predictor: started, replaced if they die, ended with it.
 
-What a dead process did is done again, then alone in a new process; what ends that too
-is an error. Without room for another, a warning says so and the others run its rows.
+What a dead process did is done again, alone in a new process; what ends that too is an
+error. Without room for another, a warning says so and the others run its rows.
 """
 
 import contextlib
