@@ -8,12 +8,12 @@ Tensors on a device that shares the host's memory stay.
 import ctypes
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.system.integers import next_power_of_two
 from keras_mgpu_strategy.types import Nest
 
 _PLAIN = frozenset(
@@ -22,13 +22,15 @@ _PLAIN = frozenset(
     | {tf.complex64, tf.complex128}
 )
 
+_MOST_KEPT = 6  # as many chunks as a device has at a time
+
 HOST = "CPU:0"
 """The device whose memory is the host's."""
 
 
 def has_own_memory(device: str) -> bool:
     """Whether a device, given by its name, cannot use the host's memory."""
-    return "CPU" not in device
+    return "CPU" not in device.rpartition("/")[2]
 
 
 class InPlace:
@@ -63,7 +65,11 @@ class Copier:
         self._lock = threading.Lock()
         count = tf.TensorSpec([], tf.int64)
         self._copy = tf.function(self._sent).get_concrete_function(count, *specs)
-        self._make = tf.function(self._zeros, input_signature=[count])
+        # A graph for each: within one, TensorFlow would merge buffers that are alike.
+        self._make = [
+            spec and tf.function(partial(self._zeros, spec), input_signature=[count])
+            for spec in self._staged
+        ]
 
     def load(self, arrays: Sequence[np.ndarray]) -> "_Buffer":
         """Copies flat arrays to where the device copies them from."""
@@ -85,12 +91,17 @@ class Copier:
         copied = self._copy(count, *loaded.tensors)
         pairs = zip(loaded.views, copied, strict=True)
         if all(v is None or has_own_memory(leaf.backing_device) for v, leaf in pairs):
-            with self._lock:
-                self._free.append(loaded)
+            self._keep(loaded)
         return copied
 
+    def _keep(self, used: "_Buffer") -> None:
+        pairs = zip(used.tensors, used.views, strict=True)
+        tensors = [None if view is None else tensor for tensor, view in pairs]
+        with self._lock:
+            self._free = [*self._free, used._replace(tensors=tensors)][-_MOST_KEPT:]
+
     def _sent(self, count: tf.Tensor, *leaves: tf.Tensor) -> list[tf.Tensor]:
-        with tf.device(HOST):  # the first rows of a buffer, without a copy
+        with tf.device(HOST):  # of a buffer, those that were loaded
             leaves = tuple(leaf[:count] for leaf in leaves)
         return to_device(self._device, leaves)
 
@@ -100,23 +111,21 @@ class Copier:
                 if buffer.room >= num_rows:
                     return self._free.pop(index)
             del self._free[:1]  # the one that is made takes its place
-        return self._made(next_power_of_two(num_rows))
+        return self._made(num_rows)
 
     def _made(self, room: int) -> "_Buffer":
         with tf.device(HOST):
-            made = iter(self._make(tf.constant(room, tf.int64))[0])
-        tensors = [None if spec is None else next(made) for spec in self._staged]
+            count = tf.constant(room, tf.int64)
+            tensors = [None if make is None else make(count)[0] for make in self._make]
         views = tuple(None if each is None else _writable(each) for each in tensors)
         return _Buffer(tensors, views, room)
 
-    def _zeros(self, room: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def _zeros(
+        self, spec: tf.TensorSpec, room: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.device(HOST):
-            zeros = [
-                tf.fill([room, *spec.shape[1:]], tf.zeros([], spec.dtype))
-                for spec in self._staged
-                if spec is not None
-            ]
-        return zeros, to_device(self._device, zeros)
+            zeros = tf.fill([room, *spec.shape[1:]], tf.zeros([], spec.dtype))
+        return zeros, to_device(self._device, [zeros])
 
 
 class _Buffer(NamedTuple):

@@ -115,11 +115,14 @@ class Context:
         axes = [leaf.shape[1:].as_list() for leaf in tf.nest.flatten(self.spec)]
         return self.preprocess is not None and any(None in own for own in axes)
 
-    def most_rows(self, batch_size: int) -> int:
-        """The most rows of a chunk: one batch, if each may have a length of its own."""
+    def most_rows(self, batch_size: int, num_rows: int | None) -> int:
+        """The most rows of a chunk: one batch, if each may have a length of its own.
+
+        Streams, of an unknown number of rows, are not read far ahead.
+        """
         if self.pads_batches:
             return batch_size
-        is_copied = any(map(has_own_memory, self.devices))
+        is_copied = num_rows is not None and any(map(has_own_memory, self.devices))
         return most_chunk_rows(batch_size, row_bytes(self.spec), is_copied=is_copied)
 
     def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:

@@ -48,7 +48,7 @@ class MirroredEngine:
         self._compiler.begin_run()
         context.specs.cover(context.spec)
         batch = context.batch(batch_size)
-        most_rows = context.most_rows(batch_size)
+        most_rows = context.most_rows(batch_size, source.num_rows)
         with (
             contextlib.closing(Feed(source, most_rows, start)) as feed,
             contextlib.closing(self._batches(feed, batch, most_rows)) as batches,

@@ -23,6 +23,16 @@ def test_copies_keep_their_values_when_other_rows_are_loaded(dtype):
     np.testing.assert_array_equal(second, zeros)
 
 
+def test_leaves_that_are_alike_have_buffers_of_their_own():
+    """TensorFlow merges equal constants of one graph."""
+    copier = Copier("CPU:0", [spec("float32", 4)] * 2)
+    loaded = copier.load([ROWS.astype(np.float32), -ROWS.astype(np.float32)])
+    assert not np.shares_memory(*loaded.views)
+    one, other = copier.copy(loaded)
+    np.testing.assert_array_equal(one, ROWS)
+    np.testing.assert_array_equal(other, -ROWS)
+
+
 def test_leaves_that_have_no_buffer():
     names = np.array([b"a", b"bc", b""], object)
     lengths = np.ones((3, 2, 7), np.float32)

@@ -117,30 +117,31 @@ def _kinds_of_files(folder, rows):
 
 
 def _pair():
-    """Two inputs by name, one of integers; a dict of three outputs."""
+    """Three inputs by name, two of them alike; a dict of three outputs."""
     left = keras.Input((8,), name="left")
+    again = keras.Input((8,), name="again")  # like the other one
     right = keras.Input((3,), dtype="int32", name="right")
     embedded = keras.layers.Flatten()(keras.layers.Embedding(50, 2)(right))
-    joined = keras.layers.Concatenate()([left, embedded])
+    joined = keras.layers.Concatenate()([left, again, embedded])
     outputs = {
         "score": keras.layers.Dense(2)(joined),
         "same": keras.layers.Lambda(lambda x: x + 1)(right),
         "half": keras.layers.Lambda(lambda x: keras.ops.cast(x, "float16"))(left),
     }
-    return keras.Model({"left": left, "right": right}, outputs)
+    return keras.Model({"left": left, "again": again, "right": right}, outputs)
 
 
 def _pairs(num_replicas, engine, per_replica):
     model, left = made_on_cpu(_pair), rows_of(5 * num_replicas + 3)
     right = np.random.default_rng(2).integers(0, 50, (len(left), 3)).astype(np.int32)
-    x = {"left": left, "right": right}
+    x = {"left": left, "again": -left, "right": right}
     predictor = on_gpus(model, engine=engine, **per_replica)
     expected = on_cpu(model, x)
     kinds = {
         "dict": x,
         "data set of dicts": tf.data.Dataset.from_tensor_slices(x).batch(3),
         "generator of dicts": iter([x]),
-        "narrow integers": {"left": left, "right": right.astype(np.int8)},
+        "narrow integers": {**x, "right": right.astype(np.int8)},
     }
     for kind, given in kinds.items():
         yield kind, predictor.predict(given, 4 * num_replicas, verbose=0), expected
