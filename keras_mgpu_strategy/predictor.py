@@ -87,7 +87,7 @@ class Predictor(OnDevices):
         Args:
             x: The rows; see the class.
             batch_size: Rows of a global batch, split over the replicas and rounded up
-                so that none idles. None tries sizes on the first rows, unless "mirrored".
+                so that none idles. None tries sizes, unless the engine is "mirrored".
             verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
             steps: Batches to draw from `x`; None draws all.
             callbacks: Keras callbacks, called for each global batch.

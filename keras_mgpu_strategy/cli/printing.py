@@ -83,9 +83,10 @@ def one_line(error: BaseException) -> str:
     if is_of_tensorflow(error):
         text = _replaced(text, _OF_TENSORFLOW)
     text = " ".join(text.split())
+    name = type(error).__name__
     if isinstance(error, SELF_EXPLANATORY):
-        return text
-    return f"{type(error).__name__}: {text}"
+        return text or name
+    return f"{name}: {text}" if text else name
 
 
 def is_of_tensorflow(error: BaseException) -> bool:

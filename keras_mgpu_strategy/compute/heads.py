@@ -31,7 +31,7 @@ def class_ids(outputs: tf.Tensor) -> tf.Tensor:
 
 def class_ids_from_logits(outputs: tf.Tensor) -> tf.Tensor:
     """Class of each row if the model returns logits: one column is 1 above 0."""
-    return _class_ids(outputs, 0.0)
+    return _class_ids(outputs, 0)
 
 
 def _class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:

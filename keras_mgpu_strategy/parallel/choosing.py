@@ -1,7 +1,6 @@
 """Which devices the towers of a parallel model run on."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from keras_mgpu_strategy.devices.names import (
     DeviceRequest,
@@ -27,24 +26,26 @@ def choose_devices(
             f"make_parallel received {values}. Expected one of these, or none for "
             "every GPU."
         )
-    existing = list_logical()
-    if devices is not None:
-        return select_devices(parse_devices(devices), existing)
-    kind = "GPU" if any(name.startswith("GPU:") for name in existing) else "CPU"
+    if devices is not None:  # arguments are checked before TensorFlow starts
+        return select_devices(parse_devices(devices), list_logical())
+    ids: list[int] = []
     if isinstance(gpus, Sequence) and not isinstance(gpus, str):
         if not gpus:
             raise ValueError(f"gpus={gpus!r} names no device. Expected ids of GPUs.")
         expected = "Expected a number of GPUs, or a list of ids like [0, 1]."
         ids = [as_int(i, f"gpus holds {i!r}", expected, least=0) for i in gpus]
+    counts = {} if ids else {name: count(name, value) for name, value in given.items()}
+    existing = list_logical()
+    kind = "GPU" if any(name.startswith("GPU:") for name in existing) else "CPU"
+    if ids:
         return select_devices(tuple(DeviceRequest(kind, i) for i in ids), existing)
     candidates = tuple(name for name in existing if name.startswith(f"{kind}:"))
-    for name, value in given.items():
-        return _first(name, value, candidates)
+    for name, wanted in counts.items():
+        return _first(name, wanted, candidates)
     return candidates
 
 
-def _first(name: str, value: Any, candidates: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = count(name, value)
+def _first(name: str, wanted: int, candidates: tuple[str, ...]) -> tuple[str, ...]:
     if wanted <= len(candidates):
         return candidates[:wanted]
     remedy = f"Expected at most {len(candidates)}."

@@ -23,7 +23,7 @@ from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
 
 _MOST_WAITING_BYTES = 2**28
 
@@ -87,8 +87,12 @@ class RemoteChunks:
             )
         self._record(batch, replica, done)
         with context.clock.stage("copy_out"):
+            # Copies, since views would keep the whole result in Ray's store.
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)
-        results = HostBatch(done.batch.start, outputs, done.batch.marks)
+            missing = done.batch.marks.missing
+            missing = None if missing is None else np.array(missing)
+        marks = RowMarks(done.batch.marks.names, missing)
+        results = HostBatch(done.batch.start, outputs, marks)
         if done.stopped_by is not None:
             where = f"In the process of replica {replica}"
             raise StoppedWithin(results, done.stopped_by.error_from(where))
