@@ -1,8 +1,7 @@
 """All replicas in step: `strategy.run` over a distributed tf.data pipeline."""
 
-import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +17,7 @@ from keras_mgpu_strategy.engines.feed import Feed, noted, padded
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.engines.running import (
     Chunks,
+    FedEngine,
     Ran,
     busy,
     first_row,
@@ -28,32 +28,17 @@ from keras_mgpu_strategy.engines.running import (
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
 from keras_mgpu_strategy.system.integers import ceil_div
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
+from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 
-class MirroredEngine:
+class MirroredEngine(FedEngine):
     """Runs one compiled `strategy.run` per step, in `in_flight + ahead` threads."""
 
     def __init__(self, context: Context, compiler: StepCompiler):
-        self._context = context
+        super().__init__(context, compiler.begin_run)
         self._compiler = compiler
         self._strategy = compiler.strategy
         self._track = Track(context.in_flight)
-
-    def run(
-        self, source: Source, batch_size: int, start: int = 0
-    ) -> Iterator[HostBatch]:
-        """Yields results in input order; see `Engine.run`."""
-        context = self._context
-        self._compiler.begin_run()
-        context.specs.cover(context.spec)
-        batch = context.batch(batch_size)
-        most_rows = context.most_rows(batch_size, source.num_rows)
-        with (
-            contextlib.closing(Feed(source, most_rows, start)) as feed,
-            contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
-        ):
-            yield from gather.in_order(batches, start)
 
     def _batches(
         self, feed: Feed, batch: BatchSize, most_rows: int

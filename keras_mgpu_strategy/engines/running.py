@@ -1,12 +1,14 @@
-"""Runs chunks in pieces that fit into memory, again if they did not, and times them."""
+"""What engines share: a feed, chunks run in pieces that fit into memory, and times."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import (
     BatchSize,
@@ -15,9 +17,9 @@ from keras_mgpu_strategy.engines.adaptive_batch import (
     is_out_of_memory,
 )
 from keras_mgpu_strategy.engines.context import Context
-from keras_mgpu_strategy.engines.feed import split
+from keras_mgpu_strategy.engines.feed import Feed, split
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.types import HostBatch, InputBatch
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
 
 _TRIED_BYTES = 1 << 20
 
@@ -25,6 +27,35 @@ Chunks: TypeAlias = Sequence[InputBatch]
 """One chunk for each device; a start of -1 says that a device idles."""
 Ran: TypeAlias = tuple[list[HostBatch], int]
 """Results, and the bytes that a device needed for inputs and to join outputs."""
+
+
+class FedEngine:
+    """An `Engine` whose threads take chunks from one feed."""
+
+    def __init__(self, context: Context, begin_run: Callable[[], None]):
+        self._context = context
+        self._begin_run = begin_run
+
+    def run(
+        self, source: Source, batch_size: int, start: int = 0
+    ) -> Iterator[HostBatch]:
+        """Yields results in input order; see `Engine.run`."""
+        context = self._context
+        self._begin_run()
+        context.specs.cover(context.spec)
+        batch = context.batch(batch_size)
+        most_rows = context.most_rows(batch_size, source.num_rows)
+        with (
+            contextlib.closing(Feed(source, most_rows, start)) as feed,
+            contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
+        ):
+            yield from gather.in_order(batches, start)
+
+    def _batches(
+        self, feed: Feed, batch: BatchSize, most_rows: int
+    ) -> Generator[HostBatch, None, None]:
+        """Yields results in any order."""
+        raise NotImplementedError
 
 
 def busy(chunks: Chunks) -> list[InputBatch]:

@@ -4,21 +4,20 @@ No replica waits for another; `engines.track` orders and limits a device's chunk
 chunk that fails on a replica is run again, if it can be, by the thread that has it.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
+from keras_mgpu_strategy.engines.running import FedEngine
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.system.integers import ceil_div
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
+from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 _SECONDS_TO_START_THREADS = 0.004
 _WORTH = 1.05
@@ -29,29 +28,14 @@ _TIMED_BATCHES = 3
 RunChunk = Callable[[InputBatch, BatchSize], HostBatch]
 
 
-class ThreadsEngine:
+class ThreadsEngine(FedEngine):
     """Runs each replica's step in `in_flight + ahead` threads of its own."""
 
     def __init__(self, context: Context, chunks: ChunkRunner):
-        self._context = context
+        super().__init__(context, chunks.begin_run)
         self._chunks = chunks
         self._num_devices = len(context.devices)
         self._tracks = [Track(context.in_flight) for _ in context.devices]
-
-    def run(
-        self, source: Source, batch_size: int, start: int = 0
-    ) -> Iterator[HostBatch]:
-        """Yields results in input order; see `Engine.run`."""
-        context = self._context
-        self._chunks.begin_run()
-        context.specs.cover(context.spec)
-        batch = context.batch(batch_size)
-        most_rows = context.most_rows(batch_size, source.num_rows)
-        with (
-            contextlib.closing(Feed(source, most_rows, start)) as feed,
-            contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
-        ):
-            yield from gather.in_order(batches, start)
 
     def _batches(
         self, feed: Feed, batch: BatchSize, most_rows: int

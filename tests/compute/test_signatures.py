@@ -114,7 +114,7 @@ def test_example_inputs():
     [
         ("text", 3 * 16),  # strings count as 16 bytes
         ("image", 1 * 4 * 2),  # an unknown axis counts as 1
-        ("id", 8),  # no axis behind the batch
+        ("id", 8),  # no axis after the batch
     ],
 )
 def test_row_bytes(name, expected):
