@@ -1,0 +1,128 @@
+"""The predict methods whose results are kept in memory, or passed on as they come."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keras_mgpu_strategy.compute.heads import head_of
+from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.runs.result_checks import probabilities
+from keras_mgpu_strategy.runs.run import OnDevices
+from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
+from keras_mgpu_strategy.types import HostBatch, Nest
+
+
+class InMemory(OnDevices):
+    """A model on every device, and its methods that return results."""
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Nest:
+        """Outputs for all rows, as `keras.Model.predict` returns them.
+
+        Args:
+            x: The rows; see `Predictor`.
+            batch_size: Rows of a global batch, split over the replicas and rounded up
+                so that none idles. None tries sizes, unless the engine is "mirrored".
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
+            steps: Batches to draw from `x`; None draws all.
+            callbacks: Keras callbacks, called for each global batch.
+
+        Returns:
+            Nest of NumPy arrays of shape `(num_rows, ...)`, structured as the model's
+            outputs; a `tf.RaggedTensor` if rows differ in shape, as from Keras.
+
+        Raises:
+            TypeError: The inputs are of a type that cannot be read.
+            ValueError: The inputs do not fit the model, each other or `batch_size`.
+        """
+        head = head_of("predict")
+        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+
+    def predict_proba(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        *,
+        from_logits: bool = False,
+        strict: bool = False,
+    ) -> Nest:
+        """Class probabilities for all rows; `predict` with a check of the values.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            from_logits: Apply a softmax (a sigmoid if there is one column) on the
+                device.
+            strict: Raise at the first value outside [0, 1], instead of one warning.
+
+        Returns:
+            As in `predict`.
+
+        Raises:
+            ValueError: With `strict`, a value is outside [0, 1]. Also as in `predict`.
+        """
+        head = head_of("predict_proba", from_logits=from_logits)
+        check = functools.partial(probabilities, strict=strict)
+        return collect(
+            self._runner, x, batch_size, verbose, steps, callbacks, head, check
+        )
+
+    def predict_classes(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        *,
+        from_logits: bool = False,
+    ) -> Nest:
+        """Class of each row, found on the device so that only ids reach the host.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            from_logits: One column counts as class 1 above 0 rather than above 0.5.
+
+        Returns:
+            As in Keras 2: index of the largest value, int64 of shape `(num_rows,)`;
+            if there is one column, int32 of shape `(num_rows, 1)`.
+        """
+        head = head_of("predict_classes", from_logits=from_logits)
+        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+
+    def predict_on_batch(self, x: Any) -> Nest:
+        """Outputs for one batch of any size, without a bar."""
+        return self.predict(as_batch(x, self._runner.backend.feeding), verbose=0)
+
+    def predict_iter(
+        self, x: Any, batch_size: int | None = None, steps: int | None = None
+    ) -> Iterator[HostBatch]:
+        """Outputs in order, as they arrive; closing the iterator ends the run.
+
+        Args:
+            x, batch_size, steps: As in `predict`.
+
+        Returns:
+            Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
+        """
+        return passed_on(self._runner, x, batch_size, steps)
+
+    def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
+        """One result per batch, in order, whatever the sizes of the batches.
+
+        Args:
+            batches: List or generator of arrays, nests of them, or `(x, y)` tuples as
+                in Keras; a generator is read a bounded number of rows ahead.
+
+        Returns:
+            Iterator over the outputs of each batch.
+        """
+        return per_batch(self._runner, batches)
