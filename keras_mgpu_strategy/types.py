@@ -88,10 +88,14 @@ class RowMarks:
         names: A name for each row, such as the file that it was read from, or None.
         missing: Boolean array of shape `(num_rows,)`, True for the rows that could not
             be read and whose results mean nothing; None if all were read.
+        kept: A `pyarrow.Table` of columns that are stored beside the results, or None.
+        targets: `(y,)` or `(y, sample_weight)`, nests of NumPy arrays, or None.
     """
 
     names: Sequence[str] | None = None
     missing: np.ndarray | None = None
+    kept: Any = None
+    targets: tuple[Nest, ...] | None = None
 
     def between(self, start: int, stop: int | None = None) -> "RowMarks":
         """The marks of some of the rows, counted from the first of these."""
@@ -99,10 +103,17 @@ class RowMarks:
         return RowMarks(
             None if self.names is None else self.names[some],
             None if self.missing is None else self.missing[some],
+            None if self.kept is None else _rows_of(self.kept, some),
+            None if self.targets is None else cut(self.targets, start, stop),
         )
 
 
 NO_MARKS = RowMarks()
+
+
+def _rows_of(table: Any, some: slice) -> Any:
+    start, stop, _ = some.indices(table.num_rows)
+    return table.slice(start, max(stop - start, 0))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
