@@ -3,7 +3,7 @@
 import os
 from typing import Any, Literal
 
-from keras_mgpu_strategy.engines.options import EngineName, Precision
+from keras_mgpu_strategy.engines.options import EngineName, OutputDtype, Precision
 from keras_mgpu_strategy.engines.placing import SavedModel
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.predictor import Predictor
@@ -19,6 +19,7 @@ def load(
     in_flight: int | Literal["auto"] = "auto",
     profile: str | os.PathLike[str] | None = None,
     precision: Precision | None = None,
+    output_dtype: OutputDtype | None = None,
     ray: RayOptions | None = None,
 ) -> Predictor:
     """Reads a model from disk onto every device.
@@ -29,8 +30,8 @@ def load(
         safe_mode: Refuse `.keras` and HDF5 files that contain Python code (Lambda
             layers) or name code that is neither Keras' nor yours. A SavedModel is a
             program, without a safe mode: load only those that you trust.
-        engine, jit_compile, in_flight, profile, precision, ray: As in `Predictor`,
-            which also says how devices are chosen.
+        engine, jit_compile, in_flight, profile, precision, output_dtype, ray: As in
+            `Predictor`, which also says how devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
@@ -46,5 +47,6 @@ def load(
         in_flight=in_flight,
         profile=profile,
         precision=precision,
+        output_dtype=output_dtype,
         ray=ray,
     )

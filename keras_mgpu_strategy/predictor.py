@@ -12,7 +12,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from keras_mgpu_strategy.engines.options import EngineName, Options, Precision
+from keras_mgpu_strategy.engines.options import (
+    EngineName,
+    Options,
+    OutputDtype,
+    Precision,
+)
 from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.report import Report
@@ -47,6 +52,9 @@ class Predictor(InMemory):
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
         precision: The model is rebuilt so that all its floats have that dtype; float
             results are float32. None: the model as it is.
+        output_dtype: Floats of the results are cast to `"float16"`, `"float32"` or
+            `"float64"` on the device, before they are copied to the host. Integers,
+            bools and strings stay. None: the dtypes of the model's outputs.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
@@ -64,9 +72,12 @@ class Predictor(InMemory):
         in_flight: int | Literal["auto"] = "auto",
         profile: str | os.PathLike[str] | None = None,
         precision: Precision | None = None,
+        output_dtype: OutputDtype | None = None,
         ray: RayOptions | None = None,
     ):
-        options = Options(engine, jit_compile, in_flight, profile, precision)
+        options = Options(
+            engine, jit_compile, in_flight, profile, precision, output_dtype
+        )
         super().__init__(place(model, options, ray), profile)
 
     def predict_to(
@@ -80,6 +91,7 @@ class Predictor(InMemory):
         method: str = "predict_proba",
         from_logits: bool = False,
         strict: bool = False,
+        k: int | None = None,
         resume: bool = False,
         overwrite: bool = False,
         shard: tuple[int, int] | None = None,
@@ -98,8 +110,8 @@ class Predictor(InMemory):
             x, batch_size, steps: As in `predict`. With `batch_size`, a resumed run
                 gives the same bits.
             verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
-            method, from_logits, strict: `"predict"` or another method's name, and its
-                arguments.
+            method, from_logits, strict, k: `"predict"` or another method's name, and
+                its arguments.
             resume: Resume an earlier run; start if none; do nothing if it has finished.
             overwrite: Replace an existing output, once the new one is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
@@ -125,6 +137,7 @@ class Predictor(InMemory):
             method=method,
             from_logits=from_logits,
             strict=strict,
+            k=k,
             resume=resume,
             overwrite=overwrite,
             shard=shard,

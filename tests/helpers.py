@@ -98,3 +98,11 @@ def _new_threads(before):
         for thread in threading.enumerate()
         if thread not in before and not thread.name.startswith("Dummy")
     ]
+
+
+def top_k(scores, k):
+    """NumPy's best classes of the last axis and their scores; NaN is as infinity."""
+    wide = scores.astype(np.float64) if scores.dtype.kind in "fV" else scores
+    ranked = np.where(np.isnan(wide), np.inf, wide) if wide.dtype.kind == "f" else wide
+    order = np.argsort(-ranked.astype(np.float64), axis=-1, kind="stable")[..., :k]
+    return order, np.take_along_axis(wide, order, axis=-1)

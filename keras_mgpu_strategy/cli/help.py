@@ -18,9 +18,11 @@ Runs a model over all rows of files, on every device.
 Flags:
   --output=PATH
       What to write; required. See Output below.
-  --method=predict_proba|predict|predict_classes
-      What to write: probabilities (the default), the model's raw outputs, or
-      class indices.
+  --method=predict_proba|predict|predict_classes|predict_top_k
+      What to write: probabilities (the default), the model's raw outputs,
+      class indices, or the best classes of each row with their scores.
+  --k=N
+      How many classes, with --method=predict_top_k. Default: 5.
   --from_logits
       The model's last layer has no softmax or sigmoid: apply it.
   --resume
@@ -84,6 +86,9 @@ Flags:
       RAY_ADDRESS, otherwise Ray on this machine.
   --precision=float32|bfloat16|float16
       Compute in this precision. Default: as the model was saved.
+  --output_dtype=float16|float32|float64
+      Write floats in this dtype; they are cast on the device. Default: as the
+      model returns them.
   --custom_objects=MODULE,...
       Modules with classes and functions that the model uses, on PYTHONPATH or
       in this folder. They are imported, which runs their code.

@@ -33,10 +33,11 @@ _OF_PYTHON: _Patterns = (
     (r"\bsafe_mode=False\b", "--nosafe_mode"),
     (r"\bread_options=(\{[^{}]*\})", _as_json),
     (
-        r"\b(on_nonfinite|on_bad_file|preprocess|precision|engine|method|stop_on)="
-        r"([\"'])([\w:.]+)\2",
+        r"\b(on_nonfinite|on_bad_file|preprocess|precision|output_dtype|engine|method|"
+        r"stop_on)=([\"'])([\w:.]+)\2",
         r"--\1=\3",
     ),
+    (r"\bk=(\d+) is more than\b", r"--k=\1 is more than"),
     (r"\bimage_size=\(height, width\)", "--image_size=HxW"),
     (r"\bimage_size=\((\d+), (\d+)\)", r"--image_size=\1x\2"),
 )

@@ -21,12 +21,12 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),
     "loading": (
-        *("engine", "precision", "jit_compile"),
+        *("engine", "precision", "output_dtype", "jit_compile"),
         *("profile", "custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (
-        *("method", "from_logits", "batch_size", "resume", "overwrite"),
+        *("method", "k", "from_logits", "batch_size", "resume", "overwrite"),
         *("shard", "on_nonfinite", "stop_on", "verbose"),
     ),
 }
@@ -122,12 +122,22 @@ def _check(run: PredictRun) -> None:
             f"{', '.join(f'--{name}' for name in run.ray)} without --engine=ray, the "
             "only engine with processes. Add it, or leave them out."
         )
-    raw = run.running.get("method") == "predict"
-    if raw and (run.labels or run.running.get("from_logits")):
+    method = run.running.get("method")
+    if method == "predict" and (run.labels or run.running.get("from_logits")):
         raise ValueError(
             f"--{'labels' if run.labels else 'from_logits'} goes with "
             "--method=predict_proba or predict_classes; --method=predict writes what "
             "the model returns."
+        )
+    if method == "predict_top_k" and run.labels:
+        raise ValueError(
+            "--labels goes with --method=predict_proba or predict_classes, not with "
+            "predict_top_k, whose output has several classes for each row."
+        )
+    if method != "predict_top_k" and "k" in run.running:
+        raise ValueError(
+            f"--k={run.running['k']} goes with --method=predict_top_k, not with "
+            f"{method or 'predict_proba'}. Add it, or leave --k out."
         )
     if run.labels and run.output.suffix.lower() != ".npy":
         raise ValueError(

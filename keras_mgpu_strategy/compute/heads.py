@@ -1,68 +1,142 @@
 """What each predict method does to a model's outputs, before they leave the device.
 
-A head is compiled with the model; it is a module-level function, since compiled steps
-are kept by its identity.
+A head is compiled with the model. Ties and NaN give the same classes on every device,
+with XLA or without.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+import dataclasses
+import functools
+from typing import Any
 
 import tensorflow as tf
 
-Head: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
+from keras_mgpu_strategy.system.integers import count
+from keras_mgpu_strategy.types import Nest
+
+_DEFAULT_K = 5
+_OF_LOGITS = ("predict_proba", "predict_classes", "predict_top_k")
 
 
-def identity(outputs: tf.Tensor) -> tf.Tensor:
-    """Leaves the model's outputs as they are."""
-    return outputs
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What is done to all outputs of a model; a value, by which steps are kept.
+
+    Floats of the results are cast to `dtype` last; None leaves them.
+    """
+
+    method: str = "predict"
+    from_logits: bool = False
+    k: int | None = None
+    dtype: str | None = None
+
+    def __call__(self, outputs: Nest) -> Nest:
+        """The results, in place of each output; what is not dense stays as it is."""
+        results = tf.nest.map_structure(self._of_one, outputs)
+        if self.dtype is None:
+            return results
+        return tf.nest.map_structure(functools.partial(_cast, self.dtype), results)
+
+    def check(self, shapes: Nest | None) -> None:
+        """Raises ValueError if outputs of these shapes, if known, have too few classes.
+
+        Raises it for a dtype when a step is traced.
+        """
+        if self.k is not None and shapes is not None:
+            for shape in tf.nest.flatten(shapes):
+                _check_classes(shape, self.k)
+
+    def _of_one(self, output: Any) -> Nest:
+        if not _is_dense(output) or self.method == "predict":
+            return output
+        if self.method == "predict_classes":
+            return class_ids(output, 0 if self.from_logits else 0.5)
+        if self.k is not None:
+            _check_classes(output.shape, self.k, output.dtype)
+        scores = probabilities(output) if self.from_logits else output
+        return scores if self.k is None else top_k(scores, self.k)
 
 
-def probabilities_from_logits(outputs: tf.Tensor) -> tf.Tensor:
+identity = Head()
+METHODS = ("predict", *_OF_LOGITS)
+
+
+def head_of(method: str, *, from_logits: bool = False, k: int | None = None) -> Head:
+    """Returns what a method does to the outputs; None for `k` is 5."""
+    if method not in METHODS:
+        raise ValueError(f"method={method!r}. Expected one of {list(METHODS)}.")
+    if from_logits and method not in _OF_LOGITS:
+        raise ValueError(
+            f"Received from_logits=True with method={method!r}, which returns what the "
+            f"model returns. Use {', '.join(_OF_LOGITS[:-1])} or {_OF_LOGITS[-1]}."
+        )
+    if method == "predict_top_k":
+        k = count("k", _DEFAULT_K if k is None else k)
+    elif k is not None:
+        raise ValueError(
+            f"Received k={k!r} with method={method!r}, which does not rank classes. "
+            'Expected method="predict_top_k" with it.'
+        )
+    return Head(method, bool(from_logits), k)
+
+
+def probabilities(logits: tf.Tensor) -> tf.Tensor:
     """Softmax over the last axis; sigmoid if it has one column."""
-    if _is_one_column(outputs):
-        return tf.nn.sigmoid(outputs)
-    return tf.nn.softmax(outputs, axis=-1)
+    if _is_one_column(logits):
+        return tf.nn.sigmoid(logits)
+    return tf.nn.softmax(logits, axis=-1)
 
 
-def class_ids(outputs: tf.Tensor) -> tf.Tensor:
-    """Argmax (int64), or 1 above 0.5 for one column (int32), as in Keras 2."""
-    return _class_ids(outputs, 0.5)
-
-
-def class_ids_from_logits(outputs: tf.Tensor) -> tf.Tensor:
-    """Class of each row if the model returns logits: one column is 1 above 0."""
-    return _class_ids(outputs, 0)
-
-
-def _class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
+def class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
+    """Argmax (int64), or 1 above a threshold for one column (int32), as in Keras 2."""
     if _is_one_column(outputs):
         return tf.cast(outputs > threshold, tf.int32)
     return tf.argmax(outputs, axis=-1)
+
+
+def top_k(scores: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
+    """The k best of the last axis, in descending order, ties by class; NaN is best."""
+    if not scores.dtype.is_floating:
+        values, classes = tf.math.top_k(scores, k)
+        return {"classes": classes, "scores": values}
+    # Where TensorFlow puts NaN depends on the kernel, and it displaces other classes.
+    infinity = tf.constant(float("inf"), scores.dtype)
+    ranked = tf.where(tf.math.is_nan(scores), infinity, scores)
+    classes = tf.math.top_k(ranked, k).indices
+    values = tf.gather(scores, classes, axis=-1, batch_dims=scores.shape.rank - 1)
+    return {"classes": classes, "scores": values}
 
 
 def _is_one_column(outputs: tf.Tensor) -> bool:
     return outputs.shape.rank == 1 or outputs.shape[-1] == 1
 
 
-# Name -> head for plain outputs, head for logits.
-_HEADS: dict[str, tuple[Head, Head | None]] = {
-    "predict": (identity, None),
-    "predict_proba": (identity, probabilities_from_logits),
-    "predict_classes": (class_ids, class_ids_from_logits),
-}
-METHODS = tuple(_HEADS)
-
-
-def head_of(method: str, *, from_logits: bool = False) -> Head:
-    """Returns what a method does to each output."""
-    if method not in _HEADS:
-        raise ValueError(f"method={method!r}. Expected one of {list(METHODS)}.")
-    plain, of_logits = _HEADS[method]
-    if not from_logits:
-        return plain
-    if of_logits is None:
+def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> None:
+    if not (dtype.is_floating or dtype.is_integer):
         raise ValueError(
-            f"Received from_logits=True with method={method!r}, which returns what the "
-            "model returns. Use predict_proba or predict_classes."
+            f"predict_top_k got outputs of dtype {dtype.name}, expected numbers that "
+            "can be ranked. Call predict() for what the model returns."
         )
-    return of_logits
+    if shape.rank is None:
+        return
+    num_classes = shape[-1] if shape.rank > 1 else 1
+    if num_classes == 1:
+        raise ValueError(
+            f"predict_top_k got an output of shape {tuple(shape)}, with one number for "
+            "each row. Expected one for each of several classes. Call predict_classes "
+            "(1 above 0.5) or predict_proba, or leave this output out."
+        )
+    if num_classes is not None and k > num_classes:
+        raise ValueError(
+            f"k={k} is more than the {num_classes} classes of the model's output of "
+            f"shape {tuple(shape)}. Expected k of at most {num_classes}."
+        )
+
+
+def _is_dense(output: Any) -> bool:
+    return isinstance(output, tf.Tensor | tf.Variable)
+
+
+def _cast(dtype: str, output: Any) -> Any:
+    if not _is_dense(output) or not output.dtype.is_floating:
+        return output
+    return tf.cast(output, dtype)

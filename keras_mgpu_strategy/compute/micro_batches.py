@@ -24,7 +24,7 @@ def micro_batch_step(
         inputs = _as_declared(replicated, signature.spec, flat)
         with drawing(replica):
             outputs = replicated.call(inputs)
-        return tf.nest.map_structure(signature.head, outputs)
+        return signature.head(outputs)
 
     def trace(num_rows: int) -> Any:
         function = tf.function(

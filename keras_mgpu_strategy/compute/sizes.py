@@ -5,6 +5,8 @@ from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 _TARGET_CHUNK_BYTES = 4 << 20
 _TARGET_COPIED_BYTES = 32 << 20  # a small copy costs a GPU more than its bytes
 _TARGET_BATCH_BYTES = 1 << 20
+_MOST_OUTPUT_BYTES = 8 << 20
+_MOST_COPIED_OUTPUT_BYTES = 64 << 20
 _SMALLEST_GUESS = 32
 _LARGEST_GUESS = 1024
 _MOST_MICRO_BATCHES = 256
@@ -33,6 +35,18 @@ def most_chunk_rows(batch_size: int, row_bytes: int, *, is_copied: bool = False)
     target = _TARGET_COPIED_BYTES if is_copied else _TARGET_CHUNK_BYTES
     by_bytes = target // max(row_bytes * batch_size, 1)
     return batch_size * _power_of_two_below(min(by_bytes, _MOST_MICRO_BATCHES))
+
+
+def most_batch_rows(output_bytes: int) -> int:
+    """Rows of a batch where the host holds what it computes: 16 MiB of outputs."""
+    by_bytes = _power_of_two_below(_MOST_OUTPUT_BYTES // max(output_bytes, 1))
+    return max(by_bytes, _SMALLEST_GUESS)
+
+
+def most_result_rows(result_bytes: float, *, is_copied: bool) -> int | None:
+    """Rows of a chunk whose results take 16 MiB, or 64 if copied; None: no limit."""
+    most = _MOST_COPIED_OUTPUT_BYTES if is_copied else _MOST_OUTPUT_BYTES
+    return int(most / result_bytes) if result_bytes else None
 
 
 def even_chunk_rows(

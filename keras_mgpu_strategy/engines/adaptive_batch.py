@@ -125,7 +125,7 @@ class Limits:
 
 
 class BatchSize:
-    """A per-replica batch of a run; `plan` is for the next chunk, `most` what fits."""
+    """A per-replica batch of a run; `plan` is for the next chunk, `most` its limit."""
 
     def __init__(
         self,
@@ -135,6 +135,7 @@ class BatchSize:
         *,
         is_fixed: bool = False,
         is_measured: bool = False,
+        most: int | None = None,
     ):
         self._clock = clock
         self._limits = limits or Limits()
@@ -144,7 +145,7 @@ class BatchSize:
         self._fits: Plan | None = None
         self._failed_chunks = 0
         self._lock = threading.Lock()
-        self.most: int | None = None
+        self.most = most
         self.change(self._limits.at_most(size))
 
     @property

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
-from keras_mgpu_strategy.compute.sizes import most_chunk_rows
+from keras_mgpu_strategy.compute.sizes import most_chunk_rows, most_result_rows
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits
 from keras_mgpu_strategy.report import StageClock
@@ -44,6 +44,7 @@ class ChunkSizes:
         self._num_replicas = num_replicas
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
         self.stages = StageTimes()
+        self.result_bytes = 0.0  # of a row; 0 if unknown
         self._seconds_per_row: float | None = None
         self._free_since = [0.0] * num_replicas
         self._lock = threading.Lock()
@@ -55,10 +56,11 @@ class ChunkSizes:
             self._free_since[replica] = max(ended, free_since)
         return max(ended - max(began, free_since), 0.0)
 
-    def record(self, num_rows: int, seconds: float) -> None:
+    def record(self, num_rows: int, seconds: float, bytes_out: int = 0) -> None:
         """Learns that a replica computed some rows, padding included."""
         newest = seconds / num_rows
         with self._lock:
+            self.result_bytes = max(self.result_bytes, bytes_out / num_rows)
             known = self._seconds_per_row or newest
             self._seconds_per_row = known + _NEWEST * (newest - known)
 
@@ -95,6 +97,7 @@ class Context:
     in_flight: int = 1  # chunks queued for computation on a device at a time
     ahead: int = 1  # further chunks for each device: read, copied or taken
     tunes: bool = False  # may look for a better batch size
+    most_batch: int | None = None  # rows of it; None for no limit
     run: int = 0  # its number, for random numbers of its own
     spec: Nest = None  # of what the model, or a process that preprocesses, is given
     preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
@@ -102,7 +105,7 @@ class Context:
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""
         known = {"is_fixed": self.is_fixed, "is_measured": self.is_measured}
-        return BatchSize(size, self.clock, self.limits, **known)
+        return BatchSize(size, self.clock, self.limits, most=self.most_batch, **known)
 
     def signature(self, inputs: Nest, batch_size: int) -> Signature:
         """What to compile for inputs of these shapes."""
@@ -124,6 +127,13 @@ class Context:
             return batch_size
         is_copied = num_rows is not None and any(map(has_own_memory, self.devices))
         return most_chunk_rows(batch_size, row_bytes(self.spec), is_copied=is_copied)
+
+    def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
+        """Rows to take now; their results too are held by the host."""
+        is_copied = any(map(has_own_memory, self.devices))
+        most = most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
+        most_rows = most_rows if most is None else min(most, most_rows)
+        return self.chunk_sizes.chunk_rows(batch_size, most_rows, rows_left)
 
     def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:
         """A chunk as the model is given it, preprocessed batch by batch."""

@@ -72,11 +72,15 @@ class Backend(Protocol):
         input_spec: Nest of named `tf.TensorSpec` that the model declares; None if none.
         feeding: What the model is given of the user's input.
         is_remote: Whether replicas read files themselves, in other processes.
+        output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
+        output_dtype: What floats of the results are cast to; None to keep their dtype.
     """
 
     input_spec: Nest | None
     feeding: Feeding
     is_remote: bool
+    output_shapes: Nest | None
+    output_dtype: str | None
 
     @property
     def model(self) -> Any:

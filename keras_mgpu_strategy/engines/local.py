@@ -95,6 +95,8 @@ class LocalBackend:
         self.strategy = replicated.strategy
         self.devices: tuple[str, ...] = tuple(self.strategy.extended.worker_devices)
         self.input_spec = replicated.input_spec
+        self.output_shapes = replicated.output_shapes
+        self.output_dtype: str | None = options.output_dtype
         self.feeding = replicated.feeding
         self.preprocessing = replicated.preprocessing
         self.is_remote = False

@@ -52,7 +52,7 @@ class MirroredEngine(FedEngine):
         most = even_chunk_rows(batch_size, most_rows, rows, num_replicas)
 
         def chunk_rows() -> int:
-            wanted = context.chunk_sizes.chunk_rows(batch_size, most, None)
+            wanted = context.chunk_rows(batch_size, most, None)
             return even_round(batch_size, wanted, feed.rows_left, num_replicas)
 
         rounds = Rounds(feed, context, batch_size, chunk_rows, self._strategy)

@@ -6,12 +6,14 @@ from typing import Literal, get_args
 
 EngineName = Literal["mirrored", "threads", "ray"]
 Precision = Literal["float32", "bfloat16", "float16"]
+OutputDtype = Literal["float16", "float32", "float64"]
 
 _ALLOWED = {
     "engine": list(get_args(EngineName)),
     "jit_compile": [False, True, "auto"],
     "in_flight": ["auto", 1, 2, 3, 4],
     "precision": [None, *get_args(Precision)],
+    "output_dtype": [None, *get_args(OutputDtype)],
 }
 
 
@@ -24,6 +26,7 @@ class Options:
     in_flight: int | Literal["auto"] = "auto"
     profile: str | os.PathLike[str] | None = None
     precision: Precision | None = None
+    output_dtype: OutputDtype | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""

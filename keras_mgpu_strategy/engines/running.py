@@ -129,7 +129,7 @@ def note_stages(
     ended, clock, sizes = time.perf_counter(), context.clock, context.chunk_sizes
     stages, device = sizes.stages, context.devices[replica]
     seconds = sizes.busy(replica, turn.began, ended)
-    sizes.record(num_rows, max(seconds, least_seconds))
+    sizes.record(num_rows, max(seconds, least_seconds), bytes_out)
     if not has_own_memory(device):
         clock.add("compute", count * seconds)
         return

@@ -111,7 +111,7 @@ class ThreadsEngine(FedEngine):
             with context.clock.stage("input"):
                 most = min(batch.plan.chunk_rows or most_rows, most_rows)
                 sizes = (batch.size, most, feed.rows_left)
-                chunk = feed.take(context.chunk_sizes.chunk_rows(*sizes))
+                chunk = feed.take(context.chunk_rows(*sizes))
             if chunk is None:
                 return None
             try:

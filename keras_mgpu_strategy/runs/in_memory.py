@@ -98,6 +98,38 @@ class InMemory(OnDevices):
         head = head_of("predict_classes", from_logits=from_logits)
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
+    def predict_top_k(
+        self,
+        x: Any,
+        k: int = 5,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        *,
+        from_logits: bool = False,
+    ) -> Nest:
+        """The k best classes of each row, found on the device; only they are copied.
+
+        Args:
+            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            k: How many classes, at least 1 and at most as many as there are.
+            from_logits: Apply a softmax on the device first.
+
+        Returns:
+            `{"classes": ..., "scores": ...}` of shape `(num_rows, k)`, in place of each
+            output: int32 and the output's dtype, by descending score; of equal scores
+            the lower class comes first. NaN counts as infinity. Outputs of shape
+            `(num_rows, ..., classes)` give `(num_rows, ..., k)`.
+
+        Raises:
+            TypeError: `k` is not an integer.
+            ValueError: `k` is below 1 or above the number of classes, or there is only
+                one column. Also as in `predict`.
+        """
+        head = head_of("predict_top_k", from_logits=from_logits, k=k)
+        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
         return self.predict(as_batch(x, self._runner.backend.feeding), verbose=0)

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.signatures import SpecMemory, row_bytes, spec_key
-from keras_mgpu_strategy.compute.sizes import first_guess, per_replica
+from keras_mgpu_strategy.compute.sizes import first_guess, most_batch_rows, per_replica
+from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import Limits
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.feed import example_inputs
@@ -107,6 +108,8 @@ class Runner:
     ) -> Run:
         """Checks the input against the model, and chooses batch size and engine."""
         self._home.check()
+        head = dataclasses.replace(head, dtype=self.backend.output_dtype)
+        head.check(self.backend.output_shapes)
         rows = model_rows(x, self.backend, batch_size, steps, shard)
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
@@ -120,12 +123,15 @@ class Runner:
             head=head,
             is_fixed=fixed is not None,
             limits=learned.limits,
+            most_batch=_most_batch(self.backend),
             tunes=batch_size is None and fixed is None and learned.batch_size is None,
             run=next(self._runs),
             spec=rows.spec,
             preprocess=rows.preprocess,
         )
         size = _batch_size(batch_size, learned, rows, fixed, self.num_replicas)
+        if batch_size is None and fixed is None:
+            size = min(size, context.most_batch or size)
         return Run(
             rows=rows,
             engine=self.backend.engine(context),
@@ -163,6 +169,15 @@ def _batch_size(
         if num_rows is not None:
             size = min(size, next_power_of_two(ceil_div(num_rows, num)))
     return learned.limits.at_most(size)
+
+
+def _most_batch(backend: Backend) -> int | None:
+    """The largest batch to choose where the host holds what a model computes."""
+    shapes = backend.output_shapes
+    if shapes is None or any(map(has_own_memory, backend.devices)):
+        return None
+    ranked = [shape for shape in tf.nest.flatten(shapes) if shape.rank]
+    return most_batch_rows(row_bytes(list(map(tf.TensorSpec, ranked))))
 
 
 def _fixed_batch(input_spec: Nest) -> int | None:

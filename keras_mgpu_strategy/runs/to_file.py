@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.compute.heads import head_of
+from keras_mgpu_strategy.compute.heads import Head, head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
 from keras_mgpu_strategy.outputs.interface import Layout
@@ -41,6 +41,7 @@ def predict_to(
     method: str,
     from_logits: bool,
     strict: bool,
+    k: int | None,
     resume: bool,
     overwrite: bool,
     shard: tuple[int, int] | None,
@@ -53,11 +54,11 @@ def predict_to(
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target = _target(path, shard, resume=resume, overwrite=overwrite)
     journal = (target.finished() or target.begun()) if resume else None
-    head = head_of(method, from_logits=from_logits)
+    head = head_of(method, from_logits=from_logits, k=k)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     run = runner.prepare(x, head, batch_size=size, steps=steps, shard=target.shard)
     settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
-    settings |= _settled(target, batch_size, runner)
+    settings |= _settled(target, batch_size, runner) | _given(head, runner)
     writer = FileWriter(run, target, runner.backend.digest(), settings, journal)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal)
@@ -113,6 +114,12 @@ def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str
         "shard": shard and [shard.index, shard.count],
         "per-replica batch": batch_size and per_replica(batch_size, replicas),
     }
+
+
+def _given(head: Head, runner: Runner) -> dict[str, Any]:
+    """Settings that earlier versions did not have, unless they have their defaults."""
+    given = {"k": head.k, "output dtype": runner.backend.output_dtype}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _named(run: Run, target: Target, journal: Journal) -> Report:

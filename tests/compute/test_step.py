@@ -83,7 +83,7 @@ def test_the_head_is_applied_to_every_output(strategies):
         inputs, {"a": inputs, "b": [keras.layers.Rescaling(-1)(inputs)]}
     )
     compiler = compiler_of(model, strategies[1])
-    step = step_of(compiler, 0, batch_size=2, head=heads.class_ids)
+    step = step_of(compiler, 0, batch_size=2, head=heads.head_of("predict_classes"))
     outputs = step(tf.constant([[1.0, 2.0], [3.0, 1.0]]))
     assert outputs["a"].numpy().tolist() == [1, 0]
     assert outputs["b"][0].numpy().tolist() == [0, 1]
@@ -123,7 +123,7 @@ class TestEachStepIsCompiledOnce:
         traces()
         step_of(compiler, 1, batch_size=4)
         step_of(compiler, 0, batch_size=5)
-        step_of(compiler, 0, batch_size=4, head=heads.class_ids)
+        step_of(compiler, 0, batch_size=4, head=heads.head_of("predict_classes"))
         assert traces() == 3
 
     def test_several_threads_at_once(self, strategies, traces):

@@ -106,9 +106,10 @@ class RemoteChunks:
             clock.add(stage, seconds / shared)
         clock.add_chunk(replica, num_rows, done.batch_size, done.bytes_in)
         padded = ceil_div(max(num_rows, 1), done.batch_size) * done.batch_size
-        self._context.chunk_sizes.record(padded, done.seconds["compute"])
+        sizes = (padded, done.seconds["compute"], done.batch.num_bytes)
+        self._context.chunk_sizes.record(*sizes)
         self._backpressure.learn(num_rows, done.batch.num_bytes)
-        batch.most = done.most
+        batch.most = done.most or batch.most
         with self._lock:
             for back_off in done.back_offs:
                 if back_off.batch_size < batch.size:  # not recorded for another process
@@ -132,6 +133,8 @@ class RayBackend:
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
         self.feeding = about.feeding
+        self.output_shapes = about.output_shapes
+        self.output_dtype: str | None = options.output_dtype
         self.is_remote = True
         self._digest: str | None = None
 

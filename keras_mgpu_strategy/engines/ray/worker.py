@@ -43,6 +43,7 @@ class About:
     input_spec: Nest | None
     floats: tf.DType
     feeding: Feeding
+    output_shapes: Nest | None
     device: str
     node: str
     pid: int
@@ -88,8 +89,15 @@ class Worker:
         self._backend = backend = LocalBackend(model.read(options.precision), options)
         self._track = Track(backend.chunks["in_flight"])
         del self._arguments
-        declared = (backend.input_spec, backend.floats, backend.feeding)
-        return About(*declared, device, os.uname().nodename, os.getpid())
+        return About(
+            backend.input_spec,
+            backend.floats,
+            backend.feeding,
+            backend.output_shapes,
+            device,
+            os.uname().nodename,
+            os.getpid(),
+        )
 
     @answering
     def build(self, example: Nest) -> None:
