@@ -8,7 +8,7 @@ import keras_mgpu_strategy as mgpu
 
 _OPTIONS = (
     "*, engine='threads', jit_compile='auto', in_flight='auto', profile=None, "
-    "precision=None, ray=None"
+    "precision=None, output_dtype=None, ray=None"
 )
 _PREDICT = "x, batch_size=None, verbose='auto', steps=None, callbacks=None"
 SIGNATURES = {
@@ -22,13 +22,17 @@ SIGNATURES = {
     "Predictor.predict": f"self, {_PREDICT}",
     "Predictor.predict_proba": f"self, {_PREDICT}, *, from_logits=False, strict=False",
     "Predictor.predict_classes": f"self, {_PREDICT}, *, from_logits=False",
+    "Predictor.predict_top_k": (
+        "self, x, k=5, batch_size=None, verbose='auto', steps=None, callbacks=None, *, "
+        "from_logits=False"
+    ),
     "Predictor.predict_on_batch": "self, x",
     "Predictor.predict_iter": "self, x, batch_size=None, steps=None",
     "Predictor.predict_batches": "self, batches",
     "Predictor.predict_to": (
         "self, path, x, batch_size=None, verbose='auto', steps=None, *, "
-        "method='predict_proba', from_logits=False, strict=False, resume=False, "
-        "overwrite=False, shard=None, on_nonfinite='warn', stop_on=()"
+        "method='predict_proba', from_logits=False, strict=False, k=None, "
+        "resume=False, overwrite=False, shard=None, on_nonfinite='warn', stop_on=()"
     ),
     "RayOptions": (
         "num_actors=None, replicas_per_device=1, cpus_per_actor=None, ray_address=None"

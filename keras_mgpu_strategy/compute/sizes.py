@@ -38,13 +38,13 @@ def most_chunk_rows(batch_size: int, row_bytes: int, *, is_copied: bool = False)
 
 
 def most_batch_rows(output_bytes: int) -> int:
-    """Rows of a batch where the host holds what it computes: 16 MiB of outputs."""
+    """Rows of a batch where the host holds what it computes: 8 MiB of outputs."""
     by_bytes = _power_of_two_below(_MOST_OUTPUT_BYTES // max(output_bytes, 1))
     return max(by_bytes, _SMALLEST_GUESS)
 
 
 def most_result_rows(result_bytes: float, *, is_copied: bool) -> int | None:
-    """Rows of a chunk whose results take 16 MiB, or 64 if copied; None: no limit."""
+    """Rows of a chunk whose results take 8 MiB, or 64 if copied; None: no limit."""
     most = _MOST_COPIED_OUTPUT_BYTES if is_copied else _MOST_OUTPUT_BYTES
     return int(most / result_bytes) if result_bytes else None
 

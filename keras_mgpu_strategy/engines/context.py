@@ -1,6 +1,7 @@
 """What an engine needs for a run besides rows and a model: per-run state."""
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable
 
@@ -134,6 +135,12 @@ class Context:
         most = most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
         most_rows = most_rows if most is None else min(most, most_rows)
         return self.chunk_sizes.chunk_rows(batch_size, most_rows, rows_left)
+
+    def most_rows_ahead(self, batch_size: int, num_chunks: int) -> float:
+        """Rows that may wait for an earlier chunk: twice as many as run at a time."""
+        is_copied = any(map(has_own_memory, self.devices))
+        most = most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
+        return math.inf if most is None else 2 * num_chunks * max(most, batch_size)
 
     def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:
         """A chunk as the model is given it, preprocessed batch by batch."""

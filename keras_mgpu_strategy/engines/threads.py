@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
+from keras_mgpu_strategy.engines.backpressure import Backpressure
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
@@ -90,16 +91,25 @@ class ThreadsEngine(FedEngine):
         if feed.rows_left is not None:
             num_threads = min(num_threads, ceil_div(feed.rows_left, batch.size))
 
+        pressure = Backpressure(
+            lambda: context.most_rows_ahead(batch.size, num_threads)
+        )
+
         def work(number: int, put: Callable[[HostBatch], None]) -> None:
             own = (feed, batch, most_rows, number % num_devices)
-            while (ran := self._take_and_run(*own)) is not None:
+            while (ran := self._take_and_run(*own, pressure)) is not None:
                 with context.clock.stage("write"):
                     put(ran)
 
         return collect(work, num_threads, feed, room=num_threads + 1)
 
     def _take_and_run(
-        self, feed: Feed, batch: BatchSize, most_rows: int, replica: int
+        self,
+        feed: Feed,
+        batch: BatchSize,
+        most_rows: int,
+        replica: int,
+        pressure: Backpressure,
     ) -> HostBatch | None:
         context, track = self._context, self._tracks[replica]
 
@@ -115,7 +125,8 @@ class ThreadsEngine(FedEngine):
             if chunk is None:
                 return None
             try:
-                return self._chunks.run(chunk, batch, replica, track)
+                with pressure.admitted(chunk.start):
+                    return self._chunks.run(chunk, batch, replica, track)
             except BaseException as error:
                 raise ChunkError(chunk.start) from error
 

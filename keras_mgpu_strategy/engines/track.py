@@ -2,13 +2,14 @@
 
 A copy to a GPU waits for all that was launched by then. So two chunks are copied at a
 time, and nothing is launched while the copy of a held chunk has not begun, unless
-another is under way. No thread waits for a chunk that is not read yet.
+another is under way. No thread waits for a chunk that is not read yet. Chunks go on in
+the order in which they wait, since results that come too early are held.
 """
 
 import contextlib
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 
 _MOST_COPIES = 2
@@ -23,6 +24,7 @@ class Track:
         self._in_flight = in_flight
         self._in_hand = 0
         self._turns: Counter[str] = Counter()
+        self._waiting: defaultdict[str, deque[Turn]] = defaultdict(deque)
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -47,7 +49,7 @@ class Track:
             limit = most()
             return limit is None or sum(map(self._turns.__getitem__, _ON)) < limit
 
-        turn = Turn(self._turns, self._changed, self._in_flight)
+        turn = Turn(self._turns, self._waiting, self._changed, self._in_flight)
         turn.move("arriving", has_room)
         try:
             yield turn
@@ -59,9 +61,14 @@ class Turn:
     """The path of one chunk; its times are by `time.perf_counter`."""
 
     def __init__(
-        self, turns: Counter[str], changed: threading.Condition, in_flight: int
+        self,
+        turns: Counter[str],
+        waiting: defaultdict[str, "deque[Turn]"],
+        changed: threading.Condition,
+        in_flight: int,
     ):
         self._turns = turns
+        self._waiting = waiting
         self._changed = changed
         self._in_flight = in_flight
         self._state = "gone"
@@ -88,10 +95,15 @@ class Turn:
         return turns["computing"] < self._in_flight and next_copy_has_begun
 
     def move(self, state: str, may: Callable[[], bool] = lambda: True) -> None:
-        """Enters another state once that is allowed."""
+        """Enters another state once that is allowed, after those that wait for it."""
+        waiting = self._waiting[state]
         with self._changed:
-            self._changed.wait_for(may)
-            self._turns[self._state] -= 1
-            self._turns[state] += 1
-            self._state = state
-            self._changed.notify_all()
+            waiting.append(self)
+            try:
+                self._changed.wait_for(lambda: waiting[0] is self and may())
+                self._turns[self._state] -= 1
+                self._turns[state] += 1
+                self._state = state
+            finally:
+                waiting.remove(self)
+                self._changed.notify_all()

@@ -108,13 +108,11 @@ class Runner:
     ) -> Run:
         """Checks the input against the model, and chooses batch size and engine."""
         self._home.check()
-        head = dataclasses.replace(head, dtype=self.backend.output_dtype)
-        head.check(self.backend.output_shapes)
+        head = _fitting(head, self.backend)
         rows = model_rows(x, self.backend, batch_size, steps, shard)
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
-        key = (spec_key(rows.spec), head)
-        learned = self._learned.setdefault(key, _Learned(ChunkSizes(self.num_replicas)))
+        learned = self._known(rows, head)
         context = Context(
             devices=self.backend.devices,
             specs=self._specs,
@@ -129,9 +127,7 @@ class Runner:
             spec=rows.spec,
             preprocess=rows.preprocess,
         )
-        size = _batch_size(batch_size, learned, rows, fixed, self.num_replicas)
-        if batch_size is None and fixed is None:
-            size = min(size, context.most_batch or size)
+        size = _batch_size(batch_size, learned, rows, fixed, self.backend)
         return Run(
             rows=rows,
             engine=self.backend.engine(context),
@@ -143,17 +139,31 @@ class Runner:
             home=self._home,
         )
 
+    def _known(self, rows: ModelRows, head: Head) -> _Learned:
+        new = _Learned(ChunkSizes(self.num_replicas))
+        return self._learned.setdefault((spec_key(rows.spec), head), new)
+
     def _learn(self, learned: _Learned, report: Report) -> None:
         self.report = report
         if len(report.tried_batches) > 1:
             learned.batch_size = report.batch_size
 
 
+def _fitting(head: Head, backend: Backend) -> Head:
+    """The head with the dtype of results, if declared outputs have enough classes."""
+    head.check(backend.output_shapes)
+    return dataclasses.replace(head, dtype=backend.output_dtype)
+
+
 def _batch_size(
-    wanted: int | None, learned: _Learned, rows: ModelRows, fixed: int | None, num: int
+    wanted: int | None,
+    learned: _Learned,
+    rows: ModelRows,
+    fixed: int | None,
+    backend: Backend,
 ) -> int:
-    """The initial per-replica batch of `num` replicas, for a global one or None."""
-    num_rows = rows.source.num_rows
+    """The initial per-replica batch, for a global one or None."""
+    num_rows, num = rows.source.num_rows, len(backend.devices)
     if wanted is not None:
         size = per_replica(wanted, num)
         if fixed not in (None, size):
@@ -163,7 +173,8 @@ def _batch_size(
                 f"batch_size={fixed * num} or None."
             )
     elif fixed or learned.batch_size is None:
-        size = fixed or first_guess(row_bytes(rows.spec), num_rows, num)
+        guess = first_guess(row_bytes(rows.spec), num_rows, num)
+        size = fixed or min(guess, _most_batch(backend) or guess)
     else:  # no more than the rows need
         size = learned.batch_size
         if num_rows is not None:

@@ -105,7 +105,9 @@ def test_help_of_a_command_shows_its_own_flags_and_examples():
     result = mgpu("predict", "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert "Usage: mgpu predict MODEL INPUT... --output=PATH [FLAGS]" in result.stdout
-    assert "--method=predict_proba|predict|predict_classes" in result.stdout
+    assert (
+        "--method=predict_proba|predict|predict_classes|predict_top_k" in result.stdout
+    )
     assert "Examples:\n  mgpu predict model.keras images.npy" in result.stdout
     assert "Exit codes:\n  0, the output is complete; 2, bad input" in result.stdout
     assert "verbosity" not in result.stdout

@@ -6,6 +6,7 @@ from keras_mgpu_strategy.compute.sizes import (
     even_chunk_rows,
     even_round,
     first_guess,
+    most_batch_rows,
     most_chunk_rows,
     per_replica,
 )
@@ -96,6 +97,13 @@ def test_first_guess(row_bytes, num_rows, num_replicas, expected):
 )
 def test_most_chunk_rows(batch_size, row_bytes, micro_batches):
     assert most_chunk_rows(batch_size, row_bytes) == batch_size * micro_batches
+
+
+def test_outputs_bound_a_batch():
+    assert most_batch_rows(16 * KIB) == 512  # 8 MiB
+    assert most_batch_rows(16 * KIB + 1) == 256  # a power of two below
+    assert most_batch_rows(50 * MIB) == 32  # no fewer than inputs ask for
+    assert most_batch_rows(0) > 8192  # rows without a byte
 
 
 def test_chunks_that_are_copied_are_larger():

@@ -1,9 +1,7 @@
 """A model in several processes, on this machine or on a cluster."""
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -25,40 +23,6 @@ from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
 
-_MOST_WAITING_BYTES = 2**28
-
-
-class Backpressure:
-    """How far chunks may run ahead of the first one, by the results waiting for it."""
-
-    def __init__(self, most_bytes: int):
-        self._most_bytes = most_bytes
-        self._row_bytes = 0.0
-        self._begun: set[int] = set()
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def admitted(self, start: int) -> Iterator[None]:
-        """Waits until a chunk, by its first row, is close enough to the first one."""
-        with self._changed:
-            self._begun.add(start)
-            self._changed.wait_for(lambda: self._is_near(start))
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._begun.remove(start)
-                self._changed.notify_all()
-
-    def learn(self, num_rows: int, num_bytes: int) -> None:
-        """Learns how large results are."""
-        if num_rows:
-            self._row_bytes = num_bytes / num_rows
-
-    def _is_near(self, start: int) -> bool:
-        ahead = start - min(self._begun)
-        return ahead == 0 or ahead * self._row_bytes <= self._most_bytes
-
 
 class RemoteChunks:
     """A `ChunkRunner` for the processes of Ray's actors."""
@@ -66,7 +30,6 @@ class RemoteChunks:
     def __init__(self, actors: Actors, context: Context):
         self._actors = actors
         self._context = context
-        self._backpressure = Backpressure(_MOST_WAITING_BYTES)
         self._lock = threading.Lock()
         self._line = calling_line()
 
@@ -81,10 +44,9 @@ class RemoteChunks:
         context = self._context
         what = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
         how = (batch.size, context.is_fixed, context.head, context.run)
-        with self._backpressure.admitted(chunk.start):
-            done: Done = self._actors.call(
-                replica, "run", chunk, *how, what=what, line=self._line
-            )
+        done: Done = self._actors.call(
+            replica, "run", chunk, *how, what=what, line=self._line
+        )
         self._record(batch, replica, done)
         with context.clock.stage("copy_out"):
             # Copies, since views would keep the whole result in Ray's store.
@@ -108,7 +70,6 @@ class RemoteChunks:
         padded = ceil_div(max(num_rows, 1), done.batch_size) * done.batch_size
         sizes = (padded, done.seconds["compute"], done.batch.num_bytes)
         self._context.chunk_sizes.record(*sizes)
-        self._backpressure.learn(num_rows, done.batch.num_bytes)
         batch.most = done.most or batch.most
         with self._lock:
             for back_off in done.back_offs:

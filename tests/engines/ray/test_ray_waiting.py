@@ -1,12 +1,10 @@
 """Who waits for whom while a process is reslotd: threads, without Ray."""
 
 import threading
-import time
 
 import pytest
 
 from keras_mgpu_strategy.engines.ray.actors import Slot
-from keras_mgpu_strategy.engines.ray.backend import Backpressure
 
 
 def begun(target):
@@ -59,36 +57,3 @@ def test_an_error_gives_the_process_back():
         with pytest.raises(KeyError), turn():
             raise KeyError
     assert ended(begun(enter(slot.alone)))
-
-
-def test_results_do_not_pile_up_behind_a_late_chunk():
-    backpressure = Backpressure(most_bytes=1000)
-    backpressure.learn(10, 1000)  # 100 bytes a row
-    with backpressure.admitted(0):
-        assert ended(begun(enter(lambda: backpressure.admitted(10))))
-        far = begun(enter(lambda: backpressure.admitted(11)))
-        assert is_waiting(far)
-    assert ended(far)
-
-
-def test_the_first_chunk_goes_on_wherever_it_begins():
-    backpressure = Backpressure(most_bytes=0)
-    backpressure.learn(1, 100)
-    assert ended(begun(enter(lambda: backpressure.admitted(70))))
-    with backpressure.admitted(70):
-        later = begun(enter(lambda: backpressure.admitted(80)))
-        assert is_waiting(later)
-        with backpressure.admitted(60):  # handed out before, begun after
-            time.sleep(0.01)
-        assert is_waiting(later)
-    assert ended(later)
-
-
-def test_a_chunk_that_fails_lets_the_others_go_on():
-    backpressure = Backpressure(most_bytes=0)
-    backpressure.learn(1, 1)
-    with pytest.raises(KeyError), backpressure.admitted(0):
-        later = begun(enter(lambda: backpressure.admitted(1)))
-        assert is_waiting(later)
-        raise KeyError
-    assert ended(later)
