@@ -1,6 +1,7 @@
 """`load`: from a model on disk to a Predictor."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from keras_mgpu_strategy.engines.options import EngineName, OutputDtype, Precision
@@ -19,6 +20,7 @@ def load(
     in_flight: int | Literal["auto"] = "auto",
     profile: str | os.PathLike[str] | None = None,
     precision: Precision | None = None,
+    outputs: str | Sequence[str] | None = None,
     output_dtype: OutputDtype | None = None,
     ray: RayOptions | None = None,
 ) -> Predictor:
@@ -30,8 +32,8 @@ def load(
         safe_mode: Refuse `.keras` and HDF5 files that contain Python code (Lambda
             layers) or name code that is neither Keras' nor yours. A SavedModel is a
             program, without a safe mode: load only those that you trust.
-        engine, jit_compile, in_flight, profile, precision, output_dtype, ray: As in
-            `Predictor`, which also says how devices are chosen.
+        engine, jit_compile, in_flight, profile, precision, outputs, output_dtype, ray:
+            As in `Predictor`, which also says how devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
@@ -47,6 +49,7 @@ def load(
         in_flight=in_flight,
         profile=profile,
         precision=precision,
+        outputs=outputs,
         output_dtype=output_dtype,
         ray=ray,
     )

@@ -52,6 +52,10 @@ class Predictor(InMemory):
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
         precision: The model is rebuilt so that all its floats have that dtype; float
             results are float32. None: the model as it is.
+        outputs: Names of layers whose outputs are the results; of layers in nested
+            models as `"encoder/pool"`, of a SavedModel as its signature names them.
+            One name gives an array, several a dict by name. What they do not need is
+            not computed. None: the outputs of the model.
         output_dtype: Floats of the results are cast to `"float16"`, `"float32"` or
             `"float64"` on the device, before they are copied to the host. Integers,
             bools and strings stay. None: the dtypes of the model's outputs.
@@ -72,12 +76,12 @@ class Predictor(InMemory):
         in_flight: int | Literal["auto"] = "auto",
         profile: str | os.PathLike[str] | None = None,
         precision: Precision | None = None,
+        outputs: str | Sequence[str] | None = None,
         output_dtype: OutputDtype | None = None,
         ray: RayOptions | None = None,
     ):
-        options = Options(
-            engine, jit_compile, in_flight, profile, precision, output_dtype
-        )
+        how = (engine, jit_compile, in_flight, profile, precision)
+        options = Options(*how, outputs, output_dtype)
         super().__init__(place(model, options, ray), profile)
 
     def predict_to(

@@ -86,6 +86,9 @@ Flags:
       RAY_ADDRESS, otherwise Ray on this machine.
   --precision=float32|bfloat16|float16
       Compute in this precision. Default: as the model was saved.
+  --outputs=A,B
+      Layers whose outputs to write, such as avg_pool, or encoder/pool in a
+      nested model; each has columns of its name. Default: the model's outputs.
   --output_dtype=float16|float32|float64
       Write floats in this dtype; they are cast on the device. Default: as the
       model returns them.

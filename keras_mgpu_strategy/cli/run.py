@@ -21,7 +21,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),
     "loading": (
-        *("engine", "precision", "output_dtype", "jit_compile"),
+        *("engine", "precision", "outputs", "output_dtype", "jit_compile"),
         *("profile", "custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),

@@ -72,6 +72,7 @@ class Backend(Protocol):
         input_spec: Nest of named `tf.TensorSpec` that the model declares; None if none.
         feeding: What the model is given of the user's input.
         is_remote: Whether replicas read files themselves, in other processes.
+        outputs: Names of the layers whose outputs are the results; None for all.
         output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
         output_dtype: What floats of the results are cast to; None to keep their dtype.
     """
@@ -79,6 +80,7 @@ class Backend(Protocol):
     input_spec: Nest | None
     feeding: Feeding
     is_remote: bool
+    outputs: tuple[str, ...] | None
     output_shapes: Nest | None
     output_dtype: str | None
 

@@ -100,6 +100,7 @@ class LocalBackend:
         self.feeding = replicated.feeding
         self.preprocessing = replicated.preprocessing
         self.is_remote = False
+        self.outputs = options.output_names
         self.compiler = StepCompiler(replicated)
         self._on_gpus = all(map(has_own_memory, self.devices))
         self.chunks = options.chunks(on_gpus=self._on_gpus)

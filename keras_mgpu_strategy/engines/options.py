@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 EngineName = Literal["mirrored", "threads", "ray"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -26,6 +27,7 @@ class Options:
     in_flight: int | Literal["auto"] = "auto"
     profile: str | os.PathLike[str] | None = None
     precision: Precision | None = None
+    outputs: str | Sequence[str] | None = None
     output_dtype: OutputDtype | None = None
 
     def __post_init__(self) -> None:
@@ -39,9 +41,34 @@ class Options:
                 f"profile={self.profile!r} of type {type(self.profile).__name__}. "
                 "Expected the path of a folder, or None."
             )
+        _check_outputs(self.outputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Names of the layers whose outputs are the results; None for the model's."""
+        one = (self.outputs,) if isinstance(self.outputs, str) else self.outputs
+        return None if one is None else tuple(one)
 
     def chunks(self, *, on_gpus: bool) -> dict[str, int]:
         """Chunks for each device: `in_flight`, and `ahead`, for copies and reads."""
         automatic = 3 if on_gpus else 1
         chosen = automatic if self.in_flight == "auto" else int(self.in_flight)
         return {"in_flight": chosen, "ahead": 3 if on_gpus else 1}
+
+
+def _check_outputs(outputs: Any) -> None:
+    is_sequence = isinstance(outputs, Sequence) and not isinstance(outputs, bytes)
+    names = [outputs] if isinstance(outputs, str) else outputs
+    if outputs is None:
+        return
+    expected = "Expected the name of a layer, a list of names, or None."
+    if not is_sequence or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"outputs={outputs!r:.80} of type {type(outputs).__name__}. {expected}"
+        )
+    if not names or not all(names):
+        raise ValueError(f"outputs={outputs!r:.80} names nothing. {expected}")
+    if len({*names}) < len(names):
+        raise ValueError(
+            f"outputs={outputs!r:.80} has a name twice. Expected each name once."
+        )

@@ -33,11 +33,12 @@ def place(
     check_not_forked()
     _check_together(options, ray)
     if options.engine == "ray":
-        return RayBackend(_packed(model), options, ray or RayOptions())
+        return RayBackend(_packed(model, options), options, ray or RayOptions())
     strategy = active_strategy()
+    how = (options.precision, options.output_names)
     if not isinstance(model, SavedModel):
         strategy = strategy or models.strategy_of(model) or make_strategy()
-        replicated = models.replicate(model, strategy, options.precision)
+        replicated = models.replicate(model, strategy, *how)
         return LocalBackend(replicated, options)
     path = expanded(model.path)
     models.check_path(path)  # before TensorFlow starts its devices
@@ -47,13 +48,17 @@ def place(
         custom_objects=model.custom_objects,
         safe_mode=model.safe_mode,
         precision=options.precision,
+        outputs=options.output_names,
     )
     return LocalBackend(replicated, options)
 
 
-def _packed(model: Any | SavedModel) -> model_file.ModelFile:
+def _packed(model: Any | SavedModel, options: Options) -> model_file.ModelFile:
     if not isinstance(model, SavedModel):
-        return model_file.from_model(model)
+        packed = model_file.from_model(model)
+        if options.output_names:  # errors here, not in a process
+            models.chains_of(model, options.output_names)
+        return packed
     path = pathlib.Path(expanded(model.path))
     return model_file.from_path(path, model.custom_objects, safe_mode=model.safe_mode)
 

@@ -39,6 +39,8 @@ _OF_TRAINING = ("_constraint", "_initializer", "_regularizer")
 def digest(replicated: ReplicatedModel) -> str:
     """Returns the SHA-256 of architecture, weights and precision, but not seeds."""
     sha = hashlib.sha256(repr(replicated.precision).encode())
+    if replicated.outputs is not None:
+        sha.update(repr(replicated.outputs).encode())
     for line in _architecture(replicated):
         sha.update(f"{line}\n".encode())
     for variable in _variables(replicated):

@@ -11,31 +11,79 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.output_paths import unknown
 from keras_mgpu_strategy.types import Nest
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A callable of a SavedModel; `input_spec` is one named spec, a list or a dict."""
+    """A callable of a SavedModel; `input_spec` is one named spec, a list or a dict.
+
+    `outputs` are the names of those that were chosen; None for all.
+    """
 
     function: Callable[[Nest], Nest]
     input_spec: Nest
     concrete: Any
+    outputs: tuple[str, ...] | None = None
 
     @property
     def output_shapes(self) -> Nest:
         """Nest of `tf.TensorShape`."""
-        outputs = self.concrete.structured_outputs
+        outputs = self._chosen(self.concrete.structured_outputs)
         return tf.nest.map_structure(lambda leaf: tf.TensorShape(leaf.shape), outputs)
 
     def __call__(self, inputs: Nest) -> Nest:
         """Runs the function on a nest of tensors or arrays in the user's order."""
         arranged = _arrange(inputs, self.input_spec)
-        return self.function(tf.nest.map_structure(_cast, arranged, self.input_spec))
+        cast = tf.nest.map_structure(_cast, arranged, self.input_spec)
+        return self._chosen(self.function(cast))
+
+    def _chosen(self, results: Nest) -> Nest:
+        if self.outputs is None:
+            return results
+        chosen = {name: results[name] for name in self.outputs}
+        return chosen if len(chosen) > 1 else chosen[self.outputs[0]]
 
 
-def endpoint_of(loaded: Any, path: str) -> Endpoint:
-    """Returns a Keras export's `serve`, what tf_keras saved, or else the signature."""
+def endpoint_of(
+    loaded: Any, path: str, outputs: tuple[str, ...] | None = None
+) -> Endpoint:
+    """Returns a Keras export's `serve`, what tf_keras saved, or else the signature.
+
+    With names of `outputs`, only those; ValueError if one is unknown.
+    """
+    endpoint = _endpoint_of(loaded, path)
+    if outputs is None:
+        return endpoint
+    if not isinstance(endpoint.concrete.structured_outputs, dict):
+        endpoint = _with_names(endpoint, loaded, path)
+    names = sorted(endpoint.concrete.structured_outputs)
+    for name in outputs:
+        if name not in names:
+            raise unknown(name, names, f"SavedModel {path!r}")
+    return dataclasses.replace(endpoint, outputs=outputs)
+
+
+def _with_names(endpoint: Endpoint, loaded: Any, path: str) -> Endpoint:
+    """The signature of the same function, which names outputs as they were saved."""
+    concrete: Any = dict(getattr(loaded, "signatures", {})).get("serving_default")
+    names = [spec.name for spec in tf.nest.flatten(endpoint.input_spec)]
+    if concrete is None or {*names} != {*concrete.structured_input_signature[1]}:
+        outputs = tf.nest.flatten(endpoint.concrete.structured_outputs)
+        raise ValueError(
+            f"The outputs of SavedModel {path!r} have no names: it has {len(outputs)}, "
+            f"of shapes {[tuple(output.shape) for output in outputs]}. Leave out "
+            "`outputs`, or save it from a function that returns a dict."
+        )
+
+    def call(inputs: Nest) -> Nest:
+        return concrete(**dict(zip(names, tf.nest.flatten(inputs), strict=True)))
+
+    return dataclasses.replace(endpoint, function=call, concrete=concrete)
+
+
+def _endpoint_of(loaded: Any, path: str) -> Endpoint:
     serve: Any = getattr(loaded, "serve", None)
     functions = getattr(serve, "concrete_functions", ())
     if functions and not functions[0].structured_input_signature[1]:

@@ -40,6 +40,7 @@ def read(
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
     precision: str | None = None,
+    outputs: tuple[str, ...] | None = None,
     aside: Aside | None = None,
 ) -> ReplicatedModel:
     """Reads a `.keras` or HDF5 file or a SavedModel folder onto every replica.
@@ -57,14 +58,14 @@ def read(
                 "its dtypes built in. Pass precision=None, or the model as a `.keras` "
                 "or `.h5` file."
             )
-        return read_saved_model(path, strategy)
+        return read_saved_model(path, strategy, outputs)
     unsafe = check_safe(path, kind, custom_objects) if safe_mode else None
     options = {"custom_objects": custom_objects, "safe_mode": safe_mode}
     with strategy.scope():
         model = _load(path, options, unsafe)
     if aside is not None:
         aside.give_to(model)
-    return replicate(model, strategy, precision)
+    return replicate(model, strategy, precision, outputs)
 
 
 def check_path(path: str | os.PathLike[str]) -> None:

@@ -26,7 +26,8 @@ class ReplicatedModel:
     `call` takes tensors of shape `(rows, ...)` of what `feeding` says, in replica
     context or for one device in `strategy.scope(), tf.device(device)`. Specs and shapes
     include the batch axis; None if not declared. With a `precision`, float outputs are
-    float32. `variables` and `graph` (a digest) are those of a SavedModel.
+    float32. `outputs` are the names of those that were chosen, if any. `variables` and
+    `graph` (a digest) are those of a SavedModel.
     """
 
     model: Any
@@ -35,6 +36,7 @@ class ReplicatedModel:
     input_spec: Nest | None = None
     output_shapes: Nest | None = None
     precision: str | None = None
+    outputs: tuple[str, ...] | None = None
     variables: tuple[Any, ...] | None = None
     graph: str | None = None
     feeding: Feeding = X_ALONE

@@ -17,6 +17,7 @@ from keras_mgpu_strategy.models.agreement import disagreement
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.cloning import clone
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla, copy_compile
+from keras_mgpu_strategy.models.layer_outputs import part_of
 from keras_mgpu_strategy.models.libraries import (
     check_supported,
     input_spec_of,
@@ -49,35 +50,46 @@ from keras_mgpu_strategy.types import Feeding, Nest
 
 
 def replicate(
-    model: Any, strategy: tf.distribute.Strategy, precision: str | None = None
+    model: Any,
+    strategy: tf.distribute.Strategy,
+    precision: str | None = None,
+    outputs: tuple[str, ...] | None = None,
 ) -> ReplicatedModel:
     """Puts a Keras model on every replica; one that is not built is left for `build`.
 
     With a precision, all float variables and computations have that dtype, and outputs
-    are float32. Raises TypeError for what is no Keras model, ValueError if it cannot
-    run on several replicas, be rebuilt, or have the precision.
+    are float32. With names of `outputs`, the model is only what they need. Raises
+    TypeError for what is no Keras model, ValueError if it cannot run on several
+    replicas, be rebuilt, or have the precision, or if there are no such outputs.
     """
-    check_supported(model, strategy)
+    library_of(model)
     check_predict(model)
+    given, part = model, part_of(model, outputs)
+    model = part.model
+    check_supported(model, strategy)
     is_kept = belongs_to(model, strategy) and has_precision(model, precision)
-    for_xla = compiled_for_xla(model)
+    for_xla = compiled_for_xla(given)
     if not is_kept:
         check_on_object(model)
         model = _rebuild(model, strategy, precision)
         check_mirrored(variables_of(model), strategy)
-    feeding = feeding_of(model)
+    is_live = is_kept and outputs is None
+    feeding = feeding_of(given)
     replicated = ReplicatedModel(
         model=model,
         strategy=strategy,
-        call=_forward(model, feeding, precision),
-        input_spec=input_spec_of(model),
+        call=_forward(part.step_of(model), model, feeding, precision),
+        input_spec=input_spec_of(given if outputs else model),
         # A custom `predict_step` may not return what the layers give.
-        output_shapes=None if feeding.whole else output_shapes_of(model),
+        output_shapes=None
+        if feeding.whole or part.watched
+        else output_shapes_of(model),
         precision=precision,
+        outputs=outputs,
         feeding=feeding,
         autograph=library_of(model).__name__ == "tf_keras",
         # A rebuilt model is compiled under the strategy, for which Keras reports False.
-        compiled_for_xla=lambda: compiled_for_xla(model) if is_kept else for_xla,
+        compiled_for_xla=lambda: compiled_for_xla(model) if is_live else for_xla,
     )
     _check_graph(replicated)
     return replicated
@@ -153,11 +165,14 @@ def _clone(
 
 
 def _forward(
-    model: Any, feeding: Feeding, precision: str | None
+    step: Callable[[Nest], Nest],
+    model: Any,
+    feeding: Feeding,
+    precision: str | None,
 ) -> Callable[[Nest], Nest]:
     def call(inputs: Nest) -> Nest:
         given = as_given(inputs)
-        return model.predict_step(given if feeding.whole else (given,))
+        return step(given if feeding.whole else (given,))
 
     run = _explained(call, model) if getattr(model, "run_eagerly", False) else call
     return with_float32_outputs(run, precision) if precision else run

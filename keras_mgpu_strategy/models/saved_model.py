@@ -29,11 +29,15 @@ class Copies(list[Any]):
     """What was loaded for each replica; callbacks can set attributes on it."""
 
 
-def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedModel:
+def read_saved_model(
+    path: str,
+    strategy: tf.distribute.Strategy,
+    outputs: tuple[str, ...] | None = None,
+) -> ReplicatedModel:
     """Loads a SavedModel folder on every replica."""
     with strategy.scope():
         model = _load(path)
-    endpoint = call = endpoint_of(model, path)
+    endpoint = call = endpoint_of(model, path, outputs)
     variables = _all_variables(model, endpoint.concrete)
     # The loader of what a TensorFlow 1 exporter wrote gives `prune`.
     is_graph_based = hasattr(model, "prune") and hasattr(model, "graph")
@@ -42,7 +46,7 @@ def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedM
     if is_graph_based and variables:
         devices = list(strategy.extended.worker_devices)
         model = Copies(_load_on(device, path) for device in devices)
-        found = [endpoint_of(copy, path) for copy in model]
+        found = [endpoint_of(copy, path, outputs) for copy in model]
         endpoints = dict(zip(devices, found, strict=True))
         # A mirrored variable knows which replica or device code is being traced for.
         with strategy.scope():
@@ -61,6 +65,7 @@ def read_saved_model(path: str, strategy: tf.distribute.Strategy) -> ReplicatedM
         call=call,
         input_spec=endpoint.input_spec,
         output_shapes=endpoint.output_shapes,
+        outputs=outputs,
         variables=variables,
         graph=_graph_digest(path),
     )

@@ -109,7 +109,9 @@ def _earlier_batch(
 def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str, Any]:
     """What else must be the same for a run to be resumed."""
     shard, replicas = target.shard, runner.num_replicas
+    outputs = runner.backend.outputs
     return {
+        **({} if outputs is None else {"outputs": [*outputs]}),
         "format": target.path.suffix.lower(),
         "shard": shard and [shard.index, shard.count],
         "per-replica batch": batch_size and per_replica(batch_size, replicas),

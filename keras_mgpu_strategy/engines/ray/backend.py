@@ -97,6 +97,7 @@ class RayBackend:
         self.output_shapes = about.output_shapes
         self.output_dtype: str | None = options.output_dtype
         self.is_remote = True
+        self.outputs = options.output_names
         self._digest: str | None = None
 
     def preprocessing(self, raw_spec: Nest) -> None:

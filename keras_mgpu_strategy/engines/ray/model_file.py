@@ -25,7 +25,9 @@ class ModelFile:
     safe_mode: bool
     aside: models.Aside | None = None  # what the file does not keep of a model
 
-    def read(self, precision: str | None) -> models.ReplicatedModel:
+    def read(
+        self, precision: str | None, outputs: tuple[str, ...] | None
+    ) -> models.ReplicatedModel:
         """Reads the model onto the devices of this process."""
         with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
             path = pathlib.Path(folder) / self.path.name
@@ -41,6 +43,7 @@ class ModelFile:
                     custom_objects=self.custom_objects,
                     safe_mode=self.safe_mode,
                     precision=precision,
+                    outputs=outputs,
                     aside=self.aside,
                 )
             except (OSError, ValueError) as error:  # names the file that the user knows

@@ -86,7 +86,8 @@ class Worker:
         device = process.configure(num_threads)
         models.set_apart()
         model: ModelFile = packed.unpack()
-        self._backend = backend = LocalBackend(model.read(options.precision), options)
+        replicated = model.read(options.precision, options.output_names)
+        self._backend = backend = LocalBackend(replicated, options)
         self._track = Track(backend.chunks["in_flight"])
         del self._arguments
         return About(
