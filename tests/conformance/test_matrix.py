@@ -38,7 +38,8 @@ def expected(name):
     """Plain model, rows, and its outputs for all rows on one device."""
     model = zoo.build(name)
     rows = zoo.rows(name, MOST_ROWS)
-    outputs = model.predict(rows, batch_size=MOST_ROWS, verbose=0)
+    plain = zoo.plain(name, model)
+    outputs = plain.predict(rows, batch_size=MOST_ROWS, verbose=0)
     return model, rows, outputs
 
 
@@ -56,7 +57,8 @@ def assert_rows_equal(result, outputs, num_rows, message):
 def check(name, strategy, engine, batch_sizes):
     model, rows, outputs = expected(name)
     with strategy.scope():
-        predictor = mgpu.Predictor(model, engine=engine)
+        outputs_of = zoo.OUTPUTS.get(name)
+        predictor = mgpu.Predictor(model, engine=engine, outputs=outputs_of)
     num_replicas = strategy.num_replicas_in_sync
     assert predictor.num_replicas == num_replicas
     for batch_size in batch_sizes:
@@ -74,7 +76,9 @@ def test_threads_engine(name, num_replicas, strategies):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_replicas", REPLICAS)
-@pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm", "dict_output"])
+@pytest.mark.parametrize(
+    "name", [*zoo.OUTPUTS, "dense", "conv_bn", "lstm", "dict_output"]
+)
 def test_mirrored_engine(name, num_replicas, strategies):
     check(name, strategies[num_replicas], "mirrored", (3, 8))
 

@@ -80,6 +80,15 @@ def _dict_output() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
+def _nested() -> keras.Model:
+    """The outputs of `OUTPUTS` are inside the inner model, and at the end."""
+    inside, outside = keras.Input((6, 6, 3)), keras.Input((8, 8, 3))
+    normal = layers.BatchNormalization(name="normal")(layers.Conv2D(4, 3)(inside))
+    inner = keras.Model(inside, layers.Flatten()(normal), name="inner")
+    seen = inner(layers.Conv2D(3, 3)(NeverEmpty()(outside)))
+    return keras.Model(outside, layers.Dense(2, name="head")(seen))
+
+
 def _two_rows(num_rows: int) -> list[np.ndarray]:
     return [_images((4,))(num_rows), _images((3,))(num_rows)]
 
@@ -122,11 +131,27 @@ ZOO: dict[str, tuple[Callable[[], keras.Model], Callable[[int], Any]]] = {
     "residual": (_residual, _images((6,))),
     "two_inputs": (_two_inputs, _two_rows),
     "dict_output": (_dict_output, _images((5,))),
+    "outputs_of_layers": (_nested, _images((8, 8, 3))),
     "first_row": (
         lambda: _chain((5,), FirstRow(), layers.Dense(3)),
         _images((5,)),
     ),
 }
+
+
+OUTPUTS = {"outputs_of_layers": ("inner/normal", "head")}
+"""Names of the layers whose outputs are the results, where not the model's own."""
+
+
+def plain(name: str, model: keras.Model) -> keras.Model:
+    """A plain model of what `OUTPUTS` names, made by hand; or else the model itself."""
+    if name not in OUTPUTS:
+        return model
+    inner = model.get_layer("inner")
+    part = keras.Model(inner.input, inner.get_layer("normal").output)
+    before = keras.Model(model.input, model.layers[-3].output)
+    normal = part(before(model.input))
+    return keras.Model(model.input, {"inner/normal": normal, "head": model.output})
 
 
 def build(name: str) -> keras.Model:
