@@ -96,6 +96,7 @@ class Predictor(InMemory):
         from_logits: bool = False,
         strict: bool = False,
         k: int | None = None,
+        keep: str | Sequence[str] | None = None,
         resume: bool = False,
         overwrite: bool = False,
         shard: tuple[int, int] | None = None,
@@ -116,6 +117,9 @@ class Predictor(InMemory):
             verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
             method, from_logits, strict, k: `"predict"` or another method's name, and
                 its arguments.
+            keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside
+                the results: of DataFrames (also `"index"`), dicts of arrays, Arrow
+                tables, Parquet and CSV files. The model is given the others.
             resume: Resume an earlier run; start if none; do nothing if it has finished.
             overwrite: Replace an existing output, once the new one is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
@@ -142,6 +146,7 @@ class Predictor(InMemory):
             from_logits=from_logits,
             strict=strict,
             k=k,
+            keep=keep,
             resume=resume,
             overwrite=overwrite,
             shard=shard,

@@ -31,7 +31,7 @@ SIGNATURES = {
     "Predictor.predict_batches": "self, batches",
     "Predictor.predict_to": (
         "self, path, x, batch_size=None, verbose='auto', steps=None, *, "
-        "method='predict_proba', from_logits=False, strict=False, k=None, "
+        "method='predict_proba', from_logits=False, strict=False, k=None, keep=None, "
         "resume=False, overwrite=False, shard=None, on_nonfinite='warn', stop_on=()"
     ),
     "RayOptions": (

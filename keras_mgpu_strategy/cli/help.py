@@ -25,6 +25,9 @@ Flags:
       How many classes, with --method=predict_top_k. Default: 5.
   --from_logits
       The model's last layer has no softmax or sigmoid: apply it.
+  --keep=A,B
+      Columns of a Parquet or CSV input, such as id,date, to write beside the
+      results, with their types. Needs a .parquet or .csv output.
   --resume
       Continue an earlier run of the same command where it stopped; start if
       there was none; do nothing if it has finished. With --batch_size, the

@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
-from keras_mgpu_strategy.formats.registry import output_suffixes
+from keras_mgpu_strategy.formats.registry import output_format, output_suffixes
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -26,7 +26,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (
-        *("method", "k", "from_logits", "batch_size", "resume", "overwrite"),
+        *("method", "k", "from_logits", "batch_size", "keep", "resume", "overwrite"),
         *("shard", "on_nonfinite", "stop_on", "verbose"),
     ),
 }
@@ -146,6 +146,11 @@ def _check(run: PredictRun) -> None:
         )
     if run.labels and run.shard:
         raise ValueError("--labels goes with a whole run, not with --shard.")
+    if "keep" in run.running and not output_format(run.output).is_table:
+        raise ValueError(
+            f"--keep goes with a .parquet or .csv output, not with {run.output}, "
+            "which has no columns. Leave it out, or give --output=NAME.parquet."
+        )
 
 
 def _path(text: str) -> pathlib.Path:

@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
-from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows, Part
+from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
+from keras_mgpu_strategy.sources.arrow_values import bytes_of, joined, row_bytes
 from keras_mgpu_strategy.sources.origins import digest_of_values
-from keras_mgpu_strategy.sources.rebatch import TableSource
+from keras_mgpu_strategy.sources.rebatch import Rows
+from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest, Origin
@@ -34,7 +38,7 @@ def is_table(x: Any) -> bool:
     return _is_table(x) or _is_batch(x) or _is_data_set(x)
 
 
-def table_source(x: Any, input_spec: Nest) -> TableSource:
+def table_source(x: Any, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
     """Reads a table; ValueError for unfit columns, or a data set with a transform."""
     pyarrow = import_extra("pyarrow", "parquet", "Reading tables of Arrow")
     if _is_batch(x):
@@ -42,14 +46,16 @@ def table_source(x: Any, input_spec: Nest) -> TableSource:
     part = _of_data_set(x) if _is_data_set(x) else _of_table(x)
     schema = part.schema
     kinds = {name: kind.kind for name, kind in schema.types.items()}
-    seen = [name for name in kinds if name not in schema.hidden]
+    hidden = schema.hidden | set(keep)
+    seen = [name for name in kinds if name not in hidden]
     # If the model declares nothing, only the columns themselves show what it takes.
     given = None if is_declared(input_spec) or len(seen) == 1 else seen
-    input_spec = present_inputs(input_spec, seen, given)
-    choices = choose_columns(kinds, given, input_spec, _NAME, schema.hidden, _REMEDY)
-    rows = ArrowRows([part], schema, choices, missing_as_nan=False)
+    input_spec = present_inputs(input_spec, [*seen, *keep], given)
+    choices = choose_columns(kinds, given, input_spec, _NAME, hidden, _REMEDY)
+    rows = ArrowRows([part], schema, choices, missing_as_nan=False, keep=keep)
     spec = in_structure(input_spec, rows.specs)
-    return TableSource(rows.read, rows.num_rows, spec, _Values(rows))
+    values, kept = _Values(rows), rows.kept_schema
+    return TableSource(rows.read, rows.num_rows, spec, values, kept)
 
 
 class _Values:
@@ -62,16 +68,28 @@ class _Values:
             read = functools.partial(self._read, place)
             digest = digest_of_values(read, self._rows.num_rows, spec)
             about[f"values of input {place}"] = digest
+        if schema := self._rows.kept_schema:
+            size, num_rows = row_bytes(schema), self._rows.num_rows
+            digest = digest_of_rows(self._kept, num_rows, size)
+            about["values of the kept columns"] = digest
         return Origin(about)
 
     def _read(self, place: int, start: int, stop: int) -> np.ndarray:
-        found, left = [], stop - start
+        pieces = self._pieces(start, stop)
+        return np.concatenate([rows.flat[place][:num] for rows, num in pieces])
+
+    def _kept(self, start: int, stop: int) -> np.ndarray:
+        pieces = self._pieces(start, stop)
+        tables = [rows.columns.slice(0, num) for rows, num in pieces]
+        return bytes_of(joined(self._rows.kept_schema, tables))
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[Rows, int]]:
+        """The rows read, with how many of them count."""
         with contextlib.closing(self._rows.read(start)) as batches:
-            while left > 0:
-                batch = next(batches)
-                found.append(batch.flat[place][:left])
-                left -= batch.num_rows
-        return np.concatenate(found)
+            while start < stop:
+                rows = next(batches)
+                yield rows, stop - start
+                start += rows.num_rows
 
 
 def _part(schema: Any, num_rows: int, read: Callable[..., Any]) -> Part:
@@ -84,7 +102,7 @@ def _part(schema: Any, num_rows: int, read: Callable[..., Any]) -> Part:
                 yield position, batch
                 position += batch.num_rows
 
-    return Part(_NAME, schema_of(schema, _NAME), num_rows, batches)
+    return Part(_NAME, schema_of(schema, _NAME), schema, num_rows, batches)
 
 
 def _of_table(x: Any) -> Part:

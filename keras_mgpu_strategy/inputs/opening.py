@@ -4,8 +4,9 @@ Everything that predict methods take as data goes through this table; the rest i
 refused with an error that lists what is in it.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +14,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import is_nest
 from keras_mgpu_strategy.formats.by_path import file_input, names_files
+from keras_mgpu_strategy.formats.csv.read import Csv
 from keras_mgpu_strategy.formats.file_source import FileInput
+from keras_mgpu_strategy.formats.parquet.read import Parquet
 from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
 from keras_mgpu_strategy.inputs.forms import (
     ARRAYS,
@@ -24,10 +27,16 @@ from keras_mgpu_strategy.inputs.forms import (
     in_array_form,
     with_arrays,
 )
+from keras_mgpu_strategy.inputs.keeping import (
+    cannot_keep,
+    check_lengths,
+    without_kept,
+)
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
 from keras_mgpu_strategy.sources.datasets import dataset_source
+from keras_mgpu_strategy.sources.kept import WithKept
 from keras_mgpu_strategy.sources.streams import (
     Form,
     StreamSource,
@@ -46,12 +55,14 @@ def as_source(
     batch_size: int | None = None,
     input_spec: Nest = None,
     feeding: Feeding = X_ALONE,
+    keep: Sequence[str] = (),
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
     `steps` counts the user's own batches, or `batch_size` rows of arrays and files;
     without `batch_size`, all rows are divided over the steps. Raises TypeError,
     ValueError, OSError or ImportError. `spec` is None for a stream without a batch.
+    Columns named by `keep` are in the source's marks, not among the inputs.
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
@@ -60,11 +71,14 @@ def as_source(
     if isinstance(named, FileInput) and not isinstance(named, type):
         # TFRecords come in their own batches, as data sets do.
         size = getattr(named, "batch_size", None) or batch_size
-        source = _limited(named.open_rows(input_spec), named, steps, size)
+        source = _limited(_opened(named, input_spec, keep), named, steps, size)
         return in_array_form(source, feeding)
     if is_table(x):
-        source = _limited(table_source(x, input_spec), x, steps, batch_size)
+        source = _limited(table_source(x, input_spec, keep), x, steps, batch_size)
         return in_array_form(source, feeding)
+    if keep:
+        opened = functools.partial(as_source, input_spec=input_spec, feeding=feeding)
+        return _with_kept(x, keep, input_spec, opened, steps, batch_size)
     refuse(x, "x")
     for applies, kind, adapter in _SOURCES:
         if applies(x):
@@ -80,6 +94,27 @@ def as_source(
         "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "
         "generator or iterator of batches (iter(x) of an iterable), or a path."
     )
+
+
+def _opened(files: FileInput, input_spec: Nest, keep: Sequence[str]) -> Source:
+    if not keep:
+        return files.open_rows(input_spec)
+    if not isinstance(files, Parquet | Csv):
+        raise cannot_keep(files, keep)
+    return files.open_rows(input_spec, keep)
+
+
+def _with_kept(
+    x: Any,
+    keep: Sequence[str],
+    input_spec: Nest,
+    opened: Callable[..., Source],
+    steps: int | None,
+    batch_size: int | None,
+) -> Source:
+    rest, kept = without_kept(x, keep, input_spec)
+    check_lengths(kept, opened(rest).num_rows)
+    return WithKept(opened(rest, steps=steps, batch_size=batch_size), kept)
 
 
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:

@@ -5,7 +5,7 @@ A sink takes results in row order and does not know about models or devices.
 
 import dataclasses
 import pathlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Layout:
         has_names: Whether rows come with names.
         shard: Set if the file holds one of several ranges of the rows.
         row_multiple: The boundaries between shards are multiples of this power of two.
+        kept: The `pyarrow.Schema` of columns that rows come with; None if without.
     """
 
     columns: tuple[Column, ...]
@@ -78,6 +79,7 @@ class Layout:
     has_names: bool = False
     shard: Shard | None = None
     row_multiple: int = 1
+    kept: Any = None
 
 
 class FileSink(Sink, Protocol):

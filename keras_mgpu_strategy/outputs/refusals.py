@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch
 
+_OWN = ("row", "file")
 _KINDS = {
     "bool": "b",
     "integers": "iu",
@@ -41,6 +42,20 @@ def check_widths(layout: Layout, suffix: str) -> None:
                 f"shape {column.row_shape} hold no values. Leave it out of the "
                 "model, or give a .npy or .csv output."
             )
+
+
+def check_kept_names(kept: Sequence[str], outputs: Iterable[str] = ()) -> None:
+    """Refuses names of kept columns that other columns of a table have, in any case."""
+    taken = {name.casefold(): f"the output {name!r}" for name in outputs}
+    taken |= {name: f"the column {name!r} of every table" for name in _OWN}
+    for name in kept:
+        if other := taken.get(name.casefold()):
+            raise ValueError(
+                f"Received keep with {name!r}, which is also the name of {other}. "
+                "Expected names that no other column has, whatever their case. Rename "
+                "the column, or leave it out of keep."
+            )
+        taken[name.casefold()] = f"the kept column {name!r}"
 
 
 def refuse_missing(layout: Layout, rows: HostBatch, suffix: str) -> None:

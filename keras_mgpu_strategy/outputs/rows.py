@@ -5,6 +5,7 @@ value is changed: types that files lack are widened. Strings are `bytes` objects
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -119,4 +120,18 @@ def _checked_marks(layout: Layout, start: int, stop: int, marks: RowMarks) -> Ro
             f"Rows {start} to {stop} came with marks of shape {missing.shape}. "
             f"Expected ({stop - start},)."
         )
-    return RowMarks(names, missing if missing is not None and missing.any() else None)
+    if missing is not None and not missing.any():
+        missing = None
+    return RowMarks(names, missing, _checked_kept(layout, start, stop, marks.kept))
+
+
+def _checked_kept(layout: Layout, start: int, stop: int, kept: Any) -> Any:
+    if layout.kept is None:
+        return None
+    found = None if kept is None else (kept.num_rows, kept.schema)
+    if found != (stop - start, layout.kept):
+        raise ValueError(
+            f"Rows {start} to {stop} came with other columns than the file was begun "
+            f"for: {found}. Expected {stop - start} rows of {layout.kept}."
+        )
+    return kept

@@ -18,6 +18,7 @@ from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange
 from keras_mgpu_strategy.runs.run import Run
+from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.system import signals
 from keras_mgpu_strategy.types import HostBatch
 
@@ -132,6 +133,7 @@ class FileWriter:
             num_rows=num_rows,
             has_names=batch.marks.names is not None,
             shard=shard,
+            kept=schema_of(rows.whole),
             row_multiple=1 if shard is None else shard.row_multiple(num_rows or 0),
         )
 

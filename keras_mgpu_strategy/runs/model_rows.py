@@ -1,7 +1,7 @@
 """From what a user passes to the rows that a model is given."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.engines.interface import Backend
@@ -35,11 +35,12 @@ def model_rows(
     batch_size: int | None,
     steps: int | None,
     shard: Shard | None,
+    keep: Sequence[str] = (),
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
     check_batch_size(batch_size, x)
     declared = _declared(backend)
-    sizes = {"steps": steps, "batch_size": batch_size}
+    sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     whole = as_source(x, input_spec=declared, feeding=backend.feeding, **sizes)
     if whole.spec is None:
         whole = _without_rows(backend)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -105,11 +105,12 @@ class Runner:
         batch_size: int | None = None,
         steps: int | None = None,
         shard: Shard | None = None,
+        keep: Sequence[str] = (),
     ) -> Run:
         """Checks the input against the model, and chooses batch size and engine."""
         self._home.check()
         head = _fitting(head, self.backend)
-        rows = model_rows(x, self.backend, batch_size, steps, shard)
+        rows = model_rows(x, self.backend, batch_size, steps, shard, keep)
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
         learned = self._known(rows, head)

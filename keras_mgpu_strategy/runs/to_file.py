@@ -8,7 +8,7 @@ byte for byte that of one never stopped. However a run ends, its rows are kept.
 import contextlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.compute.heads import Head, head_of
@@ -22,12 +22,14 @@ from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
+from keras_mgpu_strategy.runs.keeping import Keep, kept_names, kept_settings
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
+from keras_mgpu_strategy.types import HostBatch
 
 
 def predict_to(
@@ -42,6 +44,7 @@ def predict_to(
     from_logits: bool,
     strict: bool,
     k: int | None,
+    keep: Keep,
     resume: bool,
     overwrite: bool,
     shard: tuple[int, int] | None,
@@ -54,19 +57,19 @@ def predict_to(
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target = _target(path, shard, resume=resume, overwrite=overwrite)
     journal = (target.finished() or target.begun()) if resume else None
+    names = kept_names(keep, target.path)
     head = head_of(method, from_logits=from_logits, k=k)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    run = runner.prepare(x, head, batch_size=size, steps=steps, shard=target.shard)
+    asked = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
+    run = runner.prepare(x, head, **asked)
     settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
     settings |= _settled(target, batch_size, runner) | _given(head, runner)
+    settings |= kept_settings(run, names, target.path)
     writer = FileWriter(run, target, runner.backend.digest(), settings, journal)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal)
     with contextlib.closing(run.batches(writer.start)) as results:
-        checked = nonfinite.watching(results)
-        if method == "predict_proba":
-            checked = probabilities(checked, strict=strict)
-        batches = masked(checked, floats_only=True)
+        batches = _checked(nonfinite.watching(results), method, strict)
         shown = show_progress(batches, writer.rows, run.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
@@ -79,6 +82,14 @@ def _check_strict(strict: bool, method: str) -> None:
             f"Received strict=True with method={method!r}, whose results need not be "
             "probabilities. Use predict_proba."
         )
+
+
+def _checked(
+    results: Iterable[HostBatch], method: str, strict: bool
+) -> Iterator[HostBatch]:
+    if method == "predict_proba":
+        results = probabilities(results, strict=strict)
+    return masked(results, floats_only=True)
 
 
 def _target(

@@ -6,25 +6,28 @@ never joined: a change ends a batch, which may be short.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.sources.checks import check_start
-from keras_mgpu_strategy.sources.nests import pack, skeleton
-from keras_mgpu_strategy.types import InputBatch, Nest, Origin
+from keras_mgpu_strategy.sources.nests import pack
+from keras_mgpu_strategy.types import InputBatch, Nest
 
 _PLENTY_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of every input; memory of those `shared` may be reused."""
+    """Some rows of every input; memory of those `shared` may be reused.
+
+    `columns` is a `pyarrow.Table` of what is kept beside them, until it is taken.
+    """
 
     flat: list[np.ndarray]
     num_rows: int
     shared: tuple[bool, ...] = ()
+    columns: Any = None
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -148,44 +151,3 @@ class _Joined:
 
 def _empty_like(arrays: list[np.ndarray], num_rows: int) -> list[np.ndarray]:
     return [np.empty((num_rows, *a.shape[1:]), a.dtype) for a in arrays]
-
-
-class Identity(Protocol):
-    """Distinguishes a table from others."""
-
-    def origin(self) -> Origin: ...  # noqa: D102
-
-
-class TableSource:
-    """A `Source` over a table; each part is decoded once per reading.
-
-    `open_fn` reads from a row on; without `num_rows`, ValueError for one past the end.
-    """
-
-    def __init__(
-        self,
-        open_fn: Callable[[int], Generator[Rows, None, None]],
-        num_rows: int | None,
-        spec: Nest,
-        identity: Identity,
-    ) -> None:
-        self._open_fn = open_fn
-        self.num_rows = num_rows
-        self.spec = spec
-        self.identity = identity
-
-    def origin(self) -> Origin:
-        """What distinguishes the table from others."""
-        return self.identity.origin()
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields batches of `batch_size` rows; the last one may be shorter."""
-        check_start(start, start if self.num_rows is None else self.num_rows)
-        return self._read(batch_size, start)
-
-    def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        buffer = RowBuffer(self._open_fn(start), start)
-        try:
-            yield from buffer.batches(batch_size, skeleton(self.spec))
-        finally:
-            buffer.close()

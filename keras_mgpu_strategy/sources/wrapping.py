@@ -24,6 +24,10 @@ class Wrapped:
         """Nest of `tf.TensorSpec`."""
         return self._source.spec
 
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields the source's batches."""
+        return self._source.batches(batch_size, start)
+
     def __getattr__(self, name: str) -> Any:
         """Looks up other attributes in the source."""
         if name.startswith("_"):

@@ -6,7 +6,7 @@ numbers. What is missing or does not fit is an error with file, column and row.
 
 import dataclasses
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from keras_mgpu_strategy.formats.columns import (
     choose_columns,
     form_for,
 )
+from keras_mgpu_strategy.formats.csv.kept import KeptColumns
 from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
-from keras_mgpu_strategy.sources.rebatch import Rows, TableSource
+from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
+from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.types import Nest
 
 _PIECE_VALUES = 2**19
@@ -58,8 +60,8 @@ class Csv:
     read_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     missing_as_nan: bool = False
 
-    def open_rows(self, input_spec: Nest) -> TableSource:
-        """Opens the file, see `FileInput`.
+    def open_rows(self, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
+        """Opens the file, see `FileInput`; columns of `keep` travel beside the rows.
 
         A column gives rows of shape `()`, several stacked ones of shape `(columns,)`.
         If the model declares another shape with as many values, rows are reshaped to
@@ -74,17 +76,18 @@ class Csv:
         files = one_file(self.path, "CSV")
         _check_options(self.read_options)
         table = CsvTable(files.files[0], self.read_options)
-        kinds, hidden = table.kinds, table.layout.hidden
+        kinds, hidden = table.kinds, table.layout.hidden | set(keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, table.path, hidden)
         if self.columns is None:
             table.check_names(choices)
         columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
+        kept = KeptColumns(table, keep)
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names, how = [choice.columns for choice in choices], dict(self.read_options)
         identity = files.identity(None, names, self.missing_as_nan, how=how)
-        read = functools.partial(_rows, table, columns)
-        return TableSource(read, None, spec, identity)
+        read = functools.partial(_rows, table, columns, kept)
+        return TableSource(read, None, spec, identity, kept.schema)
 
 
 class _ChosenColumns:
@@ -108,15 +111,16 @@ class _ChosenColumns:
 
 
 def _rows(
-    table: CsvTable, columns: list[_ChosenColumns], start: int
+    table: CsvTable, columns: list[_ChosenColumns], kept: KeptColumns, start: int
 ) -> Generator[Rows, None, None]:
     def decode(piece: Any, first: int, num_rows: int) -> Rows:
         some = piece.iloc[:num_rows]
         table.check_rest(some, first)
-        return Rows([column.read(some, first) for column in columns], num_rows)
+        flat = [column.read(some, first) for column in columns]
+        return Rows(flat, num_rows, columns=kept.read(some, first))
 
     dtypes = [pair for column in columns for pair in column.dtypes.items()]
-    texts = [name for name, dtype in dtypes if dtype.kind == "S"]
+    texts = [name for name, dtype in dtypes if dtype.kind == "S"] + kept.texts
     size = max(_PIECE_VALUES // max(len(table.layout.names), 1), 1)
     first = 0
     for piece in table.pieces(texts, size):

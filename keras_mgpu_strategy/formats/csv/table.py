@@ -49,17 +49,25 @@ class CsvTable:
 
     def pieces(self, texts: list[str], size: int) -> Iterator[Any]:
         """Yields all rows, `size` at a time; the columns `texts` as strings."""
-        options = self.layout.options
-        dtypes = options.get("dtype", {})
-        if isinstance(dtypes, Mapping):
-            keys = dict(zip(self.layout.names, self.layout.keys, strict=True))
-            taken = options.get("converters") or {}
-            ours = {keys[name]: str for name in texts if keys[name] not in taken}
-            dtypes = {**ours, **dtypes}
         # With usecols, rows with too many cells would go unnoticed.
-        options = {**options, "dtype": dtypes, "chunksize": size}
+        options = {**self._options(texts), "chunksize": size}
         with _reading(self.path), self._read(**options) as pieces:
             yield from map(self._named, pieces)
+
+    def first_rows(self, texts: list[str]) -> Any:
+        """Returns the rows of the sample; the columns `texts` as strings."""
+        with _reading(self.path):
+            return self._named(self._read(**self._options(texts), nrows=_SAMPLE_ROWS))
+
+    def is_typed(self, name: str) -> bool:
+        """Whether the user's options say what the values of a column are."""
+        options = self.layout.options
+        dtypes, dates = options.get("dtype") or {}, options.get("parse_dates") or ()
+        if not isinstance(dtypes, Mapping):
+            return True
+        key = self._keys[name]
+        is_date = not isinstance(dates, bool) and key in dates
+        return key in dtypes or key in (options.get("converters") or {}) or is_date
 
     def check_rest(self, piece: Any, first: int) -> None:
         """Raises BadRow for a row with more cells than there are names."""
@@ -76,6 +84,19 @@ class CsvTable:
                 "read_options={'header': None, 'skiprows': 1, 'names': [...]}.",
                 row,
             )
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return dict(zip(self.layout.names, self.layout.keys, strict=True))
+
+    def _options(self, texts: list[str]) -> dict[str, Any]:
+        options, keys = self.layout.options, self._keys
+        dtypes = options.get("dtype", {})
+        if isinstance(dtypes, Mapping):
+            taken = options.get("converters") or {}
+            ours = {keys[name]: str for name in texts if keys[name] not in taken}
+            dtypes = {**ours, **dtypes}
+        return {**options, "dtype": dtypes}
 
     def _named(self, rows: Any) -> Any:
         rows.columns = [*self.layout.names, *([""] if self.layout.has_rest else [])]

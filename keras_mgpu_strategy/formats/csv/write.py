@@ -1,7 +1,8 @@
 """Results in a `.csv` file (RFC 4180, UTF-8), for small tables of classes.
 
-Columns are `row`, `file` if rows have names, then `NAME`, or `NAME_0` and so on; empty
-cells for a missing row. Numbers have the fewest digits that read back exactly.
+Columns are `row`, `file` if rows have names, those that rows come with, then `NAME`, or
+`NAME_0` and so on; empty cells for a missing row. Numbers have the fewest digits that
+read back exactly.
 """
 
 import csv
@@ -11,10 +12,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_mgpu_strategy.formats.csv.texts import check_types, texts_of
 from keras_mgpu_strategy.outputs.column_names import unique
 from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size, remove
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.outputs.refusals import check_kinds, decoded
+from keras_mgpu_strategy.outputs.refusals import check_kept_names, check_kinds, decoded
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch
@@ -37,6 +39,10 @@ class CsvFormat:
                     "for each row. Give a .parquet or .npy output."
                 )
         num_columns = sum(len(_names(column)) for column in layout.columns)
+        if layout.kept is not None:
+            check_types(layout.kept)
+            check_kept_names(layout.kept.names, _output_names(layout))
+            num_columns += len(layout.kept.names)
         if num_columns > _MOST_COLUMNS:
             raise ValueError(
                 f"A .csv output would have {num_columns} columns, expected at most "
@@ -97,9 +103,15 @@ class CsvSink(RowSink):
 
 
 def _header(layout: Layout) -> bytes:
+    first = ["row", "file"] if layout.has_names else ["row"]
+    kept = [] if layout.kept is None else layout.kept.names
+    return _encoded([[*first, *kept, *_output_names(layout)]])
+
+
+def _output_names(layout: Layout) -> list[str]:
     taken = ["row", "file"] if layout.has_names else ["row"]
     names = [name for column in stored_columns(layout) for name in _names(column)]
-    return _encoded([[*taken, *unique(names, taken)]])
+    return unique(names, taken)
 
 
 def _names(column: Column) -> list[str]:
@@ -112,6 +124,9 @@ def _cells(rows: HostBatch) -> list[list[str]]:
     columns = [[str(row) for row in range(rows.start, rows.stop)]]
     if rows.marks.names is not None:
         columns.append([*rows.marks.names])
+    if (kept := rows.marks.kept) is not None:
+        pairs = zip(kept.schema.names, kept.columns, strict=True)
+        columns += [texts_of(*pair, rows.start) for pair in pairs]
     for array in rows.outputs:
         array = array.reshape(len(array), -1) if array.size else array
         if array.dtype.kind == "b":

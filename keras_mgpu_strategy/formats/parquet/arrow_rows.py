@@ -8,7 +8,7 @@ be, decimals become the nearest floats or stay, strings are `bytes`.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,15 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.formats.columns import Choice, form_for
 from keras_mgpu_strategy.formats.parquet import hive
+from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
+from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     ColumnType,
     Schema,
     dtype_of,
     is_decimal,
 )
+from keras_mgpu_strategy.sources.arrow_values import row_bytes
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import Fail, failing, until_bad
 from keras_mgpu_strategy.sources.safe_casts import as_integers
@@ -32,19 +35,8 @@ _LIST_LENGTH, _VALUE_BYTES = 64, 64
 """Guesses."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Part:
-    """One table; `batches` yields first rows and batches, `keys` are for all rows."""
-
-    path: object
-    schema: Schema
-    num_rows: int
-    batches: Callable[[Sequence[str], int, int], Iterator[tuple[int, Any]]]
-    keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-
-
 class ArrowRows:
-    """Chosen columns of tables; `schema` has what all have in common."""
+    """Chosen and kept columns of tables; `schema` has what all have in common."""
 
     def __init__(
         self,
@@ -52,14 +44,18 @@ class ArrowRows:
         schema: Schema,
         choices: Sequence[Choice],
         missing_as_nan: bool,
+        keep: Sequence[str] = (),
     ) -> None:
         types = _types(parts, schema, choices)
+        self._kept = KeptColumns(parts, schema, keep)
+        self.kept_schema = self._kept.schema
         self._parts, self.num_rows = parts, sum(part.num_rows for part in parts)
         self._columns = [_ChosenColumns(c, types, missing_as_nan) for c in choices]
         self.specs = [column.form.spec for column in self._columns]
-        self._names = types.keys()
-        row_bytes = sum(_row_bytes(types[n]) for c in choices for n in c.columns)
-        self._size = min(max(_BATCH_BYTES // max(row_bytes, 1), 1), _MOST_ROWS)
+        self._names = types.keys() | set(keep)
+        num_bytes = sum(_row_bytes(types[n]) for c in choices for n in c.columns)
+        num_bytes += row_bytes(self.kept_schema) if keep else 0
+        self._size = min(max(_BATCH_BYTES // max(num_bytes, 1), 1), _MOST_ROWS)
 
     def read(self, start: int) -> Generator[Rows, None, None]:
         """Yields all rows from `start` onwards."""
@@ -74,7 +70,7 @@ class ArrowRows:
     def _decode(self, part: Part, batch: Any, first: int, num_rows: int) -> Rows:
         some = batch.slice(0, num_rows)
         flat = [column.read(part, some, first) for column in self._columns]
-        return Rows(flat, num_rows)
+        return Rows(flat, num_rows, columns=self._kept.read(part, some))
 
 
 class _ChosenColumns:

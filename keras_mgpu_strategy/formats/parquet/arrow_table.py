@@ -1,14 +1,16 @@
 """Rows in memory -> an Arrow table, and back without a change.
 
-Columns are `row` (int64), `file` (string) if rows have names, then one per output,
-tensors as nested lists; null for missing rows. float16 becomes float32, for readers
-without it. Each column is in one piece: bytes do not depend on batches.
+Columns are `row` (int64), `file` (string) if rows have names, those that rows come
+with, then one per output, tensors as nested lists; null for missing rows. float16
+becomes float32, for readers without it. Each column is in one piece: bytes do not
+depend on batches.
 """
 
 from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.formats.parquet.kept_rows import Pieces, stored_kept
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch, RowMarks
@@ -24,6 +26,7 @@ class RowBuffer:
         ]
         self._names: list[str] | None = [] if layout.has_names else None
         self._missing = np.zeros(num_rows, bool)
+        self._kept = Pieces(layout)
 
     def put(self, offset: int, rows: HostBatch) -> None:
         """Copies rows to a place, after which nothing is kept."""
@@ -33,13 +36,15 @@ class RowBuffer:
             array[place] = values
         if self._names is not None:
             self._names[offset:] = marks.names or []
+        self._kept.put(offset, marks.kept)
 
     def rows(self, row: int, start: int, stop: int) -> HostBatch:
         """Returns views of the rows at places `start` to `stop`; `row` is at 0."""
         outputs = [array[start:stop] for array in self._arrays]
         names = None if self._names is None else self._names[start:stop]
         missing = self._missing[start:stop]
-        marks = RowMarks(names, missing if missing.any() else None)
+        kept = self._kept.rows(start, stop)
+        marks = RowMarks(names, missing if missing.any() else None, kept)
         return HostBatch(row + start, outputs, marks)
 
 
@@ -48,6 +53,7 @@ def schema_of(layout: Layout) -> Any:
     import pyarrow as pa
 
     fields = [("row", pa.int64())] + [("file", pa.string())] * layout.has_names
+    fields += stored_kept(layout) or []
     for column in stored_columns(layout):
         field = _value_type(column)
         for size in reversed(column.row_shape):
@@ -63,6 +69,8 @@ def table_of(layout: Layout, rows: HostBatch) -> Any:
     columns: list[Any] = [pa.array(np.arange(rows.start, rows.stop, dtype=np.int64))]
     if rows.marks.names is not None:
         columns.append(pa.array(rows.marks.names, pa.string()))
+    if rows.marks.kept is not None:
+        columns += rows.marks.kept.combine_chunks().columns
     for column, array in zip(stored_columns(layout), rows.outputs, strict=True):
         columns.append(_to_arrow(column, array, rows.marks.missing))
     return pa.Table.from_arrays(columns, schema=schema_of(layout))
@@ -80,7 +88,9 @@ def rows_of(layout: Layout, table: Any) -> HostBatch:
     missing = table[columns[0].name].is_null().to_numpy().astype(bool)
     outputs = [_to_numpy(column, table[column.name]) for column in columns]
     names = table["file"].to_pylist() if layout.has_names else None
-    marks = RowMarks(names, missing if missing.any() else None)
+    schema = stored_kept(layout)
+    kept = None if schema is None else table.select(schema.names)
+    marks = RowMarks(names, missing if missing.any() else None, kept)
     return HostBatch(start, outputs, marks)
 
 

@@ -17,14 +17,15 @@ from typing import Any
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
-from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows, Part
+from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     Schema,
     common_schema,
     schema_of,
 )
 from keras_mgpu_strategy.formats.paths import Paths
-from keras_mgpu_strategy.sources.rebatch import TableSource
+from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
 
@@ -54,8 +55,8 @@ class Parquet:
     columns: Columns = None
     missing_as_nan: bool = False
 
-    def open_rows(self, input_spec: Nest) -> TableSource:
-        """Opens the files, see `FileInput`.
+    def open_rows(self, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
+        """Opens the files, see `FileInput`; columns of `keep` travel beside the rows.
 
         A column of numbers, bools or strings gives rows of shape `()`, several stacked
         ones of shape `(columns,)`, and a column of lists, nested or not, rows of the
@@ -71,14 +72,15 @@ class Parquet:
         files = hive.list_tables(self.paths)
         parts, schema = _open(files.files)
         kinds = {name: kind.kind for name, kind in schema.types.items()}
-        where, hidden = parts[0].path, schema.hidden
+        where, hidden = parts[0].path, schema.hidden | set(keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
-        rows = ArrowRows(parts, schema, choices, self.missing_as_nan)
+        rows = ArrowRows(parts, schema, choices, self.missing_as_nan, keep)
         names = [choice.columns for choice in choices]
         identity = files.identity(rows.num_rows, names, self.missing_as_nan)
         spec = in_structure(input_spec, rows.specs)
-        return TableSource(rows.read, rows.num_rows, spec, identity)
+        kept = rows.kept_schema
+        return TableSource(rows.read, rows.num_rows, spec, identity, kept)
 
 
 def _open(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
@@ -97,13 +99,14 @@ def _open(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
 
 def _part(path: pathlib.Path) -> Part:
     with _opened(path) as file:
-        metadata, schema = file.metadata, schema_of(file.schema_arrow, path)
+        metadata, arrow = file.metadata, file.schema_arrow
+        schema = schema_of(arrow, path)
         sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
         raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
     keys = {k: v for k, v in hive.keys_of(path).items() if k not in schema.types}
     read = functools.partial(_batches, path, sizes)
-    return Part(path, schema, sum(sizes), read, keys)
+    return Part(path, schema, arrow, sum(sizes), read, keys)
 
 
 def _batches(

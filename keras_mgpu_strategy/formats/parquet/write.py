@@ -10,12 +10,14 @@ import math
 import pathlib
 
 from keras_mgpu_strategy.formats.parquet.arrow_table import RowBuffer, table_of
+from keras_mgpu_strategy.formats.parquet.kept_rows import as_stored, stored_kept
 from keras_mgpu_strategy.formats.parquet.parts import Parts
 from keras_mgpu_strategy.outputs import refusals
 from keras_mgpu_strategy.outputs.durable import make_folder, remove
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
+from keras_mgpu_strategy.sources.arrow_values import row_bytes
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import HostBatch
 
@@ -37,6 +39,9 @@ class ParquetFormat:
         refusals.check_kinds(layout, ".parquet", "biufO")
         refusals.check_widths(layout, ".parquet")
         import_extra("pyarrow", "parquet", "A .parquet output")
+        if (kept := stored_kept(layout)) is not None:
+            outputs = [column.name for column in layout.columns]
+            refusals.check_kept_names(kept.names, outputs)
 
     def create(self, path: pathlib.Path, layout: Layout) -> "ParquetSink":
         """Begins a new folder at `path`; a shard replaces only its own parts."""
@@ -57,11 +62,13 @@ class ParquetFormat:
 
     def _part_rows(self, layout: Layout) -> int:
         """Rows of a part: a power of two, from the layout alone."""
-        row_bytes = _BYTES_OF_A_NUMBER + _BYTES_OF_A_NAME * layout.has_names
+        num_bytes = _BYTES_OF_A_NUMBER + _BYTES_OF_A_NAME * layout.has_names
+        if layout.kept is not None:
+            num_bytes += row_bytes(layout.kept)
         for column in stored_columns(layout):
             size = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
-            row_bytes += size * math.prod(column.row_shape)
-        fitting = max(1, self.part_bytes // row_bytes)
+            num_bytes += size * math.prod(column.row_shape)
+        fitting = max(1, self.part_bytes // num_bytes)
         return min(_MOST_ROWS, 2 ** (fitting.bit_length() - 1))
 
 
@@ -84,6 +91,9 @@ class ParquetSink(RowSink):
         parts.drop(parts.index_of(num_written))
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
+        kept = as_stored(self._layout, rows.marks.kept)
+        marks = dataclasses.replace(rows.marks, kept=kept)
+        rows = dataclasses.replace(rows, marks=marks)
         return refusals.decoded(self._layout, rows, ".parquet")
 
     def _limit(self) -> int:

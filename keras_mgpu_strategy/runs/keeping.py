@@ -1,0 +1,53 @@
+"""What a user asks to keep beside the results, checked before any row is run."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from keras_mgpu_strategy.formats.registry import FORMATS, output_format, writer_of
+from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.refusals import check_kept_names
+from keras_mgpu_strategy.runs.run import Run
+from keras_mgpu_strategy.sources.kept import schema_of
+from keras_mgpu_strategy.system.extras import import_extra
+
+Keep = str | Sequence[str] | None
+
+
+def kept_names(keep: Keep, path: pathlib.Path) -> tuple[str, ...]:
+    """Returns the names of the columns to keep in an output."""
+    if keep is None:
+        return ()
+    names = (keep,) if isinstance(keep, str) else keep
+    is_listed = isinstance(names, Sequence) and not isinstance(names, bytes)
+    if not is_listed or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"Received keep={keep!r:.80}. Expected the name of a column, or a list of "
+            "names."
+        )
+    names = tuple(names)
+    if names and not output_format(path).is_table:
+        tables = [row.suffix for row in FORMATS if row.is_table]
+        raise ValueError(
+            f"Received keep={list(names)!r} for the output {path}, which has no "
+            f"columns. Give a {' or '.join(tables)} output."
+        )
+    check_kept_names(names)
+    if names:
+        import_extra("pyarrow", "parquet", "keep=")
+    return names
+
+
+def kept_settings(run: Run, names: tuple[str, ...], path: pathlib.Path) -> dict:
+    """Returns the names and types that the file depends on; refuses what it lacks."""
+    if not names:
+        return {}
+    schema: Any = schema_of(run.rows.whole)
+    if schema is None:
+        raise ValueError(
+            f"Received keep={list(names)!r} for an input without a single batch, so "
+            "that the types of its columns are not known. Pass at least one batch."
+        )
+    writer_of(path).check(Layout(columns=(), kept=schema))
+    types = map(str, schema.types)
+    return {"keep": [list(pair) for pair in zip(schema.names, types, strict=True)]}
