@@ -22,6 +22,7 @@ from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.runs.evaluation import Evaluator
 from keras_mgpu_strategy.runs.in_memory import InMemory
 from keras_mgpu_strategy.runs.to_file import predict_to
 
@@ -83,6 +84,57 @@ class Predictor(InMemory):
         how = (engine, jit_compile, in_flight, profile, precision)
         options = Options(*how, outputs, output_dtype)
         super().__init__(place(model, options, ray), profile)
+        self._evaluator = Evaluator(self._runner)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics of all rows, as `keras.Model.evaluate` on one device.
+
+        The devices give outputs; the compiled losses and metrics are computed on the
+        host, in the batches and by the methods of Keras. So results do not depend on
+        the number of devices.
+
+        Args:
+            x: The rows; see `Predictor`. Generators and data sets yield `(x, y)` or
+                `(x, y, sample_weight)`.
+            y: The labels: arrays, or lists, tuples and dicts of them as the model's
+                outputs; or the name of a column of x, which is then not an input.
+            batch_size: Rows of a batch of losses and metrics, 32 by default, and of a
+                global batch, as in `predict`.
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
+            sample_weight: A weight for each row, or for each label; or the name of a
+                column.
+            steps: Batches to draw from `x`; None draws all.
+            callbacks: Keras callbacks, called for each batch.
+            return_dict: Return a dict by Keras' names rather than a list.
+
+        Returns:
+            The loss, or a list of loss and metrics in Keras' order.
+
+        Raises:
+            ValueError: The model is not compiled, or evaluates itself by methods or
+                losses of its own; labels do not fit rows or outputs. Also as in
+                `predict`.
+        """
+        return self._evaluator.evaluate(
+            x,
+            y,
+            batch_size,
+            verbose,
+            sample_weight,
+            steps,
+            callbacks,
+            return_dict=return_dict,
+        )
 
     def predict_to(
         self,

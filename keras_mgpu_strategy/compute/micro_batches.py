@@ -10,7 +10,6 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import Signature
-from keras_mgpu_strategy.element_forms import SparseRows
 from keras_mgpu_strategy.models import ReplicatedModel, drawing
 from keras_mgpu_strategy.types import Nest
 
@@ -21,7 +20,7 @@ def micro_batch_step(
     """A concrete function of the flat inputs of one micro-batch."""
 
     def forward(*flat: tf.Tensor) -> Nest:
-        inputs = _as_declared(replicated, signature.spec, flat)
+        inputs = replicated.in_form(signature.spec, flat)
         with drawing(replica):
             outputs = replicated.call(inputs)
         return signature.head(outputs)
@@ -87,18 +86,6 @@ def _joined(stacked: tf.Tensor) -> tf.Tensor:
     rows = tf.reshape(stacked, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
     rows.set_shape([None, *stacked.shape[2:]])
     return rows
-
-
-def _as_declared(
-    replicated: ReplicatedModel, spec: Nest, flat: Sequence[tf.Tensor]
-) -> Nest:
-    """The user's structure; the model's own if it has one input, for Keras' sake."""
-    declared = replicated.input_spec
-    is_x = declared is not None and replicated.feeding.whole is None
-    if not is_x or len(tf.nest.flatten(declared)) != 1:
-        return tf.nest.pack_sequence_as(spec, flat)
-    rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
-    return tf.nest.pack_sequence_as(declared, [rows])
 
 
 def _declares_batch_axes(replicated: ReplicatedModel) -> bool:

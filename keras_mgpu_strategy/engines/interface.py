@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.models import Preprocessing
+from keras_mgpu_strategy.models import Criteria, Preprocessing
 from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest, Source
 
 
@@ -120,6 +120,14 @@ class Backend(Protocol):
 
     def engine(self, context: Context) -> Engine:
         """What runs the rows."""
+        ...
+
+    def criteria(self, spec: Nest) -> Criteria:
+        """What `evaluate` computes from the outputs for rows of a spec.
+
+        Raises:
+            ValueError: It depends on more than outputs and labels.
+        """
         ...
 
     def digest(self) -> str:

@@ -106,6 +106,7 @@ class LocalBackend:
         self.chunks = options.chunks(on_gpus=self._on_gpus)
         self._replicated = replicated
         self._options = options
+        self._examiner = models.Examiner(replicated)
         self._building = threading.Lock()
 
     @property
@@ -135,6 +136,10 @@ class LocalBackend:
             is_measured=self._on_gpus,
             **self.chunks,
         )
+
+    def criteria(self, spec: Nest) -> models.Criteria:
+        """What `evaluate` computes from the outputs for rows of a spec."""
+        return self._examiner.criteria(spec)
 
     def digest(self) -> str:
         """A short hash of what the model computes."""

@@ -11,7 +11,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.custom_objects import collect, leaves, share_functions
+from keras_mgpu_strategy.models.custom_objects import (
+    collect,
+    functions_of,
+    give_functions,
+    leaves,
+)
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.state import assign_all
@@ -24,7 +29,7 @@ def copy_compile(
     source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
 ) -> None:
     """Compiles a rebuilt or newly built model as `source` is compiled."""
-    if not _is_compiled(source):
+    if not is_compiled(source):
         return
     optimizer = source.optimizer
     # That of KerasHub only chooses defaults.
@@ -38,8 +43,7 @@ def copy_compile(
         if has_hooks:
             _compile_by_hooks(source, target)
         else:
-            made = _map(lambda x: x.make() if isinstance(x, _Recipe) else x, recipes)
-            target.compile(**made)
+            target.compile(**made_from(recipes))
         new = getattr(target, "optimizer", None)
         if optimizer is None or new is None:
             return
@@ -51,12 +55,18 @@ def copy_compile(
 
 def compiled_for_xla(model: Any) -> bool | None:
     """Whether a model was compiled with XLA (Keras' choice if "auto"), if known."""
-    return getattr(model, "jit_compile", None) if _is_compiled(model) else None
+    return getattr(model, "jit_compile", None) if is_compiled(model) else None
 
 
-def _is_compiled(model: Any) -> bool:
+def is_compiled(model: Any) -> bool:
+    """Whether a model has been compiled."""
     # Keras 3 names the flag `compiled`, tf_keras `_is_compiled`.
     return bool(getattr(model, "compiled", getattr(model, "_is_compiled", False)))
+
+
+def settings_of(model: Any) -> Any:
+    """Returns an object that each call of `compile` makes anew; None if unknown."""
+    return getattr(model, "_compile_config", None)
 
 
 def _arguments(model: Any) -> dict[str, Any]:
@@ -68,28 +78,44 @@ def _arguments(model: Any) -> dict[str, Any]:
     return {"optimizer": model.optimizer, **model._compile_config.config}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Recipe:
-    """How to make an optimizer or a metric again, in another strategy's scope."""
-
-    source: Any
-    config: dict[str, Any]
-
-    def make(self) -> Any:
-        new = type(self.source).from_config(self.config)
-        share_functions(self.source, new)
-        return new
-
-
-def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
+def recipes_of(model: Any, library: ModuleType) -> dict[str, Any]:
     """Returns the arguments of `compile`, with recipes for what holds variables."""
 
     def recipe(leaf: Any) -> Any:
         is_metric = isinstance(leaf, library.metrics.Metric)
         holds_variables = is_metric or hasattr(leaf, "apply_gradients")
-        return _Recipe(leaf, leaf.get_config()) if holds_variables else leaf
+        return Recipe.of(leaf) if holds_variables else leaf
 
-    arguments = _map(recipe, _arguments(model))
+    return _map(recipe, _arguments(model))
+
+
+def made_from(recipes: dict[str, Any]) -> dict[str, Any]:
+    """Returns arguments of `compile`, with new objects in place of recipes."""
+    return _map(lambda x: x.make() if isinstance(x, Recipe) else x, recipes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to make an optimizer or a metric again, in another strategy's scope."""
+
+    kind: Any
+    config: dict[str, Any]
+    functions: dict[str, Any]
+
+    @classmethod
+    def of(cls, made: Any) -> "Recipe":
+        """How an object was made."""
+        return cls(type(made), made.get_config(), functions_of(made))
+
+    def make(self) -> Any:
+        """A new object, with values of its own."""
+        new = self.kind.from_config(self.config)
+        give_functions(self.functions, new)
+        return new
+
+
+def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
+    arguments = recipes_of(model, library)
     if arguments.get("jit_compile"):
         # Keras stores what "auto" meant without a strategy; under one it is False.
         arguments["jit_compile"] = "auto" if library.__name__ == "keras" else None

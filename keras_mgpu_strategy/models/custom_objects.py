@@ -2,7 +2,7 @@
 
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras_mgpu_strategy.models.libraries import LIBRARIES, layers_of, root_module
@@ -44,12 +44,25 @@ def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
 
 def share_functions(source: Any, target: Any) -> None:
     """Gives a rebuilt object its original's own functions, not their bytecode."""
-    for name, value in vars(source).items():
-        if isinstance(getattr(type(source), name, None), types.FunctionType):
-            continue  # Keras wraps methods such as `build`, bound to the object
-        ours = vars(target).get(name)
-        if isinstance(value, types.FunctionType) and callable(ours):
-            setattr(target, name, value)
+    give_functions(functions_of(source), target)
+
+
+def functions_of(source: Any) -> dict[str, Callable[..., Any]]:
+    """Returns the functions in an object's own attributes, by name."""
+    return {
+        name: value
+        for name, value in vars(source).items()
+        # Keras wraps methods such as `build`, bound to the object.
+        if isinstance(value, types.FunctionType)
+        and not isinstance(getattr(type(source), name, None), types.FunctionType)
+    }
+
+
+def give_functions(functions: dict[str, Callable[..., Any]], target: Any) -> None:
+    """Gives a rebuilt object functions in place of those that it was made with."""
+    for name, function in functions.items():
+        if callable(vars(target).get(name)):
+            setattr(target, name, function)
 
 
 def leaves(value: Any) -> list[Any]:

@@ -6,13 +6,18 @@ on the CPU, in any number of threads at once.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import as_given, without_none, x_of
+from keras_mgpu_strategy.element_forms import (
+    SparseRows,
+    as_given,
+    without_none,
+    x_of,
+)
 from keras_mgpu_strategy.models.overrides import preprocess_of
 from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 from keras_mgpu_strategy.system.messages import cause_of
@@ -50,6 +55,15 @@ class ReplicatedModel:
             return None
         name, is_whole = type(self.model).__name__, self.feeding.whole is not None
         return Preprocessing(name, function, raw_spec, is_whole=is_whole)
+
+    def in_form(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
+        """Inputs in the user's structure; in the model's own if it has one input."""
+        # Keras looks for the structure that it was built with.
+        is_x = self.input_spec is not None and self.feeding.whole is None
+        if not is_x or len(tf.nest.flatten(self.input_spec)) != 1:
+            return tf.nest.pack_sequence_as(spec, flat)
+        rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
+        return tf.nest.pack_sequence_as(self.input_spec, [rows])
 
     @property
     def is_built(self) -> bool:

@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
 Verbose = int | str
+_SECONDS_BETWEEN_LOOKS = 0.25
 
 
 def check_verbose(verbose: Verbose) -> int:
@@ -27,35 +29,52 @@ def check_verbose(verbose: Verbose) -> int:
     )
 
 
+class Bar:
+    """Keras' bar of batches, if `verbose`; a standard output that fails ends it."""
+
+    def __init__(self, target: int | None, verbose: int) -> None:
+        self._target = target
+        self._bar: Any = None
+        # The standard output may be any object and raise any error.
+        if verbose:
+            with contextlib.suppress(Exception):
+                self._bar = keras.utils.Progbar(
+                    target, verbose=verbose, unit_name="batch"
+                )
+
+    def move(self, done: int, values: Mapping[str, Any] | None = None) -> None:
+        """Shows how many batches are done, and what is known of them."""
+        if done != self._target:
+            self._update(done, values or {}, finalize=False)
+
+    def finish(self, done: int, values: Mapping[str, Any] | None = None) -> None:
+        """Shows the last line."""
+        if self._bar is not None:
+            # As Keras does if the length is unknown: otherwise there is no last line.
+            self._bar.target = done
+            self._update(done, values or {}, finalize=True)
+
+    def _update(self, done: int, values: Mapping[str, Any], *, finalize: bool) -> None:
+        bar, self._bar = self._bar, None
+        if bar is None:
+            return
+        with contextlib.suppress(Exception):
+            bar.stateful_metrics = {*values}  # they are means already
+            bar.update(done, list(values.items()), finalize=finalize)
+            self._bar = bar
+
+
 def with_progress(
     batches: Iterable[HostBatch], num_rows: int | None, batch_size: int, verbose: int
 ) -> Iterator[HostBatch]:
     """Passes batches on and moves a bar that counts global batches."""
-    if verbose == 0:
-        yield from batches
-        return
     target = None if num_rows is None else max(ceil_div(num_rows, batch_size), 1)
-    done, bar = 0, None
-    # The standard output may be any object and raise any error.
-    with contextlib.suppress(Exception):
-        bar = keras.utils.Progbar(target, verbose=verbose, unit_name="batch")
+    done, bar = 0, Bar(target, verbose)
     for batch in batches:
         yield batch
         done = max(ceil_div(batch.stop, batch_size), 1)
-        if bar is not None and done != target:
-            bar = _moved(bar, done)
-    if bar is not None:
-        # As Keras does if the length is unknown: otherwise there is no last line.
-        bar.target = done
-        _moved(bar, done, finalize=True)
-
-
-def _moved(bar: Any, done: int, *, finalize: bool = False) -> Any:
-    """Returns the bar, or None if the standard output failed."""
-    with contextlib.suppress(Exception):
-        bar.update(done, finalize=finalize)
-        return bar
-    return None
+        bar.move(done)
+    bar.finish(done)
 
 
 def with_callbacks(
@@ -67,11 +86,8 @@ def with_callbacks(
     verbose: int = 0,
 ) -> Iterator[HostBatch]:
     """Shows global batches to Keras callbacks, which may set `stop_predicting`."""
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
-        listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
-        steps = None if num_rows is None else ceil_div(num_rows, batch_size)
-        params: dict[str, Any] = {"verbose": verbose, "epochs": 1, "steps": steps}
-        callbacks = keras.callbacks.CallbackList(list(listed), model=model, **params)
+    steps = None if num_rows is None else ceil_div(num_rows, batch_size)
+    callbacks = _as_list(callbacks, model, steps, verbose)
     model.stop_predicting = False
     callbacks.on_predict_begin()
     for step, batch in enumerate(gather.resplit(batches, lambda: batch_size)):
@@ -84,3 +100,59 @@ def with_callbacks(
         if model.stop_predicting:
             break
     callbacks.on_predict_end()
+
+
+class EvaluationWatch:
+    """Shows an evaluation to Keras callbacks, which may set `stop_evaluating`."""
+
+    def __init__(
+        self, callbacks: Any, model: Any, num_batches: int | None, verbose: int
+    ) -> None:
+        self._model = model
+        self._callbacks: Any = None
+        if callbacks:
+            self._callbacks = _as_list(callbacks, model, num_batches, verbose)
+        self._bar = Bar(num_batches, verbose)
+        self._is_shown = bool(verbose)
+        self._shown_at = time.monotonic()
+
+    def begin(self) -> None:
+        """Called before the first batch."""
+        if self._callbacks:
+            self._model.stop_evaluating = False
+            self._callbacks.on_test_begin()
+
+    def before(self, step: int) -> None:
+        """Called before the batch of that number, or several from it on."""
+        if self._callbacks:
+            self._callbacks.on_test_batch_begin(step)
+
+    def is_due(self) -> bool:
+        """Whether there is something to show: after each batch, or now and then."""
+        is_late = time.monotonic() - self._shown_at > _SECONDS_BETWEEN_LOOKS
+        return bool(self._callbacks) or (self._is_shown and is_late)
+
+    def after(self, done: int, logs: dict[str, Any]) -> None:
+        """Called after the batches before `done`, with loss and metrics so far."""
+        self._shown_at = time.monotonic()
+        if self._callbacks:
+            self._callbacks.on_test_batch_end(done - 1, logs)
+        self._bar.move(done, logs)
+
+    def is_stopped(self) -> bool:
+        """Whether a callback ended the run."""
+        return bool(self._callbacks) and self._model.stop_evaluating
+
+    def end(self, done: int, logs: dict[str, Any]) -> None:
+        """Called after the last batch, with the results."""
+        if self._callbacks:
+            self._callbacks.on_test_end(logs)
+        self._bar.finish(done, logs)
+
+
+def _as_list(callbacks: Any, model: Any, steps: int | None, verbose: int) -> Any:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    listed = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    params: dict[str, Any] = {"verbose": verbose, "epochs": 1, "steps": steps}
+    return keras.callbacks.CallbackList(list(listed), model=model, **params)

@@ -1,8 +1,8 @@
 """From what a user passes to the rows that a model is given."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.inputs import (
@@ -16,6 +16,14 @@ from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
+
+Attach: TypeAlias = Callable[[Source], Source]
+"""Returns a source that knows more about its rows."""
+
+
+def as_it_is(source: Source) -> Source:
+    """Attaches nothing."""
+    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +43,14 @@ def model_rows(
     batch_size: int | None,
     steps: int | None,
     shard: Shard | None,
-    keep: Sequence[str] = (),
+    keep: Sequence[str],
+    attach: Attach,
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
     check_batch_size(batch_size, x)
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
-    whole = as_source(x, input_spec=declared, feeding=backend.feeding, **sizes)
+    whole = attach(as_source(x, input_spec=declared, feeding=backend.feeding, **sizes))
     if whole.spec is None:
         whole = _without_rows(backend)
     source, spec, preprocess = _fitted(whole, backend)

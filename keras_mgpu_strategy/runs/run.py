@@ -25,7 +25,12 @@ from keras_mgpu_strategy.engines.interface import Backend, Engine
 from keras_mgpu_strategy.models import first_run
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock
-from keras_mgpu_strategy.runs.model_rows import ModelRows, model_rows
+from keras_mgpu_strategy.runs.model_rows import (
+    Attach,
+    ModelRows,
+    as_it_is,
+    model_rows,
+)
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
@@ -106,11 +111,15 @@ class Runner:
         steps: int | None = None,
         shard: Shard | None = None,
         keep: Sequence[str] = (),
+        attach: Attach = as_it_is,
     ) -> Run:
-        """Checks the input against the model, and chooses batch size and engine."""
+        """Checks the input against the model, and chooses batch size and engine.
+
+        `attach` is given the source of all rows and may add to its marks.
+        """
         self._home.check()
         head = _fitting(head, self.backend)
-        rows = model_rows(x, self.backend, batch_size, steps, shard, keep)
+        rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach)
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
         learned = self._known(rows, head)

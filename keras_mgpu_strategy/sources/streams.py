@@ -8,7 +8,7 @@ closed if reading stops early, and left open after a normal end.
 import dataclasses
 import itertools
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from keras_mgpu_strategy.digests.samples import digest_of_array
 from keras_mgpu_strategy.sources.arrays import as_leaves
@@ -36,6 +36,16 @@ def inputs_of(element: Any) -> Nest:
     return element[0]
 
 
+class Companion(Protocol):
+    """What keeps the rest of each element, which the model is not given."""
+
+    def begin(self) -> None:
+        """Called before the first element is read, each time."""
+
+    def add(self, element: Any, first_row: int, num_rows: int) -> None:
+        """Called with each element, by the thread that reads it."""
+
+
 class StreamSource:
     """A `Source` over an input that gives one element per batch, `steps` at most.
 
@@ -59,6 +69,7 @@ class StreamSource:
         self.input_spec = input_spec
         self.form = form
         self.on_short = warns_of_short(steps)
+        self.companion: Companion | None = None
         self._open_fn = open_fn
         self._can_reopen = can_reopen
         self._spec = spec
@@ -129,8 +140,10 @@ class _Pass:
     def _batches(self) -> Generator[Rows, None, None]:
         first_row = 0
         end = object()
-        steps = self._source.steps
+        steps, companion = self._source.steps, self._source.companion
         try:
+            if companion is not None:
+                companion.begin()
             for step in itertools.count() if steps is None else range(steps):
                 element = next(self._elements, end)
                 if element is end:
@@ -138,6 +151,8 @@ class _Pass:
                     return
                 try:
                     rows = self._rows(element, first_row)
+                    if companion is not None:
+                        companion.add(element, first_row, rows.num_rows)
                 except (TypeError, ValueError) as error:
                     kind = TypeError if isinstance(error, TypeError) else ValueError
                     where = f"Batch {step} (first row {first_row})"

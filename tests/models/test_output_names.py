@@ -61,7 +61,8 @@ def test_files_of_keras(lib, kind, tmp_path, strategies, rows, assert_same):
     else:
         model.save(path, save_format="tf")
     names = ["output_0", "output_1"] if lib is keras and kind is list else ["b", "a"]
-    expected = dict(zip(names, model(rows).values() if kind is dict else model(rows)))
+    found = model(rows).values() if kind is dict else model(rows)
+    expected = dict(zip(names, found, strict=True))
     assert_same(predicted(path, strategies[2], names, rows), expected)
     assert_same(predicted(path, strategies[2], names[1], rows), expected[names[1]])
 

@@ -14,11 +14,12 @@ from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray.actors import Actors
 from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.pickling import pack
+from keras_mgpu_strategy.engines.ray.pickling import Packed, pack
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.ray.worker import Done
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.models import Criteria
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
@@ -99,6 +100,7 @@ class RayBackend:
         self.is_remote = True
         self.outputs = options.output_names
         self._digest: str | None = None
+        self._criteria: dict[str, Criteria] = {}
 
     def preprocessing(self, raw_spec: Nest) -> None:
         """None: each process preprocesses the rows that it runs."""
@@ -132,6 +134,14 @@ class RayBackend:
         self._actors.refill()
         context = dataclasses.replace(context, **self._chunks)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
+
+    def criteria(self, spec: Nest) -> Criteria:
+        """What `evaluate` computes from the outputs for rows of a spec."""
+        if repr(spec) not in self._criteria:
+            what = "Reading the compile settings of the model"
+            packed: Packed = self._actors.call(0, "criteria", spec, what=what)
+            self._criteria[repr(spec)] = packed.unpack()
+        return self._criteria[repr(spec)]
 
     def digest(self) -> str:
         """A short hash of what the model computes."""

@@ -16,7 +16,7 @@ from keras_mgpu_strategy.engines.local import LocalBackend, LocalChunks
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
-from keras_mgpu_strategy.engines.ray.pickling import Failed, Packed, answering
+from keras_mgpu_strategy.engines.ray.pickling import Failed, Packed, answering, pack
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.report import BackOff, StageClock
@@ -105,6 +105,11 @@ class Worker:
         """Creates the variables of a model that has none yet, from raw rows."""
         preprocess = self._preprocessing(example)
         self._backend.build(example if preprocess is None else preprocess(example))
+
+    @answering
+    def criteria(self, spec: Nest) -> Packed:
+        """What `evaluate` computes from the outputs for rows of a spec."""
+        return pack(self._backend.criteria(spec))
 
     @answering
     def digest(self) -> str:

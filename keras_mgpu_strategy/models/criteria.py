@@ -1,0 +1,169 @@
+"""What `evaluate` of a compiled model computes from its outputs and labels.
+
+Only what depends on outputs and labels alone can be computed apart from the model;
+anything else is refused.
+"""
+
+import dataclasses
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.compile_settings import (
+    is_compiled,
+    recipes_of,
+    settings_of,
+)
+from keras_mgpu_strategy.models.custom_objects import collect, leaves
+from keras_mgpu_strategy.models.libraries import layers_of, library_of
+from keras_mgpu_strategy.models.overrides import is_overridden, is_users
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.variables import outside_scopes
+from keras_mgpu_strategy.types import Nest
+
+INSTEAD = (
+    "Call `predictor.model.evaluate`, which is Keras' own under the strategy of the "
+    "devices"
+)
+# Arguments of `compile` that `evaluate` depends on.
+_USED = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly")
+_STEPS = ("test_step", "compute_loss", "compute_metrics", "get_metrics_result")
+_METHODS = ("evaluate", "make_test_function", "reset_metrics", "metrics", "losses")
+
+
+@dataclasses.dataclass(frozen=True)
+class Criteria:
+    """Losses and metrics of a compiled model, for another process or device.
+
+    Args:
+        library: "keras" or "tf_keras".
+        outputs: Nest of `tf.TensorSpec` of the outputs.
+        compiled: The arguments of `compile` that matter here.
+        custom_objects: The user's classes and functions by name.
+        output_names: As Keras names outputs, or None if it does not.
+        penalties: Values of the weights' regularizers.
+    """
+
+    library: str
+    outputs: Nest
+    compiled: dict[str, Any]
+    custom_objects: dict[str, Any]
+    output_names: list[str] | None
+    penalties: tuple[np.ndarray, ...] = ()
+
+
+class Examiner:
+    """Finds the criteria of a model, and keeps them until it is compiled again."""
+
+    def __init__(self, replicated: ReplicatedModel) -> None:
+        self._replicated = replicated
+        self._kept: dict[str, tuple[Any, Criteria]] = {}
+
+    def criteria(self, spec: Nest) -> Criteria:
+        """Returns the criteria of the built model, given rows of this spec.
+
+        Raises ValueError if what `evaluate` computes depends on more than outputs.
+        """
+        model = self._replicated.model
+        _check(self._replicated)
+        settings, key = settings_of(model), repr(spec)
+        known_for, kept = self._kept.get(key, (None, None))
+        if kept is None or known_for is not settings:
+            outputs = _outputs(self._replicated, spec)
+            kept = outside_scopes(_criteria, model, library_of(model), outputs)
+            self._kept[key] = (settings, kept)
+        return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
+
+
+def _check(replicated: ReplicatedModel) -> None:
+    model = replicated.model
+    _check_compiled(model)
+    _check_methods(model)
+    if replicated.feeding.raw:
+        raise ValueError(
+            f"{_named(model)} preprocesses rows and labels together, but here labels "
+            f"do not pass through the preprocessor. {INSTEAD}, or preprocess rows and "
+            "labels yourself and set `preprocessor = None` before passing the model."
+        )
+
+
+def _outputs(replicated: ReplicatedModel, spec: Nest) -> Nest:
+    """Traces one call of the model, to see what it adds to its outputs."""
+    model = replicated.model
+    masks: list[Any] = []
+
+    def forward(*flat: tf.Tensor) -> Nest:
+        outputs = replicated.call(replicated.in_form(spec, flat))
+        masks.extend(getattr(x, "_keras_mask", None) for x in tf.nest.flatten(outputs))
+        return outputs
+
+    function = tf.function(forward, autograph=replicated.autograph)
+    with replicated.strategy.scope():
+        concrete: Any = function.get_concrete_function(*tf.nest.flatten(spec))
+    if any(map(tf.is_symbolic_tensor, model.losses)):
+        raise ValueError(
+            f"{_named(model)} adds losses that depend on its inputs (add_loss or "
+            "activity_regularizer). They are computed batch by batch on the devices, "
+            f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
+            "loss from the model's outputs in a function passed to `compile`."
+        )
+    if any(mask is not None for mask in masks):
+        raise ValueError(f"{_named(model)} has masks")
+    return concrete.structured_outputs
+
+
+def _check_compiled(model: Any) -> None:
+    if not is_compiled(model):
+        raise ValueError(
+            f"{_named(model)} is not compiled, so it has no loss and no metrics. Call "
+            "`predictor.model.compile(loss=..., metrics=[...])` before `evaluate`."
+        )
+
+
+def _check_methods(model: Any) -> None:
+    own = [name for name in ("predict_step", *_STEPS) if is_overridden(model, name)]
+    own += [name for name in _METHODS if is_users(model, name)]
+    if own:
+        raise ValueError(
+            f"{_named(model)} has its own `{own[0]}`, but here losses and metrics are "
+            "computed from the outputs as Keras' own methods do, so results could "
+            f"differ from `model.evaluate`. {INSTEAD}, or compute the metrics from "
+            "what `predict` returns."
+        )
+    layer = next((layer for layer in layers_of(model) if _has_metrics(layer)), None)
+    if layer is not None:
+        raise ValueError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) has metrics of its own, "
+            "which are updated while the model runs, on its device alone. "
+            f"{INSTEAD}, or pass the metrics to `compile`."
+        )
+
+
+def _criteria(model: Any, library: ModuleType, outputs: Nest) -> Criteria:
+    recipes = recipes_of(model, library)
+    recipes = {name: recipes[name] for name in _USED if name in recipes}
+    parts = [*layers_of(model), *model.metrics, *leaves(recipes)]
+    names = getattr(model, "output_names", None)
+    return Criteria(
+        library=library.__name__,
+        outputs=outputs,
+        compiled=recipes,
+        custom_objects=collect(parts),
+        output_names=None if names is None else list(names),
+    )
+
+
+def _penalties(model: Any) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(loss) for loss in model.losses)
+
+
+def _has_metrics(layer: Any) -> bool:
+    # `metrics` of a model holds those of `compile`, too. Tried with Keras 3.5 and 3.15,
+    # tf_keras 2.18 and 2.21.
+    return bool(getattr(layer, "_metrics", ()))
+
+
+def _named(model: Any) -> str:
+    return f"Model {model.name!r} ({type(model).__name__})"

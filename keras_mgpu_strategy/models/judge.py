@@ -1,0 +1,75 @@
+"""A model without layers, whose `test_step` computes losses and metrics of outputs.
+
+Its inputs are the outputs of another model, and it is compiled as that one is, on the
+host and outside of any strategy. So the numbers are those of Keras itself.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.compile_settings import made_from
+from keras_mgpu_strategy.models.criteria import INSTEAD, Criteria
+from keras_mgpu_strategy.system.messages import cause_of
+
+
+def make_judge(criteria: Criteria) -> Any:
+    """Returns a compiled model whose `x` is `(outputs, masks)` of another one.
+
+    Called outside of any scope. `masks` has a bool tensor, or an empty tuple for none,
+    for each output.
+    """
+    library: Any = importlib.import_module(criteria.library)
+    judge = _class_of(library)(criteria)
+    with library.saving.custom_object_scope(criteria.custom_objects):
+        try:
+            compiled = made_from(criteria.compiled)
+        # User code runs here and may raise anything.
+        except Exception as error:
+            raise ValueError(
+                f"A metric cannot be made again from its configuration: "
+                f"{cause_of(error)}\nGive its class a `get_config` that returns all "
+                f"arguments of `__init__`. {INSTEAD}."
+            ) from error
+        judge.compile(**compiled)
+    return judge
+
+
+def _class_of(library: Any) -> Any:
+    class Judge(library.Model):
+        """Returns what it is given, with masks where Keras looks for them."""
+
+        def __init__(self, criteria: Criteria) -> None:
+            super().__init__(name="judge", autocast=False)
+            self.built = True
+            self._penalties = [
+                tf.Variable(tf.constant(value)) for value in criteria.penalties
+            ]
+            if criteria.output_names is not None:
+                self.output_names = criteria.output_names
+
+        def call(self, inputs: Any) -> Any:
+            """Returns the outputs."""
+            outputs, masks = inputs
+            for output, mask in zip(tf.nest.flatten(outputs), masks, strict=True):
+                # There is no public way to set it. Tried with Keras 3.5 and 3.15,
+                # tf_keras 2.18 and 2.21.
+                if not isinstance(mask, tuple):
+                    output._keras_mask = mask
+            return outputs
+
+        @property
+        def losses(self) -> list[Any]:
+            """The penalties of the weights."""
+            return [tf.convert_to_tensor(value) for value in self._penalties]
+
+        def begin(self, penalties: Sequence[np.ndarray]) -> None:
+            """Forgets all rows; weights may have changed, and the penalties with it."""
+            self.reset_metrics()
+            for variable, value in zip(self._penalties, penalties, strict=True):
+                variable.assign(value)
+
+    return Judge

@@ -1,0 +1,151 @@
+"""`evaluate`: losses and metrics of all rows, in one pass.
+
+The devices give outputs, in the order of the rows; Keras' own test step takes them on
+the host, in the batches of a single device. So the numbers do not depend on devices.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_mgpu_strategy.compute import gather, heads
+from keras_mgpu_strategy.compute.signatures import row_bytes
+from keras_mgpu_strategy.inputs.labels import with_labels
+from keras_mgpu_strategy.models import Criteria
+from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_verbose
+from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
+from keras_mgpu_strategy.runs.run import Run, Runner
+from keras_mgpu_strategy.sources.labels import OfElements
+from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.system.integers import ceil_div
+from keras_mgpu_strategy.types import HostBatch
+
+_KERAS_BATCH = 32
+
+
+class Evaluator:
+    """Evaluates one model; keeps compiled losses and metrics for the next time."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._kept: list[Judge] = []
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None,
+        verbose: Verbose,
+        sample_weight: Any,
+        steps: int | None,
+        callbacks: Any,
+        *,
+        return_dict: bool,
+    ) -> Any:
+        """Loss and metrics of all rows; see `Predictor.evaluate`."""
+        level = check_verbose(verbose)
+        backend = self._runner.backend
+        x, attach = with_labels(x, y, sample_weight, steps)
+        run = self._runner.prepare(
+            x, heads.identity, batch_size=batch_size, steps=steps, attach=attach
+        )
+        criteria = backend.criteria(run.rows.spec)
+        size = _batch_size(run, batch_size, steps)
+        model = backend.model if callbacks else None
+        watch = EvaluationWatch(callbacks, model, _num_batches(run, size, steps), level)
+        with contextlib.closing(OnHost()) as host, self._judge(criteria, host) as judge:
+            if size is not None:
+                targets = marks_of(run.rows.whole)(0, 0).targets
+                host.call(judge.prepare, criteria.outputs, targets)
+            num_bytes = row_bytes(criteria.outputs)
+            blocks = _blocks(run, size, num_bytes, is_single=bool(callbacks))
+            with contextlib.closing(blocks):
+                done = _judge_all(blocks, size, judge, host, watch)
+            logs = host.call(judge.logs)
+            watch.end(done, logs)
+            return logs if return_dict else host.call(judge.in_order, logs)
+
+    @contextlib.contextmanager
+    def _judge(self, criteria: Criteria, host: OnHost) -> Iterator[Judge]:
+        """A judge that no other thread uses."""
+        kept = self._kept.pop() if self._kept else None
+        if kept is None or not kept.is_for(criteria):
+            kept = host.call(Judge, criteria)
+        host.call(kept.begin, criteria)
+        yield kept
+        self._kept = [kept]
+
+
+def _batch_size(run: Run, wanted: int | None, steps: int | None) -> int | None:
+    """Rows of the batches of a single device; None for those of a stream itself."""
+    if isinstance(run.rows.whole, OfElements):
+        return None
+    rows = run.rows.source.num_rows
+    if wanted is None and steps and rows:
+        return ceil_div(rows, steps)
+    return wanted or _KERAS_BATCH
+
+
+def _num_batches(run: Run, size: int | None, steps: int | None) -> int | None:
+    rows = run.rows.source.num_rows
+    return steps if size is None or rows is None else ceil_div(rows, size)
+
+
+def _blocks(
+    run: Run, size: int | None, row_bytes: int, *, is_single: bool
+) -> Generator[HostBatch, None, None]:
+    """Outputs and targets of whole batches, many at once unless `is_single`."""
+    next_size = _next_element(run)
+    if size is not None:
+        most = size * (1 if is_single else batches_at_once(size * row_bytes))
+        next_size = lambda: most  # noqa: E731
+    with contextlib.closing(run.batches(0)) as results:
+        yield from gather.resplit(_with_targets(results), next_size)
+
+
+def _next_element(run: Run) -> Callable[[], int | None]:
+    sizes = getattr(run.rows.whole, "sizes", ())
+    return lambda: sizes.popleft() if sizes else None
+
+
+def _with_targets(batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
+    """Puts targets next to the outputs, so that both are cut at the same rows."""
+    for batch in batches:
+        missing = batch.marks.missing
+        if missing is not None and missing.any():
+            raise ValueError(
+                f"Row {batch.start + int(np.argmax(missing))} could not be read, and "
+                "losses and metrics need every row. Leave it out of x and y."
+            )
+        if batch.num_rows:
+            yield HostBatch(batch.start, (batch.outputs, batch.marks.targets or ()))
+
+
+def _judge_all(
+    blocks: Iterable[HostBatch],
+    size: int | None,
+    judge: Judge,
+    host: OnHost,
+    watch: EvaluationWatch,
+) -> int:
+    """Returns how many batches there were."""
+    done = 0
+    watch.begin()
+    for block in blocks:
+        batch_size = size or block.num_rows
+        watch.before(done)
+        host.begin(judge.add, *block.outputs, batch_size)
+        done += ceil_div(block.num_rows, batch_size)
+        if watch.is_due():
+            watch.after(done, host.call(judge.logs))
+        if watch.is_stopped():
+            break
+    host.wait()
+    if not done:
+        raise ValueError(
+            "x has no rows, and losses and metrics of no rows are not defined. "
+            "Expected one or more."
+        )
+    return done
