@@ -86,7 +86,24 @@ def recipes_of(model: Any, library: ModuleType) -> dict[str, Any]:
         holds_variables = is_metric or hasattr(leaf, "apply_gradients")
         return Recipe.of(leaf) if holds_variables else leaf
 
-    return _map(recipe, _arguments(model))
+    recipes = _map(recipe, _arguments(model))
+    if library.__name__ == "tf_keras":
+        _drop_output_names(model, recipes)
+    return recipes
+
+
+def _drop_output_names(model: Any, recipes: dict[str, Any]) -> None:
+    """Undoes what tf_keras does to metrics of several outputs, and would do again.
+
+    There is no public way to ask for it. Tried with tf_keras 2.18 and 2.21.
+    """
+    metrics = getattr(model, "compiled_metrics", None)
+    is_renamed = metrics and (metrics.built or metrics._from_serialized)
+    outputs = list(model.output_names or ()) if is_renamed else []
+    for leaf in leaves(recipes) if len(outputs) > 1 else ():
+        if isinstance(leaf, Recipe) and "name" in leaf.config:
+            for output in outputs:
+                leaf.config["name"] = leaf.config["name"].removeprefix(f"{output}_")
 
 
 def made_from(recipes: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_results_are_those_of_one_device(make, library, strategies):
         data = first((ROWS, labels), num_rows)
         for weights in (None, WEIGHTS[:num_rows]):
             if library == "tf_keras" and weights is not None and type(labels) is dict:
-                continue  # which it cannot compute itself
+                continue
             options = {"sample_weight": weights, "verbose": 0, "return_dict": True}
             expected = model.evaluate(*data, batch_size, **options)
             assert_same(predictor.evaluate(*data, batch_size, **options), expected)
