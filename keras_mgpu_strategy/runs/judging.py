@@ -52,7 +52,7 @@ class BatchLoop:
     """Runs `step` on each batch of rows, as a graph unless `eagerly`.
 
     `step` takes a nest of tensors, whose batch axis is not known while it is traced, as
-    in Keras, and updates variables. They are made by `trace`, which runs nothing.
+    in Keras, and updates variables. `trace` makes them and runs nothing.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class BatchLoop:
 
     def trace(self, spec: Nest) -> None:
         """Traces the step for a nest of `tf.TensorSpec`."""
-        step = tf.function(self._step, autograph=self._autograph)
-        step.get_concrete_function(spec)
         if self._eagerly:
             return
+        step = tf.function(self._step, autograph=self._autograph)
+        step.get_concrete_function(spec)
 
         def loop(data: Nest, size: tf.Tensor) -> None:
             num_batches = tf.shape(tf.nest.flatten(data)[0])[0] // size
@@ -103,7 +103,7 @@ class Judge:
         self._model = model = make_judge(criteria)
         is_legacy = criteria.library == "tf_keras"
         self._loop = BatchLoop(
-            lambda data: model.test_step((data[0], *as_given(data[1:]))),
+            lambda data: model.test_step((data[0], *map(as_given, data[1:]))),
             autograph=is_legacy,
             eagerly=bool(model.run_eagerly),
         )

@@ -112,6 +112,10 @@ class OfElements(Wrapped):
         if num_rows:
             self.sizes.append(num_rows)
 
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields the stream's batches."""
+        return self._source.batches(batch_size, start)
+
     def marks(self, start: int, stop: int) -> RowMarks:
         """The targets of rows that were read."""
         pieces = self._beside.between(start, stop)
