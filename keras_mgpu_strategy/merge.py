@@ -9,10 +9,12 @@ import json
 import os
 import pathlib
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from keras_mgpu_strategy.formats.registry import output_format
 from keras_mgpu_strategy.formats.sharded import MOST_SHARDS, Sharded, find_shards
+from keras_mgpu_strategy.metrics.state import values_of
 from keras_mgpu_strategy.outputs.durable import (
     check_folder,
     remove,
@@ -22,7 +24,12 @@ from keras_mgpu_strategy.outputs.durable import (
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
-from keras_mgpu_strategy.outputs.target import Target, record_content, record_of
+from keras_mgpu_strategy.outputs.target import (
+    Target,
+    read_record,
+    record_content,
+    record_of,
+)
 from keras_mgpu_strategy.system.environment import expanded
 
 _NOTE = {"num_shards", "num_rows", "is_shared", "journals", "record"}
@@ -35,17 +42,28 @@ class Merged:
 
     num_shards: int
     num_rows: int
+    metrics: dict[str, Any] | None = None  # as in `Report`
 
 
-def merge(path: str | os.PathLike[str]) -> Merged:
-    """Completes an output that was run in shards; refuses mixed or missing ones."""
+def merge(
+    path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None
+) -> Merged:
+    """Completes an output that was run in shards; refuses mixed or missing ones.
+
+    `custom_objects` has the classes and functions of metrics that are not Keras' own.
+    """
     output = pathlib.Path(expanded(path))
     shards = output_format(output).shards_module()
     check_folder(output)
+    own = custom_objects or {}
     with _Verified(output) as verified:
         if not verified.is_there():
-            verified.note(_joined(shards, output, verified.partial))
-        return verified.complete()
+            verified.note(_joined(shards, output, verified.partial, own))
+        merged = verified.complete()
+    found = read_record(output)
+    record = found and found.progress and found.progress.metrics
+    metrics = values_of(record, own) if record else None
+    return dataclasses.replace(merged, metrics=metrics)
 
 
 class _Verified:
@@ -149,13 +167,19 @@ def _record(sharded: Sharded, output: pathlib.Path) -> str | None:
     if first.is_old or first.progress is None:
         return None
     about = {**first.about, "run": {**first.about["run"], "shard": None}}
-    last = dataclasses.replace(first.progress, rows=sharded.num_rows)
+    last = dataclasses.replace(
+        first.progress, rows=sharded.num_rows, metrics=sharded.metrics
+    )
     return record_content(about, last, output).decode()
 
 
-def _joined(shards: Any, path: pathlib.Path, partial: pathlib.Path) -> Sharded:
+def _joined(
+    shards: Any, path: pathlib.Path, partial: pathlib.Path, own: Mapping[str, Any]
+) -> Sharded:
     """Checks the shards, and joins those that are separate files into `partial`."""
     sharded = find_shards(path)
+    if sharded.metrics is not None:
+        values_of(sharded.metrics, own)
     if sharded.is_shared:
         shards.check(sharded)
         return sharded

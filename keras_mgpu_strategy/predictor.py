@@ -149,6 +149,8 @@ class Predictor(InMemory):
         strict: bool = False,
         k: int | None = None,
         keep: str | Sequence[str] | None = None,
+        labels: Any = None,
+        metrics: Any = None,
         resume: bool = False,
         overwrite: bool = False,
         shard: tuple[int, int] | None = None,
@@ -172,6 +174,12 @@ class Predictor(InMemory):
             keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside
                 the results: of DataFrames (also `"index"`), dicts of arrays, Arrow
                 tables, Parquet and CSV files. The model is given the others.
+            labels: What `metrics` compare the results with: arrays, a nest of them by
+                output, or a path or `mgpu.files`, with one row per input row.
+            metrics: As in `compile`: names, `keras.metrics` objects, of which copies
+                are used, or functions; a dict of them by output if there are several.
+                "accuracy" if there are labels. Rows that could not be read are left
+                out.
             resume: Resume an earlier run; start if none; do nothing if it has finished.
             overwrite: Replace an existing output, once the new one is complete.
             shard: `(index, count)`: run one of `count` ranges of the rows.
@@ -179,7 +187,8 @@ class Predictor(InMemory):
             stop_on: Further signals that end the run: "USR1", "USR2", "XCPU", "QUIT".
 
         Returns:
-            The report of this run.
+            The report of this run, with the values of `metrics` over all rows of the
+            output.
 
         Raises:
             OSError: The output cannot be written, exists, or another run writes it.
@@ -199,6 +208,8 @@ class Predictor(InMemory):
             strict=strict,
             k=k,
             keep=keep,
+            labels=labels,
+            metrics=metrics,
             resume=resume,
             overwrite=overwrite,
             shard=shard,

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 STAGES = ("input", "copy_in", "compute", "copy_out", "write")
 BOUNDS = ("input", "transfer", "compute", "write", "compile")
@@ -42,6 +43,14 @@ def rate_text(rows_per_second: float) -> str:
     return f"{rows_per_second:#.2g}"
 
 
+def metric_lines(metrics: dict[str, Any] | None) -> list[str]:
+    """A line for each metric; numbers have four digits."""
+    return [
+        f"{name:<9} {format(x, '#.4g') if isinstance(x, float) else x}"
+        for name, x in (metrics or {}).items()
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class BackOff:
     """The per-replica batch that failed on a row's chunk, and the next size."""
@@ -68,6 +77,7 @@ class Report:
         back_offs: Batches that did not fit into memory.
         shares: For each of `STAGES`, the share of the replicas' time, excluding
             compiling. Time in which a replica did not compute is split by what went on.
+        metrics: Of all rows of the output, by name: numbers, or lists of them.
     """
 
     rows: int
@@ -81,6 +91,7 @@ class Report:
     tried_batches: tuple[int, ...]
     back_offs: tuple[BackOff, ...]
     shares: dict[str, float]
+    metrics: dict[str, Any] | None = None
 
     @property
     def rows_per_second(self) -> float:
@@ -137,6 +148,7 @@ class Report:
             f"{self.bytes_in / 2**20:,.1f} MiB in, {self.bytes_out / 2**20:,.1f} MiB "
             f"out; {self.compile_seconds:.2f} s compiling\n"
             f"{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
+            + "".join(f"\n{line}" for line in metric_lines(self.metrics))
         )
 
 

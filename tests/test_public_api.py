@@ -32,7 +32,8 @@ SIGNATURES = {
     "Predictor.predict_to": (
         "self, path, x, batch_size=None, verbose='auto', steps=None, *, "
         "method='predict_proba', from_logits=False, strict=False, k=None, keep=None, "
-        "resume=False, overwrite=False, shard=None, on_nonfinite='warn', stop_on=()"
+        "labels=None, metrics=None, resume=False, overwrite=False, shard=None, "
+        "on_nonfinite='warn', stop_on=()"
     ),
     "RayOptions": (
         "num_actors=None, replicas_per_device=1, cpus_per_actor=None, ray_address=None"

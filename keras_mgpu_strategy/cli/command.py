@@ -16,6 +16,7 @@ from keras_mgpu_strategy.cli import help, predict, run
 from keras_mgpu_strategy.cli.ending import exit_on_error
 from keras_mgpu_strategy.cli.printing import of_flags, say
 from keras_mgpu_strategy.merge import merge
+from keras_mgpu_strategy.report import metric_lines
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.environment import expanded
 
@@ -94,9 +95,12 @@ def _answer(text: str) -> NoReturn:
 
 def _merge(arguments: Sequence[str], *_: Any) -> None:
     path = pathlib.Path(expanded(arguments[0]))
-    merged = merge(path)
+    with environment.quiet_start():  # metrics need TensorFlow
+        merged = merge(path)
     say(f"shards    {merged.num_shards}")
     say(f"rows      {merged.num_rows:,}")
+    for line in metric_lines(merged.metrics):
+        say(line)
     say(f"output    {path}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.journal import Journal
+from keras_mgpu_strategy.outputs.metric_states import Record, added
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import is_count
 from keras_mgpu_strategy.outputs.target import Target
@@ -27,6 +28,7 @@ class Sharded:
     outputs: tuple[str, ...]
     has_names: bool
     first: Journal
+    metrics: Record | None = None  # of all rows
 
     @property
     def shards(self) -> list[Shard]:
@@ -75,7 +77,22 @@ def find_shards(path: pathlib.Path) -> Sharded:
     sharded = Sharded(path, count, num_rows, outputs, has_names, first)
     for shard in shards:
         _check_range(sharded, shard, found[shard])
-    return sharded
+    metrics = _all_metrics(path, [found[shard] for shard in shards])
+    return dataclasses.replace(sharded, metrics=metrics)
+
+
+def _all_metrics(path: pathlib.Path, journals: list[Journal]) -> Record | None:
+    records = [run.progress.metrics for run in journals if run.progress]
+    known = [record for record in records if record is not None]
+    try:
+        if len(known) < len(records) and known:
+            raise ValueError("some have none")
+        return added(known) if known else None
+    except ValueError as error:
+        raise ValueError(
+            f"The metrics of the shards of {path} cannot be added ({error}). Nothing "
+            "was touched. Run all shards again with --overwrite."
+        ) from error
 
 
 def _journals(path: pathlib.Path) -> dict[Shard, Journal]:

@@ -18,6 +18,7 @@ from typing import Any
 from keras_mgpu_strategy.outputs.column_names import check_described
 from keras_mgpu_strategy.outputs.durable import Appender, file_size
 from keras_mgpu_strategy.outputs.lock import Lock
+from keras_mgpu_strategy.outputs.metric_states import Record, check_record
 from keras_mgpu_strategy.outputs.strict_json import has_keys, is_count, parse
 
 _VERSION, _OLD = 2, 1
@@ -39,6 +40,7 @@ class Progress:
     mark: dict[str, int]  # for `FileFormat.reopen`; `state` if finished
     finished: bool = False
     content: str | None = None  # identifies the content of the input's files
+    metrics: Record | None = None  # of rows before some that is at least `start`
 
 
 class Journal:
@@ -63,7 +65,7 @@ class Journal:
         """Records, safely on disk, how far the output is."""
         if self._file is None:
             self._file = Appender(self.path, self._end)
-        end = self._file.put(_line(dataclasses.asdict(progress)), self._end)
+        end = self._file.put(_progress_line(progress), self._end)
         # An earlier try that failed may have left bytes after a shorter line.
         self._file.end_at(end)
         self._file.sync()
@@ -86,7 +88,7 @@ def create(
 
 def content_of(about: dict[str, Any], progress: Progress) -> bytes:
     """Returns a journal of one line of progress."""
-    return _first_line(about) + _line(dataclasses.asdict(progress))
+    return _first_line(about) + _progress_line(progress)
 
 
 def read(path: pathlib.Path) -> Journal:
@@ -117,6 +119,13 @@ def read(path: pathlib.Path) -> Journal:
 
 def _first_line(about: dict[str, Any]) -> bytes:
     return _line({"journal": _VERSION, "about": about})
+
+
+def _progress_line(progress: Progress) -> bytes:
+    record = dataclasses.asdict(progress)
+    if progress.metrics is None:  # lines without them are as in earlier versions
+        del record["metrics"]
+    return _line(record)
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -157,9 +166,13 @@ def _about(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(record: dict[str, Any], before: Progress | None) -> Progress:
-    if not has_keys(record, _PROGRESS) or not isinstance(record["mark"], dict):
+    known = _PROGRESS | {"metrics"} if "metrics" in record else _PROGRESS
+    if not has_keys(record, known) or not isinstance(record["mark"], dict):
         raise ValueError
     progress = Progress(**record)
+    # Lines without metrics leave those of the lines before.
+    if "metrics" not in record and before is not None:
+        progress = dataclasses.replace(progress, metrics=before.metrics)
     rows, mark, content = progress.rows, progress.mark, progress.content
     sizes = [rows, progress.start, progress.batch_size, *mark.values()]
     is_possible = (
@@ -176,4 +189,6 @@ def _progress(record: dict[str, Any], before: Progress | None) -> Progress:
     is_closed = progress.finished and mark.keys() <= {"state"}
     if not is_possible or not (is_closed or mark.get("rows") == rows):
         raise ValueError
+    if "metrics" in record or progress.metrics is not None:
+        check_record(progress.metrics, rows if is_closed else progress.start, rows)
     return progress

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange
 from keras_mgpu_strategy.runs.run import Run
+from keras_mgpu_strategy.runs.run_metrics import RunMetrics
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.system import signals
 from keras_mgpu_strategy.types import HostBatch
@@ -35,6 +37,7 @@ class FileWriter:
         model: str,
         settings: dict[str, Any],
         journal: Journal | None,
+        metrics: RunMetrics | None = None,
     ):
         origin = origin_of(run.rows.whole)
         self._about = fingerprint(model, run.rows, origin, settings)
@@ -49,11 +52,14 @@ class FileWriter:
         self.rows = RowRange(
             first, before.rows if before else first, run.rows.source.num_rows
         )
+        if metrics is not None:
+            metrics.resume(before and before.metrics, self.start)
+        self._metrics = metrics
         self._lock = Lock(target.journal)
         self._sink: FileSink | None = None
         self._flushed = time.monotonic()
         self._pause = _SECONDS_BETWEEN_FLUSHES
-        self._chunk_start = self.start
+        self._chunk_starts = deque([self.start])
         self._can_resume = True
 
     def write(
@@ -85,10 +91,11 @@ class FileWriter:
     ) -> bool:
         for batch in batches:
             sink = self._sink or self._open(batch, overwrite)
-            self._chunk_start = batch.start
-            batch = rows_from(batch, sink.num_written)
+            self._chunk_starts.append(batch.start)
             # An empty one is written too: it gives the structure of the outputs.
-            sink.write(batch)
+            sink.write(rows_from(batch, sink.num_written))
+            if self._metrics is not None:
+                self._metrics.add(batch)
             if time.monotonic() - self._flushed > self._pause:
                 self._flush()
             if held.signal is not None:
@@ -100,6 +107,8 @@ class FileWriter:
         file_format, described = writer_of(target.path), describe(layout)
         self._can_resume = False
         file_format.check(layout)
+        if self._metrics is not None:
+            self._metrics.begin(batch, in_shards=target.shard is not None)
         if journal is not None and journal.about["layout"] != described:
             raise ValueError(
                 f"{journal.path} records outputs {journal.about['layout']}, but this "
@@ -147,15 +156,26 @@ class FileWriter:
             mark = self._sink.flush()
             rows = mark["rows"]
         size = self._run.clock.report().batch_size or self._run.batch_size
-        start = rows - (rows - self._chunk_start) % size
-        self._journal.add(
-            Progress(rows, start, size, mark, finished, self._watch.found)
-        )
+        metrics, counted = None, rows
+        if self._metrics is not None:
+            metrics = self._metrics.record(always=finished)
+            counted = min(rows, self._metrics.recorded)
+        start = counted - (counted - self._chunk_start(counted)) % size
+        found = self._watch.found
+        self._journal.add(Progress(rows, start, size, mark, finished, found, metrics))
         self._flushed = time.monotonic()
         # Slow disks and thousands of files take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
 
+    def _chunk_start(self, row: int) -> int:
+        """Where the last chunk that begins at or before a row began."""
+        while len(self._chunk_starts) > 1 and self._chunk_starts[1] <= row:
+            self._chunk_starts.popleft()
+        return self._chunk_starts[0]
+
     def _finish(self) -> None:
+        if self._metrics is not None:
+            self._metrics.end()
         self._flush()
         assert self._sink is not None, "a run without rows has an empty batch"
         self._sink.finish()

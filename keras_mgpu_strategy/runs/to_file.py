@@ -6,6 +6,7 @@ byte for byte that of one never stopped. However a run ends, its rows are kept.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,18 +15,22 @@ from typing import Any
 from keras_mgpu_strategy.compute.heads import Head, head_of
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
+from keras_mgpu_strategy.metrics.state import values_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import shard_of
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics, asked_metrics
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
 from keras_mgpu_strategy.runs.keeping import Keep, kept_names, kept_settings
+from keras_mgpu_strategy.runs.labels import labels_of
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
+from keras_mgpu_strategy.runs.run_metrics import RunMetrics
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -45,6 +50,8 @@ def predict_to(
     strict: bool,
     k: int | None,
     keep: Keep,
+    labels: Any,
+    metrics: Any,
     resume: bool,
     overwrite: bool,
     shard: tuple[int, int] | None,
@@ -59,21 +66,26 @@ def predict_to(
     journal = (target.finished() or target.begun()) if resume else None
     names = kept_names(keep, target.path)
     head = head_of(method, from_logits=from_logits, k=k)
+    asked = asked_metrics(labels, metrics, method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    asked = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
-    run = runner.prepare(x, head, **asked)
+    which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
+    run = runner.prepare(x, head, **which)
     settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
     settings |= _settled(target, batch_size, runner) | _given(head, runner)
     settings |= kept_settings(run, names, target.path)
-    writer = FileWriter(run, target, runner.backend.digest(), settings, journal)
+    measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
+    settings |= measured.settings if measured else {}
+    model = runner.backend.digest()
+    writer = FileWriter(run, target, model, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
-        return _named(run, target, journal)
+        return _named(run, target, journal, asked)
     with contextlib.closing(run.batches(writer.start)) as results:
         batches = _checked(nonfinite.watching(results), method, strict)
         shown = show_progress(batches, writer.rows, run.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
-    return run.clock.report()  # the runner's may be from another thread
+    # The runner's own report may be from another thread.
+    return _reported(run, measured and measured.values())
 
 
 def _check_strict(strict: bool, method: str) -> None:
@@ -135,11 +147,19 @@ def _given(head: Head, runner: Runner) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _named(run: Run, target: Target, journal: Journal) -> Report:
+def _named(
+    run: Run, target: Target, journal: Journal, asked: AskedMetrics | None
+) -> Report:
     """Gives a finished output its name, if it does not have it yet."""
     if journal.path == target.journal:
         with Lock(target.journal):
             target.place()
-    report = run.clock.report()
+    record = journal.progress and journal.progress.metrics
+    return _reported(run, values_of(record, asked.own) if asked and record else None)
+
+
+def _reported(run: Run, metrics: dict[str, Any] | None) -> Report:
+    """The report of a run, which the runner then has too."""
+    report = dataclasses.replace(run.clock.report(), metrics=metrics)
     run.when_done(report)
     return report

@@ -13,6 +13,7 @@ from tests.messages import exactly
 ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
 BEGIN = {"journal": 2, "about": ABOUT}
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
+del STEP["metrics"]  # which only lines of runs with metrics have
 
 
 @pytest.fixture

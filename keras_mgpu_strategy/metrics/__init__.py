@@ -1,0 +1,1 @@
+"""Metrics of Keras on the host: made, described, and made again."""

@@ -1,0 +1,171 @@
+"""The metrics that a user asks for, checked at once, and made for the first results.
+
+As in `compile`: names, objects and functions, for one output or by the name of each;
+which kind "accuracy" is depends on the shapes.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.metrics.kinds import Kind, kind_of, of_keras, of_top_k
+from keras_mgpu_strategy.metrics.state import BuiltMetric, Row, on_host
+from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.types import Nest
+
+_ACCURACY = ("accuracy", "acc")
+_OF_TOP_K = (*_ACCURACY, "top_k")
+Pick = Callable[[Nest, Nest], tuple[list[Any], list[Any]]]
+"""Labels and outputs of rows -> those of the outputs that have metrics."""
+
+
+def asked_metrics(labels: Any, metrics: Any, method: str) -> "AskedMetrics | None":
+    """What is asked for; labels alone ask for the accuracy."""
+    if labels is None and metrics is None:
+        return None
+    if labels is None:
+        raise ValueError(
+            f"Received metrics={metrics!r:.80} without labels=. Pass one label per row."
+        )
+    return AskedMetrics("accuracy" if metrics is None else metrics, method)
+
+
+class AskedMetrics:
+    """What `metrics` asks for; `method` made the results."""
+
+    def __init__(self, metrics: Any, method: str):
+        self._method = method
+        by_output = metrics if isinstance(metrics, Mapping) else {None: metrics}
+        self._by_output = {
+            output: on_host(lambda some=some: self._checked(some))
+            for output, some in by_output.items()
+        }
+        if not any(self._by_output.values()):
+            raise ValueError(
+                f"Received metrics={metrics!r:.80}. Expected at least one metric."
+            )
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The user's classes and functions by name."""
+        items = [item for some in self._by_output.values() for item in some]
+        kinds = [item for item in items if isinstance(item, Kind) and item.is_own]
+        return {kind.name.partition(".")[2]: kind.made_by for kind in kinds}
+
+    def identity(self) -> list[Any]:
+        """What distinguishes them from other metrics, as JSON."""
+        return [
+            [output, item if isinstance(item, str) else item.identity()]
+            for output, some in self._by_output.items()
+            for item in some
+        ]
+
+    def built(self, outputs: Nest, labels: Nest) -> tuple[Pick, list[BuiltMetric]]:
+        """Makes the metrics; a `ValueError` if labels and outputs do not fit."""
+        names, is_top_k = self._names(outputs), self._method == "predict_top_k"
+        places = [names.index(output) for output in self._by_output]
+
+        def pick(labels: Nest, outputs: Nest) -> tuple[list[Any], list[Any]]:
+            leaves = [outputs["classes"]] if is_top_k else tf.nest.flatten(outputs)
+            found = [_label_of(labels, names, place, len(places)) for place in places]
+            return found, [leaves[place] for place in places]
+
+        built: list[BuiltMetric] = []
+        each = zip(*pick(labels, outputs), strict=True)
+        for place, (output, some) in enumerate(zip(self._by_output, each, strict=True)):
+            label, row = map(_row, some)
+            prefix = f"{output}_" if len(names) > 1 else ""
+            for kind in self._kinds(output, label[1], row[1]):
+                name = _free(f"{prefix}{kind.config['name']}", [b.name for b in built])
+                built.append(BuiltMetric(name, kind, label, row, place))
+        return pick, built
+
+    def _checked(self, some: Any) -> list[str | Kind]:
+        """Names that need shapes stay names."""
+        items = list(some) if isinstance(some, list | tuple) else [some]
+        known = _OF_TOP_K if self._method == "predict_top_k" else _ACCURACY
+        kinds = [item if item in known else kind_of(item) for item in items]
+        for kind in kinds:
+            if isinstance(kind, Kind) and known is _OF_TOP_K:
+                raise ValueError(
+                    f"The metric {kind.config.get('name')!r} cannot be computed from "
+                    'the results of predict_top_k. Expected "accuracy" (the best class '
+                    'is the label) or "top_k" (the label is among the best classes).'
+                )
+            if isinstance(kind, Kind):
+                kind.make_or_refuse()
+        return kinds
+
+    def _names(self, outputs: Nest) -> list[Any]:
+        """The names of the outputs; [None] for one without a name."""
+        if self._method == "predict_top_k":
+            return [None]
+        names = [column.name for column in columns_of(outputs)]
+        if [*self._by_output] == [None] and len(names) == 1:
+            return [None]
+        unknown = [output for output in self._by_output if output not in names]
+        if unknown:
+            which = f"names {unknown}" if unknown != [None] else "names none of them"
+            raise ValueError(
+                f"The results have the outputs {names}, but metrics {which}. "
+                "Expected a dict of metrics by output."
+            )
+        return names
+
+    def _kinds(
+        self, output: Any, labels: tuple[int, ...], row: tuple[int, ...]
+    ) -> Iterator[Kind]:
+        for item in self._by_output[output]:
+            if isinstance(item, Kind):
+                yield item
+            elif self._method == "predict_top_k":
+                yield of_top_k("top_k" if item == "top_k" else "accuracy")
+            else:
+                yield of_keras(self._accuracy(labels, row), item)
+
+    def _accuracy(self, labels: tuple[int, ...], row: tuple[int, ...]) -> str:
+        """As Keras chooses by shapes; results that are classes must equal labels."""
+        if self._method == "predict_classes":
+            return "Accuracy"
+        if not row or row[-1] == 1:
+            return "BinaryAccuracy"
+        is_sparse = len(labels) < len(row) or labels[-1] == 1
+        return "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
+
+
+def _row(leaf: Any) -> Row:
+    """The dtype and shape of a row, of an array or a `tf.TensorSpec`."""
+    dtype, shape = tf.as_dtype(leaf.dtype), tuple(leaf.shape[1:])
+    if dtype == tf.string or not (dtype.is_bool or dtype.is_numeric):
+        raise ValueError(
+            f"Metrics cannot be computed from labels or results of dtype {dtype.name}. "
+            "Expected numbers, such as the index of each class."
+        )
+    if None in shape:
+        raise ValueError(
+            f"Labels have rows of shape {shape}, whose size is not known. Expected "
+            "rows of one shape."
+        )
+    return dtype.name, shape
+
+
+def _label_of(labels: Nest, names: list[Any], place: int, num_wanted: int) -> Any:
+    """The labels of one output of several."""
+    if isinstance(labels, Mapping) and names[place] in labels:
+        return labels[names[place]]
+    if isinstance(labels, list | tuple) and len(labels) == len(names) > 1:
+        return labels[place]
+    flat = tf.nest.flatten(labels)
+    if len(flat) == 1 and num_wanted == 1:
+        return flat[0]
+    raise ValueError(
+        f"The labels have {len(flat)} arrays, and metrics are for {num_wanted} of the "
+        f"outputs {names}. Expected one array of labels, or a dict of them by output."
+    )
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name as Keras numbers equal ones."""
+    names = [name, *(f"{name}_{number}" for number in range(1, len(taken) + 1))]
+    return next(name for name in names if name not in taken)
