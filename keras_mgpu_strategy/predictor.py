@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.engines.options import (
     EngineName,
     Options,
@@ -203,10 +204,8 @@ class Predictor(InMemory):
             batch_size=batch_size,
             verbose=verbose,
             steps=steps,
-            method=method,
-            from_logits=from_logits,
+            head=head_of(method, from_logits=from_logits, k=k),
             strict=strict,
-            k=k,
             keep=keep,
             labels=labels,
             metrics=metrics,

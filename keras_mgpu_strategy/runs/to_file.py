@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.compute.heads import Head, head_of
+from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
 from keras_mgpu_strategy.metrics.state import values_of
@@ -45,10 +45,8 @@ def predict_to(
     batch_size: int | None,
     verbose: Verbose,
     steps: int | None,
-    method: str,
-    from_logits: bool,
+    head: Head,
     strict: bool,
-    k: int | None,
     keep: Keep,
     labels: Any,
     metrics: Any,
@@ -60,18 +58,16 @@ def predict_to(
 ) -> Report:
     """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
     check_verbose(verbose)
-    _check_strict(strict, method)
+    _check_strict(strict, head.method)
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target = _target(path, shard, resume=resume, overwrite=overwrite)
     journal = (target.finished() or target.begun()) if resume else None
     names = kept_names(keep, target.path)
-    head = head_of(method, from_logits=from_logits, k=k)
-    asked = asked_metrics(labels, metrics, method)
+    asked = asked_metrics(labels, metrics, head.method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
     run = runner.prepare(x, head, **which)
-    settings = {"method": method, "from_logits": bool(from_logits), "steps": steps}
-    settings |= _settled(target, batch_size, runner) | _given(head, runner)
+    settings = _settled(head, steps, target, batch_size, runner)
     settings |= kept_settings(run, names, target.path)
     measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
     settings |= measured.settings if measured else {}
@@ -80,7 +76,7 @@ def predict_to(
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)
     with contextlib.closing(run.batches(writer.start)) as results:
-        batches = _checked(nonfinite.watching(results), method, strict)
+        batches = _checked(nonfinite.watching(results), head.method, strict)
         shown = show_progress(batches, writer.rows, run.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
@@ -129,22 +125,27 @@ def _earlier_batch(
     return journal.progress.batch_size * runner.num_replicas
 
 
-def _settled(target: Target, batch_size: int | None, runner: Runner) -> dict[str, Any]:
+def _settled(
+    head: Head,
+    steps: int | None,
+    target: Target,
+    batch_size: int | None,
+    runner: Runner,
+) -> dict[str, Any]:
     """What else must be the same for a run to be resumed."""
-    shard, replicas = target.shard, runner.num_replicas
-    outputs = runner.backend.outputs
-    return {
-        **({} if outputs is None else {"outputs": [*outputs]}),
+    shard, replicas, backend = target.shard, runner.num_replicas, runner.backend
+    outputs = None if backend.outputs is None else [*backend.outputs]
+    settings = {
+        "method": head.method,
+        "from_logits": head.from_logits,
+        "steps": steps,
         "format": target.path.suffix.lower(),
         "shard": shard and [shard.index, shard.count],
         "per-replica batch": batch_size and per_replica(batch_size, replicas),
     }
-
-
-def _given(head: Head, runner: Runner) -> dict[str, Any]:
-    """Settings that earlier versions did not have, unless they have their defaults."""
-    given = {"k": head.k, "output dtype": runner.backend.output_dtype}
-    return {name: value for name, value in given.items() if value is not None}
+    # Earlier versions did not have these.
+    given = {"outputs": outputs, "k": head.k, "output dtype": backend.output_dtype}
+    return settings | {name: x for name, x in given.items() if x is not None}
 
 
 def _named(
