@@ -106,6 +106,25 @@ def test_columns_of_a_table(tmp_path, expected, capsys):
         )
 
 
+def test_outputs_of_layers(tmp_path, capsys):
+    inputs = keras.Input((2,), name="x")
+    pool = keras.layers.Dense(2, name="pool")(inputs)
+    inner = keras.Model(inputs, pool, name="encoder")
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head")(inner(inputs)))
+    rows = np.random.default_rng(0).random((5, 2), np.float32)
+    model.save(tmp_path / "m.keras")
+    np.save(tmp_path / "rows.npy", rows)
+    same = (tmp_path / "m.keras", tmp_path / "rows.npy", "--method=predict")
+    output = f"--output={tmp_path}/o.parquet"
+    predict_here(*same, output, "--outputs=encoder/pool,head")
+    table = pd.read_parquet(tmp_path / "o.parquet")
+    assert [*table.columns] == ["row", "encoder_pool", "head"]
+    np.testing.assert_allclose(np.stack(table["encoder_pool"]), inner(rows), rtol=1e-5)
+    np.testing.assert_allclose(np.stack(table["head"]), model(rows), rtol=1e-5)
+    predict_here(*same, f"--output={tmp_path}/o.npy", "--outputs=encoder/pool")
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), inner(rows), rtol=1e-5)
+
+
 @pytest.fixture
 def two(tmp_path):
     """A model that returns its two features."""

@@ -100,5 +100,32 @@ def test_the_same_bits(num_actors, model, rows, expected, cluster):
     assert not any(map(is_running, pids))
 
 
+def nested():
+    inside, outside = keras.Input((4,)), keras.Input((4,), name="x")
+    pool = layers.Dense(3, name="pool")(inside)
+    inner = keras.Model(inside, layers.Dense(2)(pool), name="inner")
+    return keras.Model(outside, layers.Dense(2, name="head")(inner(Twice()(outside))))
+
+
+def test_outputs_of_layers(strategies, cluster, tmp_path):
+    model, outputs = nested(), ["head", "inner/pool"]
+    rows = np.random.default_rng(5).random((11, 4), np.float32)
+    model.save(tmp_path / "model.keras")
+    ray = mgpu.RayOptions(num_actors=2)
+    same = {"engine": "ray", "ray": ray, "outputs": outputs}
+    with strategies[1].scope():
+        expected = mgpu.Predictor(model, outputs=outputs).predict(rows, 3, verbose=0)
+    results = mgpu.Predictor(model, **same).predict(rows, 6, verbose=0)
+    assert list(results) == outputs
+    for name in outputs:
+        np.testing.assert_array_equal(results[name], expected[name])
+    same["outputs"] = "inner/pol"
+    with pytest.raises(ValueError, match=r"The nearest names are \['inner/pool'"):
+        mgpu.Predictor(model, **same)
+    objects = {"Twice": Twice}
+    with pytest.raises(ValueError, match=r"The nearest names are \['inner/pool'"):
+        mgpu.load(tmp_path / "model.keras", custom_objects=objects, **same)
+
+
 def is_running(pid):
     return os.path.exists(f"/proc/{pid}")

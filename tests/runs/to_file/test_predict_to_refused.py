@@ -1,6 +1,7 @@
 """Runs that are not those of the journal are refused, and nothing is touched."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -76,6 +77,30 @@ def test_another_model_is_refused(pair, strategies, path):
         r"belongs to a different run.*\(model: '\w+\.\.\. before, '\w+\.\.\. now\)"
     )
     assert_refused(other, path, file_runs.generator(X), message)
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_other_outputs_are_refused(kind, strategies, tmp_path):
+    model, path = file_runs.two_headed(), tmp_path / "o.npy"
+    model.export(tmp_path / "exported", verbose=False)
+    names = ("scores", "chance")
+    if kind == "keras":
+        names = tuple(layer.name for layer in model.layers[1:])
+
+    def predictor(outputs):
+        with strategies[2].scope():
+            if kind == "keras":
+                return mgpu.Predictor(model, outputs=outputs)
+            return mgpu.load(tmp_path / "exported", outputs=outputs)
+
+    fail(predictor(names[0]), path, "generator", 33)
+    for outputs in (names[1:], names, None):
+        now = outputs and [*outputs]
+        message = re.escape(f"outputs: {[names[0]]} before, {now} now")
+        message = f"different run.*model: .*{message}"
+        assert_refused(predictor(outputs), path, file_runs.generator(X), message)
+    write(predictor(names[0]), path, file_runs.generator(X), resume=True)
+    assert len(np.load(path)) == len(X)
 
 
 def test_the_same_model_on_other_replicas_goes_on(predictors, path):
