@@ -23,6 +23,7 @@ CONTENTS = {
         "guide/inputs",
         "guide/images",
         "guide/outputs",
+        "guide/embeddings",
         "guide/resuming",
         "guide/own_models",
         "guide/ray",
