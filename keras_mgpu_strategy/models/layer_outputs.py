@@ -17,6 +17,7 @@ from keras_mgpu_strategy.models.libraries import declared, library_of
 from keras_mgpu_strategy.models.output_paths import (
     calls_of,
     chains_of,
+    is_graph,
     layer_of,
     needed_by,
     output_of,
@@ -95,14 +96,31 @@ def _cut(model: Any, chains: _Chains) -> tuple[dict[str, Nest], dict[str, Any]]:
     for name, call in entered.items():
         deeper: _Chains = inside[name]
         if id(call) not in needed:
-            nested = layer_of(call)
-            found, deeper = _cut(nested, deeper)
-            args, kwargs = _arguments(call)
-            # The model may belong to another strategy than the one in use here.
-            again = functools.partial(_model(nested, found), *args, **kwargs)
-            tensors |= outside_scopes(again)
+            found, deeper = _cut(layer_of(call), deeper)
+            tensors |= _called_like(call, _model(layer_of(call), found))
         watched |= {path: (name, *chain) for path, chain in deeper.items()}
     return tensors, watched
+
+
+def _called_like(call: Any, model: Any) -> Nest:
+    """The symbolic results of another model in the place of a call."""
+    args, kwargs = _arguments(call)
+    # The layers may belong to another strategy than the one in use here.
+    results = outside_scopes(functools.partial(model, *args, **kwargs))
+    # The user's layers would refer to the model for as long as they live.
+    new = model._inbound_nodes[-1]
+    for parent in new.parent_nodes:
+        layer_of(parent)._outbound_nodes.remove(new)
+    return results
+
+
+def forget_rest(model: Any) -> None:
+    """Releases what a part was cut from, if nobody else holds its layers."""
+    for calls in calls_of(model).values():
+        layer = layer_of(calls[0])
+        layer._outbound_nodes.clear()  # Keras 3.15 and tf_keras 2.21 never read them
+        if is_graph(layer):
+            forget_rest(layer)
 
 
 def _by_first(

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.models.aside import Aside
 from keras_mgpu_strategy.models.files.checks import check_safe, kind_of, newer_keras
+from keras_mgpu_strategy.models.layer_outputs import forget_rest
 from keras_mgpu_strategy.models.libraries import check_backend
 from keras_mgpu_strategy.models.overrides import is_of_hub
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
@@ -65,7 +66,10 @@ def read(
         model = _load(path, options, unsafe)
     if aside is not None:
         aside.give_to(model)
-    return replicate(model, strategy, precision, outputs)
+    replicated = replicate(model, strategy, precision, outputs)
+    if outputs is not None:
+        forget_rest(replicated.model)
+    return replicated
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
