@@ -275,6 +275,29 @@ def test_classes_and_raw_outputs(tmp_path, expected, capsys):
     np.testing.assert_allclose(raw, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_best_classes_in_half_the_bytes(tmp_path, expected, capsys):
+    arguments = (DIGITS, IMAGES, f"--output={tmp_path}/best.npy", "--devices=cpu:0")
+    best = ("--method=predict_top_k", "--k=2", "--output_dtype=float16")
+    predict_here(*arguments, *best, "--batch_size=256")
+    order = np.argsort(-expected, axis=-1, kind="stable")[:, :2]
+    classes = np.load(tmp_path / "best.npy/classes.npy")
+    np.testing.assert_array_equal(classes, order)
+    scores = np.load(tmp_path / "best.npy/scores.npy")
+    assert scores.dtype == np.float16
+    highest = np.take_along_axis(expected, order, -1)
+    np.testing.assert_allclose(scores, highest, rtol=1e-3, atol=1e-6)
+    for flags, message in (
+        (["--k=3"], "--k=3 goes with --method=predict_top_k, not with predict_proba."),
+        (["--method=predict_top_k", "--k=0"], "--k=0. Expected an integer of 1 or"),
+        ([*best, f"--labels={LABELS}"], "--labels goes with --method=predict_proba"),
+        (["--output_dtype=half"], "--output_dtype=half. Expected one of float16, fl"),
+        ([*best, "--k=11"], "--k=11 is more than the 10 classes of the model's output"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            predict_here(*arguments, "--overwrite", *flags)
+        assert message in capsys.readouterr().err
+
+
 def test_several_outputs_are_a_folder(two_outputs, tmp_path, capsys):
     predict_here(*two_outputs, f"--output={tmp_path}/o.npy")
     shapes = {path.name: np.load(path).shape for path in tmp_path.glob("o.npy/*.npy")}

@@ -98,6 +98,41 @@ def test_the_same_bits_on_any_number_of_replicas(name, batch, strategies):
         np.testing.assert_array_equal(result, results[0])
 
 
+def best_of(outputs, k):
+    """NumPy's best classes of the last axis, of equal ones the lower, and scores."""
+    classes = np.argsort(-outputs, axis=-1, kind="stable")[..., :k]
+    return {"classes": classes, "scores": np.take_along_axis(outputs, classes, -1)}
+
+
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+@pytest.mark.parametrize(
+    ("name", "num_replicas"),
+    [("dense", 1), ("dense", 2), ("conv1d", 3), ("lstm", 2), ("masked_embedding", 3)],
+)
+def test_best_classes_and_cast_floats(name, num_replicas, engine, strategies):
+    model, rows, outputs = expected(name)
+    with strategies[num_replicas].scope():
+        plain = mgpu.Predictor(model, engine=engine)
+        half = mgpu.Predictor(model, engine=engine, output_dtype="float16")
+    for num_rows in row_counts(8, num_replicas):
+        some, message = first_rows(rows, num_rows), f"{num_rows} rows"
+        best = best_of(plain.predict(some, 8, 0), 3)
+        found = plain.predict_top_k(some, 3, 8, 0)
+        tf.nest.map_structure(np.testing.assert_array_equal, found, best)
+        assert_rows_equal(
+            {"scores": found["scores"]},
+            {"scores": best_of(outputs, 3)["scores"]},
+            num_rows,
+            message,
+        )
+        cast = half.predict_top_k(some, 3, 8, 0)
+        np.testing.assert_array_equal(cast["classes"], best["classes"], message)
+        np.testing.assert_array_equal(
+            cast["scores"], best["scores"].astype("float16"), message
+        )
+        assert cast["scores"].dtype == half.predict(some, 8, 0).dtype == np.float16
+
+
 def test_a_replica_that_runs_on_no_rows_would_be_noticed():
     model = zoo.keras.Sequential([zoo.keras.Input((2,)), zoo.NeverEmpty()])
     with pytest.raises((tf.errors.InvalidArgumentError, AssertionError)):

@@ -160,6 +160,13 @@ def _methods(num_replicas, engine, per_replica):
     yield "proba", predictor.predict_proba(rows, size, verbose=0), expected
     classes = predictor.predict_classes(rows, size, verbose=0)
     yield "classes", classes, np.argmax(expected, axis=-1)
+    best = predictor.predict_top_k(rows, 2, size, verbose=0)
+    order = np.argsort(-expected, axis=-1, kind="stable")[:, :2]
+    yield "best classes", best["classes"], order
+    yield "their scores", best["scores"], np.take_along_axis(expected, order, -1)
+    half = on_gpus(model, engine=engine, output_dtype="float16", **per_replica)
+    cast = predictor.predict(rows, size, verbose=0).astype("float16")
+    yield "cast", half.predict(rows, size, verbose=0), cast
     yield "one batch", predictor.predict_on_batch(rows), expected
     parts = [batch.outputs for batch in predictor.predict_iter(rows, size)]
     yield "batches", np.concatenate(parts), expected

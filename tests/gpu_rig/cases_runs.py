@@ -22,6 +22,7 @@ def all_of_them(num_gpus):
             "copied": copied(engine, num_gpus),
             "freed": freed(engine),
             "grown": growth(engine, 200),
+            "read back": read_back(engine, num_gpus),
         }
     return told
 
@@ -43,6 +44,21 @@ def copied(engine, num_gpus):
         counts = [rig.counts(gpu) for gpu in range(num_gpus)]
         runs.append([[count["bytes_in"], count["bytes_out"]] for count in counts])
     return min(runs, key=lambda run: sum(map(sum, run)))
+
+
+def read_back(engine, num_gpus):
+    """Bytes of a row copied from all GPUs, and in the report, by method and dtype."""
+    model, rows, found = chain(64, keras.layers.Dense(1000)), rows_of(6400, 64), {}
+    for dtype in (None, "float16"):
+        predictor = on_gpus(model, engine=engine, output_dtype=dtype)
+        for method in ("predict", "predict_top_k"):
+            for _ in range(2):  # the first run measures how fast copies are
+                rig.reset(num_gpus)
+                getattr(predictor, method)(rows, batch_size=64 * num_gpus, verbose=0)
+            total = sum(rig.counts(gpu)["bytes_out"] for gpu in range(num_gpus))
+            reported = predictor.report.bytes_out
+            found[f"{method} {dtype}"] = total / len(rows), reported / len(rows)
+    return found
 
 
 def growth(engine, num_calls):

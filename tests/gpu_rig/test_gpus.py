@@ -42,6 +42,20 @@ class TestRuns:
                 assert share <= copied < 1.05 * share + 100_000
 
     @ENGINES
+    def test_only_results_are_read_back(self, told, engine):
+        expected = {
+            "predict None": 1000 * 4,
+            "predict float16": 1000 * 2,
+            "predict_top_k None": 5 * (4 + 4),  # classes and scores
+            "predict_top_k float16": 5 * (4 + 2),
+        }
+        for method, (copied, reported) in told[engine]["read back"].items():
+            row_bytes = expected.pop(method)
+            assert reported == row_bytes
+            assert row_bytes <= copied < 1.05 * row_bytes + 20
+        assert not expected
+
+    @ENGINES
     def test_device_memory_does_not_grow(self, told, engine):
         assert told[engine]["grown"] <= 2**16
 

@@ -127,5 +127,29 @@ def test_outputs_of_layers(strategies, cluster, tmp_path):
         mgpu.load(tmp_path / "model.keras", custom_objects=objects, **same)
 
 
+def test_best_classes_and_cast_floats(cluster, model, rows, strategies):
+    inputs = keras.Input((4,), name="left")
+    scores = keras.layers.Dense(9)(inputs)
+    with strategies[1].scope():
+        local = mgpu.Predictor(keras.Model(inputs, scores))
+    predictor = mgpu.Predictor(
+        local.model,
+        engine="ray",
+        output_dtype="float16",
+        ray=mgpu.RayOptions(num_actors=2),
+    )
+    some = rows["left"]
+    best = local.predict_top_k(some, 3, 8, verbose=0)
+    found = predictor.predict_top_k(some, 3, 16, verbose=0)
+    np.testing.assert_array_equal(found["classes"], best["classes"])
+    np.testing.assert_array_equal(found["scores"], best["scores"].astype("float16"))
+    halves = local.predict(some, 8, verbose=0).astype("float16")
+    result = predictor.predict(some, 16, verbose=0)
+    assert result.dtype == np.float16
+    np.testing.assert_array_equal(result, halves)
+    with pytest.raises(ValueError, match="k=10 is more than the 9 classes"):
+        predictor.predict_top_k(some, 10, verbose=0)
+
+
 def is_running(pid):
     return os.path.exists(f"/proc/{pid}")
