@@ -28,6 +28,10 @@ SIGNATURES = {
     ),
     "Predictor.predict_on_batch": "self, x",
     "Predictor.predict_iter": "self, x, batch_size=None, steps=None",
+    "Predictor.evaluate": (
+        "self, x, y=None, batch_size=None, verbose='auto', sample_weight=None, "
+        "steps=None, callbacks=None, return_dict=False"
+    ),
     "Predictor.predict_batches": "self, batches",
     "Predictor.predict_to": (
         "self, path, x, batch_size=None, verbose='auto', steps=None, *, "

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models import masks_of
 from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.types import Nest
 
@@ -21,7 +22,8 @@ _OF_LOGITS = ("predict_proba", "predict_classes", "predict_top_k")
 class Head:
     """What is done to all outputs of a model; a value, by which steps are kept.
 
-    Floats of the results are cast to `dtype` last; None leaves them.
+    Floats of the results are cast to `dtype` last; None leaves them. "evaluate" gives
+    the outputs as they are, and their masks.
     """
 
     method: str = "predict"
@@ -31,6 +33,8 @@ class Head:
 
     def __call__(self, outputs: Nest) -> Nest:
         """The results, in place of each output; what is not dense stays as it is."""
+        if self.method == "evaluate":
+            return outputs, masks_of(outputs)
         results = tf.nest.map_structure(self._of_one, outputs)
         if self.dtype is None:
             return results
@@ -57,6 +61,7 @@ class Head:
 
 
 identity = Head()
+evaluation = Head("evaluate")
 METHODS = ("predict", *_OF_LOGITS)
 
 

@@ -10,6 +10,7 @@ from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
+from keras_mgpu_strategy.models.masks import masks_of
 from keras_mgpu_strategy.models.output_paths import chains_of
 from keras_mgpu_strategy.models.overrides import (
     check_on_object,

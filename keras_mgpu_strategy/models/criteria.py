@@ -18,6 +18,7 @@ from keras_mgpu_strategy.models.compile_settings import (
 )
 from keras_mgpu_strategy.models.custom_objects import collect, leaves
 from keras_mgpu_strategy.models.libraries import layers_of, library_of
+from keras_mgpu_strategy.models.masks import masks_of
 from keras_mgpu_strategy.models.overrides import is_overridden, is_users
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.variables import outside_scopes
@@ -39,7 +40,7 @@ class Criteria:
 
     Args:
         library: "keras" or "tf_keras".
-        outputs: Nest of `tf.TensorSpec` of the outputs.
+        outputs: `tf.TensorSpec`s of the outputs and of their masks; see `masks_of`.
         compiled: The arguments of `compile` that matter here.
         custom_objects: The user's classes and functions by name.
         output_names: As Keras names outputs, or None if it does not.
@@ -79,6 +80,12 @@ class Examiner:
 
 def _check(replicated: ReplicatedModel) -> None:
     model = replicated.model
+    if replicated.outputs:
+        raise ValueError(
+            f"Received outputs={list(replicated.outputs)}, but losses and metrics "
+            "belong to all outputs of the model. Make a Predictor without outputs= to "
+            "evaluate it."
+        )
     _check_compiled(model)
     _check_methods(model)
     if replicated.feeding.raw:
@@ -92,12 +99,10 @@ def _check(replicated: ReplicatedModel) -> None:
 def _outputs(replicated: ReplicatedModel, spec: Nest) -> Nest:
     """Traces one call of the model, to see what it adds to its outputs."""
     model = replicated.model
-    masks: list[Any] = []
 
     def forward(*flat: tf.Tensor) -> Nest:
         outputs = replicated.call(replicated.in_form(spec, flat))
-        masks.extend(getattr(x, "_keras_mask", None) for x in tf.nest.flatten(outputs))
-        return outputs
+        return outputs, masks_of(outputs)
 
     function = tf.function(forward, autograph=replicated.autograph)
     with replicated.strategy.scope():
@@ -109,8 +114,6 @@ def _outputs(replicated: ReplicatedModel, spec: Nest) -> Nest:
             f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
             "loss from the model's outputs in a function passed to `compile`."
         )
-    if any(mask is not None for mask in masks):
-        raise ValueError(f"{_named(model)} has masks")
     return concrete.structured_outputs
 
 

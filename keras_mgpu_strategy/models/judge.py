@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.models.compile_settings import made_from
 from keras_mgpu_strategy.models.criteria import INSTEAD, Criteria
+from keras_mgpu_strategy.models.masks import give_masks
 from keras_mgpu_strategy.system.messages import cause_of
 
 
@@ -54,11 +55,7 @@ def _class_of(library: Any) -> Any:
         def call(self, inputs: Any) -> Any:
             """Returns the outputs."""
             outputs, masks = inputs
-            for output, mask in zip(tf.nest.flatten(outputs), masks, strict=True):
-                # There is no public way to set it. Tried with Keras 3.5 and 3.15,
-                # tf_keras 2.18 and 2.21.
-                if not isinstance(mask, tuple):
-                    output._keras_mask = mask
+            give_masks(outputs, masks)
             return outputs
 
         @property

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.masks import give_masks, masks_of
 from keras_mgpu_strategy.models.variables import name_of, variables_of
 from keras_mgpu_strategy.types import Nest
 
@@ -170,8 +171,11 @@ def with_float32_outputs(
     """Returns a forward pass whose outputs of any float dtype are cast to float32."""
 
     def cast(output: Any) -> Any:
-        is_other = output.dtype.is_floating and output.dtype != tf.float32
-        return tf.cast(output, tf.float32) if is_other else output
+        if not output.dtype.is_floating or output.dtype == tf.float32:
+            return output
+        result = tf.cast(output, tf.float32)
+        give_masks(result, masks_of(output))
+        return result
 
     def cast_call(inputs: Nest) -> Nest:
         try:

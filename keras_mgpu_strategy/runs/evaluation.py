@@ -49,7 +49,7 @@ class Evaluator:
         backend = self._runner.backend
         x, attach = with_labels(x, y, sample_weight, steps)
         run = self._runner.prepare(
-            x, heads.identity, batch_size=batch_size, steps=steps, attach=attach
+            x, heads.evaluation, batch_size=batch_size, steps=steps, attach=attach
         )
         criteria = backend.criteria(run.rows.spec)
         size = _batch_size(run, batch_size, steps)
@@ -57,7 +57,7 @@ class Evaluator:
         watch = EvaluationWatch(callbacks, model, _num_batches(run, size, steps), level)
         with contextlib.closing(OnHost()) as host, self._judge(criteria, host) as judge:
             if size is not None:
-                targets = marks_of(run.rows.whole)(0, 0).targets
+                targets = marks_of(run.rows.whole)(0, 0).targets or ()
                 host.call(judge.prepare, criteria.outputs, targets)
             num_bytes = row_bytes(criteria.outputs)
             blocks = _blocks(run, size, num_bytes, is_single=bool(callbacks))

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
-from keras_mgpu_strategy.element_forms import ABSENT, as_given
+from keras_mgpu_strategy.element_forms import as_given
 from keras_mgpu_strategy.models import Criteria, make_judge
 from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Nest, cut
@@ -118,13 +118,13 @@ class Judge:
         """Forgets all rows."""
         self._model.begin(criteria.penalties)
 
-    def prepare(self, outputs: Nest, targets: tuple[Nest, ...] | None) -> None:
+    def prepare(self, outputs: Nest, targets: tuple[Nest, ...]) -> None:
         """Checks that outputs and targets, arrays or specs of them, fit each other."""
-        self._trace(_data(outputs, targets or ()))
+        self._trace((outputs, *targets))
 
     def add(self, outputs: Nest, targets: tuple[Nest, ...], size: int) -> None:
-        """Adds rows, in batches of `size`, the last of which may be shorter."""
-        data = _data(outputs, targets)
+        """Adds rows of `(outputs, masks)`, the last batch of which may be shorter."""
+        data = (outputs, *targets)
         self._trace(data)
         num_rows = len(tf.nest.flatten(data)[0])
         whole = num_rows - num_rows % size
@@ -168,10 +168,6 @@ class Judge:
 def batches_at_once(batch_bytes: int) -> int:
     """How many batches of outputs of so many bytes go into one call."""
     return max(min(_MOST_BATCHES, _MOST_BYTES // max(batch_bytes, 1)), 1)
-
-
-def _data(outputs: Nest, targets: tuple[Nest, ...]) -> Nest:
-    return ((outputs, [ABSENT] * len(tf.nest.flatten(outputs))), *targets)
 
 
 def _as_numbers(logs: dict[str, Any]) -> dict[str, Any]:

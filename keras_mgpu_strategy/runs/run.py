@@ -113,10 +113,7 @@ class Runner:
         keep: Sequence[str] = (),
         attach: Attach = as_it_is,
     ) -> Run:
-        """Checks the input against the model, and chooses batch size and engine.
-
-        `attach` is given the source of all rows and may add to its marks.
-        """
+        """Checks the input, whose source `attach` may change, and chooses the engine."""
         self._home.check()
         head = _fitting(head, self.backend)
         rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach)

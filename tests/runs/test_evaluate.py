@@ -414,6 +414,20 @@ def low(library):
     return model, CLASSES[:, np.newaxis].astype(np.uint8)
 
 
+def tags(library):
+    """A mask on outputs, which losses and metrics heed."""
+    inputs = library.Input((5,), dtype="int32")
+    embedded = library.layers.Embedding(4, 6, mask_zero=True)(inputs)
+    inner = library.layers.LSTM(5, return_sequences=True)(embedded)
+    model = library.Model(inputs, library.layers.Dense(3, "softmax")(inner))
+    model.compile(
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
+    )
+    return model, RANDOM.integers(0, 3, (NUM_ROWS, 5))
+
+
 def by_penalty_alone(library):
     inputs, inner = hidden(library, kernel_regularizer="l2")
     model = library.Model(inputs, inner)
@@ -439,6 +453,30 @@ def unbuilt(library):
     return model, {"score": FLAGS}
 
 
+@pytest.mark.parametrize(
+    ("library", "engine"),
+    [("keras", "threads"), ("keras", "mirrored"), ("tf_keras", "threads")],
+)
+def test_masked_results_do_not_count(library, engine, strategies):
+    model, labels = made(tags, library)
+    words = RANDOM.integers(0, 4, (NUM_ROWS, 5)).astype(np.int32)
+    expected = model.evaluate(words[:70], labels[:70], verbose=0)
+    predictor = on_replicas(model, strategies[2], engine)
+    received = predictor.evaluate(words[:70], labels[:70], verbose=0)
+    assert_same(received, expected)
+    if engine == "mirrored":
+        return
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model, precision="bfloat16")
+    words, labels = words[:30], labels[:30]
+    low = predictor.predict(words, verbose=0)
+    found = np.take_along_axis(low, labels[..., np.newaxis], axis=-1)[words != 0]
+    right = (low.argmax(axis=-1) == labels)[words != 0]
+    loss, accuracy, *_ = predictor.evaluate(words, labels, verbose=0)
+    np.testing.assert_allclose(loss, -np.log(found).mean(), rtol=1e-5)
+    np.testing.assert_allclose(accuracy, right.mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [eager, low, by_penalty_alone, unbuilt])
 def test_ways_to_compile_are_those_of_one_device(make, strategies):
     model, labels = make(keras)
@@ -450,3 +488,14 @@ def test_ways_to_compile_are_those_of_one_device(make, strategies):
         model.build((None, 6))
         model.set_weights(predictor.model.get_weights())
     assert_same(predictor.evaluate(*data, verbose=0), model.evaluate(*data, verbose=0))
+
+
+def test_what_crosses_the_bus_is_all_of_the_outputs(strategies):
+    model, labels = made(two_in_a_dict, "keras")
+    with strategies[2].scope():
+        narrow = mgpu.Predictor(model, output_dtype="float16")
+        part = mgpu.Predictor(model, outputs="kind")
+    expected = model.evaluate(ROWS, labels, verbose=0)
+    assert_same(narrow.evaluate(ROWS, labels, verbose=0), expected)
+    with pytest.raises(ValueError, match="Make a Predictor without outputs= to"):
+        part.evaluate(ROWS, labels, verbose=0)
