@@ -10,8 +10,6 @@ from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.formats.npy.header import open_mapped
 from keras_mgpu_strategy.formats.registry import CSV, IMAGES, NPY, PARQUET, ZARR
 
-_ROWS_AT_A_TIME = 2**16
-
 
 def open_rows(path: pathlib.Path) -> np.ndarray:
     """Opens a `.npy` file of rows: a read-only array, read from disk as it is used."""
@@ -71,17 +69,18 @@ def reader_of(path: pathlib.Path, given: Collection[str]) -> str | None:
     return (table or PARQUET).name if given else None
 
 
-def open_labels(path: pathlib.Path, num_rows: int | None) -> np.ndarray:
-    """Opens a `.npy` file of the true class of each row, of shape `(num_rows,)`."""
+def check_labels(path: pathlib.Path, num_rows: int | None) -> None:
+    """Checks what can be checked of a file of labels for so many rows."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
+    if registry.format_of(path) is not NPY or path.is_dir():
+        return
     labels = open_rows(path)
-    expected = len(labels) if num_rows is None else num_rows
-    shapes = ((expected,), (expected, 1))
-    if labels.shape not in shapes or labels.dtype.kind not in "iub":
+    if num_rows is not None and len(labels) != num_rows:
         raise ValueError(
-            f"{path} holds {labels.dtype} of shape {labels.shape}. Expected one class "
-            f"index per input row: integers of shape ({expected},)."
+            f"{path} holds {len(labels)} rows. Expected one label per input row: "
+            f"{num_rows}."
         )
-    return labels.reshape(expected)
 
 
 def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
@@ -92,30 +91,3 @@ def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
                 f"--output={path} is, or is inside, {other}, which is read. Give "
                 "another path."
             )
-
-
-def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
-    """Counts rows of the right class in indices or probabilities; none for NaN."""
-    wrong = None
-    if outputs.dtype.kind not in "biuf":
-        wrong = f"holds {outputs.dtype}, expected class indices or probabilities"
-    elif outputs.ndim not in (1, 2):
-        wrong = f"has shape {outputs.shape}, expected one class per row"
-    elif len(outputs) != len(labels):
-        wrong = f"has {len(outputs)} rows, but --labels has {len(labels)}"
-    if wrong:
-        raise ValueError(f"No accuracy: the output was written, but it {wrong}.")
-    starts = range(0, len(labels), _ROWS_AT_A_TIME)
-    parts = [slice(start, start + _ROWS_AT_A_TIME) for start in starts]
-    right = [_classes_of(outputs[part]) == labels[part] for part in parts]
-    return sum(int(np.count_nonzero(part)) for part in right)
-
-
-def _classes_of(outputs: np.ndarray) -> np.ndarray:
-    """The class index of each row; -1 if there is none."""
-    columns = outputs.reshape(len(outputs), -1)
-    if columns.dtype.kind in "iu":
-        return columns[:, 0]
-    one_column = columns.shape[1] == 1
-    classes = columns[:, 0] > 0.5 if one_column else columns.argmax(axis=1)
-    return np.where(np.isnan(columns).any(axis=1), -1, classes)

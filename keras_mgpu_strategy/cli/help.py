@@ -43,9 +43,12 @@ Flags:
       One or more of USR1, USR2, XCPU and QUIT, such as USR1 for Slurm's
       --signal=USR1@60: end the run after the current batch, with its rows
       safe, as Ctrl-C, SIGTERM and SIGHUP do.
-  --labels=FILE
-      A .npy file of the true classes, one per row: print the accuracy. Needs
-      a .npy output.
+  --labels=FILE|COLUMN
+      A file of the true classes or values, one per row, or the column of the
+      input that holds them: print metrics of the results.
+  --metrics=NAME,...
+      Which, by the names that Keras' compile takes, such as accuracy,auc.
+      Default: accuracy. Rows that could not be read are left out.
   --columns=A,B
       Columns of a Parquet or CSV file to read: those of the model's one input,
       or one for each input, in order. Default: by the inputs' names.

@@ -4,16 +4,17 @@ Files are checked as far as possible before TensorFlow is loaded. The output get
 name once it is complete, and replaces another only with `--overwrite`.
 """
 
+import dataclasses
 import functools
 import importlib
 import itertools
 import os
+import pathlib
 import sys
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
 import keras_mgpu_strategy as mgpu
@@ -23,7 +24,7 @@ from keras_mgpu_strategy.cli.printing import complain, plain_warnings, say
 from keras_mgpu_strategy.cli.run import PredictRun, run_of
 from keras_mgpu_strategy.formats.registry import IMAGES
 from keras_mgpu_strategy.outputs.target import Target
-from keras_mgpu_strategy.report import Report, rate_text
+from keras_mgpu_strategy.report import Report, metric_lines, rate_text
 from keras_mgpu_strategy.system import environment
 
 _LIBRARIES = frozenset({"builtins", "keras", "numpy", "tensorflow", "tf_keras"})
@@ -34,7 +35,7 @@ def predict(
 ) -> None:
     """Predicts, saves and reports; a `ValueError` for bad input."""
     run = run_of(arguments, flag_values)
-    labels = _check_files(run)
+    _check_files(run)
     target = Target(run.output, run.shard)
     how = {name: bool(run.running.get(name)) for name in ("resume", "overwrite")}
     target.check(**how)
@@ -46,21 +47,19 @@ def predict(
         with reporting(safe, lambda: predictor.report is not None, run.own_module):
             report = predictor.predict_to(run.output, rows, **run.running)
     _print_report(run, report)
-    if labels is not None:
-        _print_accuracy(run, labels)
     own = run.shard.file_of(run.output) if run.shard else run.output
     say(f"output    {own if own.exists() else run.output}")
 
 
-def _check_files(run: PredictRun) -> np.ndarray | None:
-    """Returns the labels, read from disk as they are needed."""
+def _check_files(run: PredictRun) -> None:
     if not run.model.exists():
         raise FileNotFoundError(f"There is no model {run.model}. Check the path.")
     num_rows = files.check_inputs(run.inputs)
     files.reader_of(run.inputs[0], run.reading)
-    read = [run.model, *run.inputs, *([run.labels] if run.labels else [])]
-    files.check_output(run.output, read)
-    return files.open_labels(run.labels, num_rows) if run.labels else None
+    labels = [run.labels] if isinstance(run.labels, pathlib.Path) else []
+    files.check_output(run.output, [run.model, *run.inputs, *labels])
+    for path in labels:
+        files.check_labels(path, num_rows)
 
 
 def _load(run: PredictRun) -> Any:
@@ -154,16 +153,7 @@ def _print_report(run: PredictRun, report: Report) -> None:
     of_this_run = " in this run" if run.running.get("resume") else ""
     say(f"rows      {report.rows:,}{of_this_run}")
     say(f"rows/s    {rate_text(report.rows_per_second)}")
-    for line in str(report).splitlines()[1:]:
+    for line in str(dataclasses.replace(report, metrics=None)).splitlines()[1:]:
         say(f"report    {line}")
-
-
-def _print_accuracy(run: PredictRun, labels: np.ndarray) -> None:
-    if run.output.is_dir():
-        raise ValueError(
-            "No accuracy: the output was written, but the model has several outputs, "
-            "and --labels expects one class per row."
-        )
-    num_right = files.count_right(files.open_rows(run.output), labels)
-    share = num_right / max(len(labels), 1)
-    say(f"accuracy  {share:.4f} ({num_right:,} of {len(labels):,})")
+    for line in metric_lines(report.metrics):
+        say(line)

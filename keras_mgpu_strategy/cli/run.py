@@ -10,7 +10,11 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
-from keras_mgpu_strategy.formats.registry import output_format, output_suffixes
+from keras_mgpu_strategy.formats.registry import (
+    format_of,
+    output_format,
+    output_suffixes,
+)
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
@@ -26,7 +30,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (
-        *("method", "k", "from_logits", "batch_size", "keep", "resume", "overwrite"),
+        *("method", "k", "from_logits", "keep", "labels", "metrics"),
+        *("batch_size", "resume", "overwrite"),
         *("shard", "on_nonfinite", "stop_on", "verbose"),
     ),
 }
@@ -39,7 +44,6 @@ class PredictRun:
     model: pathlib.Path
     inputs: tuple[pathlib.Path, ...]
     output: pathlib.Path
-    labels: pathlib.Path | None
     reading: dict[str, Any]  # arguments of a class of `mgpu.files`
     scope: dict[str, Any]  # of `scope()`
     loading: dict[str, Any]  # of `load`; names of modules for `custom_objects`
@@ -56,6 +60,11 @@ class PredictRun:
     def shard(self) -> Shard | None:
         """Which range of the rows it runs."""
         return Shard(*self.running["shard"]) if "shard" in self.running else None
+
+    @property
+    def labels(self) -> pathlib.Path | str | None:
+        """A file of labels, or the name of a column of the input."""
+        return self.running.get("labels")
 
     @property
     def own_module(self) -> str | None:
@@ -94,7 +103,6 @@ def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRu
         model=_path(arguments[0]),
         inputs=tuple(map(_path, arguments[1:])),
         output=given["output"],
-        labels=given.get("labels"),
         stopping=stopping_signals(given.get("stop_on", ())),
         **{
             name: {flag: given[flag] for flag in group if flag in given}
@@ -122,30 +130,25 @@ def _check(run: PredictRun) -> None:
             f"{', '.join(f'--{name}' for name in run.ray)} without --engine=ray, the "
             "only engine with processes. Add it, or leave them out."
         )
-    method = run.running.get("method")
-    if method == "predict" and (run.labels or run.running.get("from_logits")):
+    metrics = run.running.get("metrics")
+    if metrics and not run.labels:
         raise ValueError(
-            f"--{'labels' if run.labels else 'from_logits'} goes with "
-            "--method=predict_proba or predict_classes; --method=predict writes what "
-            "the model returns."
+            f"--metrics={','.join(metrics)} needs --labels=FILE, or --labels=COLUMN of "
+            "the input."
         )
-    if method == "predict_top_k" and run.labels:
+    method = run.running.get("method")
+    flag = "from_logits" if run.running.get("from_logits") else "labels"
+    if method == "predict" and (flag == "from_logits" or (run.labels and not metrics)):
+        named = "" if flag == "from_logits" else ", so name --metrics= too"
         raise ValueError(
-            "--labels goes with --method=predict_proba or predict_classes, not with "
-            "predict_top_k, whose output has several classes for each row."
+            f"--{flag} goes with --method=predict_proba or predict_classes; "
+            f"--method=predict writes what the model returns{named}."
         )
     if method != "predict_top_k" and "k" in run.running:
         raise ValueError(
             f"--k={run.running['k']} goes with --method=predict_top_k, not with "
             f"{method or 'predict_proba'}. Add it, or leave --k out."
         )
-    if run.labels and run.output.suffix.lower() != ".npy":
-        raise ValueError(
-            f"--labels goes with a .npy output, not with {run.output}. Leave it out, "
-            "or give --output=NAME.npy."
-        )
-    if run.labels and run.shard:
-        raise ValueError("--labels goes with a whole run, not with --shard.")
     if "keep" in run.running and not output_format(run.output).is_table:
         raise ValueError(
             f"--keep goes with a .parquet or .csv output, not with {run.output}, "
@@ -155,6 +158,13 @@ def _check(run: PredictRun) -> None:
 
 def _path(text: str) -> pathlib.Path:
     return pathlib.Path(expanded(text))
+
+
+def _labels(text: str) -> pathlib.Path | str:
+    """A path if there is such a file, or if the text looks like one."""
+    path = _path(text)
+    is_path = path.exists() or path.name != text or format_of(path) is not None
+    return path if is_path else text
 
 
 def _output(text: str) -> pathlib.Path:
@@ -203,7 +213,7 @@ def _image_size(text: str) -> tuple[int, int]:
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "output": _output,
-    "labels": _path,
+    "labels": _labels,
     "shard": _shard,
     "image_size": _image_size,
     "read_options": _read_options,

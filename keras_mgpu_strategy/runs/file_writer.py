@@ -34,13 +34,14 @@ class FileWriter:
         self,
         run: Run,
         target: Target,
-        model: str,
         settings: dict[str, Any],
         journal: Journal | None,
         metrics: RunMetrics | None = None,
     ):
         origin = origin_of(run.rows.whole)
-        self._about = fingerprint(model, run.rows, origin, settings)
+        if metrics is not None:
+            settings = {**settings, **metrics.settings}
+        self._about = fingerprint(run.rows, origin, settings)
         if journal is not None:
             check_same(journal, self._about, origin)
         self._run, self._target, self._journal = run, target, journal

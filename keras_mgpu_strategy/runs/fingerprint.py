@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 0.004
 
 
 def fingerprint(
-    model: str, rows: ModelRows, origin: Origin, settings: dict[str, Any]
+    rows: ModelRows, origin: Origin, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Describes a run; `settings` are names and values of what else it depends on."""
     spec = rows.source.spec
@@ -26,7 +26,6 @@ def fingerprint(
     absent = {"absent inputs": structure} if repr(ABSENT) in structure else {}
     leaves = tf.nest.flatten(spec)
     return {
-        "model": model,
         "input": [f"{leaf.dtype.name} {[*leaf.shape]}" for leaf in leaves],
         **absent,
         "rows of the input": rows.whole.num_rows,

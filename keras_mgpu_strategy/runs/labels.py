@@ -78,7 +78,12 @@ class Labels:
 
 
 def labels_of(labels: Any, rows: ModelRows, steps: int | None) -> Labels:
-    """The labels of a run."""
+    """The labels of a run; a string names a column of its input."""
+    if isinstance(labels, str):
+        raise ValueError(
+            f"labels={labels!r} names a column, but labels are not read from columns "
+            f"of the input. Pass pathlib.Path({labels!r}) for a file."
+        )
     return Labels(labels, rows, has_steps=steps is not None)
 
 

@@ -70,9 +70,7 @@ def predict_to(
     settings = _settled(head, steps, target, batch_size, runner)
     settings |= kept_settings(run, names, target.path)
     measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
-    settings |= measured.settings if measured else {}
-    model = runner.backend.digest()
-    writer = FileWriter(run, target, model, settings, journal, measured)
+    writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)
     with contextlib.closing(run.batches(writer.start)) as results:
@@ -80,7 +78,6 @@ def predict_to(
         shown = show_progress(batches, writer.rows, run.clock, verbose)
         with contextlib.closing(shown):
             writer.write(shown, stopping, overwrite=overwrite)
-    # The runner's own report may be from another thread.
     return _reported(run, measured and measured.values())
 
 
@@ -136,6 +133,7 @@ def _settled(
     shard, replicas, backend = target.shard, runner.num_replicas, runner.backend
     outputs = None if backend.outputs is None else [*backend.outputs]
     settings = {
+        "model": backend.digest(),
         "method": head.method,
         "from_logits": head.from_logits,
         "steps": steps,
@@ -160,7 +158,7 @@ def _named(
 
 
 def _reported(run: Run, metrics: dict[str, Any] | None) -> Report:
-    """The report of a run, which the runner then has too."""
+    """The report of a run; the runner's own may be from another thread."""
     report = dataclasses.replace(run.clock.report(), metrics=metrics)
     run.when_done(report)
     return report

@@ -142,5 +142,5 @@ def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
         cwd=work,
         PYTHONPATH=str(site),
     )
-    assert "accuracy  0.9917 (1,782 of 1,797)" in printed
+    assert "accuracy  0.9917" in printed
     assert (work / "probabilities.npy").exists()
