@@ -25,6 +25,7 @@ CONTENTS = {
         "guide/outputs",
         "guide/embeddings",
         "guide/resuming",
+        "guide/evaluation",
         "guide/own_models",
         "guide/ray",
         "guide/threads_and_processes",

@@ -94,6 +94,68 @@ def test_the_first_values_that_cannot_be_are_refused(path, changes):
         journal.read(path)
 
 
+ARRAY = ["float32", [2], "AACAPwAAAEA="]
+STATE = {
+    "name": "auc",
+    "kind": "keras.AUC",
+    "config": {"name": "auc"},
+    "rows": [["int64", []], ["float32", [3]]],
+    "arrays": [ARRAY, ["int32", [], "AQAAAA=="]],
+}
+METRICS = {"row": 6, "states": [STATE]}
+
+
+def test_lines_without_metrics_leave_those_before(path):
+    more = STEP | {"rows": 12, "mark": {"rows": 12}}
+    write(path, BEGIN, STEP, STEP | {"metrics": METRICS}, more)
+    assert journal.read(path).progress == Progress(**more, metrics=METRICS)
+    # Resumed behind rows that are not in the metrics, some would be left out.
+    write(path, BEGIN, STEP | {"metrics": METRICS}, more | {"start": 7})
+    with pytest.raises(
+        ValueError, match=damaged(path, 3, " (its metrics count 6 rows)")
+    ):
+        journal.read(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"row": 3},
+        {"row": 9},
+        {"row": 6.0},
+        {"more": 1},
+        {"states": {}},
+        {"states": [3]},
+        *[
+            {"states": [STATE | change]}
+            for change in (
+                {"more": 1},
+                {"name": 3},
+                {"config": []},
+                {"rows": [["int64", []]]},
+                {"rows": [["int64", []], ["float32", [2**26 + 1]]]},
+                {"rows": [["int64", [-1]], ["float32", []]]},
+                {"arrays": {}},
+                {"arrays": [ARRAY[:2]]},
+                {"arrays": [["object", *ARRAY[1:]]]},
+                {"arrays": [["float32", [3], ARRAY[2]]]},
+                {"arrays": [["float32", [2], ARRAY[2][:-1] + "!"]]},
+                {"arrays": [["float32", [2], 7]]},
+            )
+        ],
+    ],
+)
+def test_damaged_metrics_are_refused(path, changes):
+    write(path, BEGIN, STEP | {"metrics": METRICS})
+    assert journal.read(path).progress.metrics == METRICS
+    for metrics in (METRICS | changes, None):
+        write(path, BEGIN, STEP, STEP | {"metrics": metrics})
+        with pytest.raises(
+            ValueError, match=f"^The journal {path} is damaged in line 3"
+        ):
+            journal.read(path)
+
+
 def test_lines_may_repeat_and_grow_but_neither_shrink_nor_follow_the_end(path):
     more = STEP | {"rows": 12, "mark": {"rows": 12}}
     end = more | {"finished": True}

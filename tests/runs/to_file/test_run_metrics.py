@@ -1,0 +1,259 @@
+"""Metrics of a run into a file: those of Keras, whatever ends the run or parts it."""
+
+import re
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tf_keras
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.merge import merge
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.runs import run_metrics
+from tests import file_runs
+from tests.resuming import NUM_ROWS, X, fail, write
+from tests.runs.to_file.test_predict_to_killed import snapshots
+
+CLASSES = np.random.default_rng(1).integers(0, 3, NUM_ROWS)
+ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Rows(keras.metrics.Metric):
+    """A metric of the user's own."""
+
+    def __init__(self, name="rows", aggregation="sum", **options):
+        super().__init__(name=name, **options)
+        self.aggregation = aggregation
+        self.num = self.add_variable((), "zeros", "int32", aggregation, name="num")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.num.assign_add(keras.ops.shape(y_true)[0])
+
+    def result(self):
+        return self.num
+
+    def get_config(self):
+        return {**super().get_config(), "aggregation": self.aggregation}
+
+
+def distance(y_true, y_pred):
+    return keras.ops.max(keras.ops.abs(y_true - y_pred), -1)
+
+
+def metrics_of_one_hot():
+    """Names, objects and functions, with the same metrics as plain Keras has them."""
+    of = keras.metrics
+    given = [
+        *("accuracy", "mse", of.AUC(), of.AUC(multi_label=True), of.R2Score()),
+        *(of.Precision(), of.Recall(), of.F1Score(average="macro"), of.F1Score()),
+        *(of.RootMeanSquaredError(), of.CosineSimilarity(), of.OneHotMeanIoU(3)),
+        *(of.CategoricalCrossentropy(), of.TopKCategoricalAccuracy(2), Rows()),
+        *(of.mean_absolute_error, distance, tf_keras.metrics.AUC()),
+    ]
+    same = [of.CategoricalAccuracy(), of.MeanSquaredError(), *given[2:15]]
+    means = [of.MeanMetricWrapper(fn) for fn in (of.mean_absolute_error, distance)]
+    return given, [*same, *means, tf_keras.metrics.AUC()]
+
+
+def of_keras(metrics, y_true, y_pred):
+    for metric in metrics:
+        metric.reset_state()
+        metric.update_state(y_true, y_pred)
+    return [np.asarray(metric.result()).tolist() for metric in metrics]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Blocks of some rows, so that a run has several."""
+    monkeypatch.setattr(run_metrics, "_BLOCK_ROWS", 16)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out.npy"
+
+
+def test_metrics_are_those_of_keras(strategies, predictors, output, small):
+    _, same = metrics_of_one_hot()
+    with strategies[2].scope():  # in which a plain metric would be mirrored
+        given, _ = metrics_of_one_hot()
+        options = {"labels": ONE_HOT, "metrics": given}
+        report = write(predictors[2], output, X, **options)
+    expected = of_keras(same, ONE_HOT, np.load(output))
+    assert [*report.metrics][:6] == ["accuracy", "mse", "auc", "auc_1", "r2_score"] + [
+        "precision"
+    ]
+    for found, value in zip(report.metrics.values(), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5)
+    assert report.metrics["rows"] == NUM_ROWS
+    assert f"\naccuracy  {report.metrics['accuracy']:#.4g}" in str(report)
+    assert predictors[2].report == report
+    # What is in the record of a finished output; the user's objects are unchanged.
+    again = write(predictors[1], output, X, resume=True, batch_size=4, **options)
+    assert (again.rows, again.metrics) == (0, report.metrics)
+    assert float(given[2].result()) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "column", "npy", "csv", "parquet"])
+def test_labels_come_from_arrays_and_files(pair, output, kind):
+    frame = pd.DataFrame({"label": CLASSES})
+    file = output.with_name(f"labels.{kind}")
+    if kind == "npy":
+        np.save(file, CLASSES)
+    elif kind in ("csv", "parquet"):
+        {"csv": frame.to_csv, "parquet": frame.to_parquet}[kind](file, index=False)
+    own = {"array": CLASSES, "list": CLASSES.tolist(), "column": CLASSES[:, None]}
+    report = write(pair, output, file_runs.generator(X), labels=own.get(kind, file))
+    classes = np.load(output).argmax(1)
+    assert report.metrics == {"accuracy": pytest.approx(np.mean(classes == CLASSES))}
+
+
+def test_class_ids_are_compared_with_labels(pair, output):
+    report = write(pair, output, X, method="predict_classes", labels=CLASSES)
+    expected = np.mean(np.load(output) == CLASSES)
+    assert report.metrics == {"accuracy": pytest.approx(expected)}
+
+
+def test_several_outputs_have_metrics_by_name(strategies, output, small):
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(file_runs.two_headed())
+    labels = {"scores": CLASSES, "chance": CLASSES > 1}
+    metrics = {"chance": ["accuracy", "auc"], "scores": "accuracy"}
+    report = write(predictor, output, X, labels=labels, metrics=metrics)
+    found = file_runs.results_in(output)
+    of = keras.metrics
+    first = [of.BinaryAccuracy(), of.AUC()]
+    expected = of_keras(first, CLASSES[:, None] > 1, found["chance"])
+    expected += of_keras([of.SparseCategoricalAccuracy()], CLASSES, found["scores"])
+    names = ["chance_accuracy", "chance_auc", "scores_accuracy"]
+    np.testing.assert_allclose([report.metrics[name] for name in names], expected, 1e-6)
+    for wrong, message in (
+        ("auc", "metrics names none of them"),
+        ({"no": "auc"}, "no"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write(predictor, output, X, labels=labels, metrics=wrong, overwrite=True)
+
+
+OPTIONS = {
+    "labels": ONE_HOT,
+    "metrics": ["accuracy", "mse", "auc", keras.metrics.F1Score(), Rows()],
+}
+
+
+@pytest.mark.parametrize("kind", file_runs.FAILING)
+@pytest.mark.parametrize("recorded", [2**24, 0])
+def test_a_run_that_failed_twice_has_the_same_metrics(
+    pair, output, kind, recorded, monkeypatch, small
+):
+    file_runs.make_small(monkeypatch, flushes=True)
+    # Without an allowance for large states, there is none but at the end.
+    monkeypatch.setattr(run_metrics, "_RECORDED_BYTES", recorded or 1e-9)
+    expected = write(pair, output, X, **OPTIONS)
+    content = output.read_bytes()
+    output.unlink()
+    fail(pair, output, kind, 23, **OPTIONS)
+    known = journals.read(file_runs.journal_of(output)).progress
+    assert (known.metrics or {"row": None})["row"] == (16 if recorded else None)
+    fail(pair, output, kind, 48, resume=True, **OPTIONS)
+    report = write(pair, output, file_runs.FAILING[kind](X), resume=True, **OPTIONS)
+    assert report.metrics == expected.metrics
+    assert output.read_bytes() == content
+
+
+def test_a_run_killed_anywhere_has_the_same_metrics(pair, tmp_path, monkeypatch, small):
+    file_runs.make_small(monkeypatch, flushes=True)
+    output = tmp_path / "outputs" / "out.npy"
+    output.parent.mkdir()
+    options = {"labels": CLASSES[:45], "metrics": "sparse_categorical_crossentropy"}
+    found = []
+
+    def run():
+        found.append(write(pair, output, X[:45], **options).metrics)
+
+    taken = snapshots(run, output.parent, tmp_path / "snapshots", monkeypatch)
+    assert len(taken) > 12
+    for folder in taken:
+        resumed = write(pair, folder / output.name, X[:45], resume=True, **options)
+        assert resumed.metrics == found[0]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_metrics_of_shards_are_added(predictors, tmp_path, suffix, small):
+    given, _ = metrics_of_one_hot()
+    options = {"labels": ONE_HOT, "metrics": given}
+    path = tmp_path / f"out{suffix}"
+    for index, predictor in ((2, predictors[1]), (0, predictors[2])):
+        write(predictor, path, X, shard=(index, 3), batch_size=None, **options)
+    part = write(predictors[2], path, X, shard=(1, 3), batch_size=None, **options)
+    assert part.metrics["rows"] == 20
+    own = {"Rows": Rows, "distance": distance}
+    with pytest.raises(ValueError, match="custom_objects={'Rows': ...}"):
+        merge(path)
+    merged = merge(path, own)
+    whole = write(predictors[2], tmp_path / f"whole{suffix}", X, **options)
+    assert merged.metrics.keys() == whole.metrics.keys()
+    for name, value in whole.metrics.items():
+        np.testing.assert_allclose(merged.metrics[name], value, rtol=1e-6, atol=1e-6)
+    resumed = write(predictors[2], path, X, resume=True, batch_size=None, **options)
+    assert resumed.metrics == merged.metrics
+
+
+class NoConfig(keras.metrics.Mean):
+    """A metric that cannot be copied."""
+
+    def __init__(self, needed):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "auc"}, "Received metrics='auc' without labels=. Pass one label"),
+        ({"labels": CLASSES[:5]}, "labels have 5 rows, the input has 61. Expected one"),
+        ({"labels": np.arange(62)}, "labels have 62 rows, the input has 61."),
+        ({"labels": CLASSES.astype(str)}, "labels or results of dtype string"),
+        ({"labels": CLASSES, "metrics": []}, "metrics=[]. Expected at least one"),
+        ({"labels": CLASSES, "metrics": "nope"}, "There is no metric 'nope'."),
+        ({"labels": CLASSES, "metrics": "MeanIoU"}, "Pass a keras.metrics object."),
+        ({"labels": CLASSES, "metrics": {"a": "mse"}}, "['output'], but metrics names"),
+        ({"labels": CLASSES, "metrics": NoConfig(3)}, "Return all arguments of its cl"),
+        (
+            {"labels": ONE_HOT[:, :2], "metrics": "mse"},
+            "cannot be computed from labels of shape ('rows', 2) and results of shape",
+        ),
+        (
+            {"labels": CLASSES, "metrics": Rows(aggregation="mean"), "shard": (0, 2)},
+            "variables that are not sums over the rows (aggregation MEAN)",
+        ),
+        (
+            {"labels": CLASSES, "metrics": keras.metrics.MeanMetricWrapper(distance)},
+            "wraps a function. Pass the function itself",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_is_refused_before_a_file_is_made(
+    pair, output, options, message
+):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        write(pair, output, X, **options)
+    assert not [*output.parent.iterdir()]
+
+
+def test_labels_of_another_length_than_a_stream_are_noticed(pair, output):
+    for count, message in ((50, "has row 50 too"), (70, "there are more labels")):
+        labels = (np.zeros(5, int) for _ in range(count // 5))
+        with pytest.raises(ValueError, match=message):
+            write(pair, output, file_runs.generator(X), labels=labels, overwrite=True)
+        assert not output.exists()
+
+
+def test_another_run_is_not_resumed(pair, output):
+    write(pair, output, X, labels=CLASSES)
+    others = [{}, {"labels": CLASSES[::-1]}, {"labels": CLASSES, "metrics": "mse"}]
+    for options in others:
+        with pytest.raises(ValueError, match="another run wrote it"):
+            write(pair, output, X, resume=True, **options)
