@@ -88,7 +88,8 @@ def labels_of(labels: Any, rows: ModelRows, steps: int | None) -> Labels:
 
 
 def _no_rows(leaf: tf.TensorSpec) -> np.ndarray:
-    return np.zeros([0, *map(int, leaf.shape[1:])], leaf.dtype.as_numpy_dtype)
+    shape: Any = (0, *leaf.shape[1:])
+    return np.zeros(shape, leaf.dtype.as_numpy_dtype)
 
 
 def _as_arrays(labels: Any) -> Any:
