@@ -1,4 +1,4 @@
-"""Predictors of one model, and outputs of every kind in small parts."""
+"""Predictors of one model, and outputs in small parts."""
 
 import pytest
 
@@ -21,9 +21,15 @@ def pair(predictors):
     return predictors[2]
 
 
-@pytest.fixture(params=file_runs.SUFFIXES)
-def path(request, tmp_path, monkeypatch):
-    """An output in a folder of its own, flushed behind every micro-batch."""
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """An output in a folder of its own, flushed after every micro-batch."""
     file_runs.make_small(monkeypatch, flushes=True)
     (tmp_path / "outputs").mkdir()
-    return tmp_path / "outputs" / f"out{request.param}"
+    return tmp_path / "outputs" / "out.npy"
+
+
+@pytest.fixture(params=file_runs.SUFFIXES)
+def path(request, out):
+    """The same of every kind of output."""
+    return out.with_suffix(request.param)
