@@ -113,7 +113,7 @@ class Runner:
         keep: Sequence[str] = (),
         attach: Attach = as_it_is,
     ) -> Run:
-        """Checks the input, to whose source `attach` may add, and chooses the engine."""
+        """Checks the input, whose marks `attach` may add to, and makes a run of it."""
         self._home.check()
         head = _fitting(head, self.backend)
         rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach)
