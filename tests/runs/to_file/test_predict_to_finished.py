@@ -1,7 +1,6 @@
 """`resume=True` on an output that is complete returns, where it is of the same run."""
 
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -29,12 +28,12 @@ def test_a_finished_output_of_the_same_run_is_left_as_it_is(predictors, path):
     assert again(predictors[1], path, batch_size=file_runs.BATCH // 2) == 0
 
 
-def test_one_that_was_resumed_or_replaced_is_finished_too(pair, path):
-    write(pair, path, X + 1)
+def test_one_that_was_resumed_or_replaced_is_finished_too(pair, out):
+    write(pair, out, X + 1)
     with pytest.raises(file_runs.Broken):
-        write(pair, path, file_runs.generator(X, 33), overwrite=True)
-    write(pair, path, file_runs.generator(X), resume=True)
-    assert again(pair, path, file_runs.generator(X)) == 0
+        write(pair, out, file_runs.generator(X, 33), overwrite=True)
+    write(pair, out, file_runs.generator(X), resume=True)
+    assert again(pair, out, file_runs.generator(X)) == 0
 
 
 @pytest.mark.parametrize(
@@ -45,13 +44,13 @@ def test_one_that_was_resumed_or_replaced_is_finished_too(pair, path):
         ({"steps": 3}, "steps: None before, 3 now"),
     ],
 )
-def test_a_finished_output_of_another_run_is_an_error(pair, path, options, message):
-    write(pair, path, X)
-    before = places.tree(path.parent)
+def test_a_finished_output_of_another_run_is_an_error(pair, out, options, message):
+    write(pair, out, X)
+    before = places.tree(out.parent)
     expected = f"is finished, but another run wrote it .*{message}.*overwrite=True"
     with pytest.raises(ValueError, match=expected):
-        write(pair, path, X, resume=True, **options)
-    assert places.tree(path.parent) == before
+        write(pair, out, X, resume=True, **options)
+    assert places.tree(out.parent) == before
 
 
 def any_file(path):
@@ -76,25 +75,25 @@ def garble(path):
     record_of(path).write_bytes(record_of(path).read_bytes()[:-9] + b"garbled!\n")
 
 
-@pytest.mark.parametrize("change", [edit, touch, forget, garble])
-def test_an_output_that_is_not_as_it_was_left_is_not_taken_for_it(pair, path, change):
-    write(pair, path, X)
-    change(path)
-    with pytest.raises(FileExistsError, match="was not written by this package"):
-        write(pair, path, X, resume=True)
+def test_an_output_that_is_not_as_it_was_left_is_not_taken_for_it(pair, path):
+    for change in (edit, touch, forget, garble):
+        write(pair, path, X, overwrite=True)
+        change(path)
+        with pytest.raises(FileExistsError, match="was not written by this package"):
+            write(pair, path, X, resume=True)
 
 
-def test_a_record_without_its_output_begins_again(pair, path):
-    write(pair, path, X)
-    (shutil.rmtree if path.is_dir() else os.remove)(path)
-    assert write(pair, path, X, resume=True).rows == len(X)
+def test_a_record_without_its_output_begins_again(pair, out):
+    write(pair, out, X)
+    os.remove(out)
+    assert write(pair, out, X, resume=True).rows == len(X)
 
 
-def test_outputs_that_were_moved_with_their_records(pair, path):
-    write(pair, path, X)
-    moved = path.parent.with_name("moved")
-    path.parent.rename(moved)
-    assert again(pair, moved / path.name) == 0
+def test_outputs_that_were_moved_with_their_records(pair, out):
+    write(pair, out, X)
+    moved = out.parent.with_name("moved")
+    out.parent.rename(moved)
+    assert again(pair, moved / out.name) == 0
 
 
 def test_merged_outputs_are_finished_for_shards_and_for_the_whole(pair, path):
@@ -113,7 +112,7 @@ def test_merged_outputs_are_finished_for_shards_and_for_the_whole(pair, path):
 
 
 def test_shards_on_machines_with_copies_of_their_own_are_merged(
-    pair, path, tmp_path, monkeypatch
+    pair, out, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("keras_mgpu_strategy.digests.samples.MOST_BYTES", 16)
     for index in range(2):
@@ -121,6 +120,6 @@ def test_shards_on_machines_with_copies_of_their_own_are_merged(
         copy.parent.mkdir()
         np.save(copy, X)
         os.utime(copy, (1, 1 + index))
-        write(pair, path, copy, shard=(index, 2))
-    merge(path)
-    assert stored.content(path)
+        write(pair, out, copy, shard=(index, 2))
+    merge(out)
+    assert stored.content(out)
