@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.runs.result_checks import POLICIES
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.formats import stored
@@ -28,24 +27,24 @@ def test_an_output_is_replaced_only_on_demand(pair, path):
     file_runs.assert_nothing_beside(path)
 
 
-def test_the_old_output_stays_until_the_new_one_is_complete(pair, path):
-    write(pair, path, X)
-    before = stored.content(path)
+def test_the_old_output_stays_until_the_new_one_is_complete(pair, out):
+    write(pair, out, X)
+    before = stored.content(out)
     new = file_runs.rows(NUM_ROWS, seed=1)
 
     def looking(fails):
         for start, batch in enumerate(file_runs.generator(new)):
-            assert stored.content(path) == before
+            assert stored.content(out) == before
             if fails and start == 7:
                 raise file_runs.Broken
             yield batch
 
     with pytest.raises(file_runs.Broken):
-        write(pair, path, looking(fails=True), overwrite=True)
-    assert stored.content(path) == before
-    write(pair, path, looking(fails=False), resume=True)
-    file_runs.assert_holds(path, pair.predict(new, BATCH, verbose=0))
-    file_runs.assert_nothing_beside(path)
+        write(pair, out, looking(fails=True), overwrite=True)
+    assert stored.content(out) == before
+    write(pair, out, looking(fails=False), resume=True)
+    file_runs.assert_holds(out, pair.predict(new, BATCH, verbose=0))
+    file_runs.assert_nothing_beside(out)
 
 
 def test_an_output_of_another_kind_is_replaced(pair, path):
@@ -59,14 +58,14 @@ def test_an_output_of_another_kind_is_replaced(pair, path):
     file_runs.assert_nothing_beside(path)
 
 
-def test_resuming_without_an_earlier_run_begins(pair, path):
-    write(pair, path, X, resume=True)
-    file_runs.assert_holds(path, pair.predict(X, BATCH, verbose=0))
+def test_resuming_without_an_earlier_run_begins(pair, out):
+    write(pair, out, X, resume=True)
+    file_runs.assert_holds(out, pair.predict(X, BATCH, verbose=0))
 
 
-def test_options_may_be_values_of_numpy(pair, path):
+def test_options_may_be_values_of_numpy(pair, out):
     options = {"batch_size": np.int64(BATCH), "shard": (np.int64(0), np.uint8(1))}
-    write(pair, path, X, from_logits=np.True_, **options)
+    write(pair, out, X, from_logits=np.True_, **options)
     assert pair.report.rows == NUM_ROWS
 
 
@@ -96,19 +95,19 @@ def test_unknown_suffixes_touch_nothing(pair, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_found_before_any_work(pair, path):
+def test_a_missing_folder_is_found_before_any_work(pair, out):
     def never():
         raise AssertionError("read")
         yield
 
     with pytest.raises(FileNotFoundError, match="There is no folder"):
-        write(pair, path.parent / "no" / path.name, never())
+        write(pair, out.parent / "no" / out.name, never())
 
 
-def test_inputs_that_do_not_fit_touch_nothing(pair, path):
+def test_inputs_that_do_not_fit_touch_nothing(pair, out):
     with pytest.raises(ValueError):
-        write(pair, path, X[:, :1])
-    assert not list(path.parent.iterdir())
+        write(pair, out, X[:, :1])
+    assert not list(out.parent.iterdir())
 
 
 def with_nan(*bad):
@@ -117,44 +116,40 @@ def with_nan(*bad):
     return x
 
 
-def test_rows_that_are_not_finite_are_named_once(pair, path):
+def test_rows_that_are_not_finite_are_named_once(pair, out):
     x = with_nan(3, 4, 5, 30)
     with pytest.warns(UserWarning, match="in 4 rows: 3 to 5, 30. Look at") as record:
-        write(pair, path, x, method="predict")
+        write(pair, out, x, method="predict")
     assert len(record) == 1
-    file_runs.assert_holds(path, pair.predict(x, BATCH, verbose=0))
+    file_runs.assert_holds(out, pair.predict(x, BATCH, verbose=0))
 
 
-def test_rows_that_are_not_finite_can_be_ignored(pair, path):
-    write(pair, path, with_nan(3), method="predict", on_nonfinite="ignore")
+def test_rows_that_are_not_finite_can_be_ignored(pair, out):
+    write(pair, out, with_nan(3), method="predict", on_nonfinite="ignore")
     expected = pair.predict(with_nan(3), BATCH, verbose=0)
-    file_runs.assert_holds(path, expected)
+    file_runs.assert_holds(out, expected)
 
 
-def test_rows_that_are_not_finite_can_end_the_run(pair, path):
+def test_rows_that_are_not_finite_can_end_the_run(pair, out):
     options = {"method": "predict", "on_nonfinite": "raise"}
     with pytest.raises(ValueError, match="NaN or infinite in 1 rows: 47. Look") as info:
-        write(pair, path, file_runs.generator(with_nan(47)), **options)
-    safe = file_runs.safe_rows(path)
+        write(pair, out, file_runs.generator(with_nan(47)), **options)
+    safe = file_runs.safe_rows(out)
     assert 0 < safe <= 47
     assert f"Rows 0 to {safe} are safe in" in getattr(info.value, "__notes__", [])[-1]
-    write(pair, path, file_runs.generator(X), resume=True, **options)
-    file_runs.assert_holds(path, pair.predict(X, BATCH, verbose=0))
+    write(pair, out, file_runs.generator(X), resume=True, **options)
+    file_runs.assert_holds(out, pair.predict(X, BATCH, verbose=0))
 
 
-def test_policies_are_those_documented():
-    assert POLICIES == ("raise", "warn", "ignore")
-
-
-def test_values_that_are_no_probabilities(strategies, path):
+def test_values_that_are_no_probabilities(strategies, out):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.classifier(activation=None))
     with pytest.raises(ValueError, match="Invalid probability values"):
-        write(predictor, path, X, strict=True)
-    assert not path.exists()
+        write(predictor, out, X, strict=True)
+    assert not out.exists()
     with pytest.warns(UserWarning, match="Invalid probability values"):
-        write(predictor, path, X, overwrite=True)
+        write(predictor, out, X, overwrite=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        write(predictor, path, X, overwrite=True, method="predict")
-    file_runs.assert_holds(path, predictor.predict(X, BATCH, verbose=0))
+        write(predictor, out, X, overwrite=True, method="predict")
+    file_runs.assert_holds(out, predictor.predict(X, BATCH, verbose=0))
