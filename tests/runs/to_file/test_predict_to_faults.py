@@ -62,9 +62,8 @@ def rows_on_disk(path):
     return file_runs.safe_rows(path) if exists else 0
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2])
-def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path, num_replicas):
-    process = begun(file_faults.until_a_signal, path, num_replicas)
+def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path):
+    process = begun(file_faults.until_a_signal, path, 2)
     before = rows_on_disk(path)
     os.kill(process.pid, signal.SIGINT)
     assert children.end_of(process) != 0
@@ -76,12 +75,13 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path, num_replicas):
         f"Rows 0 to {safe} are safe in {file_runs.partial_of(path)}. To resume "
         "from there, run the same with resume=True (--resume)."
     )
-    children.run(file_faults.go_on, path, num_replicas)
+    children.run(file_faults.go_on, path, 2)
     assert_as_if_never_stopped(path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_a_process_after_the_batch_in_hand(path, number):
+def test_a_signal_ends_a_process_after_the_batch_in_hand(tmp_path, number):
+    path = tmp_path / "out.npy"
     process = begun(file_faults.until_a_signal_of_the_scheduler, path, 2)
     os.kill(process.pid, number)
     assert children.end_of(process) == -number
