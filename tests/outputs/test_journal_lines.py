@@ -85,7 +85,6 @@ def test_a_journal_of_version_1_is_old_and_knows_no_content(path):
         {"finished": None},
         {"finished": True, "mark": {"rows": 7}},
         {"finished": True, "mark": {"bytes": 8}},
-        {"more": 1},
     ],
 )
 def test_the_first_values_that_cannot_be_are_refused(path, changes):
