@@ -102,12 +102,6 @@ def test_other_outputs_are_refused(kind, strategies, tmp_path):
     assert len(np.load(path)) == len(X)
 
 
-def test_the_same_model_on_other_replicas_goes_on(predictors, path):
-    fail(predictors[2], path, "generator", 33)
-    write(predictors[1], path, file_runs.generator(X), resume=True, batch_size=4)
-    assert_same_files(path, uninterrupted(predictors[2], path, X))
-
-
 def test_the_same_model_on_other_replicas_goes_on(predictors, out):
     fail(predictors[2], out, "generator", 33)
     write(predictors[1], out, file_runs.generator(X), resume=True, batch_size=4)
