@@ -22,9 +22,8 @@ _ADVICE = {
     ),
     "transfer": (
         "transfer-bound: {share:.0%} of the time replicas waited for copies, "
-        "{copy_in:.0%} to them and {copy_out:.0%} from them. Send rows of fewer bytes, "
-        "to be converted in the model, or return less: predict_top_k, outputs=, "
-        'output_dtype="float16".'
+        "{copy_in:.0%} to them and {copy_out:.0%} from them. Send smaller rows, to be "
+        "converted in the model; return less: predict_top_k, outputs, output_dtype."
     ),
     "write": (
         "write-bound: {share:.0%} of the time replicas waited for results to be taken. "

@@ -286,7 +286,6 @@ def test_best_classes_in_half_the_bytes(tmp_path, expected, capsys):
     for flags, message in (
         (["--k=3"], "--k=3 goes with --method=predict_top_k, not with predict_proba."),
         (["--method=predict_top_k", "--k=0"], "--k=0. Expected an integer of 1 or"),
-        ([*best, f"--labels={LABELS}"], "--labels goes with --method=predict_proba"),
         (["--output_dtype=half"], "--output_dtype=half. Expected one of float16, fl"),
         ([*best, "--k=11"], "--k=11 is more than the 10 classes of the model's output"),
     ):
