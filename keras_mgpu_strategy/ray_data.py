@@ -43,6 +43,8 @@ class BatchPredictor:
         from_logits: As in these methods.
         batch_size: Rows of one call of the model.
         custom_objects, safe_mode, jit_compile, precision: As in `load`.
+        layer_outputs: As `outputs` in `load`; these are then the model's outputs, in
+            the order given.
 
     Raises:
         TypeError: `batch_size` is not an integer.
@@ -63,6 +65,7 @@ class BatchPredictor:
         safe_mode: bool = True,
         jit_compile: bool | Literal["auto"] = "auto",
         precision: Precision | None = None,
+        layer_outputs: str | Sequence[str] | None = None,
     ):
         head_of(method, from_logits=from_logits)
         count("batch_size", batch_size)
@@ -75,6 +78,7 @@ class BatchPredictor:
             safe_mode=safe_mode,
             jit_compile=jit_compile,
             precision=precision,
+            outputs=layer_outputs,
         )
         self._input_spec = input_spec_of(predictor.model)
         self._optional = _optional_of(self._input_spec)
@@ -83,6 +87,8 @@ class BatchPredictor:
         if from_logits:
             self._arguments["from_logits"] = True
         self._columns, self._outputs, self._keep = columns, outputs, keep
+        is_dict = layer_outputs is not None and not isinstance(layer_outputs, str)
+        self._layers = layer_outputs if is_dict and len(layer_outputs) > 1 else None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a block.
@@ -102,6 +108,8 @@ class BatchPredictor:
             )
         results = self._predict(self._inputs(batch), **self._arguments)
         names = self._outputs or [column.name for column in columns_of(results)]
+        if self._outputs and self._layers:  # in their order, not that of their names
+            results = [results[layer] for layer in self._layers]
         arrays = tf.nest.flatten(results)
         if len(names) != len(arrays):
             raise ValueError(

@@ -36,6 +36,22 @@ def two(tmp_path_factory):
     return path
 
 
+def test_outputs_of_layers(tmp_path):
+    x = keras.Input((3,), name="x")
+    first = keras.layers.Rescaling(2.0, name="z")(x)
+    keras.Model(x, keras.layers.Rescaling(3.0, name="a")(first)).save(
+        tmp_path / "m.keras"
+    )
+    how = {"keep": [], "method": "predict", "layer_outputs": ["z", "a"]}
+    rows = numbered(5, 3)
+    for names in (None, ["double", "sixfold"]):
+        found = BatchPredictor(tmp_path / "m.keras", outputs=names, **how)({"x": rows})
+        double, sixfold = names or how["layer_outputs"]
+        assert {*found} == {double, sixfold}
+        np.testing.assert_array_equal(found[double], 2 * rows)
+        np.testing.assert_array_equal(found[sixfold], 6 * rows)
+
+
 @keras.saving.register_keras_serializable("optional")
 class Added(keras.layers.Layer):
     def call(self, x, y=None):
