@@ -6,6 +6,7 @@ it is a number.
 """
 
 import contextlib
+import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from keras_mgpu_strategy.sources.kept import KeptColumn
 from keras_mgpu_strategy.sources.unsupported import is_of
 
 _is_arrow = is_of("pyarrow", "Array", "ChunkedArray")
+_ROWS_AT_A_TIME = 2**16
 _REMEDY = "Convert it first, such as to strings, or leave it out of keep."
 
 
@@ -30,9 +32,7 @@ def column_of(values: Any, where: str) -> KeptColumn:
             f"{where} is {type(values).__name__}, expected an array, a list or a "
             "series with one value a row."
         )
-    shape = (len(values),) if isinstance(values, list | tuple) else values.shape
-    if _is_arrow(values):
-        shape = (len(values),)
+    shape = values.shape if hasattr(values, "shape") else (len(values),)
     if len(shape) != 1:
         raise ValueError(
             f"{where} has shape {tuple(shape)}, expected one value a row, of shape "
@@ -54,7 +54,7 @@ def _naming(where: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, UnicodeError) as error:
+    except (pa.ArrowException, UnicodeError, OverflowError) as error:
         raise ValueError(
             f"{where} cannot be kept: {error}. Expected values of one kind. {_REMEDY}"
         ) from error
@@ -88,7 +88,17 @@ def _of_objects(values: Any) -> tuple[Any, Any]:
     import pyarrow as pa
 
     arrow_type = pa.infer_type(values, from_pandas=True)
-    return arrow_type, lambda a, b: pa.array(values[a:b], arrow_type, from_pandas=True)
+
+    def read(start: int, stop: int) -> Any:
+        return pa.array(values[start:stop], arrow_type, from_pandas=True)
+
+    for start in range(0, len(values), _ROWS_AT_A_TIME):
+        read(start, start + _ROWS_AT_A_TIME)
+    # Arrow would drop the time of day.
+    is_date = pa.types.is_date(arrow_type)
+    if is_date and any(isinstance(value, datetime.datetime) for value in values):
+        raise pa.ArrowInvalid("it holds dates, and dates with a time of day")
+    return arrow_type, read
 
 
 def _of_polars(column: Any) -> tuple[Any, Any]:

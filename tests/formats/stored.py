@@ -1,6 +1,7 @@
 """Results, layouts and runs of writing that tests of file sinks share."""
 
 import dataclasses
+import decimal
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import warnings
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -32,6 +34,8 @@ FORMATS = {
 }
 MARKED = ("parquet", "csv", "toy")
 """Formats that hold missing rows of any type."""
+TABLES = ("parquet", "csv")
+"""Formats that hold columns beside the results."""
 
 
 def some(shape, dtype, seed=0):
@@ -95,6 +99,27 @@ OUTPUTS = {"one": one, "number": number, "many": many, "nested": nested}
 OUTPUTS["texts"] = texts
 
 
+def kept(num_rows, seed=0):
+    """Columns of an input, of many types, with nulls and without."""
+    random = np.random.default_rng(seed)
+    numbers = random.integers(-(2**40), 2**40, num_rows)
+    some = [None if number % 5 == 0 else int(number) for number in numbers]
+    columns = {
+        "key": pa.array([f"k{number}, \u00e4\n" for number in numbers]),
+        "number": pa.array(numbers),
+        "some": pa.array(some, pa.int16() if not num_rows else None),
+        "weight": pa.array(numbers / 7, pa.float32()),
+        "flag": pa.array([n and bool(n % 2) for n in some], pa.bool_()),
+        "at": pa.array(some, pa.timestamp("us", "Europe/Berlin")),
+        "day": pa.array([n and n % 9999 for n in some], pa.date32()),
+        "price": pa.array([n and decimal.Decimal(n) / 8 for n in some]),
+        "empty": pa.nulls(num_rows),
+    }
+    if not num_rows:
+        columns["price"] = pa.nulls(0, pa.decimal128(20, 3))
+    return pa.table(columns)
+
+
 def layout_of(outputs, **options):
     return Layout(columns_of(outputs), **options)
 
@@ -114,6 +139,7 @@ class Results:
     outputs: object
     layout: Layout
     missing: np.ndarray | None = None
+    kept: pa.Table | None = None
 
     @property
     def first(self):
@@ -131,7 +157,10 @@ class Results:
         missing = None if self.missing is None else self.missing[part]
         outputs = self.outputs if outputs is None else outputs
         some = cut(outputs, part.start, part.stop)
-        sink.write(HostBatch(start, some, RowMarks(names, missing)))
+        beside = None
+        if self.layout.kept is not None:
+            beside = self.kept.slice(part.start, part.stop - part.start)
+        sink.write(HostBatch(start, some, RowMarks(names, missing, beside)))
 
     def unknown(self):
         """The same, where only the end tells the number of rows."""
@@ -139,7 +168,9 @@ class Results:
         return dataclasses.replace(self, layout=layout)
 
 
-def results(make=one, num_rows=30, *, has_names=False, missing=(), **options):
+def results(
+    make=one, num_rows=30, *, has_names=False, missing=(), has_kept=False, **options
+):
     """Rows of one of the makers, all known, from row 0 on unless options say so."""
     options = {"stop_row": num_rows, "num_rows": num_rows} | options
     outputs = make(options["stop_row"] - options.get("first_row", 0))
@@ -149,7 +180,11 @@ def results(make=one, num_rows=30, *, has_names=False, missing=(), **options):
         for array in tf.nest.flatten(outputs):
             if array.dtype.kind == "f":
                 array[mask] = np.nan
-    return Results(outputs, layout_of(outputs, has_names=has_names, **options), mask)
+    beside = kept(num_rows) if has_kept else None
+    if beside is not None:
+        options |= {"kept": beside.schema}
+    layout = layout_of(outputs, has_names=has_names, **options)
+    return Results(outputs, layout, mask, beside)
 
 
 def written(kind, path, what, step=None):

@@ -80,7 +80,9 @@ STEPS = st.lists(
 def test_interrupted_runs_leave_the_same_bytes(kind, make, steps, num_rows, known):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
-        what = stored.results(make, num_rows, has_names=num_rows % 2 == 1)
+        marked = {"has_names": num_rows % 2 == 1}
+        marked["has_kept"] = kind in stored.TABLES and num_rows % 3 == 1
+        what = stored.results(make, num_rows, **marked)
         expected = stored.written(kind, path / "whole", what)
         run = Run(kind, path / "cut", what if known else what.unknown())
         run.other_outputs = make(num_rows, seed=1)
@@ -127,7 +129,8 @@ def test_no_row_written_at_all_is_a_file_all_the_same(kind, tmp_path):
 
 def test_missing_rows_survive_interruption(kind, tmp_path):
     make = stored.many if kind in stored.MARKED else stored.one
-    what = stored.results(make, 30, has_names=True, missing=(0, 5, 6, 29))
+    marked = {"has_names": True, "has_kept": kind in stored.TABLES}
+    what = stored.results(make, 30, missing=(0, 5, 6, 29), **marked)
     expected = stored.written(kind, tmp_path / "whole", what)
     run = Run(kind, tmp_path / "cut", what)
     for size in (3, 4, 9, 13):

@@ -21,19 +21,29 @@ def check_types(schema: Any) -> None:
             )
 
 
-def texts_of(name: str, column: Any, first_row: int) -> list[str]:
+def check_texts(table: Any, first_row: int) -> None:
+    """Refuses texts with the character NUL, at which many readers truncate."""
+    import pyarrow.types as types
+
+    pc = import_extra("pyarrow.compute", "parquet", "keep=")
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if not types.is_string(column.type) and not types.is_large_string(column.type):
+            continue
+        index = pc.index(pc.match_substring(column, "\0"), True).as_py()
+        if index >= 0:
+            raise ValueError(
+                f"A .csv output cannot hold {column[index].as_py()!r:.60}, row "
+                f"{first_row + index} of the kept column {name!r}: it has the "
+                "character NUL. Give a .parquet output, or leave the column out of "
+                "keep."
+            )
+
+
+def texts_of(column: Any) -> list[str]:
     """Returns a cell for each row of a column, a ChunkedArray."""
     write = _writer_of(column.type)
     assert write is not None, "check_types comes first"
-    texts = ["" if text is None else text for text in write(column)]
-    for index, text in enumerate(texts):
-        if "\0" in text:
-            raise ValueError(
-                f"A .csv output cannot hold {text!r:.60}, row {first_row + index} of "
-                f"the kept column {name!r}: it has the character NUL. Give a .parquet "
-                "output, or leave the column out of keep."
-            )
-    return texts
+    return ["" if text is None else text for text in write(column)]
 
 
 def _writer_of(arrow_type: Any) -> Callable[[Any], list[str | None]] | None:

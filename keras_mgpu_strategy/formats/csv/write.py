@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.csv.texts import check_types, texts_of
+from keras_mgpu_strategy.formats.csv.texts import check_texts, check_types, texts_of
 from keras_mgpu_strategy.outputs.column_names import unique
 from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size, remove
 from keras_mgpu_strategy.outputs.interface import Column, Layout
@@ -81,6 +81,8 @@ class CsvSink(RowSink):
         self._file, self._num_bytes = file, num_bytes
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
+        if (kept := rows.marks.kept) is not None:
+            check_texts(kept, rows.start)
         return decoded(self._layout, rows, ".csv", keeps_nul=False)
 
     def _limit(self) -> int:
@@ -125,8 +127,7 @@ def _cells(rows: HostBatch) -> list[list[str]]:
     if rows.marks.names is not None:
         columns.append([*rows.marks.names])
     if (kept := rows.marks.kept) is not None:
-        pairs = zip(kept.schema.names, kept.columns, strict=True)
-        columns += [texts_of(*pair, rows.start) for pair in pairs]
+        columns += map(texts_of, kept.columns)
     for array in rows.outputs:
         array = array.reshape(len(array), -1) if array.size else array
         if array.dtype.kind == "b":
