@@ -15,6 +15,7 @@ from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
@@ -46,16 +47,16 @@ def table_source(x: Any, input_spec: Nest, keep: Sequence[str] = ()) -> TableSou
     part = _of_data_set(x) if _is_data_set(x) else _of_table(x)
     schema = part.schema
     kinds = {name: kind.kind for name, kind in schema.types.items()}
-    hidden = schema.hidden | set(keep)
+    hidden, kept = schema.hidden | set(keep), KeptColumns([part], schema, keep)
     seen = [name for name in kinds if name not in hidden]
     # If the model declares nothing, only the columns themselves show what it takes.
     given = None if is_declared(input_spec) or len(seen) == 1 else seen
     input_spec = present_inputs(input_spec, [*seen, *keep], given)
     choices = choose_columns(kinds, given, input_spec, _NAME, hidden, _REMEDY)
-    rows = ArrowRows([part], schema, choices, missing_as_nan=False, keep=keep)
+    rows = ArrowRows([part], schema, choices, missing_as_nan=False, kept=kept)
     spec = in_structure(input_spec, rows.specs)
-    values, kept = _Values(rows), rows.kept_schema
-    return TableSource(rows.read, rows.num_rows, spec, values, kept)
+    values, types = _Values(rows), kept.schema
+    return TableSource(rows.read, rows.num_rows, spec, values, types)
 
 
 class _Values:

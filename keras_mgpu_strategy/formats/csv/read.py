@@ -77,12 +77,12 @@ class Csv:
         _check_options(self.read_options)
         table = CsvTable(files.files[0], self.read_options)
         kinds, hidden = table.kinds, table.layout.hidden | set(keep)
+        kept = KeptColumns(table, keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, table.path, hidden)
         if self.columns is None:
             table.check_names(choices)
         columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
-        kept = KeptColumns(table, keep)
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names, how = [choice.columns for choice in choices], dict(self.read_options)
         identity = files.identity(None, names, self.missing_as_nan, how=how)

@@ -44,17 +44,16 @@ class ArrowRows:
         schema: Schema,
         choices: Sequence[Choice],
         missing_as_nan: bool,
-        keep: Sequence[str] = (),
+        kept: KeptColumns,
     ) -> None:
         types = _types(parts, schema, choices)
-        self._kept = KeptColumns(parts, schema, keep)
-        self.kept_schema = self._kept.schema
+        self._kept, self.kept_schema = kept, kept.schema
         self._parts, self.num_rows = parts, sum(part.num_rows for part in parts)
         self._columns = [_ChosenColumns(c, types, missing_as_nan) for c in choices]
         self.specs = [column.form.spec for column in self._columns]
-        self._names = types.keys() | set(keep)
+        self._names = types.keys() | kept.names
         num_bytes = sum(_row_bytes(types[n]) for c in choices for n in c.columns)
-        num_bytes += row_bytes(self.kept_schema) if keep else 0
+        num_bytes += row_bytes(kept.schema) if kept.names else 0
         self._size = min(max(_BATCH_BYTES // max(num_bytes, 1), 1), _MOST_ROWS)
 
     def read(self, start: int) -> Generator[Rows, None, None]:

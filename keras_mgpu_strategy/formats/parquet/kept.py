@@ -81,9 +81,12 @@ def _widest(first: Any, other: Any) -> Any:
     # Otherwise only null becomes another type.
     options = {"promote_options": "permissive"} if is_same_kind else {}
     try:
-        return pa.unify_schemas(schemas, **options).field(0).type
+        found = pa.unify_schemas(schemas, **options).field(0).type
     except pa.ArrowException:
         return None
+    # Arrow knows no integers that hold these and negative ones.
+    is_held = pa.uint64() not in (first, other) or found.equals(pa.uint64())
+    return found if is_held else None
 
 
 def _kind(arrow_type: Any) -> Any:

@@ -18,6 +18,7 @@ from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
+from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     Schema,
@@ -73,14 +74,14 @@ class Parquet:
         parts, schema = _open(files.files)
         kinds = {name: kind.kind for name, kind in schema.types.items()}
         where, hidden = parts[0].path, schema.hidden | set(keep)
+        kept = KeptColumns(parts, schema, keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
-        rows = ArrowRows(parts, schema, choices, self.missing_as_nan, keep)
+        rows = ArrowRows(parts, schema, choices, self.missing_as_nan, kept)
         names = [choice.columns for choice in choices]
         identity = files.identity(rows.num_rows, names, self.missing_as_nan)
         spec = in_structure(input_spec, rows.specs)
-        kept = rows.kept_schema
-        return TableSource(rows.read, rows.num_rows, spec, identity, kept)
+        return TableSource(rows.read, rows.num_rows, spec, identity, kept.schema)
 
 
 def _open(files: Sequence[pathlib.Path]) -> tuple[list[Part], Schema]:
