@@ -9,11 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import tensorflow as tf
-from keras import config
 
 from keras_mgpu_strategy.element_forms import is_nest, map_nest
+from keras_mgpu_strategy.formats.by_path import names_files
+from keras_mgpu_strategy.formats.file_source import FileInput
+from keras_mgpu_strategy.inputs.arrow_tables import is_table
 from keras_mgpu_strategy.sources.frames import is_frame, is_polars, is_series
-from keras_mgpu_strategy.sources.labels import ByPosition, OfElements
+from keras_mgpu_strategy.sources.labels import (
+    ByColumn,
+    ByPosition,
+    OfElements,
+)
 from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.types import Nest, Source
@@ -24,8 +30,11 @@ Attach: TypeAlias = Callable[[Source], Source]
 
 def with_labels(
     x: Any, y: Any, sample_weight: Any, steps: int | None
-) -> tuple[Any, Attach]:
-    """Returns x without the columns that are labels, and what attaches the labels."""
+) -> tuple[Any, list[str], Attach]:
+    """Returns x, names of columns to keep of it, and what attaches the labels.
+
+    Columns in memory are taken out of x; those of files and Arrow tables are kept.
+    """
     if y is None and sample_weight is not None:
         raise ValueError(
             "Received sample_weight without y, expected labels with it: y=..., or "
@@ -33,19 +42,30 @@ def with_labels(
         )
     given = [y] if sample_weight is None else [y, sample_weight]
     names = [leaf for _, leaf in leaves(given) if isinstance(leaf, str)]
+    if names and (is_table(x) or names_files(x) or isinstance(x, FileInput)):
+        return x, sorted({*names}), functools.partial(ByColumn, _all_named(given))
     if names:
         given = map_nest(functools.partial(_unless_named, x), given)
         x = _without(x, names)
     # As Keras does, so that a metric of the user's own sees two axes.
     given = map_nest(lambda leaf: leaf.to_frame() if is_series(leaf) else leaf, given)
     targets = () if y is None else tuple(_for_each_output(given))
-    return x, functools.partial(_attached, targets, steps is not None)
+    return x, [], functools.partial(_attached, targets, steps is not None)
+
+
+def _all_named(given: list[Nest]) -> tuple[Nest, ...]:
+    others = [path for path, leaf in leaves(given, "") if not isinstance(leaf, str)]
+    if others:
+        raise ValueError(
+            "Received the names of columns together with arrays, expected only names "
+            "if x is a file or an Arrow table. Add the array to x as a column."
+        )
+    return tuple(_for_each_output(given))
 
 
 def _attached(targets: tuple[Nest, ...], is_limited: bool, source: Source) -> Source:
     if not isinstance(source, StreamSource):
-        floats = tf.as_dtype(config.floatx())
-        return ByPosition(source, targets, floats, is_limited) if targets else source
+        return ByPosition(targets, is_limited, source) if targets else source
     if targets:
         raise ValueError(
             "Received y= with x that comes in batches of its own, expected elements "
@@ -80,8 +100,8 @@ def _column(x: Any, name: str) -> Any:
     if names is None:
         raise ValueError(
             f"{name!r} is a name, but x is {type(x).__name__}, which has no named "
-            "columns. Expected an array, or the name of a column of a DataFrame or of "
-            "an entry of a dict."
+            "columns. Expected an array, or the name of a column of a DataFrame, an "
+            "Arrow table, a Parquet or CSV file, or of an entry of a dict."
         )
     if names.count(name) != 1:
         raise ValueError(

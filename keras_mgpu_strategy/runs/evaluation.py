@@ -17,7 +17,7 @@ from keras_mgpu_strategy.models import Criteria
 from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_verbose
 from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
 from keras_mgpu_strategy.runs.run import Run, Runner
-from keras_mgpu_strategy.sources.labels import OfElements
+from keras_mgpu_strategy.sources.labels import ByColumn, OfElements
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch
@@ -47,18 +47,19 @@ class Evaluator:
         """Loss and metrics of all rows; see `Predictor.evaluate`."""
         level = check_verbose(verbose)
         backend = self._runner.backend
-        x, attach = with_labels(x, y, sample_weight, steps)
+        x, keep, attach = with_labels(x, y, sample_weight, steps)
+        sizes: Any = {"batch_size": batch_size, "steps": steps}
         run = self._runner.prepare(
-            x, heads.evaluation, batch_size=batch_size, steps=steps, attach=attach
+            x, heads.evaluation, keep=keep, attach=attach, **sizes
         )
         criteria = backend.criteria(run.rows.spec)
         size = _batch_size(run, batch_size, steps)
         model = backend.model if callbacks else None
         watch = EvaluationWatch(callbacks, model, _num_batches(run, size, steps), level)
         with contextlib.closing(OnHost()) as host, self._judge(criteria, host) as judge:
-            if size is not None:
-                targets = marks_of(run.rows.whole)(0, 0).targets or ()
-                host.call(judge.prepare, criteria.outputs, targets)
+            if not isinstance(run.rows.whole, OfElements | ByColumn):
+                targets = marks_of(run.rows.whole)(0, 0).targets
+                host.call(judge.prepare, criteria.outputs, targets or ())
             num_bytes = row_bytes(criteria.outputs)
             blocks = _blocks(run, size, num_bytes, is_single=bool(callbacks))
             with contextlib.closing(blocks):

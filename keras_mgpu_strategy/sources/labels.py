@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import as_tuples
+from keras_mgpu_strategy.element_forms import as_tuples, map_nest
 from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
+from keras_mgpu_strategy.sources.arrow_values import numpy_of
 from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
@@ -41,15 +43,11 @@ class ByPosition(Wrapped):
     """
 
     def __init__(
-        self,
-        source: Source,
-        targets: tuple[Nest, ...],
-        floats: tf.DType | None,
-        is_limited: bool,
+        self, targets: tuple[Nest, ...], is_limited: bool, source: Source
     ) -> None:
         super().__init__(source)
         self._is_limited = is_limited
-        self._leaves = as_targets(targets, floats)
+        self._leaves = as_targets(targets, _floatx())
         self._num_targets = self._leaves.flat[0].shape[0]
         self._check(source.num_rows)
 
@@ -79,6 +77,31 @@ class ByPosition(Wrapped):
             f"Received {num_rows} rows in x, but {self._num_targets} in "
             f"{' and '.join(names)}. Expected a label for each row."
         )
+
+
+class ByColumn(Wrapped):
+    """A source with targets in columns that it keeps; `names` is a nest of theirs."""
+
+    def __init__(self, names: tuple[Nest, ...], source: Source) -> None:
+        super().__init__(source)
+        self._names = as_tuples(names)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields the source's batches."""
+        return self._source.batches(batch_size, start)
+
+    def marks(self, start: int, stop: int) -> RowMarks:
+        """What is known about rows, with their targets; without any if no row."""
+        marks = marks_of(self._source)(start, stop)
+        if start == stop:
+            return marks
+
+        def values(name: str) -> np.ndarray:
+            return numpy_of(marks.kept[name], failing(f"Column {name!r}", start))
+
+        found = as_targets(map_nest(values, self._names), _floatx())
+        rows = [leaf.read(0, stop - start) for leaf in found.flat]
+        return dataclasses.replace(marks, targets=pack(found.structure, rows))
 
 
 class OfElements(Wrapped):
@@ -144,6 +167,10 @@ def as_targets(targets: tuple[Nest, ...], floats: tf.DType | None) -> Leaves:
             "same number of rows in each."
         )
     return Leaves(flat, skeleton(targets))
+
+
+def _floatx() -> tf.DType:
+    return tf.as_dtype(keras.config.floatx())
 
 
 def _rows(leaf: Leaf, first_row: int, num_rows: int) -> np.ndarray:

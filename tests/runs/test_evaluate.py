@@ -6,6 +6,8 @@ import itertools
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -309,6 +311,43 @@ def test_columns_are_labels(strategies):
     assert_same(received, expected)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow"])
+def test_columns_of_tables_are_labels(suffix, strategies, tmp_path):
+    model, _ = made(flags, "keras")
+    predictor = on_replicas(model, strategies[2])
+    frame = pd.DataFrame(ROWS, columns=list("abcdef"))
+    frame["is"], frame["weight"] = FLAGS.astype(int), WEIGHTS
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, row_group_size=300)
+    table = pq.read_table(path) if suffix == "arrow" else path
+    expected = model.evaluate(
+        ROWS, frame["is"], sample_weight=frame["weight"], verbose=0
+    )
+    received = predictor.evaluate(table, "is", sample_weight="weight", verbose=0)
+    assert_same(received, expected)
+    with pytest.raises(ValueError, match="expected only names"):
+        predictor.evaluate(table, "is", sample_weight=WEIGHTS, verbose=0)
+
+
+def test_lists_in_a_column_are_labels(strategies):
+    model, labels = made(one_hot, "keras")
+    predictor = on_replicas(model, strategies[2])
+    expected = model.evaluate(ROWS[:70], labels[:70], verbose=0)
+    table = pa.table({"table": list(ROWS[:70]), "kind": labels[:70].tolist()})
+    assert_same(predictor.evaluate(table, "kind", verbose=0), expected)
+    for wrong, message in [
+        ([*labels[:40].tolist(), [1.0]], "row 40 has a list of another length"),
+        ([*labels[:50].tolist(), None], "row 50 holds a null"),
+        ([*labels[:60].tolist(), [0.0, None, 1.0]], "row 60 holds a null"),
+    ]:
+        table = pa.table({"table": list(ROWS[: len(wrong)]), "kind": wrong})
+        with pytest.raises(ValueError, match=message):
+            predictor.evaluate(table, "kind", verbose=0)
+
+
 class OwnStep(keras.Model):
     def test_step(self, data):
         return super().test_step(data)
@@ -470,6 +509,7 @@ def test_masked_results_do_not_count(library, engine, strategies):
         predictor = mgpu.Predictor(model, precision="bfloat16")
     words, labels = words[:30], labels[:30]
     low = predictor.predict(words, verbose=0)
+    low /= low.sum(axis=-1, keepdims=True)  # as the loss does
     found = np.take_along_axis(low, labels[..., np.newaxis], axis=-1)[words != 0]
     right = (low.argmax(axis=-1) == labels)[words != 0]
     loss, accuracy, *_ = predictor.evaluate(words, labels, verbose=0)
