@@ -42,17 +42,6 @@ class SlowAt(keras.layers.Layer):
         return tf.ensure_shape(outputs, inputs.shape)
 
 
-class OnlyErrors:
-    """A source that cannot be read."""
-
-    num_rows = None
-    spec = tf.TensorSpec([None, 2], tf.float32)
-
-    def batches(self, batch_size, start=0):
-        raise LookupError("the user's own")
-        yield
-
-
 def doubled(rows):
     return 2 * rows + 1
 
@@ -66,39 +55,11 @@ def read_until(iterator, error):
     return batches, caught.value
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 3, 4])
-def test_rows_come_in_order(num_replicas, engine_of, strategies):
-    engine = engine_of(
-        helpers.doubling_model(helpers.OnlyBatches()), strategies[num_replicas]
-    )
-    for num_rows in (1, 3, 4, 5, 16, 17, 0, 999):
-        rows = helpers.numbered_rows(num_rows)
-        result = helpers.joined(engine.run(as_source(rows), BATCH))
-        np.testing.assert_array_equal(result, doubled(rows))
-
-
 def test_rows_come_in_order_where_some_chunks_are_slow(engine_of, strategies):
     engine = engine_of(helpers.doubling_model(SlowAt(96)), strategies[3])
     rows = helpers.numbered_rows(2000)
     result = helpers.joined(engine.run(as_source(rows), BATCH))
     np.testing.assert_array_equal(result, doubled(rows))
-
-
-def test_rows_of_a_generator_of_uneven_batches(engine):
-    rows = helpers.numbered_rows(1500)
-    batches = helpers.in_batches(rows, [1, 0, 700, 3, 13, 783])
-    result = helpers.joined(engine.run(as_source(iter(batches)), BATCH))
-    np.testing.assert_array_equal(result, doubled(rows))
-
-
-@pytest.mark.parametrize("kind", ["array", "generator"])
-def test_no_rows_give_one_batch_without_rows(kind, engine):
-    rows = helpers.numbered_rows(0)
-    source = as_source(rows if kind == "array" else iter([rows]))
-    (batch,) = engine.run(source, BATCH)
-    assert batch.start == 0
-    assert batch.outputs.shape == (0, 2)
-    assert batch.outputs.dtype == np.float32
 
 
 def test_a_run_from_the_middle_gives_the_same_rows(engine_of, strategies):
@@ -108,14 +69,6 @@ def test_a_run_from_the_middle_gives_the_same_rows(engine_of, strategies):
     for start in (1, 4, 150, 299, 300):
         rest = helpers.joined(engine.run(source, BATCH, start=start), start)
         np.testing.assert_array_equal(rest, whole[start:])
-
-
-def test_results_flow_before_the_input_ends(engine):
-    with helpers.no_thread_left():
-        batches = engine.run(as_source(helpers.numbered_batches(64)), BATCH)
-        result = helpers.joined(itertools.islice(batches, 5))
-        del batches
-    np.testing.assert_array_equal(result, doubled(helpers.numbered_rows(len(result))))
 
 
 class TestErrors:
@@ -132,28 +85,6 @@ class TestErrors:
         assert raised is error
         result = helpers.joined(delivered)
         np.testing.assert_array_equal(result, doubled(helpers.numbered_rows(5 * 1024)))
-
-    def test_of_an_array_come_behind_the_rows_before(self, engine):
-        class Broken:
-            shape, dtype = (1 << 16, 2), np.dtype(np.float32)
-
-            def __getitem__(self, rows):
-                if rows.stop > 1 << 15:
-                    raise OSError("disk")
-                return helpers.numbered_rows(rows.stop)[rows]
-
-        with helpers.no_thread_left():
-            source = as_source(Broken())
-            delivered, raised = read_until(engine.run(source, BATCH), OSError)
-        assert str(raised) == "disk"
-        result = helpers.joined(delivered)
-        np.testing.assert_array_equal(result, doubled(helpers.numbered_rows(1 << 15)))
-
-    def test_at_the_very_first_row(self, engine):
-        with helpers.no_thread_left():
-            delivered, raised = read_until(engine.run(OnlyErrors(), BATCH), LookupError)
-        assert delivered == []
-        assert str(raised) == "the user's own"
 
     @pytest.mark.parametrize("row", [0, 1, 2000])
     def test_of_the_model_come_behind_whole_rows(self, row, engine_of, strategies):
