@@ -155,15 +155,12 @@ def test_errors_of_the_model_are_not_taken_for_errors_of_xla(engine, strategies)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_precision_with_xla_and_both_engines(
-    precision, jit_compile, engine, strategies, images
-):
+def test_precision_with_xla_and_both_engines(precision, engine, strategies, images):
     model = keras.Sequential([keras.Input((6, 6, 2)), *convolution()])
     with strategies[2].scope():
         predictor = mgpu.Predictor(
-            model, engine=engine, jit_compile=jit_compile, precision=precision
+            model, engine=engine, jit_compile=True, precision=precision
         )
     results = predictor.predict(images, 8, verbose=0)
     expected = model.predict(images, verbose=0)
