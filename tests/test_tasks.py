@@ -66,23 +66,20 @@ IMAGE_INPUTS = {
 
 
 @pytest.mark.parametrize("engine", ["threads", "mirrored"])
-@pytest.mark.parametrize("name", TEXT_INPUTS)
-def test_texts(name, engine, text_task, strategies):
-    make = TEXT_INPUTS[name]
-    expected = text_task.predict(make(), verbose=0)
+def test_texts(engine, text_task, strategies):
     own = predictor(text_task, strategies, engine=engine)
-    for batch_size in (None, 5):
-        assert_same(own.predict(make(), batch_size, verbose=0), expected)
+    for make in TEXT_INPUTS.values():
+        expected = text_task.predict(make(), verbose=0)
+        for batch_size in (None, 5):
+            assert_same(own.predict(make(), batch_size, verbose=0), expected)
 
 
 @pytest.mark.parametrize("engine", ["threads", "mirrored"])
-@pytest.mark.parametrize("name", IMAGE_INPUTS)
-def test_images(name, engine, image_task, strategies):
-    make = IMAGE_INPUTS[name]
-    results = predictor(image_task, strategies, engine=engine).predict(
-        make(), verbose=0
-    )
-    assert_same(results, image_task.predict(make(), verbose=0))
+def test_images(engine, image_task, strategies):
+    own = predictor(image_task, strategies, engine=engine)
+    for make in IMAGE_INPUTS.values():
+        expected = image_task.predict(make(), verbose=0)
+        assert_same(own.predict(make(), verbose=0), expected)
 
 
 def test_other_methods(text_task, strategies):
