@@ -136,12 +136,12 @@ def assert_as_keras(pair, make, method="predict", **options):
     tf.nest.map_structure(np.testing.assert_array_equal, results, expected)
 
 
-@pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_arrays(library, name, predictors):
+def test_arrays(library, predictors):
     pair = predictors[library]
-    assert_as_keras(pair, lambda: ARRAYS[name], batch_size=6, verbose=0)
-    assert_as_keras(pair, lambda: ARRAYS[name], "predict_on_batch")
+    for data in ARRAYS.values():
+        assert_as_keras(pair, lambda data=data: data, batch_size=6, verbose=0)
+        assert_as_keras(pair, lambda data=data: data, "predict_on_batch")
 
 
 REFUSED_BY = {
@@ -156,13 +156,15 @@ REFUSED_BY = {
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so
-@pytest.mark.parametrize("size", [1, 4, NUM_ROWS])
-@pytest.mark.parametrize("name", ELEMENTS)
 @pytest.mark.parametrize("kind", ["dataset", "generator", "sequence"])
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_streams(library, kind, name, size, predictors):
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_streams(name, library, kind, predictors):
     make = streams(library, kind)
     if name not in REFUSED_BY[f"{library} {kind}"]:
-        assert_as_keras(
-            predictors[library], lambda: make(ELEMENTS[name], size), verbose=0
-        )
+        for size in (4, NUM_ROWS):
+            assert_as_keras(
+                predictors[library],
+                lambda size=size: make(ELEMENTS[name], size),
+                verbose=0,
+            )
