@@ -57,8 +57,7 @@ def predict_to(
     stop_on: str | Sequence[str],
 ) -> Report:
     """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
-    check_verbose(verbose)
-    _check_strict(strict, head.method)
+    _check_how(verbose, strict, head.method)
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target = _target(path, shard, resume=resume, overwrite=overwrite)
     journal = (target.finished() or target.begun()) if resume else None
@@ -67,8 +66,8 @@ def predict_to(
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
     run = runner.prepare(x, head, **which)
-    settings = _settled(head, steps, target, batch_size, runner)
-    settings |= kept_settings(run, names, target.path)
+    kept = kept_settings(run, names, target.path)
+    settings = _settled(head, steps, target, batch_size, runner) | kept
     measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
@@ -81,7 +80,8 @@ def predict_to(
     return _reported(run, measured and measured.values())
 
 
-def _check_strict(strict: bool, method: str) -> None:
+def _check_how(verbose: Verbose, strict: bool, method: str) -> None:
+    check_verbose(verbose)
     if strict and method != "predict_proba":
         raise ValueError(
             f"Received strict=True with method={method!r}, whose results need not be "
