@@ -4,12 +4,17 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
+from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.formats.registry import FORMATS, output_format, writer_of
-from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.refusals import check_kept_names
-from keras_mgpu_strategy.runs.run import Run
+from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.types import Nest
 
 Keep = str | Sequence[str] | None
 
@@ -38,7 +43,9 @@ def kept_names(keep: Keep, path: pathlib.Path) -> tuple[str, ...]:
     return names
 
 
-def kept_settings(run: Run, names: tuple[str, ...], path: pathlib.Path) -> dict:
+def kept_settings(
+    run: Run, runner: Runner, head: Head, names: tuple[str, ...], path: pathlib.Path
+) -> dict[str, Any]:
     """Returns the names and types that the file depends on; refuses what it lacks."""
     if not names:
         return {}
@@ -48,6 +55,16 @@ def kept_settings(run: Run, names: tuple[str, ...], path: pathlib.Path) -> dict:
             f"Received keep={list(names)!r} for an input without a single batch, so "
             "that the types of its columns are not known. Pass at least one batch."
         )
-    writer_of(path).check(Layout(columns=(), kept=schema))
+    columns = _declared_columns(runner.backend.output_shapes, head)
+    writer_of(path).check(Layout(columns, kept=schema))
     types = map(str, schema.types)
     return {"keep": [list(pair) for pair in zip(schema.names, types, strict=True)]}
+
+
+def _declared_columns(shapes: Nest | None, head: Head) -> tuple[Column, ...]:
+    """Columns of the results by the names that a model declares; none if unknown."""
+    if shapes is None or any(shape.rank is None for shape in tf.nest.flatten(shapes)):
+        return ()
+    with tf.device("CPU:0"):
+        row = lambda shape: tf.zeros([1, *(n or 1 for n in shape[1:])])  # noqa: E731
+        return columns_of(head(tf.nest.map_structure(row, shapes)))

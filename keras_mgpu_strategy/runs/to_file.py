@@ -66,7 +66,7 @@ def predict_to(
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
     run = runner.prepare(x, head, **which)
-    kept = kept_settings(run, names, target.path)
+    kept = kept_settings(run, runner, head, names, target.path)
     settings = _settled(head, steps, target, batch_size, runner) | kept
     measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
     writer = FileWriter(run, target, settings, journal, measured)

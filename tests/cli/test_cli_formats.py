@@ -106,6 +106,32 @@ def test_columns_of_a_table(tmp_path, expected, capsys):
         )
 
 
+def test_columns_beside_the_results(two, tmp_path, capsys):
+    rows = np.random.default_rng(0).random((30, 2), np.float32)
+    table = pd.DataFrame(rows, columns=["a", "b"]).assign(
+        id=[f"{row:03d}" for row in range(30)],
+        date=pd.Timestamp("2024-01-02", tz="UTC"),
+    )
+    table.to_parquet(tmp_path / "in.parquet")
+    table.to_csv(tmp_path / "in.csv", index=False)
+    same = (two, tmp_path / "in.parquet", BATCH, "--keep=id,date")
+    predict_here(*same, f"--output={tmp_path}/o.parquet")
+    found = pd.read_parquet(tmp_path / "o.parquet")
+    assert [*found.columns] == ["row", "id", "date", "output"]
+    pd.testing.assert_frame_equal(found[["id", "date"]], table[["id", "date"]])
+    predict_here(two, tmp_path / "in.csv", "--keep=id", f"--output={tmp_path}/o.csv")
+    found = pd.read_csv(tmp_path / "o.csv", dtype={"id": str})
+    assert found["id"].tolist() == table["id"].tolist()
+    for name, message in (
+        ("o.npy", "--keep goes with a .parquet or .csv output"),
+        ("p.parquet", "keep: there is no 'no'"),
+    ):
+        wrong = (two, tmp_path / "in.csv", "--keep=no", f"--output={tmp_path / name}")
+        with pytest.raises(SystemExit, match="2"):
+            predict_here(*wrong)
+        assert message in capsys.readouterr().err
+
+
 def test_outputs_of_layers(tmp_path, capsys):
     inputs = keras.Input((2,), name="x")
     pool = keras.layers.Dense(2, name="pool")(inputs)

@@ -172,6 +172,18 @@ def test_sinks(suffix, kind, predictor, expected, folder, tmp_path):
     file_runs.assert_holds(path, expected)
 
 
+def test_columns_beside_the_results(predictor, expected, folder, tmp_path):
+    path, ids = tmp_path / "out.parquet", [f"r{row}" for row in range(NUM_ROWS)]
+    table = pd.DataFrame({"x": list(ROWS.reshape(NUM_ROWS, -1)), "id": ids})
+    table.to_parquet(tmp_path / "in.parquet", row_group_size=9)
+    for x in (tmp_path / "in.parquet", {"x": ROWS, "id": ids}):
+        how = {"verbose": 0, "keep": "id", "overwrite": True}
+        predictor.predict_to(path, x, 2 * BATCH, **how)
+        found = pq.read_table(path).to_pandas()
+        assert found["id"].tolist() == ids
+        np.testing.assert_array_equal(np.stack(found["output"]), expected)
+
+
 def test_shards(predictor, expected, folder, tmp_path):
     path = tmp_path / "out.parquet"
     for index in (1, 0, 2):

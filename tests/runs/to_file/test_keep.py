@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import decimal
 
+import keras
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -15,6 +16,7 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import files
 from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.runs import file_writer
+from keras_mgpu_strategy.runs.run import Run
 from tests import file_runs
 from tests.outputs import places
 from tests.resuming import assert_same_files, uninterrupted, write
@@ -295,8 +297,35 @@ def test_outputs_without_columns_keep_nothing(pair, suffix, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_names_of_outputs_are_refused_before_anything_is_written(pair, tmp_path):
-    x = frame()[["a", "b", "id"]].rename(columns={"id": "Output"})
-    with pytest.raises(ValueError, match="'Output', which is also the name of the out"):
-        write(pair, tmp_path / "out.parquet", x, keep="Output")
+@pytest.mark.parametrize(
+    ("suffix", "method", "name"),
+    [
+        (".parquet", "predict", "Output"),
+        (".csv", "predict", "OUTPUT_1"),
+        (".csv", "predict_classes", "output"),
+        (".parquet", "predict_top_k", "classes"),
+    ],
+)
+def test_names_of_outputs_are_refused_before_any_work(
+    pair, suffix, method, name, tmp_path, monkeypatch
+):
+    x = frame()[["a", "b", "id"]].rename(columns={"id": name})
+    k = {"k": 2} if method == "predict_top_k" else {}
+    with monkeypatch.context() as patch, pytest.raises(ValueError) as info:
+        patch.setattr(Run, "batches", lambda *_: pytest.fail("ran"))
+        write(pair, tmp_path / f"out{suffix}", x, method=method, keep=name, **k)
+    assert f"'{name}', which is also the name of the output" in str(info.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_outputs_that_are_not_declared_are_refused_before_writing(tmp_path):
+    class Own(keras.Model):
+        def call(self, x):
+            return {"score": x["x"][:, :1]}
+
+    with mgpu.scope("cpu:0"):
+        predictor = mgpu.Predictor(Own())
+    x = {"x": X, "Score": np.arange(NUM_ROWS)}
+    with pytest.raises(ValueError, match="'Score', which is also the name of the out"):
+        write(predictor, tmp_path / "out.csv", x, method="predict", keep="Score")
     assert not list(tmp_path.iterdir())
