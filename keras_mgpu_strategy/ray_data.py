@@ -87,8 +87,8 @@ class BatchPredictor:
         if from_logits:
             self._arguments["from_logits"] = True
         self._columns, self._outputs, self._keep = columns, outputs, keep
-        is_dict = layer_outputs is not None and not isinstance(layer_outputs, str)
-        self._layers = layer_outputs if is_dict and len(layer_outputs) > 1 else None
+        layers = (layer_outputs,) if isinstance(layer_outputs, str) else layer_outputs
+        self._layers = layers if layers and len(layers) > 1 else None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a block.

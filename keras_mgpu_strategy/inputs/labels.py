@@ -46,7 +46,7 @@ def with_labels(
         return x, sorted({*names}), functools.partial(ByColumn, _all_named(given))
     if names:
         given = map_nest(functools.partial(_unless_named, x), given)
-        x = _without(x, names)
+        x = without(x, names)
     # As Keras does, so that a metric of the user's own sees two axes.
     given = map_nest(lambda leaf: leaf.to_frame() if is_series(leaf) else leaf, given)
     targets = () if y is None else tuple(_for_each_output(given))
@@ -92,10 +92,11 @@ def _for_each_output(given: list[Nest]) -> list[Nest]:
 
 
 def _unless_named(x: Any, leaf: Any) -> Any:
-    return _column(x, leaf) if isinstance(leaf, str) else leaf
+    return column(x, leaf) if isinstance(leaf, str) else leaf
 
 
-def _column(x: Any, name: str) -> Any:
+def column(x: Any, name: str) -> Any:
+    """Returns a column of a frame, or an entry of a dict; ValueError without one."""
     names = _names(x)
     if names is None:
         raise ValueError(
@@ -118,7 +119,8 @@ def _names(x: Any) -> list[Any] | None:
     return list(x.columns) if is_table else None
 
 
-def _without(x: Any, names: list[str]) -> Any:
+def without(x: Any, names: list[str]) -> Any:
+    """Returns a frame or dict without some of its columns."""
     if isinstance(x, Mapping):
         return {name: x[name] for name in x if name not in names}
     return x.drop(columns=names) if is_frame(x) else x.drop(names)

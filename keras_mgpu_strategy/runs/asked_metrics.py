@@ -7,6 +7,7 @@ which kind "accuracy" is depends on the shapes.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.metrics.kinds import Kind, kind_of, of_keras, of_top_k
@@ -24,10 +25,6 @@ def asked_metrics(labels: Any, metrics: Any, method: str) -> "AskedMetrics | Non
     """What is asked for; labels alone ask for the accuracy."""
     if labels is None and metrics is None:
         return None
-    if labels is None:
-        raise ValueError(
-            f"Received metrics={metrics!r:.80} without labels=. Pass one label per row."
-        )
     return AskedMetrics("accuracy" if metrics is None else metrics, method)
 
 
@@ -134,20 +131,14 @@ class AskedMetrics:
         return "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
 
 
-def _row(leaf: Any) -> Row:
-    """The dtype and shape of a row, of an array or a `tf.TensorSpec`."""
-    dtype, shape = tf.as_dtype(leaf.dtype), tuple(leaf.shape[1:])
-    if dtype == tf.string or not (dtype.is_bool or dtype.is_numeric):
+def _row(leaf: np.ndarray) -> Row:
+    """The dtype and shape of a row."""
+    if leaf.dtype.kind in "SUOMm":
         raise ValueError(
-            f"Metrics cannot be computed from labels or results of dtype {dtype.name}. "
+            f"Metrics cannot be computed from labels or results of dtype {leaf.dtype}. "
             "Expected numbers, such as the index of each class."
         )
-    if None in shape:
-        raise ValueError(
-            f"Labels have rows of shape {shape}, whose size is not known. Expected "
-            "rows of one shape."
-        )
-    return dtype.name, shape
+    return leaf.dtype.name, leaf.shape[1:]
 
 
 def _label_of(labels: Nest, names: list[Any], place: int, num_wanted: int) -> Any:

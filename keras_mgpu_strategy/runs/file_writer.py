@@ -200,6 +200,8 @@ class FileWriter:
                 with contextlib.suppress(Exception):
                     if self._sink is not None:
                         self._sink.close()
+                if self._metrics is not None:
+                    last.callback(self._metrics.close)
                 if self._journal is not None:
                     self._journal.close()
 

@@ -120,20 +120,9 @@ class Runner:
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
         learned = self._known(rows, head)
-        context = Context(
-            devices=self.backend.devices,
-            specs=self._specs,
-            chunk_sizes=learned.chunk_sizes,
-            clock=StageClock(self.num_replicas),
-            head=head,
-            is_fixed=fixed is not None,
-            limits=learned.limits,
-            most_batch=_most_batch(self.backend),
-            tunes=batch_size is None and fixed is None and learned.batch_size is None,
-            run=next(self._runs),
-            spec=rows.spec,
-            preprocess=rows.preprocess,
-        )
+        tunes = batch_size is None and fixed is None and learned.batch_size is None
+        context = self._context(rows, head, learned, is_fixed=fixed is not None)
+        context = dataclasses.replace(context, tunes=tunes)
         size = _batch_size(batch_size, learned, rows, fixed, self.backend)
         return Run(
             rows=rows,
@@ -144,6 +133,23 @@ class Runner:
             when_done=functools.partial(self._learn, learned),
             profile=self._profile,
             home=self._home,
+        )
+
+    def _context(
+        self, rows: ModelRows, head: Head, learned: _Learned, *, is_fixed: bool
+    ) -> Context:
+        return Context(
+            devices=self.backend.devices,
+            specs=self._specs,
+            chunk_sizes=learned.chunk_sizes,
+            clock=StageClock(self.num_replicas),
+            head=head,
+            is_fixed=is_fixed,
+            limits=learned.limits,
+            most_batch=_most_batch(self.backend),
+            run=next(self._runs),
+            spec=rows.spec,
+            preprocess=rows.preprocess,
         )
 
     def _known(self, rows: ModelRows, head: Head) -> _Learned:

@@ -6,19 +6,20 @@ can be formed again. Rows that could not be read are left out.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.gather import join, rows_from, split
-from keras_mgpu_strategy.metrics.state import BuiltMetric, on_host
+from keras_mgpu_strategy.inputs import own_labels
+from keras_mgpu_strategy.metrics.state import BuiltMetric
 from keras_mgpu_strategy.outputs.metric_states import Record
 from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
-from keras_mgpu_strategy.runs.labels import Labels
+from keras_mgpu_strategy.runs.judging import BatchLoop, OnHost
 from keras_mgpu_strategy.runs.model_rows import ModelRows
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Nest, cut
 
 _BLOCK_ROWS = 256
 # Of all lines of a journal that grows for days; longer pauses spread them.
@@ -28,12 +29,15 @@ _RECORDED_BYTES = 2**24
 class RunMetrics:
     """The metrics of one run, of the rows in its range of the input."""
 
-    def __init__(self, asked: AskedMetrics, labels: Labels, rows: ModelRows):
-        self.settings = {"metrics": asked.identity(), **labels.settings()}
-        self._asked, self._labels = asked, labels
+    def __init__(self, asked: AskedMetrics, rows: ModelRows):
+        labels = own_labels.settings_of(rows.whole)
+        self.settings = {"metrics": asked.identity(), **labels}
+        self._asked, self._rows = asked, rows
         self._built: list[BuiltMetric] = []
         self._before: Record | None = None
         self._held: list[HostBatch] = []
+        self._host, self._has_failed = OnHost(), False
+        self._loop = BatchLoop(self._step, autograph=False)
         self._next = self._counted = self.recorded = rows.first_row
         self._began = self._recorded_at = time.monotonic()
 
@@ -50,32 +54,38 @@ class RunMetrics:
 
     def begin(self, batch: HostBatch, *, in_shards: bool) -> None:
         """Makes the metrics for results and labels as they are in the first batch."""
-        self._pick, self._built = self._asked.built(
-            batch.outputs, self._labels.spec(batch)
-        )
+        labels = _labels_of(batch)
+        if labels is None:
+            return
+        self._pick, self._built = self._asked.built(batch.outputs, labels)
         for built in self._built if in_shards else ():
             built.check_additive()
         if self._before is not None:
             self._restore(self._before["states"])
-        some = self._pick(self._labels.spec(batch), batch.outputs)
-        self._update = on_host(lambda: self._traced(*some))
+        picked = self._pick(labels, batch.outputs)
+        self._host.call(self._loop.trace, tf.nest.map_structure(_spec, picked))
 
     def add(self, batch: HostBatch) -> None:
         """Takes rows that were written; those that were counted before are dropped."""
         batch = rows_from(batch, self._next)
         if not batch.num_rows:
             return
-        labels, outputs = self._pick(self._labels.take(batch), batch.outputs)
         missing = batch.marks.missing
         is_read = np.ones(batch.num_rows, bool) if missing is None else ~missing
-        self._held.append(HostBatch(batch.start, (labels, outputs, is_read)))
+        data = self._pick(_labels_of(batch), batch.outputs)
+        self._held.append(HostBatch(batch.start, (data, is_read)))
         self._next = batch.stop
         self._count(self._next - self._next % _BLOCK_ROWS)
 
     def end(self) -> None:
         """Counts the rows that do not fill a block, after the last row of the run."""
-        self._labels.check_end(self._next)
+        own_labels.check_end(self._rows.whole, self._next)
         self._count(self._next)
+        self._wait()
+
+    def close(self) -> None:
+        """Ends the thread that counts."""
+        self._host.close()
 
     def record(self, *, always: bool) -> Record | None:
         """The states for the journal; None if it is too soon for states of that size.
@@ -85,8 +95,9 @@ class RunMetrics:
         now = time.monotonic()
         num_bytes = sum(built.num_bytes for built in self._built)
         pause = (now - self._began) * num_bytes / _RECORDED_BYTES
-        if not always and now - self._recorded_at < pause:
+        if self._has_failed or (not always and now - self._recorded_at < pause):
             return None
+        self._wait()
         self._recorded_at, self.recorded = now, self._counted
         return {"row": self._counted, "states": [b.state() for b in self._built]}
 
@@ -109,45 +120,65 @@ class RunMetrics:
             built.restore(state)
 
     def _count(self, stop: int) -> None:
-        """Updates the metrics with all rows before `stop`."""
+        """Updates the metrics with all rows before `stop`, in another thread."""
         if stop <= self._counted:
             return
         ready, rest = split(join(self._held), stop - self._counted)
-        labels, outputs, is_read = ready.outputs
-        first = self._counted - self._counted % _BLOCK_ROWS + _BLOCK_ROWS
-        ends = np.array([*range(first, stop, _BLOCK_ROWS), stop]) - self._counted
-        if not is_read.all():
-            labels, outputs = tf.nest.map_structure(
-                lambda array: array[is_read], (labels, outputs)
-            )
-            ends = np.unique(np.cumsum(is_read)[ends - 1])
-        with tf.device("CPU:0"):
-            given = tf.nest.map_structure(tf.constant, (labels, outputs))
-            self._update(*given, tf.constant(ends[ends > 0]))
+        self._wait()
+        self._host.begin(self._update, ready)
         self._held, self._counted = [rest], stop
 
-    def _traced(self, labels: Any, outputs: Any) -> Callable[..., Any]:
-        """Updates with several blocks in one call, which costs little more than one."""
-        pairs = [(built.metric, built.place) for built in self._built]
+    def _wait(self) -> None:
+        """Waits for that thread; after an error the metrics are of no use."""
+        try:
+            self._host.wait()
+        except BaseException:
+            self._has_failed = True
+            raise
 
-        def update(labels: Any, outputs: Any, ends: tf.Tensor) -> None:
-            def block(index: tf.Tensor, start: tf.Tensor) -> tuple[Any, Any]:
-                stop = ends[index]
-                for metric, place in pairs:
-                    some = labels[place][start:stop], outputs[place][start:stop]
-                    metric.update_state(*some)
-                return index + 1, stop
+    def _update(self, rows: HostBatch) -> None:
+        for some, size in _blocks(rows):
+            self._loop.run(some, size)
 
-            def is_left(index: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-                del start
-                return index < tf.size(ends)
+    def _step(self, data: Nest) -> None:
+        labels, outputs = data
+        for built in self._built:
+            built.metric.update_state(labels[built.place], outputs[built.place])
 
-            begin = 0, tf.zeros((), ends.dtype)
-            tf.while_loop(is_left, block, begin, parallel_iterations=1)
 
-        def spec(leaf: Any) -> tf.TensorSpec:
-            return tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype)
+def _labels_of(batch: HostBatch) -> Nest:
+    """The labels of a batch; None if there are no rows."""
+    if batch.marks.targets is not None:
+        return batch.marks.targets[0]
+    if not batch.num_rows:
+        return None
+    raise ValueError(
+        "Received metrics= without labels=, and the elements of x are not (x, y). Pass "
+        "labels=, with one row per input row."
+    )
 
-        specs = tf.nest.map_structure(spec, (labels, outputs))
-        ends = tf.TensorSpec((None,), tf.int64)
-        return tf.function(update, autograph=False).get_concrete_function(*specs, ends)
+
+def _blocks(rows: HostBatch) -> Iterator[tuple[Nest, int]]:
+    """Data of one or more blocks, and how many rows each of them has."""
+    data, is_read = rows.outputs
+    if is_read.all():
+        first = min(-rows.start % _BLOCK_ROWS, rows.num_rows)
+        last = max(rows.num_rows - rows.stop % _BLOCK_ROWS, first)
+        for start, stop, size in (
+            (0, first, first),
+            (first, last, _BLOCK_ROWS),
+            (last, rows.num_rows, rows.num_rows - last),
+        ):
+            if start < stop:
+                yield cut(data, start, stop), size
+        return
+    for row in range(rows.start - rows.start % _BLOCK_ROWS, rows.stop, _BLOCK_ROWS):
+        start = max(row - rows.start, 0)
+        some = cut((data, is_read), start, row + _BLOCK_ROWS - rows.start)
+        read = tf.nest.map_structure(lambda leaf, some=some: leaf[some[1]], some[0])
+        if some[1].any():
+            yield read, int(some[1].sum())
+
+
+def _spec(leaf: np.ndarray) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype)

@@ -15,6 +15,7 @@ from typing import Any
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
+from keras_mgpu_strategy.inputs import with_own_labels
 from keras_mgpu_strategy.metrics.state import values_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
@@ -26,7 +27,6 @@ from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics, asked_metrics
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
 from keras_mgpu_strategy.runs.keeping import Keep, kept_names, kept_settings
-from keras_mgpu_strategy.runs.labels import labels_of
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
@@ -65,10 +65,12 @@ def predict_to(
     asked = asked_metrics(labels, metrics, head.method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
+    if asked is not None:
+        x, which["keep"], which["attach"] = with_own_labels(x, labels, names, steps)
     run = runner.prepare(x, head, **which)
     kept = kept_settings(run, runner, head, names, target.path)
     settings = _settled(head, steps, target, batch_size, runner) | kept
-    measured = asked and RunMetrics(asked, labels_of(labels, run.rows, steps), run.rows)
+    measured = asked and RunMetrics(asked, run.rows)
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)

@@ -5,7 +5,9 @@ import re
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import keras_mgpu_strategy as mgpu
@@ -97,6 +99,63 @@ def test_metrics_are_those_of_keras(strategies, predictors, output, small):
     assert float(given[2].result()) == 0.0
 
 
+def batches_with(labels):
+    for start in range(0, NUM_ROWS, file_runs.USER_BATCH):
+        some = slice(start, start + file_runs.USER_BATCH)
+        yield X[some], labels[some]
+
+
+def data_set_with(labels):
+    return tf.data.Dataset.from_tensor_slices((X, labels)).batch(file_runs.USER_BATCH)
+
+
+FRAME = pd.DataFrame({"a": X[:, 0], "label": CLASSES, "b": X[:, 1]})
+IN_X = {
+    "elements": lambda file: (batches_with(CLASSES), None),
+    "data_set": lambda file: (data_set_with(CLASSES), None),
+    "dict": lambda file: ({"x": X, "label": CLASSES}, "label"),
+    "frame": lambda file: (FRAME, "label"),
+    "arrow": lambda file: (pa.Table.from_pandas(FRAME), "label"),
+    "csv": lambda file: (FRAME.to_csv(file, index=False) or file, "label"),
+    "parquet": lambda file: (FRAME.to_parquet(file) or file, "label"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_X)
+@pytest.mark.parametrize("keep", [None, "label"])
+def test_labels_come_with_the_input(pair, tmp_path, kind, keep, small):
+    path = tmp_path / "out.parquet"
+    x, labels = IN_X[kind](tmp_path / f"x.{kind}")
+    options = {"labels": labels, "metrics": "accuracy"}
+    if keep and labels:
+        options["keep"] = keep
+    report = write(pair, path, x, **options)
+    table = pd.read_parquet(path)
+    found = np.stack(table["output"])
+    np.testing.assert_allclose(found, pair.predict(X, verbose=0), rtol=1e-5)
+    expected = {"accuracy": pytest.approx(np.mean(found.argmax(1) == CLASSES))}
+    assert report.metrics == expected
+    assert {*table.columns} == {"row", "output"} | {*options.get("keep", "").split()}
+    if labels and kind != "csv":  # whose number of rows is not known before
+        for index in range(2):
+            write(pair, tmp_path / "parts.parquet", x, shard=(index, 2), **options)
+        assert merge(tmp_path / "parts.parquet").metrics == expected
+
+
+def test_labels_that_are_not_there_are_noticed(pair, output):
+    missing = FRAME.assign(label=FRAME["label"].where(FRAME.index != 7))
+    for x, labels, message in (
+        (X, "label", "the name of a column, for an input of ndarray without columns"),
+        (FRAME, "y", "x has 0 columns named 'y', expected one. Its columns are"),
+        (pa.Table.from_pandas(FRAME), "y", "y"),
+        (pa.Table.from_pandas(missing), "label", "label of row 7 is missing in the"),
+        (file_runs.generator(X), None, "the elements of x are not (x, y)"),
+    ):
+        with pytest.raises((ValueError, KeyError), match=re.escape(message)):
+            write(pair, output, x, labels=labels, metrics="accuracy")
+        assert not output.exists()
+
+
 @pytest.mark.parametrize("kind", ["array", "list", "column", "npy", "csv", "parquet"])
 def test_labels_come_from_arrays_and_files(pair, output, kind):
     frame = pd.DataFrame({"label": CLASSES})
@@ -164,20 +223,24 @@ def test_a_run_that_failed_twice_has_the_same_metrics(
     assert output.read_bytes() == content
 
 
-def test_a_run_killed_anywhere_has_the_same_metrics(pair, tmp_path, monkeypatch, small):
+@pytest.mark.parametrize("labels", ["label", CLASSES[:45]], ids=["column", "array"])
+def test_a_run_killed_anywhere_has_the_same_metrics(
+    pair, tmp_path, labels, monkeypatch, small
+):
     file_runs.make_small(monkeypatch, flushes=True)
     output = tmp_path / "outputs" / "out.npy"
     output.parent.mkdir()
-    options = {"labels": CLASSES[:45], "metrics": "sparse_categorical_crossentropy"}
+    options = {"labels": labels, "metrics": "sparse_categorical_crossentropy"}
+    x = pa.Table.from_pandas(FRAME[:45]) if isinstance(labels, str) else X[:45]
     found = []
 
     def run():
-        found.append(write(pair, output, X[:45], **options).metrics)
+        found.append(write(pair, output, x, **options).metrics)
 
     taken = snapshots(run, output.parent, tmp_path / "snapshots", monkeypatch)
     assert len(taken) > 12
     for folder in taken:
-        resumed = write(pair, folder / output.name, X[:45], resume=True, **options)
+        resumed = write(pair, folder / output.name, x, resume=True, **options)
         assert resumed.metrics == found[0]
 
 
@@ -212,10 +275,10 @@ class NoConfig(keras.metrics.Mean):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": "auc"}, "Received metrics='auc' without labels=. Pass one label"),
+        ({"metrics": "auc"}, "Received metrics= without labels=, and x is not a gene"),
         ({"labels": CLASSES[:5]}, "labels have 5 rows, the input has 61. Expected one"),
         ({"labels": np.arange(62)}, "labels have 62 rows, the input has 61."),
-        ({"labels": CLASSES.astype(str)}, "labels or results of dtype string"),
+        ({"labels": CLASSES.astype(str)}, "labels or results of dtype object"),
         ({"labels": CLASSES, "metrics": []}, "metrics=[]. Expected at least one"),
         ({"labels": CLASSES, "metrics": "nope"}, "There is no metric 'nope'."),
         ({"labels": CLASSES, "metrics": "MeanIoU"}, "Pass a keras.metrics object."),
