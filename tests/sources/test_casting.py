@@ -163,7 +163,6 @@ class Later:
         return np.array(chunk) if rows.stop > 3 else np.array(chunk, self._first)
 
 
-@pytest.mark.parametrize("declared", [None, tf.int64, tf.float32, tf.float64])
 @pytest.mark.parametrize(
     ("later", "message"),
     [
@@ -181,12 +180,12 @@ class Later:
         ([b"7", b"8", b"9"], r"row 3 holds b'7' \(.S1\), expected int64"),
     ],
 )
-def test_a_chunk_of_another_dtype_that_cannot_be_kept(later, message, declared):
-    spec = None if declared is None else one(declared)
-    batches = as_source(Later(later), input_spec=spec).batches(3)
-    assert next(batches).inputs.tolist() == [1, 2, 3]
-    with pytest.raises(BadRow, match=f"^x, {message}"):
-        next(batches)
+def test_a_chunk_of_another_dtype_that_cannot_be_kept(later, message):
+    for spec in (None, one(tf.int64), one(tf.float32), one(tf.float64)):
+        batches = as_source(Later(later), input_spec=spec).batches(3)
+        assert next(batches).inputs.tolist() == [1, 2, 3]
+        with pytest.raises(BadRow, match=f"^x, {message}"):
+            next(batches)
 
 
 @pytest.mark.parametrize(
