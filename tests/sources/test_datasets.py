@@ -17,13 +17,13 @@ def _dataset(batch_size=4, **kwargs):
     return tf.data.Dataset.from_tensor_slices(X).batch(batch_size, **kwargs)
 
 
-@pytest.mark.parametrize("user_batch", [1, 4, 11, 20])
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 16])
-def test_rows(user_batch, batch_size):
+@pytest.mark.parametrize("user_batch", [1, 4, 20])
+def test_rows(user_batch):
     source = as_source(_dataset(user_batch))
     assert source.num_rows is None
-    np.testing.assert_array_equal(rows(source, batch_size), X)
-    np.testing.assert_array_equal(rows(source, batch_size, start=5), X[5:])
+    for batch_size in (1, 4, 16):
+        np.testing.assert_array_equal(rows(source, batch_size), X)
+        np.testing.assert_array_equal(rows(source, batch_size, start=5), X[5:])
 
 
 def test_the_spec_is_known_without_reading():
@@ -79,8 +79,7 @@ def _by_generator(fill):
 
 
 @pytest.mark.parametrize("make", [_by_numpy_function, _by_generator])
-@pytest.mark.parametrize("batch_size", [3, 8, 12])
-def test_a_function_that_fills_one_array_again_and_again(make, batch_size):
+def test_a_function_that_fills_one_array_again_and_again(make):
     buffer = _aligned((8, 1))
 
     def fill(index):
@@ -89,8 +88,9 @@ def test_a_function_that_fills_one_array_again_and_again(make, batch_size):
 
     held = [np.asarray(tensor) for tensor in make(fill)]
     assert np.shares_memory(held[0], buffer), "TensorFlow copies: this tests nothing"
-    found = rows(as_source(make(fill)), batch_size)
-    np.testing.assert_array_equal(found[:, 0], np.arange(48))
+    for batch_size in (3, 8, 12):
+        found = rows(as_source(make(fill)), batch_size)
+        np.testing.assert_array_equal(found[:, 0], np.arange(48))
 
 
 def test_axes_that_vary():
