@@ -72,16 +72,16 @@ def test_attributes_that_change_no_value(attributes, stored):
 
 
 @pytest.mark.parametrize(
-    "attributes",
+    ("dtype", "attributes"),
     [
-        {"_FillValue": np.float32(13)},
-        {"missing_value": [99.0, 13.0]},
-        {"valid_max": np.float32(12)},
-        {"valid_range": [-1.0, 12.5]},
+        ("f4", {"_FillValue": np.float32(13)}),
+        ("i2", {"_FillValue": np.float32(13)}),
+        ("i8", {"missing_value": [99.0, 13.0]}),
+        ("i2", {"valid_max": np.float32(12)}),
+        ("f8", {"valid_range": [-1.0, 12.5]}),
     ],
 )
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i8"])
-def test_missing_values_are_an_error(attributes, dtype, stored):
+def test_missing_values_are_an_error(dtype, attributes, stored):
     batches = stored(X.astype(dtype), **attributes).batches(4)
     assert next(batches).num_rows == 4
     message = "x: x, row 6 holds 13.*which is a missing value by the attributes of"
