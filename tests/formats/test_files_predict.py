@@ -1,17 +1,12 @@
-"""Files as input of a Predictor: the same results as from arrays."""
+"""Whole numbers of tables reach the model as they are: no float is made of them."""
 
 import keras
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from keras_mgpu_strategy import Predictor
 from keras_mgpu_strategy.files import Csv, Parquet
-
-WIDE = np.random.default_rng(0).normal(size=(101, 2)).astype(np.float32)
-CODE = np.arange(101) % 5
 
 
 @pytest.fixture(scope="module")
@@ -25,28 +20,6 @@ def predictor(strategies):
     model = keras.Model([code, wide], keras.layers.Dense(4)(joined))
     with strategies[2].scope():
         return Predictor(model)
-
-
-@pytest.fixture(scope="module")
-def expected(predictor):
-    return predictor.predict([CODE[:, None], WIDE], batch_size=16, verbose=0)
-
-
-def test_parquet(predictor, expected, tmp_path):
-    wide = pa.FixedSizeListArray.from_arrays(pa.array(WIDE.reshape(-1)), 2)
-    pq.write_table(pa.table({"wide": wide, "code": CODE}), tmp_path / "x.parquet", 30)
-    found = predictor.predict(str(tmp_path / "x.parquet"), batch_size=16, verbose=0)
-    np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ValueError, match="1 columns .*, which takes 2 features"):
-        predictor.predict(Parquet(tmp_path / "x.parquet", ["code", "code"]))
-
-
-def test_csv(predictor, expected, tmp_path):
-    frame = pd.DataFrame({"code": CODE, "u": WIDE[:, 0], "v": WIDE[:, 1]})
-    frame.to_csv(tmp_path / "x.csv", index=False)
-    rows = Csv(tmp_path / "x.csv", {"code": "code", "wide": ["u", "v"]})
-    found = predictor.predict(rows, batch_size=16, verbose=0)
-    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "bool"])
@@ -69,11 +42,3 @@ def test_whole_numbers_reach_the_model_as_they_are(dtype, strategies, tmp_path):
         ):
             wrong = (Csv if name == "x.csv" else Parquet)(tmp_path / name, "other")
             predictor.predict(wrong, batch_size=2, verbose=0)
-
-
-def test_a_dict_of_npy_files(predictor, expected, tmp_path):
-    paths = {"code": tmp_path / "c.npy", "wide": tmp_path / "w.npy"}
-    np.save(paths["code"], CODE[:, None])
-    np.save(paths["wide"], WIDE)
-    found = predictor.predict(paths, batch_size=16, verbose=0)
-    np.testing.assert_array_equal(found, expected)
