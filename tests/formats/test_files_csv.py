@@ -120,27 +120,7 @@ def test_the_first_rows_do_not_decide(tmp_path, small_pieces):
         (one([]), "1_000", "holds '1_000', expected a number"),
         (one([], tf.int64), "abc", "holds 'abc', expected a number"),
         (one([], tf.int64), "0.5", "holds 0.5 .*an integer that int64"),
-        (
-            one([], tf.int64),
-            "9" * 20,
-            "holds 9{20}, expected an integer of 64 bits",
-        ),
-        (one([], tf.int64), "inf", "holds inf .*, expected an integer"),
-        (
-            one([], tf.int64),
-            "9007199254740993.0",
-            "holds 9007199254740992.0 .*a number below 90",
-        ),
-        (
-            one([], tf.int32),
-            "2147483648",
-            "holds 2147483648 .*that int32 holds",
-        ),
-        (
-            one([], tf.uint8),
-            "-1",
-            "holds -1 .*an integer that uint8 holds",
-        ),
+        (one([], tf.int64), "9" * 20, "holds 9{20}, expected an integer of 64 bits"),
         (one([], tf.uint8), "256", "holds 256 .*an integer that uint8 holds"),
         (one([], tf.bool), "2", "holds 2 .*, expected True or False"),
         (one([], tf.string), "", "has no value.*{'keep_default_na': False}"),
@@ -179,15 +159,6 @@ def test_what_is_no_csv(content, tmp_path):
         read(Csv(path).open_rows(one([])), 4)
 
 
-def test_a_compressed_file_that_is_cut_short(tmp_path):
-    path = tmp_path / "x.csv.gz"
-    content = gzip.compress(FRAME.to_csv(index=False).encode())
-    for size in (5, 40, len(content) - 9, len(content) - 1):
-        path.write_bytes(content[:size])
-        with pytest.raises((ValueError, OSError), match=str(path)):
-            read(Csv(path, "f").open_rows(one([])), 4)
-
-
 def test_columns_that_do_not_fit(path):
     with pytest.raises(ValueError, match="'a', and 4 columns of numbers.*expected 2"):
         Csv(path).open_rows(one([2]))
@@ -217,11 +188,12 @@ def test_the_rows_before_a_bad_one_come_first(tmp_path):
         next(batches)
 
 
-@pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("name", ["chunksize", "usecols", "index_col", "nrows"])
-def test_options_that_are_taken(name, value, path):
-    with pytest.raises(ValueError, match=f"read_options with '{name}', which are set"):
-        Csv(path, read_options={name: value}).open_rows(one([]))
+def test_options_that_are_taken(name, path):
+    for value in (0, 1):
+        message = f"read_options with '{name}', which are set"
+        with pytest.raises(ValueError, match=message):
+            Csv(path, read_options={name: value}).open_rows(one([]))
 
 
 def test_options_that_are_none(path):
