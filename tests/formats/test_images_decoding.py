@@ -27,33 +27,11 @@ def save(path, image, mode=None, **kwargs):
     return path
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("image", [GRAY, COLORS, np.dstack([COLORS, ALPHA])])
-def test_png_is_as_in_keras(image, channels, tmp_path):
-    path = write_png(tmp_path / "a.png", image)
-    expected = reference(path, SIZE, channels)
-    np.testing.assert_array_equal(one(path, *SIZE, channels), expected)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("image", [GRAY, COLORS])
-def test_jpeg_is_as_in_keras(image, channels, tmp_path):
-    path = write_jpeg(tmp_path / "a.jpg", image)
-    expected = reference(path, SIZE, channels)
-    np.testing.assert_array_equal(one(path, *SIZE, channels), expected)
-
-
 def test_opaque_where_a_file_has_no_alpha(tmp_path):
     path = write_jpeg(tmp_path / "a.jpg", COLORS)
     rgba = one(path, *SIZE, 4)
     np.testing.assert_array_equal(rgba[..., :3], reference(path, SIZE))
     assert (rgba[..., 3] == 255).all()
-
-
-def test_16_bits_become_8(tmp_path):
-    deep = COLORS.astype(np.uint16) * 256 + 77
-    path = write_png(tmp_path / "a.png", deep)
-    np.testing.assert_array_equal(one(path, *SIZE, 3), resized(COLORS))
 
 
 def test_palettes_become_colors(tmp_path):
@@ -70,13 +48,6 @@ def test_cmyk_becomes_colors(tmp_path):
     np.testing.assert_allclose(one(path, *SIZE, 4)[..., :3], resized(COLORS), atol=8)
 
 
-def test_bmp(tmp_path):
-    path = save(tmp_path / "a.bmp", COLORS)
-    np.testing.assert_array_equal(one(path, *SIZE, 3), resized(COLORS))
-    np.testing.assert_array_equal(one(path, *SIZE, 1), resized(GRAY))
-    assert (one(path, *SIZE, 4)[..., 3] == 255).all()
-
-
 @pytest.mark.skipif(not hasattr(tf.image, "decode_webp"), reason="older TensorFlow")
 def test_webp(tmp_path):
     image = np.dstack([COLORS, ALPHA + 1])
@@ -89,18 +60,6 @@ def test_webp(tmp_path):
     np.testing.assert_array_equal(read_all(source), [image, opaque])
     gray = read_all(Images(folder).open_rows(takes(9, 7, 1)))
     np.testing.assert_array_equal(gray, [GRAY, GRAY])
-
-
-def test_gif_of_several_frames_is_its_first_one(tmp_path):
-    black, *others = [
-        Image.fromarray(np.full((9, 7), value, np.uint8)) for value in (0, 128, 255)
-    ]
-    path = tmp_path / "a.gif"
-    black.save(path, save_all=True, append_images=others)
-    with Image.open(path) as opened:
-        assert opened.n_frames == 3
-    for channels in (1, 3):
-        np.testing.assert_array_equal(one(path, *SIZE, channels), 0)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.bmp", "a.gif", "a", "a.txt"])
