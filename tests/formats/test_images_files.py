@@ -137,10 +137,10 @@ def test_an_empty_list():
         find_images([], must_read=True)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_suffixes_that_are_read(suffix, tmp_path):
-    touch(tmp_path, f"a{suffix}", f"b{suffix.upper()}")
-    assert names(tmp_path) == [f"a{suffix}", f"b{suffix.upper()}"]
+def test_suffixes_that_are_read(tmp_path):
+    files = [f"{c}{s}" for s in SUFFIXES for c, s in (("a", s), ("b", s.upper()))]
+    touch(tmp_path, *files)
+    assert sorted(names(tmp_path)) == sorted(files)
 
 
 OF_IMAGES = """
@@ -150,21 +150,13 @@ tiff webp wmf xbm xcf xpm xwd
 """
 
 
-@pytest.mark.parametrize("suffix", OF_IMAGES.split())
-def test_no_image_is_left_out(suffix, tmp_path):
-    touch(tmp_path, "a.png", f"b.{suffix}")
-    assert names(tmp_path, must_read=False) == ["a.png", f"b.{suffix}"]
-    if f".{suffix}" not in SUFFIXES:
-        with pytest.raises(ValueError, match=f"such as 'b.{suffix}'. Convert them"):
-            names(tmp_path)
-
-
-def test_images_that_are_not_decoded(tmp_path):
-    touch(tmp_path, "a.png", "b.tif", "c.HEIC")
-    message = "holds 2 images of a kind.*such as 'b.tif'. Convert them to PNG or JPEG"
+def test_no_image_is_left_out(tmp_path):
+    others = [f"b.{s}" for s in OF_IMAGES.split() if f".{s}" not in SUFFIXES]
+    touch(tmp_path, "a.png", "c.HEIC", *others)
+    assert names(tmp_path, must_read=False) == ["a.png", *sorted(others), "c.HEIC"]
+    message = f"holds {len(others) + 1} images of a kind.*such as 'b.avif'. Convert th"
     with pytest.raises(ValueError, match=message):
         find_images(tmp_path, must_read=True)
-    assert names(tmp_path, must_read=False) == ["a.png", "b.tif", "c.HEIC"]
     assert names([tmp_path / "b.tif"]) == [str(tmp_path / "b.tif")]
 
 
