@@ -36,10 +36,12 @@ class Doubles:
         raise StoppedWithin(results, error) if good_rows else error
 
 
-@pytest.mark.parametrize("tunes", [False, True])
+@pytest.mark.parametrize(
+    ("tunes", "make"),
+    [(False, lambda rows: rows), (True, lambda rows: iter([rows]))],
+)
 @pytest.mark.parametrize("num_devices", [1, 3])
 @pytest.mark.parametrize("row", [1, 4, 6, 301, 999])
-@pytest.mark.parametrize("make", [lambda rows: rows, lambda rows: iter([rows])])
 def test_the_rows_before_it_are_delivered(make, row, num_devices, tunes):
     context = Context(
         devices=tuple("abc"[:num_devices]),
