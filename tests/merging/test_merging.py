@@ -24,10 +24,13 @@ from tests.merging.sharded_outputs import (
     write_shards,
 )
 
+NAMES = [f"file {row}\n" for row in range(NUM_ROWS)]
 
-@pytest.mark.parametrize("names", [None, [f"file {row}\n" for row in range(NUM_ROWS)]])
+
 @pytest.mark.parametrize(
-    "outputs", [ONE, TWO, TEXTS, TEXTS["label"]], ids=["one", "two", "texts", "text"]
+    ("outputs", "names"),
+    [(ONE, None), (TWO, NAMES), (TEXTS, NAMES), (TEXTS["label"], None)],
+    ids=["one", "two", "texts", "text"],
 )
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_shards_become_the_whole(suffix, outputs, names, tmp_path):
