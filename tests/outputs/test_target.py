@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from keras_mgpu_strategy.outputs.durable import remove
 from keras_mgpu_strategy.outputs.journal import Progress
 from keras_mgpu_strategy.outputs.target import Target, record_of
 from tests.formats import stored
@@ -26,9 +27,16 @@ def test_nothing_there_is_fine(place):
     assert not places.tree(place.path.parent)
 
 
-@pytest.mark.parametrize("has_partial", [True, False])
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("has_output", [True, False])
+@pytest.mark.parametrize(
+    ("has_partial", "finished", "has_output"),
+    [
+        (True, False, False),  # a run was stopped
+        (True, False, True),  # one that is to replace an output
+        (True, True, True),  # before the new one gets its name
+        (False, True, True),  # after that
+        (False, True, False),  # and the output was removed
+    ],
+)
 def test_what_was_begun_needs_a_flag(place, has_partial, finished, has_output):
     places.begin(place, finished=finished)
     if has_partial:
@@ -141,30 +149,33 @@ def finish_beside(place, old):
 
 
 @pytest.mark.parametrize("old", [None, "file", "folder"])
-def test_placing_replaces_the_output_and_leaves_nothing_else(place, old):
-    expected = finish_beside(place, old)
-    place.place()
-    assert stored.content(place.path) == expected
-    assert set(place.path.parent.iterdir()) == {place.path, record_of(place.path)}
-
-
-@pytest.mark.parametrize("old", [None, "file", "folder"])
-@pytest.mark.parametrize("count", range(9))
-def test_placing_goes_on_from_wherever_it_was_stopped(place, old, count, monkeypatch):
-    expected = finish_beside(place, old)
-    with monkeypatch.context() as patch:
-        places.stopping(patch, count)
-        try:
+def test_placing_goes_on_from_wherever_it_was_stopped(place, old, monkeypatch):
+    for count in range(30):
+        place.clear()
+        remove(place.path)
+        expected = finish_beside(place, old)
+        with monkeypatch.context() as patch:
+            places.stopping(patch, count)
+            was_stopped = is_stopped(place, expected)
+        if place.journal.exists():
+            place.check(resume=True, overwrite=False)
             place.place()
-        except places.Stopped:
-            # Neither is lost: the new one is whole, and the old one is replaced by it.
-            left = [path for path in (place.partial, place.path) if path.exists()]
-            assert expected in [stored.content(path) for path in left]
-    if place.journal.exists():
-        place.check(resume=True, overwrite=False)
+        assert stored.content(place.path) == expected
+        assert set(place.path.parent.iterdir()) == {place.path, record_of(place.path)}
+        if not was_stopped:
+            break
+    assert 4 < count < 29, "placing was not stopped at each change of the disk"
+
+
+def is_stopped(place, expected):
+    """Whether placing is stopped; if so, neither the old nor the new one is lost."""
+    try:
         place.place()
-    assert stored.content(place.path) == expected
-    assert set(place.path.parent.iterdir()) == {place.path, record_of(place.path)}
+    except places.Stopped:
+        left = [path for path in (place.partial, place.path) if path.exists()]
+        assert expected in [stored.content(path) for path in left]
+        return True
+    return False
 
 
 def test_files_of_the_user_with_similar_names_stay(place):
