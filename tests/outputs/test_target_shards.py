@@ -69,25 +69,23 @@ def test_clearing_a_shard_leaves_the_others(tmp_path):
     assert targets[1].journal.exists()
 
 
-@pytest.mark.parametrize("count", range(7))
-def test_placing_a_shard_goes_on_from_wherever_it_was_stopped(
-    count, tmp_path, monkeypatch
-):
-    place = Target(tmp_path / "out.parquet", Shard(1, 2))
-    with monkeypatch.context() as patch:
+def test_placing_a_shard_goes_on_from_wherever_it_was_stopped(tmp_path, monkeypatch):
+    for count in range(7):
+        place = Target(tmp_path / f"{count}.parquet", Shard(1, 2))
         places.begin(place, finished=True)
         place.partial.mkdir()
         for part in range(2):
             name = f"part-00001-of-00002-{part:05d}.parquet"
             (place.partial / name).write_text(f"{part}")
-        places.stopping(patch, count)
-        try:
-            place.place()
-        except places.Stopped:
-            assert place.journal.exists()
-    place.place()
-    assert [p.read_text() for p in sorted(place.path.iterdir())] == ["0", "1"]
-    assert not place.partial.exists()
+        with monkeypatch.context() as patch:
+            places.stopping(patch, count)
+            try:
+                place.place()
+            except places.Stopped:
+                assert place.journal.exists()
+        place.place()
+        assert [p.read_text() for p in sorted(place.path.iterdir())] == ["0", "1"]
+        assert not place.partial.exists()
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.zarr"])
