@@ -42,7 +42,6 @@ def test_other_policies_are_refused(policy):
         NonFiniteRows(policy)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
@@ -57,8 +56,9 @@ def test_other_policies_are_refused(policy):
         (range(0, 40, 2), "20 rows: 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and more."),
     ],
 )
-def test_rows_are_named(bad, text, value):
-    assert text in complaint(rows_with(bad, value=value), [10, 10, 20])
+def test_rows_are_named(bad, text):
+    for value in (np.nan, np.inf, -np.inf):
+        assert text in complaint(rows_with(bad, value=value), [10, 10, 20])
 
 
 def test_rows_are_those_of_the_input():
