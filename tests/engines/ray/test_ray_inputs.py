@@ -91,12 +91,6 @@ def test_inputs(kind, predictor, expected, folder):
     assert predictor.report.rows == sum(predictor.report.replica_rows) == NUM_ROWS
 
 
-@pytest.mark.parametrize("num_rows", [*range(8), 15, 16, 17])
-def test_row_counts(num_rows, predictor, expected):
-    result = predictor.predict(ROWS[:num_rows], 2 * BATCH, verbose=0)
-    np.testing.assert_array_equal(result, expected[:num_rows])
-
-
 def test_methods(predictor, local):
     for method, logits in itertools.product(
         ("predict_proba", "predict_classes"), (False, True)
@@ -162,14 +156,13 @@ def test_automatic_batches(predictor, expected):
 
 
 @pytest.mark.parametrize("suffix", file_runs.SUFFIXES)
-@pytest.mark.parametrize("kind", ["array", "npy", "generator"])
-def test_sinks(suffix, kind, predictor, expected, folder, tmp_path):
-    path = tmp_path / f"out{suffix}"
-    report = predictor.predict_to(
-        path, INPUTS[kind](folder), 2 * BATCH, verbose=0, method="predict"
-    )
-    assert report.rows == NUM_ROWS
-    file_runs.assert_holds(path, expected)
+def test_sinks(suffix, predictor, expected, folder, tmp_path):
+    how = {"verbose": 0, "method": "predict", "overwrite": True}
+    for kind in ("npy", "generator"):
+        path = tmp_path / f"out{suffix}"
+        report = predictor.predict_to(path, INPUTS[kind](folder), 2 * BATCH, **how)
+        assert report.rows == NUM_ROWS
+        file_runs.assert_holds(path, expected)
 
 
 def test_columns_beside_the_results(predictor, expected, folder, tmp_path):
