@@ -61,13 +61,10 @@ def saved(tmp_path_factory):
     return paths, {"d.h5": legacy}, model
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 3])
 @pytest.mark.parametrize("name", ["a.keras", "b.h5", "c.hdf5", "d.h5"])
-def test_reads_keras_files(
-    name, num_replicas, saved, strategies, rows, run_replicas, assert_same
-):
+def test_reads_keras_files(name, saved, strategies, rows, run_replicas, assert_same):
     paths, others, model = saved
-    strategy = strategies[num_replicas]
+    strategy = strategies[2]
     replicated = models.read(paths[name], strategy)
     assert models.strategy_of(replicated.model) is strategy
     assert replicated.input_spec.shape.as_list() == [None, 4]
@@ -149,15 +146,15 @@ def test_a_missing_path(tmp_path, strategies):
         models.read(tmp_path / "none.keras", strategies[1])
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["a.keras", "b.h5"])
-def test_a_truncated_file(name, share, saved, tmp_path, strategies):
+def test_a_truncated_file(name, saved, tmp_path, strategies):
     path = tmp_path / name
     with open(saved[0][name], "rb") as file:
         content = file.read()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match=f"{name}.* is truncated or damaged"):
-        models.read(path, strategies[1])
+    for share in (0.02, 0.5, 0.9, 0.999):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(ValueError, match=f"{name}.* is truncated or damaged"):
+            models.read(path, strategies[1])
 
 
 def test_a_damaged_archive(saved, tmp_path, strategies):
