@@ -45,15 +45,11 @@ def make_model(lib):
     )
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 3])
-def test_keras_export(
-    num_replicas, tmp_path, strategies, rows, run_replicas, assert_same
-):
+def test_keras_export(tmp_path, strategies, rows, run_replicas, assert_same):
     model, path = make_model(keras), str(tmp_path / "model")
     model.export(path, verbose=False)
-    strategy = strategies[num_replicas]
-    replicated = models.read(path, strategy)
-    check_mirrored(replicated, strategy)
+    replicated = models.read(path, strategies[2])
+    check_mirrored(replicated, strategies[2])
     assert replicated.input_spec.shape.as_list() == [None, 4]
     assert replicated.output_shapes.as_list() == [None, 3]
     assert replicated.is_built
