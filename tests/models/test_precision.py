@@ -105,13 +105,10 @@ def float_dtypes(model):
     return {dtype.name for dtype in dtypes if dtype.is_floating}
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("make", [dense, convolution, recurrent, attention, nested])
-def test_results_are_float32_and_close(
-    make, precision, num_replicas, strategies, table
-):
-    strategy, model = strategies[num_replicas], randomize(make(keras))
+def test_results_are_float32_and_close(make, precision, strategies, table):
+    strategy, model = strategies[2], randomize(make(keras))
     before = model.get_weights()
     with strategy.scope():
         predictor = mgpu.Predictor(model, precision=precision)
