@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
     assert not os.path.exists("~")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def predictor(strategies):
     with strategies[2].scope():
         return mgpu.Predictor(file_runs.classifier())
@@ -58,16 +58,15 @@ def inputs(home):
     frame.to_parquet(home / "x" / "part-0.parquet")
 
 
-@pytest.mark.parametrize(
-    "x",
-    ["~/x.npy", "~/x.npz", "~/x.zarr", "~/x.h5", "~/x.csv", "~/x"]
-    + [pathlib.Path("~/x.npy"), ["~/x/part-0.parquet"], {"x": "~/x.npy"}]
-    + [mgpu.files.Npy("~/x.npy"), mgpu.files.Parquet("~/x")],
-    ids=str,
-)
-def test_inputs(inputs, predictor, x):
+def test_inputs(inputs, predictor):
     expected = predictor.predict(X, verbose=0)
-    np.testing.assert_array_equal(predictor.predict(x, verbose=0), expected)
+    for x in (
+        *("~/x.npy", "~/x.npz", "~/x.zarr", "~/x.h5", "~/x.csv", "~/x"),
+        *(pathlib.Path("~/x.npy"), ["~/x/part-0.parquet"], {"x": "~/x.npy"}),
+        *(mgpu.files.Npy("~/x.npy"), mgpu.files.Parquet("~/x")),
+    ):
+        found = predictor.predict(x, verbose=0)
+        np.testing.assert_array_equal(found, expected, str(x))
 
 
 def test_inputs_that_other_processes_open(inputs):
