@@ -5,11 +5,11 @@ once complete. A resumed run starts at a row that began a batch, so that the fil
 byte for byte that of one never stopped. However a run ends, its rows are kept.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from keras_mgpu_strategy.compute.heads import Head
@@ -59,8 +59,7 @@ def predict_to(
     """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
     _check_how(verbose, strict, head.method)
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
-    target = _target(path, shard, resume=resume, overwrite=overwrite)
-    journal = (target.finished() or target.begun()) if resume else None
+    target, journal = _target(path, shard, resume=resume, overwrite=overwrite)
     names = kept_names(keep, target.path)
     asked = asked_metrics(labels, metrics, head.method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
@@ -74,10 +73,9 @@ def predict_to(
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)
-    with contextlib.closing(run.batches(writer.start)) as results:
+    with closing(run.batches(writer.start)) as results:
         batches = _checked(nonfinite.watching(results), head.method, strict)
-        shown = show_progress(batches, writer.rows, run.clock, verbose)
-        with contextlib.closing(shown):
+        with closing(show_progress(batches, writer.rows, run.clock, verbose)) as shown:
             writer.write(shown, stopping, overwrite=overwrite)
     return _reported(run, measured and measured.values())
 
@@ -105,13 +103,13 @@ def _target(
     *,
     resume: bool,
     overwrite: bool,
-) -> Target:
-    """Where the output goes, checked as far as possible before any row is run."""
+) -> tuple[Target, Journal | None]:
+    """Where the output goes, checked before any row is run, and what to resume."""
     place, own = pathlib.Path(expanded(path)), shard_of(shard)
     writer_of(place).check(Layout(columns=()))
     target = Target(place, own, is_shared=output_format(place).is_shared)
     target.check(resume=resume, overwrite=overwrite)
-    return target
+    return target, (target.finished() or target.begun()) if resume else None
 
 
 def _earlier_batch(
