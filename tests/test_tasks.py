@@ -131,6 +131,34 @@ def test_loaded_tasks(kind, text_task, strategies, tmp_path):
         assert_same(own.predict(TEXTS, verbose=0), expected)
 
 
+def test_outputs_of_layers(kind, text_task, strategies):
+    rows = text_task.preprocessor(np.array(TEXTS))
+    rows = {name: np.asarray(array) for name, array in rows.items()}
+    last = text_task.layers[-2]
+    expected = {last.name: keras.Model(text_task.input, last.output).predict(rows)}
+    if kind == "hub":
+        backbone = text_task.backbone
+        pooled = backbone.get_layer("pooled_dense")
+        part = keras.Model(backbone.input, pooled.output)
+        expected[f"{backbone.name}/pooled_dense"] = part.predict(rows)
+        results = predictor(text_task, strategies, outputs=[*expected])
+        results = results.predict(TEXTS, verbose=0)
+        tf.nest.map_structure(assert_same, results, expected)
+    for path, values in expected.items():
+        own = predictor(text_task, strategies, outputs=path)
+        assert_same(own.predict(TEXTS, verbose=0), values)
+
+
+def test_the_preprocessor_is_part_of_the_digest_of_outputs(strategies):
+    task, digests = hub_shape.text_task(), []
+    for length in (8, 4, 8):
+        task.preprocessor.sequence_length = length
+        outputs = (task.layers[-1].name,)
+        replicated = models.replicate(task, strategies[1], outputs=outputs)
+        digests.append(models.digest(replicated))
+    assert digests[0] == digests[2] != digests[1]
+
+
 def test_a_task_of_the_scope(kind, strategies):
     with strategies[2].scope():
         task = hub_shape.text_task(kind)

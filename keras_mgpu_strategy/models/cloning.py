@@ -76,6 +76,9 @@ class _Cloner:
     def _functional(self, model: Any) -> Any:
         # A view without compile settings: `clone_model` would serialise them.
         view = self._library.Model(model.input, model.output, name=model.name)
+        for part in model.layers:
+            if set(map(id, symbols_of(part, "inputs"))) & set(map(id, model.inputs)):
+                self(part)  # makes inputs of its own, which the two are to share
         inputs = None
         if self._library.__name__ == "keras":  # whose inputs would lose their kind
             inputs = tf.nest.map_structure(
@@ -108,6 +111,10 @@ class _Cloner:
         new = self._built(layer, config, build_config, is_early=False)
         if _lacking(layer, new):  # what is built takes no further layers
             new = self._built(layer, config, build_config, is_early=True)
+        ends = [symbols_of(part, "inputs") for part in (layer, new)]
+        for before, after in zip(*ends, strict=False):
+            made = input_layer(new, after)
+            self._clones.setdefault(id(input_layer(layer, before)), made)
         return new
 
     def _built(

@@ -56,7 +56,10 @@ def _architecture(replicated: ReplicatedModel) -> Iterator[str]:
     if replicated.graph is not None:
         yield replicated.graph
         return
-    if replicated.feeding.raw:
+    task = replicated.task
+    if task is not None:
+        yield _as_text([_preprocessing(task), _own_code(task)])
+    elif replicated.feeding.raw:
         yield _as_text(_preprocessing(replicated.model))
     for layer in layers_of(replicated.model):
         parts = [

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.libraries import declared, library_of, symbols_of
-from keras_mgpu_strategy.models.overrides import is_overridden, preprocess_of
+from keras_mgpu_strategy.models.overrides import is_overridden, is_users
 
 _MOST_NAMES = 20
 
@@ -49,7 +49,8 @@ def is_graph(layer: Any) -> bool:
     """Whether a layer is a model that runs the graph it was built from."""
     if not hasattr(layer, "layers") or not symbols_of(layer, "outputs"):
         return False
-    return not any(is_overridden(layer, name) for name in ("call", "__call__"))
+    # KerasHub's own `__call__` only looks for strings.
+    return not (is_overridden(layer, "call") or is_users(layer, "__call__"))
 
 
 def chains_of(model: Any, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -130,12 +131,6 @@ def _check_is_graph(model: Any) -> None:
             f"{label} has its own `predict_step`, which would not run. Leave out "
             "`outputs` and return what you need from it, or pass "
             "`keras.Model(model.input, model.output)`, which has none."
-        )
-    if preprocess_of(model) is not None:
-        raise ValueError(
-            f"{label} preprocesses its rows, which would not happen. Set "
-            "`model.preprocessor = None` before passing the model, and pass rows that "
-            "are preprocessed already."
         )
     if is_graph(model):
         return

@@ -31,8 +31,9 @@ class ReplicatedModel:
     `call` takes tensors of shape `(rows, ...)` of what `feeding` says, in replica
     context or for one device in `strategy.scope(), tf.device(device)`. Specs and shapes
     include the batch axis; None if not declared. With a `precision`, float outputs are
-    float32. `outputs` are the names of those that were chosen, if any. `variables` and
-    `graph` (a digest) are those of a SavedModel.
+    float32. `outputs` are the names of those that were chosen, if any, and `task` is
+    then what they are part of, if it preprocesses rows. `variables` and `graph` (a
+    digest) are those of a SavedModel.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class ReplicatedModel:
     output_shapes: Nest | None = None
     precision: str | None = None
     outputs: tuple[str, ...] | None = None
+    task: Any = None
     variables: tuple[Any, ...] | None = None
     graph: str | None = None
     feeding: Feeding = X_ALONE
@@ -50,10 +52,11 @@ class ReplicatedModel:
 
     def preprocessing(self, raw_spec: Nest) -> "Preprocessing | None":
         """Returns what is done to rows of this `tf.TensorSpec` nest before `call`."""
-        function = preprocess_of(self.model) if self.feeding.raw else None
+        task = self.model if self.task is None else self.task
+        function = preprocess_of(task) if self.feeding.raw else None
         if function is None:
             return None
-        name, is_whole = type(self.model).__name__, self.feeding.whole is not None
+        name, is_whole = type(task).__name__, self.feeding.whole is not None
         return Preprocessing(name, function, raw_spec, is_whole=is_whole)
 
     def in_form(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:

@@ -86,6 +86,7 @@ def replicate(
         else output_shapes_of(model),
         precision=precision,
         outputs=outputs,
+        task=given if outputs and feeding.raw else None,
         feeding=feeding,
         autograph=library_of(model).__name__ == "tf_keras",
         # A rebuilt model is compiled under the strategy, for which Keras reports False.
