@@ -327,5 +327,5 @@ def test_names_of_outputs_that_are_not_declared_are_refused_before_writing(tmp_p
         predictor = mgpu.Predictor(Own())
     x = {"x": X, "Score": np.arange(NUM_ROWS)}
     with pytest.raises(ValueError, match="'Score', which is also the name of the out"):
-        write(predictor, tmp_path / "out.csv", x, method="predict", keep="Score")
+        write(predictor, tmp_path / "out.parquet", x, method="predict", keep="Score")
     assert not list(tmp_path.iterdir())
