@@ -17,6 +17,11 @@ from keras_mgpu_strategy.models.attributes import (
     holds_parts,
     own_attributes,
 )
+from keras_mgpu_strategy.models.compile_settings import (
+    Compiled,
+    compiled_of,
+    is_compiled,
+)
 from keras_mgpu_strategy.models.libraries import parts_of
 from keras_mgpu_strategy.models.stand_ins import is_seed
 from keras_mgpu_strategy.models.state import check_equal, settings_of
@@ -62,6 +67,7 @@ class Aside:
     layers: dict[_Place, _OfLayer]
     hidden: list[np.ndarray]
     seeds: list[np.ndarray]
+    compiled: Compiled | None
 
     def give_to(self, model: Any) -> None:
         """Restores the state in a model read from the file; ValueError if unlike it."""
@@ -76,6 +82,8 @@ class Aside:
         pairs = [*zip(hidden, self.hidden, strict=True)]
         for variable, value in [*pairs, *zip(_seeds(model), self.seeds, strict=False)]:
             assign(variable, value)
+        if self.compiled is not None:  # a file has lambdas as bytecode alone
+            self.compiled.compile(model)
 
 
 def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
@@ -89,7 +97,9 @@ def put_aside(model: Any, can_travel: Callable[[Any], bool]) -> Aside:
         settings = settings_of(layer)
         layers[place] = _OfLayer(type(layer).__name__, settings, values, left)
     hidden = list(map(host_value, hidden_variables(model)))
-    return Aside(layers, hidden, list(map(host_value, _seeds(model))))
+    compiled = compiled_of(model) if is_compiled(model) else None
+    compiled = compiled if can_travel(compiled) else None
+    return Aside(layers, hidden, list(map(host_value, _seeds(model))), compiled)
 
 
 def _placed(layer: Any, place: _Place = ()) -> Iterator[tuple[_Place, Any]]:

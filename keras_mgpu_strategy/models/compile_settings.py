@@ -5,6 +5,7 @@ again, to be mirrored. What cannot be carried over is reported, never silently d
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -17,12 +18,15 @@ from keras_mgpu_strategy.models.custom_objects import (
     give_functions,
     leaves,
 )
-from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of, library_of
 from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import Nest
+
+_WITHOUT_OPTIMIZER = ("loss", "loss_weights", "metrics", "weighted_metrics")
+_WITHOUT_OPTIMIZER += ("run_eagerly", "jit_compile")
 
 
 def copy_compile(
@@ -51,6 +55,37 @@ def copy_compile(
         if is_bare and target.trainable_variables:
             new.build(target.trainable_variables)
     _copy_optimizer(optimizer, new, target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """How a model is compiled, except for its optimizer; may be pickled.
+
+    Args:
+        library: "keras" or "tf_keras".
+        arguments: Of `compile`, with recipes for metrics.
+        custom_objects: The user's classes and functions by name.
+    """
+
+    library: str
+    arguments: dict[str, Any]
+    custom_objects: dict[str, Any]
+
+    def compile(self, model: Any) -> None:
+        """Compiles a model in the same way, with metrics of its own."""
+        library: Any = importlib.import_module(self.library)
+        objects = library.saving.custom_object_scope(self.custom_objects)
+        with objects, model.distribute_strategy.scope():
+            model.compile(**made_from(self.arguments))
+
+
+def compiled_of(model: Any) -> Compiled:
+    """Returns how a compiled model is compiled."""
+    library = library_of(model)
+    recipes = outside_scopes(recipes_of, model, library)
+    used = {name: recipes[name] for name in _WITHOUT_OPTIMIZER if name in recipes}
+    parts = [*layers_of(model), *model.metrics, *leaves(_arguments(model))]
+    return Compiled(library.__name__, used, collect(parts))
 
 
 def compiled_for_xla(model: Any) -> bool | None:

@@ -5,19 +5,18 @@ anything else is refused.
 """
 
 import dataclasses
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.compile_settings import (
+    Compiled,
+    compiled_of,
     is_compiled,
-    recipes_of,
     settings_of,
 )
-from keras_mgpu_strategy.models.custom_objects import collect, leaves
-from keras_mgpu_strategy.models.libraries import layers_of, library_of
+from keras_mgpu_strategy.models.libraries import layers_of
 from keras_mgpu_strategy.models.masks import masks_of
 from keras_mgpu_strategy.models.overrides import is_overridden, is_users
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
@@ -28,8 +27,6 @@ INSTEAD = (
     "Call `predictor.model.evaluate`, which is Keras' own under the strategy of the "
     "devices"
 )
-# Arguments of `compile` that `evaluate` depends on.
-_USED = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly")
 _STEPS = ("test_step", "compute_loss", "compute_metrics", "get_metrics_result")
 _METHODS = ("evaluate", "make_test_function", "reset_metrics", "metrics", "losses")
 
@@ -39,19 +36,15 @@ class Criteria:
     """Losses and metrics of a compiled model, for another process or device.
 
     Args:
-        library: "keras" or "tf_keras".
         outputs: `tf.TensorSpec`s of the outputs and of their masks; see `masks_of`.
-        compiled: The arguments of `compile` that matter here.
-        custom_objects: The user's classes and functions by name.
+        compiled: Losses and metrics.
         output_names: As Keras names outputs, or None if it does not.
         penalties: Values of the weights' regularizers.
     """
 
-    library: str
     outputs: Nest
-    compiled: dict[str, Any]
-    custom_objects: dict[str, Any]
-    output_names: list[str] | None
+    compiled: Compiled
+    output_names: tuple[str, ...] | None
     penalties: tuple[np.ndarray, ...] = ()
 
 
@@ -73,7 +66,7 @@ class Examiner:
         known_for, kept = self._kept.get(key, (None, None))
         if kept is None or known_for is not settings:
             outputs = _outputs(self._replicated, spec)
-            kept = outside_scopes(_criteria, model, library_of(model), outputs)
+            kept = Criteria(outputs, compiled_of(model), _output_names(model))
             self._kept[key] = (settings, kept)
         return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
 
@@ -114,7 +107,9 @@ def _outputs(replicated: ReplicatedModel, spec: Nest) -> Nest:
             f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
             "loss from the model's outputs in a function passed to `compile`."
         )
-    return concrete.structured_outputs
+    return tf.nest.map_structure(
+        lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), concrete.structured_outputs
+    )
 
 
 def _check_compiled(model: Any) -> None:
@@ -144,18 +139,9 @@ def _check_methods(model: Any) -> None:
         )
 
 
-def _criteria(model: Any, library: ModuleType, outputs: Nest) -> Criteria:
-    recipes = recipes_of(model, library)
-    recipes = {name: recipes[name] for name in _USED if name in recipes}
-    parts = [*layers_of(model), *model.metrics, *leaves(recipes)]
+def _output_names(model: Any) -> tuple[str, ...] | None:
     names = getattr(model, "output_names", None)
-    return Criteria(
-        library=library.__name__,
-        outputs=outputs,
-        compiled=recipes,
-        custom_objects=collect(parts),
-        output_names=None if names is None else list(names),
-    )
+    return None if names is None else tuple(names)
 
 
 def _penalties(model: Any) -> tuple[np.ndarray, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.compile_settings import made_from
 from keras_mgpu_strategy.models.criteria import INSTEAD, Criteria
 from keras_mgpu_strategy.models.masks import give_masks
 from keras_mgpu_strategy.system.messages import cause_of
@@ -23,19 +22,17 @@ def make_judge(criteria: Criteria) -> Any:
     Called outside of any scope. `masks` has a bool tensor, or an empty tuple for none,
     for each output.
     """
-    library: Any = importlib.import_module(criteria.library)
+    library: Any = importlib.import_module(criteria.compiled.library)
     judge = _class_of(library)(criteria)
-    with library.saving.custom_object_scope(criteria.custom_objects):
-        try:
-            compiled = made_from(criteria.compiled)
-        # User code runs here and may raise anything.
-        except Exception as error:
-            raise ValueError(
-                f"A metric cannot be made again from its configuration: "
-                f"{cause_of(error)}\nGive its class a `get_config` that returns all "
-                f"arguments of `__init__`. {INSTEAD}."
-            ) from error
-        judge.compile(**compiled)
+    try:
+        criteria.compiled.compile(judge)
+    # User code runs here and may raise anything.
+    except Exception as error:
+        raise ValueError(
+            f"The losses and metrics of the model cannot be made again: "
+            f"{cause_of(error)}\nGive the class of a metric a `get_config` that "
+            f"returns all arguments of `__init__`. {INSTEAD}."
+        ) from error
     return judge
 
 
@@ -50,7 +47,7 @@ def _class_of(library: Any) -> Any:
                 tf.Variable(tf.constant(value)) for value in criteria.penalties
             ]
             if criteria.output_names is not None:
-                self.output_names = criteria.output_names
+                self.output_names = list(criteria.output_names)
 
         def call(self, inputs: Any) -> Any:
             """Returns the outputs."""

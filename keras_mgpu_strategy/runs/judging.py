@@ -101,7 +101,7 @@ class Judge:
     def __init__(self, criteria: Criteria) -> None:
         self._compiled = criteria.compiled
         self._model = model = make_judge(criteria)
-        is_legacy = criteria.library == "tf_keras"
+        is_legacy = criteria.compiled.library == "tf_keras"
         self._loop = BatchLoop(
             lambda data: model.test_step((data[0], *map(as_given, data[1:]))),
             autograph=is_legacy,

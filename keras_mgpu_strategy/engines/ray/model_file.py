@@ -70,10 +70,13 @@ def from_model(model: Any) -> ModelFile:
     with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
+        aside = models.put_aside(model, can_pickle)
         objects = models.custom_objects_of(model)
+        if aside.compiled is not None:
+            objects |= aside.compiled.custom_objects
         # Its code comes from the process that packs it.
         file = from_path(path, objects, safe_mode=False)
-        return dataclasses.replace(file, aside=models.put_aside(model, can_pickle))
+        return dataclasses.replace(file, aside=aside)
 
 
 def _archived(folder: pathlib.Path) -> bytes:
