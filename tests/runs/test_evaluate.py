@@ -300,7 +300,7 @@ def test_columns_are_labels(strategies):
     entries = {"table": ROWS, "is": FLAGS, "of": CLASSES}
     assert_same(predictor.evaluate(entries, names, verbose=0), expected)
 
-    model, _ = made(flags, "keras")
+    model, _ = flags(keras)
     predictor = on_replicas(model, strategies[2])
     frame = frame.drop(columns="of").assign(weight=WEIGHTS)
     features = frame.drop(columns=["is", "weight"])
@@ -313,7 +313,7 @@ def test_columns_are_labels(strategies):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow"])
 def test_columns_of_tables_are_labels(suffix, strategies, tmp_path):
-    model, _ = made(flags, "keras")
+    model, _ = flags(keras)
     predictor = on_replicas(model, strategies[2])
     frame = pd.DataFrame(ROWS, columns=list("abcdef"))
     frame["is"], frame["weight"] = FLAGS.astype(int), WEIGHTS
