@@ -1,5 +1,4 @@
 import itertools
-import threading
 
 import numpy as np
 import pytest
@@ -86,69 +85,3 @@ def test_rows_of_another_shape_begin_a_chunk():
     first, second = chunks_of(feed, most_rows=16)
     assert (first.start, first.num_rows, first.inputs.shape) == (0, 3, (3, 5))
     assert (second.start, second.num_rows, second.inputs.shape) == (3, 2, (2, 7))
-
-
-def test_several_threads_share_the_rows():
-    rows = helpers.numbered_rows(1000)
-    feed = Feed(as_source(rows), block_rows=12)
-    taken = [[] for _ in range(8)]
-    barrier = threading.Barrier(len(taken))
-
-    def take(mine):
-        barrier.wait()
-        mine.extend(chunks_of(feed))
-
-    threads = [threading.Thread(target=take, args=(mine,)) for mine in taken]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for mine in taken:
-        assert [chunk.start for chunk in mine] == sorted(chunk.start for chunk in mine)
-    everything = sorted(itertools.chain(*taken), key=lambda chunk: chunk.start)
-    np.testing.assert_array_equal(rows_of(everything), rows)
-
-
-def test_an_error_ends_the_feed_and_is_kept():
-    error = LookupError("the user's own")
-
-    def batches():
-        yield helpers.numbered_rows(8)
-        raise error
-
-    feed = Feed(as_source(batches()), block_rows=8)
-    assert [chunk.num_rows for chunk in chunks_of(feed)] == [4, 4]
-    assert feed.error is error
-    assert feed.take(4) is None
-
-
-def test_an_error_before_any_row_gives_no_chunk_of_padding():
-    class Broken:
-        shape, dtype = (4, 2), np.dtype(np.float32)
-
-        def __getitem__(self, rows):
-            if rows.stop == 0:
-                return np.zeros((0, 2), np.float32)
-            raise OSError("disk")
-
-    feed = Feed(as_source(Broken()), block_rows=2)
-    assert chunks_of(feed) == []
-    assert isinstance(feed.error, OSError)
-
-
-def test_closing_ends_the_feed_and_the_generator_behind_it():
-    ended = []
-
-    def batches():
-        try:
-            yield from helpers.numbered_batches(8)
-        finally:
-            ended.append(True)
-
-    feed = Feed(as_source(batches()), block_rows=8)
-    assert feed.take(4).num_rows == 4
-    feed.close()
-    feed.close()
-    assert feed.take(4) is None
-    assert ended == [True]
-    assert feed.error is None
