@@ -3,7 +3,6 @@
 import threading
 
 import numpy as np
-import pytest
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
@@ -23,26 +22,6 @@ def rounds_of(source, strategy):
         spec=source.spec,
     )
     return Rounds(Feed(source, 4), context, 2, lambda: 4, strategy)
-
-
-@pytest.mark.parametrize("num_replicas", [1, 2, 3, 4])
-def test_chunks_are_dealt_in_turn(num_replicas, strategies):
-    strategy = strategies[num_replicas]
-    source = as_source(np.arange(54, dtype=np.float32).reshape(27, 2))
-    rounds = rounds_of(source, strategy)
-    expected = [(4 * index, min(27 - 4 * index, 4)) for index in range(7)]
-    while expected:
-        chunks = rounds.next()
-        dealt, expected = expected[:num_replicas], expected[num_replicas:]
-        assert len(chunks) == num_replicas
-        for chunk, (first, count) in zip(chunks, dealt, strict=False):
-            assert (chunk.start, chunk.num_rows) == (first, count)
-            np.testing.assert_array_equal(
-                chunk.inputs[:count, 0], np.arange(first, first + count) * 2
-            )
-            assert len(chunk.inputs) % 2 == 0
-        assert all(idle.start == -1 for idle in chunks[len(dealt) :])
-    assert rounds.next() is None
 
 
 def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
