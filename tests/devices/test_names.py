@@ -10,7 +10,6 @@ from keras_mgpu_strategy.devices.names import (
     select_devices,
     select_parts,
 )
-from tests import children, splitting
 from tests.messages import exactly
 
 GPU, CPU = DeviceRequest("GPU"), DeviceRequest("CPU")
@@ -149,19 +148,6 @@ def test_a_split_after_tensorflow_has_started_is_refused():
     with pytest.raises(RuntimeError, match=exactly(message)) as info:
         devices.split_devices(["CPU:0"], 3)
     assert str(info.value.__cause__) == "4 parts are configured"
-
-
-@pytest.mark.parametrize(
-    "split",
-    [
-        splitting.split_a_whole_device,
-        splitting.split_what_is_one_part,
-        splitting.split_what_has_other_parts,
-    ],
-    ids=lambda split: split.__name__,
-)
-def test_a_split_before_tensorflow_has_started(split):
-    children.run(split)
 
 
 PARTS = ("GPU:0", "GPU:1", "GPU:2", "GPU:3", "CPU:0", "CPU:1")
