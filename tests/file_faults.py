@@ -1,6 +1,5 @@
 """What child processes do in `test_predict_to_faults.py`."""
 
-import pathlib
 import resource
 import signal
 import time
@@ -89,36 +88,9 @@ def until_a_signal_of_the_scheduler(path, num_replicas):
     until_a_signal(path, num_replicas, stop_on="USR1")
 
 
-def with_signals_ignored(path, num_replicas):
-    """The same in the background of a shell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    until_a_signal(path, num_replicas)
-
-
 def go_on(path, num_replicas):
     """Goes on, and writes the same without a stop beside."""
     predictor = set_up(num_replicas, seconds_between_flushes=2.0)
     report = write(predictor, path, file_runs.generator(X), resume=True)
     assert report.rows < NUM_ROWS
     write(predictor, path.with_name(f"whole{path.suffix}"), X)
-
-
-def without_rights(folder, user):
-    """Runs as a user who may not write to the folder."""
-    import os
-
-    predictor = set_up(1, seconds_between_flushes=2.0)
-    os.setgroups([])
-    os.setgid(user)
-    os.setuid(user)
-
-    def never():
-        raise AssertionError("a row was read before the folder was looked at")
-        yield
-
-    try:
-        write(predictor, pathlib.Path(folder) / "out.npy", never())
-    except PermissionError as error:
-        assert "cannot be written" in str(error)
-        return
-    raise AssertionError("no PermissionError")

@@ -1,9 +1,7 @@
 """Full disks and signals, for real: in processes of their own."""
 
 import os
-import pathlib
 import signal
-import tempfile
 import time
 
 import pytest
@@ -62,7 +60,8 @@ def rows_on_disk(path):
     return file_runs.safe_rows(path) if exists else 0
 
 
-def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(path):
+def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
+    path = tmp_path / "out.npy"
     process = begun(file_faults.until_a_signal, path, 2)
     before = rows_on_disk(path)
     os.kill(process.pid, signal.SIGINT)
@@ -100,21 +99,3 @@ def test_a_handler_that_only_takes_note_does_not_make_a_run_look_complete(tmp_pa
     assert name == "InterruptedError"
     assert text == f"SIGTERM ended the run of {path} before its last row."
     assert "resume=True" in notes[-1]
-
-
-def test_ignored_signals_do_not_stop_a_run(tmp_path):
-    path = tmp_path / "out.npy"
-    process = begun(file_faults.with_signals_ignored, path, 2)
-    os.kill(process.pid, signal.SIGINT)
-    assert children.end_of(process) == 0
-    assert len(file_runs.results_in(path)["output"]) == file_faults.NUM_ROWS
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_folder_that_cannot_be_written_is_found_before_any_row():
-    with tempfile.TemporaryDirectory() as outer:
-        os.chmod(outer, 0o755)
-        folder = pathlib.Path(outer, "folder")
-        folder.mkdir()
-        children.run(file_faults.without_rights, f"{folder}", 65534)
-        assert not list(folder.iterdir())
