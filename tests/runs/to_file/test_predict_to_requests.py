@@ -116,20 +116,6 @@ def with_nan(*bad):
     return x
 
 
-def test_rows_that_are_not_finite_are_named_once(pair, out):
-    x = with_nan(3, 4, 5, 30)
-    with pytest.warns(UserWarning, match="in 4 rows: 3 to 5, 30. Look at") as record:
-        write(pair, out, x, method="predict")
-    assert len(record) == 1
-    file_runs.assert_holds(out, pair.predict(x, BATCH, verbose=0))
-
-
-def test_rows_that_are_not_finite_can_be_ignored(pair, out):
-    write(pair, out, with_nan(3), method="predict", on_nonfinite="ignore")
-    expected = pair.predict(with_nan(3), BATCH, verbose=0)
-    file_runs.assert_holds(out, expected)
-
-
 def test_rows_that_are_not_finite_can_end_the_run(pair, out):
     options = {"method": "predict", "on_nonfinite": "raise"}
     with pytest.raises(ValueError, match="NaN or infinite in 1 rows: 47. Look") as info:
