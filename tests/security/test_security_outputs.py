@@ -67,21 +67,6 @@ def test_names_of_outputs_lead_nowhere_else(suffix, tmp_path):
             assert len(next(csv.reader(file))) == 1 + len(names)
 
 
-def test_names_that_a_model_gives_lead_nowhere_else(tmp_path):
-    inputs = keras.Input((2,))
-    model = keras.Model(inputs, {"../../x": inputs * 2, "/etc/x": inputs + 1})
-    folder = tmp_path / "deep"
-    folder.mkdir()
-    with mgpu.scope("cpu:0"):
-        predictor = mgpu.Predictor(model)
-    rows = np.ones((ROWS, 2), np.float32)
-    predictor.predict_to(folder / "scores.npy", rows, method="predict", verbose=0)
-    outside = ["deep", "deep/.scores.npy.finished", "deep/scores.npy"]
-    assert everything_in(tmp_path)[:3] == outside
-    inside = [name for name in everything_in(tmp_path) if name.count("/") == 2]
-    assert inside == everything_in(tmp_path)[3:] and len(inside) == 3
-
-
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(st.one_of(st.text(max_size=9), st.sampled_from(HARMFUL))))
 def test_plain_names_are_plain(texts):
