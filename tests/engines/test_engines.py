@@ -42,6 +42,17 @@ class SlowAt(keras.layers.Layer):
         return tf.ensure_shape(outputs, inputs.shape)
 
 
+class OnlyErrors:
+    """A source that cannot be read."""
+
+    num_rows = None
+    spec = tf.TensorSpec([None, 2], tf.float32)
+
+    def batches(self, batch_size, start=0):
+        raise LookupError("the user's own")
+        yield
+
+
 def doubled(rows):
     return 2 * rows + 1
 
@@ -85,6 +96,12 @@ class TestErrors:
         assert raised is error
         result = helpers.joined(delivered)
         np.testing.assert_array_equal(result, doubled(helpers.numbered_rows(5 * 1024)))
+
+    def test_at_the_very_first_row(self, engine):
+        with helpers.no_thread_left():
+            delivered, raised = read_until(engine.run(OnlyErrors(), BATCH), LookupError)
+        assert delivered == []
+        assert str(raised) == "the user's own"
 
     @pytest.mark.parametrize("row", [0, 1, 2000])
     def test_of_the_model_come_behind_whole_rows(self, row, engine_of, strategies):
