@@ -6,22 +6,20 @@ the rows, in whatever batches both come.
 
 import dataclasses
 import functools
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import map_nest
-from keras_mgpu_strategy.formats.by_path import file_input, names_files
-from keras_mgpu_strategy.formats.csv.read import Csv
-from keras_mgpu_strategy.formats.parquet.read import Parquet
+from keras_mgpu_strategy.formats.by_path import names_files
+from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
-from keras_mgpu_strategy.inputs.labels import Attach, column, without
+from keras_mgpu_strategy.inputs.labels import column, without
 from keras_mgpu_strategy.inputs.opening import as_source
-from keras_mgpu_strategy.sources.frames import is_frame, is_polars
 from keras_mgpu_strategy.sources.kept import schema_of
-from keras_mgpu_strategy.sources.labels import OfElements
+from keras_mgpu_strategy.sources.labels import ByColumn, OfElements
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of
@@ -34,27 +32,28 @@ from keras_mgpu_strategy.types import Nest, RowMarks, Source
 _ROWS_AT_A_TIME = 256
 
 
-def with_own_labels(
+def labelled(
     x: Any, labels: Any, keep: Sequence[str], steps: int | None
-) -> tuple[Any, tuple[str, ...], Attach]:
-    """Returns x, the columns to keep, and what attaches the labels.
+) -> dict[str, Any]:
+    """Returns x, the columns to `keep` and what is to `attach` the labels, by name.
 
     `labels` is None for those in the elements of x, or names columns of x, which then
     are not inputs, or has rows itself.
     """
-    labels, keep = _as_arrays(labels), tuple(keep)
-    if labels is None:
-        return x, keep, _of_elements
+    labels, attach = _as_arrays(labels), _of_elements
     names = list(dict.fromkeys(n for _, n in leaves(labels) if isinstance(n, str)))
-    if names and not (_is_in_memory(x) and {*names}.isdisjoint(keep)):
-        _check_columns(x, names)
+    is_file = is_table(x) or names_files(x) or isinstance(x, FileInput)
+    if names and (is_file or not {*names}.isdisjoint(keep)):
+        import_extra("pyarrow", "parquet", "Labels in columns")
         hidden = [name for name in names if name not in keep]
-        return x, (*keep, *hidden), functools.partial(_Kept, labels, hidden)
-    if names:
-        read = functools.partial(column, x)
-        labels = map_nest(lambda y: read(y) if isinstance(y, str) else y, labels)
-        x = without(x, names)
-    return x, keep, functools.partial(_Read, as_source(labels), steps is not None)
+        keep, attach = (*keep, *hidden), functools.partial(_Kept, labels, hidden)
+    elif labels is not None:
+        if names:
+            read = functools.partial(column, x)
+            labels = map_nest(lambda y: read(y) if isinstance(y, str) else y, labels)
+            x = without(x, names)
+        attach = functools.partial(_Read, as_source(labels), steps is not None)
+    return {"x": x, "keep": keep, "attach": attach}
 
 
 def settings_of(source: Any) -> dict[str, Any]:
@@ -67,24 +66,12 @@ def check_end(source: Any, stop: int) -> None:
     getattr(source, "check_label_end", lambda stop: None)(stop)
 
 
-class _Labelled(Wrapped):
-    """A source with labels beside its rows, and what is compared when it is resumed."""
-
-    def __init__(self, source: Source, settings: dict[str, Any]) -> None:
-        super().__init__(source)
-        self._settings = settings
-
-    def label_settings(self) -> dict[str, Any]:
-        """What distinguishes the labels from others."""
-        return self._settings
-
-
-class _Kept(_Labelled):
+class _Kept(ByColumn):
     """Labels that are read as kept columns; those that are `hidden` are not stored."""
 
     def __init__(self, names: Nest, hidden: Sequence[str], source: Source) -> None:
-        super().__init__(source, {"labels": repr(names)})
-        self._names, self._hidden = names, list(hidden)
+        super().__init__((names,), source)
+        self._hidden = list(hidden)
 
     @property
     def kept_schema(self) -> Any:
@@ -95,24 +82,22 @@ class _Kept(_Labelled):
         fields = [field for field in schema if field.name not in self._hidden]
         return pa.schema(fields) if fields else None
 
+    def label_settings(self) -> dict[str, Any]:
+        """What distinguishes the labels from others."""
+        return {"labels": repr(self._names)}
+
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows, with their labels."""
-        marks = marks_of(self._source)(start, stop)
-        read = functools.partial(_numbers, marks.kept, start)
+        marks = super().marks(start, stop)
         kept = marks.kept.drop_columns(self._hidden)
-        return dataclasses.replace(
-            marks,
-            kept=kept if kept.num_columns else None,
-            targets=(map_nest(read, self._names),),
-        )
+        return dataclasses.replace(marks, kept=kept if kept.num_columns else None)
 
 
-class _Read(_Labelled):
+class _Read(Wrapped):
     """Labels that are read from a source of their own, in the order of the rows."""
 
     def __init__(self, labels: Source, is_limited: bool, source: Source) -> None:
-        about = origin_of(labels).about
-        super().__init__(source, {f"{name} (labels)": x for name, x in about.items()})
+        super().__init__(source)
         if labels.spec is None:
             raise ValueError("The labels have no rows. Expected one per input row.")
         self._labels = labels
@@ -126,6 +111,11 @@ class _Read(_Labelled):
                 f"The labels have {num_labels} rows, the input has {num_rows}. "
                 "Expected one label per input row, in the same order."
             )
+
+    def label_settings(self) -> dict[str, Any]:
+        """What distinguishes the labels from others."""
+        about = origin_of(self._labels).about
+        return {f"{name} (labels)": value for name, value in about.items()}
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows, with their labels."""
@@ -169,35 +159,6 @@ def _of_elements(source: Source) -> Source:
         "Received metrics= without labels=, and x is not a generator or data set of "
         "elements (x, y). Pass labels=, with one row per input row."
     )
-
-
-def _check_columns(x: Any, names: Sequence[str]) -> None:
-    """Refuses an input without columns by name."""
-    found = file_input(x) if names_files(x) else x
-    if not (isinstance(found, Parquet | Csv) or is_table(x) or _is_in_memory(x)):
-        raise ValueError(
-            f"Received labels={names[0]!r}, the name of a column, for an input of "
-            f"{type(x).__name__} without columns. Pass the labels themselves, or "
-            f"pathlib.Path({names[0]!r}) for a file."
-        )
-    import_extra("pyarrow", "parquet", "Labels in columns")
-
-
-def _is_in_memory(x: Any) -> bool:
-    """Whether it has named columns or entries that are arrays."""
-    return isinstance(x, Mapping) or is_frame(x) or is_polars(x)
-
-
-def _numbers(table: Any, first_row: int, name: str) -> np.ndarray:
-    """The values of a column of numbers."""
-    column = table[name].combine_chunks()
-    if column.null_count:
-        row = first_row + column.is_null().to_pylist().index(True)
-        raise ValueError(
-            f"The label of row {row} is missing in the column {name!r}. Expected a "
-            "value in each row."
-        )
-    return column.to_numpy(zero_copy_only=False)
 
 
 def _no_rows(leaf: tf.TensorSpec) -> np.ndarray:

@@ -59,7 +59,10 @@ def check_record(record: Any, least: int, most: int) -> None:
 
 def added(records: Sequence[Record]) -> Record:
     """Returns the record of all rows, from those of ranges of them in order."""
-    all_states = [record["states"] for record in records]
+    # Ranges without rows may not know what labels they would have.
+    all_states = [record["states"] for record in records if record["states"]]
+    if not all_states:
+        return records[-1]
     if any(_forms(states) != _forms(all_states[0]) for states in all_states):
         raise ValueError("their metrics differ")
     together = zip(*all_states, strict=True)

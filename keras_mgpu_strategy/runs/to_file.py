@@ -15,7 +15,7 @@ from typing import Any
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
-from keras_mgpu_strategy.inputs import with_own_labels
+from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.metrics.state import values_of
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal
@@ -63,10 +63,9 @@ def predict_to(
     names = kept_names(keep, target.path)
     asked = asked_metrics(labels, metrics, head.method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    which = {"batch_size": size, "steps": steps, "shard": target.shard, "keep": names}
-    if asked is not None:
-        x, which["keep"], which["attach"] = with_own_labels(x, labels, names, steps)
-    run = runner.prepare(x, head, **which)
+    rows = labelled(x, labels, names, steps) if asked else {"x": x, "keep": names}
+    rows |= {"batch_size": size, "steps": steps, "shard": target.shard}
+    run = runner.prepare(head=head, **rows)
     kept = kept_settings(run, runner, head, names, target.path)
     settings = _settled(head, steps, target, batch_size, runner) | kept
     measured = asked and RunMetrics(asked, run.rows)

@@ -143,12 +143,15 @@ def test_labels_come_with_the_input(pair, tmp_path, kind, keep, small):
 
 
 def test_labels_that_are_not_there_are_noticed(pair, output):
-    missing = FRAME.assign(label=FRAME["label"].where(FRAME.index != 7))
+    table = pa.Table.from_pandas(FRAME)
+    missing = pa.Table.from_pandas(
+        FRAME.assign(label=FRAME["label"].where(X[:, 0] < 1))
+    )
     for x, labels, message in (
-        (X, "label", "the name of a column, for an input of ndarray without columns"),
+        (X, "label", "'label' is a name, but x is ndarray, which has no named columns"),
         (FRAME, "y", "x has 0 columns named 'y', expected one. Its columns are"),
-        (pa.Table.from_pandas(FRAME), "y", "y"),
-        (pa.Table.from_pandas(missing), "label", "label of row 7 is missing in the"),
+        (table, "y", "y"),
+        (missing, "label", "holds a null, expected a value."),
         (file_runs.generator(X), None, "the elements of x are not (x, y)"),
     ):
         with pytest.raises((ValueError, KeyError), match=re.escape(message)):
