@@ -79,6 +79,8 @@ def _steps() -> list[Step]:
     return [
         _own("card"),
         *(_own("exact", engine) for engine in engines),
+        *(_own("reduced", engine) for engine in engines),
+        *(_own("bus", engine, quick) for engine in engines),
         _case("kinds.others", lambda wrong: wrong == [], 1),
         *(_case("runs.freed", bool, engine) for engine in engines),
         *(

@@ -148,6 +148,63 @@ def _intervals(plane):
             yield begin, begin + event.duration_ps * 1e-12, engine
 
 
+def reduced(engine):
+    """Outputs of layers, top-k, cast floats and metrics, next to NumPy and Keras."""
+    model = _chain((8,), layers.Dense(16, "relu", name="inner"), layers.Dense(100))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"], jit_compile=False)
+    x, wrong = _rows(1003, 8), []
+    x[::7] = x[0]  # equal rows: the same classes
+    x[5, 3] = np.nan
+    y = np.random.default_rng(1).integers(0, 100, len(x))
+    with tf.device("CPU:0"):
+        scores = np.array(model(x))
+        inner = np.array(keras.Model(model.inputs, model.layers[1].output)(x))
+    known = np.isfinite(scores[:, 0])
+    for jit in (False,) if IS_SIMULATED else (False, True):
+        predictor = _predictor(model, engine, jit_compile=jit)
+        whole = predictor.predict(x, 64, verbose=0)
+        best = predictor.predict_top_k(x, 5, 64, verbose=0)
+        order = np.argsort(-whole, axis=-1, kind="stable")[:, :5]
+        if not np.array_equal(best["classes"][known], order[known]):
+            wrong.append(f"classes, XLA {jit}")
+        if not np.array_equal(best["classes"][~known], [[0, 1, 2, 3, 4]]):
+            wrong.append(f"classes of a row of NaN, XLA {jit}")
+        ranked = np.take_along_axis(whole, order, -1)
+        if not np.array_equal(best["scores"][known], ranked[known]):
+            wrong.append(f"scores, XLA {jit}")
+        options = {"jit_compile": jit, "outputs": "inner", "output_dtype": "float16"}
+        found = _predictor(model, engine, **options).predict(x, 64, verbose=0)
+        if found.dtype != np.float16 or not np.allclose(
+            found[known], inner[known], 2e-3
+        ):
+            wrong.append(f"outputs of a layer, cast, XLA {jit}")
+        told = predictor.evaluate(x[known], y[known], 64, verbose=0)
+        expected = model.evaluate(x[known], y[known], batch_size=64, verbose=0)
+        if not np.allclose(told, expected, 1e-5, 1e-6):
+            wrong.append(f"evaluate: {told}, expected {expected}, XLA {jit}")
+    return {"wrong": wrong}
+
+
+def bus(engine, quick):
+    """Seconds for all scores of 4,001 classes, and for the best five of each row."""
+    num_rows = 8192 if quick or IS_SIMULATED else 131_072
+    model = _chain((64,), layers.Dense(4001))
+    predictor, x = _predictor(model, engine), _rows(num_rows, 64)
+    methods = {
+        "predict": lambda: predictor.predict(x, 1024, verbose=0),
+        "top_k": lambda: predictor.predict_top_k(x, 5, 1024, verbose=0),
+    }
+    told = {"wrong": [], "rows": num_rows}
+    for name, run in methods.items():
+        run()
+        began = time.perf_counter()
+        run()
+        told[f"{name}_seconds"] = time.perf_counter() - began
+        told[f"{name}_bytes_a_row"] = predictor.report.bytes_out / num_rows
+    return told
+
+
 def busy_of(intervals):
     """Seconds by what ran at the same time, from (begin, end, index of the engine)."""
     changes = sorted(

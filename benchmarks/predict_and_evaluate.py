@@ -5,8 +5,8 @@
 Keras' `predict` and `evaluate` run one after the other, on one device and under the
 strategy. Here `evaluate`, and `predict_to` with metrics, run the model once. All take
 turns in one process for each line, after a run of each that does not count. The numbers
-are medians of seconds, and in brackets the share of the faster of the two of Keras. Metrics
-are compared, too.
+are medians of seconds, and in brackets the share of the faster of the two of Keras.
+Metrics are compared, too.
 """
 
 import argparse
@@ -45,12 +45,14 @@ def compiled(case: str) -> Any:
     return model
 
 
-def measure(folder: pathlib.Path, case: str, replicas: int, batch: int) -> None:
+def measure(
+    folder: pathlib.Path, devices: str, case: str, replicas: int, batch: int
+) -> None:
     """Runs all contenders, and leaves what it measured in the folder."""
     import keras_mgpu_strategy as mgpu
     from keras_mgpu_strategy.benchmark import machine
 
-    strategy = machine.make_strategy(machine.configure("cpu"), replicas)
+    strategy = machine.make_strategy(machine.configure(devices), replicas)
     model = compiled(case)
     with strategy.scope():
         predictor = mgpu.Predictor(model)
@@ -91,10 +93,10 @@ def measure(folder: pathlib.Path, case: str, replicas: int, batch: int) -> None:
     (folder / "result.json").write_text(json.dumps(medians))
 
 
-def line(case: str, replicas: int, batch: int) -> list[str]:
+def line(devices: str, case: str, replicas: int, batch: int) -> list[str]:
     """One line of the table."""
     with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        arguments = (pathlib.Path(name), case, replicas, batch)
+        arguments = (pathlib.Path(name), devices, case, replicas, batch)
         process = multiprocessing.get_context("spawn").Process(
             target=measure, args=arguments
         )
@@ -116,13 +118,14 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--replicas", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--batches", nargs="+", type=int, default=(32, 1024))
     parser.add_argument("--output", type=pathlib.Path, help="a Markdown file")
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     lines = [
-        line(case, replicas, batch)
+        line(given.devices, case, replicas, batch)
         for case in given.cases
         for replicas in given.replicas
         for batch in given.batches
