@@ -5,13 +5,14 @@ they are. A nested model that is also needed as a whole is not cut but watched, 
 it runs once.
 """
 
+import collections
 import copy
 import dataclasses
 import functools
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.models.libraries import declared, library_of
 from keras_mgpu_strategy.models.output_paths import (
@@ -25,10 +26,8 @@ from keras_mgpu_strategy.models.output_paths import (
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.types import Nest
 
-_T = TypeVar("_T")
 _Chains: TypeAlias = Mapping[str, tuple[str, ...]]
-_Places: TypeAlias = Mapping[str, tuple[int, ...]]
-"""The index of a layer among those of a graph, at each depth."""
+"""Path as the user gave it -> names, or keys, of the layers that lead to its output."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +35,12 @@ class Part:
     """What outputs need of a model, which may be rebuilt before it is run.
 
     It returns a dict by path, or the output itself if there is one. `watched` are the
-    places of those inside models that it needs as a whole.
+    places (chains of keys) of those inside models that it needs as a whole.
     """
 
     paths: tuple[str, ...]
     model: Any
-    watched: _Places
+    watched: _Chains
 
     def step_of(self, model: Any) -> Callable[[Nest], Nest]:
         """Returns the `predict_step` of this model or of a copy, to be traced."""
@@ -94,7 +93,7 @@ def _cut(model: Any, chains: _Chains) -> tuple[dict[str, Nest], dict[str, Any]]:
     tensors = {path: output_of(call) for path, call in results.items()}
     watched = {}
     for name, call in entered.items():
-        deeper: _Chains = inside[name]
+        deeper = inside[name]
         if id(call) not in needed:
             found, deeper = _cut(layer_of(call), deeper)
             tensors |= _called_like(call, _model(layer_of(call), found))
@@ -123,12 +122,10 @@ def forget_rest(model: Any) -> None:
             forget_rest(layer)
 
 
-def _by_first(
-    chains: Mapping[str, tuple[_T, ...]],
-) -> tuple[dict[str, _T], dict[_T, dict[str, tuple[_T, ...]]]]:
+def _by_first(chains: _Chains) -> tuple[dict[str, str], dict[str, _Chains]]:
     """Chains of one link; the others without their first link, by that."""
     ends = {path: chain[0] for path, chain in chains.items() if len(chain) == 1}
-    longer: dict[_T, dict[str, tuple[_T, ...]]] = {}
+    longer: dict[str, Any] = {}
     for path, (first, *rest) in chains.items():
         if rest:
             longer.setdefault(first, {})[path] = tuple(rest)
@@ -141,16 +138,32 @@ def _arguments(call: Any) -> tuple[Any, Any]:
     return call.call_args, call.call_kwargs
 
 
-def _place(model: Any, chain: Sequence[str]) -> tuple[int, ...]:
+def _calls_by_key(model: Any) -> dict[str, Any]:
+    """First calls by what copies share: names, but of operations kind and number."""
+    found: dict[str, Any] = {}
+    kinds = collections.Counter[str]()
+    for name, (call, *_) in calls_of(model).items():
+        kind = type(layer_of(call)).__name__
+        is_layer = hasattr(layer_of(call), "weights")
+        # Keras 3.5 gives copies of some operations other names.
+        found[name if is_layer else f"{kind} {kinds[kind]}"] = call
+        kinds[kind] += 1
+    return found
+
+
+def _place(model: Any, chain: Sequence[str]) -> tuple[str, ...]:
     place = []
     for name in chain:
-        calls = calls_of(model)
-        place.append(list(calls).index(name))
-        model = layer_of(calls[name][0])
+        calls = _calls_by_key(model).items()
+        key, layer = next(
+            (k, layer_of(c)) for k, c in calls if layer_of(c).name == name
+        )
+        place.append(key)
+        model = layer
     return tuple(place)
 
 
-def _watching(model: Any, places: _Places, notes: threading.local) -> Any:
+def _watching(model: Any, places: _Chains, notes: threading.local) -> Any:
     """A model that computes the same, and notes outputs of layers at these places."""
     base: Any = type(_model(model, declared(model, "outputs", "output")))
 
@@ -162,17 +175,15 @@ def _watching(model: Any, places: _Places, notes: threading.local) -> Any:
             notes.found.update(outputs["inside"])
             return outputs["own"]
 
-    calls = list(calls_of(model).values())
+    calls = _calls_by_key(model)
     whole, inside = _by_first(places)
     outputs = {
         "own": declared(model, "outputs", "output"),
-        "inside": {path: output_of(calls[at][0]) for path, at in whole.items()},
+        "inside": {path: output_of(calls[key]) for path, key in whole.items()},
     }
     new = _model(model, outputs, Watching)
-    swapped = {
-        id(layer): _watching(layer, deeper, notes)
-        for layer, deeper in ((layer_of(calls[at][0]), d) for at, d in inside.items())
-    }
+    nested = {key: layer_of(calls[key]) for key in inside}
+    swapped = {id(x): _watching(x, inside[key], notes) for key, x in nested.items()}
     # Copies: nodes belong to the layers. The name is not public, and the same in Keras
     # 3.5 and 3.15, tf_keras 2.18 and 2.21.
     for nodes in new._nodes_by_depth.values():

@@ -35,7 +35,7 @@ def needed_by(calls: Iterable[Any]) -> dict[int, Any]:
 
 
 def calls_of(model: Any) -> dict[str, list[Any]]:
-    """Returns name -> calls of each layer of a graph, in an order that copies share."""
+    """Returns name -> calls of each layer between a graph's inputs and outputs."""
     tensors = [*symbols_of(model, "inputs"), *symbols_of(model, "outputs")]
     histories = [tensor._keras_history for tensor in tensors]
     ends = [layer._inbound_nodes[index] for layer, index, _ in histories]
