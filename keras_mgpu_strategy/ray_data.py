@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.signatures import example_inputs
-from keras_mgpu_strategy.engines.options import Precision
+from keras_mgpu_strategy.engines.options import OutputDtype, Precision
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.models.libraries import input_spec_of
@@ -39,10 +39,11 @@ class BatchPredictor:
         outputs: Names of the columns to add, in the order of the model's outputs. None:
             `output`, the keys of a dict, or `output_0` and so on.
         keep: Columns of the input to pass on; None passes on all.
-        method: `"predict_proba"`, `"predict"` or `"predict_classes"`.
-        from_logits: As in these methods.
+        method: `"predict_proba"`, `"predict"`, `"predict_classes"` or
+            `"predict_top_k"`, whose columns are `classes` and `scores`.
+        from_logits, k: As in these methods.
         batch_size: Rows of one call of the model.
-        custom_objects, safe_mode, jit_compile, precision: As in `load`.
+        custom_objects, safe_mode, jit_compile, precision, output_dtype: As in `load`.
         layer_outputs: As `outputs` in `load`; these are then the model's outputs, in
             the order given.
 
@@ -60,14 +61,16 @@ class BatchPredictor:
         keep: Sequence[str] | None = None,
         method: str = "predict_proba",
         from_logits: bool = False,
+        k: int | None = None,
         batch_size: int = 256,
         custom_objects: dict[str, Any] | None = None,
         safe_mode: bool = True,
         jit_compile: bool | Literal["auto"] = "auto",
         precision: Precision | None = None,
         layer_outputs: str | Sequence[str] | None = None,
+        output_dtype: OutputDtype | None = None,
     ):
-        head_of(method, from_logits=from_logits)
+        head = head_of(method, from_logits=from_logits, k=k)
         count("batch_size", batch_size)
         if process.is_actor():
             process.configure()
@@ -79,6 +82,7 @@ class BatchPredictor:
             jit_compile=jit_compile,
             precision=precision,
             outputs=layer_outputs,
+            output_dtype=output_dtype,
         )
         self._input_spec = input_spec_of(predictor.model)
         self._optional = _optional_of(self._input_spec)
@@ -86,6 +90,8 @@ class BatchPredictor:
         self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
         if from_logits:
             self._arguments["from_logits"] = True
+        if head.k is not None:
+            self._arguments["k"] = head.k
         self._columns, self._outputs, self._keep = columns, outputs, keep
         layers = (layer_outputs,) if isinstance(layer_outputs, str) else layer_outputs
         self._layers = layers if layers and len(layers) > 1 else None

@@ -24,6 +24,7 @@ class NonFiniteRows:
         self._policy = policy
         self._ranges: list[tuple[int, int]] = []
         self._count = 0
+        self._is_half = False
 
     def watching(self, batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
         """Passes batches on and checks all rows that could be read."""
@@ -33,6 +34,7 @@ class NonFiniteRows:
         try:
             for batch in batches:
                 self._note(_nonfinite_rows(batch))
+                self._is_half |= _is_half(batch)
                 if self._count and self._policy == "raise":
                     raise ValueError(self._complaint())
                 yield batch
@@ -57,10 +59,16 @@ class NonFiniteRows:
             for first, last in self._ranges[:_MOST_RANGES]
         ]
         more = " and more" if len(self._ranges) > _MOST_RANGES else ""
+        limit = " float16 ends at 65504." if self._is_half else ""
         return (
             f"Results are NaN or infinite in {self._count} rows: {', '.join(named)}"
-            f'{more}. Look at these rows of the input, or pass on_nonfinite="ignore".'
+            f"{more}.{limit} Look at these rows of the input, or pass "
+            'on_nonfinite="ignore".'
         )
+
+
+def _is_half(batch: HostBatch) -> bool:
+    return any(array.dtype == np.float16 for array in tf.nest.flatten(batch.outputs))
 
 
 def _nonfinite_rows(batch: HostBatch) -> np.ndarray:

@@ -201,6 +201,17 @@ def test_only_the_same_run_is_resumed(strategies, tmp_path, monkeypatch):
     file_runs.assert_holds(path, predictor.predict_top_k(X, 2, BATCH, verbose=0))
 
 
+def test_numbers_beyond_float16_are_reported(strategies, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(1e6)])
+    predictor = on_two(strategies, model, output_dtype="float16")
+    rows = np.zeros((20, 2), np.float32)
+    rows[7, 0] = 1
+    message = r"infinite in 1 rows: 7\. float16 ends at 65504\. Look at"
+    with pytest.warns(UserWarning, match=message):
+        write(predictor, tmp_path / "o.npy", rows, method="predict")
+    assert np.isinf(np.load(tmp_path / "o.npy")[7, 0])
+
+
 def test_nan_among_the_scores_is_found(strategies, tmp_path):
     rows = X.copy()
     rows[11, 1] = np.nan

@@ -157,6 +157,16 @@ def test_names_of_columns(one):
     assert result["label"].dtype == np.int64
 
 
+def test_the_best_classes_are_columns(two):
+    how = {"method": "predict_top_k", "k": 2, "output_dtype": "float16", "keep": ["a"]}
+    result = BatchPredictor(two, **how)(block_of(3))
+    assert list(result) == ["a", "x_classes", "x_scores", "y_classes", "y_scores"]
+    assert result["x_classes"].shape == (3, 2)
+    assert result["y_scores"].dtype == np.float16
+    with pytest.raises(ValueError, match="k=2 with method='predict_proba'"):
+        BatchPredictor("nowhere.keras", k=2)
+
+
 ERRORS = [
     ({"columns": "z"}, block_of(2), ValueError, r"no columns \['z'\] among"),
     ({"keep": ["z"]}, block_of(2), ValueError, r"no columns \['z'\] among"),
