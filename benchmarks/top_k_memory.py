@@ -1,11 +1,11 @@
-"""Peak memory of a run from a `.npy` memory map into Parquet, of many classes.
+"""Peak memory of a run from a file into Parquet, with many classes.
 
     python benchmarks/top_k_memory.py [--rows 1000000] [--methods predict_top_k]
 
 The model is `Dense(4001, softmax)` on 16 features, with the default batch size. Every
 number comes from a process of its own. It is the most anonymous memory (`RssAnon`) in
 use during the run, above what was in use before it, with the model loaded and called
-once. Results of the first and last rows are compared with NumPy's.
+once. The first results are compared with NumPy's.
 """
 
 import argparse
@@ -24,9 +24,9 @@ METHODS = ("predict_top_k", "predict_proba")
 
 
 def measure(
-    folder: pathlib.Path, method: str, engine: str, replicas: int, num_rows: int
+    path: pathlib.Path, method: str, engine: str, replicas: int, num_rows: int
 ) -> None:
-    """Runs once, in a process of its own, and leaves what it measured in the folder."""
+    """Runs once, in a process of its own, and leaves what it measured beside `path`."""
     import keras
     from suite.memory import PeakMemory
 
@@ -39,22 +39,40 @@ def measure(
     with strategy.scope():
         model = keras.Sequential([keras.Input((FEATURES,)), softmax])
         predictor = mgpu.Predictor(model, engine=engine)
-    x = np.load(folder / "in.npy", mmap_mode="r")
-    getattr(predictor, method)(x[:64], verbose=0)
+    first = first_rows()
+    getattr(predictor, method)(first[:64], verbose=0)
     memory = PeakMemory()
     memory.start()
     began = time.perf_counter()
-    output = folder / "out.parquet"
-    report = predictor.predict_to(output, x, verbose=0, method=method)
+    output = path.with_name("out.parquet")
+    report = predictor.predict_to(output, path, verbose=0, method=method)
     seconds = time.perf_counter() - began
     memory.stop()
-    check(output, np.asarray(model(x[:1000])), num_rows, method)
+    check(output, np.asarray(model(first)), num_rows, method)
     found = {
         "megabytes": (memory.peak - memory.before) / 1e6,
         "rows/s": num_rows / seconds,
         "batch": report.batch_size,
     }
-    (folder / "result.json").write_text(json.dumps(found))
+    path.with_name("result.json").write_text(json.dumps(found))
+
+
+def first_rows() -> np.ndarray:
+    """The rows that all inputs repeat."""
+    return np.random.default_rng(0).random((1000, FEATURES), np.float32)
+
+
+def write_rows(path: pathlib.Path, num_rows: int) -> None:
+    """Rows as a `.npy` file, or as one column of a Parquet file of many row groups."""
+    rows = np.resize(first_rows(), (num_rows, FEATURES))
+    if path.suffix == ".npy":
+        np.save(path, rows)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), FEATURES)
+    pq.write_table(pa.table({"x": lists}), path, row_group_size=1 << 16)
 
 
 def check(
@@ -82,14 +100,14 @@ def check(
         raise ValueError(f"{output} does not hold the results of {num_rows} rows")
 
 
-def line(method: str, engine: str, replicas: int, num_rows: int) -> list[str]:
+def line(
+    suffix: str, method: str, engine: str, replicas: int, num_rows: int
+) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        folder = pathlib.Path(name)
-        rows = np.random.default_rng(0).random((num_rows, FEATURES), np.float32)
-        np.save(folder / "in.npy", rows)
-        del rows
-        arguments = (folder, method, engine, replicas, num_rows)
+    with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
+        path = pathlib.Path(folder, f"in{suffix}")
+        write_rows(path, num_rows)
+        arguments = (path, method, engine, replicas, num_rows)
         process = multiprocessing.get_context("spawn").Process(
             target=measure, args=arguments
         )
@@ -97,9 +115,9 @@ def line(method: str, engine: str, replicas: int, num_rows: int) -> list[str]:
         process.join()
         if process.exitcode != 0:
             raise RuntimeError(f"{arguments} failed")
-        found = json.loads((folder / "result.json").read_text())
+        found = json.loads(path.with_name("result.json").read_text())
     numbers = [f"{found[key]:,.0f}" for key in ("megabytes", "rows/s", "batch")]
-    cells = [method, engine, str(replicas), f"{num_rows:,}", *numbers]
+    cells = [suffix, method, engine, str(replicas), f"{num_rows:,}", *numbers]
     print(*cells, flush=True)
     return cells
 
@@ -108,6 +126,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--sources", nargs="+", default=(".npy", ".parquet"))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:1])
     parser.add_argument("--engines", nargs="+", default=("threads", "mirrored"))
     parser.add_argument("--replicas", nargs="+", type=int, default=(1, 2))
@@ -115,12 +134,13 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     lines = [
-        line(method, engine, replicas, given.rows)
+        line(suffix, method, engine, replicas, given.rows)
+        for suffix in given.sources
         for method in given.methods
         for engine in given.engines
         for replicas in given.replicas
     ]
-    header = ["method", "engine", "replicas", "rows", "MB", "rows/s", "batch"]
+    header = ["source", "method", "engine", "replicas", "rows", "MB", "rows/s", "batch"]
     result_tables.save(given.output, result_tables.table(header, lines))
 
 
