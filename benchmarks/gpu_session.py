@@ -80,6 +80,7 @@ def _steps() -> list[Step]:
         _own("card"),
         *(_own("exact", engine) for engine in engines),
         *(_own("reduced", engine) for engine in engines),
+        _own("ties", "threads"),
         *(_own("bus", engine, quick) for engine in engines),
         _case("kinds.others", lambda wrong: wrong == [], 1),
         *(_case("runs.freed", bool, engine) for engine in engines),

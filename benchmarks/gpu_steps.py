@@ -186,6 +186,31 @@ def reduced(engine):
     return {"wrong": wrong}
 
 
+def ties(engine):
+    """The best classes where many are equal, next to NumPy; NaN counts as infinity."""
+    random, wrong = np.random.default_rng(0), []
+    x = random.integers(-3, 3, (64, 4001)).astype(np.float32)
+    x[::4] *= random.choice([0.0, -0.0, 1.0], 4001)  # zeros of both signs
+    x[1::4] = np.where(random.random(4001) < 0.3, np.nan, x[1::4])
+    x[2::4] = np.where(random.random(4001) < 0.3, np.inf, x[2::4])
+    ranked = np.where(np.isnan(x), np.inf, x)
+    order = np.argsort(-ranked, axis=-1, kind="stable")
+    for jit, dtype in itertools.product(
+        (False,) if IS_SIMULATED else (False, True), ("float32", "float16", "bfloat16")
+    ):
+        same = layers.Lambda(lambda x, dtype=dtype: tf.cast(x, dtype))
+        predictor = _predictor(_chain((4001,), same), engine, jit_compile=jit)
+        for k in (1, 5, 100, 2000):  # several kernels
+            best = predictor.predict_top_k(x, k, 16, verbose=0)
+            if not np.array_equal(best["classes"], order[:, :k]):
+                wrong.append(f"classes, {dtype}, k={k}, XLA {jit}")
+            scores = np.take_along_axis(x, order[:, :k], -1)
+            found = best["scores"].astype(np.float32)
+            if not np.array_equal(found, scores, equal_nan=True):
+                wrong.append(f"scores, {dtype}, k={k}, XLA {jit}")
+    return {"wrong": wrong}
+
+
 def bus(engine, quick):
     """Seconds for all scores of 4,001 classes, and for the best five of each row."""
     num_rows = 8192 if quick or IS_SIMULATED else 131_072
