@@ -7,9 +7,11 @@ Keras is imported when a metric is made.
 
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,7 +83,7 @@ def kind_of(given: Any) -> Kind:
             '"auc", keras.metrics objects or functions of y_true and y_pred.'
         )
     name = getattr(given, "__name__", type(given).__name__)
-    public = getattr(_metrics_of("keras"), name, None) is given
+    public = _public("keras", name) is given
     return Kind(f"{'keras' if public else 'own'}.{name}", {"name": name}, given)
 
 
@@ -103,8 +105,8 @@ def kind_from(name: str, config: dict[str, Any], own: Mapping[str, Any]) -> Kind
         found = own.get(inner)
     elif library == "top_k":
         found = top_k.METRICS.get(inner)
-    elif library in LIBRARIES and _is_plain(config) and inner not in _NOT_METRICS:
-        found = getattr(_metrics_of(library), inner, None)
+    elif library in LIBRARIES and _is_plain(config):
+        found = _public(library, inner)
     if not callable(found):
         raise ValueError(
             f"The metric {config.get('name', inner)!r:.80} is of the kind {name!r:.80},"
@@ -112,6 +114,14 @@ def kind_from(name: str, config: dict[str, Any], own: Mapping[str, Any]) -> Kind
             f"{{{inner!r:.80}: ...}}."
         )
     return Kind(name, config, found)
+
+
+def _public(library: str, name: str) -> Any:
+    """A public class of metrics, or function, of Keras; None if there is none."""
+    found = getattr(_metrics_of(library), name, None)
+    is_class = isinstance(found, type) and hasattr(found, "update_state")
+    is_function = isinstance(found, types.FunctionType) and name not in _NOT_METRICS
+    return found if is_class or is_function else None
 
 
 def _kind_of_name(name: str) -> Kind:
@@ -142,7 +152,7 @@ def _kind_of_metric(metric: Any, library: str) -> Kind:
         )
     if "name" in config:
         config["name"] = _without_number(metric.name, cls.__name__)
-    public = getattr(_metrics_of(library), cls.__name__, None) is cls
+    public = _public(library, cls.__name__) is cls
     return Kind(f"{library if public else 'own'}.{cls.__name__}", config, cls)
 
 
@@ -165,7 +175,10 @@ def _plain_value(value: Any) -> Any:
 
 def _is_plain(config: dict[str, Any]) -> bool:
     """Whether a configuration names neither classes nor functions to Keras."""
-    return not any(isinstance(value, dict) for value in config.values())
+    lists = [value for value in config.values() if isinstance(value, list)]
+    values = [*config.values(), *itertools.chain.from_iterable(lists)]
+    is_nested = any(isinstance(value, dict) for value in values)
+    return "fn" not in config and not is_nested
 
 
 def _library_of(value: Any) -> str | None:

@@ -36,7 +36,8 @@ def stored(array: np.ndarray) -> list[Any]:
 def array_of(value: Any) -> np.ndarray:
     """Returns the array that `stored` returned as JSON; a `ValueError` for others."""
     dtype, shape, content = _of_length(value, 3)
-    if dtype not in _DTYPES or not _is_shape(shape) or not isinstance(content, str):
+    is_known = isinstance(dtype, str) and dtype in _DTYPES
+    if not is_known or not _is_shape(shape) or not isinstance(content, str):
         raise ValueError("it holds an array of an unknown form")
     little = np.dtype(dtype).newbyteorder("<")
     raw = base64.b64decode(content, validate=True)

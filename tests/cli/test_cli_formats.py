@@ -79,6 +79,43 @@ def test_shards_merge_into_what_one_run_writes(suffix, expected, tmp_path, capsy
         assert filecmp.cmp(whole, merged, shallow=False)
 
 
+def test_metrics_are_printed_by_runs_and_merges(tmp_path, capsys):
+    flags = ("--devices=cpu:0,cpu:1", BATCH, f"--labels={LABELS}", "--verbose=0")
+    flags = (*flags, "--metrics=accuracy,sparse_categorical_crossentropy")
+    same = (DIGITS, IMAGES, *flags, f"--output={tmp_path / 'o.csv'}")
+
+    def metrics():
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith(("accuracy", "sparse_cat"))]
+
+    predict_here(*same)
+    expected = metrics()
+    assert expected[0] == "accuracy  0.9917"
+    assert expected[1].startswith("sparse_categorical_crossentropy 0.0")
+    predict_here(*same, "--resume")  # which has finished
+    assert metrics() == expected
+    merged = tmp_path / "m.csv"
+    for index in range(2):
+        predict_here(*same[:-1], f"--output={merged}", f"--shard={index}/2")
+    assert len(metrics()) == 4
+    mgpu_here("merge", merged)
+    assert metrics() == expected
+
+
+def test_labels_in_a_column(two, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).standard_normal((9, 2))
+    table = pd.DataFrame(rows, columns=["a", "b"]).assign(label=np.arange(9))
+    table.to_parquet("rows.parquet")
+    same = (two, "rows.parquet", "--output=o.npy", "--method=predict", "--columns=a,b")
+    predict_here(*same, "--metrics=mae", "--labels=label")
+    mean = np.abs(rows - np.arange(9)[:, None]).mean()
+    assert f"\nmae       {mean:#.4g}\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        predict_here(*same, "--metrics=mae", "--labels=other", "--overwrite")
+    assert "'other'" in capsys.readouterr().err
+
+
 def test_a_name_that_cannot_be_printed_is_spelled_out(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.npy")
     write_shards(path, ONE)

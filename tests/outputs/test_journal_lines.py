@@ -137,6 +137,7 @@ def test_lines_without_metrics_leave_those_before(path):
                 {"arrays": {}},
                 {"arrays": [ARRAY[:2]]},
                 {"arrays": [["object", *ARRAY[1:]]]},
+                {"arrays": [[[], *ARRAY[1:]]]},
                 {"arrays": [["float32", [3], ARRAY[2]]]},
                 {"arrays": [["float32", [2], ARRAY[2][:-1] + "!"]]},
                 {"arrays": [["float32", [2], 7]]},

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
 from keras_mgpu_strategy.merge import merge
+from keras_mgpu_strategy.metrics.kinds import kind_from
 from keras_mgpu_strategy.outputs import journal
 from keras_mgpu_strategy.outputs.column_names import check_described
 from keras_mgpu_strategy.outputs.journal import Progress
+from keras_mgpu_strategy.outputs.metric_states import array_of
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.target import record_of
 from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
@@ -22,7 +24,15 @@ ABOUT = {
     "run": {"rows of the input": 10, "shard": [0, 3]},
     "layout": [["first", [2], "float32"], ["second", [], "int64"]],
 }
+METRIC = {
+    "name": "auc",
+    "kind": "keras.AUC",
+    "config": {"name": "auc"},
+    "rows": [["int64", []], ["float32", [3]]],
+    "arrays": [["float32", [2], "AACAPwAAAEA="]],
+}
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
+STEP["metrics"] = {"row": 5, "states": [METRIC]}
 
 
 def line(record):
@@ -59,6 +69,30 @@ def check_journal(found):
         assert found.progress.finished or (
             found.progress.mark["rows"] == found.progress.rows
         )
+        metrics = found.progress.metrics or {"row": found.progress.rows, "states": []}
+        assert found.progress.start <= metrics["row"] <= found.progress.rows
+        for state in metrics["states"]:
+            assert isinstance(state["name"], str) and isinstance(state["config"], dict)
+            assert all(array_of(array).size < 100 for array in state["arrays"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("keras.deserialize", {}),
+        ("keras.get", {}),
+        ("keras.MeanMetricWrapper", {"fn": "os.system"}),
+        ("keras.Mean", {"dtype": {"class_name": "DTypePolicy", "config": {}}}),
+        ("keras.Mean", {"name": [{"class_name": "function"}]}),
+        ("tf_keras.serialize", {}),
+        ("own.Mean", {}),
+        ("os.system", {}),
+        ("", {}),
+    ],
+)
+def test_journals_make_only_public_metrics(kind, config):
+    with pytest.raises(ValueError, match="which is not known here"):
+        kind_from(kind, config, {})
 
 
 @parsers

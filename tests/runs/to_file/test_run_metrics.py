@@ -179,6 +179,39 @@ def test_class_ids_are_compared_with_labels(pair, output):
     assert report.metrics == {"accuracy": pytest.approx(expected)}
 
 
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES[:, None]])
+def test_the_best_classes_are_compared_with_labels(pair, tmp_path, labels, small):
+    how = {"method": "predict_top_k", "k": 2, "metrics": ["accuracy", "top_k"]}
+    output = tmp_path / "out.parquet"
+    report = write(pair, output, X, labels=labels, **how)
+    hits = np.stack(pd.read_parquet(output)["classes"]) == CLASSES[:, None]
+    expected = {"accuracy": hits[:, 0].mean(), "top_k": hits.any(1).mean()}
+    assert report.metrics == pytest.approx(expected)
+    again = write(pair, output, X, labels=labels, resume=True, **how)
+    assert again.metrics == report.metrics
+    with pytest.raises(ValueError, match="'auc' cannot be computed from the results"):
+        write(
+            pair, output, X, labels=labels, overwrite=True, **how | {"metrics": "auc"}
+        )
+
+
+def test_rows_that_could_not_be_read_are_left_out(strategies, tmp_path, small):
+    layers = [keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(keras.Sequential(layers))
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(2).integers(0, 9, (NUM_ROWS, 2, 2, 3), np.uint8)
+    for row, image in enumerate(pixels):
+        keras.utils.save_img(tmp_path / f"images/{row:03}.png", image, scale=False)
+    bad = [3, *range(16, 33), 60]
+    for row in bad:
+        (tmp_path / f"images/{row:03}.png").write_bytes(b"")
+    x = mgpu.files.Images(tmp_path / "images", on_bad_file="skip")
+    options = {"method": "predict", "labels": CLASSES, "metrics": [Rows()]}
+    report = write(predictor, tmp_path / "out.npy", x, **options)
+    assert report.metrics == {"rows": NUM_ROWS - len(bad)}
+
+
 def test_several_outputs_have_metrics_by_name(strategies, output, small):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.two_headed())
