@@ -209,14 +209,15 @@ def test_files_of_merge_are_not_written_through_links(victim, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", output_suffixes())
-@pytest.mark.parametrize("row", [-1, ROWS + 1])
-def test_marks_outside_of_an_output_are_refused(suffix, row, tmp_path):
+def test_marks_outside_of_an_output_are_refused(suffix, tmp_path):
     path = tmp_path / f"scores{suffix}"
     layout = Layout(columns_of(VALUES), 0, ROWS, ROWS)
     sink = writer_of(path).create(path, layout)
     sink.write(HostBatch(0, VALUES))
     mark = sink.flush()
     sink.close()
-    with pytest.raises(ValueError, match=f"marked at row {row}, but holds rows 0 to 6"):
-        writer_of(path).reopen(path, layout, {**mark, "rows": row})
+    for row in (-1, ROWS + 1):
+        message = f"marked at row {row}, but holds rows 0 to 6"
+        with pytest.raises(ValueError, match=message):
+            writer_of(path).reopen(path, layout, {**mark, "rows": row})
     writer_of(path).reopen(path, layout, mark).close()
