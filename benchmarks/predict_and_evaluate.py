@@ -49,9 +49,13 @@ def measure(
     folder: pathlib.Path, devices: str, case: str, replicas: int, batch: int
 ) -> None:
     """Runs all contenders, and leaves what it measured in the folder."""
+    import tensorflow as tf
+
     import keras_mgpu_strategy as mgpu
     from keras_mgpu_strategy.benchmark import machine
 
+    # GPUs would otherwise round to 10 bits, and some rows get another class.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = machine.make_strategy(machine.configure(devices), replicas)
     model = compiled(case)
     with strategy.scope():

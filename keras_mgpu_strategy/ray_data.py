@@ -84,14 +84,12 @@ class BatchPredictor:
             outputs=layer_outputs,
             output_dtype=output_dtype,
         )
-        self._input_spec = input_spec_of(predictor.model)
-        self._optional = _optional_of(self._input_spec)
+        self._input_spec = spec = input_spec_of(predictor.model)
+        self._optional = _optional_of(spec)
         self._predict = getattr(predictor, method)
-        self._arguments: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
-        if from_logits:
-            self._arguments["from_logits"] = True
-        if head.k is not None:
-            self._arguments["k"] = head.k
+        own: dict[str, Any] = {"from_logits": True} if from_logits else {}
+        own |= {} if head.k is None else {"k": head.k}
+        self._arguments = {"batch_size": batch_size, "verbose": 0, **own}
         self._columns, self._outputs, self._keep = columns, outputs, keep
         layers = (layer_outputs,) if isinstance(layer_outputs, str) else layer_outputs
         self._layers = layers if layers and len(layers) > 1 else None
