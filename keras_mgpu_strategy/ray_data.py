@@ -25,6 +25,12 @@ from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.types import Nest
 
 
+def _set_up_process() -> None:
+    if process.is_actor():
+        process.configure()
+        models.set_apart()
+
+
 class BatchPredictor:
     """A callable class for `ray.data.Dataset.map_batches`.
 
@@ -72,9 +78,7 @@ class BatchPredictor:
     ):
         head = head_of(method, from_logits=from_logits, k=k)
         count("batch_size", batch_size)
-        if process.is_actor():
-            process.configure()
-            models.set_apart()
+        _set_up_process()
         predictor = load(
             path,
             custom_objects=custom_objects,
@@ -84,15 +88,15 @@ class BatchPredictor:
             outputs=layer_outputs,
             output_dtype=output_dtype,
         )
-        self._input_spec = spec = input_spec_of(predictor.model)
-        self._optional = _optional_of(spec)
+        self._input_spec = input_spec_of(predictor.model)
+        self._optional = _optional_of(self._input_spec)
         self._predict = getattr(predictor, method)
-        own: dict[str, Any] = {"from_logits": True} if from_logits else {}
-        own |= {} if head.k is None else {"k": head.k}
-        self._arguments = {"batch_size": batch_size, "verbose": 0, **own}
+        own = {"from_logits": from_logits or None, "k": head.k}
+        given = {name: value for name, value in own.items() if value is not None}
+        self._arguments: Any = {"batch_size": batch_size, "verbose": 0, **given}
         self._columns, self._outputs, self._keep = columns, outputs, keep
-        layers = (layer_outputs,) if isinstance(layer_outputs, str) else layer_outputs
-        self._layers = layers if layers and len(layers) > 1 else None
+        is_one = isinstance(layer_outputs, str) or len(layer_outputs or ()) < 2
+        self._layers = None if is_one else layer_outputs
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a block.
