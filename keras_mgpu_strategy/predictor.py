@@ -173,8 +173,9 @@ class Predictor(InMemory):
             method, from_logits, strict, k: `"predict"` or another method's name, and
                 its arguments.
             keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside
-                the results: of DataFrames (also `"index"`), dicts of arrays, Arrow
-                tables, Parquet and CSV files. The model is given the others.
+                the results: of DataFrames (also `"index"`), dicts of arrays and
+                batches of them, Arrow tables, Parquet and CSV files. The model is given
+                the others.
             labels: What `metrics` compare the results with: arrays, a nest of them by
                 output, or a path or `mgpu.files`, with one row per input row.
             metrics: As in `compile`: names, `keras.metrics` objects, of which copies

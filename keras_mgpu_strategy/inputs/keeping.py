@@ -3,7 +3,7 @@
 What is kept is not taken for a feature, unless the model declares an input of its name.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.formats.choosing import check_known
@@ -11,7 +11,9 @@ from keras_mgpu_strategy.inputs.forms import is_declared
 from keras_mgpu_strategy.sources import frames
 from keras_mgpu_strategy.sources.kept import KeptColumn
 from keras_mgpu_strategy.sources.kept_columns import column_of
+from keras_mgpu_strategy.sources.kept_elements import KeptElements, without_entries
 from keras_mgpu_strategy.sources.matching import entries_by_name
+from keras_mgpu_strategy.sources.streams import Form
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.types import Nest
 
@@ -30,7 +32,7 @@ def without_kept(
         rest, found = x.drop(list(keep)), {name: x[name] for name in keep}
     elif isinstance(x, dict):
         check_known(keep, [*map(str, x)], "keep")
-        own = set(entries_by_name(input_spec)) if is_declared(input_spec) else set()
+        own = _declared(input_spec)
         rest = {key: x[key] for key in x if key not in keep or key in own}
         found = {name: x[name] for name in keep}
     else:
@@ -39,12 +41,31 @@ def without_kept(
     return rest, columns
 
 
+def kept_of_stream(
+    read: Callable[[Form], Any], form: Form, keep: Sequence[str], spec: Nest
+) -> KeptElements:
+    """Returns a stream of dicts, read in a form, with the entries that are kept."""
+
+    def check(x: Any) -> None:
+        if not isinstance(x, Mapping):
+            raise cannot_keep(x, keep)
+        check_known(keep, [*map(str, x)], "keep")
+
+    rest = without_entries(form, keep, _declared(spec), check)
+    return KeptElements(read(rest), keep)
+
+
+def _declared(input_spec: Nest) -> set[str]:
+    return set(entries_by_name(input_spec)) if is_declared(input_spec) else set()
+
+
 def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
     """The error for an input that has no columns by name."""
     return ValueError(
         f"Received keep={list(keep)!r} for {type(x).__name__}, which has no columns "
         "by name. Expected a DataFrame of pandas or polars, a dict of arrays, an Arrow "
-        "table, or Parquet or CSV files. Pass a dict such as {'x': x, 'id': ids}."
+        "table, Parquet or CSV files, or batches that are dicts. Pass a dict such as "
+        "{'x': x, 'id': ids}."
     )
 
 

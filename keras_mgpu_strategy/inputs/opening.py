@@ -30,6 +30,7 @@ from keras_mgpu_strategy.inputs.forms import (
 from keras_mgpu_strategy.inputs.keeping import (
     cannot_keep,
     check_lengths,
+    kept_of_stream,
     without_kept,
 )
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
@@ -76,19 +77,20 @@ def as_source(
     if is_table(x):
         source = _limited(table_source(x, input_spec, keep), x, steps, batch_size)
         return in_array_form(source, feeding)
-    if keep:
-        opened = functools.partial(as_source, input_spec=input_spec, feeding=feeding)
-        return _with_kept(x, keep, input_spec, opened, steps, batch_size)
     refuse(x, "x")
     for applies, kind, adapter in _SOURCES:
-        if applies(x):
-            declared, form = (
-                declared_of(feeding, kind, input_spec),
-                form_of(feeding, kind),
+        if not applies(x):
+            continue
+        if keep and adapter is None:
+            opened = functools.partial(
+                as_source, input_spec=input_spec, feeding=feeding
             )
-            if adapter is None:
-                return _arrays(form(x), steps, batch_size, declared)
-            return adapter(x, steps, declared, form)
+            return _with_kept(x, keep, input_spec, opened, steps, batch_size)
+        form, declared = form_of(feeding, kind), declared_of(feeding, kind, input_spec)
+        if adapter is None:
+            return _arrays(form(x), steps, batch_size, declared)
+        read = functools.partial(adapter, x, steps, declared)
+        return kept_of_stream(read, form, keep, input_spec) if keep else read(form)
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
         "or tuples of these, a batched tf.data.Dataset, a keras.utils.PyDataset, a "

@@ -19,6 +19,7 @@ from keras_mgpu_strategy.inputs.arrow_tables import is_table
 from keras_mgpu_strategy.inputs.labels import column, without
 from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.sources.kept import schema_of
+from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.labels import ByColumn, OfElements
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, skeleton
@@ -153,7 +154,7 @@ class _Read(Wrapped):
 
 
 def _of_elements(source: Source) -> Source:
-    if isinstance(source, StreamSource):
+    if isinstance(source, StreamSource | KeptElements):
         return OfElements(source)
     raise ValueError(
         "Received metrics= without labels=, and x is not a generator or data set of "

@@ -42,11 +42,17 @@ class Beside(Generic[Piece]):
                 )
             self._pieces.append((first_row, first_row + num_rows, piece))
 
+    def drop_before(self, row: int) -> None:
+        """Holds no rows before one, nor takes them from now on."""
+        with self._lock:
+            self._first = row
+            while self._pieces and self._pieces[0][1] <= row:
+                self._pieces.popleft()
+
     def between(self, start: int, stop: int) -> list[Piece]:
         """Returns the pieces of rows `start` to `stop`, cut to them, in order."""
+        self.drop_before(start)
         with self._lock:
-            while self._pieces and self._pieces[0][1] <= start:
-                self._pieces.popleft()
             held = [piece for piece in self._pieces if piece[0] < stop]
         if start < stop and not (held and held[0][0] <= start and stop <= held[-1][1]):
             raise RuntimeError(

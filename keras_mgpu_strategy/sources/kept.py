@@ -30,15 +30,17 @@ class KeptStream:
     def __init__(self, schema: Any) -> None:
         self.schema = schema
         self._beside: Beside[Any] = Beside(lambda table, a, b: table.slice(a, b - a))
+        self.restart, self.put = self._beside.restart, self._beside.put
+        self.drop_before = self._beside.drop_before
 
     def passing(
         self, pieces: Generator[Rows, None, None], start: int
     ) -> Generator[Rows, None, None]:
         """Passes on rows from row `start` on, and takes their columns."""
-        self._beside.restart(start)
+        self.restart(start)
         with contextlib.closing(pieces):
             for rows in pieces:
-                self._beside.put(start, rows.num_rows, rows.columns)
+                self.put(start, rows.num_rows, rows.columns)
                 start += rows.num_rows
                 yield rows
 

@@ -19,6 +19,7 @@ from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
 from keras_mgpu_strategy.sources.arrow_values import numpy_of
 from keras_mgpu_strategy.sources.beside import Beside
+from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
@@ -26,7 +27,6 @@ from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.types import (
-    NO_MARKS,
     InputBatch,
     Nest,
     RowMarks,
@@ -107,12 +107,12 @@ class ByColumn(Wrapped):
 class OfElements(Wrapped):
     """A stream, with y and the weights of its elements; `sizes` are their rows."""
 
-    def __init__(self, source: StreamSource) -> None:
+    def __init__(self, source: StreamSource | KeptElements) -> None:
         super().__init__(source)
         self._paths: list[str] | None = None
         self._beside: Beside[tuple[Nest, ...]] = Beside(cut)
         self.sizes: collections.deque[int] = collections.deque()
-        source.companion = self
+        source.companions.append(self)
 
     def begin(self) -> None:
         """Called before the first element is read, each time."""
@@ -140,12 +140,13 @@ class OfElements(Wrapped):
         return self._source.batches(batch_size, start)
 
     def marks(self, start: int, stop: int) -> RowMarks:
-        """The targets of rows that were read."""
+        """What is known about rows that were read, with their targets."""
+        marks = marks_of(self._source)(start, stop)
         pieces = self._beside.between(start, stop)
         if not self._paths or not pieces:
-            return NO_MARKS
+            return marks
         joined = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *pieces)
-        return RowMarks(targets=joined)
+        return dataclasses.replace(marks, targets=joined)
 
 
 def targets_of(element: Any) -> tuple[Nest, ...]:

@@ -69,7 +69,7 @@ class StreamSource:
         self.input_spec = input_spec
         self.form = form
         self.on_short = warns_of_short(steps)
-        self.companion: Companion | None = None
+        self.companions: list[Companion] = []
         self._open_fn = open_fn
         self._can_reopen = can_reopen
         self._spec = spec
@@ -140,9 +140,9 @@ class _Pass:
     def _batches(self) -> Generator[Rows, None, None]:
         first_row = 0
         end = object()
-        steps, companion = self._source.steps, self._source.companion
+        steps, companions = self._source.steps, self._source.companions
         try:
-            if companion is not None:
+            for companion in companions:
                 companion.begin()
             for step in itertools.count() if steps is None else range(steps):
                 element = next(self._elements, end)
@@ -151,7 +151,7 @@ class _Pass:
                     return
                 try:
                     rows = self._rows(element, first_row)
-                    if companion is not None:
+                    for companion in companions:
                         companion.add(element, first_row, rows.num_rows)
                 except (TypeError, ValueError) as error:
                     kind = TypeError if isinstance(error, TypeError) else ValueError

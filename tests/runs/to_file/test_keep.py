@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import files
@@ -228,6 +229,90 @@ def test_the_index_is_kept_by_its_name(pair, results, tmp_path):
     assert read(path).columns.tolist() == ["row", "u", "n", "output"]
     assert read(path)["u"].tolist() == [*levels[1]]
     np.testing.assert_array_equal(np.stack(read(path)["output"].to_list()), results)
+
+
+IDS = np.array([f"r{row}" for row in range(NUM_ROWS)])
+DAYS = np.datetime64("2024-02-27") + np.arange(NUM_ROWS)
+
+
+def dicts():
+    """Batches of dicts, in memory that the producer uses again."""
+    reused = np.empty(7, "datetime64[D]")
+    for start in range(0, NUM_ROWS, 7):
+        some = slice(start, start + 7)
+        x = X[some]
+        reused[: len(x)] = DAYS[some]
+        yield {"x": x, "id": IDS[some], "day": reused[: len(x)]}
+        reused[:] = "NaT"
+
+
+def data_set():
+    entries = {"x": X, "id": IDS, "day": DAYS.astype(int)}
+    return tf.data.Dataset.from_tensor_slices(entries).batch(7)
+
+
+STREAMS = {
+    "generator": dicts,
+    "pairs": lambda: ((batch, batch["x"][:, 0]) for batch in dicts()),
+    "data_set": data_set,
+    "pairs_of_data_set": lambda: data_set().map(lambda x: (x, x["x"][:, 0])),
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_entries_of_streams_are_kept_and_resumed(
+    pair, results, kind, suffix, small, tmp_path
+):
+    (tmp_path / "outputs").mkdir()
+    path, make = tmp_path / "outputs" / f"out{suffix}", STREAMS[kind]
+    expected = uninterrupted(pair, path, make(), keep=["id", "day"])
+    for stop in (9, 30):
+        with interrupted_at(stop), pytest.raises(file_runs.Broken):
+            write(pair, path, make(), keep=["id", "day"], resume=True)
+    write(pair, path, make(), keep=["id", "day"], resume=True)
+    assert_same_files(path, expected)
+    found = read(path)
+    assert found["id"].tolist() == IDS.tolist()
+    days = DAYS.astype(int) if "data_set" in kind else DAYS
+    assert found["day"].astype(str).tolist() == list(map(str, days.astype(object)))
+    if suffix == ".parquet":
+        np.testing.assert_array_equal(np.stack(found["output"].to_list()), results)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (
+            [X[:3]],
+            r"Batch 0 \(first row 0\): Received keep=\['id'\] for ndarray",
+        ),
+        ([{"x": X[:3]}], "Batch 0 .*: keep: there is no 'id'; received x"),
+        (
+            [{"x": X[:3], "id": [1]}],
+            "'id' has 1 values, expected one for each of",
+        ),
+        ([], "keep=.'id'. for an input without a single batch"),
+        (
+            [{"x": X[:3], "id": [1, 2, 3]}, {"x": X[:3], "id": ["a", "b", "c"]}],
+            r"Batch 1 \(first row 3\): received columns to keep of types id: string, "
+            "expected id: int64",
+        ),
+    ],
+)
+def test_streams_without_such_entries_are_refused(pair, batches, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write(pair, tmp_path / "out.csv", iter(batches), keep="id")
+    assert not list(tmp_path.glob("out.csv"))
+
+
+def test_labels_of_elements_and_entries_go_together(pair, tmp_path):
+    batches = ((batch, (batch["x"][:, 0] > 0).astype(int)) for batch in dicts())
+    path = tmp_path / "out.parquet"
+    report = write(pair, path, batches, keep=["id", "day"], metrics=["accuracy"])
+    assert read(path)["id"].tolist() == IDS.tolist()
+    right = np.stack(read(path)["output"].to_list()).argmax(1) == (X[:, 0] > 0)
+    assert report.metrics["accuracy"] == pytest.approx(right.mean())
 
 
 def test_a_column_may_be_kept_and_read(predictors, tmp_path):
