@@ -24,6 +24,7 @@ SLOW = re.compile(
     | /engines/(ray/|test_out_of_memory) | /gpu_rig/ | /inputs/test_optional_inputs
     | /formats/test_files_memory | /lifetime/ | /properties/
     | /models/test_(compile_settings|differing_copies|graphs|precision)
+    | /conformance/test_matrix.py::test_evaluation\[(?!dense-threads)
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
     | test_(kill_and_resume|random_layers|site|tasks|whole_elements)\.py | \[ray\.md\]

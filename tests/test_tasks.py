@@ -43,6 +43,14 @@ def assert_same(results, expected):
     np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_task_that_preprocesses_is_not_evaluated(text_task, strategies):
+    refusing = predictor(text_task, strategies)
+    if not refusing.model.compiled:
+        refusing.model.compile(loss="mse")
+    with pytest.raises(ValueError, match="set `preprocessor = None` before"):
+        refusing.evaluate(TEXTS, np.zeros((NUM_ROWS, 2)), verbose=0)
+
+
 def slices(x, size=4):
     return tf.data.Dataset.from_tensor_slices(x).batch(size)
 

@@ -52,6 +52,8 @@ def _class_of(library: Any) -> Any:
         def call(self, inputs: Any) -> Any:
             """Returns the outputs."""
             outputs, masks = inputs
+            # Keras 3.5 warns of masks on what it was given.
+            outputs = tf.nest.map_structure(tf.identity, outputs)
             give_masks(outputs, masks)
             return outputs
 

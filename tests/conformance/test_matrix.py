@@ -83,6 +83,25 @@ def test_mirrored_engine(name, num_replicas, strategies):
     check(name, strategies[num_replicas], "mirrored", (3, 8))
 
 
+@pytest.mark.parametrize("engine", ["threads", "mirrored"])
+@pytest.mark.parametrize(
+    "name", ["dense", "conv_bn", "masked_embedding", "dict_output"]
+)
+def test_evaluation(name, engine, strategies):
+    model, rows, outputs = expected(name)
+    random = np.random.default_rng(4)
+    labels = tf.nest.map_structure(lambda array: random.random(array.shape), outputs)
+    model.compile(loss="mse", weighted_metrics=[] if type(outputs) is dict else ["mae"])
+    with strategies[3].scope():
+        predictor = mgpu.Predictor(model, engine=engine)
+    for num_rows in row_counts(8, 3)[1:]:
+        data = first_rows((rows, labels), num_rows)
+        received = np.array(predictor.evaluate(*data, 8, 0))
+        np.testing.assert_allclose(
+            received, model.evaluate(*data, 8, verbose=0), 1e-5, err_msg=str(num_rows)
+        )
+
+
 @pytest.mark.parametrize("batch", [3, 8])
 @pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm", "attention"])
 def test_the_same_bits_on_any_number_of_replicas(name, batch, strategies):

@@ -419,7 +419,6 @@ def test_what_is_more_than_outputs_is_refused(make, message, strategies):
         (ROWS, {"y": "label"}, "'label' is a name, but x is ndarray"),
         ({"table": ROWS}, {"y": "label"}, "x has 0 columns named 'label'"),
         (ROWS, {}, "losses and metrics cannot be computed from its outputs"),
-        (ROWS, {"y": [FLAGS, FLAGS]}, "losses and metrics cannot be computed"),
         (ROWS[:0], {"y": FLAGS[:0]}, "x has no rows"),
         (iter([ROWS]), {"y": FLAGS}, "expected elements"),
         (iter([(ROWS, FLAGS), (ROWS,)]), {}, "Batch 1 .* received no labels beside x"),
@@ -511,10 +510,8 @@ def test_masked_results_do_not_count(library, engine, strategies):
     low = predictor.predict(words, verbose=0)
     low /= low.sum(axis=-1, keepdims=True)  # as the loss does
     found = np.take_along_axis(low, labels[..., np.newaxis], axis=-1)[words != 0]
-    right = (low.argmax(axis=-1) == labels)[words != 0]
-    loss, accuracy, *_ = predictor.evaluate(words, labels, verbose=0)
+    loss, *_ = predictor.evaluate(words, labels, verbose=0)
     np.testing.assert_allclose(loss, -np.log(found).mean(), rtol=1e-5)
-    np.testing.assert_allclose(accuracy, right.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [eager, low, by_penalty_alone, unbuilt])
@@ -524,8 +521,9 @@ def test_ways_to_compile_are_those_of_one_device(make, strategies):
     with strategies[2].scope():
         predictor = mgpu.Predictor(model)
     if make is unbuilt:
-        predictor.predict(data[0])
-        model.build((None, 6))
+        predictor.predict(data[0], verbose=0)
+        model, _ = make(keras)
+        model(ROWS[:1])
         model.set_weights(predictor.model.get_weights())
     assert_same(predictor.evaluate(*data, verbose=0), model.evaluate(*data, verbose=0))
 

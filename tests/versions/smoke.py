@@ -100,6 +100,16 @@ def test_a_rebuilt_model_evaluates_and_trains(model, files, strategies):
     rebuilt.fit(ROWS, labels, batch_size=BATCH, verbose=0)
 
 
+def test_evaluate_is_that_of_one_device(model, strategies):
+    labels = np.arange(len(ROWS)) % 3
+    with strategies[3].scope():
+        predictor = mgpu.Predictor(model)
+    for batch_size in (None, BATCH):
+        expected = model.evaluate(ROWS, labels, batch_size, verbose=0)
+        received = predictor.evaluate(ROWS, labels, batch_size, verbose=0)
+        assert received == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_precision(model, expected, strategies, precision):
     with strategies[2].scope():
