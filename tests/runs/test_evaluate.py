@@ -1,5 +1,6 @@
 """`evaluate`, against `model.evaluate` of Keras and tf_keras on one device."""
 
+import concurrent.futures
 import functools
 import itertools
 
@@ -537,3 +538,75 @@ def test_what_crosses_the_bus_is_all_of_the_outputs(strategies):
     assert_same(narrow.evaluate(ROWS, labels, verbose=0), expected)
     with pytest.raises(ValueError, match="Make a Predictor without outputs= to"):
         part.evaluate(ROWS, labels, verbose=0)
+
+
+def test_weights_and_compile_settings_count_as_they_are_now(strategies):
+    model, labels = flags(keras)
+    predictor = on_replicas(model, strategies[2])
+    predictor.evaluate(ROWS, labels, verbose=0)
+    for each in (model, predictor.model):
+        each.set_weights([2 * array for array in model.get_weights()])
+    predictor.model.set_weights(model.get_weights())
+    expected = model.evaluate(ROWS, labels, verbose=0)
+    assert_same(predictor.evaluate(ROWS, labels, verbose=0), expected)
+    for each in (model, predictor.model):
+        each.compile(loss="mae", metrics=["mse"])
+    expected = model.evaluate(ROWS, labels, verbose=0, return_dict=True)
+    received = predictor.evaluate(ROWS, labels, verbose=0, return_dict=True)
+    assert_same(received, expected)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        found = [
+            pool.submit(predictor.evaluate, ROWS, labels, verbose=0) for _ in range(3)
+        ]
+    for each in found:
+        assert_same(each.result(), list(expected.values()))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_rows_may_change_their_shape_between_batches(library, strategies):
+    lib = LIBRARIES[library]
+    inputs = lib.Input((None, 3))
+    policy = lib.mixed_precision.Policy("mixed_bfloat16")
+    outputs = lib.layers.Dense(2, dtype=policy)(inputs)
+    model = lib.Model(inputs, outputs)
+    model.compile(loss="mse", metrics=["mae"], weighted_metrics=["mae"])
+    lengths, sizes = (4, 7, 7, 2, 4), (5, 9, 9, 3, 40)
+
+    def stream():
+        random = np.random.default_rng(6)
+        for length, size in zip(lengths, sizes, strict=True):
+            shapes = ((size, length, 3), (size, length, 2), (size, length))
+            yield tuple(random.random(shape, np.float32) for shape in shapes)
+
+    expected = model.evaluate(stream(), steps=5, verbose=0)
+    predictor = on_replicas(model, strategies[3])
+    assert_same(predictor.evaluate(stream(), verbose=0), expected)
+
+
+def test_errors_of_a_stream_and_of_a_metric_end_the_run(strategies):
+    def fails(y_true, y_pred):
+        def check(found):
+            if found.max() > 40:
+                raise ZeroDivisionError("on purpose")
+            return found
+
+        return tf.ensure_shape(
+            tf.numpy_function(check, [y_true], tf.float32), y_true.shape
+        )[:, 0]
+
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile(loss="mse", metrics=[fails])
+    predictor = on_replicas(model, strategies[2])
+    places = np.arange(70, dtype=np.float32)[:, np.newaxis]
+
+    def stream():
+        yield ROWS[:10], places[:10]
+        raise InterruptedError("on purpose, too")
+
+    with pytest.raises(InterruptedError, match="on purpose, too"):
+        predictor.evaluate(stream(), verbose=0)
+    with pytest.raises(tf.errors.UnknownError, match="ZeroDivisionError: on purpose"):
+        predictor.evaluate(ROWS[:70], places, 10, verbose=0)
+    loss, found = predictor.evaluate(ROWS[:40], places[:40], 10, verbose=0)
+    np.testing.assert_allclose(found, places[:40].mean())
