@@ -177,7 +177,8 @@ class Predictor(InMemory):
                 batches of them, Arrow tables, Parquet and CSV files. The model is given
                 the others.
             labels: What `metrics` compare the results with: arrays, a nest of them by
-                output, or a path or `mgpu.files`, with one row per input row.
+                output, a `pathlib.Path` or `mgpu.files`, with one row per input row; a
+                string is the name of a column of `x`. None: those of elements (x, y).
             metrics: As in `compile`: names, `keras.metrics` objects, of which copies
                 are used, or functions; a dict of them by output if there are several.
                 "accuracy" if there are labels. Rows that could not be read are left

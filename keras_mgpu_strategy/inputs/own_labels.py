@@ -6,6 +6,7 @@ the rows, in whatever batches both come.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest, RowMarks, Source
 
-_ROWS_AT_A_TIME = 256
+_BYTES_AT_A_TIME = 2**20
 
 
 def labelled(
@@ -149,7 +150,10 @@ class _Read(Wrapped):
         return found.inputs
 
     def _pieces(self, start: int) -> Generator[Rows, None, None]:
-        for batch in self._labels.batches(_ROWS_AT_A_TIME, start):
+        row = tf.nest.flatten(self._labels.spec)
+        sizes = [y.dtype.size * math.prod(n or 1 for n in y.shape[1:]) for y in row]
+        num_rows = max(_BYTES_AT_A_TIME // max(sum(sizes), 1), 1)
+        for batch in self._labels.batches(num_rows, start):
             yield Rows(tf.nest.flatten(batch.inputs), batch.num_rows)
 
 

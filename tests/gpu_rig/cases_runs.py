@@ -1,6 +1,8 @@
 """What a run does to simulated GPUs and to the rest of the program."""
 
 import gc
+import pathlib
+import tempfile
 import weakref
 
 import keras
@@ -23,6 +25,7 @@ def all_of_them(num_gpus):
             "freed": freed(engine),
             "grown": growth(engine, 200),
             "read back": read_back(engine, num_gpus),
+            "metrics": metrics(engine, num_gpus),
         }
     return told
 
@@ -44,6 +47,31 @@ def copied(engine, num_gpus):
         counts = [rig.counts(gpu) for gpu in range(num_gpus)]
         runs.append([[count["bytes_in"], count["bytes_out"]] for count in counts])
     return min(runs, key=lambda run: sum(map(sum, run)))
+
+
+def _distance(y_true, y_pred):
+    return (keras.ops.cast(y_true, y_pred.dtype)[:, None] - y_pred) ** 2
+
+
+def metrics(engine, num_gpus):
+    """Those of a run into a file with what Keras says of it, and bytes copied."""
+    model = chain(64, keras.layers.Dense(10, "softmax"))
+    predictor, rows = on_gpus(model, engine=engine), rows_of(6400, 64)
+    labels = np.arange(len(rows)) % 10
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "out.npy"
+        for options in ({}, {"labels": labels, "metrics": ["accuracy", _distance]}):
+            rig.reset(num_gpus)
+            how = {"overwrite": True, "verbose": 0, **options}
+            report = predictor.predict_to(path, rows, 64 * num_gpus, **how)
+            copied = sum(rig.counts(gpu)["bytes_out"] for gpu in range(num_gpus))
+        found = np.load(path)
+    expected = [
+        np.mean(found.argmax(1) == labels),
+        np.mean((found - labels[:, None]) ** 2),
+    ]
+    values = [*report.metrics.values()]
+    return values, [*map(float, expected)], copied, found.nbytes
 
 
 def read_back(engine, num_gpus):

@@ -56,6 +56,12 @@ class TestRuns:
         assert not expected
 
     @ENGINES
+    def test_metrics_are_computed_on_the_host(self, told, engine):
+        found, expected, copied, size = told[engine]["metrics"]
+        assert found == pytest.approx(expected, rel=1e-5)
+        assert size <= copied < 1.05 * size + 100_000
+
+    @ENGINES
     def test_device_memory_does_not_grow(self, told, engine):
         assert told[engine]["grown"] <= 2**16
 
