@@ -26,7 +26,7 @@ class ModelFile:
     aside: models.Aside | None = None  # what the file does not keep of a model
 
     def read(
-        self, precision: str | None, outputs: tuple[str, ...] | None
+        self, precision: str | None, outputs: tuple[str, ...] | None = None
     ) -> models.ReplicatedModel:
         """Reads the model onto the devices of this process."""
         with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
