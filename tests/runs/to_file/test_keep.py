@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import decimal
+import functools
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from keras_mgpu_strategy.runs.run import Run
 from tests import file_runs
 from tests.outputs import places
 from tests.resuming import assert_same_files, uninterrupted, write
+from tests.runs.to_file.test_predict_to_killed import snapshots
 
 NUM_ROWS = 61
 X = file_runs.rows(NUM_ROWS)
@@ -167,7 +169,24 @@ def test_killed_runs_leave_the_same_bytes(pair, kind, suffix, small, tmp_path):
     file_runs.assert_nothing_beside(path)
 
 
-def test_another_process_or_keep_is_noticed_on_resume(pair, small, tmp_path):
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_run_may_be_killed_between_any_two_changes_of_the_disk(
+    pair, suffix, small, monkeypatch, tmp_path
+):
+    (tmp_path / "outputs").mkdir()
+    path = tmp_path / "outputs" / f"out{suffix}"
+    x = frame()[["a", "b", "id", "price", "count"]].iloc[20:45]
+    keep = ["id", "price", "count"]
+    expected = uninterrupted(pair, path, x, keep=keep)
+    run = functools.partial(write, pair, path, x, keep=keep)
+    taken = snapshots(run, path.parent, tmp_path / "snapshots", monkeypatch)
+    assert len(taken) > 12
+    for folder in taken:
+        write(pair, folder / path.name, x, keep=keep, resume=True)
+        assert_same_files(folder / path.name, expected)
+
+
+def test_other_values_or_columns_are_noticed_on_resume(pair, small, tmp_path):
     path, x = tmp_path / "out.parquet", frame()[["id", "a", "b"]]
 
     def resumed(message, x, **options):
