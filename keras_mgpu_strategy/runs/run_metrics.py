@@ -137,8 +137,13 @@ class RunMetrics:
             raise
 
     def _update(self, rows: HostBatch) -> None:
-        for some, size in _blocks(rows):
-            self._loop.run(some, size)
+        try:
+            for some, size in _blocks(rows):
+                self._loop.run(some, size)
+        except Exception as error:  # raised by Keras or the user's code
+            where = f"rows {rows.start} to {rows.stop}"
+            error.add_note(f"Raised while the metrics of {where} were computed.")
+            raise
 
     def _step(self, data: Nest) -> None:
         labels, outputs = data

@@ -350,6 +350,25 @@ def test_labels_of_another_length_than_a_stream_are_noticed(pair, output):
         assert not output.exists()
 
 
+def picky(y_true, y_pred):
+    """Fails for some labels."""
+    right = keras.ops.cast(y_true, "int32")
+    with tf.control_dependencies([tf.debugging.assert_less(right, 3)]):
+        return tf.zeros_like(y_pred[:, 0])
+
+
+def test_a_metric_that_fails_leaves_rows_and_metrics_before(
+    pair, output, monkeypatch, small
+):
+    file_runs.make_small(monkeypatch, flushes=True)
+    labels = np.where(np.arange(NUM_ROWS) == 40, 3, CLASSES)
+    with pytest.raises(tf.errors.InvalidArgumentError) as info:
+        write(pair, output, X, labels=labels, metrics=["accuracy", picky])
+    assert "Raised while the metrics of rows 32 to 48" in info.value.__notes__[0]
+    known = journals.read(file_runs.journal_of(output)).progress
+    assert known.rows >= 48 and known.start == known.metrics["row"] == 32
+
+
 def test_another_run_is_not_resumed(pair, output):
     write(pair, output, X, labels=CLASSES)
     others = [{}, {"labels": CLASSES[::-1]}, {"labels": CLASSES, "metrics": "mse"}]
