@@ -103,6 +103,7 @@ class _Read(Wrapped):
         if labels.spec is None:
             raise ValueError("The labels have no rows. Expected one per input row.")
         self._labels = labels
+        self._is_limited = is_limited
         self._buffer: RowBuffer | None = None
         num_labels, num_rows = labels.num_rows, source.num_rows
         if num_labels is None or num_rows is None or num_labels == num_rows:
@@ -125,9 +126,15 @@ class _Read(Wrapped):
         return dataclasses.replace(marks, targets=(self._rows(start, stop),))
 
     def check_label_end(self, stop: int) -> None:
-        """Checks that labels whose number was not known end at a row."""
-        known = self._labels.num_rows is not None
-        if not known and self._buffer is not None and self._buffer.fill():
+        """Checks that labels end at a row, if the input does and has all its rows."""
+        num_rows, num_labels = self._source.num_rows, self._labels.num_rows
+        if self._is_limited or num_rows not in (None, stop):
+            return
+        if num_labels is None:
+            has_more = self._buffer is not None and self._buffer.fill()
+        else:
+            has_more = num_labels > stop
+        if has_more:
             raise ValueError(
                 f"The input ended after {stop} rows, but there are more labels. "
                 "Expected one label per input row."

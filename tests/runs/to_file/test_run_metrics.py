@@ -344,10 +344,20 @@ def test_what_cannot_be_computed_is_refused_before_a_file_is_made(
 
 def test_labels_of_another_length_than_a_stream_are_noticed(pair, output):
     for count, message in ((50, "has row 50 too"), (70, "there are more labels")):
-        labels = (np.zeros(5, int) for _ in range(count // 5))
-        with pytest.raises(ValueError, match=message):
-            write(pair, output, file_runs.generator(X), labels=labels, overwrite=True)
-        assert not output.exists()
+        of_unknown_length = (np.zeros(5, int) for _ in range(count // 5))
+        for labels in (of_unknown_length, np.zeros(count, int)):
+            how = {"labels": labels, "overwrite": True}
+            with pytest.raises(ValueError, match=message):
+                write(pair, output, file_runs.generator(X), **how)
+            assert not output.exists()
+
+
+def test_a_shard_reads_some_of_labels_of_unknown_length(pair, output, tmp_path):
+    pd.DataFrame({"y": CLASSES}).to_csv(tmp_path / "y.csv", index=False)
+    for shard in ((0, 2), (1, 2)):
+        write(pair, output, X, labels=tmp_path / "y.csv", shard=shard)
+    expected = np.mean(pair.predict(X, verbose=0).argmax(-1) == CLASSES)
+    assert merge(output).metrics == {"accuracy": pytest.approx(expected)}
 
 
 def picky(y_true, y_pred):
