@@ -174,10 +174,10 @@ class Predictor(InMemory):
                 its arguments.
             keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside
                 the results: of DataFrames (also `"index"`), dicts of arrays and
-                batches of them, Arrow tables, Parquet and CSV files. The model is given
-                the others.
-            labels: What `metrics` compare the results with: arrays, a nest of them by
-                output, a `pathlib.Path` or `mgpu.files`, with one row per input row; a
+                batches of them, Arrow tables, Parquet and CSV files. They are features
+                only if the model or `columns` names them.
+            labels: What `metrics` compare the results with, one row per input row:
+                arrays, a nest of them by output, a `pathlib.Path` or `mgpu.files`; a
                 string is the name of a column of `x`. None: those of elements (x, y).
             metrics: As in `compile`: names, `keras.metrics` objects, of which copies
                 are used, or functions; a dict of them by output if there are several.
