@@ -146,6 +146,14 @@ Examples:
   mgpu predict model.keras rows.parquet --columns=a,b,c --output=scores.parquet \\
       --resume
 
+  # The best five classes beside the ids, and metrics, in one pass:
+  mgpu predict model.keras rows.parquet --output=best.parquet \\
+      --method=predict_top_k --keep=id --labels=label --metrics=accuracy,top_k
+
+  # What a layer gives, such as embeddings, in half the bytes:
+  mgpu predict model.keras images.npy --output=embeddings.npy \\
+      --method=predict --outputs=avg_pool --output_dtype=float16
+
   # Two machines that share a folder; then, once, on either:
   mgpu predict model.keras images.npy --output=scores.npy --shard=0/2
   mgpu predict model.keras images.npy --output=scores.npy --shard=1/2
@@ -162,7 +170,7 @@ What it does:
   .csv shards into PATH, in the form that a run without shards gives it;
   .parquet and .zarr outputs are in place already. Finally removes the journals
   and the joined shards. Nothing is changed before everything is checked; if it
-  is stopped, run it again.
+  is stopped, run it again. Prints the metrics of all rows, if shards have any.
 
 Examples:
   mgpu predict model.keras images.npy --output=scores.npy --shard=0/2

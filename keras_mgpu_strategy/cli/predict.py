@@ -124,7 +124,8 @@ def _check_outputs(run: PredictRun, predictor: Any) -> None:
     if isinstance(declared, list) and len(declared) > 1:
         raise ValueError(
             f"--labels goes with a model of one output; {run.model} has "
-            f"{len(declared)}."
+            f"{len(declared)}. Choose one with --outputs, or call predict_to in Python "
+            "with dicts of labels and metrics."
         )
 
 

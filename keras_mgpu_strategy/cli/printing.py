@@ -27,6 +27,7 @@ def _as_json(found: re.Match[str]) -> str:
 _OF_PYTHON: _Patterns = (
     (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
     # Dicts exist only in Python.
+    (r" Pass a dict such as \{'x': x, [^{}]*\}\.", ""),
     (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),
     (r"\bcustom_objects=\{[^{}]*\}", "--custom_objects=MODULE"),
     (r"`custom_objects`", "--custom_objects=MODULE"),

@@ -139,10 +139,11 @@ def _check(run: PredictRun) -> None:
     method = run.running.get("method")
     flag = "from_logits" if run.running.get("from_logits") else "labels"
     if method == "predict" and (flag == "from_logits" or (run.labels and not metrics)):
-        named = "" if flag == "from_logits" else ", so name --metrics= too"
+        named = "Leave it out" if flag == "from_logits" else "Add --metrics=NAME"
         raise ValueError(
-            f"--{flag} goes with --method=predict_proba or predict_classes; "
-            f"--method=predict writes what the model returns{named}."
+            f"--{flag} goes with --method=predict_proba, predict_classes or "
+            "predict_top_k; --method=predict writes what the model returns. "
+            f"{named}, or use another method."
         )
     if method != "predict_top_k" and "k" in run.running:
         raise ValueError(

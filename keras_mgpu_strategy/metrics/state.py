@@ -47,7 +47,9 @@ class BuiltMetric:
             raise ValueError(
                 f"The metric {self.name!r:.80} cannot be computed "
                 f"from labels of shape {('rows', *labels)} and results of shape "
-                f"{('rows', *outputs)}: {type(error).__name__}: {error!s:.300}"
+                f"{('rows', *outputs)}: {type(error).__name__}: {error!s:.300}. "
+                "Expected what it takes in Keras. Pass labels of another form, such as "
+                "one-hot, or another metric."
             ) from error
         return metric
 

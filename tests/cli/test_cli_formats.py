@@ -161,7 +161,7 @@ def test_columns_beside_the_results(two, tmp_path, capsys):
     assert found["id"].tolist() == table["id"].tolist()
     for name, message in (
         ("o.npy", "--keep goes with a .parquet or .csv output"),
-        ("p.parquet", "keep: there is no 'no'"),
+        ("p.parquet", "keep or labels: there is no 'no'"),
     ):
         wrong = (two, tmp_path / "in.csv", "--keep=no", f"--output={tmp_path / name}")
         with pytest.raises(SystemExit, match="2"):

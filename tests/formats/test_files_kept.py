@@ -134,7 +134,7 @@ def test_kept_columns_are_not_taken_for_features(tmp_path):
         (batch,) = source.batches(2)
         np.testing.assert_array_equal(batch.inputs, [[7], [8]])
         assert source.marks(0, 2).kept["id"].to_pylist() == [7, 8]
-        with pytest.raises(ValueError, match="keep: there is no 'no'; received a, b,"):
+        with pytest.raises(ValueError, match="keep or labels: there is no 'no'; rec"):
             opened.open_rows(stub((None, 2)), ["no"])
 
 

@@ -29,7 +29,7 @@ class KeptColumns:
     """The kept columns of a file; `schema` has them in the order of `names`."""
 
     def __init__(self, table: CsvTable, names: Sequence[str]) -> None:
-        check_known(names, table.layout.names, f"{table.path}, keep")
+        check_known(names, table.layout.names, f"{table.path}, keep or labels")
         self._path, self._numbers, self.schema = table.path, table.numbers, None
         self.texts = [name for name in names if not table.is_typed(name)]
         if names:

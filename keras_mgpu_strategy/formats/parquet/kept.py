@@ -21,7 +21,7 @@ class KeptColumns:
     ) -> None:
         import pyarrow as pa
 
-        check_known(names, list(schema.types), f"{parts[0].path}, keep")
+        check_known(names, list(schema.types), f"{parts[0].path}, keep or labels")
         types = [(name, _common_type(parts, schema, name)) for name in names]
         self.schema = pa.schema(types) if names else None
         self.names = frozenset(names)
