@@ -106,6 +106,8 @@ def top_k(scores: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
     # Where TensorFlow puts NaN depends on the kernel, and it displaces other classes.
     infinity = tf.constant(float("inf"), scores.dtype)
     ranked = tf.where(tf.math.is_nan(scores), infinity, scores)
+    # For many classes, XLA sorts bits on GPUs, where -0 comes after 0.
+    ranked = tf.where(ranked == 0, tf.zeros_like(ranked), ranked)
     classes = tf.math.top_k(ranked, k).indices
     values = tf.gather(scores, classes, axis=-1, batch_dims=scores.shape.rank - 1)
     return {"classes": classes, "scores": values}
