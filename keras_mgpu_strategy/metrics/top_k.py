@@ -21,6 +21,11 @@ def _hits(y_true: Any, y_pred: Any) -> Any:
 
     if len(y_true.shape) < len(y_pred.shape):
         y_true = ops.expand_dims(y_true, -1)
+    if y_true.shape[-1] != 1:  # it might still be compared with k classes
+        raise ValueError(
+            f"The labels have {y_true.shape[-1]} values a row, expected the index of "
+            "the class. Pass labels.argmax(-1) of one-hot labels."
+        )
     hits = ops.equal(ops.cast(y_true, "int64"), ops.cast(y_pred, "int64"))
     return ops.cast(hits, "float32")
 

@@ -60,11 +60,11 @@ class AskedMetrics:
 
     def built(self, outputs: Nest, labels: Nest) -> tuple[Pick, list[BuiltMetric]]:
         """Makes the metrics; a `ValueError` if labels and outputs do not fit."""
-        names, is_top_k = self._names(outputs), self._method == "predict_top_k"
+        names = self._names(outputs)
         places = [names.index(output) for output in self._by_output]
 
         def pick(labels: Nest, outputs: Nest) -> tuple[list[Any], list[Any]]:
-            leaves = [outputs["classes"]] if is_top_k else tf.nest.flatten(outputs)
+            leaves = tf.nest.flatten(outputs)  # "classes" before "scores"
             found = [_label_of(labels, names, place, len(places)) for place in places]
             return found, [leaves[place] for place in places]
 
@@ -97,6 +97,12 @@ class AskedMetrics:
     def _names(self, outputs: Nest) -> list[Any]:
         """The names of the outputs; [None] for one without a name."""
         if self._method == "predict_top_k":
+            if len(tf.nest.flatten(outputs)) > 2 or [*self._by_output] != [None]:
+                raise ValueError(
+                    "Received metrics of several outputs, or by the names of outputs, "
+                    "for the results of predict_top_k. Expected a list of metrics, and "
+                    "outputs=NAME if the model has several."
+                )
             return [None]
         names = [column.name for column in columns_of(outputs)]
         if [*self._by_output] == [None] and len(names) == 1:

@@ -329,6 +329,21 @@ class NoConfig(keras.metrics.Mean):
             "variables that are not sums over the rows (aggregation MEAN)",
         ),
         (
+            {"labels": ONE_HOT, "method": "predict_top_k", "k": 3},
+            "The labels have 3 values a row, expected the index of the class",
+        ),
+        (
+            {"labels": ONE_HOT, "method": "predict_top_k", "k": 1},
+            "The labels have 3 values a row, expected the index of the class",
+        ),
+        (
+            {
+                **{"labels": CLASSES, "method": "predict_top_k", "k": 2},
+                "metrics": {"probabilities": "accuracy"},
+            },
+            "by the names of outputs, for the results of predict_top_k",
+        ),
+        (
             {"labels": CLASSES, "metrics": keras.metrics.MeanMetricWrapper(distance)},
             "wraps a function. Pass the function itself",
         ),
