@@ -31,7 +31,7 @@ def without_kept(
         check_known(keep, x.columns, "keep")
         rest, found = x.drop(list(keep)), {name: x[name] for name in keep}
     elif isinstance(x, dict):
-        check_known(keep, [*map(str, x)], "keep")
+        check_known(keep, [key for key in x if isinstance(key, str)], "keep")
         own = _declared(input_spec)
         rest = {key: x[key] for key in x if key not in keep or key in own}
         found = {name: x[name] for name in keep}
@@ -49,7 +49,7 @@ def kept_of_stream(
     def check(x: Any) -> None:
         if not isinstance(x, Mapping):
             raise cannot_keep(x, keep)
-        check_known(keep, [*map(str, x)], "keep")
+        check_known(keep, [key for key in x if isinstance(key, str)], "keep")
 
     rest = without_entries(form, keep, _declared(spec), check)
     return KeptElements(read(rest), keep)
@@ -84,18 +84,20 @@ def _of_pandas(x: Any, keep: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     levels = {name: x.index.get_level_values(i) for i, name in enumerate(_levels(x))}
     check_known(keep, [*map(str, x.columns), *levels], "keep")
     found: dict[str, Any] = {}
+    taken: list[Any] = []
     for name in keep:
-        if name not in x.columns:
+        keys = [key for key in x.columns if str(key) == name]  # also numbers, tuples
+        if not keys:
             found[name] = levels[name].to_series()
             continue
-        if name in x.index.names or x[name].ndim > 1:
-            what = "a column and in the index" if x[name].ndim == 1 else "two columns"
+        if name in x.index.names or len(keys) > 1:
+            what = "a column and in the index" if len(keys) == 1 else "two columns"
             raise ValueError(
                 f"keep: {name!r} is the name of {what}. Rename one, as in "
                 "x.rename_axis(index='other')."
             )
-        found[name] = x[name]
-    return x.drop(columns=[name for name in keep if name in x.columns]), found
+        found[name], taken = x[keys[0]], taken + keys
+    return x.drop(columns=taken), found
 
 
 def _levels(x: Any) -> list[str]:

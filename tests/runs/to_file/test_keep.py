@@ -250,6 +250,18 @@ def test_the_index_is_kept_by_its_name(pair, results, tmp_path):
     np.testing.assert_array_equal(np.stack(read(path)["output"].to_list()), results)
 
 
+@pytest.mark.parametrize("key", [2, ("id", "u")])
+def test_names_that_are_not_strings_are_kept_as_text(pair, results, key, tmp_path):
+    x, path = frame()[["a", "b", "flag"]], tmp_path / "out.parquet"
+    pairs = pd.MultiIndex.from_tuples(["ab", "bc", ("id", "u")])
+    x.columns = [0, 1, key] if key == 2 else pairs
+    write(pair, path, x, keep=str(key))
+    assert read(path)[str(key)].tolist() == x[key].tolist()
+    np.testing.assert_array_equal(np.stack(read(path)["output"].to_list()), results)
+    with pytest.raises(ValueError, match="is the name of two columns"):
+        write(pair, path, pd.concat([x, x], axis=1), keep=str(key), overwrite=True)
+
+
 IDS = np.array([f"r{row}" for row in range(NUM_ROWS)])
 DAYS = np.datetime64("2024-02-27") + np.arange(NUM_ROWS)
 
@@ -374,6 +386,7 @@ def test_no_rows_are_a_file_with_the_columns(pair, tmp_path):
 @pytest.mark.parametrize(
     ("x", "keep", "error", "message"),
     [
+        ({0: X, 1: IDS}, "1", ValueError, "there is no '1'"),
         (X, "id", ValueError, "keep=.'id'. for ndarray, which has no columns by name"),
         ([X], "id", ValueError, "for list, which has no columns by name"),
         (frame(), "none", ValueError, "there is no 'none'; received id, a, when"),
