@@ -117,8 +117,8 @@ class InMemory(OnDevices):
             from_logits: Apply a softmax on the device first.
 
         Returns:
-            `{"classes": ..., "scores": ...}` of shape `(num_rows, k)`, in place of each
-            output: int32 and the output's dtype, by descending score; of equal scores
+            In place of each output, a dict of `classes` (int32) and `scores` (of its
+            dtype), both of shape `(num_rows, k)`, by descending score; of equal scores
             the lower class comes first. NaN counts as infinity. Outputs of shape
             `(num_rows, ..., classes)` give `(num_rows, ..., k)`.
 
