@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import result_tables
 
-CASES = {"mlp": 30_000, "cnn": 4_000}
-REPETITIONS = 5
+CASES = {"mlp": 120_000, "cnn": 12_000}
+REPETITIONS = 3
 
 
 def compiled(case: str) -> Any:
