@@ -83,7 +83,9 @@ class BatchLoop:
             )
 
         number = tf.TensorSpec([], tf.int32)
-        self._graph = tf.function(loop, autograph=False, input_signature=(spec, number))
+        graph = tf.function(loop, autograph=False)
+        # Concrete: TensorFlow would take those of other runs for retraces, and warn.
+        self._graph = graph.get_concrete_function(spec, number)
 
     def run(self, data: Nest, size: int) -> None:
         """Runs the step on whole batches of `size` rows."""

@@ -125,8 +125,10 @@ class RunMetrics:
             return
         ready, rest = split(join(self._held), stop - self._counted)
         self._wait()
+        self._has_failed = True  # an interrupt here leaves it open what is counted
         self._host.begin(self._update, ready)
         self._held, self._counted = [rest], stop
+        self._has_failed = False
 
     def _wait(self) -> None:
         """Waits for that thread; after an error the metrics are of no use."""

@@ -13,7 +13,7 @@ import tf_keras
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal as journals
-from keras_mgpu_strategy.runs import run_metrics
+from keras_mgpu_strategy.runs import judging, run_metrics
 from tests import file_runs
 from tests.resuming import NUM_ROWS, X, fail, write
 from tests.runs.to_file.test_predict_to_killed import snapshots
@@ -392,6 +392,33 @@ def test_a_metric_that_fails_leaves_rows_and_metrics_before(
     assert "Raised while the metrics of rows 32 to 48" in info.value.__notes__[0]
     known = journals.read(file_runs.journal_of(output)).progress
     assert known.rows >= 48 and known.start == known.metrics["row"] == 32
+
+
+def test_many_runs_do_not_look_like_retraces(pair, output, caplog):
+    for _ in range(6):
+        write(pair, output, X, labels=CLASSES, overwrite=True)
+    assert "retracing" not in caplog.text
+
+
+def test_an_interrupt_never_leaves_rows_that_are_counted_twice(
+    pair, output, monkeypatch, small
+):
+    file_runs.make_small(monkeypatch, flushes=True)
+    whole = write(pair, output, X, labels=CLASSES)
+    begin = judging.OnHost.begin
+
+    def interrupted(self, function, *args):
+        begin(self, function, *args)
+        if args and getattr(args[0], "start", 0) == 32:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(judging.OnHost, "begin", interrupted)
+        write(pair, output, X, labels=CLASSES, overwrite=True)
+    known = journals.read(file_runs.journal_of(output)).progress
+    assert known.metrics["row"] == 32
+    again = write(pair, output, X, labels=CLASSES, resume=True)
+    assert again.metrics == whole.metrics
 
 
 def test_another_run_is_not_resumed(pair, output):
