@@ -139,11 +139,10 @@ def _check(run: PredictRun) -> None:
     method = run.running.get("method")
     flag = "from_logits" if run.running.get("from_logits") else "labels"
     if method == "predict" and (flag == "from_logits" or (run.labels and not metrics)):
-        named = "Leave it out" if flag == "from_logits" else "Add --metrics=NAME"
+        other = "Leave it out" if flag == "from_logits" else "Add --metrics=NAME"
         raise ValueError(
-            f"--{flag} goes with --method=predict_proba, predict_classes or "
-            "predict_top_k; --method=predict writes what the model returns. "
-            f"{named}, or use another method."
+            f"--{flag} goes with the other methods; --method=predict writes what the "
+            f"model returns. {other}, or use another method."
         )
     if method != "predict_top_k" and "k" in run.running:
         raise ValueError(
