@@ -50,7 +50,17 @@ def merge(
 ) -> Merged:
     """Completes an output that was run in shards; refuses mixed or missing ones.
 
-    `custom_objects` has the classes and functions of metrics that are not Keras' own.
+    Args:
+        path: The output, as in `Predictor.predict_to`.
+        custom_objects: Names to classes and functions of metrics that are not Keras'.
+
+    Returns:
+        The number of shards and of rows, and the metrics of all rows, if any.
+
+    Raises:
+        OSError: The output exists next to shards, or another merge is running.
+        ValueError: Shards are missing, unfinished or of different runs; metrics of the
+            user's own are not in `custom_objects`.
     """
     output = pathlib.Path(expanded(path))
     shards = output_format(output).shards_module()

@@ -50,8 +50,8 @@ class BatchPredictor:
         from_logits, k: As in these methods.
         batch_size: Rows of one call of the model.
         custom_objects, safe_mode, jit_compile, precision, output_dtype: As in `load`.
-        layer_outputs: As `outputs` in `load`; these are then the model's outputs, in
-            the order given.
+        layer_outputs: As `outputs` in `load`: these layers then give the model's
+            outputs, in this order.
 
     Raises:
         TypeError: `batch_size` is not an integer.

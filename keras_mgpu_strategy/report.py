@@ -77,7 +77,7 @@ class Report:
         back_offs: Batches that did not fit into memory.
         shares: For each of `STAGES`, the share of the replicas' time, excluding
             compiling. Time in which a replica did not compute is split by what went on.
-        metrics: Of all rows of the output, by name: numbers, or lists of them.
+        metrics: Of all rows of an output, by name: numbers, or lists; None without any.
     """
 
     rows: int

@@ -112,8 +112,9 @@ class InMemory(OnDevices):
         """The k best classes of each row, found on the device; only they are copied.
 
         Args:
-            x, batch_size, verbose, steps, callbacks: As in `predict`.
+            x: As in `predict`.
             k: How many classes, at least 1 and at most as many as there are.
+            batch_size, verbose, steps, callbacks: As in `predict`.
             from_logits: Apply a softmax on the device first.
 
         Returns:
