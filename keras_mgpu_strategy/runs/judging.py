@@ -130,10 +130,13 @@ class Judge:
         self._trace(data)
         num_rows = len(tf.nest.flatten(data)[0])
         whole = num_rows - num_rows % size
-        if whole:
-            self._loop.run(cut(data, 0, whole), size)
-        if whole < num_rows:
-            self._loop.run(cut(data, whole), num_rows - whole)
+        try:
+            if whole:
+                self._loop.run(cut(data, 0, whole), size)
+            if whole < num_rows:
+                self._loop.run(cut(data, whole), num_rows - whole)
+        except tf.errors.UnimplementedError as error:  # such as a cast of strings
+            raise _misfit(self._specs.cover(data), error) from error
 
     def logs(self) -> dict[str, Any]:
         """Loss and metrics so far, by Keras' names."""
@@ -159,17 +162,21 @@ class Judge:
             self._loop.trace(spec)
         # The user's losses and metrics run here and may raise anything.
         except Exception as error:
-            raise ValueError(
-                "The model's losses and metrics cannot be computed from its outputs "
-                f"({_shown(spec[0][0])}) and the labels ({_shown(spec[1:])}): "
-                f"{cause_of(error)}"
-            ) from error
+            raise _misfit(spec, error) from error
         self._traced = key
 
 
 def batches_at_once(batch_bytes: int) -> int:
     """How many batches of outputs of so many bytes go into one call."""
     return max(min(_MOST_BATCHES, _MOST_BYTES // max(batch_bytes, 1)), 1)
+
+
+def _misfit(spec: Nest, error: Exception) -> ValueError:
+    return ValueError(
+        "The model's losses and metrics cannot be computed from its outputs "
+        f"({_shown(spec[0][0])}) and the labels ({_shown(spec[1:])}): "
+        f"{cause_of(error)}"
+    )
 
 
 def _as_numbers(logs: dict[str, Any]) -> dict[str, Any]:

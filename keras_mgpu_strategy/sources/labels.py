@@ -86,10 +86,6 @@ class ByColumn(Wrapped):
         super().__init__(source)
         self._names = as_tuples(names)
 
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields the source's batches."""
-        return self._source.batches(batch_size, start)
-
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows, with their targets; without any if no row."""
         marks = marks_of(self._source)(start, stop)
@@ -134,10 +130,6 @@ class OfElements(Wrapped):
         self._beside.put(first_row, num_rows, pack(found.structure, rows))
         if num_rows:
             self.sizes.append(num_rows)
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields the stream's batches."""
-        return self._source.batches(batch_size, start)
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows that were read, with their targets."""

@@ -420,6 +420,7 @@ def test_what_is_more_than_outputs_is_refused(make, message, strategies):
         (ROWS, {"y": "label"}, "'label' is a name, but x is ndarray"),
         ({"table": ROWS}, {"y": "label"}, "x has 0 columns named 'label'"),
         (ROWS, {}, "losses and metrics cannot be computed from its outputs"),
+        (ROWS, {"y": FLAGS.astype(str)}, r"and the labels \(string of shape.*[Cc]ast"),
         (ROWS[:0], {"y": FLAGS[:0]}, "x has no rows"),
         (iter([ROWS]), {"y": FLAGS}, "expected elements"),
         (iter([(ROWS, FLAGS), (ROWS,)]), {}, "Batch 1 .* received no labels beside x"),
