@@ -63,7 +63,10 @@ _OF_ABSL: _Patterns = (
     (r"flag (.*): could not convert string to float.*", r"\1. Expected a number."),
     (r"flag (.*): \('Non-boolean argument.*", r"\1. Expected true or false."),
     (r"Unknown command line flag '(.*?)'(\.?)", r"There is no flag --\1."),
-    (r" Did you mean: (.*) \?", r" Did you mean --\1?"),
+    (
+        r" Did you mean: (.*) \?",
+        lambda found: f" Did you mean --{found[1].replace(', ', ', --')}?",
+    ),
     (r"Missing value for flag (.*)", r"\1 needs a value: \1=VALUE."),
 )
 
