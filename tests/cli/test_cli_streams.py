@@ -116,7 +116,12 @@ def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
         ("--batch_size=x", "--batch_size=x. Expected an integer."),
         ("--batch_size=0", "--batch_size=0. Expected an integer of 1 or more."),
         ("--engine=x", "--engine=x. Expected one of threads, mirrored, ray."),
-        ("--outptu=x", "There is no flag --outptu. Did you mean --output?"),
+        ("--prcision=x", "There is no flag --prcision. Did you mean --precision?"),
+        (
+            "--outptu=x",
+            "There is no flag --outptu. Did you mean --output, --output_dtype, "
+            "--outputs?",
+        ),
         ("--zzz=1", "There is no flag --zzz."),
         ("--output", "--output needs a value: --output=VALUE."),
         ("--resume=x", "--resume=x. Expected true or false."),
