@@ -11,7 +11,6 @@ Metrics are compared, too.
 
 import argparse
 import json
-import multiprocessing
 import os
 import pathlib
 import statistics
@@ -100,15 +99,8 @@ def measure(
 def line(devices: str, case: str, replicas: int, batch: int) -> list[str]:
     """One line of the table."""
     with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        arguments = (pathlib.Path(name), devices, case, replicas, batch)
-        process = multiprocessing.get_context("spawn").Process(
-            target=measure, args=arguments
-        )
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            raise RuntimeError(f"{arguments} failed")
-        found = json.loads((arguments[0] / "result.json").read_text())
+        how = (devices, case, replicas, batch)
+        found = result_tables.measured(measure, pathlib.Path(name), *how)
     best = min(found["keras_one_device"], found["keras_strategy"])
     cells = [case, str(replicas), f"{batch:,}"]
     cells += [f"{found[name]:.2f}" for name in ("keras_one_device", "keras_strategy")]

@@ -1,14 +1,29 @@
-"""Tables of the scripts in this folder, with where and how they were made."""
+"""Results of the scripts in this folder, as tables that say where they come from."""
 
+import json
+import multiprocessing
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from suite import provenance
 
 from keras_mgpu_strategy.benchmark import tables
+
+
+def measured(
+    measure: Callable[..., None], folder: pathlib.Path, *arguments: Any
+) -> dict[str, Any]:
+    """What a process of its own leaves in the folder's `result.json`."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=measure, args=(folder, *arguments))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"{arguments} failed")
+    return json.loads((folder / "result.json").read_text())
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

@@ -10,7 +10,6 @@ once. The first results are compared with NumPy's.
 
 import argparse
 import json
-import multiprocessing
 import os
 import pathlib
 import tempfile
@@ -24,9 +23,14 @@ METHODS = ("predict_top_k", "predict_proba")
 
 
 def measure(
-    path: pathlib.Path, method: str, engine: str, replicas: int, num_rows: int
+    folder: pathlib.Path,
+    suffix: str,
+    method: str,
+    engine: str,
+    replicas: int,
+    num_rows: int,
 ) -> None:
-    """Runs once, in a process of its own, and leaves what it measured beside `path`."""
+    """Runs once, in a process of its own, and leaves what it measured in the folder."""
     import keras
     from suite.memory import PeakMemory
 
@@ -44,8 +48,8 @@ def measure(
     memory = PeakMemory()
     memory.start()
     began = time.perf_counter()
-    output = path.with_name("out.parquet")
-    report = predictor.predict_to(output, path, verbose=0, method=method)
+    output, rows = folder / "out.parquet", folder / f"in{suffix}"
+    report = predictor.predict_to(output, rows, verbose=0, method=method)
     seconds = time.perf_counter() - began
     memory.stop()
     check(output, np.asarray(model(first)), num_rows, method)
@@ -54,7 +58,7 @@ def measure(
         "rows/s": num_rows / seconds,
         "batch": report.batch_size,
     }
-    path.with_name("result.json").write_text(json.dumps(found))
+    (folder / "result.json").write_text(json.dumps(found))
 
 
 def first_rows() -> np.ndarray:
@@ -104,18 +108,11 @@ def line(
     suffix: str, method: str, engine: str, replicas: int, num_rows: int
 ) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
-        path = pathlib.Path(folder, f"in{suffix}")
-        write_rows(path, num_rows)
-        arguments = (path, method, engine, replicas, num_rows)
-        process = multiprocessing.get_context("spawn").Process(
-            target=measure, args=arguments
-        )
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            raise RuntimeError(f"{arguments} failed")
-        found = json.loads(path.with_name("result.json").read_text())
+    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
+        folder = pathlib.Path(name)
+        write_rows(folder / f"in{suffix}", num_rows)
+        how = (suffix, method, engine, replicas, num_rows)
+        found = result_tables.measured(measure, folder, *how)
     numbers = [f"{found[key]:,.0f}" for key in ("megabytes", "rows/s", "batch")]
     cells = [suffix, method, engine, str(replicas), f"{num_rows:,}", *numbers]
     print(*cells, flush=True)

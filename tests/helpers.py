@@ -100,6 +100,18 @@ def _new_threads(before):
     ]
 
 
+def is_waiting(thread):
+    """Whether a thread does not end at once."""
+    thread.join(0.1)
+    return thread.is_alive()
+
+
+def ended(thread):
+    """Whether a thread ends."""
+    thread.join(30)
+    return not thread.is_alive()
+
+
 def top_k(scores, k):
     """NumPy's best classes of the last axis and their scores; NaN is as infinity."""
     wide = scores.astype(np.float64) if scores.dtype.kind in "fV" else scores

@@ -10,6 +10,7 @@ from keras_mgpu_strategy.engines.backpressure import Backpressure
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.report import StageClock
+from tests.helpers import ended, is_waiting
 
 MIB = 1 << 20
 
@@ -25,16 +26,6 @@ def begun(context, *entered):
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
-
-
-def is_waiting(thread):
-    thread.join(0.1)
-    return thread.is_alive()
-
-
-def ended(thread):
-    thread.join(30)
-    return not thread.is_alive()
 
 
 def test_results_do_not_pile_up_after_a_late_chunk():

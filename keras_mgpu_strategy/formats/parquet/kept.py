@@ -97,4 +97,3 @@ def _kind(arrow_type: Any) -> Any:
             return kind
     is_text = types.is_string(arrow_type) or types.is_large_string(arrow_type)
     return "text" if is_text else arrow_type.id
-    return arrow_type.id

@@ -1,26 +1,17 @@
-"""Who waits for whom while a process is reslotd: threads, without Ray."""
+"""Who waits for whom while a process is replaced: threads, without Ray."""
 
 import threading
 
 import pytest
 
 from keras_mgpu_strategy.engines.ray.actors import Slot
+from tests.helpers import ended, is_waiting
 
 
 def begun(target):
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     return thread
-
-
-def is_waiting(thread):
-    thread.join(0.1)
-    return thread.is_alive()
-
-
-def ended(thread):
-    thread.join(30)
-    return not thread.is_alive()
 
 
 def enter(turn):
