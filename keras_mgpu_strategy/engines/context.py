@@ -131,16 +131,20 @@ class Context:
 
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
         """Rows to take now; their results too are held by the host."""
-        is_copied = any(map(has_own_memory, self.devices))
-        most = most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
+        most = self._most_result_rows
         most_rows = most_rows if most is None else min(most, most_rows)
         return self.chunk_sizes.chunk_rows(batch_size, most_rows, rows_left)
 
     def most_rows_ahead(self, batch_size: int, num_chunks: int) -> float:
         """Rows that may wait for an earlier chunk: twice as many as run at a time."""
-        is_copied = any(map(has_own_memory, self.devices))
-        most = most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
+        most = self._most_result_rows
         return math.inf if most is None else 2 * num_chunks * max(most, batch_size)
+
+    @property
+    def _most_result_rows(self) -> int | None:
+        """Rows of a chunk whose results the host can hold; None if not known yet."""
+        is_copied = any(map(has_own_memory, self.devices))
+        return most_result_rows(self.chunk_sizes.result_bytes, is_copied=is_copied)
 
     def ready(self, chunk: InputBatch, batch_size: int) -> InputBatch:
         """A chunk as the model is given it, preprocessed batch by batch."""
