@@ -168,6 +168,7 @@ def _checked_note(note: Any) -> dict[str, Any]:
         raise ValueError("it does not list journals")
     if not isinstance(note["record"], str | None):
         raise ValueError("it holds no record")
+    (note["record"] or "").encode()  # a ValueError for half a character
     return note
 
 

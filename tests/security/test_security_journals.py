@@ -5,7 +5,7 @@ import json
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.formats.npy.index import NpyIndex, read_index
@@ -185,6 +185,7 @@ NOTE |= {"journals": {f"scores.npy.shard-0000{i}-of-00003.journal": i for i in (
 
 @parsers
 @given(content=st.one_of(near(NOTE).map(json.dumps).map(str.encode), st.binary()))
+@example(content=json.dumps({**NOTE, "record": "\ud800"}).encode())
 def test_notes_of_merges_with_other_values(content, tmp_path):
     path, note = tmp_path / "scores.npy", tmp_path / "scores.npy.merge"
     path.write_bytes(b"precious")
