@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.benchmark import processes, provenance, tables
-from keras_mgpu_strategy.benchmark.options import CONTENDERS, Options
+from keras_mgpu_strategy.benchmark.options import CONTENDERS, BenchmarkOptions
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.screen import Screen
 
@@ -41,7 +41,7 @@ _NUMBERS = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Adds the flags of `mgpu benchmark`. Their defaults are those of `Options`."""
+    """Adds the flags of `mgpu benchmark`; defaults are those of `BenchmarkOptions`."""
     for name, text in _LISTS.items():
         flags.DEFINE_list(name, None, f"<LIST>: {text}", flag_values=flag_values)
     flags.DEFINE_enum(
@@ -77,7 +77,7 @@ def run(_: object, flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     print(tables.report(report))
 
 
-def options_of(flag_values: flags.FlagValues) -> Options:
+def options_of(flag_values: flags.FlagValues) -> BenchmarkOptions:
     """The options that the flags ask for; a ValueError names what is wrong."""
     fv = flag_values
     shared = bool(fv.replicas_per_device)
@@ -94,7 +94,7 @@ def options_of(flag_values: flags.FlagValues) -> Options:
         **{name: fv[name].value for name in ("devices", *_NUMBERS)},
     }
     given = {name: value for name, value in given.items() if value not in (None, ())}
-    return Options(shared=shared, **given)
+    return BenchmarkOptions(shared=shared, **given)
 
 
 def _numbers(
@@ -110,7 +110,7 @@ def _numbers(
         ) from error
 
 
-def _measured(options: Options) -> Iterator[dict[str, Any]]:
+def _measured(options: BenchmarkOptions) -> Iterator[dict[str, Any]]:
     """Yields the record of each job; all numbers of replicas get the same rows."""
     screen = Screen(sys.stderr)
     # Once for all jobs, whose processes inherit the quiet start of TensorFlow.

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import machine, processes, timing
-from keras_mgpu_strategy.benchmark.options import Options
+from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
@@ -26,7 +26,7 @@ _MOST_BYTES = 512 << 20
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: BenchmarkOptions) -> dict[str, Any]:
     """Measures and returns a JSON record; ours must not fail, contenders may."""
     (name,), (batch,), (count,) = options.models, options.batches, options.replicas
     kind = machine.configure(options.devices, count if options.shared else None)
@@ -77,7 +77,7 @@ def find_rows(
 
 
 def _measure(
-    options: Options, plain: Any, mirrored: Any, x: Nest, reference: Nest
+    options: BenchmarkOptions, plain: Any, mirrored: Any, x: Nest, reference: Nest
 ) -> dict[str, dict[str, Any]]:
     (batch,), (count,) = options.batches, options.replicas
     owners, calls, records = {}, {}, {}
@@ -144,4 +144,4 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    processes.serve(lambda **fields: run(Options(**fields)), *sys.argv[1:])
+    processes.serve(lambda **fields: run(BenchmarkOptions(**fields)), *sys.argv[1:])

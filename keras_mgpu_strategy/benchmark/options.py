@@ -9,7 +9,7 @@ _MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class BenchmarkOptions:
     """What to measure, checked; a batch is a replica's, or None for defaults.
 
     `shared` replicas share a device. If `rows` is None, a multiple of `row_multiple` is

@@ -15,7 +15,7 @@ from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
-from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
+from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
@@ -47,7 +47,7 @@ def table_source(x: Any, input_spec: Nest, keep: Sequence[str] = ()) -> TableSou
     part = _of_data_set(x) if _is_data_set(x) else _of_table(x)
     schema = part.schema
     kinds = {name: kind.kind for name, kind in schema.types.items()}
-    hidden, kept = schema.hidden | set(keep), KeptColumns([part], schema, keep)
+    hidden, kept = schema.hidden | set(keep), KeptArrowColumns([part], schema, keep)
     seen = [name for name in kinds if name not in hidden]
     # If the model declares nothing, only the columns themselves show what it takes.
     given = None if is_declared(input_spec) or len(seen) == 1 else seen

@@ -31,7 +31,7 @@ _Chains: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ModelPart:
     """What outputs need of a model, which may be rebuilt before it is run.
 
     It returns a dict by path, or the output itself if there is one. `watched` are the
@@ -58,20 +58,20 @@ class Part:
         return step
 
 
-def part_of(model: Any, paths: Sequence[str] | None) -> Part:
+def part_of(model: Any, paths: Sequence[str] | None) -> ModelPart:
     """Returns the part of a model that the outputs at these paths need; None for all.
 
     Raises ValueError if there is no such output, if it is at several places, and for
     models that do not run a graph of layers.
     """
     if paths is None:
-        return Part((), model, {})
+        return ModelPart((), model, {})
     chains = chains_of(model, paths)
     tensors, watched = _cut(model, chains)
     several = {path: tensors[path] for path in paths if path in tensors}
     part = _model(model, several if len(paths) > 1 else tensors[paths[0]])
     places = {path: _place(part, chain) for path, chain in watched.items()}
-    return Part(tuple(paths), part, places)
+    return ModelPart(tuple(paths), part, places)
 
 
 def _model(model: Any, outputs: Nest, kind: type | None = None) -> Any:

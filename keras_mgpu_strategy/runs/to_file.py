@@ -23,10 +23,10 @@ from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import shard_of
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.report import Report
+from keras_mgpu_strategy.runs.asked_columns import Keep, kept_names, kept_settings
 from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics, asked_metrics
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
-from keras_mgpu_strategy.runs.keeping import Keep, kept_names, kept_settings
 from keras_mgpu_strategy.runs.progress import show_progress
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner

@@ -10,7 +10,7 @@ from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin, RowMarks
 
 
-class Identity(Protocol):
+class HasOrigin(Protocol):
     """Distinguishes a table from others."""
 
     def origin(self) -> Origin: ...  # noqa: D102
@@ -28,7 +28,7 @@ class TableSource:
         open_fn: Callable[[int], Generator[Rows, None, None]],
         num_rows: int | None,
         spec: Nest,
-        identity: Identity,
+        identity: HasOrigin,
         kept_schema: Any = None,
     ) -> None:
         self._open_fn = open_fn

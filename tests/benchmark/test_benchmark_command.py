@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from keras_mgpu_strategy.benchmark import command
-from keras_mgpu_strategy.benchmark.options import CONTENDERS, Options
+from keras_mgpu_strategy.benchmark.options import CONTENDERS, BenchmarkOptions
 
 
 def options_of(*words):
@@ -24,7 +24,7 @@ def test_flags_become_options(tmp_path):
     path.touch()
     words = [f"--model={path},mlp", "--batch=8,auto", "--replicas=1,4", "--rows=9"]
     more = ["--seconds=0.5", "--repetitions=2", "--devices=cpu", "--contenders=ray"]
-    assert options_of(*words, *more) == Options(
+    assert options_of(*words, *more) == BenchmarkOptions(
         models=(str(path), "mlp"),
         batches=(8, None),
         replicas=(1, 4),
@@ -37,10 +37,16 @@ def test_flags_become_options(tmp_path):
 
 
 def test_defaults():
-    assert options_of() == Options()
-    assert Options().contenders == ("keras", "keras_strategy", *CONTENDERS[2:4])
+    assert options_of() == BenchmarkOptions()
+    assert BenchmarkOptions().contenders == (
+        "keras",
+        "keras_strategy",
+        *CONTENDERS[2:4],
+    )
     shared = options_of("--replicas_per_device=1,2")
-    assert shared == Options(replicas=(1, 2), shared=True, contenders=("mgpu_threads",))
+    assert shared == BenchmarkOptions(
+        replicas=(1, 2), shared=True, contenders=("mgpu_threads",)
+    )
 
 
 @pytest.mark.parametrize(

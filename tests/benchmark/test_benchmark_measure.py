@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_mgpu_strategy.benchmark import machine, measure, processes, timing
-from keras_mgpu_strategy.benchmark.options import Options
+from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from tests.conformance import zoo
 
@@ -17,8 +17,10 @@ from tests.conformance import zoo
 def record_of(folder, **options):
     """Measures in this process what another one would."""
     one = {"batches": (2,), "replicas": (4,), "repetitions": 2, "devices": "cpu"}
-    job = json.dumps(dataclasses.asdict(Options(**one | options)))
-    processes.serve(lambda **f: measure.run(Options(**f)), job, str(folder / "record"))
+    job = json.dumps(dataclasses.asdict(BenchmarkOptions(**one | options)))
+    processes.serve(
+        lambda **f: measure.run(BenchmarkOptions(**f)), job, str(folder / "record")
+    )
     return json.loads((folder / "record").read_text())
 
 
@@ -83,10 +85,10 @@ def test_a_model_that_declares_no_inputs_is_bad_input(tmp_path):
 def test_a_job_in_a_process_of_its_own(tmp_path):
     program = ["python", "-c", "import sys; sys.exit(3)"]
     with pytest.raises(RuntimeError, match="failed with exit code 3; its messages are"):
-        processes.run_job(Options(), program)
+        processes.run_job(BenchmarkOptions(), program)
     bad = "import sys; open(sys.argv[2], 'w').write('{\"bad_input\": \"no GPU\"}')"
     with pytest.raises(ValueError, match="no GPU"):
-        processes.run_job(Options(), ["python", "-c", bad])
+        processes.run_job(BenchmarkOptions(), ["python", "-c", bad])
 
 
 def test_rows_and_weights_are_the_same_each_time():

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_mgpu_strategy.engines.ray.pickling import unwrapped
-from keras_mgpu_strategy.engines.ray.plan import Plan, capacity
+from keras_mgpu_strategy.engines.ray.plan import ActorPlan, capacity
 from keras_mgpu_strategy.engines.ray.worker import About, Worker
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
 from keras_mgpu_strategy.system.messages import Line, calling_line, warn
@@ -64,7 +64,11 @@ class Actors:
     """As many processes as planned, with the arguments of `Worker`."""
 
     def __init__(
-        self, ray: Any, plan: Plan, max_concurrency: int, arguments: tuple[Any, ...]
+        self,
+        ray: Any,
+        plan: ActorPlan,
+        max_concurrency: int,
+        arguments: tuple[Any, ...],
     ):
         self._ray = ray
         self._plan = plan

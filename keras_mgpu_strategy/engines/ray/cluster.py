@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any
 
-from keras_mgpu_strategy.engines.ray.plan import Plan
+from keras_mgpu_strategy.engines.ray.plan import ActorPlan
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.extras import import_extra
 
@@ -38,7 +38,7 @@ def connect(address: str | None) -> Any:
     return ray
 
 
-def wait_for_room(ray: Any, plan: Plan) -> None:
+def wait_for_room(ray: Any, plan: ActorPlan) -> None:
     """Waits briefly for what ended processes release, on a cluster of one machine."""
     if not ray.get_runtime_context().gcs_address.startswith("127.0.0.1:"):
         return

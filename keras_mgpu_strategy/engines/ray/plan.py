@@ -45,7 +45,7 @@ class RayOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ActorPlan:
     """What Ray is asked for; `gpus_per_actor` is a fraction if several share one."""
 
     num_actors: int
@@ -76,7 +76,7 @@ class Plan:
         return gpus + cores
 
 
-def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
+def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> ActorPlan:
     """Plans the processes for the machines that `ray.nodes()` reports."""
     machines, shared = _machines(nodes), options.replicas_per_device
     gpus = sum(gpus for gpus, _ in machines)
@@ -88,7 +88,9 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
     # If no machine computes, one process is asked for, and there is no room for it.
     num_actors = options.num_actors or gpus * shared or max(len(machines), 1)
     cpus = 1 if gpus else _equal_share(machines, num_actors)
-    plan = Plan(num_actors, 1 / shared if gpus else 0, options.cpus_per_actor or cpus)
+    plan = ActorPlan(
+        num_actors, 1 / shared if gpus else 0, options.cpus_per_actor or cpus
+    )
     room = _room(machines, plan)
     if num_actors > room:
         raise ValueError(
@@ -100,7 +102,7 @@ def make_plan(options: RayOptions, nodes: Iterable[Mapping[str, Any]]) -> Plan:
     return plan
 
 
-def capacity(nodes: Iterable[Mapping[str, Any]], plan: Plan) -> int:
+def capacity(nodes: Iterable[Mapping[str, Any]], plan: ActorPlan) -> int:
     """How many processes of a plan the machines can hold, regardless of other users."""
     return _room(_machines(nodes), plan)
 
@@ -112,7 +114,7 @@ def _machines(nodes: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return [pair for pair in pairs if any(pair)]
 
 
-def _room(machines: Iterable[tuple[int, int]], plan: Plan) -> int:
+def _room(machines: Iterable[tuple[int, int]], plan: ActorPlan) -> int:
     if not plan.gpus_per_actor:
         return sum(cpus // plan.cpus_per_actor for _, cpus in machines)
     shared = round(1 / plan.gpus_per_actor)

@@ -25,7 +25,7 @@ _LONG_INTEGER = "^-?[0-9]{16,}$"
 _MOST = 2**63
 
 
-class KeptColumns:
+class KeptCsvColumns:
     """The kept columns of a file; `schema` has them in the order of `names`."""
 
     def __init__(self, table: CsvTable, names: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ _EXACT_SINCE = (3, 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
+class CsvLayout:
     """The columns by pandas' names, `keys`, given `options`; `hidden` ones lack one."""
 
     options: dict[str, Any]
@@ -39,7 +39,7 @@ class Layout:
     has_rest: bool = False  # a column of cells after the last name, all empty
 
 
-def find_layout(pandas: Any, path: Any, options: Mapping[str, Any]) -> Layout:
+def find_layout(pandas: Any, path: Any, options: Mapping[str, Any]) -> CsvLayout:
     """Finds the columns' names and places; refuses a first line that may be a row."""
     lines = _FirstLines(pandas, path, options).separated().with_blank_lines()
     names = lines.options.get("names")
@@ -47,7 +47,7 @@ def find_layout(pandas: Any, path: Any, options: Mapping[str, Any]) -> Layout:
         return _by_user(lines, list(names))
     if lines.header is None:
         keys = tuple(lines.columns)
-        return Layout(lines.reading, keys, tuple(map(str, keys)))
+        return CsvLayout(lines.reading, keys, tuple(map(str, keys)))
     return _by_header(lines)
 
 
@@ -166,8 +166,8 @@ class _FirstLines:
         return self.pandas.read_csv(self.path, **options)
 
 
-def _by_user(lines: _FirstLines, names: list[Any]) -> Layout:
-    layout = Layout(lines.reading, tuple(names), tuple(map(str, names)))
+def _by_user(lines: _FirstLines, names: list[Any]) -> CsvLayout:
+    layout = CsvLayout(lines.reading, tuple(names), tuple(map(str, names)))
     if len(names) >= lines.num_cells or lines.row is None:
         return layout
     if len(names) + 1 == lines.num_cells and lines.row[len(names)] == "":
@@ -179,12 +179,12 @@ def _by_user(lines: _FirstLines, names: list[Any]) -> Layout:
     )
 
 
-def _by_header(lines: _FirstLines) -> Layout:
+def _by_header(lines: _FirstLines) -> CsvLayout:
     _check_names(lines)
     pairs = list(zip(lines.names, lines.columns, strict=True))
     keys, shown = tuple(lines.columns), tuple(name or str(key) for name, key in pairs)
     hidden = frozenset(str(key) for name, key in pairs if not name)
-    layout = Layout(lines.reading, keys, shown, hidden)
+    layout = CsvLayout(lines.reading, keys, shown, hidden)
     if lines.num_cells == len(keys):
         return layout
     if lines.row is not None and lines.row[-1] == "":
@@ -198,7 +198,7 @@ def _by_header(lines: _FirstLines) -> Layout:
     # As R writes tables: the line of names has none for the row names.
     keys, shown = (_ROW_NAMES, *keys), (_ROW_NAMES, *shown)
     options = {**layout.options, "names": keys, "header": lines.header}
-    return Layout(options, keys, shown, hidden | {_ROW_NAMES})
+    return CsvLayout(options, keys, shown, hidden | {_ROW_NAMES})
 
 
 def _may_have_row_names(lines: _FirstLines) -> bool:
@@ -209,7 +209,7 @@ def _may_have_row_names(lines: _FirstLines) -> bool:
     return not is_comma or all(parse(c) is not None or c in ("", "NA") for c in cells)
 
 
-def _with_rest(lines: _FirstLines, layout: Layout) -> Layout:
+def _with_rest(lines: _FirstLines, layout: CsvLayout) -> CsvLayout:
     """The layout of rows that end with one separator more than the names."""
     names = (*layout.keys, _REST)
     options = {**layout.options, "names": names, "header": lines.header}

@@ -18,7 +18,7 @@ from keras_mgpu_strategy.formats.columns import (
     choose_columns,
     form_for,
 )
-from keras_mgpu_strategy.formats.csv.kept import KeptColumns
+from keras_mgpu_strategy.formats.csv.kept import KeptCsvColumns
 from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
@@ -77,12 +77,12 @@ class Csv:
         _check_options(self.read_options)
         table = CsvTable(files.files[0], self.read_options)
         kinds, hidden = table.kinds, table.layout.hidden | set(keep)
-        kept = KeptColumns(table, keep)
+        kept = KeptCsvColumns(table, keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, table.path, hidden)
         if self.columns is None:
             table.check_names(choices)
-        columns = [_ChosenColumns(table, c, self.missing_as_nan) for c in choices]
+        columns = [_CsvColumns(table, c, self.missing_as_nan) for c in choices]
         spec = in_structure(input_spec, [column.form.spec for column in columns])
         names, how = [choice.columns for choice in choices], dict(self.read_options)
         identity = files.identity(None, names, self.missing_as_nan, how=how)
@@ -90,7 +90,7 @@ class Csv:
         return TableSource(read, None, spec, identity, kept.schema)
 
 
-class _ChosenColumns:
+class _CsvColumns:
     def __init__(self, table: CsvTable, choice: Choice, missing_as_nan: bool) -> None:
         self._table = table
         self.dtypes = {
@@ -111,7 +111,7 @@ class _ChosenColumns:
 
 
 def _rows(
-    table: CsvTable, columns: list[_ChosenColumns], kept: KeptColumns, start: int
+    table: CsvTable, columns: list[_CsvColumns], kept: KeptCsvColumns, start: int
 ) -> Generator[Rows, None, None]:
     def decode(piece: Any, first: int, num_rows: int) -> Rows:
         some = piece.iloc[:num_rows]

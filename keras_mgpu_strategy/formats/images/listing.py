@@ -36,7 +36,7 @@ _MOST_VISITS = 100
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FileList:
+class ImageFiles:
     """Image files, one a row; `root` makes a name a path, and is "" for a list."""
 
     root: str
@@ -60,7 +60,7 @@ class FileList:
 
 def find_images(
     paths: str | os.PathLike | Sequence[str | os.PathLike], must_read: bool
-) -> FileList:
+) -> ImageFiles:
     """Lists a folder's files, or those given; `must_read`: refuses unreadable ones."""
     if not isinstance(paths, (str, os.PathLike)):
         return _listed([expanded(path) for path in paths], must_read)
@@ -84,7 +84,7 @@ def find_images(
             "of the other files, or pass on_bad_file='skip' to mark their rows as "
             "missing."
         )
-    return FileList(os.path.join(path, ""), names)
+    return ImageFiles(os.path.join(path, ""), names)
 
 
 def _place(name: str) -> tuple[str, str, str]:
@@ -124,12 +124,12 @@ def _is_file(entry: os.DirEntry) -> bool:
     return entry.is_file()
 
 
-def _listed(names: list[str], must_read: bool) -> FileList:
+def _listed(names: list[str], must_read: bool) -> ImageFiles:
     if not names:
         raise ValueError("Received an empty list of image files, expected at least 1.")
     for row, name in enumerate(names):
         _check_listed(row, name, must_read)
-    return FileList("", tuple(names))
+    return ImageFiles("", tuple(names))
 
 
 def _check_listed(row: int, name: str, must_read: bool) -> None:

@@ -19,7 +19,7 @@ from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.formats.images.contents import BadImage
 from keras_mgpu_strategy.formats.images.decoding import Load
 from keras_mgpu_strategy.formats.images.form import ImageForm
-from keras_mgpu_strategy.formats.images.listing import FileList
+from keras_mgpu_strategy.formats.images.listing import ImageFiles
 from keras_mgpu_strategy.formats.images.reading import ImageReader
 from keras_mgpu_strategy.formats.images.scaling import BatchCall
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_start
@@ -39,7 +39,7 @@ class ImageSource:
 
     def __init__(
         self,
-        files: FileList,
+        files: ImageFiles,
         form: ImageForm,
         load: Load,
         call: BatchCall | None,

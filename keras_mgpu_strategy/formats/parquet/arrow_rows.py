@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.formats.columns import Choice, form_for
 from keras_mgpu_strategy.formats.parquet import hive
-from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
+from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     ColumnType,
@@ -44,12 +44,12 @@ class ArrowRows:
         schema: Schema,
         choices: Sequence[Choice],
         missing_as_nan: bool,
-        kept: KeptColumns,
+        kept: KeptArrowColumns,
     ) -> None:
         types = _types(parts, schema, choices)
         self._kept, self.kept_schema = kept, kept.schema
         self._parts, self.num_rows = parts, sum(part.num_rows for part in parts)
-        self._columns = [_ChosenColumns(c, types, missing_as_nan) for c in choices]
+        self._columns = [_ArrowColumns(c, types, missing_as_nan) for c in choices]
         self.specs = [column.form.spec for column in self._columns]
         self._names = types.keys() | kept.names
         num_bytes = sum(_row_bytes(types[n]) for c in choices for n in c.columns)
@@ -72,7 +72,7 @@ class ArrowRows:
         return Rows(flat, num_rows, columns=self._kept.read(part, some))
 
 
-class _ChosenColumns:
+class _ArrowColumns:
     def __init__(
         self, choice: Choice, types: Mapping[str, ColumnType], missing_as_nan: bool
     ) -> None:

@@ -16,7 +16,7 @@ from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 
 
-class RowBuffer:
+class HeldRows:
     """Copies of at most `num_rows` rows; memory is used as they come."""
 
     def __init__(self, layout: Layout, num_rows: int):

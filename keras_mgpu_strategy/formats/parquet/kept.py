@@ -13,7 +13,7 @@ from keras_mgpu_strategy.formats.parquet.schema import Schema
 from keras_mgpu_strategy.sources.arrow_values import value_type, values_of
 
 
-class KeptColumns:
+class KeptArrowColumns:
     """The kept columns of tables; `schema` has them in the order of `names`."""
 
     def __init__(

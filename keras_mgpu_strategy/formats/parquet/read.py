@@ -18,7 +18,7 @@ from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
-from keras_mgpu_strategy.formats.parquet.kept import KeptColumns
+from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
     Schema,
@@ -74,7 +74,7 @@ class Parquet:
         parts, schema = _open(files.files)
         kinds = {name: kind.kind for name, kind in schema.types.items()}
         where, hidden = parts[0].path, schema.hidden | set(keep)
-        kept = KeptColumns(parts, schema, keep)
+        kept = KeptArrowColumns(parts, schema, keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
         rows = ArrowRows(parts, schema, choices, self.missing_as_nan, kept)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import pathlib
 
-from keras_mgpu_strategy.formats.parquet.arrow_table import RowBuffer, table_of
+from keras_mgpu_strategy.formats.parquet.arrow_table import HeldRows, table_of
 from keras_mgpu_strategy.formats.parquet.kept_rows import as_stored, stored_kept
 from keras_mgpu_strategy.formats.parquet.parts import Parts
 from keras_mgpu_strategy.outputs import refusals
@@ -80,7 +80,7 @@ class ParquetSink(RowSink):
     ):
         super().__init__(layout, num_written)
         self._parts, self._spool = parts, parts.spool
-        self._buffer = RowBuffer(layout, parts.capacity)
+        self._buffer = HeldRows(layout, parts.capacity)
         self._num_spooled = 0
         if tail is None:
             self._spool.clear()

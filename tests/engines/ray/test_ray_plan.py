@@ -3,7 +3,7 @@
 import pytest
 
 from keras_mgpu_strategy.engines.ray.plan import (
-    Plan,
+    ActorPlan,
     RayOptions,
     capacity,
     make_plan,
@@ -46,7 +46,7 @@ PLANS = [
 
 @pytest.mark.parametrize(("options", "machines", "expected"), PLANS)
 def test_plans(options, machines, expected):
-    assert make_plan(RayOptions(**options), machines) == Plan(*expected)
+    assert make_plan(RayOptions(**options), machines) == ActorPlan(*expected)
 
 
 # Options, machines -> part of the message.
@@ -91,7 +91,7 @@ def test_numbers_that_make_no_sense(options, error, message):
 
 
 def test_thirds_of_a_gpu_fill_it_although_ray_rounds_them():
-    plan = Plan(3, 1 / 3, 1)
+    plan = ActorPlan(3, 1 / 3, 1)
     assert capacity([machine(8, gpus=1)], plan) == 3
     assert plan.all_fit({"GPU": 1.0, "CPU": 3.0})
     assert plan.fits({"GPU": 0.3333, "CPU": 1.0})
@@ -99,6 +99,6 @@ def test_thirds_of_a_gpu_fill_it_although_ray_rounds_them():
 
 
 def test_the_capacity_falls_with_the_machines():
-    plan = Plan(4, 0, 8)
+    plan = ActorPlan(4, 0, 8)
     assert capacity([BOX, BOX], plan) == 4
     assert capacity([BOX, machine(16, is_alive=False)], plan) == 2
