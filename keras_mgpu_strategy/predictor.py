@@ -108,12 +108,13 @@ class Predictor(InMemory):
             x: The rows; see `Predictor`. Generators and data sets yield `(x, y)` or
                 `(x, y, sample_weight)`.
             y: The labels: arrays, or lists, tuples and dicts of them as the model's
-                outputs; or the name of a column of x, which is then not an input.
+                outputs; a file of them (`pathlib.Path`, `mgpu.files`), read along with
+                x; or the name of a column of x, which is then not an input.
             batch_size: Rows of a batch of losses and metrics, 32 by default, and of a
                 global batch, as in `predict`.
             verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
-            sample_weight: A weight for each row, or for each label; or the name of a
-                column.
+            sample_weight: A weight for each row, or for each label: an array, a file,
+                or the name of a column.
             steps: Batches to draw from `x`; None draws all.
             callbacks: Keras callbacks, called for each batch.
             return_dict: Return a dict by Keras' names rather than a list.

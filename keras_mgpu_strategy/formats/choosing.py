@@ -4,6 +4,7 @@ Names decide; a guess is made only if there is just one choice. Optional inputs 
 left out if the required ones are found by their names.
 """
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import ABSENT
 from keras_mgpu_strategy.formats.paths import shorten
+from keras_mgpu_strategy.formats.registry import format_of
 from keras_mgpu_strategy.sources.casting import Wanted
 from keras_mgpu_strategy.sources.matching import is_optional
 from keras_mgpu_strategy.sources.nests import is_nest, pack, skeleton
@@ -120,8 +122,15 @@ def check_known(chosen: Iterable[str], available: Collection[str], what: str) ->
     if missing:
         raise ValueError(
             f"{what}: there is no {shorten(map(repr, missing))}; received "
-            f"{shorten(available) or 'none'}. Check the names."
+            f"{shorten(available) or 'none'}. Check the names.{as_file(missing)}"
         )
+
+
+def as_file(names: Iterable[str]) -> str:
+    """The remedy if one of the names that were not found is that of a file."""
+    found = (name for name in names if format_of(name) or os.path.exists(name))
+    name = next(found, None)
+    return f" For labels in a file, pass pathlib.Path({name!r})." if name else ""
 
 
 def _declares(input_spec: Nest) -> bool:

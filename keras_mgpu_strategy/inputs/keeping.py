@@ -6,7 +6,7 @@ What is kept is not taken for a feature, unless the model declares an input of i
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from keras_mgpu_strategy.formats.choosing import check_known
+from keras_mgpu_strategy.formats.choosing import as_file, check_known
 from keras_mgpu_strategy.inputs.forms import is_declared
 from keras_mgpu_strategy.sources import frames
 from keras_mgpu_strategy.sources.kept import KeptColumn
@@ -65,7 +65,7 @@ def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
         f"Received keep={list(keep)!r} for {type(x).__name__}, which has no columns "
         "by name. Expected a DataFrame of pandas or polars, a dict of arrays, an Arrow "
         "table, Parquet or CSV files, or batches that are dicts. Pass a dict such as "
-        "{'x': x, 'id': ids}."
+        f"{{'x': x, 'id': ids}}.{as_file(keep)}"
     )
 
 

@@ -1,126 +1,135 @@
-"""Labels and sample weights that come with x: arrays, parts of elements, or columns.
+"""Labels and sample weights of a run's rows, wherever the user has them.
 
-As in Keras: generators and data sets hold them in their elements, and everything else
-has them as arguments. A column is given by its name, and is then not an input.
+As in Keras, generators and data sets hold them in their elements. A column of x is
+given by its name, and is then not an input. Those in arrays or files of their own are
+read in step with the rows.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
-from keras_mgpu_strategy.element_forms import is_nest, map_nest
+from keras_mgpu_strategy.element_forms import map_nest
 from keras_mgpu_strategy.formats.by_path import names_files
+from keras_mgpu_strategy.formats.choosing import as_file, check_known
 from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
+from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.sources.frames import is_frame, is_polars, is_series
-from keras_mgpu_strategy.sources.labels import (
-    ByColumn,
-    ByPosition,
-    OfElements,
-)
+from keras_mgpu_strategy.sources.in_step import InStep, Labels
+from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.streams import StreamSource
+from keras_mgpu_strategy.sources.targets import ByColumn, OfElements, for_each_output
+from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest, Source
 
-Attach: TypeAlias = Callable[[Source], Source]
-"""Returns a source with labels beside its rows."""
 
+def labelled(
+    x: Any,
+    given: Mapping[str, Any],
+    keep: Sequence[str],
+    steps: int | None,
+    *,
+    as_keras: bool = False,
+) -> dict[str, Any]:
+    """Returns x, the columns to `keep` and what is to `attach` the labels, by name.
 
-def with_labels(
-    x: Any, y: Any, sample_weight: Any, steps: int | None
-) -> tuple[Any, list[str], Attach]:
-    """Returns x, names of columns to keep of it, and what attaches the labels.
-
-    Columns in memory are taken out of x; those of files and Arrow tables are kept.
+    `given` has labels, then weights, by the names of the user's arguments. `as_keras`,
+    labels may be absent, but not be beside elements.
     """
-    if y is None and sample_weight is not None:
-        raise ValueError(
-            "Received sample_weight without y, expected labels with it: y=..., or "
-            "elements (x, y, sample_weight) of a generator or data set."
-        )
-    given = [y] if sample_weight is None else [y, sample_weight]
-    names = [leaf for _, leaf in leaves(given) if isinstance(leaf, str)]
-    if names and (is_table(x) or names_files(x) or isinstance(x, FileInput)):
-        return x, sorted({*names}), functools.partial(ByColumn, _all_named(given))
-    if names:
-        given = map_nest(functools.partial(_unless_named, x), given)
-        x = without(x, names)
-    # As Keras does, so that a metric of the user's own sees two axes.
-    given = map_nest(lambda leaf: leaf.to_frame() if is_series(leaf) else leaf, given)
-    targets = () if y is None else tuple(_for_each_output(given))
-    return x, [], functools.partial(_attached, targets, steps is not None)
+    given = {name: _as_arrays(some) for name, some in given.items() if some is not None}
+    if not given:
+        attach = functools.partial(_of_elements, as_keras)
+        return {"x": x, "keep": keep, "attach": attach}
+    found = (leaf for some in given.values() for _, leaf in leaves(some))
+    names = list(dict.fromkeys(leaf for leaf in found if isinstance(leaf, str)))
+    is_file = is_table(x) or names_files(x) or isinstance(x, FileInput)
+    if names and (is_file or not {*names}.isdisjoint(keep)):
+        import_extra("pyarrow", "parquet", "Labels in columns")
+        hidden = [name for name in names if name not in keep]
+        attach = functools.partial(ByColumn, _all_named(given), hidden)
+        return {"x": x, "keep": (*keep, *hidden), "attach": attach}
+    columns = {name: _column(x, name) for name in names}
+    arrays = map_nest(
+        lambda leaf: _as_array(columns[leaf] if isinstance(leaf, str) else leaf), given
+    )
+    sources = {name: as_source(some, name=name) for name, some in arrays.items()}
+    attach = functools.partial(_beside, sources, steps is not None, as_keras)
+    return {"x": _without(x, names) if names else x, "keep": keep, "attach": attach}
 
 
-def _all_named(given: list[Nest]) -> tuple[Nest, ...]:
-    others = [path for path, leaf in leaves(given, "") if not isinstance(leaf, str)]
-    if others:
-        raise ValueError(
-            "Received the names of columns together with arrays, expected only names "
-            "if x is a file or an Arrow table. Add the array to x as a column."
-        )
-    return tuple(_for_each_output(given))
+def _of_elements(is_optional: bool, source: Source) -> Source:
+    if isinstance(source, StreamSource | KeptElements):
+        return OfElements(source)
+    if is_optional:
+        return source
+    raise ValueError(
+        "Received metrics= without labels=, and x is not a generator or data set of "
+        "elements (x, y). Pass labels=, with one row per input row."
+    )
 
 
-def _attached(targets: tuple[Nest, ...], is_limited: bool, source: Source) -> Source:
-    if not isinstance(source, StreamSource):
-        return ByPosition(targets, is_limited, source) if targets else source
-    if targets:
+def _beside(
+    sources: dict[str, Source], is_limited: bool, as_keras: bool, source: Source
+) -> Source:
+    if as_keras and isinstance(source, StreamSource):
         raise ValueError(
             "Received y= with x that comes in batches of its own, expected elements "
             "(x, y) or (x, y, sample_weight) that hold the labels, as in Keras."
         )
-    return OfElements(source)
+    return InStep([Labels(*pair) for pair in sources.items()], is_limited, source)
 
 
-def _for_each_output(given: list[Nest]) -> list[Nest]:
-    """Repeats weights that are one array if there are several labels, as in Keras."""
-    y, *rest = given
-    if not rest or not is_nest(y):
-        return given
-    if not is_nest(rest[0]):
-        return [y, map_nest(lambda _: rest[0], y)]
-    try:
-        tf.nest.assert_same_structure(y, rest[0], check_types=False)
-    except (TypeError, ValueError) as error:
+def _all_named(given: Mapping[str, Nest]) -> tuple[Nest, ...]:
+    flat = [leaf for some in given.values() for _, leaf in leaves(some)]
+    if not all(isinstance(leaf, str) for leaf in flat):
         raise ValueError(
-            f"sample_weight and y differ in structure ({error}). Expected one array, "
-            "or an array for each of the labels."
-        ) from error
-    return given
+            "Received the names of columns together with arrays, expected only names "
+            "if x is a file or an Arrow table. Add the array to x as a column."
+        )
+    return tuple(for_each_output([*given.values()]))
 
 
-def _unless_named(x: Any, leaf: Any) -> Any:
-    return column(x, leaf) if isinstance(leaf, str) else leaf
-
-
-def column(x: Any, name: str) -> Any:
+def _column(x: Any, name: str) -> Any:
     """Returns a column of a frame, or an entry of a dict; ValueError without one."""
-    names = _names(x)
-    if names is None:
+    is_dict = isinstance(x, Mapping)
+    if not is_dict and not is_frame(x) and not (is_polars(x) and hasattr(x, "columns")):
         raise ValueError(
             f"{name!r} is a name, but x is {type(x).__name__}, which has no named "
             "columns. Expected an array, or the name of a column of a DataFrame, an "
             "Arrow table, a Parquet or CSV file, or of an entry of a dict."
+            f"{as_file([name])}"
         )
-    if names.count(name) != 1:
-        raise ValueError(
-            f"x has {names.count(name)} columns named {name!r}, expected one. Its "
-            f"columns are {names}."
-        )
+    columns = list(x) if is_dict else list(x.columns)
+    check_known([name], columns, "labels in x")
+    if columns.count(name) > 1:
+        raise ValueError(f"x has several columns named {name!r}, expected one.")
     return x[name]
 
 
-def _names(x: Any) -> list[Any] | None:
-    if isinstance(x, Mapping):
-        return list(x)
-    is_table = is_frame(x) or (is_polars(x) and hasattr(x, "columns"))
-    return list(x.columns) if is_table else None
-
-
-def without(x: Any, names: list[str]) -> Any:
+def _without(x: Any, names: list[str]) -> Any:
     """Returns a frame or dict without some of its columns."""
     if isinstance(x, Mapping):
         return {name: x[name] for name in x if name not in names}
     return x.drop(columns=names) if is_frame(x) else x.drop(names)
+
+
+def _as_array(leaf: Any) -> Any:
+    # As Keras does, so that a metric of the user's own sees two axes.
+    return leaf.to_frame() if is_series(leaf) else leaf
+
+
+def _as_arrays(labels: Any) -> Any:
+    """Labels as users write them, with arrays in place of lists of numbers."""
+    if isinstance(labels, dict):
+        return {name: _as_arrays(inner) for name, inner in labels.items()}
+    if not isinstance(labels, list | tuple) or not labels:
+        return labels
+    first: Any = labels
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    is_number = isinstance(first, bool | int | float | np.generic)
+    return np.asarray(labels) if is_number else labels

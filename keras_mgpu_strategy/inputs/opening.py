@@ -6,7 +6,7 @@ refused with an error that lists what is in it.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -57,13 +57,15 @@ def as_source(
     input_spec: Nest = None,
     feeding: Feeding = X_ALONE,
     keep: Sequence[str] = (),
+    name: str = "x",
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
     `steps` counts the user's own batches, or `batch_size` rows of arrays and files;
     without `batch_size`, all rows are divided over the steps. Raises TypeError,
     ValueError, OSError or ImportError. `spec` is None for a stream without a batch.
-    Columns named by `keep` are in the source's marks, not among the inputs.
+    Columns named by `keep` are in the source's marks, not among the inputs. Errors call
+    the input `name`.
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
@@ -77,18 +79,15 @@ def as_source(
     if is_table(x):
         source = _limited(table_source(x, input_spec, keep), x, steps, batch_size)
         return in_array_form(source, feeding)
-    refuse(x, "x")
+    refuse(x, name)
     for applies, kind, adapter in _SOURCES:
         if not applies(x):
             continue
         if keep and adapter is None:
-            opened = functools.partial(
-                as_source, input_spec=input_spec, feeding=feeding
-            )
-            return _with_kept(x, keep, input_spec, opened, steps, batch_size)
+            return _with_kept(x, keep, input_spec, feeding, steps, batch_size)
         form, declared = form_of(feeding, kind), declared_of(feeding, kind, input_spec)
         if adapter is None:
-            return _arrays(form(x), steps, batch_size, declared)
+            return _arrays(form(x), steps, batch_size, declared, name)
         read = functools.partial(adapter, x, steps, declared)
         return kept_of_stream(read, form, keep, input_spec) if keep else read(form)
     raise TypeError(
@@ -110,13 +109,14 @@ def _with_kept(
     x: Any,
     keep: Sequence[str],
     input_spec: Nest,
-    opened: Callable[..., Source],
+    feeding: Feeding,
     steps: int | None,
     batch_size: int | None,
 ) -> Source:
     rest, kept = without_kept(x, keep, input_spec)
-    check_lengths(kept, opened(rest).num_rows)
-    return WithKept(opened(rest, steps=steps, batch_size=batch_size), kept)
+    opened = functools.partial(as_source, rest, input_spec=input_spec, feeding=feeding)
+    check_lengths(kept, opened().num_rows)
+    return WithKept(opened(steps=steps, batch_size=batch_size), kept)
 
 
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
@@ -136,11 +136,11 @@ def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Sou
 
 
 def _arrays(
-    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest
+    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest, name: str
 ) -> Source:
     if steps is None or batch_size is None:
-        return ArraySource(x, input_spec)
-    source = ArraySource(x, input_spec, limit=steps * batch_size)
+        return ArraySource(x, input_spec, name=name)
+    source = ArraySource(x, input_spec, steps * batch_size, name)
     warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
     return source
 

@@ -12,15 +12,16 @@ import numpy as np
 
 from keras_mgpu_strategy.compute import gather, heads
 from keras_mgpu_strategy.compute.signatures import row_bytes
-from keras_mgpu_strategy.inputs.labels import with_labels
+from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.models import Criteria
 from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_verbose
 from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
 from keras_mgpu_strategy.runs.run import Run, Runner
-from keras_mgpu_strategy.sources.labels import ByColumn, OfElements
+from keras_mgpu_strategy.sources.in_step import check_label_end
 from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.sources.targets import ByColumn, OfElements
 from keras_mgpu_strategy.system.integers import ceil_div
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Source
 
 _KERAS_BATCH = 32
 
@@ -47,11 +48,15 @@ class Evaluator:
         """Loss and metrics of all rows; see `Predictor.evaluate`."""
         level = check_verbose(verbose)
         backend = self._runner.backend
-        x, keep, attach = with_labels(x, y, sample_weight, steps)
-        sizes: Any = {"batch_size": batch_size, "steps": steps}
-        run = self._runner.prepare(
-            x, heads.evaluation, keep=keep, attach=attach, **sizes
-        )
+        if y is None and sample_weight is not None:
+            raise ValueError(
+                "Received sample_weight without y, expected labels with it: y=..., or "
+                "elements (x, y, sample_weight) of a generator or data set."
+            )
+        given = {"y": y, "sample_weight": sample_weight}
+        rows = labelled(x, given, (), steps, as_keras=True)
+        rows |= {"batch_size": batch_size, "steps": steps}
+        run = self._runner.prepare(head=heads.evaluation, **rows)
         criteria = backend.criteria(run.rows.spec)
         size = _batch_size(run, batch_size, steps)
         model = backend.model if callbacks else None
@@ -103,7 +108,7 @@ def _blocks(
         most = size * (1 if is_single else batches_at_once(size * row_bytes))
         next_size = lambda: most  # noqa: E731
     with contextlib.closing(run.batches(0)) as results:
-        yield from gather.resplit(_with_targets(results), next_size)
+        yield from gather.resplit(_with_targets(results, run.rows.whole), next_size)
 
 
 def _next_element(run: Run) -> Callable[[], int | None]:
@@ -111,9 +116,11 @@ def _next_element(run: Run) -> Callable[[], int | None]:
     return lambda: sizes.popleft() if sizes else None
 
 
-def _with_targets(batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
+def _with_targets(batches: Iterable[HostBatch], whole: Source) -> Iterator[HostBatch]:
     """Puts targets next to the outputs, so that both are cut at the same rows."""
+    stop = 0
     for batch in batches:
+        stop = batch.stop
         missing = batch.marks.missing
         if missing is not None and missing.any():
             raise ValueError(
@@ -122,6 +129,7 @@ def _with_targets(batches: Iterable[HostBatch]) -> Iterator[HostBatch]:
             )
         if batch.num_rows:
             yield HostBatch(batch.start, (batch.outputs, batch.marks.targets or ()))
+    check_label_end(whole, stop)
 
 
 def _judge_all(

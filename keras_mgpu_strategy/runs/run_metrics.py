@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.gather import join, rows_from, split
-from keras_mgpu_strategy.inputs import own_labels
 from keras_mgpu_strategy.metrics.state import BuiltMetric
 from keras_mgpu_strategy.outputs.metric_states import Record
 from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
 from keras_mgpu_strategy.runs.judging import BatchLoop, OnHost
 from keras_mgpu_strategy.runs.model_rows import ModelRows
+from keras_mgpu_strategy.sources.in_step import check_label_end, label_settings
 from keras_mgpu_strategy.types import HostBatch, Nest, cut
 
 _BLOCK_ROWS = 256
@@ -30,7 +30,7 @@ class RunMetrics:
     """The metrics of one run, of the rows in its range of the input."""
 
     def __init__(self, asked: AskedMetrics, rows: ModelRows):
-        labels = own_labels.settings_of(rows.whole)
+        labels = label_settings(rows.whole)
         self.settings = {"metrics": asked.identity(), **labels}
         self._asked, self._rows = asked, rows
         self._built: list[BuiltMetric] = []
@@ -79,7 +79,7 @@ class RunMetrics:
 
     def end(self) -> None:
         """Counts the rows that do not fill a block, after the last row of the run."""
-        own_labels.check_end(self._rows.whole, self._next)
+        check_label_end(self._rows.whole, self._next)
         self._count(self._next)
         self._wait()
 

@@ -63,7 +63,8 @@ def predict_to(
     names = kept_names(keep, target.path)
     asked = asked_metrics(labels, metrics, head.method)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    rows = labelled(x, labels, names, steps) if asked else {"x": x, "keep": names}
+    given = {"labels": labels}
+    rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard}
     run = runner.prepare(head=head, **rows)
     kept = kept_settings(run, runner, head, names, target.path)

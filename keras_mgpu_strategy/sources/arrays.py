@@ -30,9 +30,9 @@ class Leaves(NamedTuple):
         return pack(self.structure, [leaf.spec for leaf in self.flat])
 
 
-def as_leaves(x: Nest, input_spec: Nest = None) -> Leaves:
+def as_leaves(x: Nest, input_spec: Nest = None, name: str = "x") -> Leaves:
     """Returns leaves in the declared dtypes; TypeError or ValueError if unfit."""
-    found = [as_leaf(leaf, path) for path, leaf in leaves(x)]
+    found = [as_leaf(leaf, path) for path, leaf in leaves(x, name)]
     if not found:
         kind = type(x).__name__
         shown = f"a {kind} of None alone" if x else f"an empty {kind}"
@@ -58,10 +58,14 @@ class ArraySource:
     """A `Source` over a nest, of at most `limit` rows; raises as `as_leaves` does."""
 
     def __init__(
-        self, x: Nest, input_spec: Nest = None, limit: int | None = None
+        self,
+        x: Nest,
+        input_spec: Nest = None,
+        limit: int | None = None,
+        name: str = "x",
     ) -> None:
         self._x = x
-        self._leaves = as_leaves(x, input_spec)
+        self._leaves = as_leaves(x, input_spec, name)
         self.spec = self._leaves.spec
         rows = self._leaves.flat[0].shape[0]
         self.num_rows = rows if limit is None else min(rows, limit)

@@ -319,7 +319,7 @@ def test_labels_of_another_number_of_rows(tmp_path, capsys):
             *(DIGITS, tmp_path / "photos", f"--output={tmp_path}/o.npy"),
             *("--verbose=0", f"--labels={labels}"),
         )
-    assert "labels have 5 rows, the input has 4." in capsys.readouterr().err
+    assert "Received 4 rows in x, but 5 in labels." in capsys.readouterr().err
     assert not pathlib.Path(tmp_path / "o.npy").exists()
 
 

@@ -312,6 +312,41 @@ def test_columns_are_labels(strategies):
     assert_same(received, expected)
 
 
+def test_labels_and_weights_come_from_files(strategies, tmp_path):
+    model, labels = made(classes, "keras")
+    predictor = on_replicas(model, strategies[3])
+    expected = model.evaluate(ROWS, labels, sample_weight=WEIGHTS, verbose=0)
+    frame = pd.DataFrame({"y": CLASSES, "w": WEIGHTS})
+    files = {name: tmp_path / name for name in ("y.npy", "w.csv", "w.parquet", "x.csv")}
+    np.save(files["y.npy"], CLASSES)
+    frame[["w"]].to_csv(files["w.csv"], index=False)
+    frame[["w"]].to_parquet(files["w.parquet"], row_group_size=300)
+    pd.DataFrame(ROWS, columns=list("abcdef")).to_csv(files["x.csv"], index=False)
+    for x, y, weights in (
+        (ROWS, files["y.npy"], WEIGHTS),
+        (files["x.csv"], mgpu.files.Npy(files["y.npy"]), files["w.csv"]),
+        (files["x.csv"], CLASSES.tolist(), files["w.parquet"]),
+    ):
+        received = predictor.evaluate(x, y, sample_weight=weights, verbose=0)
+        assert_same(received, expected)
+    for x, y, message in (
+        (files["x.csv"], CLASSES[:999], "y ends, or its shape changes, at row 999"),
+        (files["x.csv"], np.zeros(1001), "x ended after 1000 rows, but there are more"),
+        (ROWS[:999], files["w.csv"], "x ended after 999 rows, but there are more in y"),
+        ({"x": ROWS}, "y.csv", r"pass pathlib.Path\('y.csv'\)"),
+        (ROWS, str(files["y.npy"]), r"pass pathlib.Path\('.*y.npy'\)"),
+        (files["x.csv"], str(tmp_path), r"pass pathlib.Path\("),
+        (files["y.npy"], "y.npy", r"pass pathlib.Path\('y.npy'\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predictor.evaluate(x, y, verbose=0)
+    model, labels = made(two_in_a_list, "keras")
+    predictor = on_replicas(model, strategies[2])
+    expected = model.evaluate(ROWS, labels, sample_weight=[WEIGHTS] * 2, verbose=0)
+    received = predictor.evaluate(ROWS, labels, sample_weight=files["w.csv"], verbose=0)
+    assert_same(received, expected)
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow"])
 def test_columns_of_tables_are_labels(suffix, strategies, tmp_path):
     model, _ = flags(keras)
@@ -414,11 +449,11 @@ def test_what_is_more_than_outputs_is_refused(make, message, strategies):
         (
             ROWS,
             {"y": FLAGS, "sample_weight": WEIGHTS[:9]},
-            r"\(y: 1000, sample_weight: 9\)",
+            "1000 rows in x, but 9 in sample_weight.",
         ),
         (ROWS, {"sample_weight": WEIGHTS}, "sample_weight without y"),
         (ROWS, {"y": "label"}, "'label' is a name, but x is ndarray"),
-        ({"table": ROWS}, {"y": "label"}, "x has 0 columns named 'label'"),
+        ({"table": ROWS}, {"y": "label"}, "there is no 'label'; received table."),
         (ROWS, {}, "losses and metrics cannot be computed from its outputs"),
         (ROWS, {"y": FLAGS.astype(str)}, r"and the labels \(string of shape.*[Cc]ast"),
         (ROWS[:0], {"y": FLAGS[:0]}, "x has no rows"),

@@ -149,8 +149,8 @@ def test_labels_that_are_not_there_are_noticed(pair, output):
     )
     for x, labels, message in (
         (X, "label", "'label' is a name, but x is ndarray, which has no named columns"),
-        (FRAME, "y", "x has 0 columns named 'y', expected one. Its columns are"),
-        (table, "y", "y"),
+        (FRAME, "y", "labels in x: there is no 'y'; received a, label, b."),
+        (table, "y.csv", "For labels in a file, pass pathlib.Path('y.csv')."),
         (missing, "label", "holds a null, expected a value."),
         (file_runs.generator(X), None, "the elements of x are not (x, y)"),
     ):
@@ -312,8 +312,8 @@ class NoConfig(keras.metrics.Mean):
     ("options", "message"),
     [
         ({"metrics": "auc"}, "Received metrics= without labels=, and x is not a gene"),
-        ({"labels": CLASSES[:5]}, "labels have 5 rows, the input has 61. Expected one"),
-        ({"labels": np.arange(62)}, "labels have 62 rows, the input has 61."),
+        ({"labels": CLASSES[:5]}, "61 rows in x, but 5 in labels. Expected one"),
+        ({"labels": np.arange(62)}, "61 rows in x, but 62 in labels."),
         ({"labels": CLASSES.astype(str)}, "labels or results of dtype object"),
         ({"labels": CLASSES, "metrics": []}, "metrics=[]. Expected at least one"),
         ({"labels": CLASSES, "metrics": "nope"}, "There is no metric 'nope'."),
@@ -358,7 +358,7 @@ def test_what_cannot_be_computed_is_refused_before_a_file_is_made(
 
 
 def test_labels_of_another_length_than_a_stream_are_noticed(pair, output):
-    for count, message in ((50, "has row 50 too"), (70, "there are more labels")):
+    for count, message in ((50, "has row 50 too"), (70, "there are more in labels")):
         of_unknown_length = (np.zeros(5, int) for _ in range(count // 5))
         for labels in (of_unknown_length, np.zeros(count, int)):
             how = {"labels": labels, "overwrite": True}

@@ -1,24 +1,24 @@
-"""Labels and sample weights beside rows, by position or from the elements of a stream.
+"""Labels and sample weights that come with the rows: in columns, or in elements.
 
-They travel as `RowMarks.targets`, `(y,)` or `(y, sample_weight)`, and are read once,
-with their rows.
+They travel as `RowMarks.targets`, `(y,)` or `(y, sample_weight)`, and are read once.
 """
 
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import as_tuples, map_nest
+from keras_mgpu_strategy.element_forms import as_tuples, is_nest, map_nest
 from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
 from keras_mgpu_strategy.sources.arrow_values import numpy_of
 from keras_mgpu_strategy.sources.beside import Beside
+from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
@@ -27,7 +27,6 @@ from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.types import (
-    InputBatch,
     Nest,
     RowMarks,
     Source,
@@ -36,68 +35,46 @@ from keras_mgpu_strategy.types import (
 )
 
 
-class ByPosition(Wrapped):
-    """A source whose row `i` belongs to row `i` of `targets`, nests of array-likes.
+class ByColumn(Wrapped):
+    """A source with targets in columns that it keeps; `names` is a nest of theirs.
 
-    If it `is_limited`, it has only the first rows of an input, and may be shorter.
+    Columns that are `hidden` are kept for this alone.
     """
 
     def __init__(
-        self, targets: tuple[Nest, ...], is_limited: bool, source: Source
+        self, names: tuple[Nest, ...], hidden: Sequence[str], source: Source
     ) -> None:
         super().__init__(source)
-        self._is_limited = is_limited
-        self._leaves = as_targets(targets, _floatx())
-        self._num_targets = self._leaves.flat[0].shape[0]
-        self._check(source.num_rows)
+        self._names, self._hidden = as_tuples(names), list(hidden)
 
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields the source's batches; ValueError if it ends before the targets."""
-        stop = start
-        for batch in self._source.batches(batch_size, start):
-            yield batch
-            stop = batch.start + batch.num_rows
-        self._check(stop)
+    @property
+    def kept_schema(self) -> Any:
+        """The columns that are stored; None if there are none."""
+        import pyarrow as pa
 
-    def marks(self, start: int, stop: int) -> RowMarks:
-        """What is known about rows, with their targets."""
-        if stop > self._num_targets:
-            self._check(stop)
-        rows = [leaf.read(start, stop) for leaf in self._leaves.flat]
-        targets = pack(self._leaves.structure, rows)
-        return dataclasses.replace(marks_of(self._source)(start, stop), targets=targets)
+        schema = schema_of(self._source)
+        fields = [field for field in schema if field.name not in self._hidden]
+        return pa.schema(fields) if fields else None
 
-    def _check(self, num_rows: int | None) -> None:
-        if num_rows is None or num_rows == self._num_targets:
-            return
-        if self._is_limited and num_rows < self._num_targets:
-            return
-        names = [leaf.path for leaf in self._leaves.flat]
-        raise ValueError(
-            f"Received {num_rows} rows in x, but {self._num_targets} in "
-            f"{' and '.join(names)}. Expected a label for each row."
-        )
-
-
-class ByColumn(Wrapped):
-    """A source with targets in columns that it keeps; `names` is a nest of theirs."""
-
-    def __init__(self, names: tuple[Nest, ...], source: Source) -> None:
-        super().__init__(source)
-        self._names = as_tuples(names)
+    def label_settings(self) -> dict[str, Any]:
+        """What distinguishes the labels from others."""
+        return {"labels": repr(self._names)}
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows, with their targets; without any if no row."""
         marks = marks_of(self._source)(start, stop)
+        kept = marks.kept.drop_columns(self._hidden)
+        kept = kept if kept.num_columns else None
         if start == stop:
-            return marks
+            return dataclasses.replace(marks, kept=kept)
 
         def values(name: str) -> np.ndarray:
             return numpy_of(marks.kept[name], failing(f"Column {name!r}", start))
 
         found = as_targets(map_nest(values, self._names), _floatx())
         rows = [leaf.read(0, stop - start) for leaf in found.flat]
-        return dataclasses.replace(marks, targets=pack(found.structure, rows))
+        targets = pack(found.structure, rows)
+        return dataclasses.replace(marks, kept=kept, targets=targets)
 
 
 class OfElements(Wrapped):
@@ -145,6 +122,23 @@ def targets_of(element: Any) -> tuple[Nest, ...]:
     """Returns `(y,)` or `(y, sample_weight)` of an element; empty without y."""
     rest = element[1:] if isinstance(element, tuple | list) else ()
     return tuple(itertools.takewhile(lambda part: part is not None, rest))
+
+
+def for_each_output(given: list[Nest]) -> list[Nest]:
+    """Repeats weights that are one array if there are several labels, as in Keras."""
+    y, *rest = given
+    if not rest or not is_nest(y):
+        return given
+    if not is_nest(rest[0]):
+        return [y, map_nest(lambda _: rest[0], y)]
+    try:
+        tf.nest.assert_same_structure(y, rest[0], check_types=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight and y differ in structure ({error}). Expected one array, "
+            "or an array for each of the labels."
+        ) from error
+    return given
 
 
 def as_targets(targets: tuple[Nest, ...], floats: tf.DType | None) -> Leaves:
