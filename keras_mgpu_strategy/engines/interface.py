@@ -73,6 +73,7 @@ class Backend(Protocol):
         feeding: What the model is given of the user's input.
         is_remote: Whether replicas read files themselves, in other processes.
         outputs: Names of the layers whose outputs are the results; None for all.
+        called: The names by which Keras calls the outputs; None if it has none.
         output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
         output_dtype: What floats of the results are cast to; None to keep their dtype.
     """
@@ -81,6 +82,7 @@ class Backend(Protocol):
     feeding: Feeding
     is_remote: bool
     outputs: tuple[str, ...] | None
+    called: tuple[str, ...] | None
     output_shapes: Nest | None
     output_dtype: str | None
 

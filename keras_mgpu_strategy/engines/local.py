@@ -101,6 +101,7 @@ class LocalBackend:
         self.preprocessing = replicated.preprocessing
         self.is_remote = False
         self.outputs = options.output_names
+        self.called = models.output_names_of(replicated.model)
         self.compiler = StepCompiler(replicated)
         self._on_gpus = all(map(has_own_memory, self.devices))
         self.chunks = options.chunks(on_gpus=self._on_gpus)

@@ -5,7 +5,7 @@
 from keras_mgpu_strategy.models.aside import Aside, put_aside
 from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
-from keras_mgpu_strategy.models.criteria import Criteria, Examiner
+from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names_of
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.judge import make_judge

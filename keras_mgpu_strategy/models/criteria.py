@@ -66,7 +66,7 @@ class Examiner:
         known_for, kept = self._kept.get(key, (None, None))
         if kept is None or known_for is not settings:
             outputs = _outputs(self._replicated, spec)
-            kept = Criteria(outputs, compiled_of(model), _output_names(model))
+            kept = Criteria(outputs, compiled_of(model), output_names_of(model))
             self._kept[key] = (settings, kept)
         return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
 
@@ -139,7 +139,8 @@ def _check_methods(model: Any) -> None:
         )
 
 
-def _output_names(model: Any) -> tuple[str, ...] | None:
+def output_names_of(model: Any) -> tuple[str, ...] | None:
+    """The names by which Keras calls the outputs; None if it has none."""
     names = getattr(model, "output_names", None)
     return None if names is None else tuple(names)
 

@@ -4,7 +4,7 @@ As in `compile`: names, objects and functions, for one output or by the name of 
 which kind "accuracy" is depends on the shapes.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,26 @@ from keras_mgpu_strategy.types import Nest
 
 _ACCURACY = ("accuracy", "acc")
 _OF_TOP_K = (*_ACCURACY, "top_k")
+_LOW = ("float16", "bfloat16")
+"""Floats that some metrics of Keras do not take."""
 Pick = Callable[[Nest, Nest], tuple[list[Any], list[Any]]]
 """Labels and outputs of rows -> those of the outputs that have metrics."""
 
 
-def asked_metrics(labels: Any, metrics: Any, method: str) -> "AskedMetrics | None":
+def asked_metrics(
+    labels: Any, metrics: Any, method: str, called: Sequence[str] | None
+) -> "AskedMetrics | None":
     """What is asked for; labels alone ask for the accuracy."""
     if labels is None and metrics is None:
         return None
-    return AskedMetrics("accuracy" if metrics is None else metrics, method)
+    return AskedMetrics("accuracy" if metrics is None else metrics, method, called)
 
 
 class AskedMetrics:
-    """What `metrics` asks for; `method` made the results."""
+    """What `metrics` asks for; `method` made the results of outputs `called` so."""
 
-    def __init__(self, metrics: Any, method: str):
-        self._method = method
+    def __init__(self, metrics: Any, method: str, called: Sequence[str] | None):
+        self._method, self._called = method, called
         by_output = metrics if isinstance(metrics, Mapping) else {None: metrics}
         self._by_output = {
             output: on_host(lambda some=some: self._checked(some))
@@ -105,6 +109,9 @@ class AskedMetrics:
                 )
             return [None]
         names = [column.name for column in columns_of(outputs)]
+        called = [*dict.fromkeys(self._called or ())]
+        if isinstance(outputs, list | tuple) and len(called) == len(names):
+            names = called
         if [*self._by_output] == [None] and len(names) == 1:
             return [None]
         unknown = [output for output in self._by_output if output not in names]
@@ -144,7 +151,8 @@ def _row(leaf: np.ndarray) -> Row:
             f"Metrics cannot be computed from labels or results of dtype {leaf.dtype}. "
             "Expected numbers, such as the index of each class."
         )
-    return leaf.dtype.name, leaf.shape[1:]
+    dtype = leaf.dtype.name
+    return "float32" if dtype in _LOW else dtype, leaf.shape[1:]
 
 
 def _label_of(labels: Nest, names: list[Any], place: int, num_wanted: int) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.gather import join, rows_from, split
-from keras_mgpu_strategy.metrics.state import BuiltMetric
+from keras_mgpu_strategy.metrics.state import BuiltMetric, values_of
 from keras_mgpu_strategy.outputs.metric_states import Record
 from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
 from keras_mgpu_strategy.runs.judging import BatchLoop, OnHost
@@ -54,9 +54,9 @@ class RunMetrics:
 
     def begin(self, batch: HostBatch, *, in_shards: bool) -> None:
         """Makes the metrics for results and labels as they are in the first batch."""
-        labels = _labels_of(batch)
-        if labels is None:
+        if not batch.num_rows:  # the rows of a run that is resumed are counted already
             return
+        labels = _labels_of(batch)
         self._pick, self._built = self._asked.built(batch.outputs, labels)
         for built in self._built if in_shards else ():
             built.check_additive()
@@ -99,14 +99,19 @@ class RunMetrics:
             return None
         self._wait()
         self._recorded_at, self.recorded = now, self._counted
-        return {"row": self._counted, "states": [b.state() for b in self._built]}
+        return {"row": self._counted, "states": self._states()}
 
     def values(self) -> dict[str, Any]:
-        """The results by name: numbers, or lists of them."""
+        """The results by name, numbers or lists of them; none if there are no rows."""
         found: dict[str, Any] = {}
         for built in self._built:
             found |= built.values()
-        return found
+        return found or values_of({"states": self._states()}, self._asked.own)
+
+    def _states(self) -> list[dict[str, Any]]:
+        if self._before is not None and not self._built:
+            return self._before["states"]
+        return [built.state() for built in self._built]
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
         before = [[state["name"], state["kind"]] for state in states]
@@ -148,17 +153,14 @@ class RunMetrics:
             raise
 
     def _step(self, data: Nest) -> None:
-        labels, outputs = data
+        labels, outputs = tf.nest.map_structure(_wide, data)
         for built in self._built:
             built.metric.update_state(labels[built.place], outputs[built.place])
 
 
 def _labels_of(batch: HostBatch) -> Nest:
-    """The labels of a batch; None if there are no rows."""
     if batch.marks.targets is not None:
         return batch.marks.targets[0]
-    if not batch.num_rows:
-        return None
     raise ValueError(
         "Received metrics= without labels=, and the elements of x are not (x, y). Pass "
         "labels=, with one row per input row."
@@ -185,6 +187,11 @@ def _blocks(rows: HostBatch) -> Iterator[tuple[Nest, int]]:
         read = tf.nest.map_structure(lambda leaf, some=some: leaf[some[1]], some[0])
         if some[1].any():
             yield read, int(some[1].sum())
+
+
+def _wide(leaf: tf.Tensor) -> tf.Tensor:
+    is_low = leaf.dtype.is_floating and leaf.dtype.size < tf.float32.size
+    return tf.cast(leaf, tf.float32) if is_low else leaf
 
 
 def _spec(leaf: np.ndarray) -> tf.TensorSpec:

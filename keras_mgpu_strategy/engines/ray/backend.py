@@ -95,7 +95,7 @@ class RayBackend:
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
         self.feeding = about.feeding
-        self.output_shapes = about.output_shapes
+        self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
         self.is_remote = True
         self.outputs = options.output_names

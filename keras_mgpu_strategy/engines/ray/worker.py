@@ -44,6 +44,7 @@ class About:
     floats: tf.DType
     feeding: Feeding
     output_shapes: Nest | None
+    called: tuple[str, ...] | None
     device: str
     node: str
     pid: int
@@ -95,6 +96,7 @@ class Worker:
             backend.floats,
             backend.feeding,
             backend.output_shapes,
+            backend.called,
             device,
             os.uname().nodename,
             os.getpid(),

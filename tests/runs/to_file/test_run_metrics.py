@@ -13,6 +13,7 @@ import tf_keras
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.merge import merge
 from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs import judging, run_metrics
 from tests import file_runs
 from tests.resuming import NUM_ROWS, X, fail, write
@@ -210,6 +211,76 @@ def test_rows_that_could_not_be_read_are_left_out(strategies, tmp_path, small):
     options = {"method": "predict", "labels": CLASSES, "metrics": [Rows()]}
     report = write(predictor, tmp_path / "out.npy", x, **options)
     assert report.metrics == {"rows": NUM_ROWS - len(bad)}
+
+
+def test_outputs_in_a_list_have_the_names_of_keras(strategies, output, small):
+    x = keras.Input((2,))
+    scores = keras.layers.Dense(3, "softmax", name="scores")(x)
+    chance = keras.layers.Dense(1, "sigmoid", name="chance")(x)
+    model = keras.Model(x, [scores, chance])
+    labels = [CLASSES, (CLASSES > 1).astype(np.float32)]
+    losses = ["sparse_categorical_crossentropy", "mse"]
+    model.compile(loss=losses, metrics=[["accuracy"], ["mae"]])
+    expected = model.evaluate(X, labels, verbose=0, return_dict=True)
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(model)
+    metrics = {"scores": "accuracy", "chance": "mae"}
+    for some in (labels, {"scores": labels[0], "chance": labels[1]}):
+        how = {"labels": some, "metrics": metrics, "overwrite": True}
+        found = write(predictor, output, X, **how).metrics
+        names = ["scores_accuracy", "chance_mae"]
+        assert [*found] == names
+        assert found == pytest.approx({name: expected[name] for name in names})
+    with pytest.raises(ValueError, match=r"\['scores', 'chance'\], but metrics names"):
+        how = {"labels": labels, "metrics": {"output_0": "mse"}, "overwrite": True}
+        write(predictor, output, X, **how)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_narrow_results_have_all_metrics(strategies, output, dtype, small):
+    layers = [keras.Input((2,)), keras.layers.Dense(3, "softmax")]
+    with strategies[2].scope():
+        predictor = mgpu.Predictor(keras.Sequential(layers), output_dtype=dtype)
+    given, same = metrics_of_one_hot()
+    labels = ONE_HOT.astype(dtype)
+    report = write(predictor, output, X, labels=labels, metrics=given)
+    expected = of_keras(same, ONE_HOT, np.load(output).astype(np.float32))
+    for found, value in zip(report.metrics.values(), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["array", "arrow", "elements"])
+def test_no_rows_have_no_metrics(pair, output, kind):
+    table = pa.Table.from_pandas(FRAME)
+    empty = {
+        "array": (X[:0], CLASSES[:0]),
+        "arrow": (table[:0], "label"),
+        "elements": (iter([(X[:0], CLASSES[:0])]), None),
+    }
+    x, labels = empty[kind]
+    how = {"labels": labels, "metrics": "accuracy"}
+    for _ in range(1 if kind == "elements" else 2):
+        assert write(pair, output, x, resume=True, **how).metrics == {}
+
+
+@pytest.mark.parametrize("labels", ["label", CLASSES[:48]], ids=["column", "array"])
+def test_a_run_killed_after_its_last_row_has_its_metrics(
+    pair, output, labels, monkeypatch, small
+):
+    file_runs.make_small(monkeypatch, flushes=True)
+    x = pa.Table.from_pandas(FRAME[:48]) if isinstance(labels, str) else X[:48]
+    expected = write(pair, output, x, labels=labels).metrics
+    output.unlink()
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Target, "mark", fail_here)
+        write(pair, output, x, labels=labels, overwrite=True)
+    known = journals.read(file_runs.journal_of(output)).progress
+    assert known.rows == known.start == known.metrics["row"] == 48
+    assert write(pair, output, x, labels=labels, resume=True).metrics == expected
+
+
+def fail_here(*args):
+    raise InterruptedError
 
 
 def test_several_outputs_have_metrics_by_name(strategies, output, small):
