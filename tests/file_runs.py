@@ -185,6 +185,8 @@ def _of_csv(path):
     assert [line[0] for line in lines] == [str(row) for row in range(len(lines))]
     columns = {}
     for index, name in enumerate(header[1:], 1):
+        if name == "file":
+            continue
         stem, _, number = name.rpartition("_")
         values = np.array([line[index] for line in lines], np.float64)
         columns.setdefault(stem if number.isdigit() else name, []).append(values)

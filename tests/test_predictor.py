@@ -6,7 +6,6 @@ import pickle
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -39,44 +38,8 @@ def predictor(request, model, strategies):
         return mgpu.Predictor(model, engine=request.param)
 
 
-def generator_of(*sizes):
-    start = 0
-    for size in sizes:
-        yield ROWS[start : start + size]
-        start += size
-
-
-def with_labels():
-    labels = np.zeros(37)
-    return tf.data.Dataset.from_tensor_slices((ROWS, labels, labels)).batch(7)
-
-
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return ROWS[10 * index : 10 * index + 10], np.zeros(10)
-
-
-INPUTS = {
-    "array": lambda: ROWS,
-    "double": lambda: ROWS.astype(np.float64),
-    "tensor": lambda: tf.constant(ROWS),
-    "list_of_one": lambda: [ROWS],
-    "frame": lambda: pd.DataFrame(ROWS),
-    "dataset": lambda: tf.data.Dataset.from_tensor_slices(ROWS).batch(11),
-    "dataset_with_labels": with_labels,
-    "py_dataset": lambda: Batches(workers=1),
-    "generator": lambda: generator_of(5, 1, 30, 1),
-}
-
-
-@pytest.mark.parametrize("kind", INPUTS)
-def test_every_kind_of_input_gives_the_rows_of_one_device(kind, predictor, expected):
-    result = predictor.predict(INPUTS[kind](), verbose=0)
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+def batches_of_11():
+    return tf.data.Dataset.from_tensor_slices(ROWS).batch(11)
 
 
 def test_dtypes_are_cast_as_keras_casts_them(predictor, model):
@@ -95,22 +58,15 @@ def test_predict_has_the_signature_of_keras():
     ]
 
 
-def test_read_chunk_by_chunk_from_a_memmap(tmp_path, predictor, expected):
-    np.save(tmp_path / "rows.npy", ROWS)
-    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    result = predictor.predict(mapped, batch_size=6, verbose=0)
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
-
-
 def test_steps_draw_the_first_batches(predictor, expected):
-    for x, batch_size in [(ROWS, 10), (INPUTS["dataset"](), None)]:
+    for x, batch_size in [(ROWS, 10), (batches_of_11(), None)]:
         rows = 30 if batch_size else 33
         result = predictor.predict(x, batch_size=batch_size, steps=3, verbose=0)
         np.testing.assert_allclose(result, expected[:rows], rtol=1e-5, atol=1e-6)
 
 
 def test_an_endless_dataset_needs_steps(predictor):
-    endless = INPUTS["dataset"]().repeat()
+    endless = batches_of_11().repeat()
     with pytest.raises(ValueError, match="steps"):
         predictor.predict(endless, verbose=0)
     assert predictor.predict(endless, steps=5, verbose=0).shape == (48, 3)
@@ -150,18 +106,6 @@ def test_on_batch_takes_any_size(predictor, expected):
     for size in (1, 2, 37):
         result = predictor.predict_on_batch(ROWS[:size])
         np.testing.assert_allclose(result, expected[:size], rtol=1e-5, atol=1e-6)
-
-
-def test_iter_yields_positions_and_rows_in_order(predictor, expected):
-    position = 0
-    for batch in predictor.predict_iter(ROWS, batch_size=4):
-        assert isinstance(batch, mgpu.HostBatch)
-        assert batch.start == position
-        np.testing.assert_allclose(
-            batch.outputs, expected[position : batch.stop], rtol=1e-5
-        )
-        position = batch.stop
-    assert position == 37
 
 
 def test_fit_and_evaluate_work_on_a_rebuilt_model(strategies):

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.engines.ray import cluster as connecting
-from tests import file_runs
+from tests import file_runs, inputs_zoo
+from tests.conformance import test_inputs_and_sinks as matrix
 from tests.lifetime import calling, forking
 
 pytestmark = pytest.mark.slow
@@ -55,13 +56,10 @@ def folder(tmp_path_factory):
     """The rows as files of several kinds."""
     folder = tmp_path_factory.mktemp("rows")
     np.save(folder / "x.npy", ROWS)
-    np.savez(folder / "x.npz", x=ROWS)
     (folder / "images").mkdir()
     for row, pixels in enumerate(PIXELS):
         name = os.fspath(folder / "images" / f"{row:03}.png")
         tf.io.write_file(name, tf.io.encode_png(pixels))
-    table = pd.DataFrame({"x": list(ROWS.reshape(NUM_ROWS, -1))})
-    table.to_parquet(folder / "x.parquet", row_group_size=9)
     return folder
 
 
@@ -70,25 +68,18 @@ def generator():
         yield ROWS[start : start + 7]
 
 
-INPUTS = {
-    "array": lambda folder: ROWS,
-    "tensor": lambda folder: tf.constant(ROWS),
-    "dict": lambda folder: {"x": ROWS},
-    "generator": lambda folder: generator(),
-    "dataset": lambda folder: tf.data.Dataset.from_tensor_slices(ROWS).batch(9),
-    "memmap": lambda folder: np.load(folder / "x.npy", mmap_mode="r"),
-    "sliced memmap": lambda folder: np.load(folder / "x.npy", mmap_mode="r")[:],
-    "npy": lambda folder: folder / "x.npy",
-    "npz": lambda folder: folder / "x.npz",
-    "images": lambda folder: folder / "images",
-}
+@pytest.fixture(scope="module")
+def of_vectors(cluster):
+    model = matrix.model_of((inputs_zoo.NUM_FEATURES,))
+    ray = mgpu.RayOptions(num_actors=2, cpus_per_actor=1)
+    return mgpu.Predictor(model, engine="ray", ray=ray)
 
 
-@pytest.mark.parametrize("kind", INPUTS)
-def test_inputs(kind, predictor, expected, folder):
-    result = predictor.predict(INPUTS[kind](folder), 2 * BATCH, verbose=0)
-    np.testing.assert_array_equal(result, expected)
-    assert predictor.report.rows == sum(predictor.report.replica_rows) == NUM_ROWS
+@pytest.mark.parametrize("kind", [k for k in inputs_zoo.INPUTS if k != "images"])
+def test_inputs_and_sinks(kind, of_vectors, tmp_path):
+    matrix.check(kind, lambda *_: of_vectors, tmp_path)
+    report = of_vectors.report
+    assert report.rows == sum(report.replica_rows)
 
 
 def test_methods(predictor, local):
@@ -153,16 +144,6 @@ def test_a_forked_process_is_refused_and_leaves_the_others_alone(predictor, expe
 def test_automatic_batches(predictor, expected):
     result = predictor.predict(ROWS, verbose=0)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("suffix", file_runs.SUFFIXES)
-def test_sinks(suffix, predictor, expected, folder, tmp_path):
-    how = {"verbose": 0, "method": "predict", "overwrite": True}
-    for kind in ("npy", "generator"):
-        path = tmp_path / f"out{suffix}"
-        report = predictor.predict_to(path, INPUTS[kind](folder), 2 * BATCH, **how)
-        assert report.rows == NUM_ROWS
-        file_runs.assert_holds(path, expected)
 
 
 def test_columns_beside_the_results(predictor, expected, folder, tmp_path):

@@ -13,15 +13,13 @@ from tests.resuming import NUM_ROWS, X, write
 METHODS = ("predict", "predict_proba", "predict_classes")
 
 
-@pytest.mark.parametrize("num_replicas", [1, 2, 3])
-def test_files_hold_what_predict_returns(predictors, num_replicas, path):
-    predictor = predictors[num_replicas]
-    for method, make in zip(METHODS, file_runs.INPUTS.values(), strict=True):
-        report = write(predictor, path, make(X), method=method, overwrite=True)
-        expected = getattr(predictor, method)(X, BATCH, verbose=0)
+def test_files_hold_what_methods_return(pair, path):
+    for method in METHODS:
+        report = write(pair, path, X, method=method, overwrite=True)
+        expected = getattr(pair, method)(X, BATCH, verbose=0)
         file_runs.assert_holds(path, expected)
         file_runs.assert_nothing_beside(path)
-        assert (report.rows, report.num_replicas) == (NUM_ROWS, num_replicas)
+        assert (report.rows, report.num_replicas) == (NUM_ROWS, 2)
 
 
 def test_inputs_by_name(strategies, out):
@@ -57,10 +55,3 @@ def test_several_outputs(strategies, path):
         write(predictor, path, file_runs.generator(rows), overwrite=True)
         file_runs.assert_holds(path, predictor.predict(rows, BATCH, verbose=0))
         assert_is_indexed(path)
-
-
-@pytest.mark.parametrize("kind", ["array", "generator"])
-def test_no_rows(pair, path, kind):
-    assert write(pair, path, file_runs.INPUTS[kind](X[:0])).rows == 0
-    file_runs.assert_holds(path, pair.predict(X[:0], verbose=0))
-    file_runs.assert_nothing_beside(path)
