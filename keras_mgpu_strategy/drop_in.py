@@ -9,11 +9,13 @@ from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.predictor import Predictor
 from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _KEPT_AS = "_keras_mgpu_strategy_predictor"
 
 
+@short_traceback
 def predict_proba(
     model: Any,
     x: Any,

@@ -8,8 +8,10 @@ from keras_mgpu_strategy.engines.options import EngineName, OutputDtype, Precisi
 from keras_mgpu_strategy.engines.placing import SavedModel
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.predictor import Predictor
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
+@short_traceback
 def load(
     path: str | os.PathLike[str],
     *,

@@ -26,6 +26,7 @@ from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.evaluation import Evaluator
 from keras_mgpu_strategy.runs.in_memory import InMemory
 from keras_mgpu_strategy.runs.to_file import predict_to
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
 class Predictor(InMemory):
@@ -69,6 +70,7 @@ class Predictor(InMemory):
         RuntimeError: TensorFlow had started before this process was forked.
     """
 
+    @short_traceback
     def __init__(
         self,
         model: Any,
@@ -87,6 +89,7 @@ class Predictor(InMemory):
         super().__init__(place(model, options, ray), profile)
         self._evaluator = Evaluator(self._runner)
 
+    @short_traceback
     def evaluate(
         self,
         x: Any,
@@ -138,6 +141,7 @@ class Predictor(InMemory):
             return_dict=return_dict,
         )
 
+    @short_traceback
     def predict_to(
         self,
         path: str | os.PathLike[str],

@@ -22,6 +22,7 @@ from keras_mgpu_strategy.models.libraries import input_spec_of
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.sources.matching import entries_by_name, is_optional
 from keras_mgpu_strategy.system.integers import count
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 
@@ -58,6 +59,7 @@ class BatchPredictor:
         ValueError: `batch_size` is below 1, or the method is unknown.
     """
 
+    @short_traceback
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -98,6 +100,7 @@ class BatchPredictor:
         is_one = isinstance(layer_outputs, str) or len(layer_outputs or ()) < 2
         self._layers = None if is_one else layer_outputs
 
+    @short_traceback
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a block.
 

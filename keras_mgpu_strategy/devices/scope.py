@@ -1,7 +1,9 @@
 """`scope()`: a plain `MirroredStrategy`, with exactly the requested replicas."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -16,12 +18,13 @@ from keras_mgpu_strategy.devices.names import (
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
 from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.system.messages import without_records
+from keras_mgpu_strategy.system.tracebacks import short_traceback
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
-@contextlib.contextmanager
-def scope(
-    devices: Devices = None, *, replicas_per_device: int = 1
-) -> Iterator[tf.distribute.MirroredStrategy]:
+@short_traceback
+def scope(devices: Devices = None, *, replicas_per_device: int = 1) -> "_Scope":
     """Enters a strategy over the given devices.
 
     ```
@@ -49,15 +52,42 @@ def scope(
             another strategy's scope has been entered; or this process was forked after
             TensorFlow had started.
     """
-    if tf.distribute.has_strategy():
-        raise RuntimeError(
-            "scope() was called inside the scope of another strategy "
-            f"({type(tf.distribute.get_strategy()).__name__}). Leave that scope first, "
-            "or use that strategy alone."
-        )
-    strategy = make_strategy(devices, replicas_per_device=replicas_per_device)
-    with strategy.scope():
-        yield strategy
+    return _Scope(devices, replicas_per_device)
+
+
+class _Scope(contextlib.AbstractContextManager):
+    """What `scope()` returns: makes its strategy when it is entered."""
+
+    def __init__(self, devices: Devices, replicas_per_device: int) -> None:
+        self._asked = devices, replicas_per_device
+        self._entered = contextlib.ExitStack()
+
+    @short_traceback
+    def __enter__(self) -> tf.distribute.MirroredStrategy:
+        if tf.distribute.has_strategy():
+            raise RuntimeError(
+                "scope() was called inside the scope of another strategy "
+                f"({type(tf.distribute.get_strategy()).__name__}). Leave that scope "
+                "first, or use that strategy alone."
+            )
+        devices, num_parts = self._asked
+        strategy = make_strategy(devices, replicas_per_device=num_parts)
+        self._entered.enter_context(strategy.scope())
+        return strategy
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.__exit__(*error)
+
+    def __call__(self, function: T) -> T:
+        """Decorates a function, each call of which enters a scope of its own."""
+
+        @short_traceback
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _Scope(*self._asked):
+                return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
 
 
 def make_strategy(

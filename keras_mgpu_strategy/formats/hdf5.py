@@ -15,6 +15,7 @@ from keras_mgpu_strategy.formats.choosing import Names
 from keras_mgpu_strategy.formats.file_source import FileSource, naming, open_named
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _MOST_LINKS = 16
@@ -22,6 +23,7 @@ _FREE_BYTES, _MOST_RATIO = 2**32, 2000
 """About the most bytes that deflate, after another filter, can make of one."""
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Hdf5:
     """Rows of the data sets in an HDF5 file.

@@ -23,6 +23,7 @@ from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
 from keras_mgpu_strategy.system.environment import num_cores
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
@@ -30,6 +31,7 @@ _HEAD, _CRC_BYTES = struct.Struct("<QI"), 4
 _PIECE_BYTES = 2**20
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class TFRecords:
     """Rows of TFRecord files; their number is known only after reading to the end.

@@ -19,8 +19,10 @@ from keras_mgpu_strategy.models.variables import strategy_of
 from keras_mgpu_strategy.parallel.choosing import choose_devices
 from keras_mgpu_strategy.parallel.model import ParallelModel
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
+@short_traceback
 def make_parallel(
     model: keras.Model,
     gpu_count: int | None = None,

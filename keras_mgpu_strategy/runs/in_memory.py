@@ -9,12 +9,14 @@ from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.result_checks import probabilities
 from keras_mgpu_strategy.runs.run import OnDevices
 from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
 class InMemory(OnDevices):
     """A model on every device, and its methods that return results."""
 
+    @short_traceback
     def predict(
         self,
         x: Any,
@@ -44,6 +46,7 @@ class InMemory(OnDevices):
         head = head_of("predict")
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
+    @short_traceback
     def predict_proba(
         self,
         x: Any,
@@ -75,6 +78,7 @@ class InMemory(OnDevices):
             self._runner, x, batch_size, verbose, steps, callbacks, head, check
         )
 
+    @short_traceback
     def predict_classes(
         self,
         x: Any,
@@ -98,6 +102,7 @@ class InMemory(OnDevices):
         head = head_of("predict_classes", from_logits=from_logits)
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
+    @short_traceback
     def predict_top_k(
         self,
         x: Any,
@@ -131,10 +136,12 @@ class InMemory(OnDevices):
         head = head_of("predict_top_k", from_logits=from_logits, k=k)
         return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
 
+    @short_traceback
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch of any size, without a bar."""
         return self.predict(as_batch(x, self._runner.backend.feeding), verbose=0)
 
+    @short_traceback
     def predict_iter(
         self, x: Any, batch_size: int | None = None, steps: int | None = None
     ) -> Iterator[HostBatch]:
@@ -148,6 +155,7 @@ class InMemory(OnDevices):
         """
         return passed_on(self._runner, x, batch_size, steps)
 
+    @short_traceback
     def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
         """One result per batch, in order, whatever the sizes of the batches.
 

@@ -23,6 +23,7 @@ from keras_mgpu_strategy.runs.callbacks import (
 )
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
 
 Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
@@ -61,6 +62,7 @@ def passed_on(
     return _masked(run)
 
 
+@short_traceback
 def _masked(run: Run) -> Iterator[HostBatch]:
     with contextlib.closing(run.batches(0)) as results:
         yield from masked(results)
@@ -85,6 +87,7 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
     return _resplit(runner.prepare(recorded(), heads.identity), next_size)
 
 
+@short_traceback
 def _resplit(run: Run, next_size: Callable[[], int | None]) -> Iterator[Nest]:
     with contextlib.closing(run.batches(0)) as results:
         for part in gather.resplit(results, next_size):

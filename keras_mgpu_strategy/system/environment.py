@@ -31,6 +31,11 @@ def expanded(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(path))
 
 
+def wants_full_tracebacks() -> bool:
+    """Whether the user wants to see frames of this package in tracebacks."""
+    return os.environ.get("MGPU_FULL_TRACEBACK", "0") not in ("", "0")
+
+
 def visible_cuda_devices() -> str:
     """The GPUs that CUDA may see, as the driver's tools take them; "" for all."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_mgpu_strategy.system.integers import count
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 # Ray counts GPUs in steps of 0.0001, so three thirds are less than one.
 _ROUNDED = 0.01
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class RayOptions:
     """How a Predictor with `engine="ray"` is spread over processes.

@@ -25,12 +25,14 @@ from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 from keras_mgpu_strategy.sources.tables import TableSource
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _PIECE_VALUES = 2**19
 _OURS = ("chunksize", "iterator", "usecols", "index_col", "nrows")
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Csv:
     """Rows of a CSV file; their number is known only after reading to the end.

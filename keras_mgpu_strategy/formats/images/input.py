@@ -19,9 +19,11 @@ from keras_mgpu_strategy.formats.images.scaling import (
     check_preprocess,
 )
 from keras_mgpu_strategy.formats.images.source import ImageSource
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Images:
     """A folder or list of image files, one row each.

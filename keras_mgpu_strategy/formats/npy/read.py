@@ -28,6 +28,7 @@ from keras_mgpu_strategy.formats.paths import FileList, PathLike, is_path, one_f
 from keras_mgpu_strategy.formats.registry import NPY
 from keras_mgpu_strategy.sources.leaf import MappedArray
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -36,6 +37,7 @@ _MOST_RATIO = 1032
 _PIECE_BYTES = 2**20
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Npy:
     """Rows of a `.npy` file.
@@ -76,6 +78,7 @@ class NpyNest:
         return open_arrays(FileList(paths, tuple(found), where), nest, input_spec)
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Npz:
     """Rows of the arrays in a `.npz` file.

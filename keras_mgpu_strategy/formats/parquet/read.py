@@ -28,11 +28,13 @@ from keras_mgpu_strategy.formats.parquet.schema import (
 from keras_mgpu_strategy.formats.paths import Paths
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _BUFFER_BYTES = 2**18
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Parquet:
     """Rows of a Parquet file, of a folder of such files, or of a list of them.

@@ -21,6 +21,7 @@ from keras_mgpu_strategy.formats.file_source import (
 )
 from keras_mgpu_strategy.formats.paths import FileList, PathLike, as_path, below
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -38,6 +39,7 @@ _KNOWN = {*_CODECS, *_NUMCODECS, *(f"numcodecs.{name}" for name in _NUMCODECS)}
 _PARTS = ("codecs", "index_codecs", "filters", "compressor")
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True)
 class Zarr:
     """Rows of a zarr array, or of the arrays in a zarr group.

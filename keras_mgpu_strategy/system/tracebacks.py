@@ -1,0 +1,100 @@
+"""Tracebacks that show the user's code: public functions look as if written in C.
+
+Frames of this package are dropped, and those of the libraries that it calls, down to
+the next frame of the user's. Errors keep their identity, notes, cause and context.
+"""
+
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from keras_mgpu_strategy.system.environment import wants_full_tracebacks
+
+_PACKAGE = __name__.partition(".")[0]
+_LIBRARIES = sys.stdlib_module_names | {
+    *("tensorflow", "keras", "tf_keras", "ray", "absl", "optree", "tree", "wrapt"),
+    *("numpy", "scipy", "pandas", "polars", "pyarrow", "datasets", "h5py", "zarr"),
+    *("numcodecs", "PIL"),
+}
+"""What the package calls: frames between its own and the user's say nothing to them."""
+# Raised by no check of the package: without the user's code, a mistake in the package.
+_MISTAKES = (AssertionError, AttributeError, LookupError, NameError, ArithmeticError)
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def short_traceback(function: T) -> T:
+    """Shortens the tracebacks of errors that leave a function, generator or class.
+
+    A generator's errors are those of each step, a class' those of its constructor.
+    """
+    if isinstance(function, type):
+        function.__init__ = short_traceback(function.__init__)
+        return function  # type: ignore[return-value]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            shorten(error)
+            raise  # adds no frame, not even this one
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return (yield from function(*args, **kwargs))
+        except BaseException as error:
+            shorten(error)
+            raise
+
+    return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
+
+
+def shorten(error: BaseException) -> None:
+    """Drops frames from an error, and from those it came of or consists of."""
+    if wants_full_tracebacks():
+        return
+    left, seen = [error], set()
+    while left:
+        part = left.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        part.__traceback__ = _shorter(part)
+        others = [part.__cause__, part.__context__]
+        if isinstance(part, BaseExceptionGroup):
+            others += part.exceptions
+        left += [other for other in others if other is not None]
+
+
+def _shorter(error: BaseException) -> types.TracebackType | None:
+    entries = list(_entries(error.__traceback__))
+    kept, is_hidden = [], True
+    for entry in entries:
+        is_hidden = _is_hidden(entry.tb_frame, is_hidden)
+        if not is_hidden:
+            kept.append(entry)
+    if isinstance(error, _MISTAKES) and not kept:
+        return error.__traceback__
+    shorter = None
+    for entry in reversed(kept):
+        place = (entry.tb_frame, entry.tb_lasti, entry.tb_lineno or 0)
+        shorter = types.TracebackType(shorter, *place)
+    return shorter
+
+
+def _entries(entry: types.TracebackType | None) -> Iterator[types.TracebackType]:
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
+def _is_hidden(frame: types.FrameType, is_caller_hidden: bool) -> bool:
+    """Whether a frame is the package's, or of a library that it called."""
+    # Not by file: code that dataclasses generate has none.
+    name = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return name == _PACKAGE or (is_caller_hidden and name in _LIBRARIES)
