@@ -14,6 +14,7 @@ from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.models import is_overridden
 from keras_mgpu_strategy.parallel import towers
 from keras_mgpu_strategy.parallel.choosing import choose_devices
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 _STEPS = ("train_step", "test_step", "compute_loss", "compute_metrics")
@@ -66,6 +67,7 @@ class ParallelModel(keras.Model):
         """Names of the outputs, by which losses and metrics may be given."""
         return self.model.output_names  # type: ignore[attr-defined]
 
+    @short_traceback
     def call(self, inputs: Nest, training: bool | None = None) -> Nest:
         """Runs one batch, with the same number of rows in every tensor."""
         if active_strategy() is not None:
@@ -88,6 +90,7 @@ class ParallelModel(keras.Model):
             with_gradients=bool(training),
         )
 
+    @short_traceback
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras' own step: on one device if there are fewer rows than devices."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -102,6 +105,7 @@ class ParallelModel(keras.Model):
             lambda: self._train_on(self._devices[:1], data),
         )
 
+    @short_traceback
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Keras' own loss; refuses cases that would come out wrong."""
         own = [step for step in _STEPS if is_overridden(self.model, step)]
@@ -120,6 +124,7 @@ class ParallelModel(keras.Model):
             )
         return super().compute_loss(*args, **kwargs)
 
+    @short_traceback
     def compute_output_spec(self, inputs: Nest, training: bool | None = None) -> Nest:
         """Symbolic outputs of `model`."""
         return self.model.compute_output_spec(inputs, training=training)

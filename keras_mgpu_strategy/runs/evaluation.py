@@ -21,6 +21,7 @@ from keras_mgpu_strategy.sources.in_step import check_label_end
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements
 from keras_mgpu_strategy.system.integers import ceil_div
+from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.types import HostBatch, Source
 
 _KERAS_BATCH = 32
@@ -33,6 +34,10 @@ class Evaluator:
         self._runner = runner
         self._kept: list[Judge] = []
 
+    @explaining_interrupt(
+        "An interrupted evaluation returns nothing. predict_to(path, x, labels=y, "
+        "metrics=[...], resume=True) computes metrics and can be resumed."
+    )
     def evaluate(
         self,
         x: Any,

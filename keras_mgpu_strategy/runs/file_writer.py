@@ -213,3 +213,5 @@ class FileWriter:
                 f"{self._target.partial}. To resume from there, run the same with "
                 "resume=True (--resume).",
             )
+        elif self._can_resume and isinstance(error, KeyboardInterrupt):
+            error.add_note("No row is safe yet. To start again, run the same.")

@@ -23,6 +23,7 @@ from keras_mgpu_strategy.runs.callbacks import (
 )
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
+from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
 
@@ -30,6 +31,10 @@ Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
 _END = object()
 
 
+@explaining_interrupt(
+    "An interrupted run returns no results. Predictor.predict_to(path, x, resume=True) "
+    "writes them as they come and can be resumed; predict_iter passes them on."
+)
 def collect(
     runner: Runner,
     x: Any,

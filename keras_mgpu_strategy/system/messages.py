@@ -62,6 +62,16 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     calling_line().warn(message, category)
 
 
+@contextlib.contextmanager
+def explaining_interrupt(what: str) -> Iterator[None]:
+    """Adds to a Ctrl-C what it has ended."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(what)
+        raise
+
+
 def cause_of(error: BaseException) -> str:
     """The class of an error of Keras or TensorFlow and, in a line, its inmost cause."""
     text = str(error)

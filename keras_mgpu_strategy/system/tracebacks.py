@@ -4,6 +4,7 @@ Frames of this package are dropped, and those of the libraries that it calls, do
 the next frame of the user's. Errors keep their identity, notes, cause and context.
 """
 
+import dis
 import functools
 import inspect
 import sys
@@ -20,8 +21,8 @@ _LIBRARIES = sys.stdlib_module_names | {
     *("numcodecs", "PIL"),
 }
 """What the package calls: frames between its own and the user's say nothing to them."""
-# Raised by no check of the package: without the user's code, a mistake in the package.
 _MISTAKES = (AssertionError, AttributeError, LookupError, NameError, ArithmeticError)
+"""Mistakes of the package, if raised in its own code and not by a `raise`."""
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -78,13 +79,20 @@ def _shorter(error: BaseException) -> types.TracebackType | None:
         is_hidden = _is_hidden(entry.tb_frame, is_hidden)
         if not is_hidden:
             kept.append(entry)
-    if isinstance(error, _MISTAKES) and not kept:
+    if not kept and entries and _is_mistake(error, entries[-1]):
         return error.__traceback__
     shorter = None
     for entry in reversed(kept):
         place = (entry.tb_frame, entry.tb_lasti, entry.tb_lineno or 0)
         shorter = types.TracebackType(shorter, *place)
     return shorter
+
+
+def _is_mistake(error: BaseException, inmost: types.TracebackType) -> bool:
+    code = inmost.tb_frame.f_code.co_code
+    is_raised = code[inmost.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    is_meant = is_raised and not isinstance(error, AssertionError)
+    return isinstance(error, _MISTAKES) and not is_meant
 
 
 def _entries(entry: types.TracebackType | None) -> Iterator[types.TracebackType]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.extras import import_extra
+from keras_mgpu_strategy.system.tracebacks import shorten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Failed:
     @classmethod
     def by(cls, error: Exception) -> "Failed":
         """What is sent of an exception that was raised here."""
+        shorten(error)
         trace = "".join(traceback.format_exception(error))
         notes = tuple(getattr(error, "__notes__", []))
         if not can_pickle(error):
