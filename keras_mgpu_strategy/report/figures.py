@@ -1,11 +1,10 @@
 """What a run did and where its time went, as measured; shares add up to one."""
 
 import dataclasses
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from typing import Any
+
+from keras_mgpu_strategy.report.showing import as_html, plotted
 
 STAGES = ("input", "copy_in", "compute", "copy_out", "write")
 BOUNDS = ("input", "transfer", "compute", "write", "compile")
@@ -45,8 +44,12 @@ def rate_text(rows_per_second: float) -> str:
 
 def metric_lines(metrics: dict[str, Any] | None) -> list[str]:
     """A line for each metric; numbers have four digits."""
+    return [f"{name:<9} {text}" for name, text in _metric_texts(metrics)]
+
+
+def _metric_texts(metrics: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [
-        f"{name:<9} {format(x, '#.4g') if isinstance(x, float) else x}"
+        (name, format(x, "#.4g") if isinstance(x, float) else str(x))
         for name, x in (metrics or {}).items()
     ]
 
@@ -62,7 +65,7 @@ class BackOff:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A run in figures.
+    """A run in figures; a notebook shows the last line of a cell as a table.
 
     Args:
         rows: Rows delivered.
@@ -130,121 +133,77 @@ class Report:
         copies = {name: self.shares[name] for name in ("copy_in", "copy_out")}
         return _ADVICE[self.bound].format(share=self._bounds()[self.bound], **copies)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All figures and what follows from them, as JSON can hold them."""
+        properties = ("rows_per_second", "num_replicas", "bound", "bottleneck")
+        derived = {name: getattr(self, name) for name in properties}
+        return json.loads(json.dumps(dataclasses.asdict(self) | derived))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws where the time went, with matplotlib (the extra `plot`).
+
+        Args:
+            ax: Axes of matplotlib to draw on; None makes a figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: There is no matplotlib.
+        """
+        return plotted(self._seconds(), self._summary(), ax)
+
     def __str__(self) -> str:
         """Several lines for a person to read."""
-        rows = ", ".join(f"{rows:,}" for rows in self.replica_rows)
-        back_offs = [
-            f"out of memory at row {b.row}: batch {b.failed} -> {b.batch_size}\n"
-            for b in self.back_offs
-        ]
+        back_offs = [f"out of memory at {text}\n" for text in self._back_off_texts()]
         shares = ", ".join(
             f"{name.replace('_', ' ')} {self.shares[name]:.0%}" for name in STAGES
         )
         return (
-            f"{self.rows:,} rows in {self.seconds:.2f} s: "
-            f"{rate_text(self.rows_per_second)} rows/s\n"
-            f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran {rows} "
-            f"rows, {self.batch_size} a batch, up to {self.chunk_rows:,} a chunk\n"
-            f"{self.bytes_in / 2**20:,.1f} MiB in, {self.bytes_out / 2**20:,.1f} MiB "
-            f"out; {self.compile_seconds:.2f} s compiling\n"
+            f"{self._summary()}\n"
+            f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran "
+            f"{self._rows_text()}, {self.batch_size} a batch, up to "
+            f"{self.chunk_rows:,} a chunk\n"
+            f"{self._bytes_text()}; {self.compile_seconds:.2f} s compiling\n"
             f"{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
             + "".join(f"\n{line}" for line in metric_lines(self.metrics))
         )
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython shows on a terminal."""
+        del cycle
+        printer.text(str(self))
 
-class StageClock:
-    """Collects the figures of one run from several threads."""
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts = [
+            ("run", self._summary()),
+            ("replicas", f"{self.num_replicas}: {self._rows_text()}"),
+            ("batches", f"{self.batch_size} rows, up to {self.chunk_rows:,} a chunk"),
+            ("copied", self._bytes_text()),
+            *(("out of memory", text) for text in self._back_off_texts()),
+            *_metric_texts(self.metrics),
+        ]
+        return as_html(facts, self._seconds(), self.bottleneck)
 
-    def __init__(self, num_replicas: int):
-        # The garbage collector may end a run in one of its threads that has the lock.
-        self._lock = threading.RLock()
-        self._began: float | None = None
-        self._ended = 0.0
-        self._seconds: dict[str, float] = dict.fromkeys((*STAGES, "compile"), 0.0)
-        self._rows = self._bytes_in = self._bytes_out = 0
-        self._chunk_rows = self._batch_size = 0
-        self._replica_rows = [0] * num_replicas
-        self._tried_batches: list[int] = []
-        self._back_offs: list[BackOff] = []
+    def _summary(self) -> str:
+        rate = rate_text(self.rows_per_second)
+        return f"{self.rows:,} rows in {self.seconds:.2f} s: {rate} rows/s"
 
-    def start(self) -> None:
-        """Marks the beginning of the run."""
-        self._began = self._ended = time.perf_counter()
+    def _rows_text(self) -> str:
+        return ", ".join(f"{rows:,}" for rows in self.replica_rows) + " rows"
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to a stage, or to "compile"."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - began)
+    def _bytes_text(self) -> str:
+        mebibytes = self.bytes_in / 2**20, self.bytes_out / 2**20
+        return "{:,.1f} MiB in, {:,.1f} MiB out".format(*mebibytes)
 
-    def add(self, name: str, seconds: float) -> None:
-        """Adds time to a stage."""
-        with self._lock:
-            self._seconds[name] += seconds
+    def _back_off_texts(self) -> list[str]:
+        return [
+            f"row {b.row}: batch {b.failed} -> {b.batch_size}" for b in self.back_offs
+        ]
 
-    def add_chunk(
-        self, replica: int, num_rows: int, batch_size: int, bytes_in: int
-    ) -> None:
-        """Counts a chunk that a replica ran."""
-        with self._lock:
-            self._replica_rows[replica] += num_rows
-            self._bytes_in += bytes_in
-            self._chunk_rows = max(self._chunk_rows, num_rows)
-            self._batch_size = batch_size
-
-    def add_delivered(self, num_rows: int, num_bytes: int) -> None:
-        """Counts rows that reached the user."""
-        with self._lock:
-            self._rows += num_rows
-            self._bytes_out += num_bytes
-            self._ended = time.perf_counter()
-
-    def add_trial(self, batch_size: int) -> None:
-        """Records a per-replica batch that is tried out."""
-        with self._lock:
-            self._tried_batches.append(batch_size)
-
-    def add_back_off(self, back_off: BackOff) -> None:
-        """Records a batch that did not fit into memory."""
-        with self._lock:
-            self._back_offs.append(back_off)
-
-    def seconds(self) -> dict[str, float]:
-        """Time spent in each stage and in "compile"."""
-        with self._lock:
-            return dict(self._seconds)
-
-    def report(self) -> Report:
-        """The figures so far."""
-        with self._lock:
-            seconds = self._ended - (self._began or self._ended)
-            return Report(
-                rows=self._rows,
-                seconds=seconds,
-                bytes_in=self._bytes_in,
-                bytes_out=self._bytes_out,
-                replica_rows=tuple(self._replica_rows),
-                batch_size=self._batch_size,
-                chunk_rows=self._chunk_rows,
-                compile_seconds=min(self._seconds["compile"], seconds),
-                tried_batches=tuple(self._tried_batches),
-                back_offs=tuple(self._back_offs),
-                shares=_shares(self._seconds, seconds, len(self._replica_rows)),
-            )
-
-
-def _shares(
-    spent: dict[str, float], seconds: float, num_replicas: int
-) -> dict[str, float]:
-    """Splits the replicas' time, excluding compiling, among the stages."""
-    running = max(seconds - spent["compile"], 1e-9) * num_replicas
-    compute = min(spent["compute"] / running, 1.0)
-    waits = {name: spent[name] for name in STAGES if name != "compute"}
-    total = sum(waits.values())
-    if total == 0:
-        return {name: float(name == "compute") for name in STAGES}
-    idle = (1.0 - compute) / total
-    return {"compute": compute} | {name: idle * wait for name, wait in waits.items()}
+    def _seconds(self) -> dict[str, float]:
+        """The time of the run by stage, compiling among them."""
+        running = self.seconds - self.compile_seconds
+        stages = {name: running * self.shares[name] for name in STAGES}
+        return {"compile": self.compile_seconds} | stages

@@ -1,0 +1,106 @@
+"""The clock of a run: counts and times from several threads -> `Report`."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keras_mgpu_strategy.report.figures import STAGES, BackOff, Report
+
+
+class StageClock:
+    """Collects the figures of one run from several threads."""
+
+    def __init__(self, num_replicas: int):
+        # The garbage collector may end a run in one of its threads that has the lock.
+        self._lock = threading.RLock()
+        self._began: float | None = None
+        self._ended = 0.0
+        self._seconds: dict[str, float] = dict.fromkeys((*STAGES, "compile"), 0.0)
+        self._rows = self._bytes_in = self._bytes_out = 0
+        self._chunk_rows = self._batch_size = 0
+        self._replica_rows = [0] * num_replicas
+        self._tried_batches: list[int] = []
+        self._back_offs: list[BackOff] = []
+
+    def start(self) -> None:
+        """Marks the beginning of the run."""
+        self._began = self._ended = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to a stage, or to "compile"."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds time to a stage."""
+        with self._lock:
+            self._seconds[name] += seconds
+
+    def add_chunk(
+        self, replica: int, num_rows: int, batch_size: int, bytes_in: int
+    ) -> None:
+        """Counts a chunk that a replica ran."""
+        with self._lock:
+            self._replica_rows[replica] += num_rows
+            self._bytes_in += bytes_in
+            self._chunk_rows = max(self._chunk_rows, num_rows)
+            self._batch_size = batch_size
+
+    def add_delivered(self, num_rows: int, num_bytes: int) -> None:
+        """Counts rows that reached the user."""
+        with self._lock:
+            self._rows += num_rows
+            self._bytes_out += num_bytes
+            self._ended = time.perf_counter()
+
+    def add_trial(self, batch_size: int) -> None:
+        """Records a per-replica batch that is tried out."""
+        with self._lock:
+            self._tried_batches.append(batch_size)
+
+    def add_back_off(self, back_off: BackOff) -> None:
+        """Records a batch that did not fit into memory."""
+        with self._lock:
+            self._back_offs.append(back_off)
+
+    def seconds(self) -> dict[str, float]:
+        """Time spent in each stage and in "compile"."""
+        with self._lock:
+            return dict(self._seconds)
+
+    def report(self) -> Report:
+        """The figures so far."""
+        with self._lock:
+            seconds = self._ended - (self._began or self._ended)
+            return Report(
+                rows=self._rows,
+                seconds=seconds,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+                replica_rows=tuple(self._replica_rows),
+                batch_size=self._batch_size,
+                chunk_rows=self._chunk_rows,
+                compile_seconds=min(self._seconds["compile"], seconds),
+                tried_batches=tuple(self._tried_batches),
+                back_offs=tuple(self._back_offs),
+                shares=_shares(self._seconds, seconds, len(self._replica_rows)),
+            )
+
+
+def _shares(
+    spent: dict[str, float], seconds: float, num_replicas: int
+) -> dict[str, float]:
+    """Splits the replicas' time, excluding compiling, among the stages."""
+    running = max(seconds - spent["compile"], 1e-9) * num_replicas
+    compute = min(spent["compute"] / running, 1.0)
+    waits = {name: spent[name] for name in STAGES if name != "compute"}
+    total = sum(waits.values())
+    if total == 0:
+        return {name: float(name == "compute") for name in STAGES}
+    idle = (1.0 - compute) / total
+    return {"compute": compute} | {name: idle * wait for name, wait in waits.items()}
