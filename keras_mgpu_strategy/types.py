@@ -116,6 +116,10 @@ def _rows_of(table: Any, some: slice) -> Any:
     return table.slice(start, max(stop - start, 0))
 
 
+class _Bare(str):
+    __repr__ = str.__str__
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostBatch:
     """Consecutive rows of results, in host memory.
@@ -145,6 +149,16 @@ class HostBatch:
     def stop(self) -> int:
         """Index of the first row after this batch."""
         return self.start + self.num_rows
+
+    def __repr__(self) -> str:
+        """Rows, shapes and dtypes, and which marks there are."""
+        shown = tf.nest.map_structure(
+            lambda array: _Bare(f"{array.shape} {array.dtype}"), self.outputs
+        )
+        names = [field.name for field in dataclasses.fields(RowMarks)]
+        marks = ", ".join(x for x in names if getattr(self.marks, x) is not None)
+        rest = f"; marks: {marks}" if marks else ""
+        return f"HostBatch(rows {self.start} to {self.stop}: {shown}{rest})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

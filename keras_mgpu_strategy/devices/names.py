@@ -53,6 +53,11 @@ def by_name(devices: Sequence[Any]) -> dict[str, Any]:
     return {":".join(device.name.split(":")[-2:]): device for device in ordered}
 
 
+def short_name(device: str) -> str:
+    """`"GPU:0"` for a full name of TensorFlow's; any other name as it is."""
+    return device.rpartition("device:")[2]
+
+
 def parse_devices(devices: Devices) -> tuple[DeviceRequest, ...] | None:
     """Parses what a user wrote (see `scope`), without looking at the machine."""
     if devices is None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras_mgpu_strategy.devices import gpu_memory
+from keras_mgpu_strategy.devices.names import short_name
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.system.integers import ceil_div
 
@@ -44,8 +45,7 @@ class Probe:
     """Watches the memory of some devices from its creation, while one chunk runs."""
 
     def __init__(self, devices: Sequence[str]):
-        names = [device.rpartition("device:")[2] for device in devices]
-        self._held = {name: _reset(name) for name in names}
+        self._held = {name: _reset(name) for name in map(short_name, devices)}
 
     def reading(self, moved: int) -> Reading | None:
         """What the chunk took on the device with the least room; None if unknown."""

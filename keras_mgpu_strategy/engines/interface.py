@@ -132,6 +132,10 @@ class Backend(Protocol):
         """
         ...
 
+    def describe(self) -> str:
+        """Models, devices and options in one line, for a person."""
+        ...
+
     def digest(self) -> str:
         """A short hash of what the model computes."""
         ...

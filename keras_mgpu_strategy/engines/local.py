@@ -15,6 +15,7 @@ from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.describing import described
 from keras_mgpu_strategy.engines.feed import noted, padded
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
@@ -141,6 +142,15 @@ class LocalBackend:
     def criteria(self, spec: Nest) -> models.Criteria:
         """What `evaluate` computes from the outputs for rows of a spec."""
         return self._examiner.criteria(spec)
+
+    def describe(self) -> str:
+        """Models, devices and options in one line, for a person."""
+        return described(*self.about(), self.devices, self._options)
+
+    def about(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of models, and dtypes of the floats that they compute with."""
+        replicated = self._replicated
+        return models.names_of(replicated), models.float_dtypes_of(replicated)
 
     def digest(self) -> str:
         """A short hash of what the model computes."""

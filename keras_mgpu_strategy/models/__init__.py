@@ -7,6 +7,7 @@ from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names_of
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
+from keras_mgpu_strategy.models.describing import float_dtypes_of, names_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of

@@ -32,8 +32,8 @@ class ReplicatedModel:
     context or for one device in `strategy.scope(), tf.device(device)`. Specs and shapes
     include the batch axis; None if not declared. With a `precision`, float outputs are
     float32. `outputs` are the names of those that were chosen, if any, and `task` is
-    then what they are part of, if it preprocesses rows. `variables` and `graph` (a
-    digest) are those of a SavedModel.
+    then what they are part of, if it preprocesses rows. `variables`, `graph` (a
+    digest) and the name of its `folder` are those of a SavedModel.
     """
 
     model: Any
@@ -46,6 +46,7 @@ class ReplicatedModel:
     task: Any = None
     variables: tuple[Any, ...] | None = None
     graph: str | None = None
+    folder: str | None = None
     feeding: Feeding = X_ALONE
     autograph: bool = False
     compiled_for_xla: Callable[[], bool | None] = lambda: None

@@ -68,6 +68,7 @@ def read_saved_model(
         outputs=outputs,
         variables=variables,
         graph=_graph_digest(path),
+        folder=pathlib.Path(path).name,
     )
 
 

@@ -167,3 +167,11 @@ class InMemory(OnDevices):
             Iterator over the outputs of each batch.
         """
         return per_batch(self._runner, batches)
+
+    def __repr__(self) -> str:
+        """Models, replicas and options; no device is asked."""
+        try:
+            about = self._runner.backend.describe()
+        except Exception:  # a debugger also shows one that is not made yet
+            return object.__repr__(self)
+        return f"{type(self).__name__}({about})"

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.describing import described
 from keras_mgpu_strategy.engines.interface import Engine, StoppedWithin
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray.actors import Actors
@@ -97,6 +98,7 @@ class RayBackend:
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
+        self._options, self._about = options, (about.names, about.dtypes)
         self.is_remote = True
         self.outputs = options.output_names
         self._digest: str | None = None
@@ -142,6 +144,10 @@ class RayBackend:
             packed: Packed = self._actors.call(0, "criteria", spec, what=what)
             self._criteria[repr(spec)] = packed.unpack()
         return self._criteria[repr(spec)]
+
+    def describe(self) -> str:
+        """Models, processes and options in one line, for a person."""
+        return described(*self._about, self.devices, self._options)
 
     def digest(self) -> str:
         """A short hash of what the model computes."""

@@ -45,6 +45,8 @@ class About:
     feeding: Feeding
     output_shapes: Nest | None
     called: tuple[str, ...] | None
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
     device: str
     node: str
     pid: int
@@ -97,6 +99,7 @@ class Worker:
             backend.feeding,
             backend.output_shapes,
             backend.called,
+            *backend.about(),
             device,
             os.uname().nodename,
             os.getpid(),

@@ -81,6 +81,9 @@ def test_the_same_bits(num_actors, model, rows, expected, cluster):
     )
     assert predictor.num_replicas == num_actors
     assert len(set(predictor.devices)) == num_actors
+    where = f"{num_actors} process{'es' * (num_actors > 1)}"
+    devices = ", ".join(predictor.devices)
+    assert f"('{model.name}', {where}: {devices}; ray, float32)" in repr(predictor)
     for batch in BATCHES:
         for num_rows in row_counts(batch, num_actors):
             some = {name: array[:num_rows] for name, array in rows.items()}

@@ -1,0 +1,33 @@
+"""What a person is shown of a model: its name, and the floats that it computes with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.libraries import layers_of, parts_of
+from keras_mgpu_strategy.models.replicated import ReplicatedModel
+
+
+def names_of(replicated: ReplicatedModel) -> tuple[str, ...]:
+    """Names of the models; of a SavedModel, that of its folder."""
+    return (replicated.folder or replicated.model.name,)
+
+
+def float_dtypes_of(replicated: ReplicatedModel) -> tuple[str, ...]:
+    """Dtypes of floats that layers compute with; empty for a SavedModel."""
+    if replicated.folder is not None:
+        return ()
+    found = {replicated.precision} if replicated.precision else None
+    return tuple(sorted(found or {*_dtypes(replicated.model)}))
+
+
+def _dtypes(model: Any) -> Iterator[str]:
+    for layer in layers_of(model):
+        dtype = getattr(layer, "compute_dtype", None)
+        # An input has a dtype, and what consists of layers a policy: neither computes.
+        is_input = type(layer).__name__ == "InputLayer"
+        if dtype is None or is_input or parts_of(layer):
+            continue
+        if tf.as_dtype(dtype).is_floating:
+            yield str(dtype)

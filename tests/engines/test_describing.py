@@ -1,0 +1,70 @@
+"""How a Predictor shows itself."""
+
+import keras
+import pytest
+import tf_keras
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.engines.describing import described
+from keras_mgpu_strategy.engines.options import Options
+
+
+def digits(library=keras, **options):
+    layers = [library.Input((4,)), library.layers.Dense(3, **options)]
+    return library.Sequential(layers, name="digits")
+
+
+class Unbuilt(keras.Model):
+    def __init__(self):
+        super().__init__(name="unbuilt")
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_predictor_says_model_replicas_engine_and_floats(strategies):
+    with strategies[2].scope():
+        plain, other = mgpu.Predictor(digits()), mgpu.Predictor(digits(tf_keras))
+        unbuilt = mgpu.Predictor(Unbuilt())
+        mixed = mgpu.Predictor(digits(dtype="mixed_float16"), engine="mirrored")
+    where = "2 replicas: CPU:0, CPU:1"
+    assert repr(plain) == f"Predictor('digits', {where}; threads, float32)"
+    assert str(plain) == repr(other) == repr(plain)
+    assert repr(unbuilt) == f"Predictor('unbuilt', {where}; threads, float32)"
+    assert repr(mixed) == f"Predictor('digits', {where}; mirrored, float16)"
+
+
+def test_options_that_were_chosen_are_shown(strategies):
+    with strategies[1].scope():
+        predictor = mgpu.Predictor(
+            digits(), precision="bfloat16", output_dtype="float16", jit_compile=False
+        )
+    assert repr(predictor) == (
+        "Predictor('digits', 1 replica: CPU:0; threads, bfloat16, jit_compile=False, "
+        "output_dtype='float16')"
+    )
+
+
+def test_a_saved_model_goes_by_its_folder(tmp_path, strategies):
+    digits().export(tmp_path / "exported", verbose=False)
+    with strategies[1].scope():
+        predictor = mgpu.load(tmp_path / "exported")
+    assert repr(predictor) == "Predictor('exported', 1 replica: CPU:0; threads)"
+
+
+def test_many_replicas_are_shortened():
+    devices = [f"/job:localhost/replica:0/task:0/device:GPU:{i}" for i in range(16)]
+    shown = described(["a", "b"], ["float16", "float32"], devices, Options())
+    replicas = "16 replicas: GPU:0, GPU:1, ..., GPU:15"
+    assert shown == f"'a', 'b', {replicas}; threads, float16 and float32"
+    shown = described("abcdef", [], ["host/12/GPU:0"], Options(engine="ray"))
+    assert shown == "'a', 'b', ..., 'f', 1 process: host/12/GPU:0; ray"
+
+
+@pytest.mark.parametrize("attribute", ["_runner", None])
+def test_one_that_is_not_made_is_shown(attribute):
+    predictor = mgpu.Predictor.__new__(mgpu.Predictor)
+    if attribute:
+        setattr(predictor, attribute, None)
+    assert repr(predictor).startswith("<keras_mgpu_strategy.predictor.Predictor object")
