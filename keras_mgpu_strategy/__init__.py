@@ -1,9 +1,15 @@
 """Exact, ordered Keras predictions on every device of a machine.
 
-Names are imported on first use, so that the command line can answer `--help` at once
-and can set up TensorFlow's environment before TensorFlow loads.
+    import keras_mgpu_strategy as mgpu
+    model = mgpu.load("model.keras")  # on every GPU; mgpu.scope() chooses devices
+    probabilities = model.predict_proba(x)  # arrays, frames, generators, files, ...
+
+`predict_to` writes results of any size to files. After a run, `model.report` says where
+its time went. The command `mgpu` does the same from a shell.
 """
 
+# Names are imported on first use, so that the command line can answer `--help` at once
+# and can set up TensorFlow's environment before TensorFlow loads.
 import importlib
 from typing import TYPE_CHECKING, Any
 
