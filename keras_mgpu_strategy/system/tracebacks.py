@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from keras_mgpu_strategy.system.arguments import name_nearest
 from keras_mgpu_strategy.system.environment import wants_full_tracebacks
 
 _PACKAGE = __name__.partition(".")[0]
@@ -41,6 +42,7 @@ def short_traceback(function: T) -> T:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
+            name_nearest(error, function, kwargs)
             shorten(error)
             raise  # adds no frame, not even this one
 
