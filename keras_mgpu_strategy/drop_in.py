@@ -33,8 +33,9 @@ def predict_proba(
     Keeps one Predictor per model, for as long as the model lives, and makes a new one
     if layers, or attributes that their code has set, were added, removed or changed,
     and after `compile`, which is when Keras too notices changed settings of its layers.
-    A model that had to be rebuilt has its weights copied again at each call, since it
-    may have been trained in between; make a `Predictor` to avoid that.
+    A model that had to be rebuilt has its weights compared at each call, since it may
+    have been trained in between, and those that differ copied again; make a `Predictor`
+    to avoid that.
 
     Args:
         model: A Keras model.
@@ -50,7 +51,7 @@ def predict_proba(
         ValueError: As in `Predictor` and `Predictor.predict_proba`.
         RuntimeError: As in `Predictor`.
     """
-    predictor = _predictor_of(model, jit_compile)
+    predictor, follower = _predictor_of(model, jit_compile)
     try:
         return predictor.predict_proba(
             x,
@@ -64,19 +65,22 @@ def predict_proba(
     finally:  # after the run, which builds a model not built yet
         # In the model's own dict: a weak mapping would never release it, since the
         # Predictor of a model built in scope holds that very model.
-        vars(model)[_KEPT_AS] = predictor, _made_of(model, jit_compile)
+        vars(model)[_KEPT_AS] = predictor, follower, _made_of(model, jit_compile)
 
 
-def _predictor_of(model: Any, jit_compile: bool | Literal["auto"]) -> Predictor:
-    kept = getattr(model, "__dict__", {}).get(_KEPT_AS)
-    if kept is None or kept[1] != _made_of(model, jit_compile):
-        return Predictor(model, jit_compile=jit_compile)
-    predictor, strategy = kept[0], active_strategy()
-    if strategy is not None and predictor.strategy is not strategy:
-        return Predictor(model, jit_compile=jit_compile)
+def _predictor_of(
+    model: Any, jit_compile: bool | Literal["auto"]
+) -> tuple[Predictor, models.Follower]:
+    """The Predictor of a model with its weights of now, and what brings them."""
+    *kept, made_of = getattr(model, "__dict__", {}).get(_KEPT_AS, (None,))
+    strategy = active_strategy()
+    is_new = not kept or made_of != _made_of(model, jit_compile)
+    if is_new or strategy not in (None, kept[0].strategy):
+        return Predictor(model, jit_compile=jit_compile), models.Follower()
+    predictor, follower = kept
     if predictor.model is not model:
-        models.copy_variables(model, predictor.model)
-    return predictor
+        follower.follow(model, predictor.model)
+    return predictor, follower
 
 
 def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:

@@ -44,7 +44,7 @@ def check_same(source: Any, target: Any, precision: str | None = None) -> None:
             check_equal(f"dtypes of {label}", *dtypes)
         settings = [settings_of(layer, precision) for layer in (before, after)]
         check_equal(f"settings of {label}", *settings)
-    old, new = _variables_in_order(source), _variables_in_order(target)
+    old, new = variables_in_order(source), variables_in_order(target)
     check_equal("number of variables", len(old), len(new))
     for before, after in zip(old, new, strict=True):
         label = f"variable {name_of(before)!r}"
@@ -73,15 +73,10 @@ def copy_flags(source: Any, target: Any) -> None:
             after.trainable = before.trainable
 
 
-def copy_variables(source: Any, target: Any) -> None:
-    """Copies flags and variables between models of the same architecture."""
-    copy_flags(source, target)
-    assign_all(_variables_in_order(source), _variables_in_order(target))
-
-
 def copy_state(source: Any, target: Any) -> None:
     """Copies all state between models of the same architecture."""
-    copy_variables(source, target)
+    copy_flags(source, target)
+    assign_all(variables_in_order(source), variables_in_order(target))
     for before, after in zip(layers_of(source), layers_of(target), strict=True):
         classes = type(before).__mro__
         owners = [next((c for c in classes if h in vars(c)), None) for h in _HOOKS]
@@ -146,7 +141,7 @@ def _comparable(config: Any, free: frozenset[str]) -> Any:
     return config if plain else type(config).__name__
 
 
-def _variables_in_order(model: Any) -> list[Any]:
+def variables_in_order(model: Any) -> list[Any]:
     """Returns variables in an order that copies share, even if quantized later."""
     variables = variables_of(model)
     if not any(is_quantized(layer, "float8") for layer in layers_of(model)):
