@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.engines.options import (
+    Combine,
     EngineName,
     Options,
     OutputDtype,
@@ -21,6 +22,7 @@ from keras_mgpu_strategy.engines.options import (
 )
 from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
+from keras_mgpu_strategy.models import View
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.evaluation import Evaluator
@@ -42,7 +44,8 @@ class Predictor(InMemory):
     `keras.utils.PyDataset`, generators of batches; paths and `mgpu.files`.
 
     Args:
-        model: A built or unbuilt Keras model; for one on disk, see `load`.
+        model: A built or unbuilt Keras model, or a list of them, whose results are
+            combined; for models on disk, see `load`.
         engine: `"threads"`: each device takes the next chunk when it is free.
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
             distributed tf.data pipeline. `"ray"`: each device has a process of its own,
@@ -62,6 +65,12 @@ class Predictor(InMemory):
         output_dtype: Floats of the results are cast to `"float16"`, `"float32"` or
             `"float64"` on the device, before they are copied to the host. Integers,
             bools and strings stay. None: the dtypes of the model's outputs.
+        combine: What several models give together, computed on the device. `"mean"`,
+            or None: the mean, of probabilities with `from_logits`. `"gmean"`: the
+            geometric mean, not normalised. `"vote"`: the class that most models
+            predict, the lowest of several. `"stack"`: the results of each, along a new
+            axis 1. `"mean_std"`: `{"mean": ..., "std": ...}` in place of each output.
+        views: Not supported yet.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
@@ -82,10 +91,12 @@ class Predictor(InMemory):
         precision: Precision | None = None,
         outputs: str | Sequence[str] | None = None,
         output_dtype: OutputDtype | None = None,
+        combine: Combine | None = None,
+        views: Sequence[str | View] | None = None,
         ray: RayOptions | None = None,
     ):
         how = (engine, jit_compile, in_flight, profile, precision)
-        options = Options(*how, outputs, output_dtype)
+        options = Options(*how, outputs, output_dtype, combine, views)
         super().__init__(place(model, options, ray), profile)
         self._evaluator = Evaluator(self._runner)
 

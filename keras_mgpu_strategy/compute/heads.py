@@ -10,12 +10,20 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.combining import Runs, combined, is_dense
 from keras_mgpu_strategy.models import masks_of
 from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.types import Nest
 
 _DEFAULT_K = 5
 _OF_LOGITS = ("predict_proba", "predict_classes", "predict_top_k")
+_OF_EACH = ("stack", "vote")
+# combine -> the methods that mean something for it.
+_FITTING = {
+    "vote": ("predict", "predict_classes"),
+    "stack": ("predict", *_OF_LOGITS),
+    "mean_std": ("predict", "predict_proba"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +31,28 @@ class Head:
     """What is done to all outputs of a model; a value, by which steps are kept.
 
     Floats of the results are cast to `dtype` last; None leaves them. "evaluate" gives
-    the outputs as they are, and their masks.
+    the outputs as they are, and their masks. With `combine`, the model gives `Runs`:
+    logits become probabilities in each, and classes are those of what is combined,
+    except for "stack" and "vote", where each run has its own.
     """
 
     method: str = "predict"
     from_logits: bool = False
     k: int | None = None
     dtype: str | None = None
+    combine: str | None = None
 
-    def __call__(self, outputs: Nest) -> Nest:
+    def __call__(self, outputs: Nest | Runs) -> Nest:
         """The results, in place of each output; what is not dense stays as it is."""
         if self.method == "evaluate":
-            return outputs, masks_of(outputs)
-        results = tf.nest.map_structure(self._of_one, outputs)
+            return self._evaluated(outputs)
+        if self.combine is None:
+            results = self._of_all(outputs)
+        elif self.combine in _OF_EACH:
+            results = combined(self.combine, outputs, self._of_each()._of_all)
+        else:
+            each, then = self._before_and_after()
+            results = then._of_all(combined(self.combine, outputs, each._of_all))
         if self.dtype is None:
             return results
         return tf.nest.map_structure(functools.partial(_cast, self.dtype), results)
@@ -45,12 +62,36 @@ class Head:
 
         Raises it for a dtype when a step is traced.
         """
+        _check_combination(self.method, self.combine)
         if self.k is not None and shapes is not None:
             for shape in tf.nest.flatten(shapes):
                 _check_classes(shape, self.k)
 
+    def _of_each(self) -> "Head":
+        method = "predict_classes" if self.combine == "vote" else self.method
+        return dataclasses.replace(self, method=method)
+
+    def _before_and_after(self) -> "tuple[Head, Head]":
+        """What is done to the outputs of each run, and to what is combined."""
+        before = Head("predict_proba", self.from_logits)
+        return before, dataclasses.replace(self, from_logits=False)
+
+    def _evaluated(self, outputs: Nest | Runs) -> Nest:
+        if self.combine is None:
+            return outputs, masks_of(outputs)
+        masks: list[list[Any]] = []
+
+        def noted(each: Nest) -> Nest:
+            masks.append(masks_of(each))
+            return each
+
+        return combined(self.combine, outputs, noted), masks[0]
+
+    def _of_all(self, outputs: Nest) -> Nest:
+        return tf.nest.map_structure(self._of_one, outputs)
+
     def _of_one(self, output: Any) -> Nest:
-        if not _is_dense(output) or self.method == "predict":
+        if not is_dense(output) or self.method == "predict":
             return output
         if self.method == "predict_classes":
             return class_ids(output, 0 if self.from_logits else 0.5)
@@ -117,6 +158,15 @@ def _is_one_column(outputs: tf.Tensor) -> bool:
     return outputs.shape.rank == 1 or outputs.shape[-1] == 1
 
 
+def _check_combination(method: str, combine: str | None) -> None:
+    fitting = _FITTING.get(str(combine), (method,))
+    if method not in fitting:
+        raise ValueError(
+            f"{method} with combine={combine!r}, of which there is none. Call "
+            f'{" or ".join(fitting)}, or pass combine="mean" to load or Predictor.'
+        )
+
+
 def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> None:
     if not (dtype.is_floating or dtype.is_integer):
         raise ValueError(
@@ -139,11 +189,7 @@ def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> No
         )
 
 
-def _is_dense(output: Any) -> bool:
-    return isinstance(output, tf.Tensor | tf.Variable)
-
-
 def _cast(dtype: str, output: Any) -> Any:
-    if not _is_dense(output) or not output.dtype.is_floating:
+    if not is_dense(output) or not output.dtype.is_floating:
         return output
     return tf.cast(output, dtype)

@@ -76,6 +76,7 @@ class Backend(Protocol):
         called: The names by which Keras calls the outputs; None if it has none.
         output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
         output_dtype: What floats of the results are cast to; None to keep their dtype.
+        combine: How the outputs of several models become one; None for one model.
     """
 
     input_spec: Nest | None
@@ -85,6 +86,7 @@ class Backend(Protocol):
     called: tuple[str, ...] | None
     output_shapes: Nest | None
     output_dtype: str | None
+    combine: str | None
 
     @property
     def model(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy import models
-from keras_mgpu_strategy.compute import gather
+from keras_mgpu_strategy.compute import gather, heads
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
@@ -98,23 +98,26 @@ class LocalBackend:
         self.input_spec = replicated.input_spec
         self.output_shapes = replicated.output_shapes
         self.output_dtype: str | None = options.output_dtype
+        self.combine: str | None = options.combination(len(replicated.each))
         self.feeding = replicated.feeding
         self.preprocessing = replicated.preprocessing
         self.is_remote = False
         self.outputs = options.output_names
-        self.called = models.output_names_of(replicated.model)
+        self.called = models.output_names_of(replicated.each[0].model)
         self.compiler = StepCompiler(replicated)
         self._on_gpus = all(map(has_own_memory, self.devices))
         self.chunks = options.chunks(on_gpus=self._on_gpus)
         self._replicated = replicated
         self._options = options
-        self._examiner = models.Examiner(replicated)
+        evaluation = dataclasses.replace(heads.evaluation, combine=self.combine)
+        self._examiner = models.Examiner(replicated, evaluation)
         self._building = threading.Lock()
 
     @property
     def floats(self) -> tf.DType:
         """The dtype of floats for a model that declares no inputs."""
-        return models.float_dtype_of(self.model)
+        found = [models.float_dtype_of(each.model) for each in self._replicated.each]
+        return max(found, key=lambda dtype: dtype.size)
 
     def build(self, example: Nest) -> None:
         """Creates the variables of a model that has none yet."""

@@ -5,9 +5,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from keras_mgpu_strategy.models import View
+
 EngineName = Literal["mirrored", "threads", "ray"]
 Precision = Literal["float32", "bfloat16", "float16"]
 OutputDtype = Literal["float16", "float32", "float64"]
+Combine = Literal["mean", "gmean", "vote", "stack", "mean_std"]
 
 _ALLOWED = {
     "engine": list(get_args(EngineName)),
@@ -15,6 +18,7 @@ _ALLOWED = {
     "in_flight": ["auto", 1, 2, 3, 4],
     "precision": [None, *get_args(Precision)],
     "output_dtype": [None, *get_args(OutputDtype)],
+    "combine": [None, *get_args(Combine)],
 }
 
 
@@ -29,6 +33,8 @@ class Options:
     precision: Precision | None = None
     outputs: str | Sequence[str] | None = None
     output_dtype: OutputDtype | None = None
+    combine: Combine | None = None
+    views: Sequence[str | View] | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -42,6 +48,19 @@ class Options:
                 "Expected the path of a folder, or None."
             )
         _check_outputs(self.outputs)
+        if self.views is not None:
+            raise ValueError(f"views={self.views!r} are not supported yet.")
+
+    def combination(self, num_models: int) -> Combine | None:
+        """How outputs of several become one; None if there is only one."""
+        if num_models > 1:
+            return self.combine or "mean"
+        if self.combine is not None:
+            raise ValueError(
+                f"Received combine={self.combine!r} with one model. Pass a list of "
+                "several models, or leave combine out."
+            )
+        return None
 
     @property
     def output_names(self) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from keras_mgpu_strategy import models
@@ -29,28 +30,65 @@ class SavedModel:
 def place(
     model: Any | SavedModel, options: Options, ray: RayOptions | None = None
 ) -> Backend:
-    """Puts a model on its devices, rebuilt if it was built elsewhere."""
+    """Puts a model, or a list of them, on its devices; rebuilt if built elsewhere."""
     check_not_forked()
     _check_together(options, ray)
+    given = _each(model)
+    options.combination(len(given))
     if options.engine == "ray":
-        return RayBackend(_packed(model, options), options, ray or RayOptions())
-    strategy = active_strategy()
+        if len(given) > 1:
+            raise ValueError(
+                f'Received {len(given)} models with engine="ray". Expected another '
+                "engine with several models."
+            )
+        packed = _packed(given[0], options)
+        return RayBackend(packed, options, ray or RayOptions())
+    for path in (part.path for part in given if isinstance(part, SavedModel)):
+        models.check_path(expanded(path))  # before TensorFlow starts its devices
+    strategy = active_strategy() or _strategy_of(given) or make_strategy()
+    members = [_replicated(part, strategy, options) for part in given]
+    if len(members) == 1:
+        return LocalBackend(members[0], options)
+    return LocalBackend(models.ensemble(members, _names(given)), options)
+
+
+def _each(model: Any) -> list[Any]:
+    if not isinstance(model, list | tuple):
+        return [model]
+    if not model:
+        raise ValueError("Received an empty list of models, expected at least one.")
+    return list(model)
+
+
+def _names(given: Sequence[Any]) -> list[str]:
+    """How errors name each model."""
+    parts = [
+        os.fspath(part.path) if isinstance(part, SavedModel) else part.name
+        for part in given
+    ]
+    return [f"model {index} ({name!r})" for index, name in enumerate(parts)]
+
+
+def _strategy_of(given: Sequence[Any]) -> Any:
+    """The strategy that one of the models in memory is mirrored over, if any."""
+    in_memory = (part for part in given if not isinstance(part, SavedModel))
+    return next(filter(None, map(models.strategy_of, in_memory)), None)
+
+
+def _replicated(
+    model: Any | SavedModel, strategy: Any, options: Options
+) -> models.ReplicatedModel:
     how = (options.precision, options.output_names)
     if not isinstance(model, SavedModel):
-        strategy = strategy or models.strategy_of(model) or make_strategy()
-        replicated = models.replicate(model, strategy, *how)
-        return LocalBackend(replicated, options)
-    path = expanded(model.path)
-    models.check_path(path)  # before TensorFlow starts its devices
-    replicated = models.read(
-        path,
-        strategy or make_strategy(),
+        return models.replicate(model, strategy, *how)
+    return models.read(
+        expanded(model.path),
+        strategy,
         custom_objects=model.custom_objects,
         safe_mode=model.safe_mode,
         precision=options.precision,
         outputs=options.output_names,
     )
-    return LocalBackend(replicated, options)
 
 
 def _packed(model: Any | SavedModel, options: Options) -> model_file.ModelFile:

@@ -9,6 +9,7 @@ from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.describing import float_dtypes_of, names_of
 from keras_mgpu_strategy.models.digest import digest
+from keras_mgpu_strategy.models.ensemble import ensemble
 from keras_mgpu_strategy.models.following import Follower
 from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
@@ -31,4 +32,5 @@ from keras_mgpu_strategy.models.stand_ins import (
     set_apart,
 )
 from keras_mgpu_strategy.models.variables import strategy_of
+from keras_mgpu_strategy.models.views import View
 from keras_mgpu_strategy.models.xla import chooses_xla

@@ -5,6 +5,7 @@ anything else is refused.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from keras_mgpu_strategy.models.compile_settings import (
     settings_of,
 )
 from keras_mgpu_strategy.models.libraries import layers_of
-from keras_mgpu_strategy.models.masks import masks_of
 from keras_mgpu_strategy.models.overrides import is_overridden, is_users
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.variables import outside_scopes
@@ -51,8 +51,11 @@ class Criteria:
 class Examiner:
     """Finds the criteria of a model, and keeps them until it is compiled again."""
 
-    def __init__(self, replicated: ReplicatedModel) -> None:
+    def __init__(
+        self, replicated: ReplicatedModel, head: Callable[[Nest], Nest]
+    ) -> None:
         self._replicated = replicated
+        self._head = head
         self._kept: dict[str, tuple[Any, Criteria]] = {}
 
     def criteria(self, spec: Nest) -> Criteria:
@@ -60,12 +63,14 @@ class Examiner:
 
         Raises ValueError if what `evaluate` computes depends on more than outputs.
         """
-        model = self._replicated.model
-        _check(self._replicated)
+        judged = next(filter(_is_compiled, self._replicated.each), None)
+        judged = judged or self._replicated.each[0]
+        _check(judged)
+        model = judged.model
         settings, key = settings_of(model), repr(spec)
         known_for, kept = self._kept.get(key, (None, None))
         if kept is None or known_for is not settings:
-            outputs = _outputs(self._replicated, spec)
+            outputs = _outputs(self._replicated, self._head, spec)
             kept = Criteria(outputs, compiled_of(model), output_names_of(model))
             self._kept[key] = (settings, kept)
         return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
@@ -89,27 +94,36 @@ def _check(replicated: ReplicatedModel) -> None:
         )
 
 
-def _outputs(replicated: ReplicatedModel, spec: Nest) -> Nest:
+def _is_compiled(replicated: ReplicatedModel) -> bool:
+    return is_compiled(replicated.model)
+
+
+def _outputs(
+    replicated: ReplicatedModel, head: Callable[[Nest], Nest], spec: Nest
+) -> Nest:
     """Traces one call of the model, to see what it adds to its outputs."""
-    model = replicated.model
 
     def forward(*flat: tf.Tensor) -> Nest:
-        outputs = replicated.call(replicated.in_form(spec, flat))
-        return outputs, masks_of(outputs)
+        return head(replicated.call(replicated.in_form(spec, flat)))
 
     function = tf.function(forward, autograph=replicated.autograph)
     with replicated.strategy.scope():
         concrete: Any = function.get_concrete_function(*tf.nest.flatten(spec))
-    if any(map(tf.is_symbolic_tensor, model.losses)):
+    for model in (member.model for member in replicated.each):
+        _check_losses(model)
+    return tf.nest.map_structure(
+        lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), concrete.structured_outputs
+    )
+
+
+def _check_losses(model: Any) -> None:
+    if any(map(tf.is_symbolic_tensor, getattr(model, "losses", ()))):
         raise ValueError(
             f"{_named(model)} adds losses that depend on its inputs (add_loss or "
             "activity_regularizer). They are computed batch by batch on the devices, "
             f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
             "loss from the model's outputs in a function passed to `compile`."
         )
-    return tf.nest.map_structure(
-        lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), concrete.structured_outputs
-    )
 
 
 def _check_compiled(model: Any) -> None:

@@ -24,6 +24,7 @@ from keras_mgpu_strategy.models.libraries import (
     layers_of,
     preprocessing_layers,
 )
+from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.stand_ins import is_seed
 from keras_mgpu_strategy.models.state import settings_of
@@ -38,6 +39,9 @@ _OF_TRAINING = ("_constraint", "_initializer", "_regularizer")
 
 def digest(replicated: ReplicatedModel) -> str:
     """Returns the SHA-256 of architecture, weights and precision, but not seeds."""
+    if replicated.members:
+        inner = ",".join(map(digest, replicated.members))
+        return hashlib.sha256(inner.encode()).hexdigest()
     sha = hashlib.sha256(repr(replicated.precision).encode())
     if replicated.outputs is not None:
         sha.update(repr(replicated.outputs).encode())
@@ -50,6 +54,15 @@ def digest(replicated: ReplicatedModel) -> str:
         text = json.dumps(value.tolist(), default=repr) if is_text else ""
         sha.update(text.encode() if is_text else value.tobytes())
     return sha.hexdigest()
+
+
+def preprocessing_of(replicated: ReplicatedModel) -> str | None:
+    """What a task does to rows before its layers see them; None if nothing."""
+    if not replicated.feeding.raw:
+        return None
+    task = replicated.model if replicated.task is None else replicated.task
+    own = _own_code(task) if is_users(task, "preprocess_samples") else None
+    return _as_text([_preprocessing(task), own])
 
 
 def _architecture(replicated: ReplicatedModel) -> Iterator[str]:

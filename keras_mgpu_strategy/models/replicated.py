@@ -24,6 +24,10 @@ from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest
 
 
+class Models(list[Any]):
+    """Several models in place of one; callbacks can set attributes on it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReplicatedModel:
     """A model, the strategy that mirrors it, and its forward pass in inference mode.
@@ -33,7 +37,8 @@ class ReplicatedModel:
     include the batch axis; None if not declared. With a `precision`, float outputs are
     float32. `outputs` are the names of those that were chosen, if any, and `task` is
     then what they are part of, if it preprocesses rows. `variables`, `graph` (a
-    digest) and the name of its `folder` are those of a SavedModel.
+    digest) and the name of its `folder` are those of a SavedModel. One with `members`
+    gives `Runs` of them.
     """
 
     model: Any
@@ -50,9 +55,17 @@ class ReplicatedModel:
     feeding: Feeding = X_ALONE
     autograph: bool = False
     compiled_for_xla: Callable[[], bool | None] = lambda: None
+    members: "tuple[ReplicatedModel, ...]" = ()
+
+    @property
+    def each(self) -> "tuple[ReplicatedModel, ...]":
+        """The members, or the model itself if it has none."""
+        return self.members or (self,)
 
     def preprocessing(self, raw_spec: Nest) -> "Preprocessing | None":
         """Returns what is done to rows of this `tf.TensorSpec` nest before `call`."""
+        if self.members:
+            return self.members[0].preprocessing(raw_spec)
         task = self.model if self.task is None else self.task
         function = preprocess_of(task) if self.feeding.raw else None
         if function is None:
@@ -61,10 +74,14 @@ class ReplicatedModel:
         return Preprocessing(name, function, raw_spec, is_whole=is_whole)
 
     def in_form(self, spec: Nest, flat: Sequence[tf.Tensor]) -> Nest:
-        """Inputs in the user's structure; in the model's own if it has one input."""
+        """Inputs in the user's structure; in the model's own if it has one input.
+
+        Of several models, each brings them into its own form.
+        """
         # Keras looks for the structure that it was built with.
         is_x = self.input_spec is not None and self.feeding.whole is None
-        if not is_x or len(tf.nest.flatten(self.input_spec)) != 1:
+        is_one = is_x and len(tf.nest.flatten(self.input_spec)) == 1
+        if self.members or not is_one:
             return tf.nest.pack_sequence_as(spec, flat)
         rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
         return tf.nest.pack_sequence_as(self.input_spec, [rows])
@@ -72,10 +89,15 @@ class ReplicatedModel:
     @property
     def is_built(self) -> bool:
         """Whether the variables exist; if not, `models.build` creates them."""
+        if self.members:
+            return all(member.is_built for member in self.members)
         return bool(getattr(self.model, "built", True))
 
     def all_variables(self) -> list[Any]:
         """Those of the model, and those in its layers that Keras does not track."""
+        if self.members:
+            found = [v for member in self.members for v in member.all_variables()]
+            return list({id(variable): variable for variable in found}.values())
         if self.variables is not None:
             return list(self.variables)
         return [*variables_of(self.model), *hidden_variables(self.model)]

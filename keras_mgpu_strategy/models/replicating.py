@@ -98,6 +98,8 @@ def replicate(
 
 def build(replicated: ReplicatedModel, inputs: Nest) -> None:
     """Creates the variables of an unbuilt model on every replica, from an example."""
+    for member in replicated.members:
+        build(member, inputs)
     if replicated.is_built:
         return
     model, strategy = replicated.model, replicated.strategy

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.endpoints import endpoint_of
-from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.replicated import Models, ReplicatedModel
 from keras_mgpu_strategy.models.variables import (
     check_mirrored,
     lives_on,
@@ -23,10 +23,6 @@ from keras_mgpu_strategy.models.variables import (
 from keras_mgpu_strategy.types import Nest
 
 _REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"})
-
-
-class Copies(list[Any]):
-    """What was loaded for each replica; callbacks can set attributes on it."""
 
 
 def read_saved_model(
@@ -45,7 +41,7 @@ def read_saved_model(
         _check_no_references(model, path)
     if is_graph_based and variables:
         devices = list(strategy.extended.worker_devices)
-        model = Copies(_load_on(device, path) for device in devices)
+        model = Models(_load_on(device, path) for device in devices)
         found = [endpoint_of(copy, path, outputs) for copy in model]
         endpoints = dict(zip(devices, found, strict=True))
         # A mirrored variable knows which replica or device code is being traced for.

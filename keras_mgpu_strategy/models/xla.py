@@ -17,16 +17,20 @@ from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
 def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
     """Whether XLA is the better choice here; how a model was compiled comes first."""
-    model = replicated.model
-    layers = layers_of(model) if hasattr(model, "layers") else []
-    supports_xla = all(getattr(layer, "supports_jit", True) for layer in layers)
-    if replicated.compiled_for_xla() is False or not supports_xla:
+    if not all(map(_may_use_xla, replicated.each)):
         return False
     # Not all ops that XLA makes are deterministic. There is no public function for
     # this; this one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
     if is_op_determinism_enabled():
         return False
     return all("GPU" in device for device in devices) and works_on(devices[0])
+
+
+def _may_use_xla(replicated: ReplicatedModel) -> bool:
+    model = replicated.model
+    layers = layers_of(model) if hasattr(model, "layers") else []
+    supports_xla = all(getattr(layer, "supports_jit", True) for layer in layers)
+    return supports_xla and replicated.compiled_for_xla() is not False
 
 
 @functools.cache

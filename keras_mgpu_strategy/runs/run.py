@@ -163,9 +163,11 @@ class Runner:
 
 
 def _fitting(head: Head, backend: Backend) -> Head:
-    """The head with the dtype of results, if declared outputs have enough classes."""
+    """The head for results of a backend, if declared outputs have enough classes."""
+    how = {"dtype": backend.output_dtype, "combine": backend.combine}
+    head = dataclasses.replace(head, **how)
     head.check(backend.output_shapes)
-    return dataclasses.replace(head, dtype=backend.output_dtype)
+    return head
 
 
 def _batch_size(

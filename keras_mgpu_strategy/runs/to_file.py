@@ -143,6 +143,7 @@ def _settled(
     }
     # Earlier versions did not have these.
     given = {"outputs": outputs, "k": head.k, "output dtype": backend.output_dtype}
+    given |= {"combine": backend.combine}
     return settings | {name: x for name, x in given.items() if x is not None}
 
 

@@ -99,6 +99,7 @@ class RayBackend:
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
         self._options, self._about = options, (about.names, about.dtypes)
+        self.combine: str | None = options.combination(1)
         self.is_remote = True
         self.outputs = options.output_names
         self._digest: str | None = None

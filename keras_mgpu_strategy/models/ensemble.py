@@ -1,0 +1,190 @@
+"""Several models on every replica that are given the same rows, as one.
+
+They may differ in all but what they take and what they return. What is declared is
+compared before anything runs, the rest when a step is traced.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_mgpu_strategy.models.digest import preprocessing_of
+from keras_mgpu_strategy.models.replicated import Models, ReplicatedModel
+from keras_mgpu_strategy.types import DeclaredInput, Nest
+
+
+def ensemble(
+    members: Sequence[ReplicatedModel], names: Sequence[str]
+) -> ReplicatedModel:
+    """Returns the members as one model; ValueError, with `names`, where they differ."""
+    first = members[0]
+    _check_feeding(members, names)
+    input_spec = _inputs_of(members, names)
+
+    def call(inputs: Nest) -> list[Callable[[Sequence[tf.Tensor]], Nest]]:
+        seen: list[Nest] = []
+
+        def run(index: int, before: Sequence[tf.Tensor]) -> Nest:
+            given = _given(members[index], input_spec, inputs)
+            with tf.control_dependencies(before):
+                outputs = _callable(members[index])(given)
+            _check_traced(seen, outputs, names)
+            return outputs
+
+        return [functools.partial(run, index) for index in range(len(members))]
+
+    return ReplicatedModel(
+        model=Models(member.model for member in members),
+        strategy=first.strategy,
+        call=call,
+        input_spec=input_spec,
+        output_shapes=_outputs_of(members, names),
+        precision=first.precision,
+        outputs=first.outputs,
+        feeding=first.feeding,
+        members=tuple(members),
+    )
+
+
+def _callable(member: ReplicatedModel) -> Callable[[Nest], Nest]:
+    """The forward pass; the function that all members share is not converted."""
+    if not member.autograph or tf.executing_eagerly():
+        return member.call
+    return tf.autograph.to_graph(member.call)
+
+
+def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
+    """The inputs in a member's form; it may give those of a list other names."""
+    is_listed = isinstance(member.input_spec, list | tuple)
+    if is_listed and isinstance(inputs, dict) and isinstance(input_spec, list | tuple):
+        inputs = [inputs[leaf.name] for leaf in input_spec]
+    return member.in_form(inputs, tf.nest.flatten(inputs))
+
+
+def _check_feeding(members: Sequence[ReplicatedModel], names: Sequence[str]) -> None:
+    first = members[0]
+    for member, name in zip(members, names, strict=True):
+        if member.feeding.raw != first.feeding.raw or (
+            preprocessing_of(member) != preprocessing_of(first)
+        ):
+            raise ValueError(
+                f"The preprocessors of {names[0]} and {name} differ, but all models "
+                "are given the same rows. Set `preprocessor = None` on each, and pass "
+                "rows that are preprocessed already."
+            )
+        if member.feeding.whole != first.feeding.whole:
+            raise ValueError(
+                f"{names[0]} and {name} are given rows in different forms: "
+                "`predict_step` of the user's own, of one Keras, is needed in all of "
+                "them or in none. Move what it does into `call`."
+            )
+
+
+def _inputs_of(members: Sequence[ReplicatedModel], names: Sequence[str]) -> Nest | None:
+    """What all that declare their inputs take; None if none declares them."""
+    specs = [member.input_spec for member in members]
+    return _agreed(specs, names, "takes", _merged_input, is_one=True)
+
+
+def _outputs_of(
+    members: Sequence[ReplicatedModel], names: Sequence[str]
+) -> Nest | None:
+    """The shapes of what all return; None if one does not declare it."""
+    shapes = [member.output_shapes for member in members]
+    merged = _agreed(shapes, names, "returns", _merged_shape, is_one=False)
+    return None if None in shapes else merged
+
+
+def _agreed(
+    nests: Sequence[Nest],
+    names: Sequence[str],
+    does: str,
+    merge: Callable[[Any, Any], Any],
+    *,
+    is_one: bool,
+) -> Nest | None:
+    """Merges what members declare; a single one `is_one` with or without container."""
+    declared = [
+        (x, name) for x, name in zip(nests, names, strict=True) if x is not None
+    ]
+    if not declared:
+        return None
+    first, first_name = declared[0]
+    leaves = tf.nest.flatten(first)
+    for nest, name in declared[1:]:
+        others = tf.nest.flatten(nest)
+        is_same = _structure(nest) == _structure(first)
+        try:
+            if not is_same and not (is_one and len(leaves) == len(others) == 1):
+                raise ValueError("other structure")
+            leaves = [merge(*pair) for pair in zip(leaves, others, strict=True)]
+        except ValueError:
+            raise _differing(does, first_name, first, name, nest) from None
+    return tf.nest.pack_sequence_as(first, leaves)
+
+
+def _differing(
+    does: str, first_name: str, first: Nest, name: str, other: Nest
+) -> ValueError:
+    return ValueError(
+        f"{name} {does} {_shown(other)}, but {first_name} {does} {_shown(first)}. "
+        "Expected models that take and return the same. Pass `outputs=` to choose "
+        "what is returned, or make a Predictor of each."
+    )
+
+
+def _merged_input(one: Any, other: Any) -> DeclaredInput:
+    if one.dtype != other.dtype:
+        raise ValueError("other dtype")
+    return DeclaredInput(
+        one.shape.merge_with(other.shape),
+        one.dtype,
+        one.name,
+        optional=_is(one, "optional") and _is(other, "optional"),
+        stays_sparse=_is(one, "stays_sparse") and _is(other, "stays_sparse"),
+    )
+
+
+def _is(spec: tf.TensorSpec, what: str) -> bool:
+    return bool(getattr(spec, what, False))
+
+
+def _merged_shape(one: tf.TensorShape, other: tf.TensorShape) -> tf.TensorShape:
+    return one.merge_with(other)
+
+
+def _check_traced(seen: list[Nest], outputs: Nest, names: Sequence[str]) -> None:
+    """Compares what members returned; `seen` has those before, and gets this one."""
+    seen.append(tf.nest.map_structure(_spec_of, outputs))
+    first, last = seen[0], seen[-1]
+    same = _structure(first) == _structure(last)
+    if not same or tf.nest.flatten(first) != tf.nest.flatten(last):
+        name = names[len(seen) - 1]
+        raise _differing("returns", names[0], first, name, last)
+
+
+def _spec_of(output: Any) -> Any:
+    is_tensor = isinstance(output, tf.Tensor | tf.Variable)
+    return tf.TensorSpec(output.shape, output.dtype) if is_tensor else type(output)
+
+
+def _structure(nest: Nest) -> Any:
+    """The containers of a nest, in which a list is as good as a tuple."""
+    if isinstance(nest, dict):
+        return {key: _structure(nest[key]) for key in nest}
+    is_listed = isinstance(nest, list | tuple)
+    return [_structure(inner) for inner in nest] if is_listed else None
+
+
+def _shown(nest: Nest) -> str:
+    if isinstance(nest, dict):
+        return f"{{{', '.join(f'{k!r}: {_shown(v)}' for k, v in nest.items())}}}"
+    if isinstance(nest, list | tuple):
+        return f"[{', '.join(map(_shown, nest))}]"
+    if isinstance(nest, type):
+        return nest.__name__
+    shape = getattr(nest, "shape", nest)
+    dtype = f" {nest.dtype.name}" if hasattr(nest, "dtype") else ""
+    return f"{tuple(shape) if shape.rank is not None else 'any shape'}{dtype}"
