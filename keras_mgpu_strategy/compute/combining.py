@@ -73,16 +73,20 @@ class _Mean:
         return self.tensors[0] / self._count
 
 
-class _GeometricMean(_Mean):
-    """exp(mean(log)), not normalised."""
+class _GeometricMeanOfLogs(_Mean):
+    """exp(mean(logs)), not normalised."""
 
     name = "gmean"
 
-    def _add(self, value: tf.Tensor) -> None:
-        super()._add(tf.math.log(value))
-
     def _mean(self) -> tf.Tensor:
         return tf.exp(super()._mean())
+
+
+class _GeometricMean(_GeometricMeanOfLogs):
+    """exp(mean(log))."""
+
+    def _add(self, value: tf.Tensor) -> None:
+        super()._add(tf.math.log(value))
 
 
 class _MeanAndDeviation(_Mean):
@@ -139,6 +143,7 @@ class _Vote(_Stack):
 _KINDS: dict[str, Callable[[], Any]] = {
     "mean": _Mean,
     "gmean": _GeometricMean,
+    "gmean of logs": _GeometricMeanOfLogs,
     "mean_std": _MeanAndDeviation,
     "stack": _Stack,
     "vote": _Vote,

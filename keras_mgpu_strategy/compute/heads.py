@@ -46,13 +46,7 @@ class Head:
         """The results, in place of each output; what is not dense stays as it is."""
         if self.method == "evaluate":
             return self._evaluated(outputs)
-        if self.combine is None:
-            results = self._of_all(outputs)
-        elif self.combine in _OF_EACH:
-            results = combined(self.combine, outputs, self._of_each()._of_all)
-        else:
-            each, then = self._before_and_after()
-            results = then._of_all(combined(self.combine, outputs, each._of_all))
+        results = self._of_runs(outputs) if self.combine else self._of_all(outputs)
         if self.dtype is None:
             return results
         return tf.nest.map_structure(functools.partial(_cast, self.dtype), results)
@@ -67,14 +61,19 @@ class Head:
             for shape in tf.nest.flatten(shapes):
                 _check_classes(shape, self.k)
 
-    def _of_each(self) -> "Head":
-        method = "predict_classes" if self.combine == "vote" else self.method
-        return dataclasses.replace(self, method=method)
-
-    def _before_and_after(self) -> "tuple[Head, Head]":
-        """What is done to the outputs of each run, and to what is combined."""
-        before = Head("predict_proba", self.from_logits)
-        return before, dataclasses.replace(self, from_logits=False)
+    def _of_runs(self, runs: Runs) -> Nest:
+        how = str(self.combine)
+        if how in _OF_EACH:
+            method = "predict_classes" if how == "vote" else self.method
+            each = dataclasses.replace(self, method=method)
+            return combined(how, runs, each._of_all)
+        # Small probabilities would be 0, but not their logarithms.
+        if how == "gmean" and self.from_logits:
+            how, before = "gmean of logs", _logs_of_all
+        else:
+            before = Head("predict_proba", self.from_logits)._of_all
+        then = dataclasses.replace(self, from_logits=False)
+        return then._of_all(combined(how, runs, before))
 
     def _evaluated(self, outputs: Nest | Runs) -> Nest:
         if self.combine is None:
@@ -85,7 +84,14 @@ class Head:
             masks.append(masks_of(each))
             return each
 
-        return combined(self.combine, outputs, noted), masks[0]
+        results = combined(self.combine, outputs, noted)
+        if len({tuple(isinstance(mask, tuple) for mask in each) for each in masks}) > 1:
+            raise ValueError(
+                "The models differ in which of their outputs have masks, by which "
+                "losses and metrics leave rows out. Combine models that all have them, "
+                "or none, or compute metrics from what `predict` returns."
+            )
+        return results, masks[0]
 
     def _of_all(self, outputs: Nest) -> Nest:
         return tf.nest.map_structure(self._of_one, outputs)
@@ -94,6 +100,8 @@ class Head:
         if not is_dense(output) or self.method == "predict":
             return output
         if self.method == "predict_classes":
+            if self.combine == "vote":
+                _check_ranked("vote", output.dtype)
             return class_ids(output, 0 if self.from_logits else 0.5)
         if self.k is not None:
             _check_classes(output.shape, self.k, output.dtype)
@@ -132,6 +140,13 @@ def probabilities(logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax(logits, axis=-1)
 
 
+def log_probabilities(logits: tf.Tensor) -> tf.Tensor:
+    """The logarithms of `probabilities`, also of those that round to 0."""
+    if _is_one_column(logits):
+        return tf.math.log_sigmoid(logits)
+    return tf.nn.log_softmax(logits, axis=-1)
+
+
 def class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
     """Argmax (int64), or 1 above a threshold for one column (int32), as in Keras 2."""
     if _is_one_column(outputs):
@@ -158,21 +173,26 @@ def _is_one_column(outputs: tf.Tensor) -> bool:
     return outputs.shape.rank == 1 or outputs.shape[-1] == 1
 
 
+def _check_ranked(what: str, dtype: Any) -> None:
+    if not (dtype.is_floating or dtype.is_integer):
+        remedy = 'pass combine="stack"' if what == "vote" else "call predict()"
+        raise ValueError(
+            f"{what} got outputs of dtype {dtype.name}, expected numbers that can be "
+            f"ranked. {remedy.capitalize()} for what the model returns."
+        )
+
+
 def _check_combination(method: str, combine: str | None) -> None:
     fitting = _FITTING.get(str(combine), (method,))
     if method not in fitting:
         raise ValueError(
-            f"{method} with combine={combine!r}, of which there is none. Call "
+            f"{method} is not defined for combine={combine!r}. Call "
             f'{" or ".join(fitting)}, or pass combine="mean" to load or Predictor.'
         )
 
 
 def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> None:
-    if not (dtype.is_floating or dtype.is_integer):
-        raise ValueError(
-            f"predict_top_k got outputs of dtype {dtype.name}, expected numbers that "
-            "can be ranked. Call predict() for what the model returns."
-        )
+    _check_ranked("predict_top_k", dtype)
     if shape.rank is None:
         return
     num_classes = shape[-1] if shape.rank > 1 else 1
@@ -187,6 +207,12 @@ def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> No
             f"k={k} is more than the {num_classes} classes of the model's output of "
             f"shape {tuple(shape)}. Expected k of at most {num_classes}."
         )
+
+
+def _logs_of_all(logits: Nest) -> Nest:
+    return tf.nest.map_structure(
+        lambda leaf: log_probabilities(leaf) if is_dense(leaf) else leaf, logits
+    )
 
 
 def _cast(dtype: str, output: Any) -> Any:

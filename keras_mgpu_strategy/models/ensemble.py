@@ -4,6 +4,7 @@ They may differ in all but what they take and what they return. What is declared
 compared before anything runs, the rest when a step is traced.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.digest import preprocessing_of
+from keras_mgpu_strategy.models.libraries import symbols_of
 from keras_mgpu_strategy.models.replicated import Models, ReplicatedModel
 from keras_mgpu_strategy.types import DeclaredInput, Nest
+
+_UNKNOWN = tf.resource
 
 
 def ensemble(
@@ -43,16 +47,16 @@ def ensemble(
         output_shapes=_outputs_of(members, names),
         precision=first.precision,
         outputs=first.outputs,
-        feeding=first.feeding,
+        feeding=dataclasses.replace(
+            first.feeding, own_batches=any(m.feeding.own_batches for m in members)
+        ),
         members=tuple(members),
     )
 
 
 def _callable(member: ReplicatedModel) -> Callable[[Nest], Nest]:
-    """The forward pass; the function that all members share is not converted."""
-    if not member.autograph or tf.executing_eagerly():
-        return member.call
-    return tf.autograph.to_graph(member.call)
+    """The forward pass; AutoGraph is only for members that need it."""
+    return tf.autograph.to_graph(member.call) if member.autograph else member.call
 
 
 def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
@@ -92,9 +96,25 @@ def _outputs_of(
     members: Sequence[ReplicatedModel], names: Sequence[str]
 ) -> Nest | None:
     """The shapes of what all return; None if one does not declare it."""
-    shapes = [member.output_shapes for member in members]
-    merged = _agreed(shapes, names, "returns", _merged_shape, is_one=False)
-    return None if None in shapes else merged
+    specs = [_declared_outputs(member) for member in members]
+    merged = _agreed(specs, names, "returns", _merged_output, is_one=False)
+    if any(member.output_shapes is None for member in members):
+        return None
+    return tf.nest.map_structure(lambda spec: spec.shape, merged)
+
+
+def _declared_outputs(member: ReplicatedModel) -> Nest | None:
+    """The outputs that a member declares; of dtype resource if that is not known."""
+    shapes = member.output_shapes
+    if shapes is None:
+        return None
+    leaves = tf.nest.flatten(shapes)
+    symbols = [] if member.precision else symbols_of(member.model, "outputs")
+    dtypes = [tf.as_dtype(symbol.dtype) for symbol in symbols]
+    if len(dtypes) != len(leaves):
+        dtypes = [_UNKNOWN] * len(leaves)
+    specs = [tf.TensorSpec(*pair) for pair in zip(leaves, dtypes, strict=True)]
+    return tf.nest.pack_sequence_as(shapes, specs)
 
 
 def _agreed(
@@ -151,8 +171,11 @@ def _is(spec: tf.TensorSpec, what: str) -> bool:
     return bool(getattr(spec, what, False))
 
 
-def _merged_shape(one: tf.TensorShape, other: tf.TensorShape) -> tf.TensorShape:
-    return one.merge_with(other)
+def _merged_output(one: tf.TensorSpec, other: tf.TensorSpec) -> tf.TensorSpec:
+    known = [spec.dtype for spec in (one, other) if spec.dtype != _UNKNOWN]
+    if len({*known}) > 1:
+        raise ValueError("other dtype")
+    return tf.TensorSpec(one.shape.merge_with(other.shape), (*known, _UNKNOWN)[0])
 
 
 def _check_traced(seen: list[Nest], outputs: Nest, names: Sequence[str]) -> None:
@@ -186,5 +209,6 @@ def _shown(nest: Nest) -> str:
     if isinstance(nest, type):
         return nest.__name__
     shape = getattr(nest, "shape", nest)
-    dtype = f" {nest.dtype.name}" if hasattr(nest, "dtype") else ""
+    is_known = getattr(nest, "dtype", _UNKNOWN) != _UNKNOWN
+    dtype = f" {nest.dtype.name}" if is_known else ""
     return f"{tuple(shape) if shape.rank is not None else 'any shape'}{dtype}"
