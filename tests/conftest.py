@@ -20,6 +20,8 @@ SLOW = re.compile(
     | /cli/test_cli_(own_code|stopping|streams) | cli.py::test_ray_gives
     | /conformance/test_sparse_inputs | test_threads_engine\[.*-[124]\]
     | test_the_same_bits_on_any.*\[(attention|conv_bn|lstm)
+    | test_ensembles(\[(?!dense) | _give_the_same_bits)
+    | test_ensemble.py::test_(formats|tasks|members_draw|losses|sparse)
     | test_best_classes_and_cast_floats\[.*[23]-(mirrored|threads)\]
     | /engines/(ray/|test_out_of_memory) | /gpu_rig/ | /inputs/test_optional_inputs
     | /formats/test_files_memory | /lifetime/ | /properties/

@@ -152,6 +152,78 @@ def test_best_classes_and_cast_floats(name, num_replicas, engine, strategies):
         assert cast["scores"].dtype == half.predict(some, 8, 0).dtype == np.float16
 
 
+def numpy_of(combine, singles):
+    """What NumPy makes of the single predictions of one output."""
+    stacked = np.stack(singles)
+    if combine == "vote":
+        return votes(stacked)
+    if combine == "gmean":
+        with np.errstate(invalid="ignore"):
+            return np.exp(np.log(stacked).mean(0))
+    if combine == "mean_std":
+        return {"mean": stacked.mean(0), "std": stacked.std(0)}
+    return stacked.swapaxes(0, 1) if combine == "stack" else stacked.mean(0)
+
+
+def votes(stacked):
+    """The most frequent class, of equally frequent ones the lower."""
+    is_column = stacked.shape[-1] == 1
+    ids = (stacked > 0.5).astype(np.int32) if is_column else stacked.argmax(-1)
+    num_classes = 2 if is_column else stacked.shape[-1]
+    return np.stack([(ids == c).sum(0) for c in range(num_classes)]).argmax(0)
+
+
+@functools.cache
+def members(name):
+    """Models of two architectures, rows, and what each predicts on one device."""
+    models = [zoo.build(name), zoo.build(name, 5), zoo.other(name)]
+    rows = zoo.rows(name, MOST_ROWS)
+    plain = [zoo.plain(name, model) for model in models]
+    return models, rows, [p.predict(rows, batch_size=8, verbose=0) for p in plain]
+
+
+COMBINATIONS = ("mean", "gmean", "vote", "stack", "mean_std")
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_ensembles(name, combine, strategies):
+    models, rows, singles = members(name)
+    expected = tf.nest.map_structure(lambda *s: numpy_of(combine, s), *singles)
+    engines = {3: "threads"} | ({2: "mirrored"} if combine == "mean" else {})
+    for num_replicas, engine in engines.items():
+        with strategies[num_replicas].scope():
+            outputs_of = zoo.OUTPUTS.get(name)
+            options = {"engine": engine, "outputs": outputs_of, "combine": combine}
+            predictor = mgpu.Predictor(models, **options)
+        for num_rows in row_counts(8, num_replicas):
+            found = predictor.predict(first_rows(rows, num_rows), 8, 0)
+            message = f"{name} {combine} {engine} rows={num_rows}"
+            if combine != "vote":
+                assert_rows_equal(found, expected, num_rows, message)
+                continue
+            wanted = first_rows(expected, num_rows)
+            tf.nest.map_structure(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm"])
+def test_ensembles_give_the_same_bits_on_any_number_of_replicas(name, strategies):
+    models, rows, _ = members(name)
+    with strategies[1].scope():
+        alone = [mgpu.Predictor(m).predict(rows, 3, verbose=0) for m in models]
+    for combine, engine in itertools.product(COMBINATIONS, ("threads", "mirrored")):
+        results = []
+        for num_replicas, strategy in strategies.items():
+            with strategy.scope():
+                predictor = mgpu.Predictor(models, engine=engine, combine=combine)
+            results.append(predictor.predict(rows, 3 * num_replicas, verbose=0))
+        same = np.testing.assert_array_equal
+        for result in results[1:]:
+            tf.nest.map_structure(same, result, results[0])
+        if combine in ("stack", "vote"):
+            same(results[0], numpy_of(combine, alone))
+
+
 def test_a_replica_that_runs_on_no_rows_would_be_noticed():
     model = zoo.keras.Sequential([zoo.keras.Input((2,)), zoo.NeverEmpty()])
     with pytest.raises((tf.errors.InvalidArgumentError, AssertionError)):

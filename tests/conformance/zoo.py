@@ -139,6 +139,18 @@ ZOO: dict[str, tuple[Callable[[], keras.Model], Callable[[int], Any]]] = {
 }
 
 
+def other(name: str) -> keras.Model:
+    """A model of another architecture with the inputs and outputs of a model."""
+    model = build(name, seed=7)
+    if name in OUTPUTS:
+        return model
+    if type(model.output) is dict:
+        outputs = {key: layers.Rescaling(0.5)(x) for key, x in model.output.items()}
+        return keras.Model(model.inputs, outputs)
+    outputs = layers.Activation("tanh")(layers.Dropout(0.5)(model.output))
+    return keras.Model(model.inputs, outputs)
+
+
 OUTPUTS = {"outputs_of_layers": ("inner/normal", "head")}
 """Names of the layers whose outputs are the results, where not the model's own."""
 
@@ -154,12 +166,12 @@ def plain(name: str, model: keras.Model) -> keras.Model:
     return keras.Model(model.input, {"inner/normal": normal, "head": model.output})
 
 
-def build(name: str) -> keras.Model:
-    """The plain model, outside any scope, with weights that are the same each time."""
+def build(name: str, seed: int = 3) -> keras.Model:
+    """The plain model, outside any scope, with weights that depend on the seed."""
     keras.utils.set_random_seed(0)
     model = ZOO[name][0]()
     # Fresh weights hide mistakes: biases are 0 and moving averages are 0 and 1.
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     model.set_weights([w + 0.1 * random.random(w.shape) for w in model.get_weights()])
     return model
 
