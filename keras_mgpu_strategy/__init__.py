@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keras_mgpu_strategy.drop_in import predict_proba
     from keras_mgpu_strategy.engines.ray.plan import RayOptions
     from keras_mgpu_strategy.loading import load
+    from keras_mgpu_strategy.models.views import View
     from keras_mgpu_strategy.parallel import make_parallel
     from keras_mgpu_strategy.predictor import Predictor
     from keras_mgpu_strategy.report import Report
@@ -32,6 +33,7 @@ __all__ = [
     "Predictor",
     "RayOptions",
     "Report",
+    "View",
     "__version__",
     "files",
     "load",
@@ -45,6 +47,7 @@ _MODULES = {
     "Predictor": "keras_mgpu_strategy.predictor",
     "RayOptions": "keras_mgpu_strategy.engines.ray.plan",
     "Report": "keras_mgpu_strategy.report",
+    "View": "keras_mgpu_strategy.models.views",
     "files": "keras_mgpu_strategy.files",
     "load": "keras_mgpu_strategy.loading",
     "make_parallel": "keras_mgpu_strategy.parallel",

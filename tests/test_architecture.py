@@ -135,8 +135,15 @@ def test_text_has_an_encoding_whatever_the_locale():
 
 
 def test_public_names_are_these_and_exist():
-    public = ["HostBatch", "Predictor", "RayOptions", "Report", "__version__"]
-    public += ["files", "load", "make_parallel", "predict_proba", "scope"]
+    public = ["HostBatch", "Predictor", "RayOptions", "Report", "View"]
+    public += [
+        "__version__",
+        "files",
+        "load",
+        "make_parallel",
+        "predict_proba",
+        "scope",
+    ]
     assert keras_mgpu_strategy.__all__ == public
     assert [getattr(keras_mgpu_strategy, name).__class__ for name in public]
     assert dir(keras_mgpu_strategy) == public

@@ -40,6 +40,7 @@ SIGNATURES = {
         "labels=None, metrics=None, resume=False, overwrite=False, shard=None, "
         "on_nonfinite='warn', stop_on=()"
     ),
+    "View": "forward, inverse=None",
     "RayOptions": (
         "num_actors=None, replicas_per_device=1, cpus_per_actor=None, ray_address=None"
     ),
