@@ -65,12 +65,17 @@ class Predictor(InMemory):
         output_dtype: Floats of the results are cast to `"float16"`, `"float32"` or
             `"float64"` on the device, before they are copied to the host. Integers,
             bools and strings stay. None: the dtypes of the model's outputs.
-        combine: What several models give together, computed on the device. `"mean"`,
-            or None: the mean, of probabilities with `from_logits`. `"gmean"`: the
-            geometric mean, not normalised. `"vote"`: the class that most models
-            predict, the lowest of several. `"stack"`: the results of each, along a new
-            axis 1. `"mean_std"`: `{"mean": ..., "std": ...}` in place of each output.
-        views: Not supported yet.
+        combine: What several models or views give together, computed on the device.
+            `"mean"`, or None: the mean, of probabilities with `from_logits`. `"gmean"`:
+            the geometric mean, not normalised. `"vote"`: the class that most predict,
+            the lowest of several. `"stack"`: the results of each, along a new axis 1,
+            all views of the first model before those of the next. `"mean_std"`:
+            `{"mean": ..., "std": ...}` in place of each output.
+        views: Views of each row that every model is given, one after another, by name
+            (`"identity"`, `"flip_left_right"`, `"flip_up_down"`, `"rot90"`, `"rot180"`,
+            `"rot270"`, of images as `(n, height, width, channels)`) or as `mgpu.View`.
+            What it gives for each is combined; outputs that are images are turned back.
+            None: the rows as they are.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:

@@ -76,7 +76,8 @@ class Backend(Protocol):
         called: The names by which Keras calls the outputs; None if it has none.
         output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
         output_dtype: What floats of the results are cast to; None to keep their dtype.
-        combine: How the outputs of several models become one; None for one model.
+        combine: How the outputs of several models or views become one, or None.
+        views: What distinguishes the views of each row from others; None if none.
     """
 
     input_spec: Nest | None
@@ -87,6 +88,7 @@ class Backend(Protocol):
     output_shapes: Nest | None
     output_dtype: str | None
     combine: str | None
+    views: list[str] | None
 
     @property
     def model(self) -> Any:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -99,6 +99,7 @@ class LocalBackend:
         self.output_shapes = replicated.output_shapes
         self.output_dtype: str | None = options.output_dtype
         self.combine: str | None = options.combination(len(replicated.each))
+        self.views = options.described_views
         self.feeding = replicated.feeding
         self.preprocessing = replicated.preprocessing
         self.is_remote = False
@@ -158,3 +159,13 @@ class LocalBackend:
     def digest(self) -> str:
         """A short hash of what the model computes."""
         return models.digest(self._replicated)
+
+
+def local_backend(
+    members: Sequence[models.ReplicatedModel], names: Sequence[str], options: Options
+) -> LocalBackend:
+    """The backend of one model, or of what several models or views give together."""
+    if options.combination(len(members)) is None:
+        return LocalBackend(members[0], options)
+    together = models.ensemble(members, names, options.views or ["identity"])
+    return LocalBackend(together, options)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_mgpu_strategy.models import View
+from keras_mgpu_strategy.models import View, check_views, described
 
 EngineName = Literal["mirrored", "threads", "ray"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -48,17 +48,16 @@ class Options:
                 "Expected the path of a folder, or None."
             )
         _check_outputs(self.outputs)
-        if self.views is not None:
-            raise ValueError(f"views={self.views!r} are not supported yet.")
+        check_views(self.views)
 
     def combination(self, num_models: int) -> Combine | None:
-        """How outputs of several become one; None if there is only one."""
-        if num_models > 1:
+        """How outputs of several models or views become one; None if of one model."""
+        if num_models > 1 or self.views is not None:
             return self.combine or "mean"
         if self.combine is not None:
             raise ValueError(
                 f"Received combine={self.combine!r} with one model. Pass a list of "
-                "several models, or leave combine out."
+                "several models, or views=, or leave combine out."
             )
         return None
 
@@ -67,6 +66,11 @@ class Options:
         """Names of the layers whose outputs are the results; None for the model's."""
         one = (self.outputs,) if isinstance(self.outputs, str) else self.outputs
         return None if one is None else tuple(one)
+
+    @property
+    def described_views(self) -> list[str] | None:
+        """What distinguishes the views from others; None if there are none."""
+        return None if self.views is None else described(self.views)
 
     def chunks(self, *, on_gpus: bool) -> dict[str, int]:
         """Chunks for each device: `in_flight`, and `ahead`, for copies and reads."""

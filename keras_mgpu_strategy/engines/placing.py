@@ -9,7 +9,7 @@ from typing import Any
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy, make_strategy
 from keras_mgpu_strategy.engines.interface import Backend
-from keras_mgpu_strategy.engines.local import LocalBackend
+from keras_mgpu_strategy.engines.local import local_backend
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import model_file
 from keras_mgpu_strategy.engines.ray.backend import RayBackend
@@ -47,9 +47,7 @@ def place(
         models.check_path(expanded(path))  # before TensorFlow starts its devices
     strategy = active_strategy() or _strategy_of(given) or make_strategy()
     members = [_replicated(part, strategy, options) for part in given]
-    if len(members) == 1:
-        return LocalBackend(members[0], options)
-    return LocalBackend(models.ensemble(members, _names(given)), options)
+    return local_backend(members, _names(given), options)
 
 
 def _each(model: Any) -> list[Any]:

@@ -32,5 +32,5 @@ from keras_mgpu_strategy.models.stand_ins import (
     set_apart,
 )
 from keras_mgpu_strategy.models.variables import strategy_of
-from keras_mgpu_strategy.models.views import View
+from keras_mgpu_strategy.models.views import View, check_views, described
 from keras_mgpu_strategy.models.xla import chooses_xla

@@ -1,11 +1,14 @@
 """Several models on every replica that are given the same rows, as one.
 
+Each is given every view of the rows before the next model runs.
+
 They may differ in all but what they take and what they return. What is declared is
 compared before anything runs, the rest when a step is traced.
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,16 +17,23 @@ import tensorflow as tf
 from keras_mgpu_strategy.models.digest import preprocessing_of
 from keras_mgpu_strategy.models.libraries import symbols_of
 from keras_mgpu_strategy.models.replicated import Models, ReplicatedModel
+from keras_mgpu_strategy.models.views import View, check_declared, through
 from keras_mgpu_strategy.types import DeclaredInput, Nest
 
 _UNKNOWN = tf.resource
 
 
 def ensemble(
-    members: Sequence[ReplicatedModel], names: Sequence[str]
+    members: Sequence[ReplicatedModel],
+    names: Sequence[str],
+    views: Sequence[str | View],
 ) -> ReplicatedModel:
     """Returns the members as one model; ValueError, with `names`, where they differ."""
     first = members[0]
+    runs = [*itertools.product(members, views)]
+    run_names = [name for name in names for _ in views]
+    for member, view in runs:
+        check_declared(view, member)
     _check_feeding(members, names)
     input_spec = _inputs_of(members, names)
 
@@ -31,16 +41,18 @@ def ensemble(
         seen: list[Nest] = []
 
         def run(index: int, before: Sequence[tf.Tensor]) -> Nest:
-            given = _given(members[index], input_spec, inputs)
+            member, view = runs[index]
+            given = _given(member, input_spec, inputs)
             with tf.control_dependencies(before):
-                outputs = _callable(members[index])(given)
-            _check_traced(seen, outputs, names)
+                outputs = through(view, member, _callable(member))(given)
+            _check_traced(seen, outputs, run_names)
             return outputs
 
-        return [functools.partial(run, index) for index in range(len(members))]
+        return [functools.partial(run, index) for index in range(len(runs))]
 
+    several = Models(member.model for member in members)
     return ReplicatedModel(
-        model=Models(member.model for member in members),
+        model=several if len(several) > 1 else first.model,
         strategy=first.strategy,
         call=call,
         input_spec=input_spec,

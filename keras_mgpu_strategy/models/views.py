@@ -84,17 +84,18 @@ def described(views: Sequence[str | View]) -> list[str]:
     ]
 
 
-def seen(
+def check_declared(view: str | View, member: ReplicatedModel) -> None:
+    """Raises ValueError if a view does not fit what a model declares."""
+    if view in TURNS:
+        check_turn(str(view), member)
+
+
+def through(
     view: str | View, member: ReplicatedModel, call: Callable[[Nest], Nest]
 ) -> Callable[[Nest], Nest]:
-    """The forward pass `call` of a model on a view, with its outputs brought back.
-
-    Raises ValueError if the view does not fit what the model declares.
-    """
+    """The forward pass `call` of a model on a view, with its outputs brought back."""
     if view == "identity":
         return call
-    if isinstance(view, str):
-        check_turn(view, member)
 
     def run(inputs: Nest) -> Nest:
         x, given = _x_and_rest(member, inputs)

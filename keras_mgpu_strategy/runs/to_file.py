@@ -143,7 +143,7 @@ def _settled(
     }
     # Earlier versions did not have these.
     given = {"outputs": outputs, "k": head.k, "output dtype": backend.output_dtype}
-    given |= {"combine": backend.combine}
+    given |= {"combine": backend.combine, "views": backend.views}
     return settings | {name: x for name, x in given.items() if x is not None}
 
 

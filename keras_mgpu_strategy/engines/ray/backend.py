@@ -90,7 +90,8 @@ class RayBackend:
         wait_for_room(ray, plan)
         self._chunks = options.chunks(on_gpus=plan.gpus_per_actor > 0)
         inner = dataclasses.replace(options, engine="threads", profile=None)
-        arguments = (ray.put(pack(model)), inner, plan.cpus_per_actor)
+        # Views hold functions of the user's own.
+        arguments = (ray.put(pack((model, inner))), plan.cpus_per_actor)
         self._actors = Actors(ray, plan, sum(self._chunks.values()), arguments)
         self.close = self._actors.close
         about = self._actors.abouts[0]
@@ -100,6 +101,7 @@ class RayBackend:
         self.output_dtype: str | None = options.output_dtype
         self._options, self._about = options, (about.names, about.dtypes)
         self.combine: str | None = options.combination(1)
+        self.views = options.described_views
         self.is_remote = True
         self.outputs = options.output_names
         self._digest: str | None = None

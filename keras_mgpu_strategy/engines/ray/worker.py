@@ -12,7 +12,7 @@ from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
 from keras_mgpu_strategy.engines.adaptive_batch import Limits
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
-from keras_mgpu_strategy.engines.local import LocalBackend, LocalChunks
+from keras_mgpu_strategy.engines.local import LocalChunks, local_backend
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.engines.ray.model_file import ModelFile
@@ -72,8 +72,8 @@ class Done:
 class Worker:
     """One replica in its process; an op has `num_threads` if there is no GPU."""
 
-    def __init__(self, model: Packed, options: Options, num_threads: int):
-        self._arguments = (model, options, num_threads)
+    def __init__(self, packed: Packed, num_threads: int):
+        self._arguments = (packed, num_threads)
         self._specs = SpecMemory()
         self._chunk_sizes = ChunkSizes(1)
         self._limits: dict[heads.Head, Limits] = {}
@@ -85,12 +85,14 @@ class Worker:
     @answering
     def open(self) -> About:
         """Reads the model; called once, before everything else."""
-        packed, options, num_threads = self._arguments
+        packed, num_threads = self._arguments
         device = process.configure(num_threads)
         models.set_apart()
-        model: ModelFile = packed.unpack()
+        unpacked: tuple[ModelFile, Options] = packed.unpack()
+        model, options = unpacked
         replicated = model.read(options.precision, options.output_names)
-        self._backend = backend = LocalBackend(replicated, options)
+        names = [f"model {str(model.path)!r}"]
+        self._backend = backend = local_backend([replicated], names, options)
         self._track = Track(backend.chunks["in_flight"])
         del self._arguments
         return About(
