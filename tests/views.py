@@ -44,3 +44,8 @@ def predictions(model, rows, views, **options):
 def mean(predicted):
     """The mean of nests of arrays."""
     return tf.nest.map_structure(lambda *arrays: np.mean(arrays, axis=0), *predicted)
+
+
+def stack(predicted):
+    """Nests of arrays along a new axis 1."""
+    return tf.nest.map_structure(lambda *arrays: np.stack(arrays, axis=1), *predicted)

@@ -102,7 +102,7 @@ def _is_turned(
     name: str, shape: tf.TensorShape, images: Sequence[tf.TensorShape]
 ) -> bool:
     """Whether an output of this shape is an image; ValueError if that is open."""
-    rank, size = shape.rank, None if shape.rank is None else tuple(shape[1:3])
+    rank, size = shape.rank, tuple(shape[1:3]) if shape.rank else ()
     known = [tuple(image[1:3]) for image in images if None not in image[1:3]]
     if rank == 4 and None not in size and any(_is_scaled(size, x) for x in known):
         return True

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from tests import views
 from tests.conformance import zoo
 
 BATCH_SIZES = (1, 2, 3, 8, 32)
@@ -222,6 +223,30 @@ def test_ensembles_give_the_same_bits_on_any_number_of_replicas(name, strategies
             tf.nest.map_structure(same, result, results[0])
         if combine in ("stack", "vote"):
             same(results[0], numpy_of(combine, alone))
+ALL_VIEWS = ["identity", *views.TURNS]
+
+
+@pytest.mark.parametrize(
+    ("engine", "num_replicas"), [("threads", 1), ("threads", 2), ("mirrored", 3)]
+)
+def test_views_of_one_and_of_several_models(engine, num_replicas, strategies):
+    model, rows, _ = expected("maps")
+    other = zoo.build("maps")
+    other.set_weights([weight - 0.05 for weight in other.get_weights()])
+    each = [x for m in (model, other) for x in views.predictions(m, rows, ALL_VIEWS)]
+    few = [each[0], each[3], each[6], each[9]]
+    for models, names, combine, outputs in (
+        (model, ALL_VIEWS, None, views.mean(each[:6])),
+        (model, ["rot270"], "mean", each[5]),
+        ([model, other], ALL_VIEWS, "mean", views.mean(each)),
+        ([model, other], ["identity", "rot90"], "stack", views.stack(few)),
+    ):
+        how = {"engine": engine, "combine": combine, "views": names}
+        with strategies[num_replicas].scope():
+            predictor = mgpu.Predictor(models, **how)
+        for num_rows in row_counts(8, num_replicas):
+            result = predictor.predict(first_rows(rows, num_rows), 8, 0)
+            assert_rows_equal(result, outputs, num_rows, f"{how} {num_rows} rows")
 
 
 def test_a_replica_that_runs_on_no_rows_would_be_noticed():

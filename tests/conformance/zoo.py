@@ -80,6 +80,15 @@ def _dict_output() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
+def _maps() -> keras.Model:
+    """An output of the size of the image, one of half of it, and classes."""
+    inputs = keras.Input((8, 8, 3))
+    same = layers.Conv2D(4, 3, padding="same", activation="tanh")(NeverEmpty()(inputs))
+    half = layers.Conv2D(2, 3, strides=2, padding="same")(same)
+    classes = layers.Dense(3, activation="softmax")(layers.Flatten()(half))
+    return keras.Model(inputs, {"same": same, "half": half, "classes": classes})
+
+
 def _nested() -> keras.Model:
     """The outputs of `OUTPUTS` are inside the inner model, and at the end."""
     inside, outside = keras.Input((6, 6, 3)), keras.Input((8, 8, 3))
@@ -131,6 +140,7 @@ ZOO: dict[str, tuple[Callable[[], keras.Model], Callable[[int], Any]]] = {
     "residual": (_residual, _images((6,))),
     "two_inputs": (_two_inputs, _two_rows),
     "dict_output": (_dict_output, _images((5,))),
+    "maps": (_maps, _images((8, 8, 3))),
     "outputs_of_layers": (_nested, _images((8, 8, 3))),
     "first_row": (
         lambda: _chain((5,), FirstRow(), layers.Dense(3)),
