@@ -1,8 +1,9 @@
 """Turns a replicated model into steps: compiled once for each signature, and kept.
 
-A step is traced by `strategy.run` in the context of its replica, to read that copy of
-every variable (if copies differ, what saving stores) and draw numbers of its own. What
-XLA cannot compile is an error when the step first runs.
+A model is traced by `strategy.run` in the context of a replica, and once for all of
+them if it can be. Each reads its own copy of every variable (if copies differ, what
+saving stores) and draws numbers of its own. What XLA cannot compile is an error when
+the step first runs.
 """
 
 import dataclasses
@@ -14,10 +15,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.compiled import CompiledStep, ReplicaStep, run_by_xla
-from keras_mgpu_strategy.compute.micro_batches import (
-    micro_batch_step,
-    run_micro_batches,
-)
+from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
+from keras_mgpu_strategy.compute.shared_traces import SharedTraces
 from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.compute.transfers import (
     Copier,
@@ -38,6 +37,7 @@ class StepCompiler:
         self.strategy = replicated.strategy
         self._replicated = replicated
         self._devices = replicated.strategy.extended.worker_devices
+        self._traces = SharedTraces(replicated)
         self._steps: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._pinned: PinnedValues | None = None
@@ -97,7 +97,12 @@ class StepCompiler:
 
         def trace(wanted: Signature) -> CompiledStep:
             draws: list[Draws] = []
-            run_chunk = self._replica_function(wanted, draws)
+
+            def run_chunk(*arguments: tf.Tensor) -> Nest:
+                return self._replica_function(wanted, _replica_here(), draws)(
+                    *arguments
+                )
+
             return CompiledStep(self._on_all_replicas(run_chunk, element_spec), draws)
 
         return self._step("lockstep", signature, trace, clock)
@@ -137,12 +142,11 @@ class StepCompiler:
             return self._steps[key]
 
     def _replica_function(
-        self, signature: Signature, found: list[Draws]
+        self, signature: Signature, replica: int, found: list[Draws]
     ) -> Callable[..., Nest]:
         def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
-            replica = _replica_here()
-            step = micro_batch_step(self._replicated, signature, replica)
-            draws = Draws(step, self._pinned.handles if self._pinned else {})
+            handles = self._pinned.handles if self._pinned else {}
+            step, draws = self._traces.step(signature, replica, handles)
             found.append(draws)
 
             def before(first: tf.Tensor) -> list[Any]:
@@ -156,21 +160,27 @@ class StepCompiler:
 
         return run_chunk
 
-    def _trace(self, wanted: int, signature: Signature) -> CompiledStep:
+    def _trace(self, replica: int, signature: Signature) -> CompiledStep:
         steps: list[Any] = []
         draws: list[Draws] = []
-        run_chunk = self._replica_function(signature, draws)
+        run_chunk = self._replica_function(signature, replica, draws)
+
+        def trace() -> None:
+            step = tf.function(run_chunk, autograph=False)
+            number = tf.TensorSpec([], tf.int64)
+            specs = [number, number, *signature.specs(None)]
+            steps.append(step.get_concrete_function(*specs))
 
         def trace_here() -> None:
-            if _replica_here() == wanted:
-                step = tf.function(run_chunk, autograph=False)
-                number = tf.TensorSpec([], tf.int64)
-                specs = [number, number, *signature.specs(None)]
-                steps.append(step.get_concrete_function(*specs))
+            if _replica_here() == replica:
+                trace()
 
-        # strategy.run called eagerly logs a warning.
-        everywhere = functools.partial(self.strategy.run, trace_here)
-        tf.function(everywhere, autograph=False).get_concrete_function()
+        if self._traces.has(signature):
+            trace()
+        else:
+            # strategy.run called eagerly logs a warning.
+            everywhere = functools.partial(self.strategy.run, trace_here)
+            tf.function(everywhere, autograph=False).get_concrete_function()
         return CompiledStep(steps[0], draws)
 
     def _on_all_replicas(self, function: Any, element_spec: Sequence[Any]) -> Any:

@@ -86,14 +86,16 @@ def _create_outside(next_creator: Any, **settings: Any) -> Any:
 class Draws:
     """Stands in for the seeds that one compiled step of a replica draws from.
 
-    Only one thread may run it. `handles`: id of a captured one -> the one to read.
+    Only one thread may run it. `variables` are all that it may read; `handles`: id of a
+    captured one -> the one to read.
     """
 
-    def __init__(self, step: Any, handles: dict[int, Any]):
+    def __init__(self, step: Any, variables: Iterable[Any], handles: dict[int, Any]):
         captured = list(step.captured_inputs)
         ids = {id(tensor) for tensor in captured}
-        copies = [copy for variable in step.variables for copy in copies_of(variable)]
-        seeds = [copy for copy in copies if id(copy.handle) in ids and is_seed(copy)]
+        copies = itertools.chain(*map(copies_of, variables))
+        read = {id(copy.handle): copy for copy in copies if id(copy.handle) in ids}
+        seeds = filter(is_seed, read.values())
         self._pairs = [(seed, _stand_in_for(seed)) for seed in seeds]
         ours = {id(seed.handle): mine.handle for seed, mine in self._pairs}
         handles = {**handles, **ours}

@@ -1,6 +1,7 @@
 """Compiled steps: kept, and each on its replica's own variables."""
 
 import threading
+import types
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
+from keras_mgpu_strategy.compute.shared_traces import is_for_all
 from keras_mgpu_strategy.compute.step import Signature, StepCompiler
 from keras_mgpu_strategy.report import StageClock
 from tests import helpers
@@ -87,7 +89,7 @@ def test_the_model_sees_one_static_batch_size(strategies):
     seen.clear()
     for replica in (0, 1):
         step_of(compiler, replica, batch_size=5)(tf.zeros((15, 2)))
-    assert seen == [5, 5]
+    assert seen == [5]
 
 
 class TestEachStepIsCompiledOnce:
@@ -110,7 +112,7 @@ class TestEachStepIsCompiledOnce:
         step_of(compiler, 1, batch_size=4)
         step_of(compiler, 0, batch_size=5)
         step_of(compiler, 0, batch_size=4, head=heads.head_of("predict_classes"))
-        assert traces() == 3
+        assert traces() == 2  # the other replica has that of the first
 
     def test_several_threads_at_once(self, strategies, traces):
         model = helpers.doubling_model(CountTraces())
@@ -129,7 +131,7 @@ class TestEachStepIsCompiledOnce:
             thread.start()
         for thread in threads:
             thread.join()
-        assert traces() == 2
+        assert traces() == 1
 
     @pytest.mark.parametrize("engine", ENGINES)
     def test_calls_of_many_sizes(self, engine, strategies, traces):
@@ -159,6 +161,52 @@ def test_each_replica_reads_its_own_copy(engine, strategies):
     assert len(per_row) > 1
     for batch in np.split(result, 150):
         assert len(np.unique(batch)) == 1
+
+
+class Elsewhere(keras.layers.Layer):
+    """Computes on a device that it names."""
+
+    def call(self, inputs):
+        with tf.device("CPU:1"):
+            return inputs + 1.0
+
+
+class OwnSeed(keras.layers.Layer):
+    """Draws from an op that keeps its own state."""
+
+    def call(self, inputs):
+        return inputs + tf.random.uniform(tf.shape(inputs))
+
+
+class MadeWithin(keras.layers.Layer):
+    """Reads a variable that it makes when it is traced, of which there is one copy."""
+
+    def call(self, inputs):
+        if tf.executing_eagerly() or isinstance(inputs, keras.KerasTensor):
+            return inputs
+        with tf.init_scope():
+            self.made = tf.Variable([1.0, 1.0], name="seed_generator_state")
+        return inputs + self.made
+
+
+@pytest.mark.parametrize("layer", [Elsewhere, OwnSeed, MadeWithin])
+def test_what_is_not_the_same_for_all_is_traced_for_each(layer, strategies, traces):
+    model = helpers.doubling_model(layer(), CountTraces())
+    compiler = compiler_of(model, strategies[2])
+    traces()
+    for replica in (0, 1):
+        step = step_of(compiler, replica, batch_size=4)
+        assert traces() == 1
+        assert step(tf.zeros((8, 2))).shape == (8, 2)
+
+
+def test_a_trace_too_large_to_look_through_is_not_shared():
+    def too_large():
+        raise ValueError("Cannot serialize protocol buffer of type tensorflow.GraphDef")
+
+    graph = types.SimpleNamespace(as_graph_def=too_large)
+    step = types.SimpleNamespace(captured_inputs=[], variables=[], graph=graph)
+    assert not is_for_all(step, [])
 
 
 SHELLS = {

@@ -223,6 +223,8 @@ def test_ensembles_give_the_same_bits_on_any_number_of_replicas(name, strategies
             tf.nest.map_structure(same, result, results[0])
         if combine in ("stack", "vote"):
             same(results[0], numpy_of(combine, alone))
+
+
 ALL_VIEWS = ["identity", *views.TURNS]
 
 
