@@ -22,7 +22,6 @@ _PATTERNS = {
 }
 _LONG_INTEGER = "^-?[0-9]{16,}$"
 """May have no float of its own."""
-_MOST = 2**63
 
 
 class KeptCsvColumns:
