@@ -30,8 +30,8 @@ SLOW = re.compile(
     | /conformance/test_matrix.py::test_evaluation\[(?!dense-threads)
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
-    | run_metrics.py::test_a_run_killed
-    | test_(kill_and_resume|random_layers|site|tasks|whole_elements)\.py | \[ray\.md\]
+    | run_metrics.py::test_a_run_killed | \[ray\.md\]
+    | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py
     """,
     re.VERBOSE,
 )

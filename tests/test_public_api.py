@@ -41,6 +41,8 @@ SIGNATURES = {
         "on_nonfinite='warn', stop_on=()"
     ),
     "View": "forward, inverse=None",
+    "Report.to_dict": "self",
+    "Report.plot": "self, ax=None",
     "RayOptions": (
         "num_actors=None, replicas_per_device=1, cpus_per_actor=None, ray_address=None"
     ),

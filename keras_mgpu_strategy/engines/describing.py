@@ -20,6 +20,7 @@ def described(
     `dtypes` are those of the floats that are computed with. Options that are not the
     defaults follow.
     """
+    options = dataclasses.replace(options, combine=options.combination(len(names)))
     kind = "process" if options.engine == "ray" else "replica"
     ending = "es" if kind == "process" else "s"
     number = f"{len(devices)} {kind}{ending if len(devices) != 1 else ''}"

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from keras_mgpu_strategy.report.showing import as_html, plotted
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 STAGES = ("input", "copy_in", "compute", "copy_out", "write")
 BOUNDS = ("input", "transfer", "compute", "write", "compile")
@@ -139,6 +140,7 @@ class Report:
         derived = {name: getattr(self, name) for name in properties}
         return json.loads(json.dumps(dataclasses.asdict(self) | derived))
 
+    @short_traceback
     def plot(self, ax: Any = None) -> Any:
         """Draws where the time went, with matplotlib (the extra `plot`).
 

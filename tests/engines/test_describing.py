@@ -57,9 +57,20 @@ def test_many_replicas_are_shortened():
     devices = [f"/job:localhost/replica:0/task:0/device:GPU:{i}" for i in range(16)]
     shown = described(["a", "b"], ["float16", "float32"], devices, Options())
     replicas = "16 replicas: GPU:0, GPU:1, ..., GPU:15"
-    assert shown == f"'a', 'b', {replicas}; threads, float16 and float32"
+    how = "threads, float16 and float32, combine='mean'"
+    assert shown == f"'a', 'b', {replicas}; {how}"
     shown = described("abcdef", [], ["host/12/GPU:0"], Options(engine="ray"))
-    assert shown == "'a', 'b', ..., 'f', 1 process: host/12/GPU:0; ray"
+    assert shown == (
+        "'a', 'b', ..., 'f', 1 process: host/12/GPU:0; ray, combine='mean'"
+    )
+
+
+def test_several_models_and_views_are_shown(strategies):
+    views = ["identity", mgpu.View(keras.ops.negative)]
+    with strategies[1].scope():
+        several = mgpu.Predictor([digits(), digits()], combine="vote", views=views)
+    shown = "'digits', 'digits', 1 replica: CPU:0; threads, float32, combine='vote', "
+    assert repr(several) == f"Predictor({shown}views=['identity', View(negative)])"
 
 
 @pytest.mark.parametrize("attribute", ["_runner", None])
