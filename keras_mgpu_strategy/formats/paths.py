@@ -21,6 +21,8 @@ from keras_mgpu_strategy.types import Origin
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Sequence[PathLike]
 
+_MOST_SHOWN = 4
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
@@ -75,6 +77,20 @@ def as_path(path: Any) -> pathlib.Path:
             "os.PathLike."
         )
     return pathlib.Path(expanded(path))
+
+
+def short_repr(description: Any) -> str:
+    """The repr of a dataclass with `paths`, of which it has the first two if many."""
+    values = {
+        field.name: repr(getattr(description, field.name))
+        for field in dataclasses.fields(description)
+    }
+    paths = description.paths
+    if isinstance(paths, list | tuple) and len(paths) > _MOST_SHOWN:
+        first, second, *others = paths
+        values["paths"] = f"[{first!r}, {second!r}, ... {len(others):,} more]"
+    listed = ", ".join(f"{name}={text}" for name, text in values.items())
+    return f"{type(description).__name__}({listed})"
 
 
 def one_file(path: Any, kind: str) -> FileList:

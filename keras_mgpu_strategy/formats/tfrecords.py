@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.file_source import FileSource
-from keras_mgpu_strategy.formats.paths import Paths, list_files
+from keras_mgpu_strategy.formats.paths import Paths, list_files, short_repr
 from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
@@ -48,6 +48,7 @@ class TFRecords:
     paths: Paths
     parse_fn: Callable[[tf.Tensor], Any]
     batch_size: int = 128
+    __repr__ = short_repr
 
     def open_rows(self, input_spec: Nest) -> FileSource:
         """Opens the files, see `FileInput`. Rows have the shape that `parse_fn` gives.

@@ -256,6 +256,14 @@ def test_the_classes_are_plain_values(value):
         value.path = "y"
 
 
+@pytest.mark.parametrize("kind", [Parquet, Images, lambda paths: TFRecords(paths, len)])
+def test_of_many_paths_the_first_are_shown(kind):
+    many = repr(kind([f"{index}.x" for index in range(5000)]))
+    assert "(paths=['0.x', '1.x', ... 4,998 more], " in many
+    assert len(many) < 160
+    assert "'a.x', 'b.x'" in repr(kind(["a.x", "b.x"]))
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.parquet", "x.h5", "x.zarr"])
 def test_the_identity_is_that_of_the_files(name, tmp_path):
     path = save(tmp_path, name)

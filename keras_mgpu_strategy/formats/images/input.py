@@ -19,6 +19,7 @@ from keras_mgpu_strategy.formats.images.scaling import (
     check_preprocess,
 )
 from keras_mgpu_strategy.formats.images.source import ImageSource
+from keras_mgpu_strategy.formats.paths import short_repr
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
@@ -66,6 +67,7 @@ class Images:
     preprocess: str | Callable[[np.ndarray], Any] = "none"
     on_bad_file: str = "raise"
     color_mode: str | None = None
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         """Checks the arguments; raises as the class says."""

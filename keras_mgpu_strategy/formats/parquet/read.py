@@ -25,7 +25,7 @@ from keras_mgpu_strategy.formats.parquet.schema import (
     common_schema,
     schema_of,
 )
-from keras_mgpu_strategy.formats.paths import Paths
+from keras_mgpu_strategy.formats.paths import Paths, short_repr
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.system.tracebacks import short_traceback
@@ -57,6 +57,7 @@ class Parquet:
     paths: Paths
     columns: Columns = None
     missing_as_nan: bool = False
+    __repr__ = short_repr
 
     def open_rows(self, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
         """Opens the files, see `FileInput`; columns of `keep` travel beside the rows.
