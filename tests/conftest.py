@@ -32,6 +32,7 @@ SLOW = re.compile(
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
     | run_metrics.py::test_a_run_killed | \[ray\.md\]
     | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py
+    | test_tracebacks.py::test_(only|frames|in_a_kernel)
     """,
     re.VERBOSE,
 )
@@ -68,7 +69,7 @@ class SharedInOneWorker(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if re.search(r"engines/ray/|\[ray\.md\]", nodeid):
+        if re.search(r"engines/ray/|\[ray\.md\]|tracebacks.*(\[ray\]|process)", nodeid):
             return "ray"
         return "gpu_rig" if "gpu_rig/" in nodeid else nodeid
 

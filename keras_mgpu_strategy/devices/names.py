@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.devices import gpu_memory
 from keras_mgpu_strategy.system.integers import as_int
+from keras_mgpu_strategy.system.kernel import in_kernel
 
 Devices: TypeAlias = str | int | Sequence[str | int] | None
 """What a user may write for devices; see `parse_devices`."""
@@ -155,11 +156,20 @@ def _split(name: str, device: Any, num_parts: int) -> None:
     except RuntimeError as error:
         raise RuntimeError(
             f"replicas_per_device={num_parts} needs {name} split into {num_parts} "
-            f"logical devices, but it has {_num_parts(device)}, and TensorFlow "
-            f"does not change this once it has started. Call "
-            f"scope(replicas_per_device={num_parts}) before anything else that uses "
-            f"TensorFlow (before the first tensor, layer or model), in a new process."
+            f"logical devices, but it has {_num_parts(device)}, and TensorFlow does "
+            f"not change this once it has started. {_how_to_be_first(num_parts)}"
         ) from error
+
+
+def _how_to_be_first(num_parts: int) -> str:
+    call = f"scope(replicas_per_device={num_parts})"
+    others = (
+        "before anything else that uses TensorFlow (before the first tensor, layer or "
+        "model)"
+    )
+    if in_kernel():
+        return f"Restart the kernel, and put {call} into the first cell, {others}."
+    return f"Call {call} {others}, in a new process."
 
 
 def _num_parts(device: Any) -> int:

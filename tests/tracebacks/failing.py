@@ -1,5 +1,6 @@
-"""A user's script with a mistake of every kind; prints the tracebacks as JSON."""
+"""A script of a user's with a mistake of every kind; prints the tracebacks as JSON."""
 
+import gc
 import json
 import os
 import signal
@@ -19,6 +20,13 @@ ROWS = np.zeros((100, 2), np.float32)
 class Refuses(keras.layers.Layer):
     def call(self, inputs):
         if inputs.shape[-1] == 2:
+            raise ZeroDivisionError("by the layer")
+        return inputs
+
+
+class RefusesWhenTraced(keras.layers.Layer):
+    def call(self, inputs):
+        if inputs.shape[0] is not None:
             raise ZeroDivisionError("by the layer")
         return inputs
 
@@ -71,6 +79,11 @@ def callback_of_evaluate():
 
 def model_call():
     refusing().predict(ROWS, verbose=0)
+
+
+def late_model_call():
+    model = dense_model(RefusesWhenTraced())
+    mgpu.Predictor(model, **OPTIONS).predict(ROWS, 10, verbose=0)
 
 
 def missing_file():
@@ -152,36 +165,36 @@ def with_labels():
 
 
 CASES = [wrong_shape, generator, callback, callback_of_evaluate, model_call]
+CASES += [late_model_call]
 CASES += [missing_file, missing_rows, invalid_option, no_such_device, bad_label]
 CASES += [few_labels, loop, loop_of_batches, drop_in, to_file, parallel, parallel_call]
 CASES += [images, ray_options, interrupt, interrupt_to_file, interrupted_evaluation]
 
 
 def failing(case):
-    """Its error: class, notes, the names of all frames, and the lines of it printed."""
+    """Its error: what it says, and the frames of it and of those it came of."""
     try:
         case()
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         chain, part = [], error
         while part := part.__cause__ or part.__context__:
-            chain.append(
-                [
-                    f"{f.filename}:{f.name}"
-                    for f in traceback.extract_tb(part.__traceback__)
-                ]
-            )
+            inner = traceback.extract_tb(part.__traceback__)
+            chain.append([[frame.filename, frame.name] for frame in inner])
         return {
             "error": type(error).__name__,
-            "notes": getattr(error, "__notes__", []),
+            "said": [str(error).split("\n")[0], *getattr(error, "__notes__", [])],
             "frames": [[frame.filename, frame.name] for frame in frames],
             "chain": chain,
             "printed": "".join(traceback.format_exception(error)),
         }
+    finally:
+        gc.collect()  # Ray's processes end with a Predictor
     raise AssertionError(f"{case.__name__} did not fail")
 
 
 def both(case):
+    """With all frames, and as it is without a setting."""
     found = {}
     for full in "10":
         os.environ["MGPU_FULL_TRACEBACK"] = full
@@ -189,11 +202,17 @@ def both(case):
     return found
 
 
-if __name__ == "__main__":
-    OPTIONS = {"engine": sys.argv[1]}
-    if sys.argv[1] == "ray":
+def begin(engine):
+    """Makes what the cases use."""
+    global OPTIONS, PREDICTOR
+    OPTIONS = {"engine": engine}
+    if engine == "ray":
         OPTIONS["ray"] = mgpu.RayOptions(num_actors=1, cpus_per_actor=1)
     PREDICTOR = mgpu.Predictor(dense_model(), **OPTIONS)
     PREDICTOR.predict(ROWS, verbose=0)
-    chosen = [case for case in CASES if case.__name__ in sys.argv[2:]] or CASES
+
+
+if __name__ == "__main__":
+    begin(sys.argv[1])
+    chosen = [case for case in CASES if case.__name__ in sys.argv[2:]]
     print(json.dumps({case.__name__: both(case) for case in chosen}))
