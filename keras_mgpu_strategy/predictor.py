@@ -131,7 +131,8 @@ class Predictor(InMemory):
                 x; or the name of a column of x, which is then not an input.
             batch_size: Rows of a batch of losses and metrics, 32 by default, and of a
                 global batch, as in `predict`.
-            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal.
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal, and in a
+                notebook after a second.
             sample_weight: A weight for each row, or for each label: an array, a file,
                 or the name of a column.
             steps: Batches to draw from `x`; None draws all.
@@ -190,7 +191,8 @@ class Predictor(InMemory):
                 `.parquet` (a folder), `.zarr` (a folder) or `.csv`.
             x, batch_size, steps: As in `predict`. With `batch_size`, a resumed run
                 gives the same bits.
-            verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2.
+            verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2; in a
+                notebook a bar after a second.
             method, from_logits, strict, k: `"predict"` or another method's name, and
                 its arguments.
             keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside

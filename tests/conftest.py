@@ -29,6 +29,7 @@ SLOW = re.compile(
     | /models/test_(compile_settings|differing_copies|graphs|precision)
     | /conformance/test_matrix.py::test_evaluation\[(?!dense-threads)
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
+    | /notebooks/test_(bar|interrupts)
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
     | run_metrics.py::test_a_run_killed | \[ray\.md\]
     | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py

@@ -10,6 +10,7 @@ import keras
 
 from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.system.integers import ceil_div
+from keras_mgpu_strategy.system.kernel import in_kernel
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
@@ -30,17 +31,25 @@ def check_verbose(verbose: Verbose) -> int:
 
 
 class Bar:
-    """Keras' bar of batches, if `verbose`; a standard output that fails ends it."""
+    """Keras' bar of batches, if `verbose`; a standard output that fails ends it.
+
+    A kernel has one of rows instead (`runs/kernel_bar.py`).
+    """
 
     def __init__(self, target: int | None, verbose: int) -> None:
         self._target = target
         self._bar: Any = None
         # The standard output may be any object and raise any error.
-        if verbose:
+        if verbose == 2 or (verbose and not in_kernel()):
             with contextlib.suppress(Exception):
                 self._bar = keras.utils.Progbar(
                     target, verbose=verbose, unit_name="batch"
                 )
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether what it is given is seen."""
+        return self._bar is not None
 
     def move(self, done: int, values: Mapping[str, Any] | None = None) -> None:
         """Shows how many batches are done, and what is known of them."""
@@ -113,7 +122,6 @@ class EvaluationWatch:
         if callbacks:
             self._callbacks = _as_list(callbacks, model, num_batches, verbose)
         self._bar = Bar(num_batches, verbose)
-        self._is_shown = bool(verbose)
         self._shown_at = time.monotonic()
 
     def begin(self) -> None:
@@ -130,7 +138,7 @@ class EvaluationWatch:
     def is_due(self) -> bool:
         """Whether there is something to show: after each batch, or now and then."""
         is_late = time.monotonic() - self._shown_at > _SECONDS_BETWEEN_LOOKS
-        return bool(self._callbacks) or (self._is_shown and is_late)
+        return bool(self._callbacks) or (self._bar.is_shown and is_late)
 
     def after(self, done: int, logs: dict[str, Any]) -> None:
         """Called after the batches before `done`, with loss and metrics so far."""

@@ -16,6 +16,7 @@ from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.models import Criteria
 from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_verbose
 from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
+from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.in_step import check_label_end
 from keras_mgpu_strategy.sources.marks import marks_of
@@ -71,7 +72,8 @@ class Evaluator:
                 targets = marks_of(run.rows.whole)(0, 0).targets
                 host.call(judge.prepare, criteria.outputs, targets or ())
             num_bytes = row_bytes(criteria.outputs)
-            blocks = _blocks(run, size, num_bytes, is_single=bool(callbacks))
+            most = 1 if callbacks else batches_at_once((size or 1) * num_bytes)
+            blocks = _blocks(run, size, most, verbose)
             with contextlib.closing(blocks):
                 done = _judge_all(blocks, size, judge, host, watch)
             logs = host.call(judge.logs)
@@ -105,14 +107,11 @@ def _num_batches(run: Run, size: int | None, steps: int | None) -> int | None:
 
 
 def _blocks(
-    run: Run, size: int | None, row_bytes: int, *, is_single: bool
+    run: Run, size: int | None, most: int, verbose: Verbose
 ) -> Generator[HostBatch, None, None]:
-    """Outputs and targets of whole batches, many at once unless `is_single`."""
-    next_size = _next_element(run)
-    if size is not None:
-        most = size * (1 if is_single else batches_at_once(size * row_bytes))
-        next_size = lambda: most  # noqa: E731
-    with contextlib.closing(run.batches(0)) as results:
+    """Outputs and targets of up to `most` whole batches; of one if it has no `size`."""
+    next_size = _next_element(run) if size is None else lambda: size * most
+    with shown_in_kernel(run, verbose) as results:
         yield from gather.resplit(_with_targets(results, run.rows.whole), next_size)
 
 

@@ -54,6 +54,16 @@ class Figures:
         """Such as "input-bound", or empty."""
         return f"{self.bound}-bound" if self.bound else ""
 
+    def line(self, ending: str | None = None) -> str:
+        """All in one line; `ending`, such as "in", stands before the time of a run."""
+        left, times = self.seconds_left, ""
+        if ending:
+            times = f"{ending} {duration(self.seconds)}"
+        elif left is not None:
+            times = f"{duration(left)} left"
+        parts = (self.rows_text, self.rate_text, times, self.bound_text)
+        return ", ".join(filter(None, parts))
+
 
 def duration(seconds: float) -> str:
     """The two largest units, such as "3 min 12 s"."""

@@ -4,9 +4,10 @@ Rows are done when the next batch is asked for. No batch is kept, no thread is s
 no stream that is missing or gone ends a run, and the bar always ends with the run.
 """
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -18,9 +19,10 @@ from keras_mgpu_strategy.runs.figures import (
     Figures,
     Meter,
     RowRange,
-    duration,
     short_duration,
 )
+from keras_mgpu_strategy.runs.kernel_bar import KernelBar, kernel_bar
+from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
@@ -40,6 +42,9 @@ def show_progress(
     now: Callable[[], float] = time.monotonic,
 ) -> Generator[HostBatch, None, None]:
     """Passes batches on and shows how far the run is; closing it ends the bar."""
+    bar = kernel_bar(verbose) if stream is None else None
+    if bar is not None:
+        return _shown(batches, rows.start, Meter(rows, clock), bar, now)
     screen = Screen(sys.stderr if stream is None else stream)
     # The log of a long run should show how far it is; that of `predict` need not.
     by_default = 1 if screen.isatty() else 2
@@ -50,11 +55,25 @@ def show_progress(
     return _shown(batches, rows.start, Meter(rows, clock), display, now)
 
 
+@contextlib.contextmanager
+def shown_in_kernel(run: Run, verbose: Verbose) -> Iterator[Iterator[HostBatch]]:
+    """Results for memory, above a bar if in a kernel; elsewhere Keras' bar is shown."""
+    bar = kernel_bar(verbose)
+    with contextlib.closing(run.batches(0)) as results:
+        if bar is None:
+            yield results
+            return
+        meter = Meter(RowRange(stop=run.rows.source.num_rows), run.clock)
+        passing = _shown(results, 0, meter, bar, time.monotonic)
+        with contextlib.closing(passing):
+            yield passing
+
+
 def _shown(
     batches: Iterable[HostBatch],
     row: int,
     meter: Meter,
-    display: "_Lines | _Bar",
+    display: "_Lines | _Bar | KernelBar",
     now: Callable[[], float],
 ) -> Generator[HostBatch, None, None]:
     began = looked = now()
@@ -85,13 +104,7 @@ class _Lines:
         if figures.seconds < self._due and not is_last:
             return
         self._due = figures.seconds + _SECONDS_BETWEEN_LINES
-        left, times = figures.seconds_left, ""
-        if is_last:
-            times = f"in {duration(figures.seconds)}"
-        elif left is not None:
-            times = f"{duration(left)} left"
-        parts = (figures.rows_text, figures.rate_text, times, figures.bound_text)
-        self._screen.write(", ".join(filter(None, parts)) + "\n")
+        self._screen.write(figures.line("in" if is_last else None) + "\n")
         self._screen.flush()
 
 

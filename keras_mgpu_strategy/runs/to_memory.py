@@ -21,6 +21,7 @@ from keras_mgpu_strategy.runs.callbacks import (
     with_callbacks,
     with_progress,
 )
+from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.messages import explaining_interrupt
@@ -50,7 +51,7 @@ def collect(
     run = runner.prepare(x, head, batch_size=batch_size, steps=steps)
     counts = (run.rows.source.num_rows, run.global_batch, level)
     sink = MemorySink(run.rows.source.num_rows)
-    with contextlib.closing(run.batches(0)) as results:
+    with shown_in_kernel(run, verbose) as results:
         batches = with_progress(masked(check(results)), *counts)
         if callbacks:
             batches = with_callbacks(batches, callbacks, runner.backend.model, *counts)
