@@ -111,6 +111,24 @@ class TestOutOfMemory:
             assert copied > 0.4 * run["input"]
 
 
+class TestEnsembles:
+    @pytest.fixture
+    def told(self, on_gpus):
+        return on_gpus("cases_ensembles.all_of_them", num_gpus=8)[0]
+
+    @pytest.mark.parametrize("combine", ["mean", "mean_std", "stack"])
+    def test_activations_of_one_member_at_a_time_are_in_memory(self, told, combine):
+        peaks = told["peaks"]
+        more = peaks[combine] - peaks["one"] - told["weights"]
+        assert more < 0.25 * told["activations"]
+
+    @ENGINES
+    def test_a_batch_that_does_not_fit_is_run_in_smaller_ones(self, told, engine):
+        run = told["backed off"][engine]
+        assert run["exact"]
+        assert 0 < len(run["back_offs"]) <= 2
+
+
 class TestTimes:
     @pytest.fixture
     def told(self, on_gpus):
