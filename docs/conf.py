@@ -24,6 +24,7 @@ CONTENTS = {
         "guide/images",
         "guide/outputs",
         "guide/embeddings",
+        "guide/ensembles",
         "guide/resuming",
         "guide/evaluation",
         "guide/own_models",
