@@ -98,6 +98,10 @@ Flags:
   --output_dtype=float16|float32|float64
       Write floats in this dtype; they are cast on the device. Default: as the
       model returns them.
+  --combine=mean|gmean|vote|stack|mean_std
+      What several models give together: the mean (the default), the geometric
+      mean, the class that most of them predict, the results of each along a
+      new axis, or mean and standard deviation.
   --custom_objects=MODULE,...
       Modules with classes and functions that the model uses, on PYTHONPATH or
       in this folder. They are imported, which runs their code.
@@ -112,6 +116,11 @@ Flags:
   --verbose=0|1|2|auto
       Progress on the standard error stream: none, a bar, a line every 30 s, or
       a bar on a terminal and lines elsewhere (the default).
+
+Model:
+  A .keras, .h5 or .hdf5 file, or the folder of a SavedModel. Several of them,
+  as a.keras,b.keras or in quotes as "m*.keras" (in order of their names), are
+  given the same rows, and their results are combined.
 
 Input:
   A .npy, .npz, .parquet (also several or a folder of them, and folders named
@@ -149,6 +158,9 @@ Examples:
   # The best five classes beside the ids, and metrics, in one pass:
   mgpu predict model.keras rows.parquet --output=best.parquet \\
       --method=predict_top_k --keep=id --labels=label --metrics=accuracy,top_k
+
+  # Five models, one pass over the files, and the mean of what they give:
+  mgpu predict "m*.keras" photos --output=scores.parquet --combine=mean
 
   # What a layer gives, such as embeddings, in half the bytes:
   mgpu predict model.keras images.npy --output=embeddings.npy \\

@@ -20,6 +20,7 @@ from absl import flags
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import files
 from keras_mgpu_strategy.cli.ending import how_far, reporting, stoppable
+from keras_mgpu_strategy.cli.models import check_models
 from keras_mgpu_strategy.cli.printing import complain, plain_warnings, say
 from keras_mgpu_strategy.cli.run import PredictRun, run_of
 from keras_mgpu_strategy.formats.registry import IMAGES
@@ -52,12 +53,11 @@ def predict(
 
 
 def _check_files(run: PredictRun) -> None:
-    if not run.model.exists():
-        raise FileNotFoundError(f"There is no model {run.model}. Check the path.")
+    check_models(run.models, run.loading)
     num_rows = files.check_inputs(run.inputs)
     files.reader_of(run.inputs[0], run.reading)
     labels = [run.labels] if isinstance(run.labels, pathlib.Path) else []
-    files.check_output(run.output, [run.model, *run.inputs, *labels])
+    files.check_output(run.output, [*run.models, *run.inputs, *labels])
     for path in labels:
         files.check_labels(path, num_rows)
 
@@ -72,11 +72,13 @@ def _load(run: PredictRun) -> Any:
             loading["custom_objects"] = _objects_of(loading["custom_objects"])
     if run.is_ray:
         options = mgpu.RayOptions(**run.scope, **run.ray)
-        predictor = mgpu.load(run.model, ray=options, **loading)
+        predictor = mgpu.load(run.models, ray=options, **loading)
     else:
         with mgpu.scope(**run.scope):
-            predictor = mgpu.load(run.model, **loading)
+            predictor = mgpu.load(run.models, **loading)
     names = [device.rpartition("device:")[2] for device in predictor.devices]
+    if len(run.models) > 1:
+        say(f"models    {', '.join(map(str, run.models))}")
     say(f"devices   {', '.join(names)}")
     say(f"replicas  {predictor.num_replicas}")
     return predictor
@@ -120,10 +122,12 @@ def _check_outputs(run: PredictRun, predictor: Any) -> None:
     """Refuses labels for several outputs, if a model declares its outputs."""
     if run.labels is None or run.is_ray:  # with Ray, outputs are counted at the end
         return
-    declared = getattr(predictor.model, "outputs", None)
+    model = predictor.model
+    model = model[0] if isinstance(model, list) else model
+    declared = getattr(model, "outputs", None)
     if isinstance(declared, list) and len(declared) > 1:
         raise ValueError(
-            f"--labels goes with a model of one output; {run.model} has "
+            f"--labels goes with a model of one output; {run.models[0]} has "
             f"{len(declared)}. Choose one with --outputs, or call predict_to in Python "
             "with dicts of labels and metrics."
         )

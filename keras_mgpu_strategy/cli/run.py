@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
+from keras_mgpu_strategy.cli.models import models_of
 from keras_mgpu_strategy.formats.registry import (
     format_of,
     output_format,
@@ -25,8 +26,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),
     "loading": (
-        *("engine", "precision", "outputs", "output_dtype", "jit_compile"),
-        *("profile", "custom_objects", "safe_mode"),
+        *("engine", "precision", "outputs", "output_dtype", "combine"),
+        *("jit_compile", "profile", "custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (
@@ -41,7 +42,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 class PredictRun:
     """What a user asked for, free of contradictions; dicts hold only what was given."""
 
-    model: pathlib.Path
+    models: tuple[pathlib.Path, ...]
     inputs: tuple[pathlib.Path, ...]
     output: pathlib.Path
     reading: dict[str, Any]  # arguments of a class of `mgpu.files`
@@ -100,7 +101,7 @@ def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRu
         )
     given |= {n: parse(given[n]) for n, parse in _PARSERS.items() if n in given}
     run = PredictRun(
-        model=_path(arguments[0]),
+        models=models_of(arguments[0]),
         inputs=tuple(map(_path, arguments[1:])),
         output=given["output"],
         stopping=stopping_signals(given.get("stop_on", ())),
