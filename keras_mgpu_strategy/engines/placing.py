@@ -36,13 +36,9 @@ def place(
     given = _each(model)
     options.combination(len(given))
     if options.engine == "ray":
-        if len(given) > 1:
-            raise ValueError(
-                f'Received {len(given)} models with engine="ray". Expected another '
-                "engine with several models."
-            )
-        packed = _packed(given[0], options)
-        return RayBackend(packed, options, ray or RayOptions())
+        packed = [_packed(part, options) for part in given]
+        files = dict(zip(_names(given), packed, strict=True))
+        return RayBackend(files, options, ray or RayOptions())
     for path in (part.path for part in given if isinstance(part, SavedModel)):
         models.check_path(expanded(path))  # before TensorFlow starts its devices
     strategy = active_strategy() or _strategy_of(given) or make_strategy()

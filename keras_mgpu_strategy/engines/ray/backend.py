@@ -81,9 +81,14 @@ class RemoteChunks:
 
 
 class RayBackend:
-    """A `Backend` of one process per device."""
+    """A `Backend` of one process per device, each with all models.
 
-    def __init__(self, model: ModelFile, options: Options, spread: RayOptions):
+    `files` are by the names that errors give them.
+    """
+
+    def __init__(
+        self, files: dict[str, ModelFile], options: Options, spread: RayOptions
+    ):
         _leave_gpu_memory()
         ray = connect(spread.ray_address)
         plan = make_plan(spread, ray.nodes())
@@ -91,7 +96,7 @@ class RayBackend:
         self._chunks = options.chunks(on_gpus=plan.gpus_per_actor > 0)
         inner = dataclasses.replace(options, engine="threads", profile=None)
         # Views hold functions of the user's own.
-        arguments = (ray.put(pack((model, inner))), plan.cpus_per_actor)
+        arguments = (ray.put(pack((files, inner))), plan.cpus_per_actor)
         self._actors = Actors(ray, plan, sum(self._chunks.values()), arguments)
         self.close = self._actors.close
         about = self._actors.abouts[0]
@@ -100,7 +105,7 @@ class RayBackend:
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
         self._options, self._about = options, (about.names, about.dtypes)
-        self.combine: str | None = options.combination(1)
+        self.combine: str | None = options.combination(len(files))
         self.views = options.described_views
         self.is_remote = True
         self.outputs = options.output_names

@@ -8,6 +8,7 @@ import tempfile
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import make_strategy
@@ -26,9 +27,12 @@ class ModelFile:
     aside: models.Aside | None = None  # what the file does not keep of a model
 
     def read(
-        self, precision: str | None, outputs: tuple[str, ...] | None = None
+        self,
+        precision: str | None,
+        outputs: tuple[str, ...] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> models.ReplicatedModel:
-        """Reads the model onto the devices of this process."""
+        """Reads the model onto the devices of a strategy, or of this process."""
         with tempfile.TemporaryDirectory(prefix="mgpu-model-") as folder:
             path = pathlib.Path(folder) / self.path.name
             if self.is_folder:
@@ -39,7 +43,7 @@ class ModelFile:
             try:
                 return models.read(
                     path,
-                    make_strategy(),
+                    strategy or make_strategy(),
                     custom_objects=self.custom_objects,
                     safe_mode=self.safe_mode,
                     precision=precision,

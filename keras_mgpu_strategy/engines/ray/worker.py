@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.devices.scope import make_strategy
 from keras_mgpu_strategy.engines.adaptive_batch import Limits
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.local import LocalChunks, local_backend
@@ -84,15 +85,15 @@ class Worker:
 
     @answering
     def open(self) -> About:
-        """Reads the model; called once, before everything else."""
+        """Reads the models; called once, before everything else."""
         packed, num_threads = self._arguments
         device = process.configure(num_threads)
         models.set_apart()
-        unpacked: tuple[ModelFile, Options] = packed.unpack()
-        model, options = unpacked
-        replicated = model.read(options.precision, options.output_names)
-        names = [f"model {str(model.path)!r}"]
-        self._backend = backend = local_backend([replicated], names, options)
+        unpacked: tuple[dict[str, ModelFile], Options] = packed.unpack()
+        files, options = unpacked
+        how = (options.precision, options.output_names, make_strategy())
+        members = [file.read(*how) for file in files.values()]
+        self._backend = backend = local_backend(members, list(files), options)
         self._track = Track(backend.chunks["in_flight"])
         del self._arguments
         return About(

@@ -156,3 +156,53 @@ def test_best_classes_and_cast_floats(cluster, model, rows, strategies):
 
 def is_running(pid):
     return os.path.exists(f"/proc/{pid}")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Models in two files, and one that returns something else in a third."""
+    paths = [tmp_path / name for name in ("one.keras", "two.h5", "wide.keras")]
+    for path, width in zip(paths, (3, 3, 4), strict=True):
+        keras.utils.set_random_seed(width + len(path.name))
+        flat = [layers.Conv2D(2, 3), layers.Flatten()]
+        head = layers.Dense(width, activation="softmax")
+        model = keras.Sequential([keras.Input((6, 6, 1)), *flat, head])
+        model.save(path)
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_several_models_and_views(cluster, saved, strategies, tmp_path):
+    rows = np.random.default_rng(5).random((25, 6, 6, 1), np.float32)
+    same = {"combine": "mean_std", "views": ["identity", "rot90"]}
+    with strategies[1].scope():
+        local = mgpu.load(saved[:2], **same)
+    ray = {"engine": "ray", "ray": mgpu.RayOptions(num_actors=2)}
+    remote = mgpu.load(saved[:2], **same, **ray)
+    expected = local.predict(rows, 4, verbose=0)
+    results = remote.predict(rows, 8, verbose=0)
+    assert list(results) == ["mean", "std"]
+    for name, values in expected.items():
+        np.testing.assert_array_equal(results[name], values)
+    # Either resumes what the other began, and no other ensemble does.
+    output = tmp_path / "out.npy"
+    local.predict_to(output, rows, batch_size=4, method="predict", verbose=0)
+    how = {"method": "predict", "resume": True, "verbose": 0}
+    remote.predict_to(output, rows, batch_size=8, **how)
+    del remote  # and its processes, for which there is no room beside others
+    other = mgpu.load(saved[1::-1], **same, **ray)
+    with pytest.raises(ValueError, match="another run wrote it .*model"):
+        other.predict_to(output, rows, batch_size=8, **how)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_models_that_do_not_go_together_are_named(cluster, saved):
+    ray = {"engine": "ray", "ray": mgpu.RayOptions(num_actors=1)}
+    with pytest.raises(ValueError) as raised:
+        mgpu.load(saved, **ray)
+    message = f"model 2 ({str(saved[2])!r}) returns (None, 4)"
+    assert str(raised.value).startswith(message)
+    saved[1].write_bytes(saved[1].read_bytes()[:3000])
+    with pytest.raises(ValueError) as raised:
+        mgpu.load(saved[:2], **ray)
+    assert str(saved[1]) in str(raised.value)
