@@ -99,9 +99,13 @@ Flags:
       Write floats in this dtype; they are cast on the device. Default: as the
       model returns them.
   --combine=mean|gmean|vote|stack|mean_std
-      What several models give together: the mean (the default), the geometric
-      mean, the class that most of them predict, the results of each along a
-      new axis, or mean and standard deviation.
+      What several models or views give together: the mean (the default), the
+      geometric mean, the class that most of them predict, the results of each
+      along a new axis, or mean and standard deviation.
+  --views=NAME,...
+      Views of each image that the model is given, one after another; results
+      are combined: identity, flip_left_right, flip_up_down, rot90, rot180,
+      rot270.
   --custom_objects=MODULE,...
       Modules with classes and functions that the model uses, on PYTHONPATH or
       in this folder. They are imported, which runs their code.
@@ -161,6 +165,10 @@ Examples:
 
   # Five models, one pass over the files, and the mean of what they give:
   mgpu predict "m*.keras" photos --output=scores.parquet --combine=mean
+
+  # One model, and the mean over each image and its mirror image:
+  mgpu predict model.keras photos --output=scores.parquet \\
+      --views=identity,flip_left_right
 
   # What a layer gives, such as embeddings, in half the bytes:
   mgpu predict model.keras images.npy --output=embeddings.npy \\

@@ -24,7 +24,7 @@ def check_models(paths: Sequence[pathlib.Path], loading: Mapping[str, Any]) -> N
     if "combine" in loading and len(paths) == 1 and "views" not in loading:
         raise ValueError(
             f"--combine={loading['combine']} with one model, {paths[0]}. Give several, "
-            'such as a.keras,b.keras or "m*.keras", or leave it out.'
+            'such as a.keras,b.keras or "m*.keras", or --views, or leave it out.'
         )
 
 

@@ -39,6 +39,8 @@ _OF_PYTHON: _Patterns = (
         r"--\1=\3",
     ),
     (r"\bk=(\d+) is more than\b", r"--k=\1 is more than"),
+    (r"\bviews has\b", "--views has"),
+    (r"a list of names \(([\w, ]+)\) or mgpu\.View\(\.\.\.\)", r"names among \1"),
     (r"\bimage_size=\(height, width\)", "--image_size=HxW"),
     (r"\bimage_size=\((\d+), (\d+)\)", r"--image_size=\1x\2"),
 )

@@ -26,8 +26,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),
     "loading": (
-        *("engine", "precision", "outputs", "output_dtype", "combine"),
-        *("jit_compile", "profile", "custom_objects", "safe_mode"),
+        *("engine", "precision", "outputs", "output_dtype"),
+        *("combine", "views", "jit_compile", "profile", "custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (

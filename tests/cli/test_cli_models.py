@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from command_line import predict_here
 
+from tests import views
+
 ROWS = np.random.default_rng(2).random((20, 3), np.float32)
 
 
@@ -88,3 +90,24 @@ def test_an_unknown_combination_is_refused_by_name(folder, capsys):
         predict_here("m*.keras", "rows.npy", *flags)
     error = capsys.readouterr().err
     assert "--combine=median. Expected one of mean, gmean, vote, stack, m" in error
+
+
+def test_views_of_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(2).random((20, 4, 4, 1), np.float32)
+    np.save("rows.npy", rows)
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(2, activation="softmax"))
+    model.save("m.keras")
+    names = ["identity", "flip_left_right"]
+    each = np.stack(views.predictions(model, rows, names), axis=1)
+    flags = ("--output=out.npy", f"--views={','.join(names)}")
+    predict_here("m.keras", "rows.npy", *flags, "--combine=stack")
+    np.testing.assert_allclose(np.load("out.npy"), each, rtol=1e-5, atol=1e-6)
+    predict_here("m.keras", "rows.npy", *flags, "--overwrite")
+    np.testing.assert_allclose(np.load("out.npy"), each.mean(1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(SystemExit):
+        predict_here("m.keras", "rows.npy", "--output=no.npy", "--views=flip_leftright")
+    error = capsys.readouterr().err
+    assert "--views has 'flip_leftright'. Did you mean 'flip_left_right'?" in error
+    assert "Expected names among identity, flip_left_right, flip_up_down," in error
