@@ -79,18 +79,18 @@ def as_path(path: Any) -> pathlib.Path:
     return pathlib.Path(expanded(path))
 
 
-def short_repr(description: Any) -> str:
+def short_repr(self: Any) -> str:
     """The repr of a dataclass with `paths`, of which it has the first two if many."""
     values = {
-        field.name: repr(getattr(description, field.name))
-        for field in dataclasses.fields(description)
+        field.name: repr(getattr(self, field.name))
+        for field in dataclasses.fields(self)
     }
-    paths = description.paths
+    paths = self.paths
     if isinstance(paths, list | tuple) and len(paths) > _MOST_SHOWN:
         first, second, *others = paths
         values["paths"] = f"[{first!r}, {second!r}, ... {len(others):,} more]"
     listed = ", ".join(f"{name}={text}" for name, text in values.items())
-    return f"{type(description).__name__}({listed})"
+    return f"{type(self).__name__}({listed})"
 
 
 def one_file(path: Any, kind: str) -> FileList:
