@@ -7,38 +7,36 @@ import pytest
 
 from tests.notebooks import kernel
 
-LONG = "Paced(3000, 2000)"  # a second and a half, however fast the machine
+LONG = "Paced(6000, 4000)"  # a second and a half, however fast the machine
 CELLS = {
     "set up": """
         import asyncio
         import numpy as np
-        from tests.helpers import numbered_rows
-        from tests.notebooks.paced import Paced, failing, predictor
-        p, few, logits = predictor(), numbered_rows(64), {"from_logits": True}
+        from tests.notebooks.paced import Paced, failing, predictor, results_of, rows_of
+        p, few, logits = predictor(), rows_of(64), {"from_logits": True}
         """,
     "predict": f"result = p.predict({LONG}, 64)",
     "predict_proba": f"r = p.predict_proba({LONG}, 64, from_logits=True)",
-    "evaluate": f"loss = p.evaluate({LONG}, np.zeros((3000, 2)))",
+    "evaluate": f"loss = p.evaluate({LONG}, np.zeros((6000, 2)))",
     "predict_to": f"report = p.predict_to('out.npy', {LONG}, method='predict')",
     "in a thread": f"threaded = await asyncio.to_thread(p.predict, {LONG}, 64)",
     "short": """
         p.predict(few); p.predict_proba(few, **logits); p.predict_classes(few)
-        p.predict_top_k(few, 2); loss = p.evaluate(few, few)
+        p.predict_top_k(few, 2); loss = p.evaluate(few, few[:, :2])
         report = p.predict_to('short.npy', few, **logits)
         """,
     "at once": """
         p.predict(few, verbose=1); p.predict_proba(few, verbose=1, **logits)
         p.predict_classes(few, verbose=1); p.predict_top_k(few, 2, verbose=1)
-        loss = p.evaluate(few, few, verbose=1)
+        loss = p.evaluate(few, few[:, :2], verbose=1)
         report = p.predict_to('at_once.npy', few, verbose=1, **logits)
         """,
     "silent": f"result = p.predict({LONG}, 64, verbose=0)",
     "lines": "r = p.predict(few, 8, verbose=2)",
     "failing": "p.predict(failing(1.5))",
     "exact": """
-        expected = 2 * np.arange(3000)[:, None] + np.ones(2)
         for results in (result, threaded, np.load('out.npy')):
-            np.testing.assert_array_equal(results, expected)
+            np.testing.assert_array_equal(results, results_of(6000))
         """,
 }
 
@@ -65,7 +63,7 @@ def line_of(output):
 def test_a_long_run_is_saved_as_one_line(name, outputs):
     (output,) = outputs[name]
     assert re.fullmatch(
-        r"█{20} 3,000 of 3,000 rows \(100%\), [\d,]+ rows/s, in \d+ s, \w+-bound",
+        r"█{20} 6,000 of 6,000 rows \(100%\), [\d,]+ rows/s, in \d+ s, \w+-bound",
         line_of(output),
     )
 
