@@ -42,6 +42,7 @@ def rows(text, columns=None, spec=TWO, *, folder, **options):
         (" a ,\tb\n1,4\n2,5\n3,6\n", {}),
         ("a,b\n\n1,4\n  \n2,5\n3,6\n\n", {}),
         ("a\tb\n1\t4\n2\t5\n3\t6\n", {}),
+        ("a;b\n1;4\n2,5\n3;6\n", {"sep": "[;,]"}),  # in pandas' slow engine
         ("a|b\r\n1|4\r\n2|5\r\n3|6\r\n", {}),
         ("﻿a;b\n1;4\n2;5\n3;6\n", {}),
         ("# made by hand\na,b\n1,4\n2,5\n3,6\n", {"comment": "#"}),

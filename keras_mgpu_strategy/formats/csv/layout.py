@@ -41,7 +41,8 @@ class CsvLayout:
 
 def find_layout(pandas: Any, path: Any, options: Mapping[str, Any]) -> CsvLayout:
     """Finds the columns' names and places; refuses a first line that may be a row."""
-    lines = _FirstLines(pandas, path, options).separated().with_blank_lines()
+    given = _FirstLines(pandas, path, options).by_a_named_engine()
+    lines = given.separated().with_blank_lines()
     names = lines.options.get("names")
     if names is not None:
         return _by_user(lines, list(names))
@@ -113,6 +114,12 @@ class _FirstLines:
             if tuple(map(int, version[:2])) < _EXACT_SINCE:
                 ours["float_precision"] = "round_trip"
         return {**ours, **self.options}
+
+    def by_a_named_engine(self) -> "_FirstLines":
+        """Names pandas' slow engine where it is needed, as pandas would warn if not."""
+        if self._is_read_by_c or self.options.get("engine") is not None:
+            return self
+        return dataclasses.replace(self, options={**self.options, "engine": "python"})
 
     def separated(self) -> "_FirstLines":
         """Finds the separator of a file without a comma, unless the user gives it."""
