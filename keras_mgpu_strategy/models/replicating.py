@@ -5,6 +5,7 @@ has its layers, state and compile settings and shares no variable; the original 
 changed. Every variable is mirrored over exactly the strategy's devices.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -157,7 +158,7 @@ def _clone(
     # and about layers that it cannot build, which the comparison finds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        with strategy.scope():
+        with strategy.scope(), _unnamed_variables(library):
             new = clone(model, library, precision)
         copy_flags(model, new)
         # Outside the scope: variables of another strategy cannot be read in it.
@@ -165,6 +166,21 @@ def _clone(
         carry_attributes(model, new, strategy, precision)
     check_precision(new, precision)
     return new
+
+
+def _unnamed_variables(library: ModuleType) -> contextlib.AbstractContextManager[Any]:
+    """Leaves it to Keras 3 to name variables; tf_keras has TensorFlow's names alone.
+
+    TensorFlow keeps 35 KiB, until `clear_session`, for each name that a variable had.
+    """
+    if library.__name__ == "tf_keras":
+        return contextlib.nullcontext()
+
+    def create(next_creator: Callable[..., Any], **options: Any) -> Any:
+        with tf.name_scope(""):
+            return next_creator(**{**options, "name": "variable"})
+
+    return tf.variable_creator_scope(create)
 
 
 def _forward(
