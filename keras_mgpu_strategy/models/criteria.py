@@ -63,20 +63,20 @@ class Examiner:
 
         Raises ValueError if what `evaluate` computes depends on more than outputs.
         """
-        judged = next(filter(_is_compiled, self._replicated.each), None)
-        judged = judged or self._replicated.each[0]
-        _check(judged)
+        each = self._replicated.each
+        judged = next((x for x in each if is_compiled(x.model)), each[0])
+        _check(judged, "predictor.model[0]" if len(each) > 1 else "predictor.model")
         model = judged.model
         settings, key = settings_of(model), repr(spec)
         known_for, kept = self._kept.get(key, (None, None))
         if kept is None or known_for is not settings:
-            outputs = _outputs(self._replicated, self._head, spec)
+            outputs = _outputs(self._replicated, model, self._head, spec)
             kept = Criteria(outputs, compiled_of(model), output_names_of(model))
             self._kept[key] = (settings, kept)
         return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
 
 
-def _check(replicated: ReplicatedModel) -> None:
+def _check(replicated: ReplicatedModel, name: str) -> None:
     model = replicated.model
     if replicated.outputs:
         raise ValueError(
@@ -84,7 +84,7 @@ def _check(replicated: ReplicatedModel) -> None:
             "belong to all outputs of the model. Make a Predictor without outputs= to "
             "evaluate it."
         )
-    _check_compiled(model)
+    _check_compiled(model, name)
     _check_methods(model)
     if replicated.feeding.raw:
         raise ValueError(
@@ -94,14 +94,10 @@ def _check(replicated: ReplicatedModel) -> None:
         )
 
 
-def _is_compiled(replicated: ReplicatedModel) -> bool:
-    return is_compiled(replicated.model)
-
-
 def _outputs(
-    replicated: ReplicatedModel, head: Callable[[Nest], Nest], spec: Nest
+    replicated: ReplicatedModel, model: Any, head: Callable[[Nest], Nest], spec: Nest
 ) -> Nest:
-    """Traces one call of the model, to see what it adds to its outputs."""
+    """Traces one call, to see what the model whose losses count adds to outputs."""
 
     def forward(*flat: tf.Tensor) -> Nest:
         return head(replicated.call(replicated.in_form(spec, flat)))
@@ -109,28 +105,23 @@ def _outputs(
     function = tf.function(forward, autograph=replicated.autograph)
     with replicated.strategy.scope():
         concrete: Any = function.get_concrete_function(*tf.nest.flatten(spec))
-    for model in (member.model for member in replicated.each):
-        _check_losses(model)
-    return tf.nest.map_structure(
-        lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), concrete.structured_outputs
-    )
-
-
-def _check_losses(model: Any) -> None:
-    if any(map(tf.is_symbolic_tensor, getattr(model, "losses", ()))):
+    if any(map(tf.is_symbolic_tensor, model.losses)):
         raise ValueError(
             f"{_named(model)} adds losses that depend on its inputs (add_loss or "
             "activity_regularizer). They are computed batch by batch on the devices, "
             f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
             "loss from the model's outputs in a function passed to `compile`."
         )
+    return tf.nest.map_structure(
+        lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), concrete.structured_outputs
+    )
 
 
-def _check_compiled(model: Any) -> None:
+def _check_compiled(model: Any, name: str) -> None:
     if not is_compiled(model):
         raise ValueError(
             f"{_named(model)} is not compiled, so it has no loss and no metrics. Call "
-            "`predictor.model.compile(loss=..., metrics=[...])` before `evaluate`."
+            f"`{name}.compile(loss=..., metrics=[...])` before `evaluate`."
         )
 
 

@@ -333,8 +333,11 @@ def test_losses_and_metrics_of_the_first_compiled_model(combine, strategies):
     outputs = several.predict(ROWS, 8, verbose=0).astype(np.float64)
     expected = [((outputs - labels) ** 2).mean(), np.abs(outputs - labels).mean()]
     np.testing.assert_allclose(several.evaluate(ROWS, labels, 8, 0), expected, 1e-4)
-    with pytest.raises(ValueError, match="is not compiled"):
-        predictor([dense(), dense()], strategies).evaluate(ROWS, labels, verbose=0)
+    several = predictor([dense(), dense()], strategies, combine=combine)
+    with pytest.raises(ValueError, match=r"Call `predictor.model\[0\].compile"):
+        several.evaluate(ROWS, labels, verbose=0)
+    several.model[1].compile(loss="mse")
+    assert np.isfinite(several.evaluate(ROWS, labels, verbose=0))
     with pytest.raises(ValueError, match="evaluate is not defined for combine='vote'"):
         predictor(members, strategies, combine="vote").evaluate(ROWS, labels, verbose=0)
 
