@@ -6,7 +6,6 @@ replicas.
 """
 
 import dataclasses
-import itertools
 import json
 import math
 import pathlib
@@ -23,7 +22,9 @@ from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.screen import Screen
 
 _LISTS = {
-    "model": "Paths of .keras or HDF5 files. Default: a small dense model.",
+    "model": "The path of a .keras or HDF5 file. With several, such as "
+    "a.keras,b.keras, their mean is measured beside Keras' predict of each in turn. "
+    "Default: a small dense model.",
     "batch": "Rows of one replica in a batch, such as 32,1024; auto stands for each "
     "side's default. Default: 32.",
     "replicas": "Numbers of replicas, such as 1,2,4. Each gets a process of its own. "
@@ -115,12 +116,13 @@ def _measured(options: BenchmarkOptions) -> Iterator[dict[str, Any]]:
     screen = Screen(sys.stderr)
     # Once for all jobs, whose processes inherit the quiet start of TensorFlow.
     with environment.quiet_start():
-        for model, batch in itertools.product(options.models, options.batches):
+        shown = ",".join(options.models)
+        for batch in options.batches:
             rows, multiple = options.rows, math.lcm(*options.replicas) * (batch or 1)
             for count in options.replicas:
                 size = f"batch {batch or 'auto'}"
-                screen.write(f"{model}, {size}, replicas {count} ...\n")
-                one = {"models": [model], "batches": [batch], "replicas": [count]}
+                screen.write(f"{shown}, {size}, replicas {count} ...\n")
+                one = {"batches": [batch], "replicas": [count]}
                 more = {"rows": rows, "row_multiple": multiple}
                 record = processes.run_job(dataclasses.replace(options, **one, **more))
                 rows = record["rows"]

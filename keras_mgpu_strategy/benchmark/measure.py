@@ -1,4 +1,4 @@
-"""Measures one model at one batch on one number of replicas.
+"""Measures one model, or several together, at one batch on one number of replicas.
 
 This is the program of a process of its own, since logical devices cannot change in one.
 Samples of contenders are taken in turn, so that other load affects all alike.
@@ -6,9 +6,10 @@ Samples of contenders are taken in turn, so that other load affects all alike.
 
 import dataclasses
 import functools
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import tensorflow as tf
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import machine, processes, timing
 from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
-from keras_mgpu_strategy.benchmark.rows import build, make_rows
+from keras_mgpu_strategy.benchmark.rows import build, known_ids, make_rows
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
@@ -26,27 +27,47 @@ _MOST_BYTES = 512 << 20
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
+class InTurn:
+    """Models of Keras that predict one after another, and their mean."""
+
+    def __init__(self, models: Iterable[Any]):
+        self.models = list(models)
+
+    def predict(self, x: Nest, **how: Any) -> Nest:
+        """The mean of what they predict; of one, what it predicts."""
+
+        def mean(*leaves: np.ndarray) -> np.ndarray:
+            return functools.reduce(np.add, leaves) / len(leaves)
+
+        first, *others = [model.predict(x, **how) for model in self.models]
+        return tf.nest.map_structure(mean, first, *others) if others else first
+
+
 def run(options: BenchmarkOptions) -> dict[str, Any]:
     """Measures and returns a JSON record; ours must not fail, contenders may."""
-    (name,), (batch,), (count,) = options.models, options.batches, options.replicas
+    names, (batch,), (count,) = options.models, options.batches, options.replicas
     kind = machine.configure(options.devices, count if options.shared else None)
     strategy = machine.make_strategy(kind, count, shared=options.shared)
-    plain = build(name)
+    plain = InTurn(map(build, names))
     with strategy.scope():
-        mirrored = build(name)
-    mirrored.set_weights(plain.get_weights())
+        mirrored = InTurn(map(build, names))
+    for one, other in zip(plain.models, mirrored.models, strict=True):
+        other.set_weights(one.get_weights())
+    mgpu.Predictor(mirrored.models)  # refuses models that do not go together
     device = strategy.extended.worker_devices[0]
     if "GPU" in device and not xla.works_on(device):
-        plain.jit_compile = False  # Keras would try, and fail
-    rows_of = functools.partial(make_rows, plain, name)
+        for model in plain.models:
+            model.jit_compile = False  # Keras would try, and fail
+    narrowest = min(plain.models, key=lambda model: known_ids(model) or math.inf)
+    rows_of = functools.partial(make_rows, narrowest, names[0])
     predict = functools.partial(plain.predict, batch_size=batch, verbose=0)
     rows = options.rows or find_rows(
-        plain, rows_of, predict, options.seconds, options.row_multiple
+        narrowest, rows_of, predict, options.seconds, options.row_multiple
     )
     x = rows_of(rows)
     return {
         "case": "one_device" if options.shared else "throughput",
-        "model": name,
+        "model": ",".join(names),
         "replicas": count,
         "per_replica_batch": batch,
         "rows": rows,
@@ -77,7 +98,7 @@ def find_rows(
 
 
 def _measure(
-    options: BenchmarkOptions, plain: Any, mirrored: Any, x: Nest, reference: Nest
+    options: BenchmarkOptions, plain: InTurn, mirrored: InTurn, x: Nest, reference: Nest
 ) -> dict[str, dict[str, Any]]:
     (batch,), (count,) = options.batches, options.replicas
     owners, calls, records = {}, {}, {}
@@ -107,18 +128,19 @@ def _measure(
     return records
 
 
-def _owner(name: str, plain: Any, mirrored: Any, num_replicas: int) -> Any:
+def _owner(name: str, plain: InTurn, mirrored: InTurn, num_replicas: int) -> Any:
     match name:
         case "keras":
-            plain.make_predict_function(force=True)  # to time how long it takes
+            for model in plain.models:  # to time how long it takes
+                model.make_predict_function(force=True)
             return plain
         case "keras_strategy":
             return mirrored
         case "ray":  # a process on a CPU has one thread, as a replica has here
             ray = mgpu.RayOptions(num_replicas, cpus_per_actor=1)
-            return mgpu.Predictor(plain, engine="ray", ray=ray)
+            return mgpu.Predictor(plain.models, engine="ray", ray=ray)
     engine: Any = name.removeprefix("mgpu_")
-    return mgpu.Predictor(mirrored, engine=engine)
+    return mgpu.Predictor(mirrored.models, engine=engine)
 
 
 def report_of(owner: Any) -> dict[str, Any] | None:

@@ -12,6 +12,8 @@ _MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 class BenchmarkOptions:
     """What to measure, checked; a batch is a replica's, or None for defaults.
 
+    Several `models` are measured together: their mean.
+
     `shared` replicas share a device. If `rows` is None, a multiple of `row_multiple` is
     found that keeps Keras busy for `seconds`.
     """

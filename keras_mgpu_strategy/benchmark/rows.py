@@ -35,8 +35,7 @@ def make_rows(model: Any, name: str, num_rows: int, seed: int = 0) -> Nest:
     Integers are 0 or 1, or any that all embeddings of the model know.
     """
     rng = np.random.default_rng(seed)
-    embeddings = [x for x in model.layers if isinstance(x, layers.Embedding)]
-    num_ids = min((embedding.input_dim for embedding in embeddings), default=2)
+    num_ids = known_ids(model) or 2
 
     def rows(leaf: Any) -> np.ndarray:
         shape, dtype = leaf.shape[1:].as_list(), np.dtype(leaf.dtype.as_numpy_dtype)
@@ -50,3 +49,9 @@ def make_rows(model: Any, name: str, num_rows: int, seed: int = 0) -> Nest:
         return rng.integers(0, num_ids, (num_rows, *shape)).astype(dtype)
 
     return tf.nest.map_structure(rows, input_spec_of(model))
+
+
+def known_ids(model: Any) -> int | None:
+    """How many integers all embeddings of a model know; None if it has none."""
+    embeddings = [x for x in model.layers if isinstance(x, layers.Embedding)]
+    return min((embedding.input_dim for embedding in embeddings), default=None)

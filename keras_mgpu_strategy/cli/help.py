@@ -208,6 +208,7 @@ Flags:
 Examples:
   mgpu benchmark --replicas=1,2,4 --output=results
   mgpu benchmark --model=own.keras --batch=64,256 --devices=cpu
+  mgpu benchmark --model=a.keras,b.keras
   mgpu benchmark --model=own.keras --replicas_per_device=1,2,4"""
 
 DEVICES = """\

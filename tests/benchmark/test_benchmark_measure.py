@@ -11,6 +11,7 @@ import pytest
 from keras_mgpu_strategy.benchmark import machine, measure, processes, timing
 from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
+from tests import helpers
 from tests.conformance import zoo
 
 
@@ -49,6 +50,37 @@ def test_a_baseline_that_fails_leaves_the_others(tmp_path):
     report = record["contenders"]["mgpu_threads"]["report"]
     assert (report["rows"], report["batch_size"]) == (17, 2)
     assert sum(report["shares"].values()) == pytest.approx(1)
+
+
+def test_several_models_beside_a_loop_over_them(tmp_path):
+    paths = []
+    for number, ids in enumerate((9, 3)):
+        path = str(tmp_path / f"{number}.keras")
+        inputs = keras.Input((4,), dtype="int32")
+        outputs = keras.layers.Dense(2)(keras.layers.Embedding(ids, 2)(inputs))
+        keras.Model(inputs, outputs).save(path)
+        paths.append(path)
+    names = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored")
+    record = record_of(tmp_path, models=paths, contenders=names, rows=16)
+    assert record["model"] == ",".join(paths)
+    for each in record["contenders"].values():
+        assert each["largest_difference"] < 1e-5
+
+
+def test_the_mean_of_models_in_turn():
+    models = [helpers.dense_model() for _ in range(3)]
+    rows = helpers.numbered_rows(5)
+    expected = np.mean([model.predict(rows, verbose=0) for model in models], axis=0)
+    found = measure.InTurn(models).predict(rows, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_models_that_do_not_go_together_are_bad_input(tmp_path):
+    paths = [str(tmp_path / f"{width}.keras") for width in (2, 3)]
+    for path, width in zip(paths, (2, 3), strict=True):
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(width)]).save(path)
+    record = record_of(tmp_path, models=paths, contenders=("mgpu_threads",), rows=4)
+    assert "Expected models that take and return the same" in record["bad_input"]
 
 
 def test_rows_are_found_for_replicas_that_share_a_device(tmp_path):
