@@ -68,7 +68,8 @@ def turn(kind, sink):
 def model_of(shape):
     """A model of rows of a shape, with the same results for all."""
     inputs = tf.keras.Input(shape, name="x")
-    flat = tf.keras.layers.Reshape((inputs_zoo.NUM_FEATURES,))(inputs)
+    # A flat one is left as it is, for sparse rows.
+    flat = tf.keras.layers.Flatten()(inputs) if len(shape) > 1 else inputs
     model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, "softmax")(flat))
     random = np.random.default_rng(3)
     model.set_weights([0.1 * random.random(w.shape) for w in model.get_weights()])
