@@ -83,7 +83,7 @@ def _difference(source: Any, target: Any) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            comparison = _Comparison(source)
+            comparison = _OutputComparison(source)
             found = comparison.difference(source, target)
             if found and all(map(comparison.is_constant, (source, target))):
                 return found + comparison.place(target)
@@ -94,7 +94,7 @@ def _difference(source: Any, target: Any) -> str | None:
             return None
 
 
-class _Comparison:
+class _OutputComparison:
     """Compares models on rows generated for one, which determines the tolerance."""
 
     def __init__(self, source: Any):
