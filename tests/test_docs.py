@@ -12,6 +12,7 @@ import pytest
 
 from keras_mgpu_strategy import report
 from keras_mgpu_strategy.cli import command
+from keras_mgpu_strategy.report import figures
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -147,7 +148,7 @@ def report_bound_by(stage):
 
 def test_each_sentence_of_the_report_is_explained():
     page = (ROOT / "docs/troubleshooting.md").read_text()
-    stages = set(re.findall(r"(\w+)-bound:", inspect.getsource(report)))
+    stages = set(re.findall(r"(\w+)-bound:", inspect.getsource(figures)))
     assert stages == {*report.BOUNDS}
     for stage in stages:
         sentence = report_bound_by(stage).bottleneck

@@ -315,7 +315,7 @@ def test_every_member_is_asked_about_xla(strategies, monkeypatch):
 
     def choice(*members):
         each = [models.replicate(member, strategies[1]) for member in members]
-        several = models.ensemble(each, ["a", "b"])
+        several = models.ensemble(each, ["a", "b"], ["identity"])
         assert several.strategy is strategies[1]
         return models.chooses_xla(several, gpus)
 
@@ -361,7 +361,7 @@ def test_the_digest_has_every_member_in_order(strategies):
 
     def digest(*indices):
         some = [each[index] for index in indices]
-        return models.digest(models.ensemble(some, "abc"[: len(some)]))
+        return models.digest(models.ensemble(some, "abc"[: len(some)], ["identity"]))
 
     different = [(0, 1), (1, 0), (0, 2), (0, 1, 2), (0, 0)]
     digests = {digest(*indices) for indices in different}
