@@ -24,7 +24,8 @@ def described(
     kind = "process" if options.engine == "ray" else "replica"
     ending = "es" if kind == "process" else "s"
     number = f"{len(devices)} {kind}{ending if len(devices) != 1 else ''}"
-    where = f"{number}: {_listed(list(map(short_name, devices)))}"
+    listed = _listed(list(map(short_name, devices)))
+    where = f"{number}: {listed}" if devices else number
     chosen = [
         f"{field.name}={getattr(options, field.name)!r:.60}"
         for field in dataclasses.fields(options)

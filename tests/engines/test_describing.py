@@ -65,6 +65,11 @@ def test_many_replicas_are_shortened():
     )
 
 
+def test_processes_that_have_ended_are_none():
+    shown = described(["a"], ["float32"], [], Options(engine="ray"))
+    assert shown == "'a', 0 processes; ray, float32"
+
+
 def test_several_models_and_views_are_shown(strategies):
     views = ["identity", mgpu.View(keras.ops.negative)]
     with strategies[1].scope():
