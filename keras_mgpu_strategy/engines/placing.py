@@ -16,6 +16,7 @@ from keras_mgpu_strategy.engines.ray.backend import RayBackend
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
+from keras_mgpu_strategy.system.garbage import before_a_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ def place(
         return RayBackend(files, options, ray or RayOptions())
     for path in (part.path for part in given if isinstance(part, SavedModel)):
         models.check_path(expanded(path))  # before TensorFlow starts its devices
+    before_a_model()
     strategy = active_strategy() or _strategy_of(given) or make_strategy()
     members = [_replicated(part, strategy, options) for part in given]
     return local_backend(members, _names(given), options)
