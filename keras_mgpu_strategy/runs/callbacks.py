@@ -21,12 +21,13 @@ _SECONDS_BETWEEN_LOOKS = 0.25
 def check_verbose(verbose: Verbose) -> int:
     """Resolves `verbose` to 0, 1 or 2; "auto" is 1 on a terminal, otherwise 0."""
     if verbose == "auto":
-        return int(Screen(sys.stdout).isatty())
+        # A kernel's stream is no terminal, and takes 0.1 ms or more to say so.
+        return int(not in_kernel() and Screen(sys.stdout).isatty())
     if verbose in (0, 1, 2):
         return int(verbose)
     raise ValueError(
         f'verbose={verbose!r}. Expected 0 (silent), 1 (a bar), 2 (a line) or "auto" '
-        "(a bar on a terminal)."
+        "(a bar on a terminal or in a notebook)."
     )
 
 
