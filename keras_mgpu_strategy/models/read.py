@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -79,12 +80,9 @@ def check_path(path: str | os.PathLike[str]) -> None:
 
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
     """Loads with Keras 3 or tf_keras; uncompiled if compiling is unsafe or fails."""
-    libraries = [keras]
-    with contextlib.suppress(ImportError):
-        libraries.append(importlib.import_module("tf_keras"))
     failures: dict[str, Exception] = {}
     for compiled in (False,) if unsafe else (True, False):
-        for library in libraries:
+        for library in _libraries():
             try:
                 model = _load_with(library, path, {**options, "compile": compiled})
             # User code runs here and may raise anything.
@@ -101,6 +99,14 @@ def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
                 )
             return model
     raise ValueError(_failure(path, failures)) from failures["keras"]
+
+
+def _libraries() -> Iterator[ModuleType]:
+    yield keras
+    # Imported for the models of Keras 2 alone. It may be installed and still not work,
+    # such as version 2.21 under `python -OO`.
+    with contextlib.suppress(Exception):
+        yield importlib.import_module("tf_keras")
 
 
 def _load_with(library: ModuleType, path: str, options: dict[str, Any]) -> Any:
