@@ -7,12 +7,14 @@ import numpy as np
 import tensorflow as tf
 from common import ENGINES, are_same, made_on_cpu, on_cpu, on_gpus, rows_of
 
+from tests import views
+
 
 def others(num_gpus):
     """All of them, with both engines."""
     return [
         f"{engine}: {label}"
-        for case in (_texts, _ragged, _images, _draws)
+        for case in (_texts, _ragged, _images, _views, _draws)
         for engine in ENGINES
         for label, found, expected in case(engine, num_gpus)
         if not are_same(found, expected)
@@ -71,6 +73,24 @@ def _images(engine, num_gpus):
             encoded = tf.io.encode_png(image)
             tf.io.write_file(f"{folder}/{index:03}.png", encoded)
         yield "images", predictor.predict(folder, 4 * num_gpus, verbose=0), expected
+
+
+def _mapping():
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
+    seen = keras.layers.Conv2D(2, 3, padding="same")(scaled)
+    return keras.Model(inputs, [seen, keras.layers.GlobalMaxPooling2D()(seen)])
+
+
+def _views(engine, num_gpus):
+    """Images of bytes and their maps, turned on the devices."""
+    model = made_on_cpu(_mapping)
+    pixels = np.random.default_rng(1).integers(0, 256, (21, 8, 8, 3), np.uint8)
+    for name, (forward, inverse) in views.TURNS.items():
+        seen, best = on_cpu(model, forward(pixels))
+        predictor = on_gpus(model, engine=engine, views=[name])
+        found = predictor.predict(pixels, 4 * num_gpus, verbose=0)
+        yield f"views by {name}", found, [inverse(seen), best]
 
 
 class _Noise(keras.layers.Layer):
