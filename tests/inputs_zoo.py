@@ -126,11 +126,8 @@ def _tfrecords(x, folder):
     with tf.io.TFRecordWriter(path) as writer:
         for row in x:
             writer.write(row.tobytes())
-
-    def parse(record):
-        return tf.reshape(tf.io.decode_raw(record, tf.float32), (NUM_FEATURES,))
-
-    return files.TFRecords(path, parse)
+    # Rows of unknown length, as far as TensorFlow knows.
+    return files.TFRecords(path, lambda record: tf.io.decode_raw(record, tf.float32))
 
 
 def _images(x, folder):

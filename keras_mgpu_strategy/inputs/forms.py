@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import OneBatch, as_tuples, is_nest, packed
 from keras_mgpu_strategy.formats.by_path import lists_tables
-from keras_mgpu_strategy.sources.matching import entries_by_name
+from keras_mgpu_strategy.sources.matching import entries_by_name, with_declared_axes
 from keras_mgpu_strategy.sources.streams import Form, inputs_of
-from keras_mgpu_strategy.sources.wrapping import Rearranged
+from keras_mgpu_strategy.sources.wrapping import Described, Rearranged
 from keras_mgpu_strategy.types import Feeding, Nest, Source, Undeclared
 
 ARRAYS, DATASET, STREAM = "arrays", "data set", "stream"
@@ -90,14 +90,18 @@ def is_declared(input_spec: Nest) -> bool:
 
 
 def select_inputs(source: Source, input_spec: Nest) -> Source:
-    """Returns a source without undeclared dict entries, which would shift inputs."""
-    if not is_declared(input_spec) or not isinstance(source.spec, Mapping):
+    """Returns a source without undeclared dict entries, which would shift inputs.
+
+    Its spec has the declared lengths of axes, by which a run without rows has a shape.
+    """
+    if not is_declared(input_spec):
         return source
     names = set(entries_by_name(input_spec))
-    if not names < set(source.spec):
-        return source
-    keys = [key for key in source.spec if key in names]
-    return Rearranged(source, lambda nest: {key: nest[key] for key in keys})
+    if isinstance(source.spec, Mapping) and names < set(source.spec):
+        keys = [key for key in source.spec if key in names]
+        source = Rearranged(source, lambda nest: {key: nest[key] for key in keys})
+    spec = with_declared_axes(source.spec, input_spec)
+    return source if spec == source.spec else Described(source, spec)
 
 
 def in_array_form(source: Source, feeding: Feeding) -> Source:

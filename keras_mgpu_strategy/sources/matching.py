@@ -5,13 +5,13 @@ container. Only an input that is declared optional may be absent.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import ABSENT, SparseRows
 from keras_mgpu_strategy.sources.casting import Wanted
-from keras_mgpu_strategy.sources.nests import is_nest, leaves
+from keras_mgpu_strategy.sources.nests import is_nest, leaves, pack, skeleton
 from keras_mgpu_strategy.types import Nest, Undeclared
 
 
@@ -44,6 +44,24 @@ def match_inputs(spec: Nest, input_spec: Nest) -> dict[str, Match]:
         stays = getattr(declared, "stays_sparse", False)
         found[path] = Match(declared.dtype, stays)
     return found
+
+
+def with_declared_axes(spec: Nest, input_spec: Nest) -> Nest:
+    """Returns a spec that fits, with the declared lengths of axes of unknown length."""
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return spec
+    declared = {path: leaf.shape for path, _, leaf in _pairs("x", spec, input_spec)}
+
+    def known(path: str, leaf: Any) -> Any:
+        shape = declared.get(path)
+        if shape is None or not getattr(leaf, "shape", None):
+            return leaf
+        if not leaf.shape[1:].is_compatible_with(shape[1:]):
+            return leaf
+        row = leaf.shape[1:].merge_with(shape[1:])
+        return tf.TensorSpec([leaf.shape[0], *row], leaf.dtype, leaf.name)
+
+    return pack(skeleton(spec), [known(*pair) for pair in leaves(spec)])
 
 
 def is_optional(spec: tf.TensorSpec | None) -> bool:

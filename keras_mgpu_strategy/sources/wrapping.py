@@ -72,6 +72,19 @@ class Limited(Wrapped):
                 position += num_rows
 
 
+class Described(Wrapped):
+    """Another source, of which more is known than it says."""
+
+    def __init__(self, source: Source, spec: Nest) -> None:
+        super().__init__(source)
+        self._spec = spec
+
+    @property
+    def spec(self) -> Nest:
+        """Nest of `tf.TensorSpec`."""
+        return self._spec
+
+
 class Rearranged(Wrapped):
     """Another source, with each nest rearranged."""
 
