@@ -21,7 +21,8 @@ def fingerprint(
     rows: ModelRows, origin: Origin, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Describes a run; `settings` are names and values of what else it depends on."""
-    spec = rows.source.spec
+    # Journals of earlier versions know nothing of what is declared.
+    spec = getattr(rows.source, "received_spec", rows.source.spec)
     structure = repr(tf.nest.map_structure(lambda _: "rows", spec))
     absent = {"absent inputs": structure} if repr(ABSENT) in structure else {}
     leaves = tf.nest.flatten(spec)

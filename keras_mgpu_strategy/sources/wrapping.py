@@ -77,6 +77,7 @@ class Described(Wrapped):
 
     def __init__(self, source: Source, spec: Nest) -> None:
         super().__init__(source)
+        self.received_spec = source.spec
         self._spec = spec
 
     @property

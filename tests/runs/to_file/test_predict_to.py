@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.outputs import journal as journals
+from keras_mgpu_strategy.outputs.target import record_of
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.resuming import NUM_ROWS, X, write
@@ -28,6 +31,16 @@ def test_inputs_by_name(strategies, out):
     x = {"a": X[:, :1], "b": X[:, 1:]}
     write(predictor, out, x)
     file_runs.assert_holds(out, predictor.predict(x, BATCH, verbose=0))
+
+
+def test_a_journal_describes_the_input_as_it_came(pair, out):
+    signature = tf.TensorSpec((None, None))
+    x = tf.data.Dataset.from_generator(
+        lambda: file_runs.generator(X), output_signature=signature
+    )
+    write(pair, out, x)
+    about = journals.read(record_of(out)).about["run"]
+    assert about["input"] == ["float32 [None, None]"]
 
 
 def test_from_logits(pair, out):
