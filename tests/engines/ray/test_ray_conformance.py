@@ -174,7 +174,8 @@ def saved(tmp_path):
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_several_models_and_views(cluster, saved, strategies, tmp_path):
     rows = np.random.default_rng(5).random((25, 6, 6, 1), np.float32)
-    same = {"combine": "mean_std", "views": ["identity", "rot90"]}
+    own = mgpu.View(lambda images: images * 0.5)
+    same = {"combine": "mean_std", "views": ["identity", "rot90", own]}
     with strategies[1].scope():
         local = mgpu.load(saved[:2], **same)
     ray = {"engine": "ray", "ray": mgpu.RayOptions(num_actors=2)}
