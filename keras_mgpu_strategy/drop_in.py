@@ -72,6 +72,12 @@ def _predictor_of(
     model: Any, jit_compile: bool | Literal["auto"]
 ) -> tuple[Predictor, models.Follower]:
     """The Predictor of a model with its weights of now, and what brings them."""
+    if isinstance(model, list | tuple):
+        raise TypeError(
+            f"mgpu.predict_proba received a {type(model).__name__} of {len(model)}, "
+            "expected one Keras model. Make a Predictor of several, once, and call its "
+            "predict_proba."
+        )
     *kept, made_of = getattr(model, "__dict__", {}).get(_KEPT_AS, (None,))
     strategy = active_strategy()
     is_new = not kept or made_of != _made_of(model, jit_compile)

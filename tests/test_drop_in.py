@@ -114,3 +114,8 @@ def test_parts_that_were_frozen_keep_their_own_weights(strategies):
     assert_same(results, model)
     with strategies[3].scope():
         assert_same(mgpu.Predictor(model).predict(ROWS, verbose=0), model)
+
+
+def test_several_models_are_for_a_predictor():
+    with pytest.raises(TypeError, match="a list of 2, expected one .*a Predictor of"):
+        mgpu.predict_proba([classifier(), classifier()], ROWS)
