@@ -55,7 +55,7 @@ def images(folder: pathlib.Path) -> tuple[Any, tuple[int, ...], list[int]]:
 def arrays(folder: pathlib.Path) -> tuple[Any, tuple[int, ...], list[int]]:
     """Rows in memory, and layers that take most of the time."""
     del folder
-    rows = np.random.default_rng(0).random((20_000, 784), np.float32)
+    rows = np.random.default_rng(0).random((8_000, 784), np.float32)
     return rows, (784,), [2048, 2048]
 
 
