@@ -30,6 +30,7 @@ CONTENTS = {
         "guide/own_models",
         "guide/ray",
         "guide/threads_and_processes",
+        "guide/services",
         "guide/make_parallel",
         "guide/precision",
     ),
