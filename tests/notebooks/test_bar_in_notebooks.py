@@ -10,6 +10,8 @@ from tests.notebooks import kernel
 LONG = "Paced(6000, 4000)"  # a second and a half, however fast the machine
 CELLS = {
     "set up": """
+        # What TensorFlow writes beside Python might arrive in a later cell.
+        import os; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         import asyncio
         import numpy as np
         from tests.notebooks.paced import Paced, failing, predictor, results_of, rows_of

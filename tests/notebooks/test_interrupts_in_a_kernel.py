@@ -7,6 +7,8 @@ import pytest
 from tests.notebooks.kernel import Kernel
 
 SET_UP = """
+# What TensorFlow writes beside Python might arrive in a later cell.
+import os; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 from tests.notebooks.paced import Paced, predictor, results_of, rows_of
 p, few = predictor(), rows_of(64)

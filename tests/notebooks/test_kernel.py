@@ -7,7 +7,7 @@ from tests.notebooks import kernel
 
 def test_a_notebook(tmp_path):
     cells = [
-        "import os, sys; x = 1\nos.write(2, b'beside Python\\n');",
+        "import os, sys; x = 1; print('warned', file=sys.stderr)",
         "print(os.getcwd()); x + 1",
         "from IPython.display import display\n"
         "handle = display({'text/plain': 'a'}, raw=True, display_id=True)\n"
@@ -15,7 +15,9 @@ def test_a_notebook(tmp_path):
         "1 / 0",
     ]
     first, second, third, fourth = kernel.execute(cells, tmp_path, allow_errors=True)
-    assert [output["name"] for output in first] == ["stderr"]
+    assert [(output["name"], output["text"]) for output in first] == [
+        ("stderr", "warned\n")
+    ]
     assert second[0]["text"] == f"{tmp_path}\n"
     assert second[1]["data"] == {"text/plain": "2"}
     assert [output["data"] for output in third] == [{"text/plain": "b"}]
