@@ -11,9 +11,11 @@ from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.element_forms import as_given
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.turns import TURNS, check_turn, is_tensor, shown, turned
+from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
 
+@short_traceback
 @dataclasses.dataclass(frozen=True, repr=False)
 class View:
     """A view of the rows by functions of your own, for `views=`.

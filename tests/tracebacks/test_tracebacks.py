@@ -67,6 +67,8 @@ EXPECTED = {
     "mirrored": CASES,
     "ray": UNDER_RAY,
 }
+VALUES = {"HostBatch", "Report", "FileInput", "files", "__version__"}
+"""Public names that a user does not call."""
 MOST_LINES = 30
 
 
@@ -196,6 +198,16 @@ def error_of(function, *args):
     except Exception as error:
         return error
     raise AssertionError("there was no error")
+
+
+def test_every_public_function_is_decorated():
+    public = [getattr(mgpu, name) for name in {*mgpu.__all__} - VALUES]
+    public += [getattr(mgpu.files, name) for name in {*mgpu.files.__all__} - VALUES]
+    functions = [one.__init__ if isinstance(one, type) else one for one in public]
+    methods = inspect.getmembers(mgpu.Predictor, inspect.isfunction)
+    functions += [method for name, method in methods if not name.startswith("_")]
+    bare = [one for one in functions if one.__code__.co_name != "call"]
+    assert not bare and len(functions) > 20
 
 
 def test_what_is_decorated_stays_what_it_is(fake):
