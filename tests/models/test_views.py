@@ -117,6 +117,23 @@ def test_models_that_declare_no_inputs():
         predictor.predict(IMAGES[:, 0, :, 0], 4, verbose=0)
 
 
+def test_saved_models_and_steps_that_see_labels(tmp_path):
+    class Doubling(keras.Model):
+        def predict_step(self, data):
+            return 2.0 * self(data[0], training=False)
+
+    image = keras.Input((8, 8, 3))
+    model = Doubling(image, layers.Conv2D(2, 3, padding="same")(image))
+    names = ["identity", "rot270"]
+    rows = tf.data.Dataset.from_tensor_slices((IMAGES, IMAGES)).batch(4)
+    each = views.predictions(model, IMAGES, names, batch_size=4)
+    received = mgpu.Predictor(model, views=names).predict(rows, verbose=0)
+    assert_close(received, views.mean(each))
+    model.export(tmp_path / "exported", verbose=False)
+    exported = mgpu.load(tmp_path / "exported", views=names, combine="stack")
+    assert_close(2 * exported.predict(IMAGES, 4, verbose=0), views.stack(each))
+
+
 def test_images_of_varying_sizes():
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 1)])
     model.add(layers.GlobalMaxPooling2D())
