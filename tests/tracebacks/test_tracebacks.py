@@ -109,7 +109,7 @@ def test_only_the_users_frames_are_left(engine, errors_of):
 
 def plain(error):
     """What it says, but for numbers that Keras counts up."""
-    return re.sub(r"\d", "", "".join(error["said"]))
+    return re.sub(r"_?\d", "", "".join(error["said"]))
 
 
 def test_frames_of_another_process_are_in_a_note(errors_of):
