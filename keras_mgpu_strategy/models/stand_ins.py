@@ -143,6 +143,7 @@ class PinnedValues:
         with self._lock:
             if self._groups:
                 differing = itertools.compress(self._groups, self._look().numpy())
+                self._look = self._compiled_look
                 if found := list(itertools.chain(*differing)):
                     self._pin(found)
             if self._pinned:
@@ -157,7 +158,9 @@ class PinnedValues:
         }
         ids = set(map(id, variables))
         self._groups = [g for g in self._groups if not ids & set(map(id, g))]
-        self._look = _compiled(_differing, self._groups)
+        # The first run waits for everything to be compiled as it is.
+        self._look = functools.partial(_differing, self._groups)
+        self._compiled_look = _compiled(_differing, self._groups)
         self._pinned = [*self._pinned, *pinned]
         self._update = _compiled(_assign_aggregates, self._pinned)
         self.handles = {**self.handles, **handles}
