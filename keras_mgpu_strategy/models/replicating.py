@@ -40,6 +40,7 @@ from keras_mgpu_strategy.models.precision import (
     with_float32_outputs,
 )
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
+from keras_mgpu_strategy.models.stand_ins import name_of_seed
 from keras_mgpu_strategy.models.state import check_same, copy_flags, copy_state
 from keras_mgpu_strategy.models.variables import (
     belongs_to,
@@ -172,13 +173,15 @@ def _unnamed_variables(library: ModuleType) -> contextlib.AbstractContextManager
     """Leaves it to Keras 3 to name variables; tf_keras has TensorFlow's names alone.
 
     TensorFlow keeps 35 KiB, until `clear_session`, for each name that a variable had.
+    Seeds keep theirs, by which they are found.
     """
     if library.__name__ == "tf_keras":
         return contextlib.nullcontext()
 
     def create(next_creator: Callable[..., Any], **options: Any) -> Any:
+        name = name_of_seed(str(options.get("name"))) or "variable"
         with tf.name_scope(""):
-            return next_creator(**{**options, "name": "variable"})
+            return next_creator(**{**options, "name": name})
 
     return tf.variable_creator_scope(create)
 

@@ -53,6 +53,11 @@ def is_seed(variable: Any) -> bool:
     )
 
 
+def name_of_seed(name: str) -> str | None:
+    """The part of a variable's name that makes it a seed; None if there is none."""
+    return next((part for part in (_OF_KERAS, _OF_GENERATORS) if part in name), None)
+
+
 @contextlib.contextmanager
 def drawing(stream: int) -> Iterator[None]:
     """Traces a model so that it draws different numbers from its copies.
@@ -77,7 +82,7 @@ def drawing(stream: int) -> Iterator[None]:
 def _create_outside(next_creator: Any, **settings: Any) -> Any:
     """Creates seeds outside the traced graph: a replica's own thread cannot."""
     name = str(settings.get("name"))
-    if not (_OF_KERAS in name or _OF_GENERATORS in name):
+    if name_of_seed(name) is None:
         return next_creator(**settings)
     kept = {key: settings[key] for key in ("initial_value", "dtype", "trainable")}
     return outside_scopes(functools.partial(tf.Variable, **kept, name=name))

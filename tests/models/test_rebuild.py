@@ -15,6 +15,7 @@ from architectures import (
 )
 
 from keras_mgpu_strategy import models
+from keras_mgpu_strategy.models import stand_ins, variables
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -116,6 +117,26 @@ def test_copies_random_seeds(strategies):
     (state,) = model.variables
     (copied,) = models.replicate(model, strategies[2]).model.variables
     np.testing.assert_array_equal(copied.numpy(), state.numpy())
+
+
+class DrawsTwice(keras.layers.Layer):
+    """Draws from a seed of Keras and from a generator of TensorFlow."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = keras.random.SeedGenerator(3)
+        self.generator = tf.random.Generator.from_seed(5)
+
+    def call(self, inputs):
+        noise = keras.random.normal(tf.shape(inputs), seed=self.seed)
+        return inputs + noise + self.generator.normal(tf.shape(inputs))
+
+
+def test_seeds_are_found_by_their_names_in_a_copy(strategies):
+    model = keras.Sequential([keras.Input((2,)), DrawsTwice()])
+    replicated = models.replicate(model, strategies[2])
+    found = map(variables.value_of, replicated.all_variables())
+    assert [stand_ins.is_seed(variable) for variable in found] == [True, True]
 
 
 def test_a_copy_builds_itself(strategies):
