@@ -22,9 +22,9 @@ from keras_mgpu_strategy.system import environment
 from keras_mgpu_strategy.system.screen import Screen
 
 _LISTS = {
-    "model": "The path of a .keras or HDF5 file. With several, such as "
-    "a.keras,b.keras, their mean is measured beside Keras' predict of each in turn. "
-    "Default: a small dense model.",
+    "model": "The path of a .keras or HDF5 file. Several, such as a.keras,b.keras, are "
+    "measured together, beside a loop of Keras over them. Default: a small dense "
+    "model.",
     "batch": "Rows of one replica in a batch, such as 32,1024; auto stands for each "
     "side's default. Default: 32.",
     "replicas": "Numbers of replicas, such as 1,2,4. Each gets a process of its own. "

@@ -99,13 +99,12 @@ Flags:
       Write floats in this dtype; they are cast on the device. Default: as the
       model returns them.
   --combine=mean|gmean|vote|stack|mean_std
-      What several models or views give together: the mean (the default), the
-      geometric mean, the class that most of them predict, the results of each
-      along a new axis, or mean and standard deviation.
+      How the results of several models or views are combined: their mean (the
+      default), their geometric mean, the class that most of them predict, all of
+      them along a new axis, or their mean and standard deviation.
   --views=NAME,...
-      Views of each image that the model is given, one after another; results
-      are combined: identity, flip_left_right, flip_up_down, rot90, rot180,
-      rot270.
+      Predict several views of each image, and combine the results: identity,
+      flip_left_right, flip_up_down, rot90, rot180, rot270.
   --custom_objects=MODULE,...
       Modules with classes and functions that the model uses, on PYTHONPATH or
       in this folder. They are imported, which runs their code.
@@ -122,9 +121,9 @@ Flags:
       a bar on a terminal and lines elsewhere (the default).
 
 Model:
-  A .keras, .h5 or .hdf5 file, or the folder of a SavedModel. Several of them,
-  as a.keras,b.keras or in quotes as "m*.keras" (in order of their names), are
-  given the same rows, and their results are combined.
+  A .keras, .h5 or .hdf5 file, or the folder of a SavedModel. Several models,
+  written as a.keras,b.keras or as a pattern in quotes ("m*.keras", in order of
+  their names), are given the same rows, and their results are combined.
 
 Input:
   A .npy, .npz, .parquet (also several or a folder of them, and folders named
@@ -163,10 +162,10 @@ Examples:
   mgpu predict model.keras rows.parquet --output=best.parquet \\
       --method=predict_top_k --keep=id --labels=label --metrics=accuracy,top_k
 
-  # Five models, one pass over the files, and the mean of what they give:
+  # Several models, one pass over the files, and the mean of their results:
   mgpu predict "m*.keras" photos --output=scores.parquet --combine=mean
 
-  # One model, and the mean over each image and its mirror image:
+  # One model, and the mean of each image and its mirror image:
   mgpu predict model.keras photos --output=scores.parquet \\
       --views=identity,flip_left_right
 
