@@ -38,9 +38,12 @@ def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
             )
     kinds = {registry.format_of(path) for path in paths}
     if len(paths) > 1 and (len(kinds) > 1 or not kinds <= {PARQUET, IMAGES}):
+        are_models = any(path.suffix == ".keras" for path in paths)
+        hint = ' Name several models as a.keras,b.keras or in quotes as "m*.keras".'
         raise ValueError(
             f"{len(paths)} inputs received ({', '.join(map(str, paths[:10]))}). "
             "Expected one, or several Parquet files or images, all of one kind."
+            f"{hint if are_models else ''}"
         )
     return len(open_rows(paths[0])) if kinds == {NPY} and paths[0].is_file() else None
 

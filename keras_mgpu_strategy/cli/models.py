@@ -13,7 +13,8 @@ def models_of(text: str) -> tuple[pathlib.Path, ...]:
     path = pathlib.Path(expanded(text))
     if path.exists() or not text:  # whatever is in its name
         return (path,)
-    return tuple(path for word in text.split(",") for path in _found(word, text))
+    words = [word.strip() for word in text.split(",")]
+    return tuple(path for word in words for path in _found(word, text))
 
 
 def check_models(paths: Sequence[pathlib.Path], loading: Mapping[str, Any]) -> None:
@@ -31,13 +32,13 @@ def check_models(paths: Sequence[pathlib.Path], loading: Mapping[str, Any]) -> N
 def _found(word: str, text: str) -> list[pathlib.Path]:
     if not word:
         raise ValueError(
-            f"The models {text!r} name nothing between two commas or at an end. "
-            "Expected paths such as a.keras,b.keras."
+            f"A name is missing in the models {text!r}. Expected paths such as "
+            "a.keras,b.keras."
         )
     path = pathlib.Path(expanded(word))
     if path.exists() or not glob.has_magic(word):
         return [path]
     found = sorted(map(pathlib.Path, glob.glob(str(path))))
     if not found:
-        raise FileNotFoundError(f"There is no model that {word!r} matches.")
+        raise FileNotFoundError(f"No model matches {word!r}. Check the pattern.")
     return found

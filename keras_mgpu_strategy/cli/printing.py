@@ -35,11 +35,19 @@ _OF_PYTHON: _Patterns = (
     (r"\bread_options=(\{[^{}]*\})", _as_json),
     (
         r"\b(on_nonfinite|on_bad_file|preprocess|precision|output_dtype|engine|method|"
-        r"stop_on)=([\"'])([\w:.]+)\2",
+        r"combine|stop_on)=([\"'])([\w:.]+)\2",
         r"--\1=\3",
     ),
     (r"\bk=(\d+) is more than\b", r"--k=\1 is more than"),
     (r"\bviews has\b", "--views has"),
+    (r"\bviews=\[\] names\b", "--views= names"),
+    (
+        r"^(\w+) is not defined for (.*)\. Call ",
+        r"--method=\1 is not defined for \2. Use --method=",
+    ),
+    (r"pass (--combine=\w+) to load or Predictor", r"\1"),
+    (r"Pass `outputs=` to choose\b", "With mgpu predict, --outputs chooses"),
+    (r"make a Predictor of each\b", "run each model on its own"),
     (r"a list of names \(([\w, ]+)\) or mgpu\.View\(\.\.\.\)", r"names among \1"),
     (r"\bimage_size=\(height, width\)", "--image_size=HxW"),
     (r"\bimage_size=\((\d+), (\d+)\)", r"--image_size=\1x\2"),

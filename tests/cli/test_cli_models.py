@@ -32,6 +32,7 @@ def results_of(*names):
     ("given", "names"),
     [
         ("m2.keras,other.keras", ["m2", "other"]),
+        ("m2.keras, other.keras", ["m2", "other"]),
         ("m*.keras", ["m10", "m2"]),
         ("other.keras,m[0-9].keras", ["other", "m2"]),
     ],
@@ -62,9 +63,16 @@ def test_a_file_whose_name_looks_like_several_is_one(folder):
     ("words", "message"),
     [
         (["m2.keras,n.keras", "rows.npy"], "There is no model n.keras. Check the path"),
-        (["n*.keras", "rows.npy"], "There is no model that 'n*.keras' matches."),
-        (["m2.keras,n*", "rows.npy"], "There is no model that 'n*' matches."),
-        (["m2.keras,", "rows.npy"], "'m2.keras,' name nothing between two commas"),
+        (["n*.keras", "rows.npy"], "No model matches 'n*.keras'. Check"),
+        (["m2.keras,n*", "rows.npy"], "No model matches 'n*'. Check"),
+        (
+            ["m2.keras,", "rows.npy"],
+            "A name is missing in the models 'm2.keras,'.",
+        ),
+        (
+            ["m2.keras", "m10.keras", "rows.npy"],
+            'Name several models as a.keras,b.keras or in quotes as "m*.keras".\n',
+        ),
         (
             ["m2.keras", "rows.npy", "--combine=vote"],
             "--combine=vote with one model, m2.keras. Give several, such as",
@@ -79,17 +87,30 @@ def test_bad_models(words, message, folder, capsys, monkeypatch):
     # Before TensorFlow loads, so no model is read.
     monkeypatch.delattr("keras_mgpu_strategy.cli.predict._load")
     with pytest.raises(SystemExit) as ended:
-        predict_here(*words[:2], "--output=out.npy", *words[2:])
+        predict_here("--output=out.npy", *words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_an_unknown_combination_is_refused_by_name(folder, capsys):
+@pytest.mark.parametrize(
+    ("combine", "message"),
+    [
+        (
+            "median",
+            "--combine=median. Expected one of mean, gmean, vote, stack, mean_s",
+        ),
+        (
+            "vote",
+            "--method=predict_proba is not defined for --combine=vote. Use "
+            "--method=predict or predict_classes, or --combine=mean.\n",
+        ),
+    ],
+)
+def test_bad_combinations(combine, message, folder, capsys):
     with pytest.raises(SystemExit):
-        flags = ("--output=out.npy", "--combine=median")
+        flags = ("--output=out.npy", f"--combine={combine}")
         predict_here("m*.keras", "rows.npy", *flags)
-    error = capsys.readouterr().err
-    assert "--combine=median. Expected one of mean, gmean, vote, stack, m" in error
+    assert message in capsys.readouterr().err
 
 
 def test_views_of_images(tmp_path, monkeypatch, capsys):
