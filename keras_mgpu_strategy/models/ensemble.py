@@ -73,9 +73,12 @@ def _callable(member: ReplicatedModel) -> Callable[[Nest], Nest]:
 
 def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
     """The inputs in a member's form; it may give those of a list other names."""
-    is_listed = isinstance(member.input_spec, list | tuple)
-    if is_listed and isinstance(inputs, dict) and isinstance(input_spec, list | tuple):
-        inputs = [inputs[leaf.name] for leaf in input_spec]
+    specs = (member.input_spec, input_spec)
+    if isinstance(inputs, dict) and all(isinstance(x, list | tuple) for x in specs):
+        own, names = ([leaf.name for leaf in spec] for spec in specs)
+        # The same names in another order mean what they name.
+        if {*own} != {*names}:
+            inputs = [inputs[name] for name in names]
     return member.in_form(inputs, tf.nest.flatten(inputs))
 
 

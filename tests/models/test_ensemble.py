@@ -184,6 +184,16 @@ def test_inputs_may_have_other_names(strategies):
         np.testing.assert_array_equal(found, ROWS)
 
 
+def test_inputs_of_the_same_names_are_given_by_name(strategies):
+    def minus(names):
+        inputs = [keras.Input((4,), name=name) for name in names]
+        return keras.Model(inputs, keras.layers.Subtract()(inputs))
+
+    several = predictor([minus("ab"), minus("ba")], strategies, combine="stack")
+    found = several.predict({"a": ROWS, "b": 2 * ROWS}, 8, verbose=0)
+    np.testing.assert_array_equal(found, np.stack([-ROWS, ROWS], 1))
+
+
 def test_shapes_that_one_of_them_fixes(strategies):
     free = keras.Sequential([keras.Input((None, 4)), keras.layers.ReLU()])
     fixed = keras.Sequential([keras.Input((6, 4)), keras.layers.ReLU()])
