@@ -21,15 +21,17 @@ def combined(how: str, runs: Runs, of_one: Callable[[Nest], Nest]) -> Nest:
     kind = _KINDS[how]
     parts: list[Any] = []
     before: list[tf.Tensor] = []
-    results: Nest = None
+    first: Nest = None
     for run in runs:
         results = of_one(run(before))
         leaves = tf.nest.flatten(results)
-        parts = parts or [(kind if is_dense(x) else _Last)() for x in leaves]
+        if not parts:
+            first = results
+            parts = [(kind if is_dense(x) else _Last)() for x in leaves]
         for part, leaf in zip(parts, leaves, strict=True):
             part.add(leaf)
         before = [tensor for part in parts for tensor in part.tensors]
-    return tf.nest.pack_sequence_as(results, [part.result() for part in parts])
+    return tf.nest.pack_sequence_as(first, [part.result() for part in parts])
 
 
 def is_dense(output: Any) -> bool:

@@ -141,6 +141,16 @@ def test_results_are_cast_last_and_kept_in_structure():
     np.testing.assert_array_equal(found["mean"].numpy(), arrays.mean(0))
 
 
+def test_results_have_the_structure_of_the_first_run():
+    first, second = {"b": [1.0], "a": 2.0}, {"a": 4.0, "b": (3.0,)}
+    runs = [
+        lambda _, x=x: tf.nest.map_structure(tf.constant, x) for x in (first, second)
+    ]
+    found = Head(combine="mean")(runs)
+    assert [*found] == ["b", "a"]
+    assert found == {"b": [2.0], "a": 3.0}
+
+
 @pytest.mark.parametrize(
     ("method", "how", "instead"),
     [
