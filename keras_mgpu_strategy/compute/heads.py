@@ -148,10 +148,13 @@ def log_probabilities(logits: tf.Tensor) -> tf.Tensor:
 
 
 def class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
-    """Argmax (int64), or 1 above a threshold for one column (int32), as in Keras 2."""
+    """Argmax (int64), or 1 above a threshold for one column (int32), as in Keras 2.
+
+    As for `np.argmax`, NaN is best.
+    """
     if _is_one_column(outputs):
         return tf.cast(outputs > threshold, tf.int32)
-    return tf.argmax(outputs, axis=-1)
+    return tf.argmax(_ranked(outputs), axis=-1)
 
 
 def top_k(scores: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
@@ -159,14 +162,20 @@ def top_k(scores: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
     if not scores.dtype.is_floating:
         values, classes = tf.math.top_k(scores, k)
         return {"classes": classes, "scores": values}
-    # Where TensorFlow puts NaN depends on the kernel, and it displaces other classes.
-    infinity = tf.constant(float("inf"), scores.dtype)
-    ranked = tf.where(tf.math.is_nan(scores), infinity, scores)
+    ranked = _ranked(scores)
     # For many classes, XLA sorts bits on GPUs, where -0 comes after 0.
     ranked = tf.where(ranked == 0, tf.zeros_like(ranked), ranked)
     classes = tf.math.top_k(ranked, k).indices
     values = tf.gather(scores, classes, axis=-1, batch_dims=scores.shape.rank - 1)
     return {"classes": classes, "scores": values}
+
+
+def _ranked(scores: tf.Tensor) -> tf.Tensor:
+    """Scores to rank by: where TensorFlow puts NaN depends on the kernel."""
+    if not scores.dtype.is_floating:
+        return scores
+    infinity = tf.constant(float("inf"), scores.dtype)
+    return tf.where(tf.math.is_nan(scores), infinity, scores)
 
 
 def _is_one_column(outputs: tf.Tensor) -> bool:

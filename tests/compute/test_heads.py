@@ -83,6 +83,13 @@ def test_dtypes_other_than_float32(dtype):
     assert keras.backend.standardize_dtype(heads.identity(outputs).dtype) == dtype
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nan_is_the_best_class_as_in_numpy(jit_compile):
+    scores = [[0, np.nan, 1], [np.nan] * 3, [0, 1, np.nan], [2, 2, 1], [-np.inf] * 3]
+    classes = tf.function(TO_CLASSES, jit_compile=jit_compile)(tf.constant(scores))
+    np.testing.assert_array_equal(classes, np.argmax(scores, -1))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_the_best_k_of_floats_are_those_of_a_stable_sort(jit_compile, dtype):
