@@ -115,11 +115,12 @@ def test_equal_rows_get_different_draws(kind, engine, strategies):
 
 @pytest.mark.usefixtures("fixed_seed")
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("views", [None, ["identity"]])
 @pytest.mark.parametrize("kind", ["stateful op", "stateful op with a seed"])
-def test_a_global_seed_does_not_make_replicas_equal(kind, engine, strategies):
+def test_a_global_seed_does_not_make_replicas_equal(kind, views, engine, strategies):
     model = KINDS[kind]()
     with strategies[4].scope():
-        predictor = mgpu.Predictor(model, engine=engine)
+        predictor = mgpu.Predictor(model, engine=engine, views=views)
     assert distinct(predictor.predict(ROWS, 20, verbose=0)) == NUM_ROWS
 
 

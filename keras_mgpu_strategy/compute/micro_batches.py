@@ -21,9 +21,8 @@ def micro_batch_step(
 
     def forward(*flat: tf.Tensor) -> Nest:
         inputs = replicated.in_form(signature.spec, flat)
-        with drawing(replica):
-            outputs = replicated.call(inputs)
-        return signature.head(outputs)
+        with drawing(replica):  # the head runs the members of several models
+            return signature.head(replicated.call(inputs))
 
     def trace(num_rows: int) -> Any:
         function = tf.function(
