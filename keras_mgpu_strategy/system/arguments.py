@@ -13,7 +13,7 @@ def name_nearest(
 
     Other errors stay as they are. Since 3.13, Python names the nearest itself.
     """
-    if not isinstance(error, TypeError) or "Did you mean" in str(error):
+    if type(error) is not TypeError or "Did you mean" in str(error):
         return
     parameters = inspect.signature(function).parameters.values()
     names = [p.name for p in parameters if p.name != "self"]

@@ -7,6 +7,7 @@ the next frame of the user's. Errors keep their identity, notes, cause and conte
 import dis
 import functools
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -67,7 +68,8 @@ def shorten(error: BaseException) -> None:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        part.__traceback__ = _shorter(part)
+        # An error of the user's own may not let its attributes be set.
+        BaseException.with_traceback(part, _shorter(part))
         others = [part.__cause__, part.__context__]
         if isinstance(part, BaseExceptionGroup):
             others += part.exceptions
@@ -107,4 +109,11 @@ def _is_hidden(frame: types.FrameType, is_caller_hidden: bool) -> bool:
     """Whether a frame is the package's, or of a library that it called."""
     # Not by file: code that dataclasses generate has none.
     name = str(frame.f_globals.get("__name__")).partition(".")[0]
-    return name == _PACKAGE or (is_caller_hidden and name in _LIBRARIES)
+    is_library = is_caller_hidden and name in _LIBRARIES
+    return name == _PACKAGE or (is_library and _is_installed(frame))
+
+
+def _is_installed(frame: types.FrameType) -> bool:
+    """Not a module of the user's that is called as a library is, such as datasets."""
+    file = str(frame.f_globals.get("__file__", os.__file__))
+    return file.startswith(os.path.dirname(os.__file__)) or "-packages" in file

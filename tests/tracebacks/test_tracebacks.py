@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 import traceback
@@ -261,6 +262,35 @@ def test_an_error_that_is_kept_keeps_nothing_of_the_package_alive(fake):
         assert fake.seen[-1]() is None
     finally:
         gc.enable()
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Unspeakable(TypeError):
+    def __str__(self):
+        raise AssertionError("no text")
+
+
+@pytest.mark.parametrize("error", [Frozen(3), Unspeakable()])
+def test_errors_of_an_unusual_class_stay_what_they_are(error, fake):
+    def refuse():
+        raise error
+
+    assert error_of(fake.work, refuse) is error
+    assert names_of(error) == ["refuse"]
+
+
+@pytest.mark.parametrize("name", ["datasets", "tree", "code"])
+def test_a_users_module_may_be_called_as_a_library_is(name, fake, tmp_path):
+    path = tmp_path / f"{name}.py"
+    path.write_text("def read():\n    raise OSError\n")
+    names = runpy.run_path(str(path), run_name=name)
+    assert names_of(error_of(fake.work, names["read"])) == ["read"]
+    loads = functools.partial(json.loads, "no JSON")
+    assert names_of(error_of(fake.work, loads)) == []
 
 
 def test_an_error_again_within_an_own_error(fake):
