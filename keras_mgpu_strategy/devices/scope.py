@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -55,8 +56,8 @@ def scope(devices: Devices = None, *, replicas_per_device: int = 1) -> "_Scope":
     return _Scope(devices, replicas_per_device)
 
 
-class _Scope(contextlib.AbstractContextManager):
-    """What `scope()` returns: makes its strategy when it is entered."""
+class _Scope(threading.local, contextlib.AbstractContextManager):
+    """What `scope()` returns: makes its strategy when it is entered, in each thread."""
 
     def __init__(self, devices: Devices, replicas_per_device: int) -> None:
         self._asked = devices, replicas_per_device

@@ -1,3 +1,5 @@
+from concurrent import futures
+
 import pytest
 import tensorflow as tf
 
@@ -40,6 +42,20 @@ def test_scope_is_entered_and_left():
 def test_scope_is_left_after_an_error():
     with pytest.raises(KeyError), scope("cpu:0"):
         raise KeyError
+    assert not tf.distribute.has_strategy()
+
+
+def test_one_scope_is_entered_by_each_thread_on_its_own():
+    shared = scope("cpu:0")
+
+    def enter():
+        with shared as strategy:
+            assert tf.distribute.get_strategy() is strategy
+        return tf.distribute.has_strategy()
+
+    with shared as strategy, futures.ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(enter).result()
+        assert tf.distribute.get_strategy() is strategy
     assert not tf.distribute.has_strategy()
 
 
