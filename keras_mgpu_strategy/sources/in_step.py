@@ -46,10 +46,7 @@ class Labels:
     def check_end(self, stop: int) -> None:
         """Raises if there are more rows."""
         own = self._source.num_rows
-        if own is None:
-            has_more = self._buffer is not None and self._buffer.fill()
-        else:
-            has_more = own > stop
+        has_more = self._buffer_at(stop).fill() if own is None else own > stop
         if has_more:
             raise ValueError(
                 f"x ended after {stop} rows, but there are more in {self._name}. "
@@ -65,10 +62,8 @@ class Labels:
         """Arrays of some rows."""
         if start == stop:  # which might be one past the last
             return tf.nest.map_structure(_no_rows, self._source.spec)
-        if self._buffer is None or self._buffer.position != start:
-            self._buffer = RowBuffer(self._pieces(start), start)
         structure = skeleton(self._source.spec)
-        found = next(self._buffer.batches(stop - start, structure), None)
+        found = next(self._buffer_at(start).batches(stop - start, structure), None)
         end = start + (0 if found is None else found.num_rows)
         if found is None or end < stop:
             raise ValueError(
@@ -76,6 +71,11 @@ class Labels:
                 f"has row {end} too. Expected one per input row, of one shape."
             )
         return found.inputs
+
+    def _buffer_at(self, row: int) -> RowBuffer:
+        if self._buffer is None or self._buffer.position != row:
+            self._buffer = RowBuffer(self._pieces(row), row)
+        return self._buffer
 
     def _pieces(self, start: int) -> Generator[Rows, None, None]:
         row = tf.nest.flatten(self._source.spec)

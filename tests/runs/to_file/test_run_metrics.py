@@ -438,6 +438,17 @@ def test_labels_of_another_length_than_a_stream_are_noticed(pair, output):
             assert not output.exists()
 
 
+def test_labels_beside_no_rows_are_noticed(pair, output, tmp_path):
+    for count in (0, 3):
+        pd.DataFrame({"y": CLASSES[:count]}).to_csv(tmp_path / f"{count}.csv")
+    named = {"labels": mgpu.files.Csv(tmp_path / "3.csv", columns="y")}
+    with pytest.raises(ValueError, match="x ended after 0 rows, but there are more in"):
+        write(pair, output, X[:0], overwrite=True, **named)
+    assert not output.exists()
+    named = {"labels": mgpu.files.Csv(tmp_path / "0.csv", columns="y")}
+    assert write(pair, output, X[:0], overwrite=True, **named).rows == 0
+
+
 def test_a_shard_reads_some_of_labels_of_unknown_length(pair, output, tmp_path):
     pd.DataFrame({"y": CLASSES}).to_csv(tmp_path / "y.csv", index=False)
     for shard in ((0, 2), (1, 2)):
