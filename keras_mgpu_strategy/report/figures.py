@@ -135,10 +135,14 @@ class Report:
         return _ADVICE[self.bound].format(share=self._bounds()[self.bound], **copies)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures and what follows from them, as JSON can hold them."""
+        """All figures and what follows from them, as JSON can hold them.
+
+        Metrics that are NaN or infinite are None.
+        """
         properties = ("rows_per_second", "num_replicas", "bound", "bottleneck")
         derived = {name: getattr(self, name) for name in properties}
-        return json.loads(json.dumps(dataclasses.asdict(self) | derived))
+        text = json.dumps(dataclasses.asdict(self) | derived)
+        return json.loads(text, parse_constant=lambda name: None)
 
     @short_traceback
     def plot(self, ax: Any = None) -> Any:

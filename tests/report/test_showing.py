@@ -3,6 +3,7 @@
 import dataclasses
 import html.parser
 import json
+import math
 import sys
 
 import matplotlib
@@ -105,6 +106,15 @@ def test_a_report_as_json():
     assert values["back_offs"] == [{"row": 40, "failed": 16, "batch_size": 8}]
     assert values["replica_rows"] == [600, 400]
     assert values["metrics"] == REPORT.metrics
+
+
+def test_metrics_that_are_no_numbers_are_null_in_json():
+    metrics = {"loss": math.nan, "per_class": [0.5, math.inf, -math.inf]}
+    report = dataclasses.replace(REPORT, metrics=metrics)
+    values = report.to_dict()
+    assert values["metrics"] == {"loss": None, "per_class": [0.5, None, None]}
+    assert json.dumps(values, allow_nan=False)
+    assert "nan" in str(report) and "inf" in report._repr_html_()
 
 
 @pytest.fixture

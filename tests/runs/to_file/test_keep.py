@@ -316,7 +316,7 @@ def test_entries_of_streams_are_kept_and_resumed(
     [
         (
             [X[:3]],
-            r"Batch 0 \(first row 0\): Received keep=\['id'\] for ndarray",
+            r"Batch 0 \(first row 0\): Received keep or labels \['id'\] for ndarray",
         ),
         ([{"x": X[:3]}], "Batch 0 .*: keep: there is no 'id'; received x"),
         (
@@ -387,7 +387,12 @@ def test_no_rows_are_a_file_with_the_columns(pair, tmp_path):
     ("x", "keep", "error", "message"),
     [
         ({0: X, 1: IDS}, "1", ValueError, "there is no '1'"),
-        (X, "id", ValueError, "keep=.'id'. for ndarray, which has no columns by name"),
+        (
+            X,
+            "id",
+            ValueError,
+            "labels .'id'. for ndarray, which has no columns by name",
+        ),
         ([X], "id", ValueError, "for list, which has no columns by name"),
         (frame(), "none", ValueError, "there is no 'none'; received id, a, when"),
         (frame(), ["id", "id"], ValueError, "'id', which is also the name of the kept"),
