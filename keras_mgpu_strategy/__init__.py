@@ -5,7 +5,7 @@
     probabilities = model.predict_proba(x)  # arrays, frames, generators, files, ...
 
 `predict_to` writes results of any size to files. After a run, `model.report` says where
-its time went. The command `mgpu` does the same from a shell.
+its time went. From a shell, use the command `mgpu`.
 """
 
 # Names are imported on first use, so that the command line can answer `--help` at once

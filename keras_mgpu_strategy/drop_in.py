@@ -33,9 +33,9 @@ def predict_proba(
     Keeps one Predictor per model, for as long as the model lives, and makes a new one
     if layers, or attributes that their code has set, were added, removed or changed,
     and after `compile`, which is when Keras too notices changed settings of its layers.
-    A model that had to be rebuilt has its weights compared at each call, since it may
-    have been trained in between, and those that differ copied again; make a `Predictor`
-    to avoid that.
+    The weights of a model that had to be rebuilt are compared at each call, since it
+    may have been trained in between, and those that differ are copied; make a
+    `Predictor` to avoid that.
 
     Args:
         model: A Keras model.

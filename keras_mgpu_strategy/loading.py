@@ -38,7 +38,7 @@ def load(
 
     Args:
         path: A `.keras` file, a legacy `.h5` or `.hdf5` file, or a SavedModel folder;
-            or a list of them, whose results are combined.
+            or a list of these, whose results are combined.
         custom_objects: Names to classes or functions that the model needs.
         safe_mode: Refuse `.keras` and HDF5 files that contain Python code (Lambda
             layers) or name code that is neither Keras' nor yours. A SavedModel is a

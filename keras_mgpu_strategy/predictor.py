@@ -65,17 +65,17 @@ class Predictor(InMemory):
         output_dtype: Floats of the results are cast to `"float16"`, `"float32"` or
             `"float64"` on the device, before they are copied to the host. Integers,
             bools and strings stay. None: the dtypes of the model's outputs.
-        combine: What several models or views give together, computed on the device.
-            `"mean"`, or None: the mean, of probabilities with `from_logits`. `"gmean"`:
-            the geometric mean, not normalised. `"vote"`: the class that most predict,
-            the lowest of several. `"stack"`: the results of each, along a new axis 1,
-            all views of the first model before those of the next. `"mean_std"`:
-            `{"mean": ..., "std": ...}` in place of each output.
-        views: Views of each row that every model is given, one after another, by name
-            (`"identity"`, `"flip_left_right"`, `"flip_up_down"`, `"rot90"`, `"rot180"`,
-            `"rot270"`, of images as `(n, height, width, channels)`) or as `mgpu.View`.
-            What it gives for each is combined; outputs that are images are turned back.
-            None: the rows as they are.
+        combine: How the results of several models or views are combined, on the device.
+            `"mean"`, or None: their mean (of probabilities, with `from_logits`).
+            `"gmean"`: their geometric mean, not normalised. `"vote"`: the class that
+            most of them predict, the lowest if several tie. `"stack"`: all results,
+            along a new axis 1, all views of the first model before those of the next.
+            `"mean_std"`: `{"mean": ..., "std": ...}` in place of each output.
+        views: Views of each row, whose results are combined: names (`"identity"`,
+            `"flip_left_right"`, `"flip_up_down"`, `"rot90"`, `"rot180"`, `"rot270"`)
+            for images of shape `(n, height, width, channels)`, or `mgpu.View`. Every
+            model is given every view; outputs that are images are turned back. None:
+            only the rows as they are.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
@@ -131,7 +131,7 @@ class Predictor(InMemory):
                 x; or the name of a column of x, which is then not an input.
             batch_size: Rows of a batch of losses and metrics, 32 by default, and of a
                 global batch, as in `predict`.
-            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal, and in a
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal, or in a
                 notebook after a second.
             sample_weight: A weight for each row, or for each label: an array, a file,
                 or the name of a column.

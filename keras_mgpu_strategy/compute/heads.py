@@ -87,9 +87,9 @@ class Head:
         results = combined(self.combine, outputs, noted)
         if len({tuple(isinstance(mask, tuple) for mask in each) for each in masks}) > 1:
             raise ValueError(
-                "The models differ in which of their outputs have masks, by which "
-                "losses and metrics leave rows out. Combine models that all have them, "
-                "or none, or compute metrics from what `predict` returns."
+                "The models differ in which of their outputs have masks, with which "
+                "losses and metrics leave values out. Combine models whose outputs all "
+                "have them, or none, or compute metrics from what `predict` returns."
             )
         return results, masks[0]
 

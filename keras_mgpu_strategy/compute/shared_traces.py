@@ -1,8 +1,8 @@
 """One trace of a model for all replicas, where they differ only in what it captures.
 
 A trace reads variables through captured handles, and names no device but the host. So
-with the handles of another replica's copies, it is that replica's. A model of which
-this is not known is traced for each replica.
+with the handles of another replica's copies, it is a trace of that replica. Models for
+which this is not certain are traced for each replica.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def is_for_all(step: Any, handles: Container[int]) -> bool:
 
 
 def _is_same_for_all(tensor: Any) -> bool:
-    """Whether it is of the host, as tables are, and of no graph."""
+    """Whether it is on the host, as tables are, and not in a graph."""
     return not tf.is_symbolic_tensor(tensor) and _is_host(tensor.device)
 
 

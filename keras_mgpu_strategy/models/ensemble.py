@@ -95,9 +95,9 @@ def _check_feeding(members: Sequence[ReplicatedModel], names: Sequence[str]) -> 
             )
         if member.feeding.whole != first.feeding.whole:
             raise ValueError(
-                f"{names[0]} and {name} are given rows in different forms: "
-                "`predict_step` of the user's own, of one Keras, is needed in all of "
-                "them or in none. Move what it does into `call`."
+                f"{names[0]} and {name} take rows in different forms. Expected a "
+                "`predict_step` of the user's own, of the same Keras, in all of them "
+                "or in none. Move what it does into `call`."
             )
 
 
@@ -165,7 +165,7 @@ def _differing(
 ) -> ValueError:
     return ValueError(
         f"{name} {does} {_shown(other)}, but {first_name} {does} {_shown(first)}. "
-        "Expected models that take and return the same. Pass `outputs=` to choose "
+        "Expected models with the same inputs and outputs. Pass `outputs=` to choose "
         "what is returned, or make a Predictor of each."
     )
 

@@ -30,7 +30,7 @@ _BITCAST = frozenset(
 
 
 class Follower:
-    """What brings a copy of a model up to date; keeps a comparison of its variables."""
+    """Brings a copy of a model up to date; keeps a comparison of its variables."""
 
     def __init__(self) -> None:
         self._comparison: _Comparison | None = None
@@ -46,7 +46,7 @@ class Follower:
 
 
 class _Comparison:
-    """A compiled comparison of variables, which tells those that differ."""
+    """A compiled comparison of variables, which finds those that differ."""
 
     def __init__(self, sources: list[Any], targets: list[Any]):
         self._both = sources, targets
@@ -97,7 +97,7 @@ def _differ(before: Any, new: Any) -> tf.Tensor:
 
 
 def _bits(variable: Any) -> tf.Tensor:
-    """A value as integers that TensorFlow compares on GPUs too, where int32 is not."""
+    """A value as integers that TensorFlow compares on GPUs too, unlike int32."""
     value = variable.read_value()
     if value.dtype == tf.bool:
         return value

@@ -103,8 +103,8 @@ def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
 
 def _libraries() -> Iterator[ModuleType]:
     yield keras
-    # Imported for the models of Keras 2 alone. It may be installed and still not work,
-    # such as version 2.21 under `python -OO`.
+    # Imported only for models of Keras 2. It may be installed and still not work, as
+    # version 2.21 under `python -OO`.
     with contextlib.suppress(Exception):
         yield importlib.import_module("tf_keras")
 

@@ -170,7 +170,7 @@ def _clone(
 
 
 def _unnamed_variables(library: ModuleType) -> contextlib.AbstractContextManager[Any]:
-    """Leaves it to Keras 3 to name variables; tf_keras has TensorFlow's names alone.
+    """Leaves it to Keras 3 to name variables; tf_keras has only TensorFlow's names.
 
     TensorFlow keeps 35 KiB, until `clear_session`, for each name that a variable had.
     Seeds keep theirs, by which they are found.

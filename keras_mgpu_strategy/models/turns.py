@@ -2,7 +2,7 @@
 
 All inputs of four axes are images. So are outputs of four axes whose height and width
 are those of an image, or an integer part or multiple of both: they are turned back.
-Where that is open, there is an error, as soon as the shapes are known.
+If the shapes do not tell, there is an error, as soon as they are known.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ def _images_in(name: str, nest: Nest) -> list[tf.TensorShape]:
 def _is_turned(
     name: str, shape: tf.TensorShape, images: Sequence[tf.TensorShape]
 ) -> bool:
-    """Whether an output of this shape is an image; ValueError if that is open."""
+    """Whether an output of this shape is an image; ValueError if it does not tell."""
     rank, size = shape.rank, tuple(shape[1:3]) if shape.rank else ()
     known = [tuple(image[1:3]) for image in images if None not in image[1:3]]
     if rank == 4 and None not in size and any(_is_scaled(size, x) for x in known):
@@ -115,7 +115,7 @@ def _is_turned(
         f"The view {name!r} cannot turn an output of shape "
         f"{'unknown' if rank is None else tuple(shape)} back, for images of shape "
         f"{shapes}. Expected four axes, with height and width of the image, or an "
-        "integer part or multiple of both; outputs of one or two axes are no images. "
+        "integer part or multiple of both; outputs of one or two axes are not images. "
         f"For others, {_OWN}."
     )
 

@@ -20,16 +20,16 @@ from keras_mgpu_strategy.types import Nest
 class View:
     """A view of the rows by functions of your own, for `views=`.
 
-    The functions become part of the compiled step: TensorFlow code without variables,
-    that treats each row alone and keeps the structure, shapes and dtypes it is given.
+    The functions are TensorFlow code that is compiled with the model. They treat each
+    row alone, keep structure, shapes and dtypes, and use no variables.
 
     Args:
         forward: Called with the rows of one micro-batch: a tensor of shape `(n, ...)`
             if the model declares one input, otherwise the nest of tensors that it is
             given. Returns what the model sees in their place.
         inverse: Called with what the model returns for them, a nest of tensors of shape
-            `(n, ...)`. Returns what belongs to the rows themselves, such as maps that
-            are flipped back. None: outputs stay as they are.
+            `(n, ...)`. Returns what belongs to the rows themselves, such as maps
+            flipped back. None: outputs stay as they are.
 
     Raises:
         TypeError: `forward` or `inverse` cannot be called.
@@ -149,5 +149,5 @@ def _applied(view: View, which: str, nest: Nest) -> Nest:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{name} returned {shown(result)} for {shown(nest)}. Expected the same "
-            "structure, shapes and dtypes, a row for each row."
+            "structure, shapes and dtypes, and one row for each row."
         ) from error

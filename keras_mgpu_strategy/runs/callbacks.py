@@ -34,7 +34,7 @@ def check_verbose(verbose: Verbose) -> int:
 class Bar:
     """Keras' bar of batches, if `verbose`; a standard output that fails ends it.
 
-    A kernel has one of rows instead (`runs/kernel_bar.py`).
+    In a kernel, `runs/kernel_bar.py` shows a bar of rows instead.
     """
 
     def __init__(self, target: int | None, verbose: int) -> None:
@@ -49,7 +49,7 @@ class Bar:
 
     @property
     def is_shown(self) -> bool:
-        """Whether what it is given is seen."""
+        """Whether there is a bar to move."""
         return self._bar is not None
 
     def move(self, done: int, values: Mapping[str, Any] | None = None) -> None:

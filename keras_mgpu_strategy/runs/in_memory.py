@@ -31,7 +31,7 @@ class InMemory(OnDevices):
             x: The rows; see `Predictor`.
             batch_size: Rows of a global batch, split over the replicas and rounded up
                 so that none idles. None tries sizes, unless the engine is "mirrored".
-            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal, and in a
+            verbose: 0 silent, 1 a bar, 2 a line, "auto" a bar on a terminal, or in a
                 notebook after a second.
             steps: Batches to draw from `x`; None draws all.
             callbacks: Keras callbacks, called for each global batch.

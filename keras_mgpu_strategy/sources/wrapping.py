@@ -73,7 +73,7 @@ class Limited(Wrapped):
 
 
 class Described(Wrapped):
-    """Another source, of which more is known than it says."""
+    """Another source, with a spec that says more than its own."""
 
     def __init__(self, source: Source, spec: Nest) -> None:
         super().__init__(source)

@@ -1,4 +1,4 @@
-"""Names of arguments that a function does not have: which of its own was meant."""
+"""Says which argument was meant where a function has none of a name."""
 
 import difflib
 import inspect
@@ -9,7 +9,7 @@ from typing import Any
 def name_nearest(
     error: BaseException, function: Callable[..., Any], keywords: Iterable[str]
 ) -> None:
-    """Adds what was meant to Python's error for a call of a function by keywords.
+    """Adds what was meant to Python's error for an unknown keyword argument.
 
     Other errors stay as they are. Since 3.13, Python names the nearest itself.
     """

@@ -1,7 +1,7 @@
 """Frees models that were dropped, before many of them add up.
 
 Models of Keras and graphs of TensorFlow are cycles of few Python objects that hold much
-other memory: Python alone would look for them after dozens of models.
+other memory: Python alone would collect them only after dozens of models.
 """
 
 import gc
@@ -28,5 +28,5 @@ _MODELS = _Models()
 
 
 def before_a_model() -> None:
-    """Collects garbage where ten models were made since it last was."""
+    """Collects garbage if ten models were made since it was last collected."""
     _MODELS.add_one()

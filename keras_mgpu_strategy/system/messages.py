@@ -64,7 +64,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 @contextlib.contextmanager
 def explaining_interrupt(what: str) -> Iterator[None]:
-    """Adds to a Ctrl-C what it has ended."""
+    """Adds a note to a Ctrl-C that says what it ended."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

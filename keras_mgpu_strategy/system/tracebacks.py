@@ -22,7 +22,7 @@ _LIBRARIES = sys.stdlib_module_names | {
     *("numpy", "scipy", "pandas", "polars", "pyarrow", "datasets", "h5py", "zarr"),
     *("numcodecs", "PIL"),
 }
-"""What the package calls: frames between its own and the user's say nothing to them."""
+"""What the package calls: such frames between its own and the user's help nobody."""
 _MISTAKES = (AssertionError, AttributeError, LookupError, NameError, ArithmeticError)
 """Mistakes of the package, if raised in its own code and not by a `raise`."""
 
@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 def short_traceback(function: T) -> T:
     """Shortens the tracebacks of errors that leave a function, generator or class.
 
-    A generator's errors are those of each step, a class' those of its constructor.
+    Of a generator, that is each step; of a class, its constructor.
     """
     if isinstance(function, type):
         function.__init__ = short_traceback(function.__init__)
@@ -59,7 +59,7 @@ def short_traceback(function: T) -> T:
 
 
 def shorten(error: BaseException) -> None:
-    """Drops frames from an error, and from those it came of or consists of."""
+    """Drops frames from an error, from its causes and from the parts of a group."""
     if wants_full_tracebacks():
         return
     left, seen = [error], set()

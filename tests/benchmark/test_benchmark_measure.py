@@ -80,7 +80,7 @@ def test_models_that_do_not_go_together_are_bad_input(tmp_path):
     for path, width in zip(paths, (2, 3), strict=True):
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(width)]).save(path)
     record = record_of(tmp_path, models=paths, contenders=("mgpu_threads",), rows=4)
-    assert "Expected models that take and return the same" in record["bad_input"]
+    assert "Expected models with the same inputs and outputs" in record["bad_input"]
 
 
 def test_rows_are_found_for_replicas_that_share_a_device(tmp_path):

@@ -83,7 +83,7 @@ class RemoteChunks:
 class RayBackend:
     """A `Backend` of one process per device, each with all models.
 
-    `files` are by the names that errors give them.
+    The keys of `files` are the names of the models in errors.
     """
 
     def __init__(
