@@ -11,6 +11,7 @@ its time went. From a shell, use the command `mgpu`.
 # Names are imported on first use, so that the command line can answer `--help` at once
 # and can set up TensorFlow's environment before TensorFlow loads.
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from keras_mgpu_strategy.system import fork_guard  # noqa: F401 - sees forks from now on
@@ -59,7 +60,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Imports the module of a public name when the name is first used."""
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        text = f"module {__name__!r} has no attribute {name!r}"
+        # With these, Python names the nearest one.
+        raise AttributeError(text, name=name, obj=sys.modules[__name__])
     module = importlib.import_module(_MODULES[name])
     value = getattr(module, name, module)
     globals()[name] = value

@@ -78,3 +78,10 @@ def test_every_public_method_of_a_predictor_is_listed():
         if not name.startswith("_")
     }
     assert {f"Predictor.{name}" for name in methods} <= set(SIGNATURES)
+
+
+def test_python_names_the_nearest_of_an_unknown_name():
+    with pytest.raises(AttributeError, match="has no attribute 'predict_probs'") as got:
+        _ = mgpu.predict_probs
+    # By these, Python finds it when it shows the error.
+    assert (got.value.name, got.value.obj) == ("predict_probs", mgpu)

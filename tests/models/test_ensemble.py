@@ -124,6 +124,8 @@ def test_options_that_do_not_fit_the_number_of_models():
         mgpu.Predictor([dense(), dense()], combine="sum")
     with pytest.raises(FileNotFoundError, match=r"none\.keras"):
         mgpu.load(["none.keras", "none.keras"])
+    with pytest.raises(FileNotFoundError, match="Of several models, pass a list"):
+        mgpu.load("none*.keras")
     model = dense()
     assert_close(mgpu.Predictor([model]).predict(ROWS), model.predict(ROWS, verbose=0))
 

@@ -34,9 +34,10 @@ _CHECKS = {
 def kind_of(path: str) -> str:
     """Returns "keras", "h5" or "saved_model"; raises ValueError for anything else."""
     if not os.path.exists(path):
+        hint = " Of several models, pass a list of paths." if {*"*,"} & {*path} else ""
         raise FileNotFoundError(
             f"There is no model at {path!r}; expected {EXPECTED}. Check the path; "
-            f"the working directory is {os.getcwd()!r}."
+            f"the working directory is {os.getcwd()!r}.{hint}"
         )
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
