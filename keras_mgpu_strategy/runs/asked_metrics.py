@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.metrics.kinds import Kind, kind_of, of_keras, of_top_k
 from keras_mgpu_strategy.metrics.state import BuiltMetric, Row, on_host
 from keras_mgpu_strategy.outputs.columns import columns_of
@@ -24,12 +25,15 @@ Pick = Callable[[Nest, Nest], tuple[list[Any], list[Any]]]
 
 
 def asked_metrics(
-    labels: Any, metrics: Any, method: str, called: Sequence[str] | None
+    labels: Any, metrics: Any, method: str, backend: Backend
 ) -> "AskedMetrics | None":
     """What is asked for; labels alone ask for the accuracy."""
     if labels is None and metrics is None:
         return None
-    return AskedMetrics("accuracy" if metrics is None else metrics, method, called)
+    if backend.combine == "vote" and method == "predict":
+        method = "predict_classes"  # whose results are the same
+    metrics = "accuracy" if metrics is None else metrics
+    return AskedMetrics(metrics, method, backend.called)
 
 
 class AskedMetrics:

@@ -61,7 +61,7 @@ def predict_to(
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target, journal = _target(path, shard, resume=resume, overwrite=overwrite)
     names = kept_names(keep, target.path)
-    asked = asked_metrics(labels, metrics, head.method, runner.backend.called)
+    asked = asked_metrics(labels, metrics, head.method, runner.backend)
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     given = {"labels": labels}
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}

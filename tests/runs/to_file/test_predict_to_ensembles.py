@@ -73,6 +73,11 @@ def test_metrics_of_what_is_combined(make, members, out):
         np.mean(scores.argmax(-1) == labels)
     )
     assert np.load(out).shape == (len(X), 3)
+    voting, how = make(combine="vote"), {"labels": labels, "overwrite": True}
+    votes = np.mean(voting.predict(X, verbose=0) == labels)
+    for method in ("predict", "predict_classes"):
+        report = write(voting, out, X, method=method, **how)
+        assert report.metrics["accuracy"] == pytest.approx(votes)
     batches = list(make().predict_iter(X, file_runs.BATCH))
     mean = np.mean([member.predict(X, verbose=0) for member in members], 0)
     found = np.concatenate([batch.outputs for batch in batches])
