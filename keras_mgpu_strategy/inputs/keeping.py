@@ -63,8 +63,9 @@ def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
     """The error for an input that has no columns by name."""
     return ValueError(
         f"Received keep or labels {list(keep)!r} for {type(x).__name__}, which has no "
-        "columns by name. Expected a DataFrame of pandas or polars, a dict of arrays, an Arrow "
-        "table, Parquet or CSV files, or batches that are dicts. Pass a dict such as "
+        "columns by name. Expected a DataFrame of pandas or polars, a dict of arrays, "
+        "an Arrow table, Parquet or CSV files, or batches that are dicts. Pass a dict "
+        "such as "
         f"{{'x': x, 'id': ids}}.{as_file(keep)}"
     )
 

@@ -73,11 +73,12 @@ def _callable(member: ReplicatedModel) -> Callable[[Nest], Nest]:
 
 def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
     """The inputs in a member's form; it may give those of a list other names."""
-    specs = (member.input_spec, input_spec)
-    if isinstance(inputs, dict) and all(isinstance(x, list | tuple) for x in specs):
-        own, names = ([leaf.name for leaf in spec] for spec in specs)
+    own: Any = member.input_spec
+    is_listed = isinstance(own, list | tuple) and isinstance(input_spec, list | tuple)
+    if is_listed and isinstance(inputs, dict):
+        names = [leaf.name for leaf in input_spec]
         # The same names in another order mean what they name.
-        if {*own} != {*names}:
+        if {*names} != {leaf.name for leaf in own}:
             inputs = [inputs[name] for name in names]
     return member.in_form(inputs, tf.nest.flatten(inputs))
 
