@@ -90,11 +90,12 @@ def _predictor_of(
 
 
 def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
-    """Layers and their attributes, Keras' compiled function, and the use of XLA."""
+    """Layers, attributes, how many variables, Keras' compiled function, use of XLA."""
     # Made here if there is none, so that a different one shows that Keras dropped it.
     model.make_predict_function()
     layers = models.layers_of(model)
     choice = [jit_compile, models.compiled_for_xla(model)]
+    num_variables = len(models.variables_of(model))  # layers get more by LoRA
     # The first is the model, which must not hold itself.
     attributes = [models.attributes_in_process(layer) for layer in layers]
-    return [layers[1:], attributes, choice, model.predict_function]
+    return [layers[1:], attributes, num_variables, choice, model.predict_function]

@@ -53,6 +53,18 @@ def test_layers_that_were_added_count(in_scope, strategies):
     assert_same(results, model)
 
 
+def test_variables_that_a_layer_got_count(strategies):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    with strategies[2].scope():
+        mgpu.predict_proba(model, ROWS, from_logits=True, verbose=0)
+    layer = model.layers[-1]
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(np.ones((2, 3)))
+    with strategies[2].scope():
+        results = mgpu.predict_proba(model, ROWS, from_logits=True, verbose=0)
+    np.testing.assert_allclose(results, keras.ops.softmax(model(ROWS)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [classifier, Subclassed])
 def test_one_predictor_serves_all_calls(make, strategies):
     model = make()
