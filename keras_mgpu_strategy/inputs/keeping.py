@@ -65,8 +65,7 @@ def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
         f"Received keep or labels {list(keep)!r} for {type(x).__name__}, which has no "
         "columns by name. Expected a DataFrame of pandas or polars, a dict of arrays, "
         "an Arrow table, Parquet or CSV files, or batches that are dicts. Pass a dict "
-        "such as "
-        f"{{'x': x, 'id': ids}}.{as_file(keep)}"
+        f"such as {{'x': x, 'id': ids}}.{as_file(keep)}"
     )
 
 
