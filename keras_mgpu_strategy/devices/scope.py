@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +23,11 @@ from keras_mgpu_strategy.system.messages import without_records
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 T = TypeVar("T", bound=Callable[..., Any])
+_RUN_LATER = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
 
 
 @short_traceback
@@ -81,6 +87,12 @@ class _Scope(threading.local, contextlib.AbstractContextManager):
 
     def __call__(self, function: T) -> T:
         """Decorates a function, each call of which enters a scope of its own."""
+        if any(kind(function) for kind in _RUN_LATER):
+            raise TypeError(
+                f"scope() received {function.__qualname__}, an async function or a "
+                "generator, whose body runs after the call has left the scope. Enter "
+                "it in the body: with mgpu.scope(...):"
+            )
 
         @short_traceback
         @functools.wraps(function)

@@ -59,6 +59,18 @@ def test_one_scope_is_entered_by_each_thread_on_its_own():
     assert not tf.distribute.has_strategy()
 
 
+def test_what_runs_after_the_call_cannot_be_decorated():
+    async def later():
+        pass
+
+    def steps():
+        yield
+
+    for function in (later, steps):
+        with pytest.raises(TypeError, match=rf"{function.__name__}, an async .* with "):
+            scope("cpu:0")(function)
+
+
 def test_scope_inside_a_scope_is_refused(strategies):
     with (
         strategies[2].scope(),
