@@ -120,7 +120,8 @@ def test_models_that_declare_no_inputs():
 def test_saved_models_and_steps_that_see_labels(tmp_path):
     class Doubling(keras.Model):
         def predict_step(self, data):
-            return 2.0 * self(data[0], training=False)
+            x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+            return 2.0 * self(x, training=False)
 
     image = keras.Input((8, 8, 3))
     model = Doubling(image, layers.Conv2D(2, 3, padding="same")(image))
