@@ -32,6 +32,12 @@ def asked_metrics(
         return None
     if backend.combine == "vote" and method == "predict":
         method = "predict_classes"  # whose results are the same
+    if backend.combine == "stack":
+        raise ValueError(
+            'Received labels or metrics with combine="stack", whose results have a row '
+            'of each model for every label. Expected "mean", "gmean", "vote" or '
+            '"mean_std" with them; or compute metrics of each model from the output.'
+        )
     metrics = "accuracy" if metrics is None else metrics
     return AskedMetrics(metrics, method, backend.called)
 

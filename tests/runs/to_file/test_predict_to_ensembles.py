@@ -78,6 +78,8 @@ def test_metrics_of_what_is_combined(make, members, out):
     for method in ("predict", "predict_classes"):
         report = write(voting, out, X, method=method, **how)
         assert report.metrics["accuracy"] == pytest.approx(votes)
+    with pytest.raises(ValueError, match='combine="stack", whose results have a row'):
+        write(make(combine="stack"), out, X, **how)
     batches = list(make().predict_iter(X, file_runs.BATCH))
     mean = np.mean([member.predict(X, verbose=0) for member in members], 0)
     found = np.concatenate([batch.outputs for batch in batches])
