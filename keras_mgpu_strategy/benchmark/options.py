@@ -42,8 +42,8 @@ class BenchmarkOptions:
             is_file = path.suffix in _MODEL_SUFFIXES and path.is_file()
             if model != BUILT_IN and not is_file:
                 raise ValueError(
-                    f"model={model!r} is neither {BUILT_IN}, which is built in, nor a "
-                    f"file ending in {', '.join(_MODEL_SUFFIXES)}."
+                    f"model={model!r} is neither {BUILT_IN}, which is built in, nor an "
+                    f"existing file that ends in {' or '.join(_MODEL_SUFFIXES)}."
                 )
         least = {"batch": self.batches, "replicas": self.replicas}
         least |= {"rows": (self.rows,), "repetitions": (self.repetitions,)}

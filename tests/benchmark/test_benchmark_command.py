@@ -65,7 +65,7 @@ def test_defaults():
             "contenders='keras'. Expected one of: keras_strategy, mgpu_threads, ",
         ),
         (["--contenders=keres"], "contenders='keres'. Expected one of: keras, "),
-        (["--model=vgg"], "model='vgg' is neither mlp, which is built in, nor a file"),
+        (["--model=vgg"], "model='vgg' is neither mlp, which is built in, nor an "),
         (["--model=none.keras"], "model='none.keras' is neither"),
         (["--replicas=2,0"], "replicas=0. Expected 1 or more."),
         (["--batch=0"], "batch=0. Expected 1 or more."),
