@@ -46,15 +46,18 @@ class Follower:
 
 
 class _Comparison:
-    """A compiled comparison of variables, which finds those that differ."""
+    """A compiled comparison of variables, which tells those that differ."""
 
     def __init__(self, sources: list[Any], targets: list[Any]):
         self._both = sources, targets
-        self._compared = list(map(_are_comparable, sources, targets))
-        self._function: Any = None
-        if any(self._compared):
-            traced = tf.function(self._trace, autograph=False)
-            self._function = traced.get_concrete_function()
+        compared = list(map(_are_comparable, sources, targets))
+        self._always = {i for i, one in enumerate(compared) if not one}
+        self._copies: dict[str, list[tuple[int, Any]]] = {}
+        for index in itertools.compress(range(len(sources)), compared):
+            for copy in copies_of(targets[index]):
+                self._copies.setdefault(copy.device, []).append((index, copy))
+        traced = tf.function(self._trace, autograph=False)
+        self._function: Any = traced.get_concrete_function()
 
     def is_of(self, *both: list[Any]) -> bool:
         """Whether these are the variables that are compared."""
@@ -66,15 +69,28 @@ class _Comparison:
 
     def differ(self) -> list[bool]:
         """Whether variables differ, or cannot be compared."""
-        if self._function is None:
-            return [True] * len(self._compared)
-        found = iter(self._function().numpy().tolist())
-        return [next(found) if compared else True for compared in self._compared]
+        found = {*self._always}
+        for copies, flags in zip(self._copies.values(), self._function(), strict=True):
+            indices = (index for index, _ in copies)
+            found.update(itertools.compress(indices, flags.numpy()))
+        return [index in found for index in range(len(self._both[0]))]
 
-    def _trace(self) -> tf.Tensor:
-        pairs = itertools.compress(zip(*self._both, strict=True), self._compared)
-        with tf.device("CPU:0"):
-            return tf.stack(list(itertools.starmap(_differ, pairs)))
+    def _trace(self) -> list[tf.Tensor]:
+        """For each device with copies, which of these differ."""
+        expected = {
+            index: _bits(copies_of(self._both[0][index])[0])
+            for copies in self._copies.values()
+            for index, _ in copies
+        }
+        found = []
+        for device, copies in self._copies.items():
+            with tf.device(device):
+                differ = [
+                    tf.reduce_any(tf.not_equal(expected[index], _bits(copy)))
+                    for index, copy in copies
+                ]
+                found.append(tf.stack(differ))
+        return found
 
 
 def _are_comparable(before: Any, new: Any) -> bool:
@@ -88,21 +104,14 @@ def _are_comparable(before: Any, new: Any) -> bool:
     return is_first and (len(copies_of(new)) == 1 or combined_by(new) != SUM)
 
 
-def _differ(before: Any, new: Any) -> tf.Tensor:
-    expected = _bits(copies_of(before)[0])
-    found = [
-        tf.reduce_any(tf.not_equal(expected, _bits(copy))) for copy in copies_of(new)
-    ]
-    return found[0] if len(found) == 1 else tf.reduce_any(tf.stack(found))
-
-
 def _bits(variable: Any) -> tf.Tensor:
     """A value as integers that TensorFlow compares on GPUs too, unlike int32."""
-    value = variable.read_value()
-    if value.dtype == tf.bool:
-        return value
-    num_bytes = value.shape.num_elements() * value.dtype.size
-    if num_bytes % 8:
-        return tf.bitcast(value, tf.uint8)
-    flat = tf.reshape(value, [-1, 8 // value.dtype.size])
-    return tf.bitcast(flat, tf.int64)
+    with tf.device(variable.device):
+        value = variable.read_value()
+        if value.dtype == tf.bool:
+            return value
+        num_bytes = value.shape.num_elements() * value.dtype.size
+        if num_bytes % 8:
+            return tf.bitcast(value, tf.uint8)
+        flat = tf.reshape(value, [-1, 8 // value.dtype.size])
+        return tf.bitcast(flat, tf.int64)

@@ -19,6 +19,7 @@ _NUM_COLUMNS = 256
 def all_of_them(num_gpus):
     """The results of all functions below, by name and engine."""
     told = {"without_xla": without_xla(), "rows": _many(num_gpus).nbytes}
+    told["drop_in"] = drop_in(num_gpus)
     for engine in ENGINES:
         told[engine] = {
             "copied": copied(engine, num_gpus),
@@ -87,6 +88,23 @@ def read_back(engine, num_gpus):
             reported = predictor.report.bytes_out
             found[f"{method} {dtype}"] = total / len(rows), reported / len(rows)
     return found
+
+
+def drop_in(num_gpus):
+    """Bytes that a small call of `predict_proba` copied from all GPUs, and of weights.
+
+    Then how far results are from the model's, once its weights have changed.
+    """
+    model, rows = chain(64, keras.layers.Dense(4096)), rows_of(8, 64)
+    for _ in range(3):
+        rig.reset(num_gpus)
+        mgpu.predict_proba(model, rows, from_logits=True, verbose=0)
+    copied = sum(rig.counts(gpu)["bytes_out"] for gpu in range(num_gpus))
+    model.layers[-1].kernel.assign_add(np.eye(64, 4096))
+    found = mgpu.predict_proba(model, rows, from_logits=True, verbose=0)
+    expected = tf.nn.softmax(model(rows)).numpy()
+    weights = sum(weight.nbytes for weight in model.get_weights())
+    return copied, found.nbytes, weights, float(np.abs(found - expected).max())
 
 
 def growth(engine, num_calls):

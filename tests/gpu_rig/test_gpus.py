@@ -61,6 +61,11 @@ class TestRuns:
         assert found == pytest.approx(expected, rel=1e-5)
         assert size <= copied < 1.05 * size + 100_000
 
+    def test_weights_are_compared_on_the_devices(self, told):
+        copied, results, weights, distance = told["drop_in"]
+        assert results <= copied < results + 0.1 * weights
+        assert distance < 1e-6
+
     @ENGINES
     def test_device_memory_does_not_grow(self, told, engine):
         assert told[engine]["grown"] <= 2**16
