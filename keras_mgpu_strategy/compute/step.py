@@ -99,9 +99,8 @@ class StepCompiler:
             draws: list[Draws] = []
 
             def run_chunk(*arguments: tf.Tensor) -> Nest:
-                return self._replica_function(wanted, _replica_here(), draws)(
-                    *arguments
-                )
+                step = self._replica_function(wanted, _replica_here(), draws)
+                return step(*arguments)
 
             return CompiledStep(self._on_all_replicas(run_chunk, element_spec), draws)
 

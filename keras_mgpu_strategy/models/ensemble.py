@@ -1,9 +1,8 @@
 """Several models on every replica that are given the same rows, as one.
 
-Each is given every view of the rows before the next model runs.
-
 They may differ in all but what they take and what they return. What is declared is
-compared before anything runs, the rest when a step is traced.
+compared before anything runs, the rest when a step is traced. Each model is given every
+view of the rows before the next one runs.
 """
 
 import dataclasses

@@ -15,7 +15,8 @@ class _Models:
     def __init__(self) -> None:
         self._made = self._collections = 0
 
-    def add_one(self) -> None:
+    def before_one(self) -> None:
+        """Collects garbage if ten models were made since it was last collected."""
         collections = gc.get_stats()[-1]["collections"]
         if collections != self._collections:
             self._made, self._collections = 0, collections
@@ -24,9 +25,4 @@ class _Models:
             gc.collect()
 
 
-_MODELS = _Models()
-
-
-def before_a_model() -> None:
-    """Collects garbage if ten models were made since it was last collected."""
-    _MODELS.add_one()
+before_a_model = _Models().before_one
