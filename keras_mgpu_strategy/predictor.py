@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.engines.options import (
     Combine,
     EngineName,
@@ -23,15 +22,13 @@ from keras_mgpu_strategy.engines.options import (
 from keras_mgpu_strategy.engines.placing import place
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.models import View
-from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.evaluation import Evaluator
-from keras_mgpu_strategy.runs.in_memory import InMemory
-from keras_mgpu_strategy.runs.to_file import predict_to
+from keras_mgpu_strategy.runs.into_files import IntoFiles
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
-class Predictor(InMemory):
+class Predictor(IntoFiles):
     """A Keras model that lives on every device.
 
     Inside a scope, these are the scope's; outside, those where it was built, or every
@@ -156,87 +153,4 @@ class Predictor(InMemory):
             steps,
             callbacks,
             return_dict=return_dict,
-        )
-
-    @short_traceback
-    def predict_to(
-        self,
-        path: str | os.PathLike[str],
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Verbose = "auto",
-        steps: int | None = None,
-        *,
-        method: str = "predict_proba",
-        from_logits: bool = False,
-        strict: bool = False,
-        k: int | None = None,
-        keep: str | Sequence[str] | None = None,
-        labels: Any = None,
-        metrics: Any = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        shard: tuple[int, int] | None = None,
-        on_nonfinite: str = "warn",
-        stop_on: str | Sequence[str] = (),
-    ) -> Report:
-        """Writes the results of all rows to a file, in constant memory.
-
-        The output has its name once it is complete. Until then rows are in
-        `PATH.partial`, and `PATH.journal` says which are safely on disk. Ctrl-C,
-        SIGTERM and SIGHUP end the run after the current batch.
-
-        Args:
-            path: The output: `.npy` (a folder if there are several outputs),
-                `.parquet` (a folder), `.zarr` (a folder) or `.csv`.
-            x, batch_size, steps: As in `predict`. With `batch_size`, a resumed run
-                gives the same bits.
-            verbose: 0 silent, 1 a bar, 2 a line every 30 s, "auto" 1 or 2; in a
-                notebook a bar after a second.
-            method, from_logits, strict, k: `"predict"` or another method's name, and
-                its arguments.
-            keep: Names of columns of x that `.parquet` and `.csv` outputs hold beside
-                the results: of DataFrames (also `"index"`), dicts of arrays and
-                batches of them, Arrow tables, Parquet and CSV files. They are features
-                only if the model or `columns` names them.
-            labels: What `metrics` compare the results with, one row per input row:
-                arrays, a nest of them by output, a `pathlib.Path` or `mgpu.files`; a
-                string is the name of a column of `x`. None: those of elements (x, y).
-            metrics: As in `compile`: names, `keras.metrics` objects, of which copies
-                are used, or functions; a dict of them by output if there are several.
-                "accuracy" if there are labels. Rows that could not be read are left
-                out.
-            resume: Resume an earlier run; start if none; do nothing if it has finished.
-            overwrite: Replace an existing output, once the new one is complete.
-            shard: `(index, count)`: run one of `count` ranges of the rows.
-            on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.
-            stop_on: Further signals that end the run: "USR1", "USR2", "XCPU", "QUIT".
-
-        Returns:
-            The report of this run, with the values of `metrics` over all rows of the
-            output.
-
-        Raises:
-            OSError: The output cannot be written, exists, or another run writes it.
-            InterruptedError: A signal ended the run, and its handler raised nothing.
-            ValueError: The earlier run was a different one, or its journal is damaged;
-                the file format cannot store a result. Also as in `predict`.
-        """
-        return predict_to(
-            self._runner,
-            path,
-            x,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            head=head_of(method, from_logits=from_logits, k=k),
-            strict=strict,
-            keep=keep,
-            labels=labels,
-            metrics=metrics,
-            resume=resume,
-            overwrite=overwrite,
-            shard=shard,
-            on_nonfinite=on_nonfinite,
-            stop_on=stop_on,
         )
