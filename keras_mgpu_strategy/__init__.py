@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from keras_mgpu_strategy.parallel import make_parallel
     from keras_mgpu_strategy.predictor import Predictor
     from keras_mgpu_strategy.report import Report
+    from keras_mgpu_strategy.sources.pad import Pad
     from keras_mgpu_strategy.types import HostBatch
 
 __all__ = [
     "HostBatch",
+    "Pad",
     "Predictor",
     "RayOptions",
     "Report",
@@ -45,6 +47,7 @@ __all__ = [
 
 _MODULES = {
     "HostBatch": "keras_mgpu_strategy.types",
+    "Pad": "keras_mgpu_strategy.sources.pad",
     "Predictor": "keras_mgpu_strategy.predictor",
     "RayOptions": "keras_mgpu_strategy.engines.ray.plan",
     "Report": "keras_mgpu_strategy.report",

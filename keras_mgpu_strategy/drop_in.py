@@ -9,6 +9,7 @@ from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy
 from keras_mgpu_strategy.predictor import Predictor
 from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
@@ -27,6 +28,7 @@ def predict_proba(
     from_logits: bool = False,
     strict: bool = False,
     jit_compile: bool | Literal["auto"] = "auto",
+    pad: Pad | None = None,
 ) -> Nest:
     """Class probabilities of any Keras model, on every device.
 
@@ -39,7 +41,7 @@ def predict_proba(
 
     Args:
         model: A Keras model.
-        x, batch_size, verbose, steps, callbacks, from_logits, strict: As in
+        x, batch_size, verbose, steps, callbacks, from_logits, strict, pad: As in
             `Predictor.predict_proba`.
         jit_compile: As in `Predictor`.
 
@@ -61,6 +63,7 @@ def predict_proba(
             callbacks,
             from_logits=from_logits,
             strict=strict,
+            pad=pad,
         )
     finally:  # after the run, which builds a model not built yet
         # In the model's own dict: a weak mapping would never release it, since the

@@ -25,6 +25,7 @@ from keras_mgpu_strategy.models import View
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.evaluation import Evaluator
 from keras_mgpu_strategy.runs.into_files import IntoFiles
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
@@ -113,6 +114,8 @@ class Predictor(IntoFiles):
         steps: int | None = None,
         callbacks: Any = None,
         return_dict: bool = False,
+        *,
+        pad: Pad | None = None,
     ) -> Any:
         """Loss and metrics of all rows, as `keras.Model.evaluate` on one device.
 
@@ -135,6 +138,7 @@ class Predictor(IntoFiles):
             steps: Batches to draw from `x`; None draws all.
             callbacks: Keras callbacks, called for each batch.
             return_dict: Return a dict by Keras' names rather than a list.
+            pad: As in `predict`.
 
         Returns:
             The loss, or a list of loss and metrics in Keras' order.
@@ -153,4 +157,5 @@ class Predictor(IntoFiles):
             steps,
             callbacks,
             return_dict=return_dict,
+            pad=pad,
         )

@@ -135,7 +135,7 @@ def test_text_has_an_encoding_whatever_the_locale():
 
 
 def test_public_names_are_these_and_exist():
-    public = ["HostBatch", "Predictor", "RayOptions", "Report", "View"]
+    public = ["HostBatch", "Pad", "Predictor", "RayOptions", "Report", "View"]
     public += [
         "__version__",
         "files",

@@ -16,29 +16,36 @@ SIGNATURES = {
     "scope": "devices=None, *, replicas_per_device=1",
     "load": f"path, *, custom_objects=None, safe_mode=True, {_OPTIONS[3:]}",
     "predict_proba": (
-        f"model, {_PREDICT}, *, from_logits=False, strict=False, jit_compile='auto'"
+        f"model, {_PREDICT}, *, from_logits=False, strict=False, jit_compile='auto', "
+        "pad=None"
     ),
     "make_parallel": "model, gpu_count=None, *, gpus=None, devices=None",
     "Predictor": f"model, {_OPTIONS}",
-    "Predictor.predict": f"self, {_PREDICT}",
-    "Predictor.predict_proba": f"self, {_PREDICT}, *, from_logits=False, strict=False",
-    "Predictor.predict_classes": f"self, {_PREDICT}, *, from_logits=False",
+    "Predictor.predict": f"self, {_PREDICT}, *, pad=None",
+    "Predictor.predict_proba": (
+        f"self, {_PREDICT}, *, from_logits=False, strict=False, pad=None"
+    ),
+    "Predictor.predict_classes": f"self, {_PREDICT}, *, from_logits=False, pad=None",
     "Predictor.predict_top_k": (
         "self, x, k=5, batch_size=None, verbose='auto', steps=None, callbacks=None, *, "
-        "from_logits=False"
+        "from_logits=False, pad=None"
     ),
-    "Predictor.predict_on_batch": "self, x",
-    "Predictor.predict_iter": "self, x, batch_size=None, steps=None",
+    "Predictor.predict_on_batch": "self, x, *, pad=None",
+    "Predictor.predict_iter": "self, x, batch_size=None, steps=None, *, pad=None",
     "Predictor.evaluate": (
         "self, x, y=None, batch_size=None, verbose='auto', sample_weight=None, "
-        "steps=None, callbacks=None, return_dict=False"
+        "steps=None, callbacks=None, return_dict=False, *, pad=None"
     ),
-    "Predictor.predict_batches": "self, batches",
+    "Predictor.predict_batches": "self, batches, *, pad=None",
     "Predictor.predict_to": (
         "self, path, x, batch_size=None, verbose='auto', steps=None, *, "
         "method='predict_proba', from_logits=False, strict=False, k=None, keep=None, "
         "labels=None, metrics=None, resume=False, overwrite=False, shard=None, "
-        "on_nonfinite='warn', stop_on=()"
+        "on_nonfinite='warn', stop_on=(), pad=None"
+    ),
+    "Pad": (
+        "value=0, lengths='auto', max_tokens=None, side='right', truncate=False, "
+        "unmasked=False, window=16384"
     ),
     "View": "forward, inverse=None",
     "Report.to_dict": "self",

@@ -20,6 +20,7 @@ from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.in_step import check_label_end
 from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import explaining_interrupt
@@ -50,6 +51,7 @@ class Evaluator:
         callbacks: Any,
         *,
         return_dict: bool,
+        pad: Pad | None,
     ) -> Any:
         """Loss and metrics of all rows; see `Predictor.evaluate`."""
         level = check_verbose(verbose)
@@ -61,7 +63,7 @@ class Evaluator:
             )
         given = {"y": y, "sample_weight": sample_weight}
         rows = labelled(x, given, (), steps, as_keras=True)
-        rows |= {"batch_size": batch_size, "steps": steps}
+        rows |= {"batch_size": batch_size, "steps": steps, "pad": pad}
         run = self._runner.prepare(head=heads.evaluation, **rows)
         criteria = backend.criteria(run.rows.spec)
         size = _batch_size(run, batch_size, steps)

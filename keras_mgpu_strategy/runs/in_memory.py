@@ -9,6 +9,7 @@ from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.result_checks import probabilities
 from keras_mgpu_strategy.runs.run import OnDevices
 from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import HostBatch, Nest
 
@@ -24,6 +25,8 @@ class InMemory(OnDevices):
         verbose: Verbose = "auto",
         steps: int | None = None,
         callbacks: Any = None,
+        *,
+        pad: Pad | None = None,
     ) -> Nest:
         """Outputs for all rows, as `keras.Model.predict` returns them.
 
@@ -35,6 +38,7 @@ class InMemory(OnDevices):
                 notebook after a second.
             steps: Batches to draw from `x`; None draws all.
             callbacks: Keras callbacks, called for each global batch.
+            pad: How rows of unequal length are padded; None: all have one length.
 
         Returns:
             Nest of NumPy arrays of shape `(num_rows, ...)`, structured as the model's
@@ -45,7 +49,8 @@ class InMemory(OnDevices):
             ValueError: The inputs do not fit the model, each other or `batch_size`.
         """
         head = head_of("predict")
-        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+        how = (batch_size, verbose, steps, callbacks, head, pad)
+        return collect(self._runner, x, *how)
 
     @short_traceback
     def predict_proba(
@@ -58,6 +63,7 @@ class InMemory(OnDevices):
         *,
         from_logits: bool = False,
         strict: bool = False,
+        pad: Pad | None = None,
     ) -> Nest:
         """Class probabilities for all rows; `predict` with a check of the values.
 
@@ -66,6 +72,7 @@ class InMemory(OnDevices):
             from_logits: Apply a softmax (a sigmoid if there is one column) on the
                 device.
             strict: Raise at the first value outside [0, 1], instead of one warning.
+            pad: As in `predict`.
 
         Returns:
             As in `predict`.
@@ -75,9 +82,8 @@ class InMemory(OnDevices):
         """
         head = head_of("predict_proba", from_logits=from_logits)
         check = functools.partial(probabilities, strict=strict)
-        return collect(
-            self._runner, x, batch_size, verbose, steps, callbacks, head, check
-        )
+        how = (batch_size, verbose, steps, callbacks, head, pad, check)
+        return collect(self._runner, x, *how)
 
     @short_traceback
     def predict_classes(
@@ -89,19 +95,22 @@ class InMemory(OnDevices):
         callbacks: Any = None,
         *,
         from_logits: bool = False,
+        pad: Pad | None = None,
     ) -> Nest:
         """Class of each row, found on the device so that only ids reach the host.
 
         Args:
             x, batch_size, verbose, steps, callbacks: As in `predict`.
             from_logits: One column counts as class 1 above 0 rather than above 0.5.
+            pad: As in `predict`.
 
         Returns:
             As in Keras 2: index of the largest value, int64 of shape `(num_rows,)`;
             if there is one column, int32 of shape `(num_rows, 1)`.
         """
         head = head_of("predict_classes", from_logits=from_logits)
-        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+        how = (batch_size, verbose, steps, callbacks, head, pad)
+        return collect(self._runner, x, *how)
 
     @short_traceback
     def predict_top_k(
@@ -114,6 +123,7 @@ class InMemory(OnDevices):
         callbacks: Any = None,
         *,
         from_logits: bool = False,
+        pad: Pad | None = None,
     ) -> Nest:
         """The k best classes of each row, found on the device; only they are copied.
 
@@ -122,6 +132,7 @@ class InMemory(OnDevices):
             k: How many classes, at least 1 and at most as many as there are.
             batch_size, verbose, steps, callbacks: As in `predict`.
             from_logits: Apply a softmax on the device first.
+            pad: As in `predict`.
 
         Returns:
             In place of each output, a dict of `classes` (int32) and `scores` (of its
@@ -135,39 +146,49 @@ class InMemory(OnDevices):
                 one column. Also as in `predict`.
         """
         head = head_of("predict_top_k", from_logits=from_logits, k=k)
-        return collect(self._runner, x, batch_size, verbose, steps, callbacks, head)
+        how = (batch_size, verbose, steps, callbacks, head, pad)
+        return collect(self._runner, x, *how)
 
     @short_traceback
-    def predict_on_batch(self, x: Any) -> Nest:
+    def predict_on_batch(self, x: Any, *, pad: Pad | None = None) -> Nest:
         """Outputs for one batch of any size, without a bar."""
-        return self.predict(as_batch(x, self._runner.backend.feeding), verbose=0)
+        batch = as_batch(x, self._runner.backend.feeding)
+        return self.predict(batch, verbose=0, pad=pad)
 
     @short_traceback
     def predict_iter(
-        self, x: Any, batch_size: int | None = None, steps: int | None = None
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        *,
+        pad: Pad | None = None,
     ) -> Iterator[HostBatch]:
         """Outputs in order, as they arrive; closing the iterator ends the run.
 
         Args:
-            x, batch_size, steps: As in `predict`.
+            x, batch_size, steps, pad: As in `predict`.
 
         Returns:
             Iterator over `HostBatch`, a chunk at a time; arrays may be read-only.
         """
-        return passed_on(self._runner, x, batch_size, steps)
+        return passed_on(self._runner, x, batch_size, steps, pad)
 
     @short_traceback
-    def predict_batches(self, batches: Iterable[Any]) -> Iterator[Nest]:
+    def predict_batches(
+        self, batches: Iterable[Any], *, pad: Pad | None = None
+    ) -> Iterator[Nest]:
         """One result per batch, in order, whatever the sizes of the batches.
 
         Args:
             batches: List or generator of arrays, nests of them, or `(x, y)` tuples as
                 in Keras; a generator is read a bounded number of rows ahead.
+            pad: As in `predict`.
 
         Returns:
             Iterator over the outputs of each batch.
         """
-        return per_batch(self._runner, batches)
+        return per_batch(self._runner, batches, pad)
 
     def __repr__(self) -> str:
         """Models, replicas and options; no device is asked."""

@@ -9,6 +9,7 @@ from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.in_memory import InMemory
 from keras_mgpu_strategy.runs.to_file import predict_to
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
@@ -36,6 +37,7 @@ class IntoFiles(InMemory):
         shard: tuple[int, int] | None = None,
         on_nonfinite: str = "warn",
         stop_on: str | Sequence[str] = (),
+        pad: Pad | None = None,
     ) -> Report:
         """Writes the results of all rows to a file, in constant memory.
 
@@ -68,6 +70,7 @@ class IntoFiles(InMemory):
             shard: `(index, count)`: run one of `count` ranges of the rows.
             on_nonfinite: `"raise"`, `"warn"` or `"ignore"` NaN and infinite results.
             stop_on: Further signals that end the run: "USR1", "USR2", "XCPU", "QUIT".
+            pad: As in `predict`; a resumed run begins at a window.
 
         Returns:
             The report of this run, with the values of `metrics` over all rows of the
@@ -79,14 +82,13 @@ class IntoFiles(InMemory):
             ValueError: The earlier run was a different one, or its journal is damaged;
                 the file format cannot store a result. Also as in `predict`.
         """
+        what = (path, x, head_of(method, from_logits=from_logits, k=k))
         return predict_to(
             self._runner,
-            path,
-            x,
+            *what,
             batch_size=batch_size,
             verbose=verbose,
             steps=steps,
-            head=head_of(method, from_logits=from_logits, k=k),
             strict=strict,
             keep=keep,
             labels=labels,
@@ -96,4 +98,5 @@ class IntoFiles(InMemory):
             shard=shard,
             on_nonfinite=on_nonfinite,
             stop_on=stop_on,
+            pad=pad,
         )

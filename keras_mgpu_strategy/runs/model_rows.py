@@ -14,6 +14,7 @@ from keras_mgpu_strategy.inputs import (
 )
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
@@ -45,9 +46,11 @@ def model_rows(
     shard: Shard | None,
     keep: Sequence[str],
     attach: Attach,
+    pad: Pad | None,
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
     check_batch_size(batch_size, x)
+    del pad
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     whole = attach(as_source(x, input_spec=declared, feeding=backend.feeding, **sizes))

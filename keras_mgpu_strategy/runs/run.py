@@ -32,6 +32,7 @@ from keras_mgpu_strategy.runs.model_rows import (
     model_rows,
 )
 from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
@@ -112,11 +113,13 @@ class Runner:
         shard: Shard | None = None,
         keep: Sequence[str] = (),
         attach: Attach = as_it_is,
+        pad: Pad | None = None,
     ) -> Run:
         """Checks the input, whose marks `attach` may add to, and makes a run of it."""
         self._home.check()
         head = _fitting(head, self.backend)
-        rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach)
+        how = (batch_size, steps, shard, keep, attach, pad)
+        rows = model_rows(x, self.backend, *how)
         self.backend.build(example_inputs(rows.spec, 1))
         fixed = _fixed_batch(self.backend.input_spec)
         learned = self._known(rows, head)

@@ -32,6 +32,7 @@ from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.runs.run_metrics import RunMetrics
 from keras_mgpu_strategy.sources.marks import masked
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
 from keras_mgpu_strategy.types import HostBatch
@@ -41,11 +42,11 @@ def predict_to(
     runner: Runner,
     path: str | os.PathLike[str],
     x: Any,
+    head: Head,
     *,
     batch_size: int | None,
     verbose: Verbose,
     steps: int | None,
-    head: Head,
     strict: bool,
     keep: Keep,
     labels: Any,
@@ -55,21 +56,21 @@ def predict_to(
     shard: tuple[int, int] | None,
     on_nonfinite: str,
     stop_on: str | Sequence[str],
+    pad: Pad | None,
 ) -> Report:
     """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
     _check_how(verbose, strict, head.method)
     nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target, journal = _target(path, shard, resume=resume, overwrite=overwrite)
-    names = kept_names(keep, target.path)
     asked = asked_metrics(labels, metrics, head.method, runner.backend)
+    names, given = kept_names(keep, target.path), {"labels": labels}
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
-    given = {"labels": labels}
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
-    rows |= {"batch_size": size, "steps": steps, "shard": target.shard}
+    rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
     run = runner.prepare(head=head, **rows)
-    kept = kept_settings(run, runner, head, names, target.path)
-    settings = _settled(head, steps, target, batch_size, runner) | kept
     measured = asked and RunMetrics(asked, run.rows)
+    settings = _settled(head, steps, target, batch_size, runner)
+    settings |= kept_settings(run, runner, head, names, target.path)
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)

@@ -24,6 +24,7 @@ from keras_mgpu_strategy.runs.callbacks import (
 from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
@@ -44,11 +45,12 @@ def collect(
     steps: int | None,
     callbacks: Any,
     head: heads.Head,
+    pad: Pad | None,
     check: Check = iter,
 ) -> Nest:
     """All results, as Keras' `predict` returns them; see `Predictor.predict`."""
     level = check_verbose(verbose)
-    run = runner.prepare(x, head, batch_size=batch_size, steps=steps)
+    run = runner.prepare(x, head, batch_size=batch_size, steps=steps, pad=pad)
     counts = (run.rows.source.num_rows, run.global_batch, level)
     sink = MemorySink(run.rows.source.num_rows)
     with shown_in_kernel(run, verbose) as results:
@@ -61,10 +63,15 @@ def collect(
 
 
 def passed_on(
-    runner: Runner, x: Any, batch_size: int | None, steps: int | None
+    runner: Runner,
+    x: Any,
+    batch_size: int | None,
+    steps: int | None,
+    pad: Pad | None = None,
 ) -> Iterator[HostBatch]:
     """Results in order, as they arrive; closing the iterator ends the run."""
-    run = runner.prepare(x, heads.identity, batch_size=batch_size, steps=steps)
+    how = {"batch_size": batch_size, "steps": steps, "pad": pad}
+    run = runner.prepare(x, heads.identity, **how)
     return _masked(run)
 
 
@@ -74,7 +81,9 @@ def _masked(run: Run) -> Iterator[HostBatch]:
         yield from masked(results)
 
 
-def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
+def per_batch(
+    runner: Runner, batches: Iterable[Any], pad: Pad | None = None
+) -> Iterator[Nest]:
     """The outputs of each batch, as Keras takes batches; reads the first at once."""
     stream = iter(batches)
     first = next(stream, _END)
@@ -90,7 +99,8 @@ def per_batch(runner: Runner, batches: Iterable[Any]) -> Iterator[Nest]:
     def next_size() -> int | None:
         return sizes.popleft() if sizes else None
 
-    return _resplit(runner.prepare(recorded(), heads.identity), next_size)
+    run = runner.prepare(recorded(), heads.identity, pad=pad)
+    return _resplit(run, next_size)
 
 
 @short_traceback

@@ -1,0 +1,32 @@
+"""What mgpu.Pad accepts, and what it says of the rest."""
+
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+
+
+def test_lengths_are_sorted_and_each_is_there_once():
+    assert mgpu.Pad(lengths=[16, 4, np.int64(16)]).lengths == (4, 16)
+    assert mgpu.Pad().lengths == "auto"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"value": None}, TypeError, "value=None of type NoneType. Expected a number"),
+        ({"value": {"a": [0]}}, TypeError, "of type list. Expected a number, a str"),
+        ({"lengths": "some"}, TypeError, 'of type str. Expected "auto" or a list'),
+        ({"lengths": 8}, TypeError, 'lengths=8 of type int. Expected "auto" or'),
+        ({"lengths": []}, ValueError, "is empty. Expected"),
+        ({"lengths": [0]}, ValueError, r"lengths=\[0\] holds 0. Expected"),
+        ({"lengths": [1.5]}, TypeError, "holds 1.5 of type float"),
+        ({"side": "top"}, ValueError, "side='top'. Expected 'right' or 'left'"),
+        ({"max_tokens": 0}, ValueError, "max_tokens=0. Expected an integer of at"),
+        ({"window": 2.5}, TypeError, "window=2.5 of type float. Expected an integer"),
+        ({"truncate": 1}, TypeError, "truncate=1. Expected True or False"),
+    ],
+)
+def test_wrong_values_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        mgpu.Pad(**options)
