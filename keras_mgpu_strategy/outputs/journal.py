@@ -25,6 +25,8 @@ _VERSION, _OLD = 2, 1
 _MOST_BYTES = 1 << 30
 _ABOUT = {"run", "layout"}
 _PROGRESS = {"rows", "start", "batch_size", "mark", "finished", "content"}
+_LATER = {"metrics", "step"}  # not in lines of earlier versions
+_STEPS = ("plain", "frozen", "xla")
 _MARKS = {"rows", "bytes", "state"}
 _CONTENT = re.compile(r"sha256 [0-9a-f]{32}")
 _LARGEST_BATCH = 2**31
@@ -41,6 +43,7 @@ class Progress:
     finished: bool = False
     content: str | None = None  # identifies the content of the input's files
     metrics: Record | None = None  # of rows before some that is at least `start`
+    step: str | None = None  # how the rows to come are computed; None if not known
 
 
 class Journal:
@@ -123,8 +126,9 @@ def _first_line(about: dict[str, Any]) -> bytes:
 
 def _progress_line(progress: Progress) -> bytes:
     record = dataclasses.asdict(progress)
-    if progress.metrics is None:  # lines without them are as in earlier versions
-        del record["metrics"]
+    for name in _LATER:  # lines without them are as in earlier versions
+        if record[name] is None:
+            del record[name]
     return _line(record)
 
 
@@ -166,7 +170,7 @@ def _about(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(record: dict[str, Any], before: Progress | None) -> Progress:
-    known = _PROGRESS | {"metrics"} if "metrics" in record else _PROGRESS
+    known = _PROGRESS | (_LATER & record.keys())
     if not has_keys(record, known) or not isinstance(record["mark"], dict):
         raise ValueError
     progress = Progress(**record)
@@ -180,6 +184,7 @@ def _progress(record: dict[str, Any], before: Progress | None) -> Progress:
         and mark.keys() <= _MARKS
         and type(progress.finished) is bool
         and progress.batch_size <= _LARGEST_BATCH
+        and record.get("step", "plain") in _STEPS
         and (content is None or _CONTENT.fullmatch(str(content)))
         and progress.start <= rows
         # Rows are never taken back, and none follow the end.

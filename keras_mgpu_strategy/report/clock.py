@@ -22,6 +22,9 @@ class StageClock:
         self._replica_rows = [0] * num_replicas
         self._tried_batches: list[int] = []
         self._back_offs: list[BackOff] = []
+        self._step: str | None = None
+        self._tried_steps: dict[str, float | str] = {}
+        self.settled_step: str | None = None  # for all rows to come; None until known
 
     def start(self) -> None:
         """Marks the beginning of the run."""
@@ -68,6 +71,16 @@ class StageClock:
         with self._lock:
             self._back_offs.append(back_off)
 
+    def begin_step(self, step: str, *, is_settled: bool) -> None:
+        """Records the step that a run begins with."""
+        self._step, self.settled_step = step, step if is_settled else None
+
+    def choose_step(self, step: str, tried: dict[str, float | str]) -> None:
+        """Records the step of all rows to come, and what was compared."""
+        with self._lock:
+            self._step = self.settled_step = step
+            self._tried_steps = tried
+
     def seconds(self) -> dict[str, float]:
         """Time spent in each stage and in "compile"."""
         with self._lock:
@@ -89,6 +102,8 @@ class StageClock:
                 tried_batches=tuple(self._tried_batches),
                 back_offs=tuple(self._back_offs),
                 shares=_shares(self._seconds, seconds, len(self._replica_rows)),
+                step=self._step,
+                tried_steps=dict(self._tried_steps),
             )
 
 

@@ -82,6 +82,10 @@ class Report:
         shares: For each of `STAGES`, the share of the replicas' time, excluding
             compiling. Time in which a replica did not compute is split by what went on.
         metrics: Of all rows of an output, by name: numbers, or lists; None without any.
+        step: How the model was compiled at the end of the run: "plain", "frozen" or
+            "xla"; None before the first row.
+        tried_steps: What `compile="auto"` compared in this run, by name: rows a second
+            of one replica, or why it was dropped.
     """
 
     rows: int
@@ -96,6 +100,8 @@ class Report:
     back_offs: tuple[BackOff, ...]
     shares: dict[str, float]
     metrics: dict[str, Any] | None = None
+    step: str | None = None
+    tried_steps: dict[str, float | str] = dataclasses.field(default_factory=dict)
 
     @property
     def rows_per_second(self) -> float:
@@ -162,6 +168,7 @@ class Report:
     def __str__(self) -> str:
         """Several lines for a person to read."""
         back_offs = [f"out of memory at {text}\n" for text in self._back_off_texts()]
+        step = [f"step: {text}\n" for text in self._step_texts()]
         shares = ", ".join(
             f"{name.replace('_', ' ')} {self.shares[name]:.0%}" for name in STAGES
         )
@@ -171,7 +178,7 @@ class Report:
             f"{self._rows_text()}, {self.batch_size} a batch, up to "
             f"{self.chunk_rows:,} a chunk\n"
             f"{self._bytes_text()}; {self.compile_seconds:.2f} s compiling\n"
-            f"{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
+            f"{''.join(step)}{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
             + "".join(f"\n{line}" for line in metric_lines(self.metrics))
         )
 
@@ -186,6 +193,7 @@ class Report:
             ("run", self._summary()),
             ("replicas", f"{self.num_replicas}: {self._rows_text()}"),
             ("batches", f"{self.batch_size} rows, up to {self.chunk_rows:,} a chunk"),
+            *(("step", text) for text in self._step_texts()),
             ("copied", self._bytes_text()),
             *(("out of memory", text) for text in self._back_off_texts()),
             *_metric_texts(self.metrics),
@@ -202,6 +210,15 @@ class Report:
     def _bytes_text(self) -> str:
         mebibytes = self.bytes_in / 2**20, self.bytes_out / 2**20
         return "{:,.1f} MiB in, {:,.1f} MiB out".format(*mebibytes)
+
+    def _step_texts(self) -> list[str]:
+        """Nothing before the first row."""
+        tried = [
+            f"{name} {x if isinstance(x, str) else f'{rate_text(x)} rows/s'}"
+            for name, x in self.tried_steps.items()
+        ]
+        listed = f" (tried: {'; '.join(tried)})" if tried else ""
+        return [] if self.step is None else [f"{self.step}{listed}"]
 
     def _back_off_texts(self) -> list[str]:
         return [

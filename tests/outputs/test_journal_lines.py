@@ -13,7 +13,8 @@ from tests.messages import exactly
 ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
 BEGIN = {"journal": 2, "about": ABOUT}
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
-del STEP["metrics"]  # which only lines of runs with metrics have
+for later in ("metrics", "step"):  # which lines of earlier versions lack
+    del STEP[later]
 
 
 @pytest.fixture
@@ -154,6 +155,23 @@ def test_damaged_metrics_are_refused(path, changes):
             ValueError, match=f"^The journal {path} is damaged in line 3"
         ):
             journal.read(path)
+
+
+@pytest.mark.parametrize("kind", ["plain", "frozen", "xla"])
+def test_the_step_that_computes_is_kept(path, kind):
+    progress = Progress(**STEP, step=kind)
+    journal.create(path, ABOUT)
+    made = journal.read(path)
+    made.add(progress)
+    made.close()
+    assert journal.read(path).progress == progress
+
+
+@pytest.mark.parametrize("kind", ["fast", None, ["xla"], 1])
+def test_an_unknown_step_is_refused(path, kind):
+    write(path, BEGIN, STEP, STEP | {"step": kind})
+    with pytest.raises(ValueError, match=damaged(path, 3)):
+        journal.read(path)
 
 
 def test_lines_may_repeat_and_grow_but_neither_shrink_nor_follow_the_end(path):

@@ -25,7 +25,10 @@ REPORT = Report(
     back_offs=(BackOff(40, 16, 8),),
     shares=dict(zip(STAGES, (0.1, 0.05, 0.8, 0.05, 0.0), strict=True)),
     metrics={"<script>top</script>": 0.98765, "per_class": [0.5, 1.0]},
+    step="frozen",
+    tried_steps={"plain": 950.4, "frozen": 1200.6, "xla": "not tried: <b>slow</b>"},
 )
+STEP = "frozen (tried: plain 950 rows/s; frozen 1,201 rows/s; xla not tried: "
 EMPTY = StageClock(1).report()
 
 
@@ -64,7 +67,9 @@ def test_a_notebook_shows_a_table_a_bar_and_the_advice():
         "replicas",
         "2: 600, 400 rows",
     ]
-    for text in ["row 40: batch 16 -> 8", "<script>top</script>", "0.9877"]:
+    for text in ["row 40: batch 16 -> 8", "<script>top</script>", "0.9877"] + [
+        f"{STEP}<b>slow</b>)"
+    ]:
         assert text in page.texts
     # Seconds of the whole run, of which 2 went into compiling.
     assert page.widths() == [20, 8, 4, 64, 4]
@@ -88,6 +93,8 @@ def test_it_is_readable_in_light_and_dark_themes():
 def test_a_terminal_shows_its_text():
     assert pretty(REPORT) == str(REPORT)
     assert "<script>" in str(REPORT)
+    assert f"\nstep: {STEP}<b>slow</b>)\n" in str(REPORT)
+    assert "step" not in str(EMPTY)
 
 
 def test_a_run_that_has_not_begun_is_shown():
@@ -106,6 +113,7 @@ def test_a_report_as_json():
     assert values["back_offs"] == [{"row": 40, "failed": 16, "batch_size": 8}]
     assert values["replica_rows"] == [600, 400]
     assert values["metrics"] == REPORT.metrics
+    assert values["tried_steps"] == REPORT.tried_steps
 
 
 def test_metrics_that_are_no_numbers_are_null_in_json():
