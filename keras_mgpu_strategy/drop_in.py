@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.devices.scope import active_strategy
+from keras_mgpu_strategy.engines.options import Compile
 from keras_mgpu_strategy.predictor import Predictor
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.sources.pad import Pad
@@ -27,6 +28,7 @@ def predict_proba(
     *,
     from_logits: bool = False,
     strict: bool = False,
+    compile: Compile = "auto",
     jit_compile: bool | Literal["auto"] = "auto",
     pad: Pad | None = None,
 ) -> Nest:
@@ -43,7 +45,7 @@ def predict_proba(
         model: A Keras model.
         x, batch_size, verbose, steps, callbacks, from_logits, strict, pad: As in
             `Predictor.predict_proba`.
-        jit_compile: As in `Predictor`.
+        compile, jit_compile: As in `Predictor`.
 
     Returns:
         As in `Predictor.predict_proba`.
@@ -53,7 +55,8 @@ def predict_proba(
         ValueError: As in `Predictor` and `Predictor.predict_proba`.
         RuntimeError: As in `Predictor`.
     """
-    predictor, follower = _predictor_of(model, jit_compile)
+    how = {"compile": compile, "jit_compile": jit_compile}
+    predictor, follower = _predictor_of(model, how)
     try:
         return predictor.predict_proba(
             x,
@@ -68,12 +71,10 @@ def predict_proba(
     finally:  # after the run, which builds a model not built yet
         # In the model's own dict: a weak mapping would never release it, since the
         # Predictor of a model built in scope holds that very model.
-        vars(model)[_KEPT_AS] = predictor, follower, _made_of(model, jit_compile)
+        vars(model)[_KEPT_AS] = predictor, follower, _made_of(model, how)
 
 
-def _predictor_of(
-    model: Any, jit_compile: bool | Literal["auto"]
-) -> tuple[Predictor, models.Follower]:
+def _predictor_of(model: Any, how: dict[str, Any]) -> tuple[Predictor, models.Follower]:
     """The Predictor of a model with its weights of now, and what brings them."""
     if isinstance(model, list | tuple):
         raise TypeError(
@@ -83,21 +84,21 @@ def _predictor_of(
         )
     *kept, made_of = getattr(model, "__dict__", {}).get(_KEPT_AS, (None,))
     strategy = active_strategy()
-    is_new = not kept or made_of != _made_of(model, jit_compile)
+    is_new = not kept or made_of != _made_of(model, how)
     if is_new or strategy not in (None, kept[0].strategy):
-        return Predictor(model, jit_compile=jit_compile), models.Follower()
+        return Predictor(model, **how), models.Follower()
     predictor, follower = kept
     if predictor.model is not model:
         follower.follow(model, predictor.model)
     return predictor, follower
 
 
-def _made_of(model: Any, jit_compile: bool | Literal["auto"]) -> list[Any]:
-    """Layers, attributes, how many variables, Keras' compiled function, use of XLA."""
+def _made_of(model: Any, how: dict[str, Any]) -> list[Any]:
+    """Layers, attributes, how many variables, Keras' compiled function, options."""
     # Made here if there is none, so that a different one shows that Keras dropped it.
     model.make_predict_function()
     layers = models.layers_of(model)
-    choice = [jit_compile, models.compiled_for_xla(model)]
+    choice = [how, models.compiled_for_xla(model)]
     num_variables = len(models.variables_of(model))  # layers get more by LoRA
     # The first is the model, which must not hold itself.
     attributes = [models.attributes_in_process(layer) for layer in layers]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from keras_mgpu_strategy.engines.options import (
     Combine,
+    Compile,
     EngineName,
     OutputDtype,
     Precision,
@@ -24,6 +25,7 @@ def load(
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
     engine: EngineName = "threads",
+    compile: Compile = "auto",
     jit_compile: bool | Literal["auto"] = "auto",
     in_flight: int | Literal["auto"] = "auto",
     profile: str | os.PathLike[str] | None = None,
@@ -43,9 +45,9 @@ def load(
         safe_mode: Refuse `.keras` and HDF5 files that contain Python code (Lambda
             layers) or name code that is neither Keras' nor yours. A SavedModel is a
             program, without a safe mode: load only those that you trust.
-        engine, jit_compile, in_flight, profile, precision, outputs, output_dtype,
-            combine, views, ray: As in `Predictor`, which also says how devices are
-            chosen.
+        engine, compile, jit_compile, in_flight, profile, precision, outputs,
+            output_dtype, combine, views, ray: As in `Predictor`, which also says how
+            devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
@@ -58,6 +60,7 @@ def load(
     return Predictor(
         [SavedModel(one, custom_objects, safe_mode) for one in paths],
         engine=engine,
+        compile=compile,
         jit_compile=jit_compile,
         in_flight=in_flight,
         profile=profile,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from keras_mgpu_strategy.engines.options import (
     Combine,
+    Compile,
     EngineName,
     Options,
     OutputDtype,
@@ -48,9 +49,12 @@ class Predictor(IntoFiles):
             `"mirrored"`: all devices step together under `strategy.run`, fed by a
             distributed tf.data pipeline. `"ray"`: each device has a process of its own,
             on this machine or on a cluster. Results are the same bit for bit.
-        jit_compile: Whether XLA compiles the model. `"auto"`: on GPUs for which XLA is
-            known to work, if every layer supports it, unless the model was compiled
-            with `jit_compile=False` or TensorFlow's ops must be deterministic.
+        compile: How the model is compiled. `"plain"`: as it is. `"frozen"`: with its
+            weights as constants, for which TensorFlow simplifies more. `"xla"`: by XLA.
+            `"auto"`: by XLA on GPUs for which it is known to work, if every layer
+            supports it, unless the model was compiled with `jit_compile=False` or
+            TensorFlow's ops must be deterministic; otherwise as it is.
+        jit_compile: Keras' spelling of `compile="xla"` (True) and `"plain"` (False).
         in_flight: Chunks on a device at a time, 1 to 4, until their results are on the
             host. `"auto"`: 3 on GPUs, where more chunks hide copies, and 1 on CPUs.
         profile: Folder for a trace of each run, which TensorBoard's profiler reads.
@@ -88,6 +92,7 @@ class Predictor(IntoFiles):
         model: Any,
         *,
         engine: EngineName = "threads",
+        compile: Compile = "auto",
         jit_compile: bool | Literal["auto"] = "auto",
         in_flight: int | Literal["auto"] = "auto",
         profile: str | os.PathLike[str] | None = None,
@@ -98,7 +103,7 @@ class Predictor(IntoFiles):
         views: Sequence[str | View] | None = None,
         ray: RayOptions | None = None,
     ):
-        how = (engine, jit_compile, in_flight, profile, precision)
+        how = (engine, compile, jit_compile, in_flight, profile, precision)
         options = Options(*how, outputs, output_dtype, combine, views)
         super().__init__(place(model, options, ray), profile)
         self._evaluator = Evaluator(self._runner)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.signatures import example_inputs
-from keras_mgpu_strategy.engines.options import OutputDtype, Precision
+from keras_mgpu_strategy.engines.options import Compile, OutputDtype, Precision
 from keras_mgpu_strategy.engines.ray import process
 from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.models.libraries import input_spec_of
@@ -50,7 +50,8 @@ class BatchPredictor:
             `"predict_top_k"`, whose columns are `classes` and `scores`.
         from_logits, k: As in these methods.
         batch_size: Rows of one call of the model.
-        custom_objects, safe_mode, jit_compile, precision, output_dtype: As in `load`.
+        custom_objects, safe_mode, compile, jit_compile, precision, output_dtype: As in
+            `load`.
         layer_outputs: As `outputs` in `load`: these layers then give the model's
             outputs, in this order.
 
@@ -73,6 +74,7 @@ class BatchPredictor:
         batch_size: int = 256,
         custom_objects: dict[str, Any] | None = None,
         safe_mode: bool = True,
+        compile: Compile = "auto",
         jit_compile: bool | Literal["auto"] = "auto",
         precision: Precision | None = None,
         layer_outputs: str | Sequence[str] | None = None,
@@ -85,6 +87,7 @@ class BatchPredictor:
             path,
             custom_objects=custom_objects,
             safe_mode=safe_mode,
+            compile=compile,
             jit_compile=jit_compile,
             precision=precision,
             outputs=layer_outputs,
@@ -97,8 +100,7 @@ class BatchPredictor:
         given = {name: value for name, value in own.items() if value is not None}
         self._arguments: Any = {"batch_size": batch_size, "verbose": 0, **given}
         self._columns, self._outputs, self._keep = columns, outputs, keep
-        is_one = isinstance(layer_outputs, str) or len(layer_outputs or ()) < 2
-        self._layers = None if is_one else layer_outputs
+        self._layers = _if_several(layer_outputs)
 
     @short_traceback
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -148,6 +150,11 @@ class BatchPredictor:
         found = _picked(batch, list(columns.values()))
         arrays = {name: _stacked(c, found[c]) for name, c in columns.items()}
         return {**dict.fromkeys(self._optional), **arrays}
+
+
+def _if_several(names: str | Sequence[str] | None) -> Sequence[str] | None:
+    is_one = isinstance(names, str) or len(names or ()) < 2
+    return None if is_one else names
 
 
 def _optional_of(input_spec: Nest | None) -> list[str]:

@@ -7,17 +7,17 @@ import pytest
 import keras_mgpu_strategy as mgpu
 
 _OPTIONS = (
-    "*, engine='threads', jit_compile='auto', in_flight='auto', profile=None, "
-    "precision=None, outputs=None, output_dtype=None, combine=None, views=None, "
-    "ray=None"
+    "*, engine='threads', compile='auto', jit_compile='auto', in_flight='auto', "
+    "profile=None, precision=None, outputs=None, output_dtype=None, combine=None, "
+    "views=None, ray=None"
 )
 _PREDICT = "x, batch_size=None, verbose='auto', steps=None, callbacks=None"
 SIGNATURES = {
     "scope": "devices=None, *, replicas_per_device=1",
     "load": f"path, *, custom_objects=None, safe_mode=True, {_OPTIONS[3:]}",
     "predict_proba": (
-        f"model, {_PREDICT}, *, from_logits=False, strict=False, jit_compile='auto', "
-        "pad=None"
+        f"model, {_PREDICT}, *, from_logits=False, strict=False, compile='auto', "
+        "jit_compile='auto', pad=None"
     ),
     "make_parallel": "model, gpu_count=None, *, gpus=None, devices=None",
     "Predictor": f"model, {_OPTIONS}",

@@ -111,9 +111,12 @@ Flags:
   --nosafe_mode
       Also load a model that holds Python code (Lambda layers) or names code of
       others, which then runs on this machine. For files that you trust.
+  --compile=auto|plain|frozen|xla
+      How to compile the model: as it is (plain), with its weights as constants
+      (frozen), or with XLA (xla). Default: auto, XLA on GPUs if the model can
+      be compiled, otherwise plain.
   --jit_compile
-      Compile the model with XLA; --nojit_compile does not. Default: on GPUs,
-      if the model can be compiled.
+      The same as --compile=xla; --nojit_compile is --compile=plain.
   --profile=DIR
       Folder for a trace that TensorBoard's profiler reads.
   --verbose=0|1|2|auto

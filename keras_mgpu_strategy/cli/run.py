@@ -27,7 +27,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "scope": ("devices", "replicas_per_device"),
     "loading": (
         *("engine", "precision", "outputs", "output_dtype"),
-        *("combine", "views", "jit_compile", "profile", "custom_objects", "safe_mode"),
+        *("combine", "views", "compile", "jit_compile", "profile"),
+        *("custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (

@@ -18,6 +18,11 @@ from keras_mgpu_strategy.types import Nest
 ReplicaStep: TypeAlias = Callable[..., Nest]
 """Takes the flat tensors of a chunk and returns the nest of its outputs."""
 
+
+class CannotCompileError(ValueError):
+    """A model cannot be compiled in the way that was asked for."""
+
+
 _XLA_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 _XLA_REASON = re.compile("XLA|tf2xla|compile")
 
@@ -67,9 +72,9 @@ def run_by_xla(
             if reason is None:
                 raise
             if instead is None:
-                raise ValueError(
+                raise CannotCompileError(
                     f"XLA cannot compile the model: {reason[:400]}\n"
-                    "Pass jit_compile=False."
+                    'Pass compile="plain".'
                 ) from error
         return instead()(*chunk)
 

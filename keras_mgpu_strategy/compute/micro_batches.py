@@ -28,7 +28,7 @@ def micro_batch_step(
         function = tf.function(
             forward,
             autograph=replicated.autograph,
-            jit_compile=signature.jit_compile or None,
+            jit_compile=signature.step == "xla" or None,
         )
         step = function.get_concrete_function(*signature.specs(num_rows))
         _check_batch_axis(step.structured_outputs, num_rows)

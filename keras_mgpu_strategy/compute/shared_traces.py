@@ -5,12 +5,14 @@ with the handles of another replica's copies, it is a trace of that replica. Mod
 which this is not certain are traced for each replica.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Container, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.freezing import FrozenStep
 from keras_mgpu_strategy.compute.micro_batches import micro_batch_step
 from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.models import Draws, ReplicatedModel, copies_of
@@ -23,11 +25,12 @@ class SharedTraces:
         self._replicated = replicated
         self._num_replicas = replicated.strategy.num_replicas_in_sync
         self._shared: dict[Any, tuple[Any, list[Any]]] = {}
+        self._frozen: dict[Any, FrozenStep] = {}
         self._copies: list[Sequence[Any]] = []
 
     def has(self, signature: Signature) -> bool:
         """Whether there is a trace for all replicas."""
-        return signature.key in self._shared
+        return _traced_for(signature).key in self._shared
 
     def step(
         self, signature: Signature, replica: int, handles: dict[int, Any]
@@ -36,28 +39,50 @@ class SharedTraces:
 
         Call it in the context of the replica, unless there is a trace for all. The
         `handles` are those of `PinnedValues`.
+
+        Raises:
+            CannotCompileError: A frozen step is asked for, and cannot be made.
         """
         if not self._copies:
             self._copies = list(map(copies_of, self._replicated.all_variables()))
         others = self._of_other_replicas()
-        if self.has(signature):
-            step, captured = self._shared[signature.key]
-            own = [others.get(id(tensor)) for tensor in captured]
-            pairs = zip(captured, own, strict=True)
-            mine = [copies[replica] if copies else tensor for tensor, copies in pairs]
-            step.set_external_captures(mine)
-        else:
+        key = _traced_for(signature).key
+        if key not in self._shared:
             step = micro_batch_step(self._replicated, signature, replica)
+            captured = list(step.captured_inputs)
             if self._num_replicas > 1 and is_for_all(step, others):
-                self._shared[signature.key] = step, list(step.captured_inputs)
+                self._shared[key] = step, captured
+        else:
+            step, captured = self._shared[key]
+        if signature.step == "frozen":
+            step.set_external_captures(captured)  # those of the variables it knows
+            return self._frozen_step(signature, step), Draws(step, [], {})
+        own = [others.get(id(tensor)) for tensor in captured]
+        pairs = zip(captured, own, strict=True)
+        mine = [copies[replica] if copies else tensor for tensor, copies in pairs]
+        step.set_external_captures(mine)
         variables = [*itertools.chain(*self._copies), *step.variables]
         return step, Draws(step, variables, handles)
+
+    def _frozen_step(self, signature: Signature, step: Any) -> FrozenStep:
+        """One for all replicas if the trace is."""
+        if not self.has(signature):
+            return FrozenStep(step)
+        if signature.key not in self._frozen:
+            self._frozen[signature.key] = FrozenStep(step)
+        return self._frozen[signature.key]
 
     def _of_other_replicas(self) -> dict[int, list[Any]]:
         """By id of the handle of a copy, the handles of all copies."""
         found = [copies for copies in self._copies if len(copies) == self._num_replicas]
         handles = [[copy.handle for copy in copies] for copies in found]
         return {id(handle): own for own in handles for handle in own}
+
+
+def _traced_for(signature: Signature) -> Signature:
+    """What is traced: a frozen step is made of the trace of a plain one."""
+    is_frozen = signature.step == "frozen"
+    return dataclasses.replace(signature, step="plain") if is_frozen else signature
 
 
 def is_for_all(step: Any, handles: Container[int]) -> bool:

@@ -7,13 +7,16 @@ on, so a step is traced at most once per axis beyond the first.
 import dataclasses
 import math
 import threading
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
 from keras_mgpu_strategy.types import Nest
+
+StepKind: TypeAlias = Literal["plain", "frozen", "xla"]
+"""How a step is compiled: as it is, with weights as constants, or by XLA."""
 
 
 def spec_key(spec: Nest) -> Any:
@@ -75,13 +78,13 @@ class Signature:
     spec: Nest
     batch_size: int
     head: heads.Head = heads.identity
-    jit_compile: bool = False
+    step: StepKind = "plain"
     may_fall_back: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Hashable form."""
-        others = (self.batch_size, self.head, self.jit_compile, self.may_fall_back)
+        others = (self.batch_size, self.head, self.step, self.may_fall_back)
         return (spec_key(self.spec), *others)
 
     def specs(self, num_rows: int | None) -> list[tf.TensorSpec]:

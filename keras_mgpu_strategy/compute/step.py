@@ -14,7 +14,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.compute.compiled import CompiledStep, ReplicaStep, run_by_xla
+from keras_mgpu_strategy.compute.compiled import (
+    CannotCompileError,
+    CompiledStep,
+    ReplicaStep,
+    run_by_xla,
+)
 from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
 from keras_mgpu_strategy.compute.shared_traces import SharedTraces
 from keras_mgpu_strategy.compute.signatures import Signature
@@ -113,14 +118,19 @@ class StepCompiler:
         trace: Callable[[Signature], CompiledStep],
         clock: StageClock,
     ) -> CompiledStep:
-        plain = dataclasses.replace(signature, jit_compile=False)
+        plain = dataclasses.replace(signature, step="plain")
 
         def instead() -> CompiledStep:
             return self._step(where, plain, trace, clock)
 
         def make() -> CompiledStep:
-            step = trace(signature)
-            if signature.jit_compile:
+            try:
+                step = trace(signature)
+            except CannotCompileError:
+                if not signature.may_fall_back:
+                    raise
+                return trace(plain)
+            if signature.step == "xla":
                 other = instead if signature.may_fall_back else None
                 step.function = run_by_xla(step.function, other)
             return step

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.devices import gpu_memory
 from keras_mgpu_strategy.devices.names import short_name
 from keras_mgpu_strategy.report import BackOff, StageClock
@@ -73,29 +74,31 @@ def _reset(name: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How chunks are run, in batches of `size`; None if memory sets no limit."""
+    """How chunks are run, by a `step` of `size` rows; None if memory sets no limit."""
 
     size: int
     chunk_rows: int | None = None  # the most of one chunk
     held: int | None = None  # the most on a device
     is_measured: bool = False
+    step: StepKind = "plain"
 
 
-def alone(size: int) -> Plan:
+def alone(size: int, step: StepKind = "plain") -> Plan:
     """One micro-batch, with nothing else on the device."""
-    return Plan(size, chunk_rows=size, held=1, is_measured=True)
+    return Plan(size, chunk_rows=size, held=1, is_measured=True, step=step)
 
 
-def plan_for(size: int, reading: Reading) -> Plan:
+def plan_for(size: int, reading: Reading, step: StepKind = "plain") -> Plan:
     """As much as memory allows, counting computing twice: chunks may overlap."""
     if reading.free is None:
-        return Plan(size)
+        return Plan(size, step=step)
     moved = max(min(reading.moved, reading.needed), 1)
     usable = int(_USABLE_SHARE * reading.free) - 2 * (reading.needed - moved)
     micro_batches = usable // (MOST_HELD * moved)
     if micro_batches >= 1:
-        return Plan(size, chunk_rows=micro_batches * size)
-    return Plan(size, chunk_rows=size, held=max(usable // moved, 1))
+        return Plan(size, chunk_rows=micro_batches * size, step=step)
+    held = max(usable // moved, 1)
+    return Plan(size, chunk_rows=size, held=held, step=step)
 
 
 def largest_batch(size: int, reading: Reading) -> int | None:
@@ -110,7 +113,7 @@ class Limits:
     """How batches of each size were run, and the largest that fits, in all runs."""
 
     def __init__(self) -> None:
-        self.plans: dict[int, Plan] = {}
+        self.plans: dict[tuple[int, StepKind], Plan] = {}
         self._most: int | None = None
 
     def at_most(self, size: int) -> int:
@@ -119,19 +122,23 @@ class Limits:
 
     def learn(self, plan: Plan, *, is_largest: bool) -> None:
         """Remembers what fits."""
-        self.plans[plan.size] = plan
+        self.plans[plan.size, plan.step] = plan
         if is_largest:
             self._most = plan.size
 
 
 class BatchSize:
-    """A per-replica batch of a run; `plan` is for the next chunk, `most` its limit."""
+    """A per-replica batch of a run and its step; `plan` is for the next chunk.
+
+    `most` limits its size.
+    """
 
     def __init__(
         self,
         size: int,
         clock: StageClock,
         limits: Limits | None = None,
+        step: StepKind = "plain",
         *,
         is_fixed: bool = False,
         is_measured: bool = False,
@@ -146,18 +153,24 @@ class BatchSize:
         self._failed_chunks = 0
         self._lock = threading.Lock()
         self.most = most
-        self.change(self._limits.at_most(size))
+        self.change(self._limits.at_most(size), step)
 
     @property
     def size(self) -> int:
         """Rows of one call of the model."""
         return self.plan.size
 
-    def change(self, size: int) -> None:
-        """Continues with another size."""
-        new = alone(size) if self._is_measured else Plan(size)
+    @property
+    def step(self) -> StepKind:
+        """How the model is compiled."""
+        return self.plan.step
+
+    def change(self, size: int, step: StepKind | None = None) -> None:
+        """Continues with another size, and with another kind of step if given."""
+        step = step or self.step
+        new = alone(size, step) if self._is_measured else Plan(size, step=step)
         with self._lock:
-            self.plan = self._limits.plans.get(size, new)
+            self.plan = self._limits.plans.get((size, step), new)
 
     def learn(self, plan: Plan, reading: Reading | None) -> None:
         """Plans the next chunks from what one took that ran alone, if that is known."""
@@ -165,10 +178,12 @@ class BatchSize:
             if plan is not self.plan:
                 return
             reading = reading or Reading(0, None, 0)
-            fits = plan_for(plan.size, reading)
+            fits = plan_for(plan.size, reading, plan.step)
             if self._failed_chunks:  # more was needed than such a reading says
                 held = 2 if self._failed_chunks == 1 else 1
-                fits = Plan(plan.size, chunk_rows=plan.size, held=held)
+                fits = dataclasses.replace(
+                    plan, chunk_rows=plan.size, held=held, is_measured=False
+                )
             self.most = largest_batch(plan.size, reading)
             if self._failed is not None:
                 self._jump(fits, *self._failed)
@@ -185,7 +200,7 @@ class BatchSize:
             self._settle(fits, size, row)
             return
         self._clock.add_back_off(BackOff(row, size, best))
-        self.plan = alone(best)
+        self.plan = alone(best, fits.step)
 
     def _settle(self, fits: Plan, failed: int, row: int) -> None:
         self._clock.add_back_off(BackOff(row, failed, fits.size))
@@ -200,8 +215,8 @@ class BatchSize:
             size = plan.size
             if num_rows > size or (self._is_measured and plan.held != 1):
                 self._failed_chunks += 1
-                one = Plan(size, chunk_rows=size)
-                self.plan = alone(size) if self._is_measured else one
+                one = Plan(size, chunk_rows=size, step=plan.step)
+                self.plan = alone(size, plan.step) if self._is_measured else one
             elif size == 1 or self._is_fixed:
                 raise MemoryError(
                     f"The device ran out of memory at row {row} with {size} rows "
@@ -212,8 +227,8 @@ class BatchSize:
                 # Memory grew more than expected.
                 self._settle(self._fits, size, row)
             elif not self._is_measured:
-                self._settle(Plan(ceil_div(size, 2)), size, row)
+                self._settle(Plan(ceil_div(size, 2), step=plan.step), size, row)
             else:
                 first, _ = self._failed or (size, row)
                 self._failed = (first, row)
-                self.plan = alone(max(size // _MEASURED_PART, 1))
+                self.plan = alone(max(size // _MEASURED_PART, 1), plan.step)

@@ -9,10 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import heads
-from keras_mgpu_strategy.compute.signatures import Signature, SpecMemory, row_bytes
+from keras_mgpu_strategy.compute.signatures import (
+    Signature,
+    SpecMemory,
+    StepKind,
+    row_bytes,
+)
 from keras_mgpu_strategy.compute.sizes import most_chunk_rows, most_result_rows
 from keras_mgpu_strategy.compute.transfers import has_own_memory
-from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits
+from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits, Plan
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Nest, cut
@@ -90,8 +95,8 @@ class Context:
     chunk_sizes: ChunkSizes
     clock: StageClock
     head: heads.Head = heads.identity  # what is done to the outputs on the device
-    jit_compile: bool = False
-    may_fall_back: bool = False  # to a model without XLA, if that cannot compile it
+    step: StepKind = "plain"  # how the first chunk is compiled
+    may_fall_back: bool = False  # to a plain step, where that one cannot be made
     is_fixed: bool = False  # the model takes no other batch size
     limits: Limits = dataclasses.field(default_factory=Limits)
     is_measured: bool = False  # devices report how much memory is in use
@@ -106,12 +111,13 @@ class Context:
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""
         known = {"is_fixed": self.is_fixed, "is_measured": self.is_measured}
-        return BatchSize(size, self.clock, self.limits, most=self.most_batch, **known)
+        same = (self.clock, self.limits, self.step)
+        return BatchSize(size, *same, most=self.most_batch, **known)
 
-    def signature(self, inputs: Nest, batch_size: int) -> Signature:
+    def signature(self, inputs: Nest, plan: Plan) -> Signature:
         """What to compile for inputs of these shapes."""
-        xla = (self.jit_compile, self.may_fall_back)
-        return Signature(self.specs.cover(inputs), batch_size, self.head, *xla)
+        how = (plan.step, self.may_fall_back)
+        return Signature(self.specs.cover(inputs), plan.size, self.head, *how)
 
     @property
     def pads_batches(self) -> bool:

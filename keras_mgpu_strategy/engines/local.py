@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import gather, heads
+from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
@@ -59,7 +60,7 @@ class LocalChunks:
     ) -> Ran:
         context, clock, compiler = self._context, self._context.clock, self._compiler
         (chunk,), device = chunks, context.devices[replica]
-        signature = context.signature(chunk.inputs, plan.size)
+        signature = context.signature(chunk.inputs, plan)
         numbers = (context.run, chunk.start)
         step = compiler.replica_step(signature, replica, clock, *numbers)
         copier: Any = compiler.copier(signature, replica, clock)
@@ -131,17 +132,21 @@ class LocalBackend:
 
     def fitted(self, context: Context) -> Context:
         """Per-run state with what depends on devices, model and options filled in."""
-        jit_compile = self._options.jit_compile
-        is_automatic = jit_compile == "auto"
-        if is_automatic:
-            jit_compile = models.chooses_xla(self._replicated, self.devices)
         return dataclasses.replace(
             context,
-            jit_compile=bool(jit_compile),
-            may_fall_back=is_automatic,
+            step=self.first_step,
+            may_fall_back=self._options.step == "auto",
             is_measured=self._on_gpus,
             **self.chunks,
         )
+
+    @property
+    def first_step(self) -> StepKind:
+        """What a run begins with, which an automatic choice may change."""
+        if self._options.step != "auto":
+            return self._options.step
+        uses_xla = models.chooses_xla(self._replicated, self.devices)
+        return "xla" if uses_xla else "plain"
 
     def criteria(self, spec: Nest) -> models.Criteria:
         """What `evaluate` computes from the outputs for rows of a spec."""

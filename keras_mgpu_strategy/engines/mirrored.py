@@ -88,7 +88,7 @@ class MirroredEngine(FedEngine):
     ) -> Ran:
         context, compiler = self._context, self._compiler
         for chunk in chunks:  # the last signature covers them all
-            signature = context.signature(chunk.inputs, plan.size)
+            signature = context.signature(chunk.inputs, plan)
         step = compiler.lockstep(signature, spec, context.clock)
         # The two numbers of an element have the specs of a run and a row.
         copy = compiler.lockstep_copier(spec[2:], context.clock)

@@ -8,12 +8,14 @@ from typing import Any, Literal, get_args
 from keras_mgpu_strategy.models import View, check_views, described
 
 EngineName = Literal["mirrored", "threads", "ray"]
+Compile = Literal["auto", "plain", "frozen", "xla"]
 Precision = Literal["float32", "bfloat16", "float16"]
 OutputDtype = Literal["float16", "float32", "float64"]
 Combine = Literal["mean", "gmean", "vote", "stack", "mean_std"]
 
 _ALLOWED = {
     "engine": list(get_args(EngineName)),
+    "compile": list(get_args(Compile)),
     "jit_compile": [False, True, "auto"],
     "in_flight": ["auto", 1, 2, 3, 4],
     "precision": [None, *get_args(Precision)],
@@ -27,6 +29,7 @@ class Options:
     """How a Predictor runs; see there."""
 
     engine: EngineName = "threads"
+    compile: Compile = "auto"
     jit_compile: bool | Literal["auto"] = "auto"
     in_flight: int | Literal["auto"] = "auto"
     profile: str | os.PathLike[str] | None = None
@@ -47,6 +50,11 @@ class Options:
                 f"profile={self.profile!r} of type {type(self.profile).__name__}. "
                 "Expected the path of a folder, or None."
             )
+        if self.compile not in ("auto", self.step):
+            raise ValueError(
+                f"compile={self.compile!r} with jit_compile={self.jit_compile}, which "
+                f"is Keras' spelling of compile={self.step!r}. Pass one of them."
+            )
         _check_outputs(self.outputs)
         check_views(self.views)
 
@@ -60,6 +68,13 @@ class Options:
                 "several models, or views=, or leave combine out."
             )
         return None
+
+    @property
+    def step(self) -> Compile:
+        """How the model is compiled, in whichever spelling it was asked for."""
+        if self.jit_compile == "auto":
+            return self.compile
+        return "xla" if self.jit_compile else "plain"
 
     @property
     def output_names(self) -> tuple[str, ...] | None:

@@ -31,6 +31,11 @@ from keras_mgpu_strategy.models.stand_ins import (
     first_run,
     set_apart,
 )
-from keras_mgpu_strategy.models.variables import copies_of, strategy_of, variables_of
+from keras_mgpu_strategy.models.variables import (
+    copies_of,
+    outside_scopes,
+    strategy_of,
+    variables_of,
+)
 from keras_mgpu_strategy.models.views import View, check_views, described
 from keras_mgpu_strategy.models.xla import chooses_xla

@@ -52,14 +52,14 @@ def step_of(compiler, replica, **options):
     return compiler.replica_step(signature, replica, StageClock(4))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_micro_batches_give_the_rows_of_the_model(jit_compile, strategies):
+@pytest.mark.parametrize("kind", ["plain", "frozen", "xla"])
+def test_micro_batches_give_the_rows_of_the_model(kind, strategies):
     model = helpers.dense_model()
     compiler = compiler_of(model, strategies[2])
     rows = helpers.numbered_rows(3 * 7)
     expected = model.predict(rows, verbose=0)
     for replica in (0, 1):
-        step = step_of(compiler, replica, batch_size=3, jit_compile=jit_compile)
+        step = step_of(compiler, replica, batch_size=3, step=kind)
         with tf.device(compiler.strategy.extended.worker_devices[replica]):
             result = step(tf.constant(rows))
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)

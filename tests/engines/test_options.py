@@ -57,6 +57,15 @@ def on_two(strategies, layers, **options):
         ({"precision": "half"}, r"precision='half'.*float32.*bfloat16.*float16"),
         ({"precision": "mixed_float16"}, r"Expected one of \[None, 'float32'"),
         ({"jit_compile": "yes"}, r"jit_compile='yes'.*\[False, True, 'auto'\]"),
+        ({"compile": "jit"}, r"compile='jit'.*'auto', 'plain', 'frozen', 'xla'\]"),
+        (
+            {"compile": "frozen", "jit_compile": True},
+            r"compile='frozen' with jit_compile=True, which is .*compile='xla'. Pass",
+        ),
+        (
+            {"compile": "xla", "jit_compile": False},
+            r"compile='xla' with jit_compile=False, which is .*compile='plain'. Pass",
+        ),
         ({"engine": "fast"}, r"engine='fast'.*'mirrored', 'threads'"),
     ],
 )
@@ -122,7 +131,7 @@ def test_what_xla_cannot_compile(num_rows, engine, strategies):
     lookup = keras.layers.StringLookup(vocabulary=["a", "b"])
     layers = [keras.Input((1,), dtype="string"), lookup]
     predictor = on_two(strategies, layers, engine=engine, jit_compile=True)
-    message = "XLA cannot compile the model: .*\n.*jit_compile=False"
+    message = "XLA cannot compile the model: .*\n.*compile=.plain."
     with helpers.no_thread_left(), pytest.raises(ValueError, match=message):
         predictor.predict(words, 4, verbose=0)
     plain = on_two(strategies, layers, engine=engine, jit_compile=False)
@@ -136,7 +145,7 @@ def test_python_code_cannot_be_compiled(strategies):
 
     layers = [keras.Input((2,)), keras.layers.Lambda(twice, output_shape=(2,))]
     x = helpers.numbered_rows(9)
-    with pytest.raises(ValueError, match="EagerPyFunc.*\n.*jit_compile=False"):
+    with pytest.raises(ValueError, match="EagerPyFunc.*\n.*compile=.plain."):
         on_two(strategies, layers, jit_compile=True).predict(x, verbose=0)
     auto = on_two(strategies, layers, jit_compile="auto")
     np.testing.assert_array_equal(auto.predict(x, verbose=0), 2 * x)

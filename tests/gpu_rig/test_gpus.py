@@ -75,7 +75,7 @@ class TestRuns:
         assert told[engine]["freed"]
 
     def test_xla_is_used_only_where_it_is(self, told):
-        assert "jit_compile=False" in told["without_xla"]
+        assert 'compile="plain"' in told["without_xla"]
 
 
 class TestOutOfMemory:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -43,9 +43,9 @@ class RemoteChunks:
     ) -> HostBatch:
         """Returns the results of a chunk."""
         del track  # the process has its own
-        context = self._context
+        context, plan = self._context, batch.plan
         what = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
-        how = (batch.size, context.is_fixed, context.head, context.run)
+        how = (plan.size, plan.step, context.is_fixed, context.head, context.run)
         done: Done = self._actors.call(
             replica, "run", chunk, *how, what=what, line=self._line
         )
@@ -101,6 +101,7 @@ class RayBackend:
         self.close = self._actors.close
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
+        self._first_step = about.first_step
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
@@ -142,7 +143,8 @@ class RayBackend:
     def engine(self, context: Context) -> Engine:
         """Threads that each wait for one process."""
         self._actors.refill()
-        context = dataclasses.replace(context, **self._chunks)
+        known: Any = {"step": self._first_step, **self._chunks}
+        context = dataclasses.replace(context, **known)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
 
     def criteria(self, spec: Nest) -> Criteria:

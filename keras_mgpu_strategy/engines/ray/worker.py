@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
-from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
+from keras_mgpu_strategy.compute.signatures import SpecMemory, StepKind, spec_key
 from keras_mgpu_strategy.devices.scope import make_strategy
 from keras_mgpu_strategy.engines.adaptive_batch import Limits
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
@@ -46,6 +46,7 @@ class About:
     feeding: Feeding
     output_shapes: Nest | None
     called: tuple[str, ...] | None
+    first_step: StepKind
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     device: str
@@ -102,6 +103,7 @@ class Worker:
             backend.feeding,
             backend.output_shapes,
             backend.called,
+            backend.first_step,
             *backend.about(),
             device,
             os.uname().nodename,
@@ -129,6 +131,7 @@ class Worker:
         self,
         chunk: InputBatch,
         batch_size: int,
+        step: StepKind,
         is_fixed: bool,
         head: heads.Head,
         run: int,
@@ -147,7 +150,7 @@ class Worker:
             run=run,
             preprocess=self._preprocessing(chunk.inputs),
         )
-        context = self._backend.fitted(context)
+        context = dataclasses.replace(self._backend.fitted(context), step=step)
         batch = context.batch(batch_size)
         runner = LocalChunks(context, self._backend.compiler)
         results = runner.run(chunk, batch, 0, self._track)
