@@ -31,10 +31,17 @@ class CompiledStep:
     """A compiled function of run, first row and flat tensors, on one or all replicas.
 
     `draws` replaces the seeds; kept, since a graph does not keep its variables alive.
+    `device` is where it runs and expects tensors; empty for a step of all replicas.
     """
 
-    def __init__(self, function: Callable[..., Nest], draws: Sequence[Any]):
+    def __init__(
+        self,
+        function: Callable[..., Nest],
+        draws: Sequence[Any],
+        device: str = "",
+    ):
         self.function = function
+        self.device = device
         self._draws = draws
         self._plain: ReplicaStep | None = None
         self._lock = threading.Lock() if any(draws) else contextlib.nullcontext()

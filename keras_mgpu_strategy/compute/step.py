@@ -4,6 +4,10 @@ A model is traced by `strategy.run` in the context of a replica, and once for al
 them if it can be. Each reads its own copy of every variable (if copies differ, what
 saving stores) and draws numbers of its own. What XLA cannot compile is an error when
 the step first runs.
+
+Where devices share the host's memory, one replica's step serves all if it only reads:
+TensorFlow then optimizes one graph. It runs on the device of that replica, which has
+no threads of its own.
 """
 
 import dataclasses
@@ -22,7 +26,7 @@ from keras_mgpu_strategy.compute.compiled import (
 )
 from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
 from keras_mgpu_strategy.compute.shared_traces import SharedTraces
-from keras_mgpu_strategy.compute.signatures import Signature
+from keras_mgpu_strategy.compute.signatures import Signature, example_inputs
 from keras_mgpu_strategy.compute.transfers import (
     Copier,
     InPlace,
@@ -30,7 +34,12 @@ from keras_mgpu_strategy.compute.transfers import (
     to_device,
     to_host,
 )
-from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
+from keras_mgpu_strategy.models import (
+    Draws,
+    PinnedValues,
+    ReplicatedModel,
+    only_reads,
+)
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import Nest
 
@@ -42,6 +51,7 @@ class StepCompiler:
         self.strategy = replicated.strategy
         self._replicated = replicated
         self._devices = replicated.strategy.extended.worker_devices
+        self._is_one_memory = not any(map(has_own_memory, self._devices))
         self._traces = SharedTraces(replicated)
         self._steps: dict[Any, Any] = {}
         self._lock = threading.Lock()
@@ -61,16 +71,16 @@ class StepCompiler:
         clock: StageClock,
         run: int = 0,
         row: int = 0,
-    ) -> ReplicaStep:
-        """The compiled step of one replica, for a chunk of a run and its first row."""
+    ) -> tuple[str, ReplicaStep]:
+        """Where a chunk of a replica runs, and its step, for a run and a first row."""
         trace = functools.partial(self._trace, replica)
-        return self._step(replica, signature, trace, clock).at(run, row)
+        step = self._step(replica, signature, trace, clock)
+        return step.device, step.at(run, row)
 
     def copier(
-        self, signature: Signature, replica: int, clock: StageClock
+        self, signature: Signature, device: str, clock: StageClock
     ) -> Copier | InPlace:
-        """What brings a chunk to the device of one replica."""
-        device = self._devices[replica]
+        """What brings a chunk to a device."""
         if not has_own_memory(device):
             return InPlace(device)
         specs = signature.specs(None)
@@ -78,13 +88,13 @@ class StepCompiler:
         def make() -> Copier:
             return Copier(device, specs)
 
-        return self._kept_or_made(("copy", replica, *specs), make, clock)
+        return self._kept_or_made(("copy", device, *specs), make, clock)
 
     def lockstep_copier(
         self, element_spec: Sequence[Any], clock: StageClock
     ) -> Callable[..., Sequence[Any]]:
         """What copies a chunk, by its flat specs, to each replica's device at once."""
-        if not any(map(has_own_memory, self._devices)):
+        if self._is_one_memory:
             return _as_it_is
 
         def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
@@ -119,6 +129,7 @@ class StepCompiler:
         clock: StageClock,
     ) -> CompiledStep:
         plain = dataclasses.replace(signature, step="plain")
+        key = (self._pinned.version if self._pinned else 0, *signature.key)
 
         def instead() -> CompiledStep:
             return self._step(where, plain, trace, clock)
@@ -130,13 +141,35 @@ class StepCompiler:
                 if not signature.may_fall_back:
                     raise
                 return trace(plain)
+            if step.device and self._serves_all(signature, step):
+                replicas = range(len(self._devices))
+                self._steps |= dict.fromkeys([(r, *key) for r in replicas], step)
             if signature.step == "xla":
                 other = instead if signature.may_fall_back else None
                 step.function = run_by_xla(step.function, other)
             return step
 
-        version = self._pinned.version if self._pinned else 0
-        return self._kept_or_made((where, version, *signature.key), make, clock)
+        return self._kept_or_made((where, *key), make, clock)
+
+    def _serves_all(self, signature: Signature, step: CompiledStep) -> bool:
+        """Whether other replicas may run one replica's step; readies it if so."""
+        if not (self._is_one_memory and self._traces.has(signature)):
+            return False
+        graph = step.function.graph
+        if not only_reads(graph.as_graph_def()):
+            return False
+        stacks = [op for op in graph.get_operations() if op.type == "TensorListStack"]
+        shapes = [op.outputs[0].shape[1:] for op in stacks]
+        is_known = all(shape.is_fully_defined() for shape in shapes)
+        if is_known and signature.step != "xla":
+            self._ready(signature, step)
+        return True
+
+    def _ready(self, signature: Signature, step: CompiledStep) -> None:
+        """Runs it on no rows: replicas that begin at once would each optimize it."""
+        rows = tf.nest.flatten(example_inputs(signature.spec, 0))
+        with tf.device(step.device):
+            step.at(0, 0)(*InPlace(step.device).load(rows))
 
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock
@@ -190,7 +223,7 @@ class StepCompiler:
             # strategy.run called eagerly logs a warning.
             everywhere = functools.partial(self.strategy.run, trace_here)
             tf.function(everywhere, autograph=False).get_concrete_function()
-        return CompiledStep(steps[0], draws)
+        return CompiledStep(steps[0], draws, self._devices[replica])
 
     def _on_all_replicas(self, function: Any, element_spec: Sequence[Any]) -> Any:
         step = tf.function(

@@ -59,11 +59,11 @@ class LocalChunks:
         turn: Turn,
     ) -> Ran:
         context, clock, compiler = self._context, self._context.clock, self._compiler
-        (chunk,), device = chunks, context.devices[replica]
+        (chunk,) = chunks
         signature = context.signature(chunk.inputs, plan)
         numbers = (context.run, chunk.start)
-        step = compiler.replica_step(signature, replica, clock, *numbers)
-        copier: Any = compiler.copier(signature, replica, clock)
+        device, step = compiler.replica_step(signature, replica, clock, *numbers)
+        copier: Any = compiler.copier(signature, device, clock)
         with clock.stage("input"):
             arrays = padded(chunk, plan.size)
             loaded = copier.load(arrays)

@@ -15,18 +15,13 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-# There is no public way to ask whether an op is stateful. Tried with TensorFlow 2.18
-# and 2.21.
-from tensorflow.python.framework import (
-    op_def_registry,  # pyright: ignore[reportMissingImports]
-)
-
 from keras_mgpu_strategy.models.attributes import (
     held_by,
     is_part,
     own_attributes,
     reachable,
 )
+from keras_mgpu_strategy.models.graphs import only_reads
 from keras_mgpu_strategy.models.libraries import (
     declared,
     float_dtype_of,
@@ -45,9 +40,6 @@ _NUM_ROWS, _UNKNOWN_LENGTH = 2, 32
 _COARSE = ("float16", "bfloat16")
 _NUM_REPEATS = 4  # code may make random choices while it is traced
 
-_READING = frozenset(
-    {"Case", "If", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp"}
-).union({"ResourceGather", "ResourceGatherNd", "StatefulPartitionedCall", "While"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
 # Kind of container -> what fills an empty one.
 _MUTABLE: dict[type, Any] = {
@@ -196,9 +188,7 @@ def _is_pure(graph: Any) -> bool:
     loops = [op for op in graph.get_operations() if op.type in _LOOPS]
     if inner & _LOOPS or any(tf.get_static_value(op.inputs[1]) == -1 for op in loops):
         return False
-    kinds = inner.union(node.op for node in definition.node) - _READING
-    known = list(map(op_def_registry.get, kinds))
-    return all(op is not None and not op.is_stateful for op in known)
+    return only_reads(definition)
 
 
 @contextlib.contextmanager
