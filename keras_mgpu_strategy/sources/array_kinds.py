@@ -4,6 +4,7 @@ Rows of a NumPy array, a memory map or a tensor in host memory are views if thei
 need not change.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from keras_mgpu_strategy.sources.leaf import (
     make_leaf,
     shape_of,
 )
+from keras_mgpu_strategy.sources.ragged_leaf import of_one_length, ragged_leaf
+from keras_mgpu_strategy.sources.row_lists import RowList
 from keras_mgpu_strategy.sources.unsupported import is_of, refuse
+from keras_mgpu_strategy.types import Ragged
 
 ACCEPTED = (
     "NumPy arrays, tensors, pandas or polars frames and series, sparse matrices, or "
@@ -25,10 +29,19 @@ ACCEPTED = (
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneLength:
+    """An array-like whose rows are read as rows of tokens that happen to be as many."""
+
+    x: Any
+
+
 def is_array_like(x: Any) -> bool:
     """Whether `x` has a shape and can be sliced, itself or by an adapter here."""
     is_sparse = sparse.is_matrix(x) or isinstance(x, tf.SparseTensor)
     has_shape = getattr(x, "shape", None) is not None
+    if isinstance(x, OneLength):
+        return True
     return has_shape and (hasattr(x, "__getitem__") or is_sparse)
 
 
@@ -114,6 +127,11 @@ def _array_like(x: Any, path: str) -> Leaf:
 
 
 _LEAVES = (
+    (lambda x: isinstance(x, Ragged | RowList), ragged_leaf),
+    (
+        lambda x: isinstance(x, OneLength),
+        lambda x, path: of_one_length(as_leaf(x.x, path)),
+    ),
     (lambda x: isinstance(x, np.ndarray), _numpy),
     (lambda x: isinstance(x, tf.Tensor), _tensor),
     (sparse.is_matrix, _matrix),

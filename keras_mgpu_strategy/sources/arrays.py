@@ -15,6 +15,7 @@ from keras_mgpu_strategy.sources.leaf import Leaf
 from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of_arrays
+from keras_mgpu_strategy.sources.ragged_leaf import lengths_of
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
 
@@ -55,7 +56,10 @@ def as_leaves(x: Nest, input_spec: Nest = None, name: str = "x") -> Leaves:
 
 
 class ArraySource:
-    """A `Source` over a nest, of at most `limit` rows; raises as `as_leaves` does."""
+    """A `Source` over a nest, of at most `limit` rows; raises as `as_leaves` does.
+
+    `lengths` are those of all rows, beyond the limit too; None if none varies.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class ArraySource:
         self._x = x
         self._leaves = as_leaves(x, input_spec, name)
         self.spec = self._leaves.spec
+        self.lengths = lengths_of(self._leaves.flat)
         rows = self._leaves.flat[0].shape[0]
         self.num_rows = rows if limit is None else min(rows, limit)
 

@@ -43,7 +43,7 @@ class Leaf:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     stored: np.dtype
     fetch: Fetch
     memory: Memory
@@ -90,7 +90,7 @@ class Leaf:
         given = self.cast.convert(chunk, fail)
         return given, np.may_share_memory(given, chunk)
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Any:
         """Returns rows in memory that will not change."""
         rows, is_shared = self.view(start, stop, failing(self.path, start))
         return rows.copy() if is_shared and self.memory is Memory.UNKNOWN else rows

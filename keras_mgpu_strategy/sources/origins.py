@@ -27,7 +27,7 @@ from keras_mgpu_strategy.digests.samples import (
 )
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.nests import leaves
-from keras_mgpu_strategy.types import Nest, Origin, Source
+from keras_mgpu_strategy.types import Nest, Origin, Ragged, Source
 
 Paths = Sequence[str | os.PathLike[str]]
 _PIECE_BYTES = 2**20
@@ -49,7 +49,9 @@ def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
         digest = None
         if leaf.memory is not Memory.UNKNOWN:  # reading would take long, or fail
             read = functools.partial(_readable, leaf)
-            digest = digest_of_values(read, num_rows, leaf.spec)
+            lengths = getattr(leaf, "lengths", np.ones(1))
+            tokens = math.ceil(lengths.mean()) if len(lengths) else 0
+            digest = digest_of_values(read, num_rows, leaf.spec, tokens)
         about[f"values of {leaf.path}"] = digest
     # Maps in other modes may have been changed in this process.
     maps = [m for _, m in leaves(x) if isinstance(m, np.memmap) and m.mode == "r"]
@@ -60,10 +62,16 @@ def origin_of_arrays(x: Nest, flat: Sequence[Leaf], num_rows: int) -> Origin:
 
 
 def digest_of_values(
-    read: Callable[[int, int], np.ndarray], num_rows: int, spec: tf.TensorSpec
+    read: Callable[[int, int], np.ndarray],
+    num_rows: int,
+    spec: tf.TensorSpec,
+    tokens: int = 1,
 ) -> str:
-    """Returns a digest of the rows that `read` returns, or of samples if many."""
-    row_bytes = spec.dtype.size * math.prod(axis or 1 for axis in spec.shape[1:])
+    """Returns a digest of the rows that `read` returns, or of samples if many.
+
+    `tokens` is how many a row has on average, if their number varies.
+    """
+    row_bytes = spec.dtype.size * math.prod(axis or tokens for axis in spec.shape[1:])
     # A size of 0 stands for strings.
     return digest_of_rows(read, num_rows, 0 if spec.dtype == tf.string else row_bytes)
 
@@ -77,9 +85,20 @@ def origin_of_files(files: Paths, about: dict[str, Any]) -> Origin:
     return Origin(about, contents.times(), contents.digest)
 
 
+def as_array(rows: np.ndarray | Ragged) -> np.ndarray:
+    """Returns what is equal for equal rows: themselves, or all there is to them."""
+    if not isinstance(rows, Ragged):
+        return rows
+    rows = rows.packed()
+    if rows.dtype.hasobject:
+        return np.concatenate([rows.values.ravel(), rows.offsets.astype(object)])
+    parts = (np.ascontiguousarray(part) for part in (rows.values, rows.offsets))
+    return np.concatenate([part.view(np.uint8).ravel() for part in parts])
+
+
 def _readable(leaf: Leaf, start: int, stop: int) -> np.ndarray:
     try:
-        return leaf.read(start, stop)
+        return as_array(leaf.read(start, stop))
     except ValueError:  # a row that cannot be used, which the run reports
         return np.array("unusable")
 

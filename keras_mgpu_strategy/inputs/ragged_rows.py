@@ -1,0 +1,62 @@
+"""Anything that users pass as rows of unequal length, for `pad=`, as a `Source`.
+
+Leaves of its spec that vary have None as their second axis, and are read as `Ragged`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_mgpu_strategy.element_forms import is_nest
+from keras_mgpu_strategy.inputs.opening import as_source
+from keras_mgpu_strategy.inputs.ragged_forms import ragged_nest
+from keras_mgpu_strategy.sources.array_kinds import is_array_like
+from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
+
+
+def ragged_source(
+    x: Any,
+    pad: Pad,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    input_spec: Nest = None,
+    feeding: Feeding = X_ALONE,
+    keep: Sequence[str] = (),
+    name: str = "x",
+) -> Source:
+    """Returns the rows of any input whose rows may differ in length, see `as_source`.
+
+    `known_lengths` has those of inputs in memory.
+    """
+    del pad
+    _check_feeding(feeding)
+    kept = {}
+    if isinstance(x, Mapping):
+        kept = {key: x[key] for key in x if key in keep}
+        x = {key: x[key] for key in x if key not in keep}
+    if is_nest(x) or is_array_like(x):
+        x = ragged_nest(x, input_spec, name)
+    return as_source(
+        {**x, **kept} if kept else x,
+        steps=steps,
+        batch_size=batch_size,
+        input_spec=input_spec,
+        feeding=feeding,
+        keep=keep,
+        name=name,
+    )
+
+
+def _check_feeding(feeding: Feeding) -> None:
+    if feeding.raw:
+        raise ValueError(
+            "Received pad= for a model with a preprocessor, which makes rows of one "
+            "length itself. Leave out pad=, or set preprocessor=None and pass rows "
+            "that are preprocessed."
+        )
+    if feeding.whole is not None:
+        raise ValueError(
+            "Received pad= for a model with a predict_step of its own, which is given "
+            "rows as they are. Put what it does into the model's call."
+        )

@@ -1,0 +1,100 @@
+"""One input whose rows may differ in length, read by rows."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.casting import cast_for
+from keras_mgpu_strategy.sources.leaf import Leaf, Memory
+from keras_mgpu_strategy.sources.row_errors import BadRow, Fail, failing
+from keras_mgpu_strategy.sources.row_lists import RowList, kind_of_values
+from keras_mgpu_strategy.types import Ragged, Source
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RaggedLeaf(Leaf):
+    """A `Leaf` that is read as `Ragged`; `lengths` are those of all rows."""
+
+    lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.array([]))
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """Spec of the rows, with unknown batch axis and length."""
+        return tf.TensorSpec((None, None, *self.shape[2:]), self.cast.dtype)
+
+    def view(self, start: int, stop: int, fail: Fail) -> tuple[Any, bool]:
+        """Returns rows, and whether they lie in the memory that they came in."""
+        if self.shape[1] is not None:
+            rows, is_shared = Leaf.view(self, start, stop, fail)
+            return rows_of_one_length(rows), is_shared
+        try:
+            rows = self.fetch(start, stop).packed()
+        except BadRow as bad:
+            fail(bad.index, str(bad))
+
+        def fail_token(token: int, what: str) -> Any:
+            fail(int(np.searchsorted(rows.offsets, token, "right")) - 1, what)
+
+        values = self.cast.convert(rows.values, fail_token)
+        is_shared = np.may_share_memory(values, rows.values)
+        return Ragged(values, rows.offsets), is_shared
+
+
+def ragged_leaf(x: "Ragged | RowList", path: str) -> RaggedLeaf:
+    """Returns an unfitted leaf of rows that differ in length."""
+    is_flat = isinstance(x, Ragged)
+    dtype = kind_of_values(x.values) if isinstance(x, Ragged) else x.dtype
+    return RaggedLeaf(
+        path,
+        x.shape,
+        dtype,
+        lambda a, b: x[a:b],
+        Memory.USERS if is_flat else Memory.NEW,
+        not is_flat,
+        cast_for(dtype, path),
+        lengths=x.lengths,
+    )
+
+
+def of_one_length(leaf: Leaf) -> RaggedLeaf:
+    """Returns a leaf whose rows, of one length, are read as others are."""
+    if len(leaf.shape) < 2:
+        raise ValueError(
+            f"{leaf.path} has shape {leaf.shape}, expected rows of tokens: an array of "
+            "two axes or more, or a list of lists."
+        )
+    fields = {f.name: getattr(leaf, f.name) for f in dataclasses.fields(Leaf)}
+    return RaggedLeaf(**fields, lengths=np.full(leaf.shape[0], leaf.shape[1]))
+
+
+def rows_of_one_length(rows: np.ndarray) -> Ragged:
+    """Returns an array of rows as `Ragged`, in the same memory if possible."""
+    num_rows, length = rows.shape[:2]
+    offsets = np.arange(num_rows + 1, dtype=np.int64) * length
+    return Ragged(rows.reshape(num_rows * length, *rows.shape[2:]), offsets)
+
+
+def lengths_of(flat: Sequence[Leaf], first_row: int = 0) -> np.ndarray | None:
+    """The length of each row, None if none varies; ValueError if inputs disagree."""
+    ragged = [leaf for leaf in flat if isinstance(leaf, RaggedLeaf)]
+    for leaf in ragged[1:]:
+        differ = leaf.lengths != ragged[0].lengths
+        if differ.any():
+            row = int(differ.argmax())
+            failing(ragged[0].path, first_row)(
+                row,
+                f"has {ragged[0].lengths[row]} tokens, but {leaf.path} has "
+                f"{leaf.lengths[row]}. Expected one length for all inputs of a row.",
+            )
+    return ragged[0].lengths if ragged else None
+
+
+def known_lengths(source: Source) -> np.ndarray | None:
+    """The length of each row of a source in memory; None if only reading shows it.
+
+    There may be more of them than the source has rows.
+    """
+    return getattr(source, "lengths", None)

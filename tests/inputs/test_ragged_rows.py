@@ -1,0 +1,137 @@
+"""Rows of unequal length: whatever holds them, the same rows reach the model."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
+from keras_mgpu_strategy.sources.origins import origin_of
+from keras_mgpu_strategy.sources.ragged_leaf import known_lengths
+from keras_mgpu_strategy.types import DeclaredInput, Feeding, Ragged, Undeclared
+
+ROWS = [[1, 2, 3], [4], [], [5, 6]]
+IDS = DeclaredInput((None, None), tf.int32, "ids")
+AGE = DeclaredInput((None, 1), tf.float32, "age")
+TEXT = DeclaredInput((None, None), tf.string, "text")
+POINTS = DeclaredInput((None, None, 2), tf.float32, "points")
+FIXED = DeclaredInput((None, 3), tf.int32, "fixed")
+
+
+def opened(x, input_spec: Any = IDS, **options):
+    return ragged_source(x, mgpu.Pad(), input_spec=input_spec, **options)
+
+
+def as_lists(leaf):
+    if not isinstance(leaf, Ragged):
+        return leaf.tolist()
+    ends = zip(leaf.offsets[:-1], leaf.offsets[1:], strict=True)
+    return [leaf.values[a:b].tolist() for a, b in ends]
+
+
+def rows_of(source, size=3, start=0):
+    """All rows as lists, in the structure of the input."""
+    batches = [*source.batches(size, start)]
+    position = start
+    for batch in batches:
+        assert (batch.start, 0 < batch.num_rows <= size) == (position, True)
+        position += batch.num_rows
+    parts = [tf.nest.flatten(batch.inputs) for batch in batches]
+    return [sum(map(as_lists, leaf), []) for leaf in zip(*parts, strict=True)]
+
+
+def objects(rows):
+    found = np.empty(len(rows), object)
+    found[:] = [np.array(row) for row in rows]
+    return found
+
+
+IN_MEMORY = {
+    "lists": ROWS,
+    "tuples": tuple(map(tuple, ROWS)),
+    "arrays": [np.array(row, np.int16) for row in ROWS],
+    "mixed": [[1, 2, 3], np.array([4]), (), tf.constant([5, 6])],
+    "objects": objects(ROWS),
+    "ragged": tf.ragged.constant(ROWS),
+}
+
+
+@pytest.mark.parametrize("x", IN_MEMORY.values(), ids=IN_MEMORY)
+def test_rows_in_memory_are_the_same_whatever_holds_them(x):
+    source = opened(x)
+    assert source.spec == tf.TensorSpec((None, None), tf.int32)
+    lengths = known_lengths(source)
+    assert lengths is not None and lengths.tolist() == [3, 1, 0, 2]
+    assert rows_of(source) == [ROWS]
+    assert rows_of(source, 1, 3) == [ROWS[3:]]
+    assert rows_of(opened({"ids": x}, {"ids": IDS})) == [ROWS]
+    assert rows_of(opened(x, steps=2, batch_size=1)) == [ROWS[:2]]
+    undeclared = opened(x, Undeclared(tf.float32))
+    assert undeclared.spec.shape.as_list() == [None, None]
+    assert rows_of(undeclared) == [ROWS]
+    about = origin_of(source).about
+    assert about == origin_of(opened(ROWS)).about
+    assert about != origin_of(opened([[1, 2], [3, 4], [], [5, 6]])).about
+
+
+def test_rows_hold_vectors_strings_or_nothing_beside_inputs_that_do_not_vary():
+    vectors = [[[1, 2], [3, 4]], [], [[5, 6]]]
+    assert rows_of(opened(vectors, POINTS)) == [vectors]
+    arrays = [np.array(row, np.float64) for row in vectors]
+    assert rows_of(opened(arrays, POINTS)) == [vectors]
+    words = [["a", "bc"], [], ["d"]]
+    expected = [[[b"a", b"bc"], [], [b"d"]]]
+    assert rows_of(opened(words, TEXT)) == rows_of(opened(objects(words), TEXT))
+    assert rows_of(opened(tf.ragged.constant(words), TEXT)) == expected
+    two, ages = {"age": AGE, "ids": IDS}, [1, 2, 3, 4.5]
+    by_name = opened({"ids": ROWS, "age": ages, "unused": [0] * 4}, two)
+    assert rows_of(by_name) == [ages, ROWS]
+    by_position = opened([np.array([ages]).T, ROWS], [AGE, IDS])
+    assert rows_of(by_position) == [[[age] for age in ages], ROWS]
+    one_length = opened(np.ones((2, 3)))
+    assert one_length.spec.shape.as_list() == [None, None]
+    assert rows_of(one_length) == rows_of(opened([[1] * 3] * 2)) == [[[1] * 3] * 2]
+    assert rows_of(opened([[1, 2, 3]] * 2, FIXED)) == [[[1, 2, 3]] * 2]
+    for x in ([], [[], []], [[[]]][:0]):
+        source = opened(x, TEXT)
+        assert (source.num_rows, source.spec.dtype) == (len(x), tf.string)
+    large = 2**53 + 1  # which no float is
+    of_dtypes = [np.array([large]), np.array([]), np.array([7], np.uint64)]
+    assert rows_of(opened(of_dtypes, Undeclared(None))) == [[[large], [], [7]]]
+    assert opened([[1], [2.5]], Undeclared(tf.float32)).spec.dtype == tf.float32
+
+
+BAD = {
+    "scalar": ([[1, 2], 3], IDS, "x, row 1 is 3 (int), expected a list or an array"),
+    "string": ([[1, 2], "ab"], IDS, "x, row 1 is 'ab' (str), expected a list"),
+    "no tokens": ([1, 2], IDS, "x has shape (2,), expected rows of tokens"),
+    "mixed": ([["a"], ["b", 1]], TEXT, "row 1 holds 1, expected strings only"),
+    "none": ([[1], [2, None]], IDS, "row 1 holds None, expected numbers only"),
+    "range": ([[1, 2], [2**40]], IDS, "row 1 holds 1099511627776 (int64)"),
+    "fraction": ([[], [1.5]], IDS, "row 1 holds 1.5 (float64), expected an integer"),
+    "inner": ([[[1, 2]], [[3, 4], [5]]], POINTS, "row 1 has tokens of shape (1,)"),
+    "widths": ([[[1, 2]], [[3, 4, 5]]], POINTS, "row 1 has tokens of shape (3,)"),
+    "arrays": ([np.ones((1, 2)), np.ones((2, 3))], POINTS, "row 1 has tokens of shape"),
+    "deep": (tf.ragged.constant([[[1, 2], [3]]]), POINTS, "one axis that varies"),
+    "fixed": (ROWS, FIXED, "rows of unequal length, but the model input 'fixed'"),
+    "lengths": (
+        {"ids": [[1], [2, 3]], "mask": [[1], [1]]},
+        {"ids": IDS, "mask": DeclaredInput((None, None), tf.int32, "mask")},
+        "x['ids'], row 1 has 2 tokens, but x['mask'] has 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("x", "spec", "said"), BAD.values(), ids=BAD)
+def test_an_error_names_the_row_and_the_input(x, spec, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        rows_of(opened(x, spec))
+
+
+def test_rows_that_the_model_makes_itself_are_not_padded():
+    for feeding in (Feeding(raw=True), Feeding(whole="keras")):
+        with pytest.raises(ValueError, match="Received pad= for a model with a pre"):
+            opened(ROWS, feeding=feeding)
