@@ -51,6 +51,19 @@ class Head:
             return results
         return tf.nest.map_structure(functools.partial(_cast, self.dtype), results)
 
+    @property
+    def plain(self) -> "Head":
+        """What gives outputs as they are; of several models, along a new axis 1."""
+        return Head(combine=self.combine and "stack")
+
+    @property
+    def along_last_axis(self) -> str | None:
+        """The method, if it mixes the values along the last axis of an output."""
+        ranks = self.method in ("predict_classes", "predict_top_k")
+        return (
+            self.method if ranks or self.from_logits or self.combine == "vote" else None
+        )
+
     def check(self, shapes: Nest | None) -> None:
         """Raises ValueError if outputs of these shapes, if known, have too few classes.
 

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.models import Criteria, Preprocessing
+from keras_mgpu_strategy.models import Criteria, PaddedOutputs, Preprocessing
 from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest, Source
 
 
@@ -133,6 +134,33 @@ class Backend(Protocol):
 
         Raises:
             ValueError: It depends on more than outputs and labels.
+        """
+        ...
+
+    def try_padded(
+        self,
+        head: Head,
+        spec: Nest,
+        alone: Nest,
+        padded: Nest,
+        *,
+        side: str,
+        unmasked: bool,
+    ) -> PaddedOutputs:
+        """Runs a row alone and padded, to see which results vary with its length.
+
+        The model has been built. What is found for a head and a spec is kept.
+
+        Args:
+            head: What is done to the outputs.
+            spec: Of what the model is given; axis 1 is None where rows vary.
+            alone: Nest of arrays of one row, without padding.
+            padded: The same row first, padded to the longest length, and further rows.
+            side: Where padding comes, "right" or "left".
+            unmasked: Whether results may depend on padding.
+
+        Raises:
+            ValueError: They do, or it is not known which tokens belong to a row.
         """
         ...
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import gather, heads
-from keras_mgpu_strategy.compute.signatures import StepKind
+from keras_mgpu_strategy.compute.signatures import StepKind, spec_key
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
@@ -114,6 +114,7 @@ class LocalBackend:
         evaluation = dataclasses.replace(heads.evaluation, combine=self.combine)
         self._examiner = models.Examiner(replicated, evaluation)
         self._building = threading.Lock()
+        self._tried: dict[Any, models.PaddedOutputs] = {}
 
     @property
     def floats(self) -> tf.DType:
@@ -151,6 +152,24 @@ class LocalBackend:
     def criteria(self, spec: Nest) -> models.Criteria:
         """What `evaluate` computes from the outputs for rows of a spec."""
         return self._examiner.criteria(spec)
+
+    def try_padded(
+        self,
+        head: heads.Head,
+        spec: Nest,
+        alone: Nest,
+        padded: Nest,
+        *,
+        side: str,
+        unmasked: bool,
+    ) -> models.PaddedOutputs:
+        """Runs a row alone and padded; see `Backend.try_padded`."""
+        how = {"side": side, "unmasked": unmasked}
+        key = (head, spec_key(spec), *how.values())
+        if key not in self._tried:
+            rows = (spec, alone, padded)
+            self._tried[key] = models.try_padded(self._replicated, head, *rows, **how)
+        return self._tried[key]
 
     def describe(self) -> str:
         """Models, devices and options in one line, for a person."""

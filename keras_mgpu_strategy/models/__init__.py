@@ -22,6 +22,7 @@ from keras_mgpu_strategy.models.overrides import (
     is_overridden,
     preprocess_of,
 )
+from keras_mgpu_strategy.models.pad_trial import try_padded
 from keras_mgpu_strategy.models.read import check_path, read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate
@@ -32,6 +33,7 @@ from keras_mgpu_strategy.models.stand_ins import (
     first_run,
     set_apart,
 )
+from keras_mgpu_strategy.models.token_counts import PaddedOutputs, TokenCounts
 from keras_mgpu_strategy.models.variables import (
     copies_of,
     outside_scopes,

@@ -97,7 +97,7 @@ class _OutputComparison:
             self._spec = tf.TensorSpec(shape, float_dtype_of(source))
         random = np.random.default_rng(0)
         self._rows = tf.nest.map_structure(lambda s: _rows(s, random), self._spec)
-        self._is_coarse = any(map(_is_coarse, layers_of(source)))
+        self._is_coarse = any(map(is_coarse, layers_of(source)))
 
     def difference(self, first: Any, second: Any) -> str | None:
         return self._between(self._results(first), self._results(second))
@@ -147,7 +147,8 @@ def _up_to_each_layer(model: Any) -> list[Any]:
     return [make(inputs, layer.output) for layer in model.layers]
 
 
-def _is_coarse(layer: Any) -> bool:
+def is_coarse(layer: Any) -> bool:
+    """Whether a layer is quantized or computes with half precision."""
     is_quantized = getattr(layer, "quantization_mode", None) is not None
     return is_quantized or getattr(layer, "compute_dtype", None) in _COARSE
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.describing import described
@@ -20,7 +21,7 @@ from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.ray.worker import Done
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.models import Criteria
+from keras_mgpu_strategy.models import Criteria, PaddedOutputs
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
@@ -154,6 +155,21 @@ class RayBackend:
             packed: Packed = self._actors.call(0, "criteria", spec, what=what)
             self._criteria[repr(spec)] = packed.unpack()
         return self._criteria[repr(spec)]
+
+    def try_padded(
+        self,
+        head: Head,
+        spec: Nest,
+        alone: Nest,
+        padded: Nest,
+        *,
+        side: str,
+        unmasked: bool,
+    ) -> PaddedOutputs:
+        """Runs a row alone and padded in a process; see `Backend.try_padded`."""
+        given = (head, spec, alone, padded, side, unmasked)
+        what = "Trying a row alone and padded"
+        return self._actors.call(0, "try_padded", *given, what=what)
 
     def describe(self) -> str:
         """Models, processes and options in one line, for a person."""

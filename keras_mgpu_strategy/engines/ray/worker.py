@@ -122,6 +122,20 @@ class Worker:
         return pack(self._backend.criteria(spec))
 
     @answering
+    def try_padded(
+        self,
+        head: heads.Head,
+        spec: Nest,
+        alone: Nest,
+        padded: Nest,
+        side: str,
+        unmasked: bool,
+    ) -> models.PaddedOutputs:
+        """Runs a row alone and padded."""
+        rows = (head, spec, alone, padded)
+        return self._backend.try_padded(*rows, side=side, unmasked=unmasked)
+
+    @answering
     def digest(self) -> str:
         """A short hash of what the model computes."""
         return self._backend.digest()
