@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.types import HostBatch, Nest, cut
+from keras_mgpu_strategy.types import HostBatch, Nest, cut, joined
 
 
 def to_host(outputs: Nest, start: int, num_rows: int, padded_rows: int) -> HostBatch:
@@ -79,7 +79,7 @@ def join(parts: list[HostBatch]) -> HostBatch:
     if len(parts) == 1:
         return parts[0]
     nests = [part.outputs for part in parts]
-    outputs = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *nests)
+    outputs = tf.nest.map_structure(lambda *leaves: joined(leaves), *nests)
     return HostBatch(parts[0].start, outputs)
 
 

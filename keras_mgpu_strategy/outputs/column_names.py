@@ -74,6 +74,6 @@ def check_described(described: Any) -> None:
 
 def _is_column(column: Any) -> bool:
     match column:
-        case [name, [*shape], str()]:
+        case [name, [None, *shape] | [*shape], str()]:
             return is_plain(name) and all(map(is_count, shape))
     return False

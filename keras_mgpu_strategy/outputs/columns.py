@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.outputs.column_names import NAMES, TAKEN, plain_name, unique
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.outputs.rows import as_rows
+from keras_mgpu_strategy.types import Nest, Ragged
 
 
 def columns_of(outputs: Nest) -> tuple[Column, ...]:
     """Returns a column for each output, in the order of `tf.nest.flatten`."""
-    arrays = [np.asarray(array) for array in tf.nest.flatten(outputs)]
+    arrays = list(map(as_rows, tf.nest.flatten(outputs)))
     return tuple(
         Column(name, array.shape[1:], _dtype(array))
         for name, array in zip(_names(outputs), arrays, strict=True)
@@ -36,7 +37,7 @@ def describe(layout: Layout) -> list[list[Any]]:
     return [*columns, *([NAMES] if layout.has_names else [])]
 
 
-def _dtype(array: np.ndarray) -> np.dtype:
+def _dtype(array: np.ndarray | Ragged) -> np.dtype:
     is_text = array.dtype.kind in "SU"
     return np.dtype(object) if is_text else array.dtype.newbyteorder("=")
 

@@ -42,13 +42,24 @@ class Column:
 
     Args:
         name: Unique among the columns; safe as a file name.
-        row_shape: Shape of one row's value; () for a number.
+        row_shape: Shape of one row's value; () for a number. Begins with None if rows
+            differ in length.
         dtype: Of its values, native byte order; object for strings, which are `bytes`.
     """
 
     name: str
-    row_shape: tuple[int, ...]
+    row_shape: tuple[int | None, ...]
     dtype: np.dtype
+
+    @property
+    def of_token(self) -> "Column":
+        """The same column with a row for each token of this one's rows."""
+        return dataclasses.replace(self, row_shape=self.row_shape[1:])
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows differ in length."""
+        return self.row_shape[:1] == (None,)
 
     @property
     def is_text(self) -> bool:
@@ -70,6 +81,8 @@ class Layout:
         shard: Set if the file holds one of several ranges of the rows.
         row_multiple: The boundaries between shards are multiples of this power of two.
         kept: The `pyarrow.Schema` of columns that rows come with; None if without.
+        row_tokens: A guess, the same for all shards, of the length of a row where rows
+            differ in length.
     """
 
     columns: tuple[Column, ...]
@@ -80,6 +93,7 @@ class Layout:
     shard: Shard | None = None
     row_multiple: int = 1
     kept: Any = None
+    row_tokens: int = 64
 
 
 class FileSink(Sink, Protocol):

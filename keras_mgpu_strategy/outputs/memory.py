@@ -1,8 +1,8 @@
 """Results in host memory, in the structure that Keras' `predict` returns.
 
 If the number of rows is known, arrays are allocated once, and a lack of memory is an
-error before any row is kept. Rows whose shape differs between batches become a
-`tf.RaggedTensor`, as from Keras.
+error before any row is kept. Rows that differ in length, or whose shape differs between
+batches as from Keras, become a `tf.RaggedTensor`.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.outputs.rows import check_next
-from keras_mgpu_strategy.types import HostBatch, Nest
+from keras_mgpu_strategy.types import HostBatch, Nest, Ragged, joined
 
 
 class MemorySink:
@@ -55,25 +55,28 @@ class MemorySink:
 class _Leaf:
     """One output: an array filled in place, or a list of parts."""
 
-    def __init__(self, example: np.ndarray, num_rows: int | None):
+    def __init__(self, example: np.ndarray | Ragged, num_rows: int | None):
         self._array: np.ndarray | None = None
-        self._parts: list[np.ndarray] = []
-        if num_rows is not None:
+        self._parts: list[Any] = []
+        if num_rows is not None and not isinstance(example, Ragged):
             self._array = _empty((num_rows, *example.shape[1:]), example.dtype)
 
-    def append(self, start: int, rows: np.ndarray) -> None:
+    def append(self, start: int, rows: Any) -> None:
         array = self._array
         if array is not None and array.shape[1:] == rows.shape[1:]:
             array[start : start + len(rows)] = rows
             return
         if array is not None:
             self._parts, self._array = [array[:start]], None
-        self._parts.append(np.array(rows))
+        is_ragged = isinstance(rows, Ragged)
+        self._parts.append(rows.mapped(np.array) if is_ragged else np.array(rows))
 
     def joined(self, num_rows: int) -> Any:
         if self._array is not None:
             return self._array[:num_rows]
         parts = [part for part in self._parts if len(part)] or self._parts[:1]
+        if isinstance(parts[0], Ragged):
+            return joined(parts).to_tensor()
         if len({part.shape[1:] for part in parts}) == 1:
             return np.concatenate(parts)
         return _ragged(parts)

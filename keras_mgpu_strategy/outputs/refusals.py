@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Ragged, rows_of, values_of
 
 _OWN = ("row", "file")
 _KINDS = {
@@ -31,6 +31,16 @@ def check_kinds(layout: Layout, suffix: str, kinds: str) -> None:
                 f"{column.dtype}. Expected {', '.join(others)} or {last}. Cast this "
                 "output in the model, leave it out, or give another kind of file."
             )
+
+
+def check_lengths(layout: Layout, suffix: str) -> None:
+    """Refuses outputs whose rows differ in length."""
+    if any(column.is_ragged for column in layout.columns):
+        raise ValueError(
+            f"A {suffix} output cannot hold outputs whose rows differ in length, with "
+            "a value for each token. Give a .parquet output, which holds lists, or "
+            "choose outputs of one shape by outputs=."
+        )
 
 
 def check_widths(layout: Layout, suffix: str) -> None:
@@ -102,13 +112,15 @@ def _with_texts(
 ) -> HostBatch:
     """Converts all strings; names the row of one that cannot be converted."""
 
-    def converted(column: Column, array: np.ndarray) -> np.ndarray:
+    def converted(column: Column, leaf: Any) -> Any:
+        array = values_of(leaf)
         result = np.empty(array.size, object)
         for index, value in enumerate(array.reshape(-1).tolist()):
             try:
                 result[index] = convert(value)
             except ValueError as error:
-                row = rows.start + index // math.prod(column.row_shape)
+                place = index // math.prod(array.shape[1:])
+                row = rows.start + int(rows_of(leaf, place))
                 what, remedy = error, ".parquet"
                 if isinstance(error, UnicodeDecodeError):
                     what, remedy = "bytes that are not UTF-8", ".npy"
@@ -117,7 +129,8 @@ def _with_texts(
                     f"{row}, {value!r:.60}: it has {what}. Give a {remedy} output, or "
                     "leave this output out of the model."
                 ) from error
-        return result.reshape(array.shape)
+        result = result.reshape(array.shape)
+        return Ragged(result, leaf.packed().offsets) if column.is_ragged else result
 
     pairs = zip(stored_columns(layout), rows.outputs, strict=True)
     outputs = [converted(*pair) if pair[0].is_text else pair[1] for pair in pairs]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.types import HostBatch, RowMarks
+from keras_mgpu_strategy.types import HostBatch, Ragged, RowMarks
 
 # Types that files do not support, and the narrowest that holds all their values.
 _STORED_AS = {
@@ -32,6 +32,11 @@ def stored_columns(layout: Layout) -> tuple[Column, ...]:
     )
 
 
+def as_rows(leaf: Any) -> np.ndarray | Ragged:
+    """An output as arrays of NumPy alone."""
+    return leaf if isinstance(leaf, Ragged) else np.asarray(leaf)
+
+
 def rows_between(rows: HostBatch, start: int, stop: int) -> HostBatch:
     """The rows from `start` up to `stop`, as views."""
     first, end = start - rows.start, stop - rows.start
@@ -50,8 +55,8 @@ def check_next(batch: HostBatch, next_row: int) -> None:
 
 def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> HostBatch:
     """Returns the rows of a batch, which must fit and begin at `next_row`."""
-    leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(batch.outputs)]
-    if any(leaf.ndim == 0 for leaf in leaves):
+    leaves = list(map(as_rows, tf.nest.flatten(batch.outputs)))
+    if any(not leaf.shape for leaf in leaves):
         raise ValueError("A batch has an output without rows, a single value.")
     if len(leaves) != len(layout.columns):
         names = ", ".join(column.name for column in layout.columns)
@@ -74,7 +79,9 @@ def checked_rows(layout: Layout, next_row: int, batch: HostBatch) -> HostBatch:
     return HostBatch(start, [_stored(*pair) for pair in pairs], marks)
 
 
-def _check_fits(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> None:
+def _check_fits(
+    column: Column, start: int, leaf: np.ndarray | Ragged, num_rows: int
+) -> None:
     if leaf.shape[1:] != column.row_shape:
         raise ValueError(
             f"Output {column.name!r} has rows of shape {leaf.shape[1:]} from row "
@@ -95,7 +102,9 @@ def _check_fits(column: Column, start: int, leaf: np.ndarray, num_rows: int) -> 
         )
 
 
-def _stored(leaf: np.ndarray, column: Column) -> np.ndarray:
+def _stored(leaf: Any, column: Column) -> Any:
+    if isinstance(leaf, Ragged):
+        return leaf.mapped(lambda values: _stored(values, column))
     if leaf.dtype.kind == "U":
         leaf = np.char.encode(leaf, "utf-8")
     return leaf.astype(column.dtype, copy=False)

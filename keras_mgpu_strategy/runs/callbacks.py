@@ -12,7 +12,7 @@ from keras_mgpu_strategy.compute import gather
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.kernel import in_kernel
 from keras_mgpu_strategy.system.screen import Screen
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, as_tensors
 
 Verbose = int | str
 _SECONDS_BETWEEN_LOOKS = 0.25
@@ -103,7 +103,7 @@ def with_callbacks(
     for step, batch in enumerate(gather.resplit(batches, lambda: batch_size)):
         if batch.num_rows:
             callbacks.on_predict_batch_begin(step)
-            callbacks.on_predict_batch_end(step, {"outputs": batch.outputs})
+            callbacks.on_predict_batch_end(step, {"outputs": as_tensors(batch.outputs)})
         # Without any row, the empty batch gives the structure of the results.
         if batch.num_rows or batch.start == 0:
             yield batch

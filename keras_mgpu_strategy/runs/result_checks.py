@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.sources.marks import is_float
 from keras_mgpu_strategy.system.messages import warn
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, Ragged, rows_of, values_of
 
 POLICIES = ("raise", "warn", "ignore")
 _MOST_RANGES = 10
@@ -74,11 +74,13 @@ def _is_half(batch: HostBatch) -> bool:
 def _nonfinite_rows(batch: HostBatch) -> np.ndarray:
     """Indices of rows in ascending order, except those that could not be read."""
     bad = np.zeros(batch.num_rows, bool)
-    for array in tf.nest.flatten(batch.outputs):
+    for leaf in tf.nest.flatten(batch.outputs):
+        array = values_of(leaf)
         if is_float(array) and array.size:
             finite = np.isfinite(_comparable(array))
             if not finite.all():
-                bad |= ~finite.reshape(len(array), -1).all(axis=1)
+                found = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+                bad[rows_of(leaf, found)] = True
     if batch.marks.missing is not None:
         bad &= ~batch.marks.missing
     return batch.start + np.flatnonzero(bad)
@@ -109,12 +111,14 @@ def _not_probabilities(distance: float, value: float, row: int) -> str:
 
 def _worst(batch: HostBatch) -> tuple[float, float, int] | None:
     """Distance from [0, 1], value and row of the worst value; None if all are in."""
-    found = [_worst_of(array) for array in tf.nest.flatten(batch.outputs) if array.size]
+    leaves = [leaf for leaf in tf.nest.flatten(batch.outputs) if values_of(leaf).size]
+    found = map(_worst_of, leaves)
     outside = [(far, value, batch.start + row) for far, value, row in found if far > 0]
     return max(outside, default=None)
 
 
-def _worst_of(array: np.ndarray) -> tuple[float, float, int]:
+def _worst_of(leaf: np.ndarray | Ragged) -> tuple[float, float, int]:
+    array = values_of(leaf)
     if array.dtype.kind in "SUO":
         raise TypeError(
             f"predict_proba got outputs of dtype {array.dtype}, expected numbers. "
@@ -125,7 +129,8 @@ def _worst_of(array: np.ndarray) -> tuple[float, float, int]:
         return 0.0, 0.0, 0
     distance = np.nan_to_num(np.maximum(-array, array - 1), nan=np.inf, posinf=np.inf)
     index = np.unravel_index(int(np.argmax(distance)), array.shape)
-    return float(distance[index]), float(array[index]), int(index[0])
+    row = int(rows_of(leaf, index[0]))
+    return float(distance[index]), float(array[index]), row
 
 
 def _comparable(array: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ batches are run as one stream of rows; a result has the rows of its batch.
 """
 
 import contextlib
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.system.tracebacks import short_traceback
-from keras_mgpu_strategy.types import Feeding, HostBatch, Nest
+from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, as_tensors
 
 Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
 _END = object()
@@ -78,7 +79,8 @@ def passed_on(
 @short_traceback
 def _masked(run: Run) -> Iterator[HostBatch]:
     with contextlib.closing(run.batches(0)) as results:
-        yield from masked(results)
+        for batch in masked(results):
+            yield dataclasses.replace(batch, outputs=as_tensors(batch.outputs))
 
 
 def per_batch(
@@ -107,7 +109,7 @@ def per_batch(
 def _resplit(run: Run, next_size: Callable[[], int | None]) -> Iterator[Nest]:
     with contextlib.closing(run.batches(0)) as results:
         for part in gather.resplit(results, next_size):
-            yield part.outputs
+            yield as_tensors(part.outputs)
 
 
 def _num_rows(batch: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, Ragged, RowMarks
 
 MarksOf = Callable[[int, int], RowMarks]
 
@@ -49,14 +49,17 @@ def masked(
         yield dataclasses.replace(batch, outputs=outputs)
 
 
-def is_float(array: np.ndarray) -> bool:
+def is_float(array: np.ndarray | Ragged) -> bool:
     """Whether values can be NaN; bfloat16 and the like are of NumPy's kind "V"."""
     return array.dtype.kind in "fcV"
 
 
-def _with_nan(array: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def _with_nan(array: Any, missing: np.ndarray) -> Any:
     if not is_float(array):
         return array
+    if isinstance(array, Ragged):
+        lost = np.repeat(missing, array.lengths)
+        return array.mapped(lambda values: _with_nan(values, lost))
     array = array.copy()
     array[missing] = np.nan
     return array

@@ -1,6 +1,12 @@
 """Values and interfaces that travel between the parts of the package."""
 
-from keras_mgpu_strategy.types.ragged import Ragged
+from keras_mgpu_strategy.types.ragged import (
+    Ragged,
+    as_tensors,
+    joined,
+    rows_of,
+    values_of,
+)
 from keras_mgpu_strategy.types.rows import (
     NO_MARKS,
     X_ALONE,
@@ -31,5 +37,9 @@ __all__ = [
     "RowMarks",
     "Source",
     "Undeclared",
+    "as_tensors",
     "cut",
+    "joined",
+    "rows_of",
+    "values_of",
 ]

@@ -1,7 +1,7 @@
 """Rows of unequal length, in two NumPy arrays."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,15 +70,45 @@ class Ragged:
         places = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return Ragged(self.values[places + np.arange(offsets[-1])], offsets)
 
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Ragged":
+        """The same rows with other values, made from an array of all tokens."""
+        packed = self.packed()
+        return Ragged(function(packed.values), packed.offsets)
+
+    def rows_of(self, tokens: np.ndarray) -> np.ndarray:
+        """Indices of the rows of some tokens, counted from the first of these rows."""
+        ends = self.offsets[1:] - self.offsets[0]
+        return np.searchsorted(ends, tokens, side="right")
+
     def to_tensor(self) -> Any:
-        """As a `tf.RaggedTensor`."""
+        """As a `tf.RaggedTensor`, in host memory."""
         packed = self.packed()
         kind: Any = tf.RaggedTensor
-        return kind.from_row_splits(packed.values, packed.offsets, validate=False)
+        with tf.device("CPU:0"):
+            return kind.from_row_splits(packed.values, packed.offsets, validate=False)
 
 
-def joined(parts: Sequence[Ragged]) -> Ragged:
-    """The rows of several, in their order."""
+def values_of(leaf: Any) -> np.ndarray:
+    """The array of all tokens of `Ragged` rows; an array as it is."""
+    return leaf.packed().values if isinstance(leaf, Ragged) else leaf
+
+
+def rows_of(leaf: Any, places: Any) -> Any:
+    """The rows that values belong to, by their places along axis 0 of `values_of`."""
+    return leaf.rows_of(places) if isinstance(leaf, Ragged) else places
+
+
+def as_tensors(nest: Any) -> Any:
+    """Returns a nest of arrays with a `tf.RaggedTensor` in place of each `Ragged`."""
+    return tf.nest.map_structure(
+        lambda leaf: leaf.to_tensor() if isinstance(leaf, Ragged) else leaf, nest
+    )
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """The rows of several, in their order; of arrays as `np.concatenate`."""
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate(parts)
     packed = [part.packed() for part in parts]
     lengths = np.concatenate([part.lengths for part in packed])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -126,8 +126,8 @@ class HostBatch:
 
     Args:
         start: Index in the user's input of the row that the first result belongs to.
-        outputs: Nest of NumPy arrays, each of shape `(num_rows, ...)`, in the
-            structure of the model's output.
+        outputs: Nest of NumPy arrays of shape `(num_rows, ...)`, as the model's output;
+            `tf.RaggedTensor` (`Ragged` in the package) where rows differ in length.
         marks: What else is known about these rows.
     """
 

@@ -178,7 +178,7 @@ def results(
     if missing:
         mask = np.isin(np.arange(num_rows), missing)
         for array in tf.nest.flatten(outputs):
-            if array.dtype.kind == "f":
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
                 array[mask] = np.nan
     beside = kept(num_rows) if has_kept else None
     if beside is not None:

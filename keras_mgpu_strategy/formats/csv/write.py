@@ -16,7 +16,12 @@ from keras_mgpu_strategy.formats.csv.texts import check_texts, check_types, text
 from keras_mgpu_strategy.outputs.column_names import unique
 from keras_mgpu_strategy.outputs.durable import Appender, damaged, file_size, remove
 from keras_mgpu_strategy.outputs.interface import Column, Layout
-from keras_mgpu_strategy.outputs.refusals import check_kept_names, check_kinds, decoded
+from keras_mgpu_strategy.outputs.refusals import (
+    check_kept_names,
+    check_kinds,
+    check_lengths,
+    decoded,
+)
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.types import HostBatch
@@ -30,6 +35,7 @@ class CsvFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
+        check_lengths(layout, ".csv")
         check_kinds(layout, ".csv", "biufO")
         for column in layout.columns:
             if len(column.row_shape) > 1:

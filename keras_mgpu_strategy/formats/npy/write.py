@@ -25,6 +25,7 @@ class NpyFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
+        refusals.check_lengths(layout, ".npy")
         refusals.check_kinds(layout, ".npy", "biufcO")
 
     def create(self, path: pathlib.Path, layout: Layout) -> "NpySink":

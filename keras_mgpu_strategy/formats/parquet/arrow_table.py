@@ -3,27 +3,25 @@
 Columns are `row` (int64), `file` (string) if rows have names, those that rows come
 with, then one per output, tensors as nested lists; null for missing rows. float16
 becomes float32, for readers without it. Each column is in one piece: bytes do not
-depend on batches.
+depend on batches. Rows that differ in length are lists of any length.
 """
 
 from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.formats.parquet.held_tokens import HeldTokens
 from keras_mgpu_strategy.formats.parquet.kept_rows import Pieces, stored_kept
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
-from keras_mgpu_strategy.types import HostBatch, RowMarks
+from keras_mgpu_strategy.types import HostBatch, Ragged, RowMarks
 
 
 class HeldRows:
     """Copies of at most `num_rows` rows; memory is used as they come."""
 
     def __init__(self, layout: Layout, num_rows: int):
-        self._arrays = [
-            np.empty((num_rows, *column.row_shape), column.dtype)
-            for column in stored_columns(layout)
-        ]
+        self._arrays = [_held(column, num_rows) for column in stored_columns(layout)]
         self._names: list[str] | None = [] if layout.has_names else None
         self._missing = np.zeros(num_rows, bool)
         self._kept = Pieces(layout)
@@ -48,6 +46,12 @@ class HeldRows:
         return HostBatch(row + start, outputs, marks)
 
 
+def _held(column: Column, num_rows: int) -> Any:
+    if column.is_ragged:
+        return HeldTokens(num_rows, column.row_shape[1:], column.dtype)
+    return np.empty((num_rows, *column.row_shape), column.dtype)
+
+
 def schema_of(layout: Layout) -> Any:
     """The `pyarrow.Schema` of the tables."""
     import pyarrow as pa
@@ -57,7 +61,7 @@ def schema_of(layout: Layout) -> Any:
     for column in stored_columns(layout):
         field = _value_type(column)
         for size in reversed(column.row_shape):
-            field = pa.list_(field, size)
+            field = pa.list_(field, -1 if size is None else size)
         fields.append((column.name, field))
     return pa.schema(fields)
 
@@ -102,9 +106,14 @@ def _value_type(column: Column) -> Any:
     return pa.from_numpy_dtype(np.float32 if column.dtype == "f2" else column.dtype)
 
 
-def _to_arrow(column: Column, array: np.ndarray, missing: np.ndarray | None) -> Any:
+def _to_arrow(column: Column, array: Any, missing: np.ndarray | None) -> Any:
     import pyarrow as pa
 
+    if isinstance(array, Ragged):
+        packed, mask = array.packed(), None if missing is None else pa.array(missing)
+        values = _to_arrow(column.of_token, packed.values, None)
+        offsets = pa.array(packed.offsets.astype(np.int32))
+        return pa.ListArray.from_arrays(offsets, values, mask=mask)
     mask = None if column.row_shape else missing
     values: Any = array.reshape(-1)
     values = values.tolist() if column.is_text else values
@@ -121,8 +130,15 @@ def _to_arrow(column: Column, array: np.ndarray, missing: np.ndarray | None) -> 
     return result
 
 
-def _to_numpy(column: Column, chunks: Any) -> np.ndarray:
+def _to_numpy(column: Column, chunks: Any) -> Any:
+    import pyarrow as pa
+
     values, num_rows = chunks.combine_chunks(), len(chunks)
+    if column.is_ragged:
+        lengths = values.value_lengths().fill_null(0).to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        tokens = pa.chunked_array([values.flatten()])
+        return Ragged(_to_numpy(column.of_token, tokens), offsets)
     for size in column.row_shape:
         # flatten() would leave out the values of null lists and shift the others.
         values = values.values.slice(values.offset * size, len(values) * size)

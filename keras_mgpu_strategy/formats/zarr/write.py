@@ -33,6 +33,7 @@ class ZarrFormat:
 
     def check(self, layout: Layout) -> None:
         """Checks that such results can be stored, touching nothing."""
+        refusals.check_lengths(layout, ".zarr")
         refusals.check_kinds(layout, ".zarr", "biufcO")
         refusals.check_widths(layout, ".zarr")
         _check_range(layout)
