@@ -59,6 +59,21 @@ Flags:
   --missing_as_nan
       Read missing values in a Parquet or CSV file as NaN where the model takes
       floats. Default: they end the run.
+  --pad_value=VALUE|NAME=VALUE,...
+      Pad rows of unequal length, such as lists in a Parquet file, with this
+      value, or with one for each input. Default: 0. Each of this flag and the
+      next five turns padding on.
+  --pad_lengths=N,...
+      The lengths that rows are padded to. Default: at most six, chosen for you.
+  --pad_side=right|left
+      Where the padding is. Default: right.
+  --max_tokens=N
+      The most tokens, padding included, of one call of the model. Default:
+      16384, or the rows of --batch_size.
+  --truncate
+      Cut rows longer than all of --pad_lengths. Default: they end the run.
+  --unmasked
+      Pad rows for a model that does not ignore padding, too.
   --image_size=HxW
       Resize images to this height and width, such as 224x224. Default: what
       the model declares.
@@ -164,6 +179,9 @@ Examples:
   # The best five classes beside the ids, and metrics, in one pass:
   mgpu predict model.keras rows.parquet --output=best.parquet \\
       --method=predict_top_k --keep=id --labels=label --metrics=accuracy,top_k
+
+  # Rows of unequal length, such as lists of tokens in a column:
+  mgpu predict model.keras texts.parquet --output=scores.parquet --pad_value=0
 
   # Several models, one pass over the files, and the mean of their results:
   mgpu predict "m*.keras" photos --output=scores.parquet --combine=mean

@@ -25,7 +25,11 @@ def _as_json(found: re.Match[str]) -> str:
 
 
 _OF_PYTHON: _Patterns = (
-    (r"\b(resume|overwrite|missing_as_nan)=True\b", r"--\1"),
+    (r"\b(pad=)?mgpu\.Pad\((\.\.\., )?(truncate|unmasked)=True\)", r"--\3"),
+    (r"\bpad=mgpu\.Pad\([^()]*\)", "--pad_value=0"),
+    (r"\b(resume|overwrite|missing_as_nan|truncate|unmasked)=True\b", r"--\1"),
+    (r"^max_tokens=(\d+)", r"--max_tokens=\1"),
+    (r"^lengths=", "--pad_lengths="),
     # Dicts exist only in Python.
     (r" Pass a dict such as \{'x': x, [^{}]*\}\.", ""),
     (r"\bcolumns=\[\.\.\.\](, or a dict of columns by input)?", "--columns=A,B"),

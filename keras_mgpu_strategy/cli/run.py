@@ -11,6 +11,7 @@ from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
 from keras_mgpu_strategy.cli.models import models_of
+from keras_mgpu_strategy.cli.padding import pad_of
 from keras_mgpu_strategy.formats.registry import (
     format_of,
     output_format,
@@ -33,7 +34,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),
     "running": (
         *("method", "k", "from_logits", "keep", "labels", "metrics"),
-        *("batch_size", "resume", "overwrite"),
+        *("batch_size", "pad", "resume", "overwrite"),
         *("shard", "on_nonfinite", "stop_on", "verbose"),
     ),
 }
@@ -101,6 +102,8 @@ def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRu
             "predict needs --output=PATH. See mgpu predict --help for examples."
         )
     given |= {n: parse(given[n]) for n, parse in _PARSERS.items() if n in given}
+    if (pad := pad_of(given)) is not None:
+        given["pad"] = pad
     run = PredictRun(
         models=models_of(arguments[0]),
         inputs=tuple(map(_path, arguments[1:])),
