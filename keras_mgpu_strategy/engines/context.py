@@ -51,6 +51,7 @@ class ChunkSizes:
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
         self.stages = StageTimes()
         self.result_bytes = 0.0  # of a row; 0 if unknown
+        self.compiling = 0.0  # seconds that tracing took in earlier runs
         self._seconds_per_row: float | None = None
         self._free_since = [0.0] * num_replicas
         self._lock = threading.Lock()
@@ -69,6 +70,11 @@ class ChunkSizes:
             self.result_bytes = max(self.result_bytes, bytes_out / num_rows)
             known = self._seconds_per_row or newest
             self._seconds_per_row = known + _NEWEST * (newest - known)
+
+    def restart(self, seconds_per_row: float) -> None:
+        """Forgets what was learned by another step."""
+        with self._lock:
+            self._seconds_per_row = seconds_per_row
 
     def seconds(self, num_rows: int) -> float:
         """How long one replica takes for some rows; infinite if not known yet."""
@@ -96,6 +102,9 @@ class Context:
     clock: StageClock
     head: heads.Head = heads.identity  # what is done to the outputs on the device
     step: StepKind = "plain"  # how the first chunk is compiled
+    choices: tuple[StepKind, ...] = ("plain",)  # the first if none is known to be best
+    tries: bool = False  # may look for a faster step among them
+    weight_bytes: int = 0  # of one copy of the model's variables; 0 if unknown
     may_fall_back: bool = False  # to a plain step, where that one cannot be made
     is_fixed: bool = False  # the model takes no other batch size
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -108,6 +117,15 @@ class Context:
     spec: Nest = None  # of what the model, or a process that preprocesses, is given
     preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
 
+    def with_choices(
+        self, choices: tuple[StepKind, ...], weight_bytes: int
+    ) -> "Context":
+        """Begins with the first of the choices, unless another is known to be best."""
+        is_known = not self.tries and self.step in choices
+        step = self.step if is_known else choices[0]
+        known = {"choices": choices, "weight_bytes": weight_bytes}
+        return dataclasses.replace(self, step=step, **known)
+
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""
         known = {"is_fixed": self.is_fixed, "is_measured": self.is_measured}
@@ -116,8 +134,16 @@ class Context:
 
     def signature(self, inputs: Nest, plan: Plan) -> Signature:
         """What to compile for inputs of these shapes."""
-        how = (plan.step, self.may_fall_back)
+        # Others are not chosen unless they can be made.
+        how = (plan.step, self.may_fall_back and plan.step == self.choices[0])
         return Signature(self.specs.cover(inputs), plan.size, self.head, *how)
+
+    @property
+    def searches(self) -> bool:
+        """Whether a run may try steps: rows of equal shapes can be compared."""
+        axes = [leaf.shape[1:].as_list() for leaf in tf.nest.flatten(self.spec)]
+        are_equal = not any(None in own for own in axes)
+        return self.tries and len(self.choices) > 1 and are_equal
 
     @property
     def pads_batches(self) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -134,20 +135,25 @@ class LocalBackend:
     def fitted(self, context: Context) -> Context:
         """Per-run state with what depends on devices, model and options filled in."""
         return dataclasses.replace(
-            context,
-            step=self.first_step,
+            context.with_choices(self.choices, self.weight_bytes),
             may_fall_back=self._options.step == "auto",
             is_measured=self._on_gpus,
             **self.chunks,
         )
 
     @property
-    def first_step(self) -> StepKind:
-        """What a run begins with, which an automatic choice may change."""
+    def choices(self) -> tuple[StepKind, ...]:
+        """How steps may be compiled; a run begins with the first if none is known."""
         if self._options.step != "auto":
-            return self._options.step
-        uses_xla = models.chooses_xla(self._replicated, self.devices)
-        return "xla" if uses_xla else "plain"
+            return (self._options.step,)
+        return models.step_choices(self._replicated, self.devices)
+
+    @functools.cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of one copy of the variables."""
+        variables = self._replicated.all_variables()
+        sizes = [(tf.as_dtype(v.dtype).size, math.prod(v.shape)) for v in variables]
+        return sum(size * number for size, number in sizes)
 
     def criteria(self, spec: Nest) -> models.Criteria:
         """What `evaluate` computes from the outputs for rows of a spec."""

@@ -32,6 +32,8 @@ Ran: TypeAlias = tuple[list[HostBatch], int]
 class FedEngine:
     """An `Engine` whose threads take chunks from one feed."""
 
+    searches = False  # whether it may change the step during a run
+
     def __init__(self, context: Context, begin_run: Callable[[], None]):
         self._context = context
         self._begin_run = begin_run
@@ -44,6 +46,7 @@ class FedEngine:
         self._begin_run()
         context.specs.cover(context.spec)
         batch = context.batch(batch_size)
+        context.clock.begin_step(batch.step, is_settled=not self.searches)
         most_rows = context.most_rows(batch_size, source.num_rows)
         with (
             contextlib.closing(Feed(source, most_rows, start)) as feed,

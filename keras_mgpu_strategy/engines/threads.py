@@ -9,12 +9,14 @@ from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.backpressure import Backpressure
+from keras_mgpu_strategy.engines.choosing import Search
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.running import FedEngine
 from keras_mgpu_strategy.engines.track import Track
-from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
+from keras_mgpu_strategy.engines.trials import Trials
+from keras_mgpu_strategy.engines.worker_threads import at_fault, collect
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.system.integers import ceil_div
@@ -34,6 +36,7 @@ class ThreadsEngine(FedEngine):
 
     def __init__(self, context: Context, chunks: ChunkRunner):
         super().__init__(context, chunks.begin_run)
+        self.searches = context.searches
         self._chunks = chunks
         self._num_devices = len(context.devices)
         self._tracks = [Track(context.in_flight) for _ in context.devices]
@@ -95,11 +98,22 @@ class ThreadsEngine(FedEngine):
             lambda: context.most_rows_ahead(batch.size, num_threads)
         )
 
-        def work(number: int, put: Callable[[HostBatch], None]) -> None:
+        def trials() -> Trials:
+            return Trials(context, batch, self._chunks, self._tracks[0], pressure)
+
+        search = Search(context, feed, batch, most_rows, trials)
+
+        def work(number: int, put_result: Callable[[HostBatch], None]) -> None:
             own = (feed, batch, most_rows, number % num_devices)
-            while (ran := self._take_and_run(*own, pressure)) is not None:
+
+            def put(ran: HostBatch) -> None:
                 with context.clock.stage("write"):
-                    put(ran)
+                    put_result(ran)
+
+            while (ran := self._take_and_run(*own, pressure)) is not None:
+                put(ran)
+                if number == 0 and search.is_due():
+                    search.run(put)
 
         return collect(work, num_threads, feed, room=num_threads + 1)
 
@@ -124,11 +138,8 @@ class ThreadsEngine(FedEngine):
                 chunk = feed.take(context.chunk_rows(*sizes))
             if chunk is None:
                 return None
-            try:
-                with pressure.admitted(chunk.start):
-                    return self._chunks.run(chunk, batch, replica, track)
-            except BaseException as error:
-                raise ChunkError(chunk.start) from error
+            with at_fault(chunk), pressure.admitted(chunk.start):
+                return self._chunks.run(chunk, batch, replica, track)
 
 
 def tune(

@@ -23,6 +23,7 @@ class Track:
     def __init__(self, in_flight: int):
         self._in_flight = in_flight
         self._in_hand = 0
+        self._is_reserved = False
         self._turns: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[Turn]] = defaultdict(deque)
         self._changed = threading.Condition()
@@ -31,14 +32,32 @@ class Track:
     def chunk(self, is_ending: Callable[[], bool]) -> Iterator[None]:
         """Lasts while a thread reads or holds a chunk; the last go to free devices."""
         most = min(self._in_flight, _MOST_NEAR_THE_END)
+
+        def may() -> bool:
+            return not self._is_reserved and (self._in_hand < most or not is_ending())
+
         with self._changed:
-            self._changed.wait_for(lambda: self._in_hand < most or not is_ending())
+            self._changed.wait_for(may)
             self._in_hand += 1
         try:
             yield
         finally:
             with self._changed:
                 self._in_hand -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Lasts while no other thread reads or holds a chunk; for one thread."""
+        with self._changed:
+            self._is_reserved = True
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._in_hand)
+            yield
+        finally:
+            with self._changed:
+                self._is_reserved = False
                 self._changed.notify_all()
 
     @contextlib.contextmanager

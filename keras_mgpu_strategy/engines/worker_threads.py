@@ -6,6 +6,7 @@ up by the user's generator, or by a lock of the thread that waits.
 """
 
 import atexit
+import contextlib
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
+from keras_mgpu_strategy.types import InputBatch
 
 _MOST_SECONDS = 10.0
 
@@ -28,6 +30,15 @@ class ChunkError(Exception):
     def __init__(self, start: int):
         super().__init__(start)
         self.start = start
+
+
+@contextlib.contextmanager
+def at_fault(chunk: InputBatch) -> Iterator[None]:
+    """Turns an error into a `ChunkError` of a chunk."""
+    try:
+        yield
+    except BaseException as error:
+        raise ChunkError(chunk.start) from error
 
 
 def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[T]:

@@ -41,4 +41,4 @@ from keras_mgpu_strategy.models.variables import (
     variables_of,
 )
 from keras_mgpu_strategy.models.views import View, check_views, described
-from keras_mgpu_strategy.models.xla import chooses_xla
+from keras_mgpu_strategy.models.xla import step_choices

@@ -5,6 +5,7 @@ compiler, and CUDA without `libdevice` fails at the first exponential.
 """
 
 import functools
+from typing import Literal
 
 import tensorflow as tf
 from tensorflow.python.framework.config import (
@@ -15,15 +16,21 @@ from keras_mgpu_strategy.models.libraries import layers_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 
 
-def chooses_xla(replicated: ReplicatedModel, devices: tuple[str, ...]) -> bool:
-    """Whether XLA is the better choice here; how a model was compiled comes first."""
-    if not all(map(_may_use_xla, replicated.each)):
-        return False
-    # Not all ops that XLA makes are deterministic. There is no public function for
-    # this; this one, which Keras uses, was tried with TensorFlow 2.18 and 2.21.
+def step_choices(
+    replicated: ReplicatedModel, devices: tuple[str, ...]
+) -> tuple[Literal["plain", "frozen", "xla"], ...]:
+    """How a model may be compiled here, what it begins with first."""
+    # Not all ops that XLA makes are deterministic, nor is a choice by time. There is
+    # no public function for this; this one, which Keras uses, was tried with
+    # TensorFlow 2.18 and 2.21.
     if is_op_determinism_enabled():
-        return False
-    return all("GPU" in device for device in devices) and works_on(devices[0])
+        return ("plain",)
+    on_gpus = ["GPU" in device for device in devices]
+    if not all(map(_may_use_xla, replicated.each)) or any(on_gpus) != all(on_gpus):
+        return ("plain", "frozen")
+    if not any(on_gpus):
+        return ("plain", "frozen", "xla")
+    return ("xla", "plain", "frozen") if works_on(devices[0]) else ("plain", "frozen")
 
 
 def _may_use_xla(replicated: ReplicatedModel) -> bool:

@@ -24,7 +24,8 @@ class StageClock:
         self._back_offs: list[BackOff] = []
         self._step: str | None = None
         self._tried_steps: dict[str, float | str] = {}
-        self.settled_step: str | None = None  # for all rows to come; None until known
+        self.settled_step: str | None = None  # of all rows to come; None until known
+        self.best_step: str | None = None  # for later runs, too
 
     def start(self) -> None:
         """Marks the beginning of the run."""
@@ -75,11 +76,14 @@ class StageClock:
         """Records the step that a run begins with."""
         self._step, self.settled_step = step, step if is_settled else None
 
-    def choose_step(self, step: str, tried: dict[str, float | str]) -> None:
+    def choose_step(
+        self, step: str, tried: dict[str, float | str], *, for_later: bool
+    ) -> None:
         """Records the step of all rows to come, and what was compared."""
         with self._lock:
             self._step = self.settled_step = step
             self._tried_steps = tried
+            self.best_step = step if tried and for_later else None
 
     def seconds(self) -> dict[str, float]:
         """Time spent in each stage and in "compile"."""

@@ -162,8 +162,8 @@ class FileWriter:
             metrics = self._metrics.record(always=finished)
             counted = min(rows, self._metrics.recorded)
         start = counted - (counted - self._chunk_start(counted)) % size
-        found = self._watch.found
-        self._journal.add(Progress(rows, start, size, mark, finished, found, metrics))
+        known = (self._watch.found, metrics, self._run.clock.settled_step)
+        self._journal.add(Progress(rows, start, size, mark, finished, *known))
         self._flushed = time.monotonic()
         # Slow disks and thousands of files take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))

@@ -67,7 +67,7 @@ def predict_to(
     size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
-    run = runner.prepare(head=head, **rows)
+    run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
     measured = asked and RunMetrics(asked, run.rows)
     settings = _settled(head, steps, target, batch_size, runner)
     settings |= kept_settings(run, runner, head, names, target.path)
@@ -121,6 +121,11 @@ def _earlier_batch(
     if steps is not None or journal is None or journal.progress is None:
         return None
     return journal.progress.batch_size * runner.num_replicas
+
+
+def _earlier_step(journal: Journal | None) -> Any:
+    """The step of the earlier run, if it had settled on one; for the same bits."""
+    return journal and journal.progress and journal.progress.step
 
 
 def _settled(

@@ -31,7 +31,8 @@ def dense(*more):
 
 
 def choice(model, strategies, devices=GPUS):
-    return models.chooses_xla(models.replicate(model, strategies[1]), devices)
+    replicated = models.replicate(model, strategies[1])
+    return models.step_choices(replicated, devices)[0] == "xla"
 
 
 @pytest.fixture
@@ -60,10 +61,24 @@ class TestChoice:
         replicated = models.replicate(dense(), strategies[1])
         tf.config.experimental.enable_op_determinism()
         try:
-            assert not models.chooses_xla(replicated, GPUS)
+            for devices in (GPUS, CPUS):
+                assert models.step_choices(replicated, devices) == ("plain",)
         finally:
             config.disable_op_determinism()  # which has no public name
-        assert models.chooses_xla(replicated, GPUS)
+        assert models.step_choices(replicated, GPUS) == ("xla", "plain", "frozen")
+
+    def test_what_may_be_tried(self, strategies):
+        def choices(model, devices):
+            replicated = models.replicate(model, strategies[1])
+            return models.step_choices(replicated, devices)
+
+        compiled = dense()
+        compiled.compile(loss="mse", jit_compile=False)
+        assert choices(dense(), CPUS) == ("plain", "frozen", "xla")
+        assert choices(dense(), GPUS + CPUS) == ("plain", "frozen")
+        for model in (dense(WithoutXla()), compiled):
+            for devices in (GPUS, CPUS):
+                assert choices(model, devices) == ("plain", "frozen")
 
 
 @pytest.mark.parametrize(

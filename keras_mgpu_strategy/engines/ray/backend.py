@@ -102,7 +102,7 @@ class RayBackend:
         self.close = self._actors.close
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
-        self._first_step = about.first_step
+        self._choices = about.choices, about.weight_bytes
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
@@ -144,8 +144,8 @@ class RayBackend:
     def engine(self, context: Context) -> Engine:
         """Threads that each wait for one process."""
         self._actors.refill()
-        known: Any = {"step": self._first_step, **self._chunks}
-        context = dataclasses.replace(context, **known)
+        known: Any = self._chunks
+        context = dataclasses.replace(context.with_choices(*self._choices), **known)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
 
     def criteria(self, spec: Nest) -> Criteria:

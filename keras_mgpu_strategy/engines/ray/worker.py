@@ -46,7 +46,8 @@ class About:
     feeding: Feeding
     output_shapes: Nest | None
     called: tuple[str, ...] | None
-    first_step: StepKind
+    choices: tuple[StepKind, ...]
+    weight_bytes: int
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     device: str
@@ -103,7 +104,8 @@ class Worker:
             backend.feeding,
             backend.output_shapes,
             backend.called,
-            backend.first_step,
+            backend.choices,
+            backend.weight_bytes,
             *backend.about(),
             device,
             os.uname().nodename,
