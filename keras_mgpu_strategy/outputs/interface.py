@@ -48,7 +48,7 @@ class Column:
     """
 
     name: str
-    row_shape: tuple[int | None, ...]
+    row_shape: tuple[Any, ...]
     dtype: np.dtype
 
     @property
