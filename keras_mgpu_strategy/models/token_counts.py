@@ -34,9 +34,12 @@ class PaddedOutputs:
     Args:
         tokens: For each result, in the order of `tf.nest.flatten`, how many of its
             tokens (axis 1) belong to a row; None if all rows have one shape.
+        is_static: Whether the model has to be traced for each length: without a known
+            length, it fails or computes something else.
     """
 
     tokens: tuple[TokenCounts | None, ...]
+    is_static: bool = False
 
 
 def counted(count: Callable[[int], int], longest: int) -> TokenCounts | None:
@@ -47,8 +50,9 @@ def counted(count: Callable[[int], int], longest: int) -> TokenCounts | None:
         return None
     gain = count(last) - count(before)
     rule = TokenCounts(last - before, gain, (last, count(last)))
-    tried = {longest, last - 1, before - 1, (longest + before) // 2, longest // 3}
-    is_rule = all(count(length) == rule(length) for length in tried if length > 0)
+    tried = {longest // part for part in range(1, 8)} | {*range(1, 9), before - 1}
+    # Rows too short for a kernel may give any number, where others fail.
+    is_rule = all(count(length) == rule(length) for length in tried if rule(length))
     return rule if is_rule else None
 
 
