@@ -14,7 +14,7 @@ from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.metrics.kinds import Kind, kind_of, of_keras, of_top_k
 from keras_mgpu_strategy.metrics.state import BuiltMetric, Row, on_host
 from keras_mgpu_strategy.outputs.columns import columns_of
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, Ragged
 
 _ACCURACY = ("accuracy", "acc")
 _OF_TOP_K = (*_ACCURACY, "top_k")
@@ -154,8 +154,15 @@ class AskedMetrics:
         return "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
 
 
-def _row(leaf: np.ndarray) -> Row:
+def _row(leaf: np.ndarray | Ragged) -> Row:
     """The dtype and shape of a row."""
+    if isinstance(leaf, Ragged):
+        raise ValueError(
+            "Metrics of results with a value for each token cannot be computed while "
+            "they are written. Expected metrics of outputs with a value for each row: "
+            "name them in a dict of metrics by output. Call evaluate(pad=...) for "
+            "losses and metrics of tokens."
+        )
     if leaf.dtype.kind in "SUOMm":
         raise ValueError(
             f"Metrics cannot be computed from labels or results of dtype {leaf.dtype}. "

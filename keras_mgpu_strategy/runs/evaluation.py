@@ -5,6 +5,8 @@ the host, in the batches of a single device. So the numbers do not depend on dev
 """
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -18,13 +20,18 @@ from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_v
 from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
 from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
+from keras_mgpu_strategy.runs.token_labels import (
+    check_padding,
+    is_ragged,
+    padded_block,
+)
 from keras_mgpu_strategy.sources.in_step import check_label_end
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import explaining_interrupt
-from keras_mgpu_strategy.types import HostBatch, Source
+from keras_mgpu_strategy.types import HostBatch, Nest, Source, cut
 
 _KERAS_BATCH = 32
 
@@ -77,10 +84,32 @@ class Evaluator:
             most = 1 if callbacks else batches_at_once((size or 1) * num_bytes)
             blocks = _blocks(run, size, most, verbose)
             with contextlib.closing(blocks):
+                blocks = self._without_ragged(blocks, size, judge, host, criteria)
                 done = _judge_all(blocks, size, judge, host, watch)
             logs = host.call(judge.logs)
             watch.end(done, logs)
             return logs if return_dict else host.call(judge.in_order, logs)
+
+    def _without_ragged(
+        self,
+        blocks: Iterable[HostBatch],
+        size: int | None,
+        judge: Judge,
+        host: OnHost,
+        criteria: Criteria,
+    ) -> Iterator[HostBatch]:
+        """Pads what has a value for each token, once padding is seen not to count."""
+        is_tried = False
+        for block in blocks:
+            outputs, targets = block.outputs
+            if not is_ragged((outputs, targets)):
+                yield block
+                continue
+            if not is_tried and block.num_rows:
+                first = cut(block.outputs, 0, size)
+                check_padding(first, functools.partial(_logs, host, judge, criteria))
+                is_tried = True
+            yield dataclasses.replace(block, outputs=padded_block(outputs, targets))
 
     @contextlib.contextmanager
     def _judge(self, criteria: Criteria, host: OnHost) -> Iterator[Judge]:
@@ -91,6 +120,17 @@ class Evaluator:
         host.call(kept.begin, criteria)
         yield kept
         self._kept = [kept]
+
+
+def _logs(
+    host: OnHost, judge: Judge, criteria: Criteria, data: tuple[Nest, ...], size: int
+) -> dict[str, Any]:
+    """Loss and metrics of one batch alone; the judge then forgets it."""
+    host.call(judge.begin, criteria)
+    host.call(judge.add, *data, size)
+    logs = host.call(judge.logs)
+    host.call(judge.begin, criteria)
+    return logs
 
 
 def _batch_size(run: Run, wanted: int | None, steps: int | None) -> int | None:

@@ -1,0 +1,114 @@
+"""Losses and metrics of outputs with a value for each token, on the host.
+
+Rows are padded again to the longest of a block, with masks that leave padding out. Only
+what does not change with the padding is computed: Keras' losses heed masks, and its
+metrics do if they are given weights.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.types import Nest, Ragged
+
+_CLOSE = 1e-5
+_EXTRA = (0, 1, 7)
+"""Lengths of padding beyond the longest row that are tried."""
+
+
+def is_ragged(nest: Nest) -> bool:
+    """Whether rows of a nest differ in length."""
+    return any(isinstance(leaf, Ragged) for leaf in tf.nest.flatten(nest))
+
+
+def padded_block(
+    outputs: tuple[Nest, list[Any]],
+    targets: tuple[Nest, ...],
+    extra: int = 0,
+    random: np.random.Generator | None = None,
+) -> tuple[tuple[Nest, list[Any]], tuple[Nest, ...]]:
+    """Returns `(outputs, masks)` and `(y, sample_weight)` as arrays of one length.
+
+    Padding is False in masks and 0 in weights; elsewhere it is any of the tokens, since
+    made-up values may have no finite loss. `extra` is padding beyond the longest row.
+    """
+    _check_lengths((outputs, targets))
+    values, masks = outputs
+    labels, weights = targets[:1], targets[1:]
+
+    def filled(nest: Nest, with_tokens: bool) -> Nest:
+        return tf.nest.map_structure(
+            lambda leaf: _padded(leaf, extra, with_tokens, random), nest
+        )
+
+    rest = filled(masks, False), (*filled(labels, True), *filled(weights, False))
+    return (filled(values, True), rest[0]), rest[1]
+
+
+def _padded(
+    leaf: Any, extra: int, with_tokens: bool, random: np.random.Generator | None
+) -> np.ndarray:
+    if not isinstance(leaf, Ragged):
+        return leaf
+    leaf = leaf.packed()
+    lengths, values = leaf.lengths, leaf.values
+    length = int(lengths.max(initial=0)) + extra
+    places = np.arange(length)
+    is_own = places < lengths[:, None]
+    shape = (len(leaf), length, *values.shape[1:])
+    if not with_tokens or not len(values):
+        result = np.zeros(shape, values.dtype)
+    elif random is None:
+        result = np.broadcast_to(values[0], shape).copy()
+    else:
+        result = values[random.integers(0, len(values), shape[:2])]
+    result[is_own] = values
+    return result
+
+
+def _check_lengths(nest: Nest) -> None:
+    ragged = [leaf for leaf in tf.nest.flatten(nest) if isinstance(leaf, Ragged)]
+    for leaf in ragged[1:]:
+        differ = leaf.lengths != ragged[0].lengths
+        if differ.any():
+            row = int(differ.argmax())
+            raise ValueError(
+                f"The outputs of a row have {ragged[0].lengths[row]} tokens, and its "
+                f"labels or weights {leaf.lengths[row]}. Expected one for each token "
+                "of a row."
+            )
+
+
+def check_padding(
+    block: tuple[Nest, ...], logs_of: Callable[[tuple[Nest, ...], int], dict[str, Any]]
+) -> None:
+    """Raises ValueError if losses or metrics of a batch change with its padding.
+
+    `logs_of` computes them from arrays of so many rows.
+    """
+    size = len(tf.nest.flatten(block)[0])
+    first, *others = [
+        logs_of(padded_block(*block, extra, np.random.default_rng(extra)), size)
+        for extra in _EXTRA
+    ]
+    differ = [
+        name for name in first if not _are_close([x[name] for x in (first, *others)])
+    ]
+    if differ:
+        raise ValueError(
+            f"{', '.join(differ)} would count padding, since outputs have a value for "
+            "each token: Keras leaves it out of a loss if the output has a mask, and "
+            "of a metric if there are also weights. Expected losses and metrics that "
+            "do not depend on padding. Name metrics in compile(weighted_metrics=[...]) "
+            "and pass sample_weight= with 1 for each token, use a model whose outputs "
+            "have masks, or compute them from what `predict` returns."
+        )
+
+
+def _are_close(values: list[Any]) -> bool:
+    return all(
+        np.allclose(values[0], other, _CLOSE, 1e-7, equal_nan=True)
+        for other in values[1:]
+    )
