@@ -1,0 +1,187 @@
+"""Rows of unequal length, read ahead and joined to windows."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.wrapping import Wrapped
+from keras_mgpu_strategy.system.closing import close
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
+from keras_mgpu_strategy.types.ragged import Ragged, joined
+
+MOST_BYTES = 64 << 20
+_FIRST_PIECE_ROWS = 256
+
+
+def row_lengths(rows: InputBatch) -> np.ndarray:
+    """How many tokens each row has."""
+    flat = tf.nest.flatten(rows.inputs)
+    return next(leaf.lengths for leaf in flat if isinstance(leaf, Ragged))
+
+
+class FirstWindow(Wrapped):
+    """A source whose first window is read when it is made.
+
+    Args:
+        lengths: The tokens of its rows.
+        rows: The first of them; None if there is none.
+        piece_rows: How many rows to read at a time: a window, if it fits.
+    """
+
+    def __init__(self, source: Source, window: int, row_bytes: tuple[int, int]) -> None:
+        super().__init__(source)
+        self._rest = source.batches(min(_FIRST_PIECE_ROWS, window))
+        self._held: list[InputBatch] = []
+        lengths, rows, num_bytes = [np.zeros(0, np.int64)], 0, 0
+        while rows < window and num_bytes <= MOST_BYTES:
+            piece = next(self._rest, None)
+            if piece is None:
+                break
+            self._held.append(piece)
+            lengths.append(row_lengths(piece))
+            rows += piece.num_rows
+            num_bytes += int(_bytes_of(lengths[-1], row_bytes).sum())
+        known = np.concatenate(lengths)[:window]
+        self.lengths = known[: fitting(known, row_bytes)]
+        self.rows = self._held[0] if self._held else None
+        mean = max(int(_bytes_of(self.lengths, row_bytes).mean()), 1) if rows else 1
+        self.piece_rows = min(max(MOST_BYTES // mean, 1), window)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields the rows read ahead first, if they are among those asked for."""
+        held, self._held, self.rows = self._held, [], None
+        rest, self._rest = self._rest, iter(())
+        stop = held[-1].start + held[-1].num_rows if held else 0
+        if held and (self.num_rows is None or start < stop):
+            return self._continued(held, rest, batch_size, start)
+        close(rest)
+        return self._source.batches(batch_size, start)
+
+    def _continued(
+        self,
+        held: list[InputBatch],
+        rest: Iterator[InputBatch],
+        batch_size: int,
+        start: int,
+    ) -> Iterator[InputBatch]:
+        try:
+            stop = 0
+            for piece in held:
+                stop = piece.start + piece.num_rows
+                yield from _from(piece, start)
+            if self.num_rows is not None:
+                close(rest)
+                rest = iter(())
+                if stop < self.num_rows:
+                    rest = self._source.batches(batch_size, stop)
+            for piece in rest:
+                yield from _from(piece, start)
+        finally:
+            close(rest)
+
+
+def _from(piece: InputBatch, start: int) -> Iterator[InputBatch]:
+    skipped = max(start - piece.start, 0)
+    if skipped == 0:
+        yield piece
+    elif skipped < piece.num_rows:
+        inputs = cut(piece.inputs, skipped)
+        yield InputBatch(piece.start + skipped, piece.num_rows - skipped, inputs)
+
+
+def _bytes_of(lengths: np.ndarray, row_bytes: tuple[int, int]) -> np.ndarray:
+    per_row, per_token = row_bytes
+    return per_row + per_token * lengths
+
+
+def fitting(lengths: np.ndarray, row_bytes: tuple[int, int]) -> int:
+    """How many of these rows a window has: as many as fit, at least one."""
+    sums = np.cumsum(_bytes_of(lengths, row_bytes))
+    return max(int(np.searchsorted(sums, MOST_BYTES, side="right")), 1)
+
+
+class Pieces:
+    """Reads the windows of a source from the one on that begins at `start`."""
+
+    def __init__(
+        self,
+        source: Source,
+        window: int,
+        piece_rows: int,
+        row_bytes: tuple[int, int],
+        start: int,
+    ) -> None:
+        self._window = window
+        self._row_bytes = row_bytes
+        self._start = start
+        self._position = start - start % window
+        self._held: list[InputBatch] = []
+        self._pieces = source.batches(piece_rows, self._position)
+
+    def __enter__(self) -> None:
+        """Begins reading."""
+
+    def __exit__(self, *_: object) -> None:
+        """Ends reading."""
+        self._held = []
+        close(self._pieces)
+
+    def next_window(self) -> InputBatch | None:
+        """The rows of the next window; None at the end."""
+        while (rows := self._next()) is not None:
+            stop = rows.start + rows.num_rows
+            if stop > self._start:
+                assert rows.start >= self._start, "a run starts at a window"
+                return rows
+        return None
+
+    def _next(self) -> InputBatch | None:
+        most = self._window - self._position % self._window
+        self._fill(most)
+        if not self._held:
+            return None
+        lengths = np.concatenate([row_lengths(piece) for piece in self._held])
+        return self._take(fitting(lengths[:most], self._row_bytes))
+
+    def _fill(self, most: int) -> None:
+        """Reads until there are so many rows, or too many bytes."""
+        rows = sum(piece.num_rows for piece in self._held)
+        num_bytes = sum(map(self._num_bytes, self._held))
+        while rows < most and num_bytes <= MOST_BYTES:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return
+            self._held.append(piece)
+            rows += piece.num_rows
+            num_bytes += self._num_bytes(piece)
+
+    def _num_bytes(self, piece: InputBatch) -> int:
+        return int(_bytes_of(row_lengths(piece), self._row_bytes).sum())
+
+    def _take(self, num_rows: int) -> InputBatch:
+        taken, left = [], num_rows
+        while left:
+            piece = self._held.pop(0)
+            if piece.num_rows > left:
+                rest = InputBatch(
+                    piece.start + left,
+                    piece.num_rows - left,
+                    cut(piece.inputs, left),
+                )
+                self._held.insert(0, rest)
+                piece = InputBatch(piece.start, left, cut(piece.inputs, 0, left))
+            taken.append(piece)
+            left -= piece.num_rows
+        self._position += num_rows
+        first = taken[0]
+        if len(taken) == 1:
+            return first
+        nests = [piece.inputs for piece in taken]
+        return InputBatch(first.start, num_rows, tf.nest.map_structure(_join, *nests))
+
+
+def _join(*parts: Ragged | np.ndarray) -> Nest:
+    if isinstance(parts[0], Ragged):
+        return joined(parts)  # type: ignore[arg-type]
+    return np.concatenate(parts)  # type: ignore[arg-type]

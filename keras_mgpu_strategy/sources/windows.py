@@ -1,0 +1,187 @@
+"""Rows of unequal length in the order in which they are run: window by window.
+
+Within a window, rows are sorted by the length that they are padded to; to an engine,
+they are consecutive rows in this order. Windows begin at multiples of a number of rows,
+and in between wherever a limit of bytes is reached, counted from such a multiple on: so
+they are the same wherever a run starts.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.sources.padding import padded
+from keras_mgpu_strategy.sources.ragged_pieces import Pieces, row_lengths
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.wrapping import Wrapped
+from keras_mgpu_strategy.system.integers import next_power_of_two
+from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types.ragged import Ragged
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Places of a window, up to `stop`, whose rows are padded to one length."""
+
+    length: int
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The order of consecutive rows.
+
+    Args:
+        start: Index of the first row in the input.
+        lengths: Tokens of each row that the model is given, without padding.
+        order: For each place, the row that is run there, counted from `start`.
+        groups: The lengths that rows are padded to, in ascending order.
+    """
+
+    start: int
+    lengths: np.ndarray
+    order: np.ndarray
+    groups: tuple[Group, ...]
+
+    @property
+    def stop(self) -> int:
+        """Index of the first row after it."""
+        return self.start + len(self.order)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether rows are run in the order of the input."""
+        return len(self.groups) == 1
+
+
+class Windows(Wrapped):
+    """A `Source` of padded rows, window by window; those not run yet are in `begun`.
+
+    Sizes of batches count rows of the longest length, and are multiples of the
+    `size` of `batches`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pad: Pad,
+        lengths: Sequence[int],
+        values: Sequence[Any],
+        batches: TokenBatches,
+        row_bytes: tuple[int, int],
+        piece_rows: int,
+    ) -> None:
+        super().__init__(source)
+        self._pad = pad
+        self._lengths = np.array(lengths)
+        self._values = values
+        self._batches = batches
+        self._row_bytes = row_bytes
+        self._piece_rows = piece_rows
+        self.begun: deque[Window] = deque()
+
+    @property
+    def spec(self) -> Nest:
+        """Of rows of the longest length."""
+        longest = self._batches.longest
+        flat = [
+            leaf if value is None else _of_length(leaf, longest)
+            for leaf, value in zip(
+                tf.nest.flatten(self._source.spec), self._values, strict=True
+            )
+        ]
+        return tf.nest.pack_sequence_as(self._source.spec, flat)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
+        """Yields padded rows from the window on that begins at `start`."""
+        sizes = (self._pad.window, self._piece_rows, self._row_bytes)
+        pieces = Pieces(self._source, *sizes, start)
+        with pieces:
+            while (rows := pieces.next_window()) is not None:
+                window = self._planned(rows)
+                self.begun.append(window)
+                yield from self._blocks(window, rows.inputs, batch_size)
+
+    def _planned(self, rows: InputBatch) -> Window:
+        own = row_lengths(rows)
+        table = self._table(own, rows.start)
+        buckets = np.searchsorted(table, own)
+        if self._pad.truncate:
+            own = np.minimum(own, table[-1])
+            buckets = np.minimum(buckets, len(table) - 1)
+        groups = self._groups(table, np.bincount(buckets, minlength=len(table)))
+        order = np.arange(rows.num_rows)
+        if len(groups) > 1:
+            order = np.argsort(buckets, kind="stable")
+        return Window(rows.start, own, order, groups)
+
+    def _table(self, own: np.ndarray, start: int) -> np.ndarray:
+        """The lengths that there are for these rows."""
+        pad, lengths = self._pad, self._lengths
+        too_long = np.flatnonzero(own > lengths[-1])
+        if not len(too_long) or pad.truncate:
+            return lengths
+        if pad.lengths != "auto":
+            row = int(too_long[0])
+            raise ValueError(
+                f"Row {start + row} has {own[row]} tokens, more than the longest of "
+                f"lengths={pad.lengths}. Pass a longer one, or truncate=True to cut "
+                "such rows."
+            )
+        further = {next_power_of_two(int(n)) for n in np.unique(own[too_long])}
+        if pad.max_tokens is not None and max(further) > pad.max_tokens:
+            row = int(own.argmax())
+            raise ValueError(
+                f"Row {start + row} has {own[row]} tokens, which are padded to "
+                f"{max(further)}: more than max_tokens={pad.max_tokens} of one call of "
+                "the model. Pass more, or lengths= with truncate=True."
+            )
+        return np.array([*lengths, *sorted(further)])
+
+    def _groups(self, table: np.ndarray, counts: np.ndarray) -> tuple[Group, ...]:
+        """Where each length begins; what does not fill a batch may be moved up."""
+        size, used = self._batches.size, np.flatnonzero(counts)
+        counts = counts.copy()
+        for here, above in zip(used, used[1:], strict=False):
+            own = self._batches.micro_batch(int(table[here]), size)
+            next_own = self._batches.micro_batch(int(table[above]), size)
+            left, room = counts[here] % own, -counts[above] % next_own
+            if left <= room:  # so that there is one batch less
+                counts[here] -= left
+                counts[above] += left
+        stops = np.cumsum(counts)
+        return tuple(
+            Group(int(length), int(stop - count), int(stop))
+            for length, count, stop in zip(table, counts, stops, strict=True)
+            if count
+        )
+
+    def _blocks(
+        self, window: Window, inputs: Nest, batch_size: int
+    ) -> Iterator[InputBatch]:
+        for group in window.groups:
+            most = self._batches.chunk(group.length, self._batches.size, batch_size)
+            for first in range(group.start, group.stop, most):
+                rows = window.order[first : min(first + most, group.stop)]
+                block = self._padded(inputs, rows, group.length)
+                yield InputBatch(window.start + first, len(rows), block)
+
+    def _padded(self, inputs: Nest, rows: np.ndarray, length: int) -> Nest:
+        flat = [
+            padded(leaf, rows, length, value, self._pad.side)
+            if isinstance(leaf, Ragged)
+            else leaf[rows]
+            for leaf, value in zip(tf.nest.flatten(inputs), self._values, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(inputs, flat)
+
+
+def _of_length(leaf: tf.TensorSpec, length: int) -> tf.TensorSpec:
+    shape = leaf.shape.as_list()
+    return tf.TensorSpec([shape[0], length, *shape[2:]], leaf.dtype, leaf.name)
