@@ -28,28 +28,28 @@ def _structure(nest: Nest) -> str:
     return repr(tf.nest.map_structure(lambda _: 0, nest))
 
 
-def example_inputs(spec: Nest, num_rows: int) -> Nest:
-    """Zeros (empty strings) of a spec; an axis of unknown length gets length 1."""
+def example_inputs(spec: Nest, num_rows: int, unknown: int = 1) -> Nest:
+    """Zeros (empty strings) of a spec, with a length for axes of unknown length."""
 
     def zeros(leaf: tf.TensorSpec) -> np.ndarray:
         dtype = "S1" if leaf.dtype == tf.string else leaf.dtype.as_numpy_dtype
-        return np.zeros([num_rows, *_row_shape(leaf)], dtype)
+        return np.zeros([num_rows, *_row_shape(leaf, unknown)], dtype)
 
     return tf.nest.map_structure(zeros, spec)
 
 
-def row_bytes(spec: Nest) -> int:
-    """Bytes of one row of a spec; unknown axes count as 1, strings as 16 bytes."""
+def row_bytes(spec: Nest, unknown: int = 1) -> int:
+    """Bytes of one row of a spec, with a length for unknown axes; of strings, 16."""
 
     def leaf_bytes(leaf: tf.TensorSpec) -> int:
         item = 16 if leaf.dtype == tf.string else leaf.dtype.size
-        return item * math.prod(_row_shape(leaf))
+        return item * math.prod(_row_shape(leaf, unknown))
 
     return sum(map(leaf_bytes, tf.nest.flatten(spec)))
 
 
-def _row_shape(leaf: tf.TensorSpec) -> list[int]:
-    return [1 if axis is None else axis for axis in leaf.shape[1:]]
+def _row_shape(leaf: tf.TensorSpec, unknown: int = 1) -> list[int]:
+    return [unknown if axis is None else axis for axis in leaf.shape[1:]]
 
 
 class SpecMemory:

@@ -19,6 +19,7 @@ from keras_mgpu_strategy.compute.sizes import most_chunk_rows, most_result_rows
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits, Plan
 from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Nest, cut
 
@@ -33,12 +34,12 @@ class StageTimes:
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
 
-    def learn(self, stage: str, amount: int, seconds: float) -> None:
+    def learn(self, stage: str, amount: float, seconds: float) -> None:
         """Learns from a call that ran alone on an amount of rows or bytes."""
         rate = seconds / max(amount, 1)
         self._rates[stage] = min(rate, self._rates.get(stage, rate))
 
-    def seconds(self, stage: str, amount: int) -> float:
+    def seconds(self, stage: str, amount: float) -> float:
         """How long a stage takes for that many rows or bytes; 0 if unknown."""
         return self._rates.get(stage, 0.0) * amount
 
@@ -63,7 +64,7 @@ class ChunkSizes:
             self._free_since[replica] = max(ended, free_since)
         return max(ended - max(began, free_since), 0.0)
 
-    def record(self, num_rows: int, seconds: float, bytes_out: int = 0) -> None:
+    def record(self, num_rows: float, seconds: float, bytes_out: int = 0) -> None:
         """Learns that a replica computed some rows, padding included."""
         newest = seconds / num_rows
         with self._lock:
@@ -116,6 +117,7 @@ class Context:
     run: int = 0  # its number, for random numbers of its own
     spec: Nest = None  # of what the model, or a process that preprocesses, is given
     preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
+    tokens: TokenBatches | None = None  # of rows that are padded to several lengths
 
     def with_choices(
         self, choices: tuple[StepKind, ...], weight_bytes: int
@@ -134,9 +136,28 @@ class Context:
 
     def signature(self, inputs: Nest, plan: Plan) -> Signature:
         """What to compile for inputs of these shapes."""
+        size = self.micro_batch(inputs, plan.size)
         # Others are not chosen unless they can be made.
         how = (plan.step, self.may_fall_back and plan.step == self.choices[0])
-        return Signature(self.specs.cover(inputs), plan.size, self.head, *how)
+        return Signature(self.specs.cover(inputs), size, self.head, *how)
+
+    def micro_batch(self, inputs: Nest, batch_size: int) -> int:
+        """Rows of a call of the model, for inputs of their length."""
+        if self.tokens is None:
+            return batch_size
+        return self.tokens.micro_batch(self.tokens.length(inputs), batch_size)
+
+    def chunk_of(self, inputs: Nest, batch_size: int, most_rows: int) -> int:
+        """The most rows of a chunk of their length; `most_rows` are of the longest."""
+        if self.tokens is None:
+            return most_rows
+        return self.tokens.chunk(self.tokens.length(inputs), batch_size, most_rows)
+
+    def weight(self, inputs: Nest, num_rows: int) -> float:
+        """How many rows of the longest length take as long as some of theirs."""
+        if self.tokens is None:
+            return num_rows
+        return self.tokens.weight(self.tokens.length(inputs), num_rows)
 
     @property
     def searches(self) -> bool:
@@ -159,7 +180,9 @@ class Context:
         if self.pads_batches:
             return batch_size
         is_copied = num_rows is not None and any(map(has_own_memory, self.devices))
-        return most_chunk_rows(batch_size, row_bytes(self.spec), is_copied=is_copied)
+        longest = 1 if self.tokens is None else self.tokens.longest
+        row = row_bytes(self.spec, longest)
+        return most_chunk_rows(batch_size, row, is_copied=is_copied)
 
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
         """Rows to take now; their results too are held by the host."""

@@ -7,7 +7,7 @@ never waits: the garbage collector may do it, even in a thread that is reading.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.system.integers import ceil_div
-from keras_mgpu_strategy.types import InputBatch, Source, cut
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 
 
 def split(batch: InputBatch, num_rows: int) -> tuple[InputBatch, InputBatch | None]:
@@ -50,11 +50,21 @@ def noted(*chunks: InputBatch) -> Iterator[None]:
 
 
 class Feed:
-    """Chunks of a source, for several threads; none crosses a block of `block_rows`."""
+    """Chunks of a source, for several threads; none crosses a block of `block_rows`.
 
-    def __init__(self, source: Source, block_rows: int, start: int = 0):
+    `rows_of` gives the rows that a number of rows stands for, if they differ in length.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        block_rows: int,
+        start: int = 0,
+        rows_of: Callable[[Nest, int], int] = lambda inputs, rows: rows,
+    ):
         self._source = source
         self._block_rows = block_rows
+        self._rows_of = rows_of
         self._blocks = source.batches(block_rows, start)
         self._block: InputBatch | None = None
         self._position = start
@@ -112,6 +122,7 @@ class Feed:
         if self._block is None:
             example = example_inputs(self._source.spec, 1)
             return InputBatch(self._position, 0, example) if is_first else None
-        chunk, self._block = split(self._block, most_rows)
+        rows = self._rows_of(self._block.inputs, most_rows)
+        chunk, self._block = split(self._block, rows)
         self._position = chunk.start + chunk.num_rows
         return chunk

@@ -49,7 +49,8 @@ class LocalChunks:
             seconds = time.perf_counter() - began
             attempt = functools.partial(self._attempt, replica, seconds)
             devices = self._context.devices[replica : replica + 1]
-            return gather.join(run_fitting([chunk], attempt, batch, track, devices))
+            how = (batch, track, self._context, devices)
+            return gather.join(run_fitting([chunk], attempt, *how))
 
     def _attempt(
         self,
@@ -66,7 +67,7 @@ class LocalChunks:
         device, step = compiler.replica_step(signature, replica, clock, *numbers)
         copier: Any = compiler.copier(signature, device, clock)
         with clock.stage("input"):
-            arrays = padded(chunk, plan.size)
+            arrays = padded(chunk, signature.batch_size)
             loaded = copier.load(arrays)
         turn.copy()
         leaves = copier.copy(loaded)
@@ -76,7 +77,7 @@ class LocalChunks:
         rows, bytes_in = len(arrays[0]), sum(array.nbytes for array in arrays)
         clock.add_chunk(replica, chunk.num_rows, plan.size, bytes_in)
         results = gather.to_host(outputs, chunk.start, chunk.num_rows, rows)
-        sizes = (rows, results.num_bytes)
+        sizes = (context.weight(chunk.inputs, rows), results.num_bytes)
         note_stages(context, plan, replica, turn, *sizes, least_seconds=seconds)
         # Outputs exist twice while those of the micro-batches are joined.
         return [results], bytes_in + 2 * results.num_bytes

@@ -79,7 +79,8 @@ class MirroredEngine(FedEngine):
         devices = self._context.devices
         try:
             with noted(*busy(chunks)):
-                return run_fitting(chunks, attempt, batch, self._track, devices)
+                how = (batch, self._track, self._context, devices)
+                return run_fitting(chunks, attempt, *how)
         except BaseException as error:
             raise ChunkError(first_row(chunks)) from error
 

@@ -19,7 +19,8 @@ from keras_mgpu_strategy.engines.adaptive_batch import (
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed, split
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Source
+from keras_mgpu_strategy.system.integers import ceil_div
+from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, Source
 
 _TRIED_BYTES = 1 << 20
 
@@ -48,8 +49,12 @@ class FedEngine:
         batch = context.batch(batch_size)
         context.clock.begin_step(batch.step, is_settled=not self.searches)
         most_rows = context.most_rows(batch_size, source.num_rows)
+
+        def rows_of(inputs: Nest, rows: int) -> int:
+            return context.chunk_of(inputs, batch.size, rows)
+
         with (
-            contextlib.closing(Feed(source, most_rows, start)) as feed,
+            contextlib.closing(Feed(source, most_rows, start, rows_of)) as feed,
             contextlib.closing(self._batches(feed, batch, most_rows)) as batches,
         ):
             yield from gather.in_order(batches, start)
@@ -76,6 +81,7 @@ def run_fitting(
     attempt: Callable[[Chunks, Plan, Turn], Ran],
     batch: BatchSize,
     track: Track,
+    context: Context,
     devices: Sequence[str],
 ) -> list[HostBatch]:
     """Returns the results of pieces of the chunks, those of each device in order."""
@@ -84,15 +90,16 @@ def run_fitting(
     while rest is not None:
         with track.turn(lambda: batch.plan.held) as turn:
             plan = batch.plan
-            pieces, others = _split(rest, plan.chunk_rows)
+            pieces, others = _split(rest, plan, context)
             probe = Probe(devices) if plan.is_measured else None
             try:
                 batches, moved = attempt(pieces, plan, turn)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                num_rows = max(piece.num_rows for piece in pieces)
-                batch.shrink(plan, num_rows, first_row(pieces), error)
+                size = context.micro_batch(pieces[0].inputs, plan.size)
+                batches = max(ceil_div(piece.num_rows, size) for piece in pieces)
+                batch.shrink(plan, batches * plan.size, first_row(pieces), error)
                 continue
             results += batches
             rest = others
@@ -101,9 +108,14 @@ def run_fitting(
     return results
 
 
-def _split(chunks: Chunks, num_rows: int | None) -> tuple[Chunks, Chunks | None]:
+def _split(
+    chunks: Chunks, plan: Plan, context: Context
+) -> tuple[Chunks, Chunks | None]:
     """The first rows for each device, and the others; None if there are none."""
-    if num_rows is None or max(chunk.num_rows for chunk in chunks) <= num_rows:
+    if plan.chunk_rows is None:
+        return chunks, None
+    num_rows = context.chunk_of(chunks[0].inputs, plan.size, plan.chunk_rows)
+    if max(chunk.num_rows for chunk in chunks) <= num_rows:
         return chunks, None
     parts = [split(on_host(chunk), num_rows) for chunk in chunks]
     firsts = [first for first, _ in parts]
@@ -122,7 +134,7 @@ def note_stages(
     plan: Plan,
     replica: int,
     turn: Turn,
-    num_rows: int,
+    num_rows: float,
     bytes_out: int,
     *,
     count: int = 1,

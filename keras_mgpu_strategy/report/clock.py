@@ -26,6 +26,8 @@ class StageClock:
         self._tried_steps: dict[str, float | str] = {}
         self.settled_step: str | None = None  # of all rows to come; None until known
         self.best_step: str | None = None  # for later runs, too
+        self._lengths: dict[int, int] = {}
+        self._tokens = self._given_tokens = 0
 
     def start(self) -> None:
         """Marks the beginning of the run."""
@@ -85,6 +87,17 @@ class StageClock:
             self._tried_steps = tried
             self.best_step = step if tried and for_later else None
 
+    def add_tokens(self, rows: dict[int, int], tokens: int, given: int) -> None:
+        """Counts rows by the length that they were padded to, and their tokens.
+
+        `given` are those of the model, with all padding.
+        """
+        with self._lock:
+            for length, count in rows.items():
+                self._lengths[length] = self._lengths.get(length, 0) + count
+            self._tokens += tokens
+            self._given_tokens += given
+
     def seconds(self) -> dict[str, float]:
         """Time spent in each stage and in "compile"."""
         with self._lock:
@@ -108,7 +121,13 @@ class StageClock:
                 shares=_shares(self._seconds, seconds, len(self._replica_rows)),
                 step=self._step,
                 tried_steps=dict(self._tried_steps),
+                padding=self._padding(),
+                lengths=dict(sorted(self._lengths.items())) or None,
             )
+
+    def _padding(self) -> float | None:
+        given = self._given_tokens
+        return 1 - self._tokens / given if given else None
 
 
 def _shares(

@@ -86,6 +86,9 @@ class Report:
             "xla"; None before the first row.
         tried_steps: What `compile="auto"` compared in this run, by name: rows a second
             of one replica, or why it was dropped.
+        padding: With `pad`, the share of the tokens given to the model that are
+            padding, including that of batches that rows do not fill; otherwise None.
+        lengths: With `pad`, how many rows were padded to each length; otherwise None.
     """
 
     rows: int
@@ -102,6 +105,8 @@ class Report:
     metrics: dict[str, Any] | None = None
     step: str | None = None
     tried_steps: dict[str, float | str] = dataclasses.field(default_factory=dict)
+    padding: float | None = None
+    lengths: dict[int, int] | None = None
 
     @property
     def rows_per_second(self) -> float:

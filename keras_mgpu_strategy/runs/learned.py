@@ -13,6 +13,7 @@ from keras_mgpu_strategy.engines.context import ChunkSizes
 from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.model_rows import ModelRows
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 from keras_mgpu_strategy.types import Nest
 
@@ -61,6 +62,7 @@ def first_batch(
     rows: ModelRows,
     fixed: int | None,
     backend: Backend,
+    tokens: TokenBatches | None,
 ) -> int:
     """The initial per-replica batch, for a global one or None."""
     num_rows, num = rows.source.num_rows, len(backend.devices)
@@ -72,6 +74,8 @@ def first_batch(
                 f"the model was built for batches of exactly {fixed}. Pass "
                 f"batch_size={fixed * num} or None."
             )
+    elif tokens is not None:
+        size = tokens.size
     elif fixed or learned.batch_size is None:
         guess = first_guess(row_bytes(rows.spec), num_rows, num)
         size = fixed or min(guess, most_batch(backend) or guess)
@@ -82,13 +86,13 @@ def first_batch(
     return learned.limits.at_most(size)
 
 
-def most_batch(backend: Backend) -> int | None:
+def most_batch(backend: Backend, longest: int = 1) -> int | None:
     """The largest batch to choose where the host holds what a model computes."""
     shapes = backend.output_shapes
     if shapes is None or any(map(has_own_memory, backend.devices)):
         return None
     ranked = [shape for shape in tf.nest.flatten(shapes) if shape.rank]
-    return most_batch_rows(row_bytes(list(map(tf.TensorSpec, ranked))))
+    return most_batch_rows(row_bytes(list(map(tf.TensorSpec, ranked)), longest))
 
 
 def fixed_batch(input_spec: Nest) -> int | None:

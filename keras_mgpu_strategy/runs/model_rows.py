@@ -12,8 +12,11 @@ from keras_mgpu_strategy.inputs import (
     named_rows,
     select_inputs,
 )
+from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
+from keras_mgpu_strategy.runs.padded import PaddedRows
+from keras_mgpu_strategy.runs.padding import padded_rows
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
@@ -36,6 +39,7 @@ class ModelRows:
     first_row: int
     spec: Nest  # of what the model is given
     preprocess: Preprocessing | None  # makes that of rows; None if they are that
+    padded: PaddedRows | None = None  # how rows of unequal length become batches
 
 
 def model_rows(
@@ -50,17 +54,21 @@ def model_rows(
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
     check_batch_size(batch_size, x)
-    del pad
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
-    whole = attach(as_source(x, input_spec=declared, feeding=backend.feeding, **sizes))
+    sizes |= {"input_spec": declared, "feeding": backend.feeding}
+    opened = as_source(x, **sizes) if pad is None else ragged_source(x, pad, **sizes)
+    whole = attach(opened)
     if whole.spec is None:
         whole = _without_rows(backend)
     source, spec, preprocess = _fitted(whole, backend)
+    padded = None
+    if pad is not None:
+        source, padded = padded_rows(source, pad, backend)
     source, first_row = _part(source, shard)
-    if backend.is_remote:
+    if backend.is_remote and pad is None:
         source = named_rows(x, source, declared, backend.feeding)
-    return ModelRows(whole, source, first_row, spec, preprocess)
+    return ModelRows(whole, source, first_row, spec, preprocess, padded)
 
 
 def _declared(backend: Backend) -> Nest:

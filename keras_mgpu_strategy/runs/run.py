@@ -36,6 +36,7 @@ from keras_mgpu_strategy.runs.model_rows import (
 )
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
 from keras_mgpu_strategy.types import HostBatch
@@ -53,6 +54,7 @@ class Run:
     when_done: Callable[[Report], None]
     profile: str | os.PathLike[str] | None
     home: HomeProcess
+    tokens: TokenBatches | None = None  # of rows that are padded
 
     def batches(self, start: int) -> Generator[HostBatch, None, None]:
         """Yields results in order from row `start` onwards; at least one batch."""
@@ -70,13 +72,20 @@ class Run:
 
     def _counted(self, start: int) -> Iterator[HostBatch]:
         marks_between = marks_of(self.rows.whole)
-        for batch in self.engine.run(self.rows.source, self.batch_size, start):
+        for batch in self._results(start):
             self.clock.add_delivered(batch.num_rows, batch.num_bytes)
             marks = marks_between(batch.start, batch.stop)
             if batch.marks.missing is not None:  # by a process that read the rows
                 marks = dataclasses.replace(marks, missing=batch.marks.missing)
             yield dataclasses.replace(batch, marks=marks)
             self.home.check()
+
+    def _results(self, start: int) -> Iterator[HostBatch]:
+        rows, size = self.rows, self.batch_size
+        if rows.padded is None or self.tokens is None:
+            return self.engine.run(rows.source, size, start)
+        how = (rows.source, self.tokens, size, start, self.clock)
+        return rows.padded.results(self.engine, *how)
 
 
 class Runner:
@@ -117,14 +126,20 @@ class Runner:
         head = _fitting(head, self.backend)
         how = (batch_size, steps, shard, keep, attach, pad)
         rows = model_rows(x, self.backend, *how)
-        self.backend.build(example_inputs(rows.spec, 1))
+        longest = rows.padded.lengths[-1] if rows.padded else 1
+        self.backend.build(example_inputs(rows.spec, 1, longest))
         fixed = fixed_batch(self.backend.input_spec)
-        learned = self._known(rows, head)
-        tunes = batch_size is None and fixed is None and learned.batch_size is None
-        size = first_batch(batch_size, learned, rows, fixed, self.backend)
+        tokens = rows.padded and rows.padded.batches(
+            batch_size, fixed, most_batch(self.backend, longest), self.num_replicas
+        )
+        learned = self._known(rows, head, tokens)
+        is_open = batch_size is None and fixed is None and tokens is None
+        tunes = is_open and learned.batch_size is None
+        size = first_batch(batch_size, learned, rows, fixed, self.backend, tokens)
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
         context = self._context(rows, head, learned, is_fixed=fixed is not None)
-        context = dataclasses.replace(context, tunes=tunes, tries=step is None)
+        tries = {"tunes": tunes, "tries": step is None}
+        context = dataclasses.replace(context, tokens=tokens, **tries)
         if step is not None:
             context = dataclasses.replace(context, step=step)
         return Run(
@@ -136,6 +151,7 @@ class Runner:
             when_done=functools.partial(self._learn, learned, context.clock),
             profile=self._profile,
             home=self._home,
+            tokens=tokens,
         )
 
     def _context(
@@ -155,9 +171,11 @@ class Runner:
             preprocess=rows.preprocess,
         )
 
-    def _known(self, rows: ModelRows, head: Head) -> Learned:
+    def _known(
+        self, rows: ModelRows, head: Head, tokens: TokenBatches | None
+    ) -> Learned:
         new = Learned(ChunkSizes(self.num_replicas))
-        return self._learned.setdefault((spec_key(rows.spec), head), new)
+        return self._learned.setdefault((spec_key(rows.spec), head, tokens), new)
 
     def _learn(self, learned: Learned, clock: StageClock, report: Report) -> None:
         self.report = report

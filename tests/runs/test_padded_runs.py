@@ -1,0 +1,78 @@
+"""Rows of unequal length: padded, run by length, and put back in order."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mgpu_strategy as mgpu
+from tests.file_runs import with_weights
+
+RANDOM = np.random.default_rng(3)
+LENGTHS = np.minimum(RANDOM.zipf(1.6, 300), 40)
+ROWS = [RANDOM.integers(1, 50, length).astype(np.int32) for length in LENGTHS]
+ENGINES = pytest.mark.parametrize("engine", ["threads", "mirrored"])
+
+
+def masked_mean(num_outputs=3):
+    """Ignores padding: the mean over the tokens that are not masked."""
+    tokens = keras.Input((None,), dtype="int32")
+    known = keras.layers.Embedding(50, 4, mask_zero=True)(tokens)
+    mean = keras.layers.GlobalAveragePooling1D()(known)
+    outputs = keras.layers.Dense(num_outputs, "softmax")(mean)
+    return with_weights(keras.Model(tokens, outputs), seed=2)
+
+
+def alone(model, rows):
+    """The results of each row alone, without padding."""
+    return np.concatenate([np.asarray(model(row[np.newaxis])) for row in rows])
+
+
+def predictor_on(strategies, num_replicas, model, **options):
+    with strategies[num_replicas].scope():
+        return mgpu.Predictor(model, **options)
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3])
+@ENGINES
+def test_results_are_those_of_each_row_alone(strategies, engine, num_replicas):
+    model = masked_mean()
+    expected = alone(model, ROWS)
+    predictor = predictor_on(strategies, num_replicas, model, engine=engine)
+    hundred = mgpu.Pad(window=128, max_tokens=100)
+    left = mgpu.Pad(lengths=[3, 9, 40], side="left")
+    for pad, batch_size in ((hundred, None), (left, None), (hundred_less(), 24)):
+        found = predictor.predict(ROWS, batch_size, verbose=0, pad=pad)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        report = predictor.report
+        assert report.rows == sum(report.lengths.values()) == len(ROWS)
+        assert 0 < report.padding < 1
+    again = predictor.predict(ROWS[:0], verbose=0, pad=hundred)
+    assert again.shape == (0, 3)
+
+
+def hundred_less():
+    return mgpu.Pad(window=100)
+
+
+@ENGINES
+def test_the_same_bits_on_any_number_of_replicas(strategies, engine):
+    model = masked_mean()
+    found = []
+    for num_replicas in (1, 2, 3):
+        predictor = predictor_on(strategies, num_replicas, model, engine=engine)
+        for pad, size in ((mgpu.Pad(max_tokens=90, window=64), None), (mgpu.Pad(), 6)):
+            batch_size = size and size * num_replicas
+            found.append(predictor.predict(ROWS, batch_size, verbose=0, pad=pad))
+    for of_tokens, of_rows in zip(found[::2], found[1::2], strict=True):
+        np.testing.assert_array_equal(of_tokens, found[0])
+        np.testing.assert_array_equal(of_rows, found[1])
+
+
+def test_arguments_that_contradict_each_other(strategies):
+    predictor = predictor_on(strategies, 2, masked_mean())
+    with pytest.raises(ValueError, match="max_tokens=100 and batch_size=8"):
+        predictor.predict(ROWS, 8, pad=mgpu.Pad(max_tokens=100))
+    with pytest.raises(ValueError, match="max_tokens=39 .* longest length, 40 tokens"):
+        predictor.predict(ROWS, pad=mgpu.Pad(max_tokens=39))
+    with pytest.raises(ValueError, match="not a value of int32"):
+        predictor.predict(ROWS, pad=mgpu.Pad(value=0.5))
