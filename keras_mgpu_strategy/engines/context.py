@@ -147,6 +147,10 @@ class Context:
             return batch_size
         return self.tokens.micro_batch(self.tokens.length(inputs), batch_size)
 
+    def length(self, inputs: Nest) -> int | None:
+        """The length that rows were padded to, if they were."""
+        return None if self.tokens is None else self.tokens.length(inputs)
+
     def chunk_of(self, inputs: Nest, batch_size: int, most_rows: int) -> int:
         """The most rows of a chunk of their length; `most_rows` are of the longest."""
         if self.tokens is None:

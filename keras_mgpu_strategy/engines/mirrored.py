@@ -94,7 +94,7 @@ class MirroredEngine(FedEngine):
         # The two numbers of an element have the specs of a run and a row.
         copy = compiler.lockstep_copier(spec[2:], context.clock)
         numbers = [[scalar(context.run), scalar(chunk.start)] for chunk in chunks]
-        inputs = [_whole_batches(chunk, plan.size) for chunk in chunks]
+        inputs = [_whole_batches(chunk, signature.batch_size) for chunk in chunks]
         leaves: Any = self._per_replica(inputs)
         turn.copy()
         leaves = copy(*leaves)
@@ -104,9 +104,10 @@ class MirroredEngine(FedEngine):
             outputs = step(*self._per_replica(numbers), *leaves)
         batches, moved = self._results(outputs, chunks, inputs, plan.size)
         rows = max(len(leaves[0]) for leaves in inputs)
+        weight = context.weight(chunks[0].inputs, rows)
         bytes_out = max(batch.num_bytes for batch in batches)
         # In step: each replica is busy until the slowest one ends.
-        note_stages(context, plan, 0, turn, rows, bytes_out, count=len(inputs))
+        note_stages(context, plan, 0, turn, weight, bytes_out, count=len(inputs))
         return batches, moved
 
     def _per_replica(self, inputs: list[list[tf.Tensor]]) -> list[Any]:

@@ -143,6 +143,7 @@ def test_the_first_window_is_read_ahead_and_given_back(knows_rows):
     lengths = [*range(1, 301)]
     source = FirstWindow(RaggedRows(lengths, knows_rows=knows_rows), 290, (8, 8))
     assert [*source.lengths] == lengths[:290]
+    assert source.rows is not None
     assert source.rows.num_rows == 256
     for start in (0, 100, 0):  # later calls read anew
         batches = list(source.batches(64, start))
