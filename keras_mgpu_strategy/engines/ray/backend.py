@@ -47,10 +47,12 @@ class RemoteChunks:
         context, plan = self._context, batch.plan
         what = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
         how = (plan.size, plan.step, context.is_fixed, context.head, context.run)
+        if context.tokens is not None:
+            how = (*how, context.tokens, context.spec)
         done: Done = self._actors.call(
             replica, "run", chunk, *how, what=what, line=self._line
         )
-        self._record(batch, replica, done)
+        self._record(batch, replica, chunk, done)
         with context.clock.stage("copy_out"):
             # Copies, since views would keep the whole result in Ray's store.
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)
@@ -63,16 +65,24 @@ class RemoteChunks:
             raise StoppedWithin(results, done.stopped_by.error_from(where))
         return results
 
-    def _record(self, batch: BatchSize, replica: int, done: Done) -> None:
-        clock, num_rows = self._context.clock, done.batch.num_rows
+    def _record(
+        self, batch: BatchSize, replica: int, chunk: InputBatch, done: Done
+    ) -> None:
+        context, num_rows = self._context, done.batch.num_rows
+        clock = context.clock
         for stage, seconds in done.seconds.items():
             # Processes compile at the same time.
-            shared = len(self._context.devices) if stage == "compile" else 1
+            shared = len(context.devices) if stage == "compile" else 1
             clock.add(stage, seconds / shared)
         clock.add_chunk(replica, num_rows, done.batch_size, done.bytes_in)
-        padded = ceil_div(max(num_rows, 1), done.batch_size) * done.batch_size
-        sizes = (padded, done.seconds["compute"], done.batch.num_bytes)
-        self._context.chunk_sizes.record(*sizes)
+        size = context.micro_batch(chunk.inputs, done.batch_size)
+        padded = ceil_div(max(num_rows, 1), size) * size
+        sizes = (
+            context.weight(chunk.inputs, padded),
+            done.seconds["compute"],
+            done.batch.num_bytes,
+        )
+        context.chunk_sizes.record(*sizes)
         batch.most = done.most or batch.most
         with self._lock:
             for back_off in done.back_offs:

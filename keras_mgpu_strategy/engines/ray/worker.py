@@ -22,6 +22,7 @@ from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.sources.marks import marks_of
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.closing import closing
 from keras_mgpu_strategy.types import (
     NO_MARKS,
@@ -79,7 +80,7 @@ class Worker:
         self._arguments = (packed, num_threads)
         self._specs = SpecMemory()
         self._chunk_sizes = ChunkSizes(1)
-        self._limits: dict[heads.Head, Limits] = {}
+        self._limits: dict[Any, Limits] = {}
         self._sources: dict[str, Source] = {}
         self._raw_specs = SpecMemory()
         self._preprocess: dict[Any, Preprocessing | None] = {}
@@ -151,8 +152,13 @@ class Worker:
         is_fixed: bool,
         head: heads.Head,
         run: int,
+        tokens: TokenBatches | None = None,
+        spec: Nest = None,
     ) -> Done:
-        """Runs a chunk, whose inputs are arrays, or `NamedRows` to be read here."""
+        """Runs a chunk, whose inputs are arrays, or `NamedRows` to be read here.
+
+        With `tokens`, `spec` is that of all rows, whatever their length.
+        """
         clock = StageClock(1)
         chunk, marks, stopped_by = self._read(chunk, clock)
         context = Context(
@@ -162,10 +168,13 @@ class Worker:
             clock=clock,
             head=head,
             is_fixed=is_fixed,
-            limits=self._limits.setdefault(head, Limits()),
+            limits=self._limits.setdefault((head, tokens), Limits()),
             run=run,
             preprocess=self._preprocessing(chunk.inputs),
+            tokens=tokens,
         )
+        if spec is not None:
+            self._specs.cover(spec)
         context = dataclasses.replace(self._backend.fitted(context), step=step)
         batch = context.batch(batch_size)
         runner = LocalChunks(context, self._backend.compiler)
