@@ -42,7 +42,22 @@ class Sharded:
 
     def rows(self, shard: Shard) -> range:
         """The rows of a shard."""
-        return shard.rows(self.num_rows)
+        return shard.rows(self.num_rows, self._window)
+
+    @property
+    def _window(self) -> int | None:
+        """The rows of a window, if rows were sorted by length."""
+        pad = self.first.about["run"].get("pad")
+        if pad is None:
+            return None
+        window = pad.get("window") if isinstance(pad, dict) else None
+        if not is_count(window) or not window:
+            raise ValueError(
+                f"{self.first.path} records {pad!r:.80} as pad, expected a window of "
+                "at least one row. Nothing was touched. Run all shards again with "
+                "--overwrite."
+            )
+        return window
 
     def file(self, shard: Shard) -> pathlib.Path:
         """The finished file or folder of a shard, if each has one."""

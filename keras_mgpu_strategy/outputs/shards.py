@@ -41,9 +41,12 @@ class Shard:
         """The finished file of this shard, where each has one."""
         return output.with_name(f"{output.stem}.{self.name}{output.suffix}")
 
-    def rows(self, num_rows: int) -> range:
-        """The rows of this shard, of all `num_rows`; empty if there are too few."""
-        multiple = self.row_multiple(num_rows)
+    def rows(self, num_rows: int, window: int | None = None) -> range:
+        """The rows of this shard, of all `num_rows`; empty if there are too few.
+
+        If rows are sorted by length within a window, it begins and ends at windows.
+        """
+        multiple = window or self.row_multiple(num_rows)
         blocks = ceil_div(num_rows, multiple)
         first, stop = (
             min(index * blocks // self.count * multiple, num_rows)
@@ -51,8 +54,10 @@ class Shard:
         )
         return range(first, stop)
 
-    def row_multiple(self, num_rows: int) -> int:
+    def row_multiple(self, num_rows: int, window: int | None = None) -> int:
         """The power of two whose multiples all shards but the last begin and end at."""
+        if window is not None:
+            return window & -window
         blocks = num_rows // (self.count * _LEAST_BLOCKS_PER_SHARD)
         return 1 << max(blocks.bit_length() - 1, 0)
 

@@ -49,7 +49,8 @@ class FileWriter:
         self._watch = ContentWatch(origin, before and before.content)
         # A row's last bits depend on its position in a batch of the model, so rows
         # are run from one on at which an uninterrupted run also begins a batch.
-        self.start = before.start if before else first - first % run.batch_size
+        size = 1 if run.tokens else run.batch_size  # a shard begins at a window
+        self.start = before.start if before else first - first % size
         self.rows = RowRange(
             first, before.rows if before else first, run.rows.source.num_rows
         )
@@ -135,7 +136,7 @@ class FileWriter:
 
     def _layout(self, batch: HostBatch) -> Layout:
         rows, shard = self._run.rows, self._target.shard
-        num_rows = rows.whole.num_rows
+        num_rows, window = rows.whole.num_rows, rows.window
         return Layout(
             columns=columns_of(batch.outputs),
             first_row=rows.first_row,
@@ -144,7 +145,9 @@ class FileWriter:
             has_names=batch.marks.names is not None,
             shard=shard,
             kept=schema_of(rows.whole),
-            row_multiple=1 if shard is None else shard.row_multiple(num_rows or 0),
+            row_multiple=1
+            if shard is None
+            else shard.row_multiple(num_rows or 0, window),
         )
 
     def _flush(self, *, finished: bool = False) -> None:
@@ -161,12 +164,17 @@ class FileWriter:
         if self._metrics is not None:
             metrics = self._metrics.record(always=finished)
             counted = min(rows, self._metrics.recorded)
-        start = counted - (counted - self._chunk_start(counted)) % size
+        start = self._batch_start(counted, size)
         known = (self._watch.found, metrics, self._run.clock.settled_step)
         self._journal.add(Progress(rows, start, size, mark, finished, *known))
         self._flushed = time.monotonic()
         # Slow disks and thousands of files take no more than a tenth of the time.
         self._pause = _SECONDS_BETWEEN_FLUSHES * (1 + 5 * (self._flushed - began))
+
+    def _batch_start(self, row: int, size: int) -> int:
+        """Where the last batch that begins at or before a row began, or its window."""
+        chunk = self._chunk_start(row)
+        return chunk if self._run.tokens else row - (row - chunk) % size
 
     def _chunk_start(self, row: int) -> int:
         """Where the last chunk that begins at or before a row began."""

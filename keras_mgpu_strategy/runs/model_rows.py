@@ -41,6 +41,11 @@ class ModelRows:
     preprocess: Preprocessing | None  # makes that of rows; None if they are that
     padded: PaddedRows | None = None  # how rows of unequal length become batches
 
+    @property
+    def window(self) -> int | None:
+        """Rows that are sorted by length at a time, if any are."""
+        return self.padded and self.padded.pad.window
+
 
 def model_rows(
     x: Any,
@@ -65,7 +70,7 @@ def model_rows(
     padded = None
     if pad is not None:
         source, padded = padded_rows(source, pad, backend)
-    source, first_row = _part(source, shard)
+    source, first_row = _part(source, shard, pad and pad.window)
     if backend.is_remote and pad is None:
         source = named_rows(x, source, declared, backend.feeding)
     return ModelRows(whole, source, first_row, spec, preprocess, padded)
@@ -101,7 +106,9 @@ def _is_preprocessed_elsewhere(backend: Backend) -> bool:
     return backend.feeding.raw and backend.is_remote
 
 
-def _part(source: Source, shard: Shard | None) -> tuple[Source, int]:
+def _part(
+    source: Source, shard: Shard | None, window: int | None
+) -> tuple[Source, int]:
     """The source up to the end of a shard, and the shard's first row."""
     if shard is None:
         return source, 0
@@ -111,7 +118,7 @@ def _part(source: Source, shard: Shard | None) -> tuple[Source, int]:
             "is known before it is read, so not a generator or a tf.data.Dataset. Pass "
             "arrays or files, or give each machine its own part of the input."
         )
-    rows = shard.rows(source.num_rows)
+    rows = shard.rows(source.num_rows, window)
     return Limited(source, rows.stop, on_short=lambda rows: None), rows.start
 
 

@@ -80,6 +80,15 @@ class Run:
             yield dataclasses.replace(batch, marks=marks)
             self.home.check()
 
+    @property
+    def padding(self) -> dict[str, Any]:
+        """How rows are padded, as JSON values; empty if they are not."""
+        padded, tokens = self.rows.padded, self.tokens
+        if padded is None or tokens is None:
+            return {}
+        about = {**padded.pad.settings, "max_tokens": tokens.tokens}
+        return {"pad": about, "lengths": [*padded.lengths]}
+
     def _results(self, start: int) -> Iterator[HostBatch]:
         rows, size = self.rows, self.batch_size
         if rows.padded is None or self.tokens is None:

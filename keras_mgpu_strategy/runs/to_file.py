@@ -64,13 +64,15 @@ def predict_to(
     target, journal = _target(path, shard, resume=resume, overwrite=overwrite)
     asked = asked_metrics(labels, metrics, head.method, runner.backend)
     names, given = kept_names(keep, target.path), {"labels": labels}
-    size = _earlier_batch(journal, steps, runner) if batch_size is None else batch_size
+    size = batch_size
+    if size is None and pad is None:
+        size = _earlier_batch(journal, steps, runner)
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
     run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
     measured = asked and RunMetrics(asked, run.rows)
     settings = _settled(head, steps, target, batch_size, runner)
-    settings |= kept_settings(run, runner, head, names, target.path)
+    settings |= kept_settings(run, runner, head, names, target.path) | run.padding
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)
