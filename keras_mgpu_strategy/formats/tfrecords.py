@@ -22,6 +22,7 @@ from keras_mgpu_strategy.formats.paths import Paths, list_files, short_repr
 from keras_mgpu_strategy.formats.registry import TFRECORDS
 from keras_mgpu_strategy.sources.checks import check_batch_size
 from keras_mgpu_strategy.sources.datasets import dataset_source, without_autotune
+from keras_mgpu_strategy.sources.streams import Form
 from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
@@ -50,8 +51,10 @@ class TFRecords:
     batch_size: int = 128
     __repr__ = short_repr
 
-    def open_rows(self, input_spec: Nest) -> FileSource:
+    def open_rows(self, input_spec: Nest, ragged: Form | None = None) -> FileSource:
         """Opens the files, see `FileInput`. Rows have the shape that `parse_fn` gives.
+
+        With a form `ragged`, they may differ in length.
 
         Raises:
             OSError: There is no such file.
@@ -66,19 +69,26 @@ class TFRecords:
             )
         files = list_files(self.paths, "TFRecord", TFRECORDS)
         compressions = {file: _compression(file) for file in files.files}
-        source = dataset_source(self._dataset(compressions), None, input_spec)
+        rows = self._rows(compressions)
+        if ragged is None:
+            batches = rows.batch(self.batch_size).prefetch(1)
+            source = dataset_source(batches, None, input_spec)
+        else:
+            batches = rows.ragged_batch(self.batch_size).prefetch(1)
+            source = dataset_source(
+                batches, None, input_spec, ragged, lists_are_rows=True
+            )
         identity = files.identity(None, how=self.parse_fn)
         return FileSource(source, identity, lambda: _naming_damage(compressions))
 
-    def _dataset(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
+    def _rows(self, files: Mapping[pathlib.Path, str]) -> tf.data.Dataset:
         pairs = (list(map(str, files)), list(files.values()))
         records = tf.data.Dataset.from_tensor_slices(pairs).flat_map(
             lambda *pair: _records(*pair)
         )
-        rows = records.map(
+        return records.map(
             self.parse_fn, num_parallel_calls=num_cores(), deterministic=True
         )
-        return rows.batch(self.batch_size).prefetch(1)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
 from keras_mgpu_strategy.sources.arrow_values import bytes_of, joined, row_bytes
-from keras_mgpu_strategy.sources.origins import digest_of_values
+from keras_mgpu_strategy.sources.origins import as_array, digest_of_values
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.sources.unsupported import is_of
@@ -39,8 +39,13 @@ def is_table(x: Any) -> bool:
     return _is_table(x) or _is_batch(x) or _is_data_set(x)
 
 
-def table_source(x: Any, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
-    """Reads a table; ValueError for unfit columns, or a data set with a transform."""
+def table_source(
+    x: Any, input_spec: Nest, keep: Sequence[str] = (), *, ragged: bool = False
+) -> TableSource:
+    """Reads a table; ValueError for unfit columns, or a data set with a transform.
+
+    If `ragged`, lists are rows that may differ in length.
+    """
     pyarrow = import_extra("pyarrow", "parquet", "Reading tables of Arrow")
     if _is_batch(x):
         x = pyarrow.Table.from_batches([x])
@@ -53,7 +58,7 @@ def table_source(x: Any, input_spec: Nest, keep: Sequence[str] = ()) -> TableSou
     given = None if is_declared(input_spec) or len(seen) == 1 else seen
     input_spec = present_inputs(input_spec, [*seen, *keep], given)
     choices = choose_columns(kinds, given, input_spec, _NAME, hidden, _REMEDY)
-    rows = ArrowRows([part], schema, choices, missing_as_nan=False, kept=kept)
+    rows = ArrowRows([part], schema, choices, False, kept, ragged=ragged)
     spec = in_structure(input_spec, rows.specs)
     values, types = _Values(rows), kept.schema
     return TableSource(rows.read, rows.num_rows, spec, values, types)
@@ -67,7 +72,8 @@ class _Values:
         about = {}
         for place, spec in enumerate(self._rows.specs):
             read = functools.partial(self._read, place)
-            digest = digest_of_values(read, self._rows.num_rows, spec)
+            tokens = self._rows.tokens[place]
+            digest = digest_of_values(read, self._rows.num_rows, spec, tokens)
             about[f"values of input {place}"] = digest
         if schema := self._rows.kept_schema:
             size, num_rows = row_bytes(schema), self._rows.num_rows
@@ -77,7 +83,8 @@ class _Values:
 
     def _read(self, place: int, start: int, stop: int) -> np.ndarray:
         pieces = self._pieces(start, stop)
-        return np.concatenate([rows.flat[place][:num] for rows, num in pieces])
+        some = (rows.flat[place][:num] for rows, num in pieces)
+        return np.concatenate([*map(as_array, some)])
 
     def _kept(self, start: int, stop: int) -> np.ndarray:
         pieces = self._pieces(start, stop)

@@ -17,6 +17,7 @@ from keras_mgpu_strategy.formats.by_path import file_input, names_files
 from keras_mgpu_strategy.formats.csv.read import Csv
 from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.formats.parquet.read import Parquet
+from keras_mgpu_strategy.formats.tfrecords import TFRecords
 from keras_mgpu_strategy.inputs.arrow_tables import is_table, table_source
 from keras_mgpu_strategy.inputs.forms import (
     ARRAYS,
@@ -33,6 +34,7 @@ from keras_mgpu_strategy.inputs.keeping import (
     kept_of_stream,
     without_kept,
 )
+from keras_mgpu_strategy.inputs.ragged_forms import ragged_form, with_tokens
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
@@ -41,6 +43,7 @@ from keras_mgpu_strategy.sources.kept import WithKept
 from keras_mgpu_strategy.sources.streams import (
     Form,
     StreamSource,
+    inputs_of,
     sequence_source,
     warns_of_short,
 )
@@ -58,6 +61,7 @@ def as_source(
     feeding: Feeding = X_ALONE,
     keep: Sequence[str] = (),
     name: str = "x",
+    ragged: bool = False,
 ) -> Source:
     """Returns the rows of any input that predict methods take.
 
@@ -65,30 +69,29 @@ def as_source(
     without `batch_size`, all rows are divided over the steps. Raises TypeError,
     ValueError, OSError or ImportError. `spec` is None for a stream without a batch.
     Columns named by `keep` are in the source's marks, not among the inputs. Errors call
-    the input `name`.
+    the input `name`. If `ragged`, rows may differ in length.
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
     x = with_arrays(x, input_spec, feeding)
     named = file_input(x) if names_files(x) else x
-    if isinstance(named, FileInput) and not isinstance(named, type):
+    is_file = isinstance(named, FileInput) and not isinstance(named, type)
+    if is_file or is_table(x):
         # TFRecords come in their own batches, as data sets do.
-        size = getattr(named, "batch_size", None) or batch_size
-        source = _limited(_opened(named, input_spec, keep), named, steps, size)
-        return in_array_form(source, feeding)
-    if is_table(x):
-        source = _limited(table_source(x, input_spec, keep), x, steps, batch_size)
+        size = (named.batch_size if isinstance(named, TFRecords) else 0) or batch_size
+        source = _limited(_opened(named, input_spec, keep, ragged), named, steps, size)
         return in_array_form(source, feeding)
     refuse(x, name)
     for applies, kind, adapter in _SOURCES:
         if not applies(x):
             continue
         if keep and adapter is None:
-            return _with_kept(x, keep, input_spec, feeding, steps, batch_size)
+            return _with_kept(x, keep, input_spec, feeding, steps, batch_size, ragged)
         form, declared = form_of(feeding, kind), declared_of(feeding, kind, input_spec)
+        form = ragged_form(form, declared, name) if ragged else form
         if adapter is None:
             return _arrays(form(x), steps, batch_size, declared, name)
-        read = functools.partial(adapter, x, steps, declared)
+        read = functools.partial(adapter, x, steps, declared, lists_are_rows=ragged)
         return kept_of_stream(read, form, keep, input_spec) if keep else read(form)
     raise TypeError(
         f"Cannot read rows from {type(x).__name__}, expected {ACCEPTED}, dicts, lists "
@@ -97,12 +100,19 @@ def as_source(
     )
 
 
-def _opened(files: FileInput, input_spec: Nest, keep: Sequence[str]) -> Source:
-    if not keep:
-        return files.open_rows(input_spec)
-    if not isinstance(files, Parquet | Csv):
-        raise cannot_keep(files, keep)
-    return files.open_rows(input_spec, keep)
+def _opened(x: Any, input_spec: Nest, keep: Sequence[str], ragged: bool) -> Source:
+    """Opens a table or files."""
+    if is_table(x):
+        source = table_source(x, input_spec, keep, ragged=ragged)
+    elif isinstance(x, Parquet):
+        source = x.open_rows(input_spec, keep, ragged=ragged)
+    elif keep and not isinstance(x, Csv):
+        raise cannot_keep(x, keep)
+    elif ragged and isinstance(x, TFRecords):
+        return x.open_rows(input_spec, ragged_form(inputs_of, input_spec, "x"))
+    else:
+        source = x.open_rows(input_spec, *([keep] if keep else []))
+    return with_tokens(source, input_spec) if ragged else source
 
 
 def _with_kept(
@@ -112,9 +122,11 @@ def _with_kept(
     feeding: Feeding,
     steps: int | None,
     batch_size: int | None,
+    ragged: bool,
 ) -> Source:
     rest, kept = without_kept(x, keep, input_spec)
-    opened = functools.partial(as_source, rest, input_spec=input_spec, feeding=feeding)
+    settings = {"input_spec": input_spec, "feeding": feeding, "ragged": ragged}
+    opened = functools.partial(as_source, rest, **settings)
     check_lengths(kept, opened().num_rows)
     return WithKept(opened(steps=steps, batch_size=batch_size), kept)
 
@@ -145,9 +157,16 @@ def _arrays(
     return source
 
 
-def _iterator(x: Any, steps: int | None, input_spec: Nest, form: Form) -> Source:
+def _iterator(
+    x: Any, steps: int | None, input_spec: Nest, form: Form, *, lists_are_rows: bool
+) -> Source:
     return StreamSource(
-        lambda: x, can_reopen=False, steps=steps, input_spec=input_spec, form=form
+        lambda: x,
+        can_reopen=False,
+        steps=steps,
+        input_spec=input_spec,
+        form=form,
+        lists_are_rows=lists_are_rows,
     )
 
 

@@ -12,16 +12,55 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import is_nest, map_nest
 from keras_mgpu_strategy.inputs.forms import is_declared
+from keras_mgpu_strategy.inputs.row_kinds import columns_of, rows_of
 from keras_mgpu_strategy.sources.array_kinds import OneLength
-from keras_mgpu_strategy.sources.matching import entries_by_name
-from keras_mgpu_strategy.sources.row_errors import BadRow, failing
-from keras_mgpu_strategy.sources.row_lists import RowList, is_scalar
-from keras_mgpu_strategy.types import Nest, Ragged
+from keras_mgpu_strategy.sources.matching import declared_shapes, entries_by_name
+from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
+from keras_mgpu_strategy.sources.ragged_leaf import no_tokens, rows_of_one_length
+from keras_mgpu_strategy.sources.row_errors import BadRow
+from keras_mgpu_strategy.sources.row_lists import RowList
+from keras_mgpu_strategy.sources.streams import Form
+from keras_mgpu_strategy.sources.wrapping import Rearranged
+from keras_mgpu_strategy.types import Nest, Ragged, Source
+
+
+def ragged_form(form: Form, input_spec: Nest, name: str) -> Form:
+    """Returns a form of inputs, or of elements, whose rows may differ in length."""
+    return lambda given: ragged_nest(form(given), input_spec, name)
+
+
+def with_tokens(source: Source, input_spec: Nest) -> Source:
+    """Returns a source of arrays, such as a file, whose rows are read as tokens."""
+    paths, shapes = [], declared_shapes(source.spec, input_spec)
+    for path, leaf in leaves(source.spec):
+        has_tokens = leaf.shape.rank > 1
+        if not (_may_vary(shapes[path]) if path in shapes else has_tokens):
+            continue
+        if not has_tokens:
+            raise no_tokens(path, leaf.shape)
+        if leaf.shape[1] is not None:
+            paths.append(path)
+    if not paths:
+        return source
+
+    def rows(path: str, leaf: Any) -> Any:
+        if path not in paths:
+            return leaf
+        if isinstance(leaf, np.ndarray):
+            return rows_of_one_length(leaf)
+        return tf.TensorSpec((None, None, *leaf.shape[2:]), leaf.dtype)
+
+    return Rearranged(
+        source,
+        lambda nest: pack(skeleton(nest), [rows(*pair) for pair in leaves(nest)]),
+    )
 
 
 def ragged_nest(x: Any, input_spec: Nest, name: str = "x") -> Nest:
     """Returns inputs with `Ragged`, `RowList` or `OneLength` where rows vary."""
-    if is_declared(input_spec):
+    named = entries_by_name(input_spec) if is_declared(input_spec) else None
+    x = columns_of(x, named)
+    if named is not None:
         return _of_declared(x, input_spec, name)
     found = _of_undeclared(x, name)
     alone = not any(isinstance(leaf, Ragged | RowList) for leaf in _flat(found))
@@ -55,7 +94,7 @@ def _of_undeclared(x: Any, name: str) -> Nest:
     is_listed = isinstance(x, list | tuple) and len(x) > 0
     if is_listed and all(isinstance(item, tf.RaggedTensor) for item in x):
         return [_of_undeclared(item, f"{name}[{i}]") for i, item in enumerate(x)]
-    rows = _rows(x, name)
+    rows = rows_of(x, name)
     if isinstance(rows, RowList) and rows.widest() != rows.dtype:
         rows.dtype = rows.widest()
     return rows
@@ -66,55 +105,40 @@ def _leaf(x: Any, declared: tf.TensorSpec, name: str) -> Any:
     is_listed = isinstance(x, list | tuple) and len(x) == 1
     if x is None or (is_listed and isinstance(x[0], tf.RaggedTensor)):
         return None if x is None else _leaf(x[0], declared, name)
-    rows, shape = _rows(x, name), declared.shape
-    may_vary = shape.rank is None or (shape.rank > 1 and shape[1] is None)
+    rows, shape = rows_of(x, name), declared.shape
+    may_vary = _may_vary(shape)
     if not isinstance(rows, Ragged | RowList):
         return OneLength(rows) if may_vary else rows
     if isinstance(rows, RowList) and not rows.lengths.any():
         kind = declared.dtype.as_numpy_dtype
         rows.dtype = np.dtype("U" if declared.dtype == tf.string else kind)
         rows.inner = tuple(size or 0 for size in (shape[2:] if shape.rank else ()))
-    if may_vary:
+    if may_vary or getattr(rows, "error", None) is not None:
         return rows
-    lengths = rows.lengths
+    return _as_declared(rows, declared, name)
+
+
+def _as_declared(rows: Any, declared: tf.TensorSpec, name: str) -> Any:
+    """Rows of the only length that an input declares, in one array."""
+    lengths, shape = rows.lengths, declared.shape
     if (lengths != lengths[:1]).any():
         raise ValueError(
             f"{name} has rows of unequal length, but the model input {declared.name!r} "
             f"takes rows of shape {tuple(shape[1:])}, and no others. Make a model with "
             "keras.Input((None, ...)), or pad these rows yourself."
         )
-    flat = rows[0 : len(rows)].packed().values
+    try:
+        flat = rows[0 : len(rows)].packed().values
+    except BadRow as bad:
+        rows.error = bad
+        return rows
     declared_length: Any = shape[1] if shape.rank > 1 else 0
     length = int(lengths[0]) if len(lengths) else declared_length
     return flat.reshape(len(rows), length, *flat.shape[1:])
 
 
-def _rows(x: Any, name: str) -> Any:
-    """Rows that may differ in length as such, other inputs as they are."""
-    if isinstance(x, tf.RaggedTensor):
-        return _of_tensor(x, name)
-    if isinstance(x, np.ndarray) and x.dtype.kind == "O" and x.ndim == 1:
-        x = x.tolist()
-    if not isinstance(x, list | tuple):
-        return x
-    if x and is_scalar(x[0]) and all(map(is_scalar, x)):
-        texts = isinstance(x[0], str | bytes)
-        return np.array(x, object) if texts else np.asarray(x)
-    try:
-        return RowList(x)
-    except BadRow as bad:
-        failing(name, 0)(bad.index, str(bad))
-
-
-def _of_tensor(x: Any, name: str) -> Ragged:
-    with tf.device("CPU:0"):
-        if x.ragged_rank > 1:
-            raise ValueError(
-                f"{name} is a RaggedTensor of shape {x.shape}, expected one axis that "
-                "varies, the first after the batch axis. Pad the others, e.g. by "
-                "x.to_tensor()."
-            )
-        return Ragged(x.values.numpy(), x.row_splits.numpy().astype(np.int64))
+def _may_vary(shape: tf.TensorShape) -> bool:
+    return shape.rank is None or (shape.rank > 1 and shape[1] is None)
 
 
 def _of_one_length(leaf: Any) -> Any:

@@ -3,13 +3,13 @@
 Leaves of its spec that vary have None as their second axis, and are read as `Ragged`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from keras_mgpu_strategy.element_forms import is_nest
+import tensorflow as tf
+
 from keras_mgpu_strategy.inputs.opening import as_source
-from keras_mgpu_strategy.inputs.ragged_forms import ragged_nest
-from keras_mgpu_strategy.sources.array_kinds import is_array_like
+from keras_mgpu_strategy.inputs.row_kinds import is_arrow, rows_of
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
 
@@ -31,20 +31,17 @@ def ragged_source(
     """
     del pad
     _check_feeding(feeding)
-    kept = {}
-    if isinstance(x, Mapping):
-        kept = {key: x[key] for key in x if key in keep}
-        x = {key: x[key] for key in x if key not in keep}
-    if is_nest(x) or is_array_like(x):
-        x = ragged_nest(x, input_spec, name)
+    if isinstance(x, tf.RaggedTensor) or is_arrow(x):
+        x = rows_of(x, name)
     return as_source(
-        {**x, **kept} if kept else x,
+        x,
         steps=steps,
         batch_size=batch_size,
         input_spec=input_spec,
         feeding=feeding,
         keep=keep,
         name=name,
+        ragged=True,
     )
 
 

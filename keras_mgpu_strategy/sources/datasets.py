@@ -20,14 +20,18 @@ from keras_mgpu_strategy.types import Nest
 
 
 def dataset_source(
-    x: tf.data.Dataset, steps: int | None, input_spec: Nest, form: Form = inputs_of
+    x: tf.data.Dataset,
+    steps: int | None,
+    input_spec: Nest,
+    form: Form = inputs_of,
+    *,
+    lists_are_rows: bool = False,
 ) -> StreamSource:
-    """Reads a data set; its elements are batches. Arguments as in `StreamSource`."""
-    none = tf.type_spec_from_value(None)
-    element_spec = tf.nest.map_structure(
-        lambda leaf: None if leaf == none else leaf, x.element_spec
-    )
-    spec = _checked_spec(form(element_spec), input_spec)
+    """Reads a data set; its elements are batches. Arguments as in `StreamSource`.
+
+    With `lists_are_rows`, rows may differ in length, and only reading shows their spec.
+    """
+    spec = None if lists_are_rows else _spec_of(x, input_spec, form)
     if steps is None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Received a tf.data.Dataset that never ends, expected steps= with it: the "
@@ -47,6 +51,7 @@ def dataset_source(
         input_spec=input_spec,
         form=form,
         spec=spec,
+        lists_are_rows=lists_are_rows,
     )
 
 
@@ -55,6 +60,14 @@ def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return x.with_options(options)
+
+
+def _spec_of(x: tf.data.Dataset, input_spec: Nest, form: Form) -> Nest:
+    none = tf.type_spec_from_value(None)
+    element_spec = tf.nest.map_structure(
+        lambda leaf: None if leaf == none else leaf, x.element_spec
+    )
+    return _checked_spec(form(element_spec), input_spec)
 
 
 def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
@@ -78,10 +91,12 @@ def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
 def _checked_leaf(path: str, leaf: Any) -> tf.TensorSpec:
     if not isinstance(leaf, tf.TensorSpec | tf.SparseTensorSpec):
         is_ragged = isinstance(leaf, tf.RaggedTensorSpec)
-        remedy = ".map(lambda x: x.to_tensor())" if is_ragged else ".map(...)"
+        remedy = "Convert it with dataset.map(...)."
+        if is_ragged:
+            remedy = "Pass pad=mgpu.Pad(), or use dataset.map(lambda x: x.to_tensor())."
         raise TypeError(
             f"{path} of the tf.data.Dataset is a {type(leaf).__name__}, expected "
-            f"tensors of one shape. Convert it with dataset{remedy}."
+            f"tensors of one shape. {remedy}"
         )
     if leaf.shape.rank == 0:
         raise ValueError(

@@ -48,9 +48,7 @@ def match_inputs(spec: Nest, input_spec: Nest) -> dict[str, Match]:
 
 def with_declared_axes(spec: Nest, input_spec: Nest) -> Nest:
     """Returns a spec that fits, with the declared lengths of axes of unknown length."""
-    if input_spec is None or isinstance(input_spec, Undeclared):
-        return spec
-    declared = {path: leaf.shape for path, _, leaf in _pairs("x", spec, input_spec)}
+    declared = declared_shapes(spec, input_spec)
 
     def known(path: str, leaf: Any) -> Any:
         shape = declared.get(path)
@@ -62,6 +60,13 @@ def with_declared_axes(spec: Nest, input_spec: Nest) -> Nest:
         return tf.TensorSpec([leaf.shape[0], *row], leaf.dtype, leaf.name)
 
     return pack(skeleton(spec), [known(*pair) for pair in leaves(spec)])
+
+
+def declared_shapes(spec: Nest, input_spec: Nest) -> dict[str, tf.TensorShape]:
+    """Returns what a model declares of what it is given, by its path, if anything."""
+    if input_spec is None or isinstance(input_spec, Undeclared):
+        return {}
+    return {path: leaf.shape for path, _, leaf in _pairs("x", spec, input_spec)}
 
 
 def is_optional(spec: tf.TensorSpec | None) -> bool:

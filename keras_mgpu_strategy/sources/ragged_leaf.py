@@ -9,16 +9,20 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.sources.casting import cast_for
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
-from keras_mgpu_strategy.sources.row_errors import BadRow, Fail, failing
+from keras_mgpu_strategy.sources.row_errors import BadRow, Fail, failing, failing_tokens
 from keras_mgpu_strategy.sources.row_lists import RowList, kind_of_values
 from keras_mgpu_strategy.types import Ragged, Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RaggedLeaf(Leaf):
-    """A `Leaf` that is read as `Ragged`; `lengths` are those of all rows."""
+    """A `Leaf` that is read as `Ragged`; `lengths` are those of all rows.
+
+    `error` is what is wrong with one of them, to be raised with its number.
+    """
 
     lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.array([]))
+    error: BadRow | None = None
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -34,11 +38,7 @@ class RaggedLeaf(Leaf):
             rows = self.fetch(start, stop).packed()
         except BadRow as bad:
             fail(bad.index, str(bad))
-
-        def fail_token(token: int, what: str) -> Any:
-            fail(int(np.searchsorted(rows.offsets, token, "right")) - 1, what)
-
-        values = self.cast.convert(rows.values, fail_token)
+        values = self.cast.convert(rows.values, failing_tokens(rows.offsets, fail))
         is_shared = np.may_share_memory(values, rows.values)
         return Ragged(values, rows.offsets), is_shared
 
@@ -56,18 +56,38 @@ def ragged_leaf(x: "Ragged | RowList", path: str) -> RaggedLeaf:
         not is_flat,
         cast_for(dtype, path),
         lengths=x.lengths,
+        error=getattr(x, "error", None),
     )
 
 
 def of_one_length(leaf: Leaf) -> RaggedLeaf:
     """Returns a leaf whose rows, of one length, are read as others are."""
     if len(leaf.shape) < 2:
-        raise ValueError(
-            f"{leaf.path} has shape {leaf.shape}, expected rows of tokens: an array of "
-            "two axes or more, or a list of lists."
-        )
+        raise no_tokens(leaf.path, leaf.shape)
     fields = {f.name: getattr(leaf, f.name) for f in dataclasses.fields(Leaf)}
     return RaggedLeaf(**fields, lengths=np.full(leaf.shape[0], leaf.shape[1]))
+
+
+def no_tokens(path: str, shape: Any) -> ValueError:
+    """The error for rows that are single values."""
+    return ValueError(
+        f"{path} has shape {tuple(shape)}, expected rows of tokens: an array of two "
+        "axes or more, or a list of lists. Batches of streams have several rows, too."
+    )
+
+
+def like(leaf: Leaf, first: Leaf, fail: Fail) -> Leaf:
+    """Returns rows with tokens of the shape of those read first; else calls `fail`."""
+    inner = first.shape[2:]
+    if not isinstance(leaf, RaggedLeaf) or leaf.shape[2:] == inner:
+        return leaf
+    if leaf.lengths.any():
+        fail(
+            int((leaf.lengths > 0).argmax()),
+            f"has tokens of shape {leaf.shape[2:]}, expected {inner} as in batch 0.",
+        )
+    offsets = np.zeros(len(leaf.lengths) + 1, np.int64)
+    return ragged_leaf(Ragged(np.empty((0, *inner), first.stored), offsets), leaf.path)
 
 
 def rows_of_one_length(rows: np.ndarray) -> Ragged:
@@ -78,8 +98,11 @@ def rows_of_one_length(rows: np.ndarray) -> Ragged:
 
 
 def lengths_of(flat: Sequence[Leaf], first_row: int = 0) -> np.ndarray | None:
-    """The length of each row, None if none varies; ValueError if inputs disagree."""
+    """The length of each row, None if none varies; BadRow if inputs disagree."""
     ragged = [leaf for leaf in flat if isinstance(leaf, RaggedLeaf)]
+    for leaf in ragged:
+        if leaf.error is not None:
+            failing(leaf.path, first_row)(leaf.error.index, str(leaf.error))
     for leaf in ragged[1:]:
         differ = leaf.lengths != ragged[0].lengths
         if differ.any():

@@ -2,7 +2,8 @@
 
 Rows keep their order; none is lost or duplicated. Memory that may be reused once the
 next batch is asked for is copied before, and only once. Rows of different shapes are
-never joined: a change ends a batch, which may be short.
+never joined: a change ends a batch, which may be short. Rows of unequal length are
+cut, but not joined.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.sources.nests import pack
-from keras_mgpu_strategy.types import InputBatch, Nest
+from keras_mgpu_strategy.types import InputBatch, Nest, Ragged
 
 _PLENTY_BYTES = 2**26
 
@@ -24,13 +25,13 @@ class Rows:
     `columns` is a `pyarrow.Table` of what is kept beside them, until it is taken.
     """
 
-    flat: list[np.ndarray]
+    flat: list[Any]
     num_rows: int
     shared: tuple[bool, ...] = ()
     columns: Any = None
 
     @property
-    def shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[tuple[Any, ...]]:
         """The shape of one row of every input."""
         return [array.shape[1:] for array in self.flat]
 
@@ -99,7 +100,9 @@ class RowBuffer:
         if not self.fill():
             return None
         first = self._pop(size)
-        if first.num_rows == size:
+        # Rows of unequal length are joined where they are padded, by the window.
+        is_ragged = any(isinstance(leaf, Ragged) for leaf in first.flat)
+        if first.num_rows == size or is_ragged:
             return first.kept()
         joined = _Joined(first, size)
         while joined.num_rows < size and self._fill_after_others():

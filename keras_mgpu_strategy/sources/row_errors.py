@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
+import numpy as np
+
 Fail: TypeAlias = Callable[[int, str], NoReturn]
 """Raises an error about a row, counted from the first of those read together."""
 _Decoded = TypeVar("_Decoded")
@@ -27,6 +29,15 @@ def failing(where: str, first: int) -> Fail:
         raise BadRow(f"{where}, row {first + row} {what}", row)
 
     return fail
+
+
+def failing_tokens(offsets: np.ndarray, fail: Fail) -> Fail:
+    """Returns what raises errors about a token, by the rows' offsets, as `fail`."""
+
+    def fail_token(token: int, what: str) -> NoReturn:
+        fail(int(np.searchsorted(offsets, token, "right")) - 1, what)
+
+    return fail_token
 
 
 def until_bad(num_rows: int, decode: Callable[[int], _Decoded]) -> Iterator[_Decoded]:

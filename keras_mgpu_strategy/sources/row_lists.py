@@ -21,8 +21,10 @@ class RowList:
     """Rows, each a list or an array of tokens, in the form of a `Ragged`.
 
     Slicing makes a `Ragged`. Raises BadRow, whose index is that of the row in the list,
-    or in the slice.
+    or in the slice; `error` is one that is raised later, with the number of the row.
     """
+
+    error: BadRow | None = None
 
     def __init__(self, rows: Sequence[Any]) -> None:
         kinds = {*map(type, rows)}

@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeAlias
 from keras_mgpu_strategy.digests.samples import digest_of_array
 from keras_mgpu_strategy.sources.arrays import as_leaves
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
+from keras_mgpu_strategy.sources.origins import as_array
+from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of, like
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.system.closing import close
@@ -50,7 +52,8 @@ class StreamSource:
     """A `Source` over an input that gives one element per batch, `steps` at most.
 
     Unless it `can_reopen`, rows handed out cannot be read again. `form` returns what
-    the model is given of an element. If `spec` is unknown, the first one is read ahead.
+    the model is given of an element, in which `lists_are_rows` or else parts, as tuples
+    are. If `spec` is unknown, the first one is read ahead.
     """
 
     num_rows = None
@@ -64,10 +67,12 @@ class StreamSource:
         input_spec: Nest = None,
         form: Form = inputs_of,
         spec: Nest = None,
+        lists_are_rows: bool = False,
     ) -> None:
         self.steps = steps
         self.input_spec = input_spec
         self.form = form
+        self.lists_are_rows = lists_are_rows
         self.on_short = warns_of_short(steps)
         self.companions: list[Companion] = []
         self._open_fn = open_fn
@@ -86,7 +91,8 @@ class StreamSource:
         """What distinguishes the first row from others; it is read ahead."""
         first = self._opened().buffer.first()
         flat = [] if first is None else first.flat
-        return Origin({"first row": [digest_of_array(array[:1]) for array in flat]})
+        rows = [digest_of_array(as_array(leaf[:1])) for leaf in flat]
+        return Origin({"first row": rows})
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches from row `start`; ValueError if handed out or missing."""
@@ -149,6 +155,8 @@ class _Pass:
                 if element is end:
                     self._source.on_short(step)
                     return
+                if self._source.lists_are_rows and isinstance(element, list):
+                    element = (element,)
                 try:
                     rows = self._rows(element, first_row)
                     for companion in companions:
@@ -166,30 +174,41 @@ class _Pass:
     def _rows(self, element: Any, first_row: int) -> Rows:
         given = as_leaves(self._source.form(element), self._source.input_spec)
         found = given.flat
+        lengths_of(found, first_row)
         if not self._first:
             self._first, self._structure, self._spec = (
                 found,
                 given.structure,
                 given.spec,
             )
-        elif [leaf.path for leaf in found] != [leaf.path for leaf in self._first]:
-            received, expected = (
-                ", ".join(leaf.path for leaf in flat) for flat in (found, self._first)
-            )
-            raise ValueError(
-                f"received {received}, expected {expected} as in batch 0. Yield the "
-                "same inputs every time: an optional input in all batches or in none, "
-                "and sparse or dense rows."
-            )
+        else:
+            _check_same(found, self._first)
         num_rows = found[0].shape[0]
         flat, shared = [], []
         for leaf, first in zip(found, self._first, strict=True):
-            fitted = dataclasses.replace(leaf, cast=first.cast)
-            rows, is_shared = fitted.view(0, num_rows, failing(leaf.path, first_row))
+            fail = failing(leaf.path, first_row)
+            fitted = dataclasses.replace(like(leaf, first, fail), cast=first.cast)
+            rows, is_shared = fitted.view(0, num_rows, fail)
             flat.append(rows)
             # Tensors too: tf.numpy_function may return the function's own memory.
             shared.append(is_shared and leaf.memory is not Memory.NEW)
         return Rows(flat, num_rows, tuple(shared))
+
+
+def _check_same(found: list[Leaf], first: list[Leaf]) -> None:
+    if [_kind(leaf) for leaf in found] == [_kind(leaf) for leaf in first]:
+        return
+    received, expected = (", ".join(map(_kind, flat)) for flat in (found, first))
+    raise ValueError(
+        f"received {received}, expected {expected} as in batch 0. Yield the same "
+        "inputs every time: an optional input in all batches or in none, and sparse or "
+        "dense rows."
+    )
+
+
+def _kind(leaf: Leaf) -> str:
+    is_ragged = isinstance(leaf, RaggedLeaf)
+    return f"{leaf.path} of any length" if is_ragged else leaf.path
 
 
 def warns_of_short(steps: int | None) -> Callable[[int], None]:
@@ -208,7 +227,12 @@ def warns_of_short(steps: int | None) -> Callable[[int], None]:
 
 
 def sequence_source(
-    x: Any, steps: int | None, input_spec: Nest, form: Form
+    x: Any,
+    steps: int | None,
+    input_spec: Nest,
+    form: Form,
+    *,
+    lists_are_rows: bool = False,
 ) -> StreamSource:
     """Reads a PyDataset, or anything else with a length and batches by index."""
     count = x.num_batches if hasattr(x, "num_batches") else len(x)
@@ -219,5 +243,6 @@ def sequence_source(
         )
     indices = itertools.count if count is None else lambda: iter(range(count))
     settings = {"steps": steps, "input_spec": input_spec, "form": form}
+    settings["lists_are_rows"] = lists_are_rows
     read = lambda: (x[index] for index in indices())  # noqa: E731
     return StreamSource(read, can_reopen=True, **settings)

@@ -63,6 +63,11 @@ class Ragged:
             return self
         return Ragged(self.values[first:last], self.offsets - first)
 
+    def copy(self) -> "Ragged":
+        """The same rows in memory of their own."""
+        packed = self.packed()
+        return Ragged(packed.values.copy(), packed.offsets.copy())
+
     def taken(self, rows: np.ndarray) -> "Ragged":
         """A copy of the rows of these indices, in their order."""
         lengths = self.lengths[rows]

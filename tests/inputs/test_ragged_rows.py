@@ -12,6 +12,7 @@ from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.sources.ragged_leaf import known_lengths
 from keras_mgpu_strategy.types import DeclaredInput, Feeding, Ragged, Undeclared
+from tests import ragged_zoo
 
 ROWS = [[1, 2, 3], [4], [], [5, 6]]
 IDS = DeclaredInput((None, None), tf.int32, "ids")
@@ -43,18 +44,33 @@ def rows_of(source, size=3, start=0):
     return [sum(map(as_lists, leaf), []) for leaf in zip(*parts, strict=True)]
 
 
-def objects(rows):
-    found = np.empty(len(rows), object)
-    found[:] = [np.array(row) for row in rows]
-    return found
+@pytest.mark.parametrize("kind", ragged_zoo.INPUTS)
+def test_every_kind_of_input_gives_the_same_rows_from_any_on(kind, tmp_path):
+    pytest.importorskip(ragged_zoo.NEEDS.get(kind, "numpy"))
+    make, rows = ragged_zoo.INPUTS[kind], ragged_zoo.rows(40)
+    rows[3:3] = [[], []]  # rows without tokens are rows
+    by_name = {"x": IDS} if kind == "dict" else IDS
+    source = opened(make(rows, tmp_path), by_name)
+    (spec,) = tf.nest.flatten(source.spec)
+    assert (spec.shape.as_list(), spec.dtype.is_integer) == ([None, None], True)
+    assert rows_of(source, 8) == [rows]
+    for size, start in ((1, 37), (100, 5)):
+        again = opened(make(rows, tmp_path), by_name)
+        assert rows_of(again, size, start) == [rows[start:]]
+    alone = opened(make(rows, tmp_path), Undeclared(tf.float32))
+    assert rows_of(alone, 7) == [rows]
+    fresh = (opened(make(rows, tmp_path), by_name) for _ in range(2))
+    first, other = (origin_of(source).about for source in fresh)
+    assert first and first == other
+    if kind not in ragged_zoo.NEVER_EMPTY:
+        none = opened(make([], tmp_path), by_name)
+        assert [*none.batches(4)] == [] and none.num_rows in (0, None)
 
 
 IN_MEMORY = {
     "lists": ROWS,
-    "tuples": tuple(map(tuple, ROWS)),
-    "arrays": [np.array(row, np.int16) for row in ROWS],
     "mixed": [[1, 2, 3], np.array([4]), (), tf.constant([5, 6])],
-    "objects": objects(ROWS),
+    "objects": ragged_zoo.objects(ROWS),
     "ragged": tf.ragged.constant(ROWS),
 }
 
@@ -84,7 +100,9 @@ def test_rows_hold_vectors_strings_or_nothing_beside_inputs_that_do_not_vary():
     assert rows_of(opened(arrays, POINTS)) == [vectors]
     words = [["a", "bc"], [], ["d"]]
     expected = [[[b"a", b"bc"], [], [b"d"]]]
-    assert rows_of(opened(words, TEXT)) == rows_of(opened(objects(words), TEXT))
+    assert rows_of(opened(words, TEXT)) == rows_of(
+        opened(np.array(words, object), TEXT)
+    )
     assert rows_of(opened(tf.ragged.constant(words), TEXT)) == expected
     two, ages = {"age": AGE, "ids": IDS}, [1, 2, 3, 4.5]
     by_name = opened({"ids": ROWS, "age": ages, "unused": [0] * 4}, two)

@@ -59,13 +59,16 @@ class Parquet:
     missing_as_nan: bool = False
     __repr__ = short_repr
 
-    def open_rows(self, input_spec: Nest, keep: Sequence[str] = ()) -> TableSource:
+    def open_rows(
+        self, input_spec: Nest, keep: Sequence[str] = (), *, ragged: bool = False
+    ) -> TableSource:
         """Opens the files, see `FileInput`; columns of `keep` travel beside the rows.
 
         A column of numbers, bools or strings gives rows of shape `()`, several stacked
         ones of shape `(columns,)`, and a column of lists, nested or not, rows of the
         lists' shape. If the model declares another shape with as many values, rows are
-        reshaped to it.
+        reshaped to it. If `ragged`, lists are rows that may differ in length, unless
+        the model declares their length.
 
         Raises:
             OSError: There is no such file, or it cannot be read.
@@ -80,7 +83,8 @@ class Parquet:
         kept = KeptArrowColumns(parts, schema, keep)
         input_spec = present_inputs(input_spec, kinds, self.columns)
         choices = choose_columns(kinds, self.columns, input_spec, where, hidden)
-        rows = ArrowRows(parts, schema, choices, self.missing_as_nan, kept)
+        as_nan = self.missing_as_nan
+        rows = ArrowRows(parts, schema, choices, as_nan, kept, ragged=ragged)
         names = [choice.columns for choice in choices]
         identity = files.identity(rows.num_rows, names, self.missing_as_nan)
         spec = in_structure(input_spec, rows.specs)
@@ -105,12 +109,24 @@ def _part(path: pathlib.Path) -> Part:
     with _opened(path) as file:
         metadata, arrow = file.metadata, file.schema_arrow
         schema = schema_of(arrow, path)
-        sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        groups = [metadata.row_group(i) for i in range(file.num_row_groups)]
+        sizes = [group.num_rows for group in groups]
     if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
         raise ValueError(f"{path} is damaged: it has row groups of {sizes} rows.")
     keys = {k: v for k, v in hive.keys_of(path).items() if k not in schema.types}
     read = functools.partial(_batches, path, sizes)
-    return Part(path, schema, arrow, sum(sizes), read, keys)
+    return Part(path, schema, arrow, sum(sizes), read, keys, _tokens(groups))
+
+
+def _tokens(groups: Sequence[Any]) -> dict[str, int]:
+    """How many values a row of a column has on average, where there are the most."""
+    found: dict[str, int] = {}
+    for group in groups:
+        for column in map(group.column, range(group.num_columns)):
+            name = column.path_in_schema.split(".")[0]
+            mean = -(-column.num_values // max(group.num_rows, 1))
+            found[name] = max(mean, found.get(name, 1))
+    return found
 
 
 def _batches(
