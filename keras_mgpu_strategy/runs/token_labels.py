@@ -88,10 +88,12 @@ def check_padding(
 
     `logs_of` computes them from arrays of so many rows.
     """
+    outputs, targets = block
     size = len(tf.nest.flatten(block)[0])
+    randoms = map(np.random.default_rng, _EXTRA)
     first, *others = [
-        logs_of(padded_block(*block, extra, np.random.default_rng(extra)), size)
-        for extra in _EXTRA
+        logs_of(padded_block(outputs, targets, *how), size)
+        for how in zip(_EXTRA, randoms, strict=True)
     ]
     differ = [
         name for name in first if not _are_close([x[name] for x in (first, *others)])
