@@ -17,14 +17,16 @@ from keras_mgpu_strategy.formats.choosing import as_file, check_known
 from keras_mgpu_strategy.formats.file_source import FileInput
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
 from keras_mgpu_strategy.inputs.opening import as_source
+from keras_mgpu_strategy.inputs.row_kinds import rows_of
 from keras_mgpu_strategy.sources.frames import is_frame, is_polars, is_series
 from keras_mgpu_strategy.sources.in_step import InStep, Labels
 from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.nests import leaves
+from keras_mgpu_strategy.sources.row_lists import RowList
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements, for_each_output
 from keras_mgpu_strategy.system.extras import import_extra
-from keras_mgpu_strategy.types import Nest, Source
+from keras_mgpu_strategy.types import Nest, Ragged, Source
 
 
 def labelled(
@@ -34,13 +36,18 @@ def labelled(
     steps: int | None,
     *,
     as_keras: bool = False,
+    num_ragged: int | None = None,
 ) -> dict[str, Any]:
     """Returns x, the columns to `keep` and what is to `attach` the labels, by name.
 
     `given` has labels, then weights, by the names of the user's arguments. `as_keras`,
-    labels may be absent, but not be beside elements.
+    labels may be absent, but not be beside elements. With `num_ragged`, the number of
+    outputs, labels may differ in length.
     """
-    given = {name: _as_arrays(some) for name, some in given.items() if some is not None}
+    given = {name: some for name, some in given.items() if some is not None}
+    if num_ragged is not None:
+        given = {n: _as_rows(some, n, num_ragged) for n, some in given.items()}
+    given = {name: _as_arrays(some) for name, some in given.items()}
     if not given:
         attach = functools.partial(_of_elements, as_keras)
         return {"x": x, "keep": keep, "attach": attach}
@@ -120,6 +127,20 @@ def _without(x: Any, names: list[str]) -> Any:
 def _as_array(leaf: Any) -> Any:
     # As Keras does, so that a metric of the user's own sees two axes.
     return leaf.to_frame() if is_series(leaf) else leaf
+
+
+def _as_rows(labels: Any, name: str, num_outputs: int) -> Any:
+    """Labels that differ in length from row to row as such, others as they are."""
+    if isinstance(labels, Mapping):
+        return {key: _as_rows(labels[key], f"{name}[{key!r}]", 1) for key in labels}
+    is_listed = isinstance(labels, list | tuple)
+    if is_listed and num_outputs == len(labels) > 1:
+        return [_as_rows(x, f"{name}[{i}]", 1) for i, x in enumerate(labels)]
+    rows = rows_of(labels, name)
+    if isinstance(rows, Ragged):
+        return rows
+    is_ragged = isinstance(rows, RowList) and len({*rows.lengths.tolist()}) > 1
+    return rows if is_ragged else labels
 
 
 def _as_arrays(labels: Any) -> Any:

@@ -69,7 +69,8 @@ class Evaluator:
                 "elements (x, y, sample_weight) of a generator or data set."
             )
         given = {"y": y, "sample_weight": sample_weight}
-        rows = labelled(x, given, (), steps, as_keras=True)
+        ragged = None if pad is None else len(backend.called or [None])
+        rows = labelled(x, given, (), steps, as_keras=True, num_ragged=ragged)
         rows |= {"batch_size": batch_size, "steps": steps, "pad": pad}
         run = self._runner.prepare(head=heads.evaluation, **rows)
         criteria = backend.criteria(run.rows.spec)

@@ -17,7 +17,7 @@ from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.targets import for_each_output
 from keras_mgpu_strategy.sources.wrapping import Wrapped
-from keras_mgpu_strategy.types import Nest, RowMarks, Source
+from keras_mgpu_strategy.types import Nest, Ragged, RowMarks, Source, joined
 
 _BYTES_AT_A_TIME = 2**20
 
@@ -62,15 +62,24 @@ class Labels:
         """Arrays of some rows."""
         if start == stop:  # which might be one past the last
             return tf.nest.map_structure(_no_rows, self._source.spec)
-        structure = skeleton(self._source.spec)
-        found = next(self._buffer_at(start).batches(stop - start, structure), None)
-        end = start + (0 if found is None else found.num_rows)
-        if found is None or end < stop:
-            raise ValueError(
-                f"{self._name} ends, or its shape changes, at row {end}, but the input "
-                f"has row {end} too. Expected one per input row, of one shape."
-            )
-        return found.inputs
+        structure, parts, row = skeleton(self._source.spec), [], start
+        while row < stop:
+            found = next(self._buffer_at(row).batches(stop - row, structure), None)
+            if found is None or (parts and not self._is_ragged):
+                raise ValueError(
+                    f"{self._name} ends, or its shape changes, at row {row}, but the "
+                    f"input has row {row} too. Expected one per input row, of one "
+                    "shape."
+                )
+            parts.append(found.inputs)
+            row += found.num_rows
+        if len(parts) == 1:
+            return parts[0]
+        return tf.nest.map_structure(lambda *leaves: joined(leaves), *parts)
+
+    @property
+    def _is_ragged(self) -> bool:
+        return any(map(_varies, tf.nest.flatten(self._source.spec)))
 
     def _buffer_at(self, row: int) -> RowBuffer:
         if self._buffer is None or self._buffer.position != row:
@@ -121,6 +130,13 @@ def check_label_end(source: Any, stop: int) -> None:
     getattr(source, "check_label_end", lambda stop: None)(stop)
 
 
-def _no_rows(leaf: tf.TensorSpec) -> np.ndarray:
+def _varies(leaf: tf.TensorSpec) -> bool:
+    return leaf.shape.rank > 1 and leaf.shape[1] is None
+
+
+def _no_rows(leaf: tf.TensorSpec) -> np.ndarray | Ragged:
+    if _varies(leaf):
+        values = np.zeros([0, *leaf.shape[2:]], leaf.dtype.as_numpy_dtype)
+        return Ragged(values, np.zeros(1, np.int64))
     shape: Any = (0, *leaf.shape[1:])
     return np.zeros(shape, leaf.dtype.as_numpy_dtype)
