@@ -11,10 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from keras_mgpu_strategy.compute import gather, heads
-from keras_mgpu_strategy.element_forms import OneBatch, x_of
+from keras_mgpu_strategy.element_forms import OneBatch
 from keras_mgpu_strategy.outputs.memory import MemorySink
 from keras_mgpu_strategy.runs.callbacks import (
     Verbose,
@@ -91,18 +89,35 @@ def per_batch(
     first = next(stream, _END)
     if first is _END:
         return iter(())
-    sizes: deque[int] = deque()
+    sizes = _Sizes()
+    rows = itertools.chain([first], stream)
+    run = runner.prepare(rows, heads.identity, attach=sizes.of, pad=pad)
+    return _resplit(run, sizes.next)
 
-    def recorded() -> Iterator[Any]:
-        for batch in itertools.chain([first], stream):
-            sizes.append(_num_rows(batch))
-            yield batch
 
-    def next_size() -> int | None:
-        return sizes.popleft() if sizes else None
+class _Sizes:
+    """The numbers of rows of the batches that a source has read."""
 
-    run = runner.prepare(recorded(), heads.identity, pad=pad)
-    return _resplit(run, next_size)
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+
+    def of(self, source: Any) -> Any:
+        """Returns the source of a stream, whose batches are then recorded."""
+        source.companions.append(self)
+        return source
+
+    def begin(self) -> None:
+        """Called before the first batch is read, each time."""
+        self._sizes.clear()
+
+    def add(self, element: Any, first_row: int, num_rows: int) -> None:
+        """Called with each batch."""
+        del element, first_row
+        self._sizes.append(num_rows)
+
+    def next(self) -> int | None:
+        """The rows of the next batch; None if it has not been read yet."""
+        return self._sizes.popleft() if self._sizes else None
 
 
 @short_traceback
@@ -110,13 +125,6 @@ def _resplit(run: Run, next_size: Callable[[], int | None]) -> Iterator[Nest]:
     with contextlib.closing(run.batches(0)) as results:
         for part in gather.resplit(results, next_size):
             yield as_tensors(part.outputs)
-
-
-def _num_rows(batch: Any) -> int:
-    """Rows of the first leaf; a leaf without rows is refused when the batch is read."""
-    leaves = [leaf for leaf in tf.nest.flatten(x_of(batch)) if leaf is not None]
-    shape: Any = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
-    return int(shape[0]) if shape else 0
 
 
 def as_batch(x: Nest, feeding: Feeding) -> Any:
