@@ -1,48 +1,98 @@
 """Steps whose weights are constants, so that TensorFlow can compute with them ahead.
 
-One frozen step serves all replicas: their copies are equal, or the model is not frozen.
+What is frozen is the model on one micro-batch, not the loop around it, in which
+TensorFlow would fuse less.
 """
 
-import functools
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
-# Frozen graphs have no public function. This one was tried with TensorFlow 2.18 and
-# 2.21.
+# There is no public function that freezes a graph: `convert_variables_to_constants_v2`,
+# which many use, is as private as these parts of it, and prints two lines each time,
+# since it inlines functions first. Tried with TensorFlow 2.21; the same in 2.18.
 from tensorflow.python.framework import (
-    op_def_registry,  # pyright: ignore[reportMissingImports]
-)
-from tensorflow.python.framework.convert_to_constants import (
-    convert_variables_to_constants_v2,  # pyright: ignore[reportMissingImports]
+    convert_to_constants,  # pyright: ignore[reportMissingImports]
 )
 
 from keras_mgpu_strategy.compute.compiled import CannotCompileError
-from keras_mgpu_strategy.models import outside_scopes
+from keras_mgpu_strategy.models import Snapshot, beyond_weights, is_seed, outside_scopes
+from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Nest
 
-_READING = frozenset({"Case", "If", "PartitionedCall", "ReadVariableOp"}).union(
-    {"ResourceGather", "ResourceGatherNd", "StatefulPartitionedCall", "While"}
+_MOST_BYTES = 2**31 - 2**24  # of a graph, which needs some for itself
+_CONTROL_FLOW = frozenset({"Case", "If", "StatelessCase", "StatelessIf"}).union(
+    {"StatelessWhile", "While"}
 )
+# Part of the name of an op -> why a model with it is not frozen.
+_EFFECTS = {
+    "Assign": "it writes variables",
+    "Random": "it draws random numbers",
+    "LookupTable": "it looks words up in a table",
+    "PyFunc": "it calls Python",
+}
+
+
+class FrozenSteps:
+    """Frozen steps by key, until weights that they hold change."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._steps: dict[Any, FrozenStep] = {}
+        self._snapshots: dict[Any, Snapshot] = {}
+        self._is_checked = False
+
+    def begin_run(self) -> None:
+        """Has weights compared before a frozen step is used again."""
+        self._is_checked = False
+
+    def check(self) -> bool:
+        """Forgets all steps if weights have changed since; returns whether they have.
+
+        It looks once in a run, and raises `version` if so.
+        """
+        if self._is_checked:
+            return False
+        self._is_checked = True
+        if not any([snapshot.renew() for snapshot in self._snapshots.values()]):
+            return False
+        self._steps.clear()
+        self.version += 1
+        return True
+
+    def step(self, key: Any, traced: Any, replaced: Iterable[int]) -> "FrozenStep":
+        """The frozen step of a traced one; kept if it has a key."""
+        if reason := _obstacle(traced, replaced):
+            raise CannotCompileError(
+                f'The model cannot be frozen: {reason}. Pass compile="plain".'
+            )
+        if key in self._steps:
+            return self._steps[key]
+        handles = tuple(id(variable.handle) for variable in traced.variables)
+        if handles not in self._snapshots:  # before the values are read
+            self._snapshots[handles] = outside_scopes(Snapshot, traced.variables)
+        step = FrozenStep(traced)
+        if key is not None:
+            self._steps[key] = step
+        return step
 
 
 class FrozenStep:
     """A traced step with the values that its variables have now.
 
     Raises:
-        CannotCompileError: It does more than compute with variables.
+        CannotCompileError: TensorFlow cannot convert the graph.
     """
 
     def __init__(self, step: Any):
-        _check(step)
         self.structured_outputs = step.structured_outputs
-        # Of tables made before, which the conversion would warn of.
-        step.graph.clear_collection("table_initializer")
-        # Loops and branches stay functions, which TensorFlow then inlines itself.
-        convert = functools.partial(
-            convert_variables_to_constants_v2, step, lower_control_flow=False
-        )
-        self._function: Any = outside_scopes(convert)
+        try:
+            self._function: Any = outside_scopes(_frozen, step)
+        except Exception as error:  # of any kind, for graphs that it does not expect
+            raise CannotCompileError(
+                f'The model cannot be frozen: {cause_of(error)}\nPass compile="plain".'
+            ) from error
 
     def __call__(self, *flat: tf.Tensor) -> Nest:
         """Runs it in a graph."""
@@ -53,13 +103,41 @@ class FrozenStep:
         return tf.nest.pack_sequence_as(self.structured_outputs, outputs)
 
 
-def _check(step: Any) -> None:
-    graph = step.graph.as_graph_def()
-    functions = [node for body in graph.library.function for node in body.node_def]
-    for kind in sorted({node.op for node in [*graph.node, *functions]} - _READING):
-        op = op_def_registry.get(kind)
-        if op is None or op.is_stateful:
-            raise CannotCompileError(
-                f"The model cannot be frozen: it runs the op {kind}, which does more "
-                'than compute with weights. Pass compile="plain".'
-            )
+def _obstacle(step: Any, replaced: Iterable[int]) -> str | None:
+    """Why a step cannot be frozen; None if it can."""
+    captured = {id(tensor) for tensor in step.captured_inputs}
+    if captured & {*replaced}:
+        return "its moving statistics differ between replicas"
+    if any(map(is_seed, step.variables)):
+        return "it draws random numbers"
+    if not all(v.shape.is_fully_defined() for v in step.variables):
+        return "its variables may change their shapes"
+    num_bytes = sum(v.shape.num_elements() * v.dtype.size for v in step.variables)
+    if num_bytes > _MOST_BYTES:
+        return f"its {num_bytes / 1e9:.1f} GB of weights exceed the 2 GB of a graph"
+    for kind in beyond_weights(step.graph.as_graph_def()):
+        known = [does for part, does in _EFFECTS.items() if part in kind]
+        return known[0] if known else f"it does more than compute, by the op {kind}"
+    return None
+
+
+def _frozen(step: Any) -> Any:
+    """A concrete function of flat tensors, and of those alone."""
+    values = _Values(step)
+    convert: Any = convert_to_constants
+    graph, converted = convert._replace_variables_by_constants(values)
+    return convert._construct_concrete_function(step, graph, converted)
+
+
+class _Values(convert_to_constants._FunctionConverterDataInEager):
+    """A graph, not inlined, and the values of what it captures."""
+
+    def __init__(self, step: Any):
+        self._func = step
+        graph = step.graph.as_graph_def()
+        functions = [node for body in graph.library.function for node in body.node_def]
+        for node in [*graph.node, *functions]:
+            if node.op in _CONTROL_FLOW:  # each a call, which is faster here
+                node.attr["_lower_using_switch_merge"].b = False
+        convert_to_constants._ConverterData.__init__(self, graph)
+        self._build_tensor_data()

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.compute.freezing import FrozenStep
+from keras_mgpu_strategy.compute.freezing import FrozenSteps
 from keras_mgpu_strategy.compute.micro_batches import micro_batch_step
 from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.models import Draws, ReplicatedModel, copies_of
@@ -25,7 +25,7 @@ class SharedTraces:
         self._replicated = replicated
         self._num_replicas = replicated.strategy.num_replicas_in_sync
         self._shared: dict[Any, tuple[Any, list[Any]]] = {}
-        self._frozen: dict[Any, FrozenStep] = {}
+        self.frozen = FrozenSteps()
         self._copies: list[Sequence[Any]] = []
 
     def has(self, signature: Signature) -> bool:
@@ -56,21 +56,14 @@ class SharedTraces:
             step, captured = self._shared[key]
         if signature.step == "frozen":
             step.set_external_captures(captured)  # those of the variables it knows
-            return self._frozen_step(signature, step), Draws(step, [], {})
+            key = signature.key if self.has(signature) else None
+            return self.frozen.step(key, step, handles), Draws(step, [], {})
         own = [others.get(id(tensor)) for tensor in captured]
         pairs = zip(captured, own, strict=True)
         mine = [copies[replica] if copies else tensor for tensor, copies in pairs]
         step.set_external_captures(mine)
         variables = [*itertools.chain(*self._copies), *step.variables]
         return step, Draws(step, variables, handles)
-
-    def _frozen_step(self, signature: Signature, step: Any) -> FrozenStep:
-        """One for all replicas if the trace is."""
-        if not self.has(signature):
-            return FrozenStep(step)
-        if signature.key not in self._frozen:
-            self._frozen[signature.key] = FrozenStep(step)
-        return self._frozen[signature.key]
 
     def _of_other_replicas(self) -> dict[int, list[Any]]:
         """By id of the handle of a copy, the handles of all copies."""

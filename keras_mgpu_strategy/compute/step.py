@@ -63,6 +63,7 @@ class StepCompiler:
             if self._pinned is None:
                 self._pinned = PinnedValues(self._replicated.all_variables())
         self._pinned.refresh()
+        self._traces.frozen.begin_run()
 
     def replica_step(
         self,
@@ -95,7 +96,7 @@ class StepCompiler:
     ) -> Callable[..., Sequence[Any]]:
         """What copies a chunk, by its flat specs, to each replica's device at once."""
         if self._is_one_memory:
-            return _as_it_is
+            return lambda *leaves: leaves
 
         def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
             return to_device(self._devices[_replica_here()], leaves)
@@ -129,7 +130,7 @@ class StepCompiler:
         clock: StageClock,
     ) -> CompiledStep:
         plain = dataclasses.replace(signature, step="plain")
-        key = (self._pinned.version if self._pinned else 0, *signature.key)
+        key = (self._version(signature), *signature.key)
 
         def instead() -> CompiledStep:
             return self._step(where, plain, trace, clock)
@@ -150,6 +151,17 @@ class StepCompiler:
             return step
 
         return self._kept_or_made((where, *key), make, clock)
+
+    def _version(self, signature: Signature) -> tuple[int, int]:
+        """Of what a step reads or holds; frozen steps of other weights are dropped."""
+        pinned = self._pinned.version if self._pinned else 0
+        if signature.step != "frozen":
+            return pinned, 0
+        with self._lock:
+            if self._traces.frozen.check():
+                kept = self._steps.items()
+                self._steps = {k: step for k, step in kept if "frozen" not in k}
+        return pinned, self._traces.frozen.version
 
     def _serves_all(self, signature: Signature, step: CompiledStep) -> bool:
         """Whether other replicas may run one replica's step; readies it if so."""
@@ -174,8 +186,7 @@ class StepCompiler:
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock
     ) -> Any:
-        kept = self._steps.get(key)
-        if kept is not None:
+        if (kept := self._steps.get(key)) is not None:
             return kept
         with self._lock:
             if key not in self._steps:
@@ -209,9 +220,8 @@ class StepCompiler:
 
         def trace() -> None:
             step = tf.function(run_chunk, autograph=False)
-            number = tf.TensorSpec([], tf.int64)
-            specs = [number, number, *signature.specs(None)]
-            steps.append(step.get_concrete_function(*specs))
+            numbers = [tf.TensorSpec([], tf.int64)] * 2
+            steps.append(step.get_concrete_function(*numbers, *signature.specs(None)))
 
         def trace_here() -> None:
             if _replica_here() == replica:
@@ -238,7 +248,3 @@ class StepCompiler:
 def _replica_here() -> int:
     context = tf.distribute.get_replica_context()
     return int(tf.get_static_value(context.replica_id_in_sync_group))
-
-
-def _as_it_is(*leaves: Any) -> tuple[Any, ...]:
-    return leaves

@@ -6,10 +6,12 @@ are written, since writing one takes as long as comparing dozens.
 
 import itertools
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.stand_ins import stand_in_for
 from keras_mgpu_strategy.models.state import (
     assign_all,
     copy_flags,
@@ -43,6 +45,25 @@ class Follower:
             self._comparison = _Comparison(*both)
         differ = self._comparison.differ()
         assign_all(*(list(itertools.compress(variables, differ)) for variables in both))
+
+
+class Snapshot:
+    """Values that variables had, kept where these live, for a later look."""
+
+    def __init__(self, variables: Iterable[tf.Variable]):
+        self._variables = list(variables)
+        self._kept = list(map(stand_in_for, self._variables))
+        for kept, variable in zip(self._kept, self._variables, strict=True):
+            kept.assign(variable)
+        self._comparison = _Comparison(self._kept, self._variables)
+
+    def renew(self) -> bool:
+        """Takes the values of now; returns whether any are others."""
+        differ = self._comparison.differ()
+        pairs = zip(self._kept, self._variables, strict=True)
+        for kept, variable in itertools.compress(pairs, differ):
+            kept.assign(variable)
+        return any(differ)
 
 
 class _Comparison:

@@ -15,7 +15,21 @@ _READING = frozenset(
 
 def only_reads(definition: Any) -> bool:
     """Whether a `GraphDef` writes, draws and prints nothing, and calls no Python."""
+    return not any(map(_is_stateful, kinds_of(definition) - _READING))
+
+
+def beyond_weights(definition: Any) -> list[str]:
+    """The ops of a `GraphDef` that do more than compute with variables."""
+    known = {kind for kind in _READING if "Lookup" not in kind}
+    return sorted(filter(_is_stateful, kinds_of(definition) - known))
+
+
+def kinds_of(definition: Any) -> set[str]:
+    """The ops of a `GraphDef`, those in its functions included."""
     inner = {node.op for f in definition.library.function for node in f.node_def}
-    kinds = inner.union(node.op for node in definition.node) - _READING
-    known = list(map(op_def_registry.get, kinds))
-    return all(op is not None and not op.is_stateful for op in known)
+    return inner.union(node.op for node in definition.node)
+
+
+def _is_stateful(kind: str) -> bool:
+    op = op_def_registry.get(kind)
+    return op is None or op.is_stateful

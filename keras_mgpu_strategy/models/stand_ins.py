@@ -101,7 +101,7 @@ class Draws:
         copies = itertools.chain(*map(copies_of, variables))
         read = {id(copy.handle): copy for copy in copies if id(copy.handle) in ids}
         seeds = filter(is_seed, read.values())
-        self._pairs = [(seed, _stand_in_for(seed)) for seed in seeds]
+        self._pairs = [(seed, stand_in_for(seed)) for seed in seeds]
         ours = {id(seed.handle): mine.handle for seed, mine in self._pairs}
         handles = {**handles, **ours}
         if handles.keys() & ids:
@@ -155,7 +155,7 @@ class PinnedValues:
                 self._update()
 
     def _pin(self, variables: list[Any]) -> None:
-        pinned = [(v, list(map(_stand_in_for, copies_of(v)))) for v in variables]
+        pinned = [(v, list(map(stand_in_for, copies_of(v)))) for v in variables]
         handles = {
             id(copy.handle): stand_in.handle
             for variable, stand_ins in pinned
@@ -223,7 +223,9 @@ def _assign_aggregates(pinned: list[tuple[Any, _Copies]]) -> None:
                 stand_in.assign(value)
 
 
-def _stand_in_for(variable: Any) -> tf.Variable:
+def stand_in_for(variable: Any) -> tf.Variable:
+    """A variable like one, of zeros, where that one is."""
+
     def make() -> tf.Variable:
         with tf.device(variable.device):
             zeros = tf.zeros(variable.shape, variable.dtype)

@@ -1,0 +1,175 @@
+"""Frozen steps: they never outlive their weights, and not every model is frozen."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.compute import freezing
+from tests import helpers
+
+ENGINES = ["threads", "mirrored"]
+ROWS = helpers.numbered_rows(40, num_columns=4) / 40
+
+
+def model_of(*layers, **settings):
+    return keras.Sequential([keras.Input((4,), **settings), *layers])
+
+
+def normalized():
+    return model_of(
+        keras.layers.Dense(8, "relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dense(3),
+    )
+
+
+def on(strategy, model, **options):
+    with strategy.scope():
+        return mgpu.Predictor(model, compile="frozen", **options)
+
+
+def assert_same(predictor, model):
+    found = predictor.predict(ROWS, 8, verbose=0)
+    # On one device: a model of several cannot read all rows at once.
+    np.testing.assert_allclose(found, model(ROWS), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_weights_that_change_are_noticed(num_replicas, engine, strategies):
+    with strategies[num_replicas].scope():
+        model = normalized()
+        model.compile("sgd", "mse")
+    predictor = on(strategies[num_replicas], model, engine=engine)
+    assert predictor.model is model
+    assert_same(predictor, model)
+    model.set_weights([w + 0.5 for w in model.get_weights()])
+    assert_same(predictor, model)
+    model.layers[1].moving_mean.assign(np.arange(8.0))
+    assert_same(predictor, model)
+    model.layers[0].bias.assign_add(np.ones(8))
+    assert_same(predictor, model)
+
+
+def test_the_weights_of_a_run_that_trains_are_noticed(strategies):
+    model = model_of(*normalized().layers, keras.layers.Softmax())
+    model.compile("sgd", "mse")
+    before = mgpu.predict_proba(model, ROWS, 8, 0, compile="frozen")
+    model.fit(ROWS, np.eye(3)[[0] * 40], epochs=20, verbose=0)
+    after = mgpu.predict_proba(model, ROWS, 8, 0, compile="frozen")
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, model(ROWS), rtol=1e-5, atol=1e-6)
+
+
+def test_steps_are_kept_while_weights_stay(strategies, monkeypatch):
+    made = []
+    frozen = freezing._frozen
+
+    def counted(step):
+        made.append(step)
+        return frozen(step)
+
+    monkeypatch.setattr(freezing, "_frozen", counted)
+    model = normalized()
+    predictor = on(strategies[2], model)
+    for _ in range(3):
+        assert_same(predictor, model)
+    assert len(made) == 1  # for both replicas
+    predictor.model.layers[0].bias.assign_add(np.ones(8))
+    for _ in range(2):
+        predictor.predict(ROWS, 8, verbose=0)
+    assert len(made) == 2
+
+
+def drawing():
+    class Always(keras.layers.Dropout):
+        def call(self, inputs, training=True):
+            return super().call(inputs, training=True)
+
+    return model_of(Always(0.5))
+
+
+def drawing_by_an_op():
+    return model_of(keras.layers.Lambda(lambda x: x + tf.random.normal([1, 4])))
+
+
+def writing():
+    class Counts(keras.layers.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight(shape=(), initializer="zeros", name="calls")
+
+        def call(self, inputs):
+            self.calls.assign_add(1.0)
+            return inputs
+
+    return model_of(Counts())
+
+
+def of_words():
+    words = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    return model_of(words, dtype="string")
+
+
+def of_python():
+    def twice(x):
+        return tf.ensure_shape(tf.py_function(lambda y: y * 2, [x], x.dtype), x.shape)
+
+    return model_of(keras.layers.Lambda(twice, output_shape=(4,)))
+
+
+def printing():
+    def shown(x):
+        tf.debugging.assert_less(x, 5.0)
+        return tf.identity(x)
+
+    return model_of(keras.layers.Lambda(shown, output_shape=(4,)))
+
+
+REFUSED = [
+    (drawing, "it draws random numbers"),
+    (drawing_by_an_op, "it draws random numbers"),
+    (writing, "it writes variables"),
+    (of_words, "it looks words up in a table"),
+    (of_python, "it calls Python"),
+    (printing, "it does more than compute, by the op Assert"),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("make", "reason"), REFUSED)
+def test_what_cannot_be_frozen(make, reason, engine, strategies):
+    predictor = on(strategies[2], make(), engine=engine)
+    rows = np.full((9, 4), "a") if make is of_words else ROWS
+    message = f"The model cannot be frozen: {reason}. Pass compile=.plain"
+    with helpers.no_thread_left(), pytest.raises(ValueError, match=message):
+        predictor.predict(rows, 4, verbose=0)
+
+
+def test_moving_statistics_that_differ(strategies):
+    with strategies[2].scope():
+        model = normalized()
+    predictor = on(strategies[2], model)
+    assert_same(predictor, model)
+    copies = strategies[2].experimental_local_results(model.layers[1].moving_mean.value)
+    copies[1].assign(np.ones(8))
+    with pytest.raises(ValueError, match="its moving statistics differ between"):
+        predictor.predict(ROWS, 8, verbose=0)
+
+
+def test_more_weights_than_a_graph_holds(strategies, monkeypatch):
+    monkeypatch.setattr(freezing, "_MOST_BYTES", 100)
+    message = "its 0.0 GB of weights exceed the 2 GB of a graph"
+    with pytest.raises(ValueError, match=message):
+        on(strategies[1], normalized()).predict(ROWS, 8, verbose=0)
+
+
+def test_a_graph_that_tensorflow_cannot_convert(strategies, monkeypatch):
+    def fail(step):
+        raise NotImplementedError("no such op")
+
+    monkeypatch.setattr(freezing, "_frozen", fail)
+    message = "cannot be frozen: NotImplementedError: no such op\nPass compile=.plain"
+    with pytest.raises(ValueError, match=message):
+        on(strategies[1], normalized()).predict(ROWS, 8, verbose=0)
