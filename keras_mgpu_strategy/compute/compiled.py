@@ -42,6 +42,7 @@ class CompiledStep:
     ):
         self.function = function
         self.device = device
+        self._graph: Any = getattr(function, "graph", None)  # None of all replicas
         self._draws = draws
         self._plain: ReplicaStep | None = None
         self._lock = threading.Lock() if any(draws) else contextlib.nullcontext()
@@ -50,6 +51,18 @@ class CompiledStep:
         """Runs the function."""
         with self._lock:
             return self.function(*arguments)
+
+    @functools.cached_property
+    def num_ops(self) -> int:
+        """Ops of the graph and the functions that it calls; 0 if unknown."""
+        if self._graph is None:
+            return 0
+        try:
+            graph = self._graph.as_graph_def()
+        except ValueError:  # more than 2 GB of constants
+            return 0
+        functions = graph.library.function
+        return len(graph.node) + sum(len(body.node_def) for body in functions)
 
     def at(self, run: int, row: int) -> ReplicaStep:
         """The function of the flat tensors of a chunk alone."""

@@ -78,6 +78,13 @@ class StepCompiler:
         step = self._step(replica, signature, trace, clock)
         return step.device, step.at(run, row)
 
+    def num_ops(self) -> int:
+        """Ops of the largest step so far."""
+        steps = [
+            step for step in self._steps.values() if isinstance(step, CompiledStep)
+        ]
+        return max((step.num_ops for step in steps), default=0)
+
     def copier(
         self, signature: Signature, device: str, clock: StageClock
     ) -> Copier | InPlace:

@@ -4,11 +4,12 @@ It begins when the run has shown that it is long. A candidate is compiled while 
 threads run by the first step, and must give the same results for one batch. Then steps
 take turns on the next chunks, with the device to themselves. All results are kept.
 
-A compilation cannot be ended, so its time is predicted from that of tracing, and what
-would take more than a tenth of the run is never begun.
+A compilation cannot be ended, so its time is predicted, and what would take more than a
+tenth of the run is never begun.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -34,19 +35,19 @@ _WORTH = 1.03
 _HOPELESS = 1.5
 
 
-def seconds_to_compile(
-    kind: StepKind, trace_seconds: float, weight_bytes: int, batch_seconds: float
+def seconds_to_make(
+    kind: StepKind, num_ops: int, weight_bytes: int, batch_seconds: float
 ) -> float:
-    """What a step takes to be made and to run once; within a factor of four.
+    """What a step takes to be made and to run once, within a factor of three.
 
-    Measured on 15 models of 16 to 3,500 ops, on a CPU. XLA took 2 to 18 times as long
-    as tracing, 6 in the middle, and ran convolutions up to 14 times slower. Freezing
-    took 2 to 3 times as long, and 0.03 to 0.11 s for a megabyte of weights.
+    Of 15 models of 16 to 3,500 ops, on two busy cores: XLA took 0.6 to 2.7 ms an op,
+    and ran convolutions up to 20 times slower; freezing took 0.6 to 1 ms an op, and
+    0.03 to 0.1 s a megabyte of weights.
     """
     if kind == "xla":
-        return 0.1 + 8 * trace_seconds + 12 * batch_seconds
+        return 0.1 + 0.0015 * num_ops + 12 * batch_seconds
     megabytes = weight_bytes / 1e6 if kind == "frozen" else 0.0
-    return 2.5 * trace_seconds + 0.04 * megabytes + 2 * batch_seconds
+    return 0.05 + 0.001 * num_ops + 0.04 * megabytes + batch_seconds
 
 
 class Search:
@@ -63,16 +64,25 @@ class Search:
         self._context, self._feed, self._batch = context, feed, batch
         self._most_rows, self._make_trials = most_rows, make_trials
         self._num_replicas = len(context.devices)
-        self._is_over = not context.searches
+        self._is_over, self._lock = not context.searches, threading.Lock()
         self._began: float | None = None
         self._spent = self._budget = 0.0
         self._tried: dict[str, float | str] = {}
         self._is_final = True  # also for later runs, which may be longer
 
-    def is_due(self) -> bool:
-        """Whether the run is long, as far as is known, and its first rows have run."""
+    def begins(self) -> bool:
+        """Whether the calling thread should `run` it; True once.
+
+        The run is long, as far as is known, and its first rows have run.
+        """
         if self._is_over:
             return False
+        with self._lock:
+            is_due = not self._is_over and self._is_due()
+            self._is_over |= is_due
+        return is_due
+
+    def _is_due(self) -> bool:
         now, left = time.perf_counter(), self._feed.rows_left
         self._began = self._began or now
         if left is None:
@@ -85,7 +95,6 @@ class Search:
 
     def run(self, put: Callable[[HostBatch], None]) -> None:
         """Runs some chunks, puts their results, and changes the step of the batch."""
-        self._is_over = True
         reference, candidates = self._context.choices[0], self._context.choices[1:]
         trials, size = self._make_trials(), self._batch.size
         sample = self._feed.take(size)
@@ -101,7 +110,7 @@ class Search:
         made = [
             kind
             for kind in candidates
-            if self._is_worth_making(kind, seconds, trials.lost)
+            if self._is_worth_making(trials, kind, seconds)
             and self._makes(trials, kind, sample, expected)
         ]
         best: dict[StepKind, float] | None = {reference: seconds / size}
@@ -123,18 +132,18 @@ class Search:
         self._budget = _MOST_SHARE_OF_RUN * self._seconds(left)
         return self._seconds(left) >= _LEAST_SECONDS
 
-    def _is_worth_making(self, kind: StepKind, seconds: float, lost: float) -> bool:
+    def _is_worth_making(self, trials: Trials, kind: StepKind, seconds: float) -> bool:
         """Whether making it, as predicted, fits into the time that is left for it."""
         context = self._context
-        traced = max(context.clock.seconds()["compile"], context.chunk_sizes.compiling)
-        takes = seconds_to_compile(kind, traced, context.weight_bytes, seconds)
+        known = (trials.num_ops(), context.weight_bytes, seconds)
+        takes = seconds_to_make(kind, *known)
         said = f"not tried: it would take {takes:.1f} s to make"
         if takes > _MOST_SECONDS_TO_COMPILE:
             self._tried[kind] = said
             return False
         # One frozen step serves all replicas. XLA compiles for each, all at a time.
         times = 2 if kind == "xla" and self._num_replicas > 1 else 1
-        if self._spent + takes * times * lost <= self._budget:
+        if self._spent + takes * times * trials.lost <= self._budget:
             return True
         self._is_final = False
         self._tried[kind] = f"{said}, too long for this run"

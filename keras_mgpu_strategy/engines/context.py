@@ -52,7 +52,6 @@ class ChunkSizes:
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
         self.stages = StageTimes()
         self.result_bytes = 0.0  # of a row; 0 if unknown
-        self.compiling = 0.0  # seconds that tracing took in earlier runs
         self._seconds_per_row: float | None = None
         self._free_since = [0.0] * num_replicas
         self._lock = threading.Lock()

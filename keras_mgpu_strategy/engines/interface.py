@@ -55,6 +55,10 @@ class ChunkRunner(Protocol):
         """Called once, before the first chunk of a run."""
         ...
 
+    def num_ops(self) -> int:
+        """How many ops a step has, of which one has run; 0 if unknown."""
+        ...
+
     def run(
         self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:

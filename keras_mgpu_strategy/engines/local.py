@@ -39,6 +39,10 @@ class LocalChunks:
         """Makes the replicas agree on what they must share."""
         self._compiler.begin_run()
 
+    def num_ops(self) -> int:
+        """How many ops a step has."""
+        return self._compiler.num_ops()
+
     def run(
         self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:

@@ -112,7 +112,7 @@ class ThreadsEngine(FedEngine):
 
             while (ran := self._take_and_run(*own, pressure)) is not None:
                 put(ran)
-                if number == 0 and search.is_due():
+                if number % num_devices == 0 and search.begins():
                     search.run(put)
 
         return collect(work, num_threads, feed, room=num_threads + 1)

@@ -54,6 +54,10 @@ class Trials:
             for kind in context.choices[1:]
         }
 
+    def num_ops(self) -> int:
+        """How many ops a step has."""
+        return self._chunks.num_ops()
+
     def make(self, kind: StepKind, chunk: InputBatch, expected: HostBatch) -> str:
         """Makes a step and runs a chunk by it; says why it cannot be used, if so."""
         try:

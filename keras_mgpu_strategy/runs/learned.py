@@ -37,8 +37,6 @@ class Learned:
             self.batch_size = report.batch_size
         if best_step is not None:
             self.steps[report.batch_size] = best_step
-        compiling = max(self.chunk_sizes.compiling, report.compile_seconds)
-        self.chunk_sizes.compiling = compiling
         self._made.add((report.batch_size, report.step))
 
     def step(

@@ -1,8 +1,9 @@
 """The search for the fastest step, on stand-ins whose speed is known.
 
-Each thread has a clock of its own, which only what it runs moves.
+Each replica has a clock of its own, which only what it runs moves.
 """
 
+import collections
 import dataclasses
 import re
 import threading
@@ -25,28 +26,41 @@ BATCH = 8
 CPU = ("plain", "frozen", "xla")
 
 
-class Clock(threading.local):
-    """The time of a thread."""
+class Clock:
+    """The time of the replica whose thread asks for it; only what runs moves it."""
 
-    now = 0.0
+    def __init__(self):
+        self.times = collections.Counter()
+        self.num_devices = 1
+
+    @property
+    def replica(self):
+        number = threading.current_thread().name.rpartition("mgpu-worker-")[2]
+        return int(number) % self.num_devices if number.isdecimal() else -1
 
     def perf_counter(self):
-        return self.now
+        return self.times[self.replica]
 
 
 class Steps:
     """A `ChunkRunner` whose steps take known times; results show which step ran."""
 
-    def __init__(self, clock, per_batch, to_make=None, fails=None, apart=None):
-        self._clock, self._per_batch = clock, per_batch
+    def __init__(
+        self, clock, per_batch, to_make=None, fails=None, apart=None, num_ops=10
+    ):
+        self.clock, self._per_batch = clock, per_batch
         self._to_make, self._fails = to_make or {}, fails or {}
         self._apart = {"plain": 0.0, "frozen": 1e-7, "xla": 2e-7} | (apart or {})
-        self.made, self._lock = {"plain"}, threading.Lock()
+        self._num_ops = num_ops
+        self.made, self._changed = {"plain"}, threading.Condition()
         self.seconds = dict.fromkeys(CPU, 0.0)  # of the first replica
         self.chunks = []  # first row, rows, replica, step
 
     def begin_run(self):
         pass
+
+    def num_ops(self):
+        return self._num_ops
 
     def run(self, chunk, batch, replica, track):
         with track.turn(lambda: None) as turn:
@@ -61,8 +75,13 @@ class Steps:
         if step not in self.made:
             self.made.add(step)
             seconds += self._to_make.get(step, 0.0)
-        self._clock.now += seconds
-        with self._lock:
+        with self._changed:
+            times = self.clock.times
+            times[replica] += seconds
+            self._changed.notify_all()
+            if replica:  # no faster than the first, as long as that has rows
+                near = times[replica] - 0.1
+                self._changed.wait_for(lambda: times[0] >= near, timeout=0.1)
             self.seconds[step] += seconds if replica == 0 else 0.0
             self.chunks.append((chunk.start, chunk.num_rows, replica, step))
         self.context.chunk_sizes.record(max(chunk.num_rows, 1), seconds)
@@ -84,13 +103,12 @@ def clock(monkeypatch):
     return clock
 
 
-def context_of(steps, num_devices=1, choices=CPU, tracing=0.01, **more):
-    sizes = ChunkSizes(num_devices)
-    sizes.compiling = tracing
+def context_of(steps, num_devices=1, choices=CPU, **more):
+    steps.clock.num_devices = num_devices
     steps.context = Context(
         devices=tuple("abc"[:num_devices]),
         specs=SpecMemory(),
-        chunk_sizes=sizes,
+        chunk_sizes=ChunkSizes(num_devices),
         clock=StageClock(num_devices),
         spec=tf.TensorSpec([None, 2], tf.float32),
         choices=choices,
@@ -213,11 +231,11 @@ def test_steps_that_fail_are_not_used(made, clock):
 
 def test_what_takes_long_to_make_is_not_begun(clock):
     costs = {"plain": 0.01, "frozen": 0.001, "xla": 0.001}
-    steps = Steps(clock, costs)
-    report = run(steps, ROWS, tracing=2.0)
-    said = "not tried: it would take 16.2 s to make"
+    steps = Steps(clock, costs, num_ops=6000)
+    report = run(steps, ROWS)
+    said = "not tried: it would take 9.2 s to make"
     assert report.tried_steps["xla"] == said
-    said = "not tried: it would take 5.0 s to make, too long for this run"
+    said = "not tried: it would take 6.1 s to make, too long for this run"
     assert report.tried_steps["frozen"] == said
     assert steps.steps_of(len(steps.chunks)) == {"plain"}
     assert steps.context.clock.best_step is None  # a later run may be longer
@@ -227,7 +245,7 @@ def test_what_takes_long_to_make_is_not_begun(clock):
 def test_weights_count_if_they_are_frozen(clock):
     steps = Steps(clock, {"plain": 0.01, "frozen": 0.001, "xla": 0.011})
     report = run(steps, ROWS, weight_bytes=3 * 10**8)
-    assert report.tried_steps["frozen"].startswith("not tried: it would take 12.0 s")
+    assert report.tried_steps["frozen"].startswith("not tried: it would take 12.1 s")
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -237,7 +255,7 @@ def test_a_row_that_fails_within_the_search(number, num_devices, clock):
     rows = []
 
     def fails(chunk, made):
-        if "xla" in steps.made and threading.current_thread().name == "mgpu-worker-0":
+        if "xla" in steps.made and steps.clock.replica == 0:
             rows.append(chunk.start)
         if number + 1 < len(rows) and chunk.start == rows[number + 1]:
             raise LookupError(f"row {chunk.start}")

@@ -39,6 +39,10 @@ class RemoteChunks:
     def begin_run(self) -> None:
         """Does nothing: each process has one replica."""
 
+    def num_ops(self) -> int:
+        """How many ops a step has in the first process."""
+        return int(self._actors.call(0, "num_ops", what="Counting ops of the model"))
+
     def run(
         self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
     ) -> HostBatch:

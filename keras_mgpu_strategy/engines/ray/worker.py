@@ -144,6 +144,11 @@ class Worker:
         return self._backend.digest()
 
     @answering
+    def num_ops(self) -> int:
+        """How many ops a step has."""
+        return self._backend.compiler.num_ops()
+
+    @answering
     def run(
         self,
         chunk: InputBatch,
