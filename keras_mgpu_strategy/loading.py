@@ -34,6 +34,7 @@ def load(
     output_dtype: OutputDtype | None = None,
     combine: Combine | None = None,
     views: Sequence[str | View] | None = None,
+    tuning: str | os.PathLike[str] | None = None,
     ray: RayOptions | None = None,
 ) -> Predictor:
     """Reads a model from disk onto every device.
@@ -46,8 +47,8 @@ def load(
             layers) or name code that is neither Keras' nor yours. A SavedModel is a
             program, without a safe mode: load only those that you trust.
         engine, compile, jit_compile, in_flight, profile, precision, outputs,
-            output_dtype, combine, views, ray: As in `Predictor`, which also says how
-            devices are chosen.
+            output_dtype, combine, views, tuning, ray: As in `Predictor`, which also
+            says how devices are chosen.
 
     Raises:
         FileNotFoundError: There is no such path.
@@ -69,5 +70,6 @@ def load(
         output_dtype=output_dtype,
         combine=combine,
         views=views,
+        tuning=tuning,
         ray=ray,
     )

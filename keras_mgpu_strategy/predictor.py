@@ -26,6 +26,7 @@ from keras_mgpu_strategy.models import View
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.evaluation import Evaluator
 from keras_mgpu_strategy.runs.into_files import IntoFiles
+from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
@@ -51,9 +52,12 @@ class Predictor(IntoFiles):
             on this machine or on a cluster. Results are the same bit for bit.
         compile: How the model is compiled. `"plain"`: as it is. `"frozen"`: with its
             weights as constants, for which TensorFlow simplifies more. `"xla"`: by XLA.
-            `"auto"`: by XLA on GPUs for which it is known to work, if every layer
-            supports it, unless the model was compiled with `jit_compile=False` or
-            TensorFlow's ops must be deterministic; otherwise as it is.
+            `"auto"`: a run of more than a few seconds compares these on its first rows,
+            in at most a tenth of its time, and later runs use the fastest. A run begins
+            as the model is, or by XLA on GPUs for which that is known to work. XLA is
+            left out for layers that do not support it and models compiled with
+            `jit_compile=False`; nothing is compared if TensorFlow's ops must be
+            deterministic.
         jit_compile: Keras' spelling of `compile="xla"` (True) and `"plain"` (False).
         in_flight: Chunks on a device at a time, 1 to 4, until their results are on the
             host. `"auto"`: 3 on GPUs, where more chunks hide copies, and 1 on CPUs.
@@ -78,6 +82,10 @@ class Predictor(IntoFiles):
             for images of shape `(n, height, width, channels)`, or `mgpu.View`. Every
             model is given every view; outputs that are images are turned back. None:
             only the rows as they are.
+        tuning: A small file that keeps what `compile="auto"` and `batch_size=None` have
+            found, by model, weights, rows, devices and TensorFlow, for later processes,
+            which then do not look for it again. It is made if there is none. None: only
+            this Predictor remembers.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:
@@ -101,11 +109,13 @@ class Predictor(IntoFiles):
         output_dtype: OutputDtype | None = None,
         combine: Combine | None = None,
         views: Sequence[str | View] | None = None,
+        tuning: str | os.PathLike[str] | None = None,
         ray: RayOptions | None = None,
     ):
         how = (engine, compile, jit_compile, in_flight, profile, precision)
         options = Options(*how, outputs, output_dtype, combine, views)
-        super().__init__(place(model, options, ray), profile)
+        file = None if tuning is None else TuningFile(tuning)
+        super().__init__(place(model, options, ray), profile, file)
         self._evaluator = Evaluator(self._runner)
 
     @short_traceback

@@ -128,12 +128,14 @@ Flags:
       others, which then runs on this machine. For files that you trust.
   --compile=auto|plain|frozen|xla
       How to compile the model: as it is (plain), with its weights as constants
-      (frozen), or with XLA (xla). Default: auto, XLA on GPUs if the model can
-      be compiled, otherwise plain.
+      (frozen), or with XLA (xla). Default: auto, which compares them on the
+      first rows of a long run.
   --jit_compile
       The same as --compile=xla; --nojit_compile is --compile=plain.
   --profile=DIR
       Folder for a trace that TensorBoard's profiler reads.
+  --tuning=FILE
+      Keep there what auto and the default batch size have found, for later runs.
   --verbose=0|1|2|auto
       Progress on the standard error stream: none, a bar, a line every 30 s, or
       a bar on a terminal and lines elsewhere (the default).

@@ -28,7 +28,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "scope": ("devices", "replicas_per_device"),
     "loading": (
         *("engine", "precision", "outputs", "output_dtype"),
-        *("combine", "views", "compile", "jit_compile", "profile"),
+        *("combine", "views", "compile", "jit_compile", "profile", "tuning"),
         *("custom_objects", "safe_mode"),
     ),
     "ray": ("num_actors", "cpus_per_actor", "ray_address"),

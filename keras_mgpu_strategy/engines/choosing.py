@@ -107,7 +107,7 @@ class Search:
         if not self._has_time():
             self._end(reference)
             return
-        made = [
+        made: list[StepKind] = [
             kind
             for kind in candidates
             if self._is_worth_making(trials, kind, seconds)

@@ -83,6 +83,7 @@ class Backend(Protocol):
         output_dtype: What floats of the results are cast to; None to keep their dtype.
         combine: How the outputs of several models or views become one, or None.
         views: What distinguishes the views of each row from others; None if none.
+        hardware: What the devices are, each replica's.
     """
 
     input_spec: Nest | None
@@ -94,6 +95,7 @@ class Backend(Protocol):
     output_dtype: str | None
     combine: str | None
     views: list[str] | None
+    hardware: list[str]
 
     @property
     def model(self) -> Any:

@@ -15,6 +15,7 @@ from keras_mgpu_strategy.compute import gather, heads
 from keras_mgpu_strategy.compute.signatures import StepKind, spec_key
 from keras_mgpu_strategy.compute.step import StepCompiler
 from keras_mgpu_strategy.compute.transfers import has_own_memory
+from keras_mgpu_strategy.devices.kinds import kind_of
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.describing import described
@@ -112,6 +113,7 @@ class LocalBackend:
         self.is_remote = False
         self.outputs = options.output_names
         self.called = models.output_names_of(replicated.each[0].model)
+        self.hardware = list(map(kind_of, self.devices))
         self.compiler = StepCompiler(replicated)
         self._on_gpus = all(map(has_own_memory, self.devices))
         self.chunks = options.chunks(on_gpus=self._on_gpus)

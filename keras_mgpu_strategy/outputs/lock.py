@@ -24,10 +24,14 @@ except ImportError:  # Windows
 
 
 class Lock:
-    """A lock on a file that may not exist yet; `BlockingIOError` if another has it."""
+    """A lock on a file that may not exist yet; `BlockingIOError` if another has it.
 
-    def __init__(self, path: pathlib.Path):
+    If it `waits`, it waits for the other instead, for what is held only for a moment.
+    """
+
+    def __init__(self, path: pathlib.Path, *, waits: bool = False):
         self._path = path
+        self._waits = waits
         self._scratch = scratch_of(path)
         self._has_locks = fcntl is not None
         self._file: Any = None
@@ -124,7 +128,8 @@ class Lock:
     def _flock(self, file: Any) -> None:
         assert fcntl is not None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            how = 0 if self._waits else fcntl.LOCK_NB
+            fcntl.flock(file, fcntl.LOCK_EX | how)
         except BlockingIOError:
             file.close()
             raise BlockingIOError(

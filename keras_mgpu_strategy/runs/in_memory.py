@@ -6,8 +6,8 @@ from typing import Any
 
 from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.runs.on_devices import OnDevices
 from keras_mgpu_strategy.runs.result_checks import probabilities
-from keras_mgpu_strategy.runs.run import OnDevices
 from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.tracebacks import short_traceback

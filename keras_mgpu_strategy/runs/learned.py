@@ -1,10 +1,13 @@
 """What runs of a model have shown about rows of one signature, for later runs."""
 
 import dataclasses
+import math
+import os
 from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.signatures import StepKind, row_bytes
 from keras_mgpu_strategy.compute.sizes import first_guess, most_batch_rows, per_replica
 from keras_mgpu_strategy.compute.transfers import has_own_memory
@@ -13,6 +16,7 @@ from keras_mgpu_strategy.engines.context import ChunkSizes
 from keras_mgpu_strategy.engines.interface import Backend
 from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.model_rows import ModelRows
+from keras_mgpu_strategy.runs.tuning import Found
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 from keras_mgpu_strategy.types import Nest
@@ -29,15 +33,34 @@ class Learned:
     limits: Limits = dataclasses.field(default_factory=Limits)
     batch_size: int | None = None
     steps: dict[int, StepKind] = dataclasses.field(default_factory=dict)
+    # What a tuning file was asked for, by the batch that was given.
+    asked: dict[int | None, dict[str, Any]] = dataclasses.field(default_factory=dict)
     _made: set[Any] = dataclasses.field(default_factory=set)
 
-    def learn(self, report: Report, best_step: Any) -> None:
-        """Learns from a run that has ended; `best_step` if it looked for it."""
-        if len(report.tried_batches) > 1:
+    def learn(self, report: Report, best_step: Any) -> Found | None:
+        """Learns from a run that has ended; returns what it has looked for, if it has.
+
+        `best_step` is what it has found, for later runs too.
+        """
+        tuned = len(report.tried_batches) > 1
+        if tuned:
             self.batch_size = report.batch_size
         if best_step is not None:
             self.steps[report.batch_size] = best_step
         self._made.add((report.batch_size, report.step))
+        seconds = self.chunk_sizes.seconds(1)
+        found = Found(best_step, report.batch_size if tuned else None, seconds)
+        return found if (tuned or best_step) and found.is_possible() else None
+
+    def recall(self, found: Found, size: int | None) -> None:
+        """Learns what an earlier process has found, for a batch `size` if given."""
+        self.batch_size = self.batch_size or found.batch_size
+        size = size or found.batch_size
+        if found.step is not None and size is not None:
+            step: Any = found.step
+            self.steps.setdefault(size, step)
+        if math.isinf(self.chunk_sizes.seconds(1)):
+            self.chunk_sizes.restart(found.seconds_per_row)
 
     def step(
         self, size: int, num_rows: int | None, num_replicas: int
@@ -52,6 +75,24 @@ class Learned:
             least = _SECONDS_WORTH_COMPARING if step == "frozen" else 0.0
         is_worth_it = self.chunk_sizes.seconds(num_rows) / num_replicas >= least
         return step if is_worth_it else None
+
+
+def described(
+    backend: Backend, spec: Nest, head: Head, size: int | None
+) -> dict[str, Any]:
+    """What the best step and batch depend on; `size` is the batch that is given."""
+    leaves = tf.nest.flatten(spec)
+    return {
+        "model": backend.digest(),
+        "inputs": [f"{leaf.dtype.name} {leaf.shape.as_list()}" for leaf in leaves],
+        "head": repr(head),
+        "outputs": None if backend.outputs is None else [*backend.outputs],
+        "views": backend.views,
+        "per-replica batch": size,
+        "devices": backend.hardware,
+        "tensorflow": tf.__version__,
+        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+    }
 
 
 def first_batch(

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.signatures import SpecMemory, StepKind, spec_key
+from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.feed import example_inputs
 from keras_mgpu_strategy.engines.interface import Backend, Engine
@@ -24,6 +25,7 @@ from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock
 from keras_mgpu_strategy.runs.learned import (
     Learned,
+    described,
     first_batch,
     fixed_batch,
     most_batch,
@@ -34,11 +36,12 @@ from keras_mgpu_strategy.runs.model_rows import (
     as_it_is,
     model_rows,
 )
+from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.system.environment import expanded
-from keras_mgpu_strategy.system.fork_guard import HomeProcess, StaysHere
+from keras_mgpu_strategy.system.fork_guard import HomeProcess
 from keras_mgpu_strategy.types import HostBatch
 
 
@@ -100,10 +103,16 @@ class Run:
 class Runner:
     """Prepares the runs of one model; `report` is of the run that ended last."""
 
-    def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None = None):
+    def __init__(
+        self,
+        backend: Backend,
+        profile: str | os.PathLike[str] | None = None,
+        tuning: TuningFile | None = None,
+    ):
         self.report: Report | None = None
         self.backend = backend
         self._profile = profile
+        self._tuning = tuning
         self._home = HomeProcess()
         self._specs = SpecMemory()
         self._learned: dict[Any, Learned] = {}
@@ -141,13 +150,15 @@ class Runner:
         tokens = rows.padded and rows.padded.batches(
             batch_size, fixed, most_batch(self.backend, longest), self.num_replicas
         )
-        learned = self._known(rows, head, tokens)
+        given = batch_size and per_replica(batch_size, self.num_replicas)
+        learned = self._known(rows, head, given, tokens)
         is_open = batch_size is None and fixed is None and tokens is None
         tunes = is_open and learned.batch_size is None
         size = first_batch(batch_size, learned, rows, fixed, self.backend, tokens)
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
         context = self._context(rows, head, learned, is_fixed=fixed is not None)
-        tries = {"tunes": tunes, "tries": step is None}
+        # Chunks of different lengths cannot be compared.
+        tries = {"tunes": tunes, "tries": step is None and tokens is None}
         context = dataclasses.replace(context, tokens=tokens, **tries)
         if step is not None:
             context = dataclasses.replace(context, step=step)
@@ -157,7 +168,7 @@ class Runner:
             clock=context.clock,
             batch_size=size,
             global_batch=batch_size or size * self.num_replicas,
-            when_done=functools.partial(self._learn, learned, context.clock),
+            when_done=functools.partial(self._learn, learned, given, context.clock),
             profile=self._profile,
             home=self._home,
             tokens=tokens,
@@ -181,14 +192,30 @@ class Runner:
         )
 
     def _known(
-        self, rows: ModelRows, head: Head, tokens: TokenBatches | None
+        self,
+        rows: ModelRows,
+        head: Head,
+        given: int | None,
+        tokens: TokenBatches | None,
     ) -> Learned:
         new = Learned(ChunkSizes(self.num_replicas))
-        return self._learned.setdefault((spec_key(rows.spec), head, tokens), new)
+        key = (spec_key(rows.spec), head, tokens)
+        learned = self._learned.setdefault(key, new)
+        tuning = None if tokens else self._tuning  # which knows no lengths
+        if tuning is not None and given not in learned.asked:
+            run = described(self.backend, rows.spec, head, given)
+            learned.asked[given] = run
+            if (found := tuning.find(run)) is not None:
+                learned.recall(found, given)
+        return learned
 
-    def _learn(self, learned: Learned, clock: StageClock, report: Report) -> None:
+    def _learn(
+        self, learned: Learned, given: int | None, clock: StageClock, report: Report
+    ) -> None:
         self.report = report
-        learned.learn(report, clock.best_step)
+        found = learned.learn(report, clock.best_step)
+        if found is not None and self._tuning is not None and given in learned.asked:
+            self._tuning.put(learned.asked[given], found)
 
 
 def _fitting(head: Head, backend: Backend) -> Head:
@@ -197,35 +224,3 @@ def _fitting(head: Head, backend: Backend) -> Head:
     head = dataclasses.replace(head, **how)
     head.check(backend.output_shapes)
     return head
-
-
-class OnDevices(StaysHere):
-    """A model that lives on every device, and the report of its last run."""
-
-    def __init__(self, backend: Backend, profile: str | os.PathLike[str] | None):
-        self._runner = Runner(backend, profile)
-
-    @property
-    def model(self) -> Any:
-        """The model whose variables live on every device; `fit` and `evaluate` work."""
-        return self._runner.backend.model
-
-    @property
-    def strategy(self) -> Any:
-        """The `tf.distribute.Strategy` over the devices."""
-        return self._runner.backend.strategy
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Full name of each replica's device."""
-        return self._runner.backend.devices
-
-    @property
-    def num_replicas(self) -> int:
-        """How many replicas there are."""
-        return self._runner.num_replicas
-
-    @property
-    def report(self) -> Report | None:
-        """Report of the run that ended last, in any thread; None before the first."""
-        return self._runner.report

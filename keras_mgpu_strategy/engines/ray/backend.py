@@ -116,6 +116,7 @@ class RayBackend:
         self.close = self._actors.close
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
+        self.hardware = [each.hardware[0] for each in self._actors.abouts]
         self._choices = about.choices, about.weight_bytes
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called

@@ -49,6 +49,7 @@ class About:
     called: tuple[str, ...] | None
     choices: tuple[StepKind, ...]
     weight_bytes: int
+    hardware: list[str]
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     device: str
@@ -107,6 +108,7 @@ class Worker:
             backend.called,
             backend.choices,
             backend.weight_bytes,
+            backend.hardware,
             *backend.about(),
             device,
             os.uname().nodename,
