@@ -9,7 +9,7 @@ import keras_mgpu_strategy as mgpu
 _OPTIONS = (
     "*, engine='threads', compile='auto', jit_compile='auto', in_flight='auto', "
     "profile=None, precision=None, outputs=None, output_dtype=None, combine=None, "
-    "views=None, ray=None"
+    "views=None, tuning=None, ray=None"
 )
 _PREDICT = "x, batch_size=None, verbose='auto', steps=None, callbacks=None"
 SIGNATURES = {

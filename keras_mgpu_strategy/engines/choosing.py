@@ -141,8 +141,8 @@ class Search:
         if takes > _MOST_SECONDS_TO_COMPILE:
             self._tried[kind] = said
             return False
-        # One frozen step serves all replicas. XLA compiles for each, all at a time.
-        times = 2 if kind == "xla" and self._num_replicas > 1 else 1
+        # All others make it at the same time, if they do.
+        times = 2 if context.makes_each and self._num_replicas > 1 else 1
         if self._spent + takes * times * trials.lost <= self._budget:
             return True
         self._is_final = False

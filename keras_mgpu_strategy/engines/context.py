@@ -105,6 +105,7 @@ class Context:
     choices: tuple[StepKind, ...] = ("plain",)  # the first if none is known to be best
     tries: bool = False  # may look for a faster step among them
     weight_bytes: int = 0  # of one copy of the model's variables; 0 if unknown
+    makes_each: bool = False  # a step for each replica, not one for all
     may_fall_back: bool = False  # to a plain step, where that one cannot be made
     is_fixed: bool = False  # the model takes no other batch size
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -144,6 +144,7 @@ class LocalBackend:
         return dataclasses.replace(
             context.with_choices(self.choices, self.weight_bytes),
             may_fall_back=self._options.step == "auto",
+            makes_each=self._on_gpus,
             is_measured=self._on_gpus,
             **self.chunks,
         )

@@ -159,7 +159,7 @@ class RayBackend:
     def engine(self, context: Context) -> Engine:
         """Threads that each wait for one process."""
         self._actors.refill()
-        known: Any = self._chunks
+        known: Any = {"makes_each": True, **self._chunks}
         context = dataclasses.replace(context.with_choices(*self._choices), **known)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
 
