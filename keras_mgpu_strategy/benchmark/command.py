@@ -31,13 +31,13 @@ _LISTS = {
     "Default: 1,2.",
     "replicas_per_device": "Numbers of replicas that share one device, such as 1,2,4: "
     "does that pay?",
-    "contenders": f"{', '.join(CONTENDERS)}. Default: all but ray; mgpu_threads with "
-    "--replicas_per_device.",
+    "contenders": f"{', '.join(CONTENDERS)}. Default: all but ray (onnxruntime "
+    "and openvino on CPUs, if installed); mgpu_threads with --replicas_per_device.",
 }
 _NUMBERS = {
     "rows": "Rows of a sample. Default: as many as keep Keras busy for --seconds.",
-    "seconds": "Target length of a sample. Default: 3.",
-    "repetitions": "Samples of each contender. Default: 5.",
+    "seconds": "Target length of a sample. Default: 2.",
+    "repetitions": "Samples of each contender. Default: 3.",
 }
 
 

@@ -9,15 +9,22 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import machine, processes, timing
-from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
+from keras_mgpu_strategy.benchmark import machine, processes, runtimes, timing
+from keras_mgpu_strategy.benchmark.contenders import InTurn, made
+from keras_mgpu_strategy.benchmark.options import (
+    ENGINES,
+    FEW,
+    RUNTIMES,
+    STEPS,
+    BenchmarkOptions,
+)
 from keras_mgpu_strategy.benchmark.rows import build, known_ids, make_rows
 from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
@@ -25,22 +32,11 @@ from keras_mgpu_strategy.types import Nest, cut
 _MOST_BYTES = 512 << 20
 # A row in batches of other shapes differs in the last bits, which deep models add up.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
-
-
-class InTurn:
-    """Models of Keras that predict one after another, and their mean."""
-
-    def __init__(self, models: Iterable[Any]):
-        self.models = list(models)
-
-    def predict(self, x: Nest, **how: Any) -> Nest:
-        """The mean of what they predict; of one, what it predicts."""
-
-        def mean(*leaves: np.ndarray) -> np.ndarray:
-            return functools.reduce(np.add, leaves) / len(leaves)
-
-        first, *others = [model.predict(x, **how) for model in self.models]
-        return tf.nest.map_structure(mean, first, *others) if others else first
+_OURS = (*ENGINES, "mgpu_plain")
+"""These must not fail."""
+_UNKNOWN = (*STEPS[1:], *RUNTIMES)
+"""These may be many times slower than Keras."""
+_PATIENCE = 4
 
 
 def run(options: BenchmarkOptions) -> dict[str, Any]:
@@ -65,6 +61,12 @@ def run(options: BenchmarkOptions) -> dict[str, Any]:
         narrowest, rows_of, predict, options.seconds, options.row_multiple
     )
     x = rows_of(rows)
+    started = time.perf_counter()
+    reference = predict(x)
+    patience = _PATIENCE * (time.perf_counter() - started)
+    left_out = [name for name in options.contenders if _is_absent(name, kind)]
+    contenders = [name for name in options.contenders if name not in left_out]
+    options = dataclasses.replace(options, contenders=contenders)
     return {
         "case": "one_device" if options.shared else "throughput",
         "model": ",".join(names),
@@ -73,8 +75,15 @@ def run(options: BenchmarkOptions) -> dict[str, Any]:
         "rows": rows,
         "devices": list(strategy.extended.worker_devices),
         **machine.describe(),
-        "contenders": _measure(options, plain, mirrored, x, predict(x)),
+        "largest_value": _largest_value(reference),
+        "left_out": left_out,
+        "contenders": _measure(options, plain, mirrored, x, reference, patience),
     }
+
+
+def _is_absent(contender: str, kind: str) -> bool:
+    is_here = kind == "cpu" and not runtimes.missing(contender)
+    return contender in RUNTIMES and not is_here
 
 
 def find_rows(
@@ -98,49 +107,63 @@ def find_rows(
 
 
 def _measure(
-    options: BenchmarkOptions, plain: InTurn, mirrored: InTurn, x: Nest, reference: Nest
+    options: BenchmarkOptions,
+    plain: InTurn,
+    mirrored: InTurn,
+    x: Nest,
+    reference: Nest,
+    patience: float,
 ) -> dict[str, dict[str, Any]]:
     (batch,), (count,) = options.batches, options.replicas
+    few = (batch or FEW) * count
     owners, calls, records = {}, {}, {}
     for name in options.contenders:
         size = batch if name == "keras" else batch and batch * count
+        most = patience if name in _UNKNOWN else math.inf
         try:
             started = time.perf_counter()
-            owner = owners[name] = _owner(name, plain, mirrored, count)
-            call = functools.partial(owner.predict, x, batch_size=size, verbose=0)
-            results = call()
-            records[name] = {
-                "first_call_seconds": time.perf_counter() - started,
-                "largest_difference": largest_difference(results, reference),
-            }
+            owner = owners[name] = made(name, plain, mirrored, count, batch)
+            predict = functools.partial(owner.predict, batch_size=size, verbose=0)
+            call, records[name] = _first_call(predict, x, reference, few, most)
+            records[name]["first_call_seconds"] = time.perf_counter() - started
             calls[name] = functools.partial(timing.seconds_of, call)
         except Exception as error:
-            if name.startswith("mgpu"):
+            if name in _OURS:
                 raise
             records[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-    rows = len(tf.nest.flatten(x)[0])
     for name, seconds in timing.in_turn(calls, options.repetitions).items():
-        records[name] |= {
-            "seconds": seconds,
-            "rows_per_second": [rows / sample for sample in seconds],
-            "report": report_of(owners[name]),
-        }
+        record = records[name]
+        record["seconds"] = seconds
+        record["rows_per_second"] = [record["rows"] / sample for sample in seconds]
+        record["report"] = report_of(owners[name])
     return records
 
 
-def _owner(name: str, plain: InTurn, mirrored: InTurn, num_replicas: int) -> Any:
-    match name:
-        case "keras":
-            for model in plain.models:  # to time how long it takes
-                model.make_predict_function(force=True)
-            return plain
-        case "keras_strategy":
-            return mirrored
-        case "ray":  # a process on a CPU has one thread, as a replica has here
-            ray = mgpu.RayOptions(num_replicas, cpus_per_actor=1)
-            return mgpu.Predictor(plain.models, engine="ray", ray=ray)
-    engine: Any = name.removeprefix("mgpu_")
-    return mgpu.Predictor(mirrored.models, engine=engine)
+def _first_call(
+    predict: Callable[[Nest], Nest], x: Nest, reference: Nest, few: int, most: float
+) -> tuple[Callable[[], Nest], dict[str, Any]]:
+    """What is to be timed, once it has run, and the record of its results."""
+    rows = x if most == math.inf else _rows_for(predict, x, few, most)
+    call = functools.partial(predict, rows)
+    expected = cut(reference, 0, num_rows(rows))
+    difference = largest_difference(call(), expected)
+    return call, {"rows": num_rows(rows), "largest_difference": difference}
+
+
+def _rows_for(
+    call: Callable[[Nest], object], x: Nest, few: int, patience: float
+) -> Nest:
+    """All rows, or the first few of them if all would take too many seconds."""
+    first = cut(x, 0, min(few, num_rows(x)))
+    call(first)
+    seconds = timing.seconds_of(lambda: call(first))
+    all_would_take = seconds * num_rows(x) / num_rows(first)
+    return x if all_would_take < patience else first
+
+
+def num_rows(x: Nest) -> int:
+    """Number of rows of a nest of arrays."""
+    return len(tf.nest.flatten(x)[0])
 
 
 def report_of(owner: Any) -> dict[str, Any] | None:
@@ -163,6 +186,14 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
     if not np.allclose(got, want, _RELATIVE, _ABSOLUTE, equal_nan=True):
         raise ValueError(f"results differ by up to {largest}")
     return largest
+
+
+def _largest_value(reference: Nest) -> float:
+    """The largest finite value, by which differences are judged."""
+    leaves = (
+        np.abs(np.nan_to_num(x, posinf=0, neginf=0)) for x in tf.nest.flatten(reference)
+    )
+    return max(float(leaf.max(initial=0)) for leaf in leaves)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,15 @@
 import dataclasses
 import pathlib
 
-CONTENDERS = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored", "ray")
+ENGINES = ("mgpu_threads", "mgpu_mirrored")
+"""By default, `compile="auto"`."""
+STEPS = ("mgpu_plain", "mgpu_frozen", "mgpu_xla")
+"""The candidates of `compile=`, by name."""
+RUNTIMES = ("onnxruntime", "openvino")
+"""What else might run the model on a CPU, if it is installed."""
+CONTENDERS = ("keras", "keras_strategy", *ENGINES, *STEPS, *RUNTIMES, "ray")
+FEW = 32
+"""Keras' default batch, for what has none."""
 BUILT_IN = "mlp"
 _MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -23,15 +31,15 @@ class BenchmarkOptions:
     replicas: tuple[int, ...] = (1, 2)
     shared: bool = False
     devices: str = "auto"
-    contenders: tuple[str, ...] = CONTENDERS[:4]
+    contenders: tuple[str, ...] = CONTENDERS[:-1]
     rows: int | None = None
     row_multiple: int = 1
-    seconds: float = 3.0
-    repetitions: int = 5
+    seconds: float = 2.0
+    repetitions: int = 3
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        allowed = CONTENDERS[1:4] if self.shared else CONTENDERS
+        allowed = ("keras_strategy", *ENGINES) if self.shared else CONTENDERS
         for name in self.contenders:
             if name not in allowed:
                 raise ValueError(

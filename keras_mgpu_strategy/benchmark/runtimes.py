@@ -1,8 +1,9 @@
 """A Keras model in ONNX Runtime and in OpenVINO, on a CPU.
 
-Both are given what tf2onnx makes of the model, traced for one batch: it converts more
-models than OpenVINO does from TensorFlow, LSTMs among them, and works for every Keras.
-OpenVINO's own converter also reports to its makers.
+Both are given what tf2onnx makes of the model, traced for one batch. tf2onnx 1.17 works
+with TensorFlow 2.18 to 2.21, Keras 3 and tf_keras, NumPy 1 and 2, without the patches
+that Keras' own export to ONNX applies. It converts LSTMs, where OpenVINO's converter of
+functions of TensorFlow fails.
 """
 
 import importlib.util
@@ -15,18 +16,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.benchmark.options import FEW
 from keras_mgpu_strategy.models.libraries import input_spec_of
+from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
 
 Leaves = list[np.ndarray]
 Call = Callable[[Leaves], Leaves]
 
-_BATCH = 32  # as Keras: neither has a default
-
 
 def missing(runtime: str) -> bool:
     """Whether a runtime, or what converts models for it, is not installed."""
     return not all(map(importlib.util.find_spec, (runtime, "tf2onnx")))
+
+
+def _imported(module: str) -> Any:
+    return import_extra(module, "compare", "Comparing with other runtimes")
 
 
 class InRuntime:
@@ -35,7 +40,7 @@ class InRuntime:
     def __init__(
         self, model: Any, runtime: str, batch_size: int | None, num_replicas: int
     ):
-        self._batch = batch_size or _BATCH
+        self._batch = batch_size or FEW
         self._num_replicas = num_replicas
         onnx, self._outputs = _converted(model, self._batch)
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -69,8 +74,7 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 
 def _converted(model: Any, batch: int) -> tuple[bytes, Nest]:
     """The model as ONNX, inputs and outputs in flat order, and the outputs' nest."""
-    import tf2onnx
-
+    tf2onnx = _imported("tf2onnx")
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     spec = input_spec_of(model)
     signature = [
@@ -94,8 +98,7 @@ def _name(position: int) -> str:
 
 
 def _in_onnxruntime(onnx: bytes, num_replicas: int) -> list[Call]:
-    import onnxruntime
-
+    onnxruntime = _imported("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -113,9 +116,7 @@ def _in_onnxruntime(onnx: bytes, num_replicas: int) -> list[Call]:
 
 
 def _in_openvino(onnx: bytes, num_replicas: int) -> list[Call]:
-    import openvino
-
-    core = openvino.Core()
+    core = _imported("openvino").Core()
     settings = {
         "INFERENCE_NUM_THREADS": num_replicas,
         "NUM_STREAMS": num_replicas,

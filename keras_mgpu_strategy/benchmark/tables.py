@@ -4,13 +4,16 @@ A *run* is one model at one batch on one number of replicas. Contenders can be c
 only within a run, where samples were taken in turn.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_mgpu_strategy.benchmark import provenance
+from keras_mgpu_strategy.benchmark.options import ENGINES
 
 MISSING = "–"
+_CLOSE = 1e-5
 
 
 def speed(run: dict[str, Any], contender: str) -> float | None:
@@ -56,6 +59,12 @@ def report(report: dict[str, Any]) -> str:
         ]
         cells = ([line[column] for column in columns] for line in lines)
         parts.append(f"### {_title(group[0])}\n\n{table(columns, cells)}")
+    left_out = [f"`{name}`" for name in report["runs"][0].get("left_out", ())]
+    if left_out:
+        parts.append(
+            f"Not measured: {' and '.join(left_out)}. On a CPU, they are after "
+            '`pip install "keras_mgpu_strategy[compare]"`.'
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,9 +83,10 @@ def _line(
         "lowest to highest": speed_range(record),
         "against Keras, same strategy": factor(ratio(run, name, "keras_strategy")),
         "against Keras, no strategy": factor(ratio(run, name, "keras")),
+        "against plain": factor(ratio(run, name, "mgpu_plain")),
         f"against {fewest}": factor(gains.get(run["replicas"])),
         "first call, s": number(record.get("first_call_seconds")),
-        "notes": _notes(run, record),
+        "notes": _notes(run, name),
     }
 
 
@@ -87,10 +97,18 @@ def _title(run: dict[str, Any]) -> str:
     return f"{run['model']}, {size}{shared}{f', GPU: {gpus}' if gpus else ''}"
 
 
-def _notes(run: dict[str, Any], record: dict[str, Any]) -> str:
+def _notes(run: dict[str, Any], name: str) -> str:
+    record = run["contenders"][name]
+    report, difference = record.get("report"), record.get("largest_difference", 0)
     notes = [record["error"]] if "error" in record else []
-    if run["per_replica_batch"] is None and record.get("report"):
-        notes.append(f"batch {record['report']['batch_size']} found")
+    if run["per_replica_batch"] is None and report:
+        notes.append(f"batch {report['batch_size']} found")
+    if name in ENGINES and report and report.get("step"):
+        notes.append(f"auto: {report['step']}")
+    if record.get("rows", run["rows"]) < run["rows"]:
+        notes.append(f"slow: only the first {number(record['rows'])} rows")
+    if difference > _CLOSE * run.get("largest_value", math.inf):
+        notes.append(f"results differ by up to {difference:.1e}")
     return "; ".join(" ".join(note.split())[:120].replace("|", "/") for note in notes)
 
 

@@ -38,11 +38,7 @@ def test_flags_become_options(tmp_path):
 
 def test_defaults():
     assert options_of() == BenchmarkOptions()
-    assert BenchmarkOptions().contenders == (
-        "keras",
-        "keras_strategy",
-        *CONTENDERS[2:4],
-    )
+    assert BenchmarkOptions().contenders == CONTENDERS[:-1]
     shared = options_of("--replicas_per_device=1,2")
     assert shared == BenchmarkOptions(
         replicas=(1, 2), shared=True, contenders=("mgpu_threads",)
@@ -108,7 +104,7 @@ def test_whole_runs(tmp_path):
     assert one["rows"] == two["rows"] and one["rows"] % 16 == 0
     assert {run["intra_op_threads"] for run in (one, two)} == {1}
     for run in (one, two):
-        assert list(run["contenders"]) == list(CONTENDERS[:4])
+        assert [*run["contenders"], *run["left_out"]] == list(CONTENDERS[:-1])
         assert not [each for each in run["contenders"].values() if "error" in each]
 
 

@@ -8,8 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.benchmark import machine, measure, processes, timing
-from keras_mgpu_strategy.benchmark.options import BenchmarkOptions
+from keras_mgpu_strategy.benchmark import (
+    machine,
+    measure,
+    processes,
+    runtimes,
+    timing,
+)
+from keras_mgpu_strategy.benchmark.contenders import InTurn
+from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS, BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from tests import helpers
 from tests.conformance import zoo
@@ -52,6 +59,49 @@ def test_a_baseline_that_fails_leaves_the_others(tmp_path):
     assert sum(report["shares"].values()) == pytest.approx(1)
 
 
+def test_the_candidates_of_compile_and_other_runtimes(tmp_path):
+    layers = [keras.layers.LSTM(4), keras.layers.BatchNormalization()]
+    path = saved(tmp_path, *layers, shape=(5, 3))
+    names = (*STEPS, *RUNTIMES)
+    record = record_of(tmp_path, models=(path,), contenders=names, rows=17)
+    assert list(record["contenders"]) == list(names)
+    assert record["left_out"] == []
+    assert 0 < record["largest_value"] < 1
+    for each in record["contenders"].values():
+        assert each["largest_difference"] < 1e-6
+        assert each["rows"] == 17
+
+
+def test_a_candidate_that_cannot_be_made_leaves_the_others(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such op")
+
+    monkeypatch.setattr(runtimes, "_converted", fail)
+    names = ("mgpu_plain", "onnxruntime")
+    path = saved(tmp_path, keras.layers.Dense(2))
+    record = record_of(tmp_path, models=(path,), contenders=names, rows=8)
+    error = {"error": "RuntimeError: no such op"}
+    assert record["contenders"]["onnxruntime"] == error
+    assert len(record["contenders"]["mgpu_plain"]["seconds"]) == 2
+
+
+def test_what_is_not_installed_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "missing", lambda name: name == "openvino")
+    path = saved(tmp_path, keras.layers.Dense(2))
+    record = record_of(tmp_path, models=(path,), contenders=RUNTIMES, rows=8)
+    assert list(record["contenders"]) == ["onnxruntime"]
+    assert record["left_out"] == ["openvino"]
+
+
+@pytest.mark.parametrize(("patience", "rows"), [(0.0, 32), (1000, 64)])
+def test_only_the_first_rows_of_what_is_slow(patience, rows):
+    x = {"a": np.zeros((64, 2)), "b": np.zeros(64)}
+    calls = []
+    kept = measure._rows_for(calls.append, x, 32, patience)
+    assert {len(leaf) for leaf in kept.values()} == {rows}
+    assert [len(call["a"]) for call in calls] == [32, 32]
+
+
 def test_several_models_beside_a_loop_over_them(tmp_path):
     paths = []
     for number, ids in enumerate((9, 3)):
@@ -60,7 +110,7 @@ def test_several_models_beside_a_loop_over_them(tmp_path):
         outputs = keras.layers.Dense(2)(keras.layers.Embedding(ids, 2)(inputs))
         keras.Model(inputs, outputs).save(path)
         paths.append(path)
-    names = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored")
+    names = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored", *RUNTIMES)
     record = record_of(tmp_path, models=paths, contenders=names, rows=16)
     assert record["model"] == ",".join(paths)
     for each in record["contenders"].values():
@@ -71,7 +121,7 @@ def test_the_mean_of_models_in_turn():
     models = [helpers.dense_model() for _ in range(3)]
     rows = helpers.numbered_rows(5)
     expected = np.mean([model.predict(rows, verbose=0) for model in models], axis=0)
-    found = measure.InTurn(models).predict(rows, verbose=0)
+    found = InTurn(models).predict(rows, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

@@ -103,6 +103,29 @@ def test_errors_and_found_batches_are_noted():
     assert "| `keras` | – | – | – | RuntimeError: a/b |" in text
 
 
+def test_candidates_of_compile_and_what_is_to_be_known_of_them():
+    each = run(1, mgpu_threads=[3.0], mgpu_plain=[2.0], mgpu_xla=[0.1], openvino=[4.0])
+    each |= {"left_out": ["onnxruntime"], "largest_value": 2.0}
+    made = each["contenders"]
+    made["mgpu_threads"]["report"] = {"step": "frozen"}
+    made["mgpu_xla"] |= {"rows": 8, "largest_difference": 1e-5}
+    made["openvino"] |= {"rows": 64, "largest_difference": 4e-5}
+    *_, table, last = tables.report(REPORT | {"runs": [each]}).split("\n\n")
+    cells = [line.split(" | ")[-3:] for line in table.splitlines()]
+    assert cells == [
+        ["against plain", "first call, s", "notes |"],
+        ["---", "---", "--- |"],
+        ["1.50", "0.500", "auto: frozen |"],
+        ["1.00", "0.500", " |"],
+        ["0.05", "0.500", "slow: only the first 8 rows |"],
+        ["2.00", "0.500", "results differ by up to 4.0e-05 |"],
+    ]
+    assert last == (
+        "Not measured: `onnxruntime`. On a CPU, they are after "
+        '`pip install "keras_mgpu_strategy[compare]"`.\n'
+    )
+
+
 def test_the_machine_is_described():
     found = provenance.describe()
     assert found["versions"]["tensorflow"] and found["versions"]["keras_mgpu_strategy"]

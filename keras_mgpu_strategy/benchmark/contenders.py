@@ -1,0 +1,53 @@
+"""Contender names -> what predicts, and what has to be installed for it."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.benchmark import runtimes
+from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS
+from keras_mgpu_strategy.types import Nest
+
+
+class InTurn:
+    """Models of Keras that predict one after another, and their mean."""
+
+    def __init__(self, models: Iterable[Any]):
+        self.models = list(models)
+
+    def predict(self, x: Nest, **how: Any) -> Nest:
+        """The mean of what they predict; of one, what it predicts."""
+
+        def mean(*leaves: np.ndarray) -> np.ndarray:
+            return functools.reduce(np.add, leaves) / len(leaves)
+
+        first, *others = [model.predict(x, **how) for model in self.models]
+        return tf.nest.map_structure(mean, first, *others) if others else first
+
+
+def made(
+    name: str, plain: InTurn, mirrored: InTurn, num_replicas: int, batch: int | None
+) -> Any:
+    """What predicts, not yet compiled; `mirrored` models are under a strategy."""
+    match name:
+        case "keras":
+            for model in plain.models:  # to time how long it takes
+                model.make_predict_function(force=True)
+            return plain
+        case "keras_strategy":
+            return mirrored
+        case "ray":  # a process on a CPU has one thread, as a replica has here
+            ray = mgpu.RayOptions(num_replicas, cpus_per_actor=1)
+            return mgpu.Predictor(plain.models, engine="ray", ray=ray)
+    if name in RUNTIMES:
+        return InTurn(
+            runtimes.InRuntime(model, name, batch, num_replicas)
+            for model in plain.models
+        )
+    kind: Any = name.removeprefix("mgpu_")
+    how: Any = {"compile" if name in STEPS else "engine": kind}
+    return mgpu.Predictor(mirrored.models, **how)
