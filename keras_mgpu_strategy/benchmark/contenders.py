@@ -1,6 +1,8 @@
 """Contender names -> what predicts, and what has to be installed for it."""
 
+import contextlib
 import functools
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +13,9 @@ import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import runtimes
 from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS
 from keras_mgpu_strategy.types import Nest
+
+_MANY_ROWS = 10**9
+_SECONDS_TO_CHOOSE = (3, 4, 5)  # again, in case that compiling took the first seconds
 
 
 class InTurn:
@@ -51,3 +56,23 @@ def made(
     kind: Any = name.removeprefix("mgpu_")
     how: Any = {"compile" if name in STEPS else "engine": kind}
     return mgpu.Predictor(mirrored.models, **how)
+
+
+def settle(
+    predictor: mgpu.Predictor, x: Nest, batch_size: int | None
+) -> dict[str, float | str]:
+    """Has the beginning of a long run choose a step for later ones; what was tried."""
+    rows = tf.nest.map_structure(_many, x)
+    tried: dict[str, float | str] = {}
+    for seconds in _SECONDS_TO_CHOOSE:
+        until = time.perf_counter() + seconds
+        with contextlib.closing(predictor.predict_iter(rows, batch_size)) as batches:
+            next((True for _ in batches if time.perf_counter() > until), None)
+        if predictor.report and (tried := predictor.report.tried_steps):
+            break
+    return tried
+
+
+def _many(leaf: np.ndarray) -> np.ndarray:
+    """The first row, so often that any run is a long one; takes no memory."""
+    return np.broadcast_to(leaf[:1], (_MANY_ROWS, *leaf.shape[1:]))

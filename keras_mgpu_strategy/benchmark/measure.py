@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.benchmark import machine, processes, runtimes, timing
-from keras_mgpu_strategy.benchmark.contenders import InTurn, made
+from keras_mgpu_strategy.benchmark.contenders import InTurn, made, settle
 from keras_mgpu_strategy.benchmark.options import (
     ENGINES,
     FEW,
@@ -126,6 +126,8 @@ def _measure(
             predict = functools.partial(owner.predict, batch_size=size, verbose=0)
             call, records[name] = _first_call(predict, x, reference, few, most)
             records[name]["first_call_seconds"] = time.perf_counter() - started
+            if name == "mgpu_threads":
+                records[name]["tried_steps"] = settle(owner, x, size)
             calls[name] = functools.partial(timing.seconds_of, call)
         except Exception as error:
             if name in _OURS:

@@ -106,6 +106,7 @@ def test_whole_runs(tmp_path):
     for run in (one, two):
         assert [*run["contenders"], *run["left_out"]] == list(CONTENDERS[:-1])
         assert not [each for each in run["contenders"].values() if "error" in each]
+        assert run["contenders"]["mgpu_threads"]["tried_steps"]["plain"] > 0
 
 
 @pytest.mark.slow

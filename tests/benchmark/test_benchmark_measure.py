@@ -1,21 +1,23 @@
 """What is measured, on a CPU that the tests have split into four already."""
 
 import dataclasses
+import itertools
 import json
 import os
+import types
 
 import keras
 import numpy as np
 import pytest
 
 from keras_mgpu_strategy.benchmark import (
+    contenders,
     machine,
     measure,
     processes,
     runtimes,
     timing,
 )
-from keras_mgpu_strategy.benchmark.contenders import InTurn
 from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS, BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
 from tests import helpers
@@ -70,6 +72,8 @@ def test_the_candidates_of_compile_and_other_runtimes(tmp_path):
     for each in record["contenders"].values():
         assert each["largest_difference"] < 1e-6
         assert each["rows"] == 17
+    steps = [record["contenders"][name]["report"]["step"] for name in STEPS]
+    assert steps == ["plain", "frozen", "xla"]
 
 
 def test_a_candidate_that_cannot_be_made_leaves_the_others(tmp_path, monkeypatch):
@@ -102,6 +106,36 @@ def test_only_the_first_rows_of_what_is_slow(patience, rows):
     assert [len(call["a"]) for call in calls] == [32, 32]
 
 
+class Choosing:
+    """Stands for a Predictor whose runs try these steps, one run after another."""
+
+    def __init__(self, *tried):
+        self._tried, self.report, self.rows = iter(tried), None, []
+
+    def predict_iter(self, x, batch_size):
+        self.rows.append((x["a"].shape, x["a"].nbytes and x["a"].strides[0]))
+        try:
+            while True:
+                yield batch_size
+        finally:
+            self.report = types.SimpleNamespace(tried_steps=next(self._tried))
+
+
+def test_auto_has_chosen_in_a_long_run_before_it_is_timed(monkeypatch):
+    now = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: next(now))
+    monkeypatch.setattr(contenders, "time", clock)
+    x = {"a": np.zeros((6, 2), np.float32)}
+    for tried, runs in (
+        ([{"plain": 1.0}], 1),
+        ([{}, {"plain": 2.0}], 2),
+        ([{}] * 3, 3),
+    ):
+        predictor = Choosing(*tried)
+        assert contenders.settle(predictor, x, 4) == tried[-1]
+        assert predictor.rows == [((10**9, 2), 0)] * runs
+
+
 def test_several_models_beside_a_loop_over_them(tmp_path):
     paths = []
     for number, ids in enumerate((9, 3)):
@@ -121,7 +155,7 @@ def test_the_mean_of_models_in_turn():
     models = [helpers.dense_model() for _ in range(3)]
     rows = helpers.numbered_rows(5)
     expected = np.mean([model.predict(rows, verbose=0) for model in models], axis=0)
-    found = InTurn(models).predict(rows, verbose=0)
+    found = contenders.InTurn(models).predict(rows, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
