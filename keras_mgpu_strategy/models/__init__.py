@@ -9,9 +9,9 @@ from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.describing import float_dtypes_of, names_of
 from keras_mgpu_strategy.models.digest import digest
+from keras_mgpu_strategy.models.effects import beyond_weights, only_reads
 from keras_mgpu_strategy.models.ensemble import ensemble
 from keras_mgpu_strategy.models.following import Follower, Snapshot
-from keras_mgpu_strategy.models.graphs import beyond_weights, only_reads
 from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
 from keras_mgpu_strategy.models.masks import masks_of

@@ -21,7 +21,7 @@ from keras_mgpu_strategy.models.attributes import (
     own_attributes,
     reachable,
 )
-from keras_mgpu_strategy.models.graphs import only_reads
+from keras_mgpu_strategy.models.effects import only_reads
 from keras_mgpu_strategy.models.libraries import (
     declared,
     float_dtype_of,
