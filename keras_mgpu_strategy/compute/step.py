@@ -41,6 +41,7 @@ from keras_mgpu_strategy.models import (
     only_reads,
 )
 from keras_mgpu_strategy.report import StageClock
+from keras_mgpu_strategy.system.garbage import collecting_rarely
 from keras_mgpu_strategy.types import Nest
 
 
@@ -173,7 +174,8 @@ class StepCompiler:
         if not (self._is_one_memory and self._traces.has(signature)):
             return False
         graph = step.function.graph
-        if not only_reads(graph.as_graph_def()):
+        # Those that are frozen do, and their definition holds all weights.
+        if signature.step != "frozen" and not only_reads(graph.as_graph_def()):
             return False
         stacks = [op for op in graph.get_operations() if op.type == "TensorListStack"]
         shapes = [op.outputs[0].shape[1:] for op in stacks]
@@ -195,7 +197,7 @@ class StepCompiler:
             return kept
         with self._lock:
             if key not in self._steps:
-                with clock.stage("compile"):
+                with clock.stage("compile"), collecting_rarely():
                     self._steps[key] = make()
             return self._steps[key]
 

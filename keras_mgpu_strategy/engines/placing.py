@@ -16,7 +16,7 @@ from keras_mgpu_strategy.engines.ray.backend import RayBackend
 from keras_mgpu_strategy.engines.ray.plan import RayOptions
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import check_not_forked
-from keras_mgpu_strategy.system.garbage import before_a_model
+from keras_mgpu_strategy.system.garbage import before_a_model, collecting_rarely
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,9 @@ def place(
         models.check_path(expanded(path))  # before TensorFlow starts its devices
     before_a_model()
     strategy = active_strategy() or _strategy_of(given) or make_strategy()
-    members = [_replicated(part, strategy, options) for part in given]
-    return local_backend(members, _names(given), options)
+    with collecting_rarely():
+        members = [_replicated(part, strategy, options) for part in given]
+        return local_backend(members, _names(given), options)
 
 
 def _each(model: Any) -> list[Any]:
