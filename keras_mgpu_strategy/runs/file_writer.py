@@ -49,7 +49,7 @@ class FileWriter:
         self._watch = ContentWatch(origin, before and before.content)
         # A row's last bits depend on its position in a batch of the model, so rows
         # are run from one on at which an uninterrupted run also begins a batch.
-        size = 1 if run.tokens else run.batch_size  # a shard begins at a window
+        size = 1 if run.padded else run.batch_size  # a shard begins at a window
         self.start = before.start if before else first - first % size
         self.rows = RowRange(
             first, before.rows if before else first, run.rows.source.num_rows
@@ -174,7 +174,7 @@ class FileWriter:
     def _batch_start(self, row: int, size: int) -> int:
         """Where the last batch that begins at or before a row began, or its window."""
         chunk = self._chunk_start(row)
-        return chunk if self._run.tokens else row - (row - chunk) % size
+        return chunk if self._run.padded else row - (row - chunk) % size
 
     def _chunk_start(self, row: int) -> int:
         """Where the last chunk that begins at or before a row began."""

@@ -15,8 +15,7 @@ from keras_mgpu_strategy.inputs import (
 from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.runs.padded import PaddedRows
-from keras_mgpu_strategy.runs.padding import padded_rows
+from keras_mgpu_strategy.runs.padded_rows import PaddedRows, padded_rows
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
@@ -45,6 +44,11 @@ class ModelRows:
     def window(self) -> int | None:
         """Rows that are sorted by length at a time, if any are."""
         return self.padded and self.padded.pad.window
+
+    @property
+    def longest(self) -> int:
+        """The longest length that rows are padded to."""
+        return self.padded.lengths[-1] if self.padded else 1
 
 
 def model_rows(

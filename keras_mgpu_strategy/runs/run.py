@@ -36,6 +36,7 @@ from keras_mgpu_strategy.runs.model_rows import (
     as_it_is,
     model_rows,
 )
+from keras_mgpu_strategy.runs.padded import PaddedRun
 from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.pad import Pad
@@ -57,7 +58,7 @@ class Run:
     when_done: Callable[[Report], None]
     profile: str | os.PathLike[str] | None
     home: HomeProcess
-    tokens: TokenBatches | None = None  # of rows that are padded
+    padded: PaddedRun | None = None  # rows of unequal length
 
     def batches(self, start: int) -> Generator[HostBatch, None, None]:
         """Yields results in order from row `start` onwards; at least one batch."""
@@ -83,21 +84,11 @@ class Run:
             yield dataclasses.replace(batch, marks=marks)
             self.home.check()
 
-    @property
-    def padding(self) -> dict[str, Any]:
-        """How rows are padded, as JSON values; empty if they are not."""
-        padded, tokens = self.rows.padded, self.tokens
-        if padded is None or tokens is None:
-            return {}
-        about = {**padded.pad.settings, "max_tokens": tokens.tokens}
-        return {"pad": about, "lengths": [*padded.lengths]}
-
     def _results(self, start: int) -> Iterator[HostBatch]:
-        rows, size = self.rows, self.batch_size
-        if rows.padded is None or self.tokens is None:
-            return self.engine.run(rows.source, size, start)
-        how = (rows.source, self.tokens, size, start, self.clock)
-        return rows.padded.results(self.engine, *how)
+        source, size = self.rows.source, self.batch_size
+        if self.padded is None:
+            return self.engine.run(source, size, start)
+        return self.padded.results(self.engine, source, size, start, self.clock)
 
 
 class Runner:
@@ -144,12 +135,10 @@ class Runner:
         head = _fitting(head, self.backend)
         how = (batch_size, steps, shard, keep, attach, pad)
         rows = model_rows(x, self.backend, *how)
-        longest = rows.padded.lengths[-1] if rows.padded else 1
-        self.backend.build(example_inputs(rows.spec, 1, longest))
+        self.backend.build(example_inputs(rows.spec, 1, rows.longest))
         fixed = fixed_batch(self.backend.input_spec)
-        tokens = rows.padded and rows.padded.batches(
-            batch_size, fixed, most_batch(self.backend, longest), self.num_replicas
-        )
+        padded = self._padded(rows, head, batch_size)
+        tokens = padded and padded.batches
         given = batch_size and per_replica(batch_size, self.num_replicas)
         learned = self._known(rows, head, given, tokens)
         is_open = batch_size is None and fixed is None and tokens is None
@@ -171,8 +160,19 @@ class Runner:
             when_done=functools.partial(self._learn, learned, given, context.clock),
             profile=self._profile,
             home=self._home,
-            tokens=tokens,
+            padded=padded,
         )
+
+    def _padded(
+        self, rows: ModelRows, head: Head, batch_size: int | None
+    ) -> PaddedRun | None:
+        """How rows of unequal length are run, and which results vary with them."""
+        how, backend = rows.padded, self.backend
+        if how is None:
+            return None
+        fixed, most = fixed_batch(backend.input_spec), most_batch(backend, rows.longest)
+        batches = how.batches(batch_size, fixed, most, self.num_replicas)
+        return PaddedRun(how, batches, how.tried(backend, head, rows.spec))
 
     def _context(
         self, rows: ModelRows, head: Head, learned: Learned, *, is_fixed: bool

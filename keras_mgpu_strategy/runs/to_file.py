@@ -72,7 +72,8 @@ def predict_to(
     run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
     measured = asked and RunMetrics(asked, run.rows)
     settings = _settled(head, steps, target, batch_size, runner)
-    settings |= kept_settings(run, runner, head, names, target.path) | run.padding
+    settings |= kept_settings(run, runner, head, names, target.path)
+    settings |= run.padded.settings if run.padded else {}
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)

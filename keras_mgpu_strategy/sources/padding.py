@@ -1,10 +1,25 @@
 """Rows of unequal length as arrays of one length."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras_mgpu_strategy.types.ragged import Ragged
+from keras_mgpu_strategy.types import Nest, Ragged
+
+
+def padded_nest(
+    inputs: Nest, rows: np.ndarray, length: int, values: Sequence[Any], side: str
+) -> Nest:
+    """Some rows, by index, of all inputs; `values` are what each is padded with."""
+    flat = [
+        padded(leaf, rows, length, value, side)
+        if isinstance(leaf, Ragged)
+        else leaf[rows]
+        for leaf, value in zip(tf.nest.flatten(inputs), values, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(inputs, flat)
 
 
 def padded(

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.closing import close
-from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
-from keras_mgpu_strategy.types.ragged import Ragged, joined
+from keras_mgpu_strategy.types import InputBatch, Ragged, Source, cut, joined
 
 MOST_BYTES = 64 << 20
 _FIRST_PIECE_ROWS = 256
@@ -177,11 +176,6 @@ class Pieces:
         first = taken[0]
         if len(taken) == 1:
             return first
-        nests = [piece.inputs for piece in taken]
-        return InputBatch(first.start, num_rows, tf.nest.map_structure(_join, *nests))
-
-
-def _join(*parts: Ragged | np.ndarray) -> Nest:
-    if isinstance(parts[0], Ragged):
-        return joined(parts)  # type: ignore[arg-type]
-    return np.concatenate(parts)  # type: ignore[arg-type]
+        parts = zip(*(tf.nest.flatten(piece.inputs) for piece in taken), strict=True)
+        inputs = tf.nest.pack_sequence_as(first.inputs, [*map(joined, parts)])
+        return InputBatch(first.start, num_rows, inputs)

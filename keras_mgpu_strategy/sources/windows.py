@@ -15,13 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.sources.pad import Pad
-from keras_mgpu_strategy.sources.padding import padded
+from keras_mgpu_strategy.sources.padding import padded_nest
 from keras_mgpu_strategy.sources.ragged_pieces import Pieces, row_lengths
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.integers import next_power_of_two
 from keras_mgpu_strategy.types import InputBatch, Nest, Source
-from keras_mgpu_strategy.types.ragged import Ragged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Window:
         start: Index of the first row in the input.
         lengths: Tokens of each row that the model is given, without padding.
         order: For each place, the row that is run there, counted from `start`.
-        groups: The lengths that rows are padded to, in ascending order.
+        groups: The lengths that rows are padded to, in descending order: what takes
+            the most memory comes first, and what takes the least time last.
     """
 
     start: int
@@ -50,14 +50,19 @@ class Window:
     groups: tuple[Group, ...]
 
     @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(self.order)
+
+    @property
     def stop(self) -> int:
         """Index of the first row after it."""
-        return self.start + len(self.order)
+        return self.start + self.num_rows
 
     @property
     def is_in_order(self) -> bool:
         """Whether rows are run in the order of the input."""
-        return len(self.groups) == 1
+        return len(self.groups) <= 1
 
 
 class Windows(Wrapped):
@@ -118,7 +123,7 @@ class Windows(Wrapped):
         groups = self._groups(table, np.bincount(buckets, minlength=len(table)))
         order = np.arange(rows.num_rows)
         if len(groups) > 1:
-            order = np.argsort(buckets, kind="stable")
+            order = np.argsort(-buckets, kind="stable")
         return Window(rows.start, own, order, groups)
 
     def _table(self, own: np.ndarray, start: int) -> np.ndarray:
@@ -155,6 +160,7 @@ class Windows(Wrapped):
             if left <= room:  # so that there is one batch less
                 counts[here] -= left
                 counts[above] += left
+        table, counts = table[::-1], counts[::-1]
         stops = np.cumsum(counts)
         return tuple(
             Group(int(length), int(stop - count), int(stop))
@@ -169,17 +175,9 @@ class Windows(Wrapped):
             most = self._batches.chunk(group.length, self._batches.size, batch_size)
             for first in range(group.start, group.stop, most):
                 rows = window.order[first : min(first + most, group.stop)]
-                block = self._padded(inputs, rows, group.length)
+                how = (group.length, self._values, self._pad.side)
+                block = padded_nest(inputs, rows, *how)
                 yield InputBatch(window.start + first, len(rows), block)
-
-    def _padded(self, inputs: Nest, rows: np.ndarray, length: int) -> Nest:
-        flat = [
-            padded(leaf, rows, length, value, self._pad.side)
-            if isinstance(leaf, Ragged)
-            else leaf[rows]
-            for leaf, value in zip(tf.nest.flatten(inputs), self._values, strict=True)
-        ]
-        return tf.nest.pack_sequence_as(inputs, flat)
 
 
 def _of_length(leaf: tf.TensorSpec, length: int) -> tf.TensorSpec:

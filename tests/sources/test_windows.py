@@ -118,9 +118,9 @@ def test_what_does_not_fill_a_batch_moves_up():
     lengths = [2, 4, 2, 8, 2]
     whole = windows_of(RaggedRows(lengths), Pad(), (2, 4, 8), size=2, tokens=16)
     padded = [(b.inputs["x"].shape, [*b.inputs["n"]]) for b in whole.batches(2)]
-    assert padded == [((4, 4), [0, 2, 4, 1]), ((1, 8), [3])]
+    assert padded == [((1, 8), [3]), ((4, 4), [1, 0, 2, 4])]
     (window,) = whole.begun
-    assert [(g.length, g.stop) for g in window.groups] == [(4, 4), (8, 5)]
+    assert [(g.length, g.stop) for g in window.groups] == [(8, 1), (4, 5)]
     whole = windows_of(RaggedRows([2, 1, 2, 1]), Pad(), (1, 2), size=8)
     assert [[*b.inputs["n"]] for b in whole.batches(8)] == [[0, 1, 2, 3]]
     assert whole.begun[0].is_in_order

@@ -180,8 +180,7 @@ class Worker:
             preprocess=self._preprocessing(chunk.inputs),
             tokens=tokens,
         )
-        if spec is not None:
-            self._specs.cover(spec)
+        self._specs.cover(chunk.inputs if spec is None else spec)
         context = dataclasses.replace(self._backend.fitted(context), step=step)
         batch = context.batch(batch_size)
         runner = LocalChunks(context, self._backend.compiler)

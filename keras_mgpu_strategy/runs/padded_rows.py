@@ -1,0 +1,189 @@
+"""How the rows of an input are padded for a model: found out before anything runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mgpu_strategy.compute.heads import Head
+from keras_mgpu_strategy.compute.signatures import row_bytes
+from keras_mgpu_strategy.compute.sizes import per_replica
+from keras_mgpu_strategy.engines.interface import Backend
+from keras_mgpu_strategy.models import PaddedOutputs, TokenCounts
+from keras_mgpu_strategy.sources.lengths import chosen_lengths
+from keras_mgpu_strategy.sources.nests import leaves
+from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.sources.padding import padded_nest
+from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow, row_lengths
+from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.windows import Windows
+from keras_mgpu_strategy.types import InputBatch, Nest, Ragged, Source
+
+_TOKENS = 16384
+_NUM_TRIED = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedRows:
+    """How the rows of a run are padded.
+
+    Args:
+        pad: As the user says.
+        lengths: What rows are padded to, in ascending order.
+        values: What each of the flat inputs is padded with; None if it does not vary.
+        row_bytes: Of inputs and outputs: of a row, and of a token.
+        piece_rows: How many rows are read at a time.
+        first: Some of the first rows; None if there are none.
+    """
+
+    pad: Pad
+    lengths: tuple[int, ...]
+    values: tuple[Any, ...]
+    row_bytes: tuple[int, int]
+    piece_rows: int
+    first: InputBatch | None
+
+    def windows(self, source: Source, batches: TokenBatches) -> Windows:
+        """The rows of a source in the order in which they are run."""
+        how = (self.pad, self.lengths, self.values)
+        return Windows(source, *how, batches, self.row_bytes, self.piece_rows)
+
+    def tried(self, backend: Backend, head: Head, spec: Nest) -> PaddedOutputs:
+        """Which results vary, after a look whether the model ignores padding."""
+        if self.first is None:
+            shapes = tf.nest.flatten(backend.output_shapes or ())
+            varies = [TokenCounts() if _varies(shape) else None for shape in shapes]
+            return PaddedOutputs(tuple(varies))
+        lengths, longest = row_lengths(self.first), self.lengths[-1]
+        shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
+        middle = np.argsort(lengths[shorter], kind="stable")[len(shorter) // 2 :][:1]
+        rows = np.array([*shorter[middle], *range(len(lengths))][:_NUM_TRIED])
+        own = max(min(int(lengths[rows[0]]), longest), 1)
+        alone = self._padded(rows[:1], own), self._padded(rows, longest)
+        how = {"side": self.pad.side, "unmasked": self.pad.unmasked}
+        return backend.try_padded(head, spec, *alone, **how)
+
+    def _padded(self, rows: np.ndarray, length: int) -> Nest:
+        assert self.first is not None, "there are rows"
+        nest = self.first.inputs
+        return padded_nest(nest, rows, length, self.values, self.pad.side)
+
+    def batches(
+        self,
+        batch_size: int | None,
+        fixed: int | None,
+        most: int | None,
+        num_replicas: int,
+    ) -> TokenBatches:
+        """Micro-batches as the user, a model of `fixed` batches, or memory says."""
+        longest, tokens = self.lengths[-1], self.pad.max_tokens
+        leaf = next((i for i, x in enumerate(self.values) if x is not None), 0)
+        if batch_size is not None or fixed is not None:
+            if tokens is not None:
+                given = f"batch_size={batch_size}"
+                if batch_size is None:
+                    given = f"a model that was built for batches of {fixed} rows"
+                raise ValueError(
+                    f"Received max_tokens={tokens} and {given}. Expected one of them: "
+                    "both say how many rows a batch has."
+                )
+            size = fixed or per_replica(batch_size or 1, num_replicas)
+            return TokenBatches(leaf, longest, size, None)
+        if tokens is not None and tokens < longest:
+            raise ValueError(
+                f"max_tokens={tokens} is less than one row of the longest length, "
+                f"{longest} tokens. Pass more, or lengths= with truncate=True."
+            )
+        tokens = tokens or max(min(_TOKENS, (most or _TOKENS) * longest), longest)
+        return TokenBatches(leaf, longest, max(tokens // longest, 1), tokens)
+
+
+def padded_rows(
+    source: Source, pad: Pad, backend: Backend
+) -> tuple[Source, PaddedRows]:
+    """The source, of which the first window has been read, and how rows are padded."""
+    sizes = _bytes(source.spec, backend.output_shapes)
+    first = FirstWindow(source, pad.window, sizes)
+    values = _values(source.spec, first, pad, backend.input_spec)
+    lengths = _lengths(source.spec, first, pad, values)
+    known = (tuple(values), sizes, first.piece_rows, first.rows)
+    return first, PaddedRows(pad, lengths, *known)
+
+
+def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
+    """Bytes of inputs and declared outputs: of a row, and of each token of it."""
+    shapes = [s for s in tf.nest.flatten(output_shapes or ()) if s.rank]
+    flat = [*tf.nest.flatten(spec), *map(tf.TensorSpec, shapes)]
+    varying = [leaf for leaf in flat if _varies(leaf.shape)]
+    others = [leaf for leaf in flat if not _varies(leaf.shape)]
+    return row_bytes(others), row_bytes(varying)
+
+
+def _varies(shape: tf.TensorShape) -> bool:
+    return shape.rank is not None and shape.rank > 1 and shape[1] is None
+
+
+def _lengths(
+    spec: Nest, first: FirstWindow, pad: Pad, values: list[Any]
+) -> tuple[int, ...]:
+    """The lengths that rows are padded to: one, if the model declares it."""
+    declared = {
+        leaf.shape[1]
+        for leaf, value in zip(tf.nest.flatten(spec), values, strict=True)
+        if value is not None and leaf.shape[1] is not None
+    }
+    if pad.lengths != "auto":
+        return tuple(pad.lengths)
+    return tuple(sorted(declared)) or chosen_lengths(first.lengths)
+
+
+def _values(
+    spec: Nest, first: FirstWindow, pad: Pad, declared: Nest | None
+) -> list[Any]:
+    """What each flat input is padded with; None for those that do not vary."""
+    flat = tf.nest.flatten(spec)
+    rows = tf.nest.flatten(first.rows.inputs) if first.rows else [None] * len(flat)
+    names = _names(spec, declared)
+    varying = [
+        isinstance(row, Ragged) if row is not None else _varies(leaf.shape)
+        for leaf, row in zip(flat, rows, strict=True)
+    ]
+    return [
+        _value(pad, name, leaf.dtype) if own else None
+        for own, name, leaf in zip(varying, names, flat, strict=True)
+    ]
+
+
+def _names(spec: Nest, declared: Nest | None) -> list[str]:
+    """The names of flat inputs: keys, or as the model declares them."""
+    entries = tf.nest.flatten(declared) if declared is not None else []
+    paths = [path for path, _ in leaves(spec, "")]
+    if isinstance(spec, Mapping):
+        return [path.strip("[]'\"") for path in paths]
+    if len(entries) == len(paths):
+        return [leaf.name or path for leaf, path in zip(entries, paths, strict=True)]
+    return paths
+
+
+def _value(pad: Pad, name: str, dtype: tf.DType) -> Any:
+    value = pad.value
+    if isinstance(value, Mapping):
+        if name not in value:
+            raise ValueError(
+                f"mgpu.Pad received value={dict(value)!r:.80} without {name!r}. "
+                "Expected a value for each input whose rows differ in length."
+            )
+        value = value[name]
+    if dtype == tf.string:
+        text = "" if value == 0 else value
+        return np.array([text.encode() if isinstance(text, str) else text], object)[0]
+    found = np.array(value)
+    given = found.astype(dtype.as_numpy_dtype)
+    if found.dtype.kind in "US" or (given != found and found == found):
+        raise ValueError(
+            f"mgpu.Pad received value={value!r:.80}, which is not a value of "
+            f"{dtype.name}, the dtype of input {name!r}."
+        )
+    return given[()]
