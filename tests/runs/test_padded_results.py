@@ -24,7 +24,7 @@ def encoder():
     x = layers.LSTM(6, return_sequences=True)(x)
     outputs = {
         "label": layers.Dense(1)(layers.GlobalAveragePooling1D()(x)),
-        "tags": layers.Dense(3)(x),
+        "tags": layers.Dense(3, name="tags")(x),
     }
     return keras.Model(inputs, outputs)
 
@@ -78,7 +78,7 @@ def test_results_are_those_of_each_row_alone(predictor, alone):
 
 
 def test_the_best_classes_of_each_token(model, alone):
-    best = mgpu.Predictor(model, outputs=model.output_names and "dense_1")
+    best = mgpu.Predictor(model, outputs="tags")
     found = best.predict_top_k(ROWS, 2, pad=PAD)
     for index, row in enumerate(alone):
         order = np.argsort(-row["tags"], axis=-1)[:, :2]
@@ -125,11 +125,14 @@ class Seen(keras.callbacks.Callback):
         self.outputs.append(dict(logs))  # Keras takes a dict apart
 
 
-def test_callbacks_see_ragged_tensors(predictor, alone):
+def test_callbacks_see_results_in_batches(predictor, alone):
     seen = Seen()
     predictor.predict(ROWS, batch_size=16, callbacks=[seen], pad=PAD)
     assert [len(part["label"]) for part in seen.outputs] == [16] * 5 + [10]
-    assert_each(seen.outputs[1], alone[16:32])
+    for index, row in enumerate(alone[16:32]):
+        # Keras may pad what it shows to callbacks.
+        tags = np.asarray(seen.outputs[1]["tags"][index])[: len(row["tags"])]
+        np.testing.assert_allclose(tags, row["tags"], rtol=1e-5, atol=1e-6)
 
 
 def test_ensembles_and_dtypes(model, alone):
@@ -155,19 +158,15 @@ def _outside(x):
     return max(-x.min(), x.max() - 1)
 
 
-def test_strides_and_unmasked_models(strategies):
+def test_strides_and_unmasked_models():
     layers = keras.layers
     inputs = keras.Input((None,), dtype="int32")
-    x = layers.Conv1D(4, 3, strides=2, padding="same")(layers.Embedding(50, 8)(inputs))
+    x = layers.Conv1D(4, 3, strides=2)(layers.Embedding(50, 8)(inputs))
     model = keras.Model(inputs, x)
     predictor = mgpu.Predictor(model)
     with pytest.raises(ValueError, match="shows no sign of ignoring padding"):
         predictor.predict(ROWS, pad=PAD)
-    found = predictor.predict(ROWS, pad=mgpu.Pad(unmasked=True))
-    assert found.row_lengths().numpy().tolist() == [-(-len(row) // 2) for row in ROWS]
-    inner = slice(0, 5)  # whose window has no padding
-    for index in (i for i, row in enumerate(ROWS) if len(row) > 12):
-        one = model(ROWS[index][None])[0]
-        np.testing.assert_allclose(
-            found[index][inner], one[inner], rtol=1e-5, atol=1e-6
-        )
+    found = predictor.predict(ROWS, pad=mgpu.Pad(unmasked=True, lengths=[12, 23]))
+    for index, row in enumerate(ROWS):
+        one = model(row[None])[0] if len(row) > 2 else np.zeros((0, 4))
+        np.testing.assert_allclose(found[index], one, rtol=1e-5, atol=1e-6)
