@@ -137,9 +137,11 @@ class Context:
     def signature(self, inputs: Nest, plan: Plan) -> Signature:
         """What to compile for inputs of these shapes."""
         size = self.micro_batch(inputs, plan.size)
+        is_static = self.tokens is not None and self.tokens.is_static
+        specs = SpecMemory() if is_static else self.specs
         # Others are not chosen unless they can be made.
         how = (plan.step, self.may_fall_back and plan.step == self.choices[0])
-        return Signature(self.specs.cover(inputs), size, self.head, *how)
+        return Signature(specs.cover(inputs), size, self.head, *how)
 
     def micro_batch(self, inputs: Nest, batch_size: int) -> int:
         """Rows of a call of the model, for inputs of their length."""

@@ -145,6 +145,7 @@ class FileWriter:
             has_names=batch.marks.names is not None,
             shard=shard,
             kept=schema_of(rows.whole),
+            row_tokens=max(rows.longest // 4, 1),
             row_multiple=1
             if shard is None
             else shard.row_multiple(num_rows or 0, window),

@@ -32,6 +32,11 @@ class PaddedRun:
         about = {**self.rows.pad.settings, "max_tokens": self.batches.tokens}
         return {"pad": about, "lengths": [*self.rows.lengths]}
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether some results differ in length from row to row."""
+        return any(tokens is not None for tokens in self.outputs.tokens)
+
     def results(
         self, engine: Engine, source: Source, size: int, start: int, clock: StageClock
     ) -> Iterator[HostBatch]:

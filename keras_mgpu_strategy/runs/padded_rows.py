@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.heads import Head
-from keras_mgpu_strategy.compute.signatures import row_bytes
+from keras_mgpu_strategy.compute.signatures import example_inputs, row_bytes
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.engines.interface import Backend
-from keras_mgpu_strategy.models import PaddedOutputs, TokenCounts
+from keras_mgpu_strategy.models import PaddedOutputs
 from keras_mgpu_strategy.sources.lengths import chosen_lengths
 from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.pad import Pad
@@ -23,6 +23,8 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Ragged, Source
 
 _TOKENS = 16384
 _NUM_TRIED = 4
+_TRIED_LENGTHS = (32, 64)
+"""Of rows that are tried if there are none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +55,9 @@ class PaddedRows:
     def tried(self, backend: Backend, head: Head, spec: Nest) -> PaddedOutputs:
         """Which results vary, after a look whether the model ignores padding."""
         if self.first is None:
-            shapes = tf.nest.flatten(backend.output_shapes or ())
-            varies = [TokenCounts() if _varies(shape) else None for shape in shapes]
-            return PaddedOutputs(tuple(varies))
+            rows = [example_inputs(spec, 1, length) for length in _TRIED_LENGTHS]
+            how = {"side": self.pad.side, "unmasked": True}
+            return backend.try_padded(head, spec, *rows, **how)
         lengths, longest = row_lengths(self.first), self.lengths[-1]
         shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
         middle = np.argsort(lengths[shorter], kind="stable")[len(shorter) // 2 :][:1]

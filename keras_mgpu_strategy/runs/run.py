@@ -172,7 +172,9 @@ class Runner:
             return None
         fixed, most = fixed_batch(backend.input_spec), most_batch(backend, rows.longest)
         batches = how.batches(batch_size, fixed, most, self.num_replicas)
-        return PaddedRun(how, batches, how.tried(backend, head, rows.spec))
+        outputs = how.tried(backend, head, rows.spec)
+        batches = dataclasses.replace(batches, is_static=outputs.is_static)
+        return PaddedRun(how, batches, outputs)
 
     def _context(
         self, rows: ModelRows, head: Head, learned: Learned, *, is_fixed: bool

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import numpy as np
+
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.formats.registry import output_format, writer_of
 from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.metrics.state import values_of
-from keras_mgpu_strategy.outputs.interface import Layout
+from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.shards import shard_of
@@ -36,6 +38,9 @@ from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.signals import stopping_signals
 from keras_mgpu_strategy.types import HostBatch
+
+_RAGGED = Column("output", (None,), np.dtype(np.float32))
+"""Stands for results that differ in length, before any of them is known."""
 
 
 def predict_to(
@@ -70,6 +75,8 @@ def predict_to(
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
     run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
+    if run.padded is not None and run.padded.is_ragged:
+        writer_of(target.path).check(Layout(columns=(_RAGGED,)))
     measured = asked and RunMetrics(asked, run.rows)
     settings = _settled(head, steps, target, batch_size, runner)
     settings |= kept_settings(run, runner, head, names, target.path)

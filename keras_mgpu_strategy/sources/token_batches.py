@@ -20,12 +20,14 @@ class TokenBatches:
         longest: The longest length, in tokens.
         size: Rows of it in a micro-batch.
         tokens: The most of a micro-batch; None if all have as many rows.
+        is_static: Whether the model is traced for each length.
     """
 
     leaf: int
     longest: int
     size: int
     tokens: int | None
+    is_static: bool = False
 
     def length(self, inputs: Nest) -> int:
         """The length that rows were padded to."""

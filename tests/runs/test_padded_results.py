@@ -19,11 +19,11 @@ PAD = mgpu.Pad(window=32)
 def encoder():
     """An output for each row, one for each token, and one without an axis of values."""
     layers = keras.layers
-    inputs = keras.Input((None,), dtype="int32")
+    inputs = keras.Input((None,), dtype="int32", name="x")
     x = layers.Embedding(50, 8, mask_zero=True)(inputs)
     x = layers.LSTM(6, return_sequences=True)(x)
     outputs = {
-        "label": layers.Dense(1)(layers.GlobalAveragePooling1D()(x)),
+        "label": layers.Dense(1, name="label")(layers.GlobalAveragePooling1D()(x)),
         "tags": layers.Dense(3, name="tags")(x),
     }
     return keras.Model(inputs, outputs)

@@ -182,9 +182,9 @@ class RayBackend:
         unmasked: bool,
     ) -> PaddedOutputs:
         """Runs a row alone and padded in a process; see `Backend.try_padded`."""
-        given = (head, spec, alone, padded, side, unmasked)
+        given, how = (head, spec, alone, padded), {"side": side, "unmasked": unmasked}
         what = "Trying a row alone and padded"
-        return self._actors.call(0, "try_padded", *given, what=what)
+        return self._actors.call(0, "try_padded", given, how, what=what)
 
     def describe(self) -> str:
         """Models, processes and options in one line, for a person."""

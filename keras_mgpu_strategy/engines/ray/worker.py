@@ -128,17 +128,10 @@ class Worker:
 
     @answering
     def try_padded(
-        self,
-        head: heads.Head,
-        spec: Nest,
-        alone: Nest,
-        padded: Nest,
-        side: str,
-        unmasked: bool,
+        self, given: tuple[Any, ...], how: dict[str, Any]
     ) -> models.PaddedOutputs:
         """Runs a row alone and padded."""
-        rows = (head, spec, alone, padded)
-        return self._backend.try_padded(*rows, side=side, unmasked=unmasked)
+        return self._backend.try_padded(*given, **how)
 
     @answering
     def digest(self) -> str:
