@@ -95,6 +95,14 @@ class TFRecords:
 def _naming_damage(files: Mapping[pathlib.Path, str]) -> Iterator[None]:
     try:
         yield
+    except tf.errors.InvalidArgumentError as error:
+        if "Cannot add tensor to the batch" not in error.message:
+            raise
+        raise ValueError(
+            f"{next(iter(files))}: parse_fn made rows of unequal length, expected one "
+            "length for all rows. Pass pad=mgpu.Pad(), by which they are padded to a "
+            "few lengths."
+        ) from error
     except tf.errors.DataLossError as error:
         damaged = next((f for f in files if not _is_whole(f, files[f])), None)
         if damaged is None:  # found by the user's function, in what a record holds

@@ -16,7 +16,10 @@ from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of_arrays
 from keras_mgpu_strategy.sources.ragged_leaf import lengths_of
+from keras_mgpu_strategy.sources.row_lists import refusing_ragged
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
+
+_SHOWN = 8
 
 
 class Leaves(NamedTuple):
@@ -33,16 +36,18 @@ class Leaves(NamedTuple):
 
 def as_leaves(x: Nest, input_spec: Nest = None, name: str = "x") -> Leaves:
     """Returns leaves in the declared dtypes; TypeError or ValueError if unfit."""
-    found = [as_leaf(leaf, path) for path, leaf in leaves(x, name)]
+    with refusing_ragged(x, name):
+        found = [as_leaf(leaf, path) for path, leaf in leaves(x, name)]
     if not found:
         kind = type(x).__name__
         shown = f"a {kind} of None alone" if x else f"an empty {kind}"
         raise ValueError(f"Received {shown}, expected {ACCEPTED}.")
     if len({leaf.shape[0] for leaf in found}) > 1:
-        lengths = ", ".join(f"{leaf.path}: {leaf.shape[0]}" for leaf in found)
+        lengths = ", ".join(f"{leaf.path}: {leaf.shape[0]}" for leaf in found[:_SHOWN])
+        lengths += ", ..." if len(found) > _SHOWN else ""
         raise ValueError(
             f"Received inputs of unequal length ({lengths}), expected the same number "
-            "of rows in each."
+            "of rows in each. For rows of unequal length, pass pad=mgpu.Pad()."
         )
     plain = Leaves(found, skeleton(x))
     matches = match_inputs(plain.spec, input_spec)

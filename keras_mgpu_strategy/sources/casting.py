@@ -104,7 +104,8 @@ def _encoded(chunk: np.ndarray) -> Converted:
 
 _REMEDIES = {
     "O": "Use .astype(str) for strings, .astype('float32') for numbers, or "
-    "np.stack(x) for a sequence of arrays of one shape.",
+    "np.stack(x) for a sequence of arrays of one shape. For rows of unequal length, "
+    "pass pad=mgpu.Pad().",
     "M": "Convert dates to numbers, e.g. x.astype('int64').",
     "m": "Convert durations to numbers, e.g. x.astype('int64').",
     "V": "Pass the fields of a structured array as a dict: "

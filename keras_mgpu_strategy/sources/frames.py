@@ -52,7 +52,8 @@ def column_dtype(column: Any, path: str) -> np.dtype:
     if dtype.kind not in "biufc":
         raise ValueError(
             f"{path} has dtype={column.dtype} (read as {dtype}), expected numbers, "
-            "bools or only strings. Use .astype(str), .astype('float32') or drop it."
+            "bools or only strings. Use .astype(str), .astype('float32') or drop it. "
+            "For lists of unequal length, pass pad=mgpu.Pad()."
         )
     return dtype
 

@@ -4,8 +4,9 @@ No loop of Python runs over tokens. What an array of rows must be like is checke
 all rows at once; tokens of lists when they are read.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,32 @@ class RowList:
         kinds = {*map(type, itertools.chain.from_iterable(self._rows))}
         wide = {bool: np.dtype(bool), int: np.dtype(np.int64), float: np.dtype(float)}
         return common_dtype([self.dtype, *(wide[k] for k in kinds if k in wide)])
+
+
+@contextlib.contextmanager
+def refusing_ragged(x: Any, path: str) -> Iterator[None]:
+    """Names the remedy if rows cannot be used since they are of unequal length."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if (where := _where_ragged(x, path)) is None:
+            raise
+        raise ValueError(
+            f"{where} has rows of unequal length, expected one length for all rows. "
+            "Pass pad=mgpu.Pad(), by which they are padded to a few lengths."
+        ) from error
+
+
+def _where_ragged(x: Any, path: str) -> str | None:
+    """The path of the lists of unequal length; None if there are none."""
+    if not isinstance(x, dict | list | tuple):
+        return None
+    are_rows = not isinstance(x, dict) and all(isinstance(r, list | tuple) for r in x)
+    if are_rows and len({*map(len, x)}) > 1:
+        return path
+    pairs = x.items() if isinstance(x, dict) else enumerate(x)
+    found = (_where_ragged(inner, f"{path}[{key!r}]") for key, inner in pairs)
+    return next(filter(None, found), None)
 
 
 def is_scalar(row: Any) -> bool:

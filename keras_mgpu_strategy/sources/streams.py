@@ -17,6 +17,7 @@ from keras_mgpu_strategy.sources.origins import as_array
 from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of, like
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.row_errors import failing
+from keras_mgpu_strategy.sources.row_lists import refusing_ragged
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.system.messages import calling_line
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
@@ -172,7 +173,8 @@ class _Pass:
             raise
 
     def _rows(self, element: Any, first_row: int) -> Rows:
-        given = as_leaves(self._source.form(element), self._source.input_spec)
+        with refusing_ragged(element, "the element"):
+            given = as_leaves(self._source.form(element), self._source.input_spec)
         found = given.flat
         lengths_of(found, first_row)
         if not self._first:

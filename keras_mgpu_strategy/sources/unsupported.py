@@ -39,13 +39,13 @@ _NO_ARRAYS = {
     "may be None.",
     _is(str, bytes): "pass strings that are data as np.asarray(list_of_strings). To "
     "read a file, open it first, e.g. np.load(path, mmap_mode='r').",
-    _is(tf.RaggedTensor): "expected rows of one shape. Pass x.to_tensor(), or batches "
-    "of one shape each from a generator or tf.data.Dataset.",
+    _is(tf.RaggedTensor): "expected rows of one shape. Pass pad=mgpu.Pad(), or "
+    "x.to_tensor().",
     _is(np.ma.MaskedArray): "expected an array without a mask. Pass x.filled(value).",
     is_of("polars", "LazyFrame"): "expected rows that are there. Pass x.collect().",
     is_of("pyarrow", "Array", "ChunkedArray"): "expected a table or an array of NumPy. "
     "Pass pyarrow.table({'x': x}) alone, or x.to_numpy(zero_copy_only=False), which "
-    "makes a null NaN.",
+    "makes a null NaN. For lists of unequal length, pass pad=mgpu.Pad().",
     is_of("pyarrow", "RecordBatchReader"): "expected a table, which can be read again. "
     "Pass x.read_all().",
     is_of("pyarrow", "Dataset", "Scanner"): "expected a table. Pass x.to_table(), or "

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.sources.ragged_leaf import known_lengths
@@ -147,6 +148,28 @@ BAD = {
 def test_an_error_names_the_row_and_the_input(x, spec, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         rows_of(opened(x, spec))
+
+
+OF_ONE_LENGTH = ("reused_memory", "dataset_of_one")
+
+
+@pytest.mark.parametrize("kind", sorted({*ragged_zoo.INPUTS} - {*OF_ONE_LENGTH}))
+def test_without_pad_the_error_names_it(kind, tmp_path):
+    pytest.importorskip(ragged_zoo.NEEDS.get(kind, "numpy"))
+    x = ragged_zoo.INPUTS[kind](ragged_zoo.rows(40), tmp_path)
+    with pytest.raises((TypeError, ValueError), match=r"ass pad=mgpu.Pad\(\)"):
+        source = as_source(x, input_spec={"x": IDS} if kind == "dict" else IDS)
+        next(source.batches(8))
+
+
+def test_a_list_of_another_length_far_into_a_table_is_an_error_with_its_row():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"x": [[1, 2]] * 100 + [[3]]})
+    batches = as_source(table, input_spec=IDS).batches(100)
+    assert next(batches).num_rows == 100
+    said = "x, column 'x', row 100 holds a list of 1 values, expected 2"
+    with pytest.raises(ValueError, match=said):
+        next(batches)
 
 
 def test_rows_that_the_model_makes_itself_are_not_padded():

@@ -132,7 +132,10 @@ def test_objects_are_not_unpickled(tmp_path):
 @pytest.mark.parametrize(
     ("x", "remedy"),
     [
-        (tf.ragged.constant([[1], [1, 2]]), r"RaggedTensor: .*Pass x.to_tensor\(\)"),
+        (
+            tf.ragged.constant([[1], [1, 2]]),
+            r"RaggedTensor: .*Pass pad=mgpu.Pad\(\), or x.to_tensor\(\)",
+        ),
         (np.ma.masked_array([1.0, 2.0], [0, 1]), r"MaskedArray: .*x.filled\(value\)"),
         (keras.Input((2,)), "KerasTensor: expected values. It is a symbolic tensor"),
     ],

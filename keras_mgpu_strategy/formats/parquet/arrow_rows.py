@@ -18,6 +18,7 @@ from keras_mgpu_strategy.formats.columns import Choice, form_for
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.decoding import (
     arrow_values,
+    check_lengths,
     decoded,
     first_lengths,
 )
@@ -128,20 +129,29 @@ def _types(
         for name in unknown:
             array, num_levels = batch.column(name), len(types[name].lengths)
             if name in varying:
-                tokens = max((p.tokens.get(name, 0) for p in parts), default=0)
-                found = _ragged_lengths(array, num_levels, tokens)
+                found = _ragged_lengths(array, num_levels, parts, name)
             else:
                 found = first_lengths(array, num_levels)
+                _check_first(array, found[0], f"{part.path}, column {name!r}")
             types[name] = dataclasses.replace(types[name], lengths=found)
     return types
 
 
-def _ragged_lengths(array: Any, num_levels: int, tokens: int) -> tuple[int, ...]:
+def _check_first(array: Any, length: int, where: str) -> None:
+    """Refuses lists of unequal length before any work, if a few rows show it."""
+    if not array.null_count:
+        check_lengths(arrow_values(array), length, 1, failing(where, 0))
+
+
+def _ragged_lengths(
+    array: Any, num_levels: int, parts: Sequence[Part], name: str
+) -> tuple[int, ...]:
     """About how many tokens a row has, and the lengths of the lists in a token."""
     rows = arrow_values(array)
     flat = arrow_values(rows.flatten())
+    known = max(part.tokens.get(name, 0) for part in parts)
     mean = -(-len(flat) // max(len(rows), 1))
-    return (tokens or mean, *first_lengths(flat, num_levels - 1))
+    return (known or mean, *first_lengths(flat, num_levels - 1))
 
 
 def _varying(schema: Schema, choices: Sequence[Choice]) -> frozenset[str]:

@@ -10,9 +10,16 @@ from keras_mgpu_strategy.sources.row_errors import Fail
 from keras_mgpu_strategy.sources.safe_casts import as_integers
 from keras_mgpu_strategy.system.extras import import_extra
 
+_PAD = "For rows of unequal length, pass pad=mgpu.Pad()."
+
 
 def decoded(
-    array: Any, lengths: tuple[int, ...], as_floats: bool, as_nan: bool, fail: Fail
+    array: Any,
+    lengths: tuple[int, ...],
+    as_floats: bool,
+    as_nan: bool,
+    fail: Fail,
+    remedy: str = _PAD,
 ) -> np.ndarray:
     """Returns `(rows, *lengths)` or calls `fail`; `as_nan` requires `as_floats`."""
     values, per_row = arrow_values(array), 1
@@ -20,7 +27,7 @@ def decoded(
         if as_nan and values.null_count:
             values = values.fill_null([None] * length)
         check_nulls(values, per_row, f"a list of {length}", fail)
-        _check_lengths(values, length, per_row, fail)
+        check_lengths(values, length, per_row, fail, remedy)
         values, per_row = arrow_values(values.flatten()), per_row * length
     if as_nan and values.null_count:
         values = _as_float64(values).fill_null(math.nan)
@@ -78,13 +85,15 @@ def lengths_of_lists(values: Any) -> np.ndarray:
     return lengths.to_numpy(zero_copy_only=False)
 
 
-def _check_lengths(values: Any, length: int, per_row: int, fail: Fail) -> None:
+def check_lengths(
+    values: Any, length: int, per_row: int, fail: Fail, remedy: str = _PAD
+) -> None:
+    """Calls `fail` for the row of a list of another length."""
     found = lengths_of_lists(values)
     if (found != length).any():
         row = int((found != length).argmax())
         fail(
             row // per_row,
             f"holds a list of {found[row]} values, expected {length} as in the rest. "
-            "Only the outermost lists may differ in length, with pad=mgpu.Pad(). "
-            "Otherwise repair the row, or leave out the column.",
+            f"{remedy} Otherwise repair the row, or leave out the column.",
         )

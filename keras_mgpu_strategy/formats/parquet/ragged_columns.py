@@ -20,6 +20,8 @@ from keras_mgpu_strategy.formats.parquet.schema import ColumnType, column_type
 from keras_mgpu_strategy.sources.row_errors import Fail, failing, failing_tokens
 from keras_mgpu_strategy.types import Ragged
 
+_REMEDY = "Only the first axis of rows, of tokens, may vary."
+
 
 def is_ragged(choice: Choice, kind: ColumnType) -> bool:
     """Whether an input is a column of lists whose length the model leaves open."""
@@ -94,7 +96,7 @@ def _decoded(
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths_of_lists(rows), out=offsets[1:])
     fail_token = failing_tokens(offsets, fail)
-    tokens = decoded(rows.flatten(), inner, is_float, as_nan, fail_token)
+    tokens = decoded(rows.flatten(), inner, is_float, as_nan, fail_token, _REMEDY)
     return Ragged(tokens, offsets)
 
 
