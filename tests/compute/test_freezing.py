@@ -17,12 +17,18 @@ def model_of(*layers, **settings):
     return keras.Sequential([keras.Input((4,), **settings), *layers])
 
 
-def normalized():
+def normalized(*more):
     return model_of(
         keras.layers.Dense(8, "relu"),
         keras.layers.BatchNormalization(),
+        *more,
         keras.layers.Dense(3),
     )
+
+
+def recurrent():
+    """Has functions in its graph, for the loop of the LSTM."""
+    return normalized(keras.layers.Reshape((4, 2)), keras.layers.LSTM(5))
 
 
 def on(strategy, model, **options):
@@ -37,10 +43,10 @@ def assert_same(predictor, model):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("num_replicas", [1, 2])
-def test_weights_that_change_are_noticed(num_replicas, engine, strategies):
+@pytest.mark.parametrize(("make", "num_replicas"), [(normalized, 1), (recurrent, 2)])
+def test_weights_that_change_are_noticed(make, num_replicas, engine, strategies):
     with strategies[num_replicas].scope():
-        model = normalized()
+        model = make()
         model.compile("sgd", "mse")
     predictor = on(strategies[num_replicas], model, engine=engine)
     assert predictor.model is model
