@@ -33,6 +33,7 @@ SLOW = re.compile(
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
     | run_metrics.py::test_a_run_killed | \[ray\.md\]
     | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py
+    | test_predict_to_steps\.py | test_learned\.py::test_a_long_run
     | test_environments\.py | test_tracebacks\.py::test_(only|frames|in_a_kernel)
     """,
     re.VERBOSE,

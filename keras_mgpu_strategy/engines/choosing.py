@@ -232,4 +232,6 @@ class Search:
         self._is_over = True
         if step != self._batch.step:
             self._batch.change(self._batch.size, step)
-        self._context.clock.choose_step(step, self._tried, for_later=self._is_final)
+        # Rows that are taken from now on are run by it, and others perhaps not.
+        how = (step, self._feed.position, self._tried)
+        self._context.clock.choose_step(*how, for_later=self._is_final)

@@ -74,6 +74,11 @@ class Feed:
         self.error: BaseException | None = None  # what ended the feed
 
     @property
+    def position(self) -> int:
+        """Index one past the last row that was taken."""
+        return self._position
+
+    @property
     def rows_left(self) -> int | None:
         """Rows not taken yet, or None if only known by reading."""
         num_rows = self._source.num_rows

@@ -24,7 +24,7 @@ class StageClock:
         self._back_offs: list[BackOff] = []
         self._step: str | None = None
         self._tried_steps: dict[str, float | str] = {}
-        self.settled_step: str | None = None  # of all rows to come; None until known
+        self._settled_from: int | None = None  # a row; None until a step is settled
         self.best_step: str | None = None  # for later runs, too
         self._lengths: dict[int, int] = {}
         self._tokens = self._given_tokens = 0
@@ -76,14 +76,14 @@ class StageClock:
 
     def begin_step(self, step: str, *, is_settled: bool) -> None:
         """Records the step that a run begins with."""
-        self._step, self.settled_step = step, step if is_settled else None
+        self._step, self._settled_from = step, 0 if is_settled else None
 
     def choose_step(
-        self, step: str, tried: dict[str, float | str], *, for_later: bool
+        self, step: str, row: int, tried: dict[str, float | str], *, for_later: bool
     ) -> None:
-        """Records the step of all rows to come, and what was compared."""
+        """Records the step of all rows from some row onwards, and what was compared."""
         with self._lock:
-            self._step = self.settled_step = step
+            self._step, self._settled_from = step, row
             self._tried_steps = tried
             self.best_step = step if tried and for_later else None
 
@@ -97,6 +97,12 @@ class StageClock:
                 self._lengths[length] = self._lengths.get(length, 0) + count
             self._tokens += tokens
             self._given_tokens += given
+
+    def settled_step(self, row: int) -> str | None:
+        """The step of all rows from `row` onwards; None if it is not known yet."""
+        with self._lock:
+            is_settled = self._settled_from is not None and row >= self._settled_from
+            return self._step if is_settled else None
 
     def seconds(self) -> dict[str, float]:
         """Time spent in each stage and in "compile"."""

@@ -166,7 +166,7 @@ class FileWriter:
             metrics = self._metrics.record(always=finished)
             counted = min(rows, self._metrics.recorded)
         start = self._batch_start(counted, size)
-        known = (self._watch.found, metrics, self._run.clock.settled_step)
+        known = (self._watch.found, metrics, self._run.clock.settled_step(rows))
         self._journal.add(Progress(rows, start, size, mark, finished, *known))
         self._flushed = time.monotonic()
         # Slow disks and thousands of files take no more than a tenth of the time.

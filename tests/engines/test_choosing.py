@@ -153,6 +153,12 @@ def test_the_fastest_step_is_chosen(frozen, xla, best, num_devices, clock):
     rates = {"plain": 800, "frozen": BATCH / frozen, "xla": BATCH / xla}
     assert report.tried_steps == pytest.approx(rates)
     assert steps.steps_of(20) == {best}
+    # All rows that are taken after the choice are run by it.
+    by = [(start, step) for start, *_, step in sorted(steps.chunks)]
+    last = max(start for start, step in by if step != best or best == "plain")
+    settled = [r for r, _ in by if steps.context.clock.settled_step(r) == best]
+    assert settled[0] > last or best == "plain"
+    assert {step for start, step in by if start >= settled[0]} == {best}
     assert {step for _, _, replica, step in steps.chunks if replica} <= {"plain", best}
     others = [seconds for step, seconds in steps.seconds.items() if step != best]
     if best == "plain":  # 20 s on each replica, or more
@@ -175,7 +181,7 @@ def test_nothing_is_tried_if_the_step_is_known(more, clock):
     steps.context = context = dataclasses.replace(context, **more)
     for _ in ThreadsEngine(context, steps).run(as_source(ROWS), BATCH):
         # A run that is resumed uses the same step.
-        assert context.clock.settled_step == "plain"
+        assert context.clock.settled_step(0) == "plain"
     assert steps.steps_of(len(steps.chunks)) == {"plain"}
 
 
@@ -239,7 +245,7 @@ def test_what_takes_long_to_make_is_not_begun(clock):
     assert report.tried_steps["frozen"] == said
     assert steps.steps_of(len(steps.chunks)) == {"plain"}
     assert steps.context.clock.best_step is None  # a later run may be longer
-    assert steps.context.clock.settled_step == "plain"
+    assert steps.context.clock.settled_step(len(ROWS)) == "plain"
 
 
 def test_weights_count_if_they_are_frozen(clock):
@@ -267,7 +273,7 @@ def test_a_row_that_fails_within_the_search(number, num_devices, clock):
         for batch in engine.run(as_source(ROWS), BATCH):
             delivered.append(batch)
     assert str(caught.value) == f"row {delivered[-1].stop}"
-    assert steps.context.clock.settled_step is None
+    assert steps.context.clock.settled_step(len(ROWS)) is None
 
 
 @pytest.mark.parametrize("stop_at", [BATCH * n for n in (50, 52, 54, 58, 70)])
