@@ -101,8 +101,8 @@ class Context:
     chunk_sizes: ChunkSizes
     clock: StageClock
     head: heads.Head = heads.identity  # what is done to the outputs on the device
-    step: StepKind = "plain"  # how the first chunk is compiled
-    choices: tuple[StepKind, ...] = ("plain",)  # the first if none is known to be best
+    step: StepKind | None = None  # of the first chunk; None: the first of `choices`
+    choices: tuple[StepKind, ...] = ("plain",)
     tries: bool = False  # may look for a faster step among them
     weight_bytes: int = 0  # of one copy of the model's variables; 0 if unknown
     makes_each: bool = False  # a step for each replica, not one for all
@@ -122,16 +122,15 @@ class Context:
     def with_choices(
         self, choices: tuple[StepKind, ...], weight_bytes: int
     ) -> "Context":
-        """Begins with the first of the choices, unless another is known to be best."""
-        is_known = not self.tries and self.step in choices
-        step = self.step if is_known else choices[0]
+        """Begins with the first of the choices, unless another one was given."""
+        step = self.step if self.step in choices else choices[0]
         known = {"choices": choices, "weight_bytes": weight_bytes}
         return dataclasses.replace(self, step=step, **known)
 
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""
         known = {"is_fixed": self.is_fixed, "is_measured": self.is_measured}
-        same = (self.clock, self.limits, self.step)
+        same = (self.clock, self.limits, self.step or self.choices[0])
         return BatchSize(size, *same, most=self.most_batch, **known)
 
     def signature(self, inputs: Nest, plan: Plan) -> Signature:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +17,7 @@ from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.model_rows import ModelRows
 from keras_mgpu_strategy.runs.tuning import Found
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.system.environment import uses_onednn
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
 from keras_mgpu_strategy.types import Nest
 
@@ -62,11 +62,15 @@ class Learned:
         if math.isinf(self.chunk_sizes.seconds(1)):
             self.chunk_sizes.restart(found.seconds_per_row)
 
+    def best_step(self, size: int) -> StepKind | None:
+        """The fastest step for a batch, or for the tuned one; None if not known."""
+        return self.steps.get(size) or self.steps.get(self.batch_size or size)
+
     def step(
         self, size: int, num_rows: int | None, num_replicas: int
     ) -> StepKind | None:
         """The fastest step for a batch, if it is known and worth it for so few rows."""
-        step = self.steps.get(size) or self.steps.get(self.batch_size or size)
+        step = self.best_step(size)
         if step is None or num_rows is None:
             return step
         least = _SECONDS_WORTH_MAKING
@@ -91,7 +95,7 @@ def described(
         "per-replica batch": size,
         "devices": backend.hardware,
         "tensorflow": tf.__version__,
-        "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        "oneDNN": uses_onednn(),
     }
 
 

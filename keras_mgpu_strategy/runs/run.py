@@ -144,13 +144,12 @@ class Runner:
         is_open = batch_size is None and fixed is None and tokens is None
         tunes = is_open and learned.batch_size is None
         size = first_batch(batch_size, learned, rows, fixed, self.backend, tokens)
+        # Chunks of different lengths cannot be compared.
+        tries = step is None and tokens is None and learned.best_step(size) is None
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
         context = self._context(rows, head, learned, is_fixed=fixed is not None)
-        # Chunks of different lengths cannot be compared.
-        tries = {"tunes": tunes, "tries": step is None and tokens is None}
-        context = dataclasses.replace(context, tokens=tokens, **tries)
-        if step is not None:
-            context = dataclasses.replace(context, step=step)
+        begins = {"tunes": tunes, "tries": tries, "step": step}
+        context = dataclasses.replace(context, tokens=tokens, **begins)
         return Run(
             rows=rows,
             engine=self.backend.engine(context),

@@ -41,6 +41,11 @@ def visible_cuda_devices() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
+def uses_onednn() -> bool:
+    """Whether TensorFlow may use oneDNN, which its wheels for Linux do by default."""
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") not in ("0", "false")
+
+
 def ray_address() -> str | None:
     """The cluster that Ray's own programs join, such as a job submitted to it."""
     return os.environ.get("RAY_ADDRESS") or None
