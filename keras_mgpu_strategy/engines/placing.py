@@ -40,12 +40,12 @@ def place(
         packed = [_packed(part, options) for part in given]
         files = dict(zip(_names(given), packed, strict=True))
         return RayBackend(files, options, ray or RayOptions())
-    for path in (part.path for part in given if isinstance(part, SavedModel)):
-        models.check_path(expanded(path))  # before TensorFlow starts its devices
+    kinds = list(map(_kind_of, given))  # before TensorFlow starts its devices
     before_a_model()
     strategy = active_strategy() or _strategy_of(given) or make_strategy()
     with collecting_rarely():
-        members = [_replicated(part, strategy, options) for part in given]
+        pairs = zip(given, kinds, strict=True)
+        members = [_replicated(*pair, strategy, options) for pair in pairs]
         return local_backend(members, _names(given), options)
 
 
@@ -72,8 +72,14 @@ def _strategy_of(given: Sequence[Any]) -> Any:
     return next(filter(None, map(models.strategy_of, in_memory)), None)
 
 
+def _kind_of(model: Any | SavedModel) -> str | None:
+    """The kind of a model on disk; raises ValueError where none looks complete."""
+    is_saved = isinstance(model, SavedModel)
+    return models.checked_kind(expanded(model.path)) if is_saved else None
+
+
 def _replicated(
-    model: Any | SavedModel, strategy: Any, options: Options
+    model: Any | SavedModel, kind: str | None, strategy: Any, options: Options
 ) -> models.ReplicatedModel:
     how = (options.precision, options.output_names)
     if not isinstance(model, SavedModel):
@@ -85,6 +91,7 @@ def _replicated(
         safe_mode=model.safe_mode,
         precision=options.precision,
         outputs=options.output_names,
+        kind=kind,
     )
 
 

@@ -23,7 +23,7 @@ from keras_mgpu_strategy.models.overrides import (
     preprocess_of,
 )
 from keras_mgpu_strategy.models.pad_trial import try_padded
-from keras_mgpu_strategy.models.read import check_path, read
+from keras_mgpu_strategy.models.read import checked_kind, read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate
 from keras_mgpu_strategy.models.stand_ins import (

@@ -44,15 +44,17 @@ def read(
     precision: str | None = None,
     outputs: tuple[str, ...] | None = None,
     aside: Aside | None = None,
+    kind: str | None = None,
 ) -> ReplicatedModel:
     """Reads a `.keras` or HDF5 file or a SavedModel folder onto every replica.
 
+    `kind` is what `checked_kind` returned, if it was called.
     Raises FileNotFoundError, or ValueError if the model cannot be used; with
     `safe_mode`, also for Python code or unknown names in `.keras` and HDF5 files.
     """
     path = os.fspath(path)
     check_backend(keras)
-    kind = kind_of(path)
+    kind = kind or kind_of(path)
     if kind == "saved_model":
         if precision:
             raise ValueError(
@@ -73,9 +75,9 @@ def read(
     return replicated
 
 
-def check_path(path: str | os.PathLike[str]) -> None:
-    """Raises what `read` raises if there is no model that looks complete."""
-    kind_of(os.fspath(path))
+def checked_kind(path: str | os.PathLike[str]) -> str:
+    """The kind of a model; raises what `read` raises if none looks complete."""
+    return kind_of(os.fspath(path))
 
 
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:
