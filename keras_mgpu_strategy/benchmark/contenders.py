@@ -66,7 +66,8 @@ def settle(
     tried: dict[str, float | str] = {}
     for seconds in _SECONDS_TO_CHOOSE:
         until = time.perf_counter() + seconds
-        with contextlib.closing(predictor.predict_iter(rows, batch_size)) as batches:
+        stream: Any = predictor.predict_iter(rows, batch_size)
+        with contextlib.closing(stream) as batches:
             next((True for _ in batches if time.perf_counter() > until), None)
         if predictor.report and (tried := predictor.report.tried_steps):
             break

@@ -4,10 +4,6 @@ A model is traced by `strategy.run` in the context of a replica, and once for al
 them if it can be. Each reads its own copy of every variable (if copies differ, what
 saving stores) and draws numbers of its own. What XLA cannot compile is an error when
 the step first runs.
-
-Where devices share the host's memory, one replica's step serves all if it only reads:
-TensorFlow then optimizes one graph. It runs on the device of that replica, which has
-no threads of its own.
 """
 
 import dataclasses
@@ -25,8 +21,9 @@ from keras_mgpu_strategy.compute.compiled import (
     run_by_xla,
 )
 from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
+from keras_mgpu_strategy.compute.shared_steps import serves_all
 from keras_mgpu_strategy.compute.shared_traces import SharedTraces
-from keras_mgpu_strategy.compute.signatures import Signature, example_inputs
+from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.compute.transfers import (
     Copier,
     InPlace,
@@ -38,7 +35,6 @@ from keras_mgpu_strategy.models import (
     Draws,
     PinnedValues,
     ReplicatedModel,
-    only_reads,
 )
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.garbage import collecting_rarely
@@ -148,7 +144,7 @@ class StepCompiler:
                 if not signature.may_fall_back:
                     raise
                 return trace(plain)
-            if step.device and self._serves_all(signature, step):
+            if self._is_one_memory and serves_all(step, signature, self._traces):
                 replicas = range(len(self._devices))
                 self._steps |= dict.fromkeys([(r, *key) for r in replicas], step)
             if signature.step == "xla":
@@ -168,27 +164,6 @@ class StepCompiler:
                 kept = self._steps.items()
                 self._steps = {k: step for k, step in kept if "frozen" not in k}
         return pinned, self._traces.frozen.version
-
-    def _serves_all(self, signature: Signature, step: CompiledStep) -> bool:
-        """Whether other replicas may run one replica's step; readies it if so."""
-        if not (self._is_one_memory and self._traces.has(signature)):
-            return False
-        graph = step.function.graph
-        # Those that are frozen do, and their definition holds all weights.
-        if signature.step != "frozen" and not only_reads(graph.as_graph_def()):
-            return False
-        stacks = [op for op in graph.get_operations() if op.type == "TensorListStack"]
-        shapes = [op.outputs[0].shape[1:] for op in stacks]
-        is_known = all(shape.is_fully_defined() for shape in shapes)
-        if is_known and signature.step != "xla":
-            self._ready(signature, step)
-        return True
-
-    def _ready(self, signature: Signature, step: CompiledStep) -> None:
-        """Runs it on no rows: replicas that begin at once would each optimize it."""
-        rows = tf.nest.flatten(example_inputs(signature.spec, 0))
-        with tf.device(step.device):
-            step.at(0, 0)(*InPlace(step.device).load(rows))
 
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock

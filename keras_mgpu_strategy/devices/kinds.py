@@ -22,6 +22,6 @@ def kind_of(device: str) -> str:
 @functools.cache
 def _processor() -> str:
     about = pathlib.Path("/proc/cpuinfo")  # on Linux, where `platform` does not know it
-    text = about.read_text() if about.is_file() else ""
+    text = about.read_text(encoding="utf-8") if about.is_file() else ""
     found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()

@@ -136,7 +136,8 @@ def _varies(leaf: tf.TensorSpec) -> bool:
 
 def _no_rows(leaf: tf.TensorSpec) -> np.ndarray | Ragged:
     if _varies(leaf):
-        values = np.zeros([0, *leaf.shape[2:]], leaf.dtype.as_numpy_dtype)
+        token: Any = (0, *leaf.shape[2:])
+        values = np.zeros(token, leaf.dtype.as_numpy_dtype)
         return Ragged(values, np.zeros(1, np.int64))
     shape: Any = (0, *leaf.shape[1:])
     return np.zeros(shape, leaf.dtype.as_numpy_dtype)
