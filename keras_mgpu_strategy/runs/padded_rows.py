@@ -18,7 +18,7 @@ from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.padding import padded_nest
 from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow, row_lengths
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
-from keras_mgpu_strategy.sources.windows import Windows
+from keras_mgpu_strategy.sources.windows import Windows, check_lengths
 from keras_mgpu_strategy.types import InputBatch, Nest, Ragged, Source
 
 _TOKENS = 16384
@@ -137,8 +137,10 @@ def _lengths(
         if value is not None and leaf.shape[1] is not None
     }
     if pad.lengths != "auto":
+        check_lengths(pad, first.lengths)
         return tuple(pad.lengths)
-    return tuple(sorted(declared)) or chosen_lengths(first.lengths)
+    tokens = pad.max_tokens or _TOKENS
+    return tuple(sorted(declared)) or chosen_lengths(first.lengths, tokens)
 
 
 def _values(

@@ -65,6 +65,18 @@ class Window:
         return len(self.groups) <= 1
 
 
+def check_lengths(pad: Pad, own: np.ndarray, start: int = 0) -> None:
+    """Refuses rows, of which the first has index `start`, that a user's lengths cut."""
+    if pad.lengths == "auto" or pad.truncate or not np.any(own > pad.lengths[-1]):
+        return
+    row = int(np.argmax(own > pad.lengths[-1]))
+    raise ValueError(
+        f"Row {start + row} has {own[row]} tokens, more than the longest of "
+        f"lengths={list(pad.lengths)}. Pass a longer one, or truncate=True to cut such "
+        "rows."
+    )
+
+
 class Windows(Wrapped):
     """A `Source` of padded rows, window by window; those not run yet are in `begun`.
 
@@ -132,13 +144,7 @@ class Windows(Wrapped):
         too_long = np.flatnonzero(own > lengths[-1])
         if not len(too_long) or pad.truncate:
             return lengths
-        if pad.lengths != "auto":
-            row = int(too_long[0])
-            raise ValueError(
-                f"Row {start + row} has {own[row]} tokens, more than the longest of "
-                f"lengths={pad.lengths}. Pass a longer one, or truncate=True to cut "
-                "such rows."
-            )
+        check_lengths(pad, own, start)
         further = {next_power_of_two(int(n)) for n in np.unique(own[too_long])}
         if pad.max_tokens is not None and max(further) > pad.max_tokens:
             row = int(own.argmax())
