@@ -174,6 +174,7 @@ class Report:
         """Several lines for a person to read."""
         back_offs = [f"out of memory at {text}\n" for text in self._back_off_texts()]
         step = [f"step: {text}\n" for text in self._step_texts()]
+        padding = [f"padding: {text}\n" for text in self._padding_texts()]
         shares = ", ".join(
             f"{name.replace('_', ' ')} {self.shares[name]:.0%}" for name in STAGES
         )
@@ -183,7 +184,7 @@ class Report:
             f"{self._rows_text()}, {self.batch_size} a batch, up to "
             f"{self.chunk_rows:,} a chunk\n"
             f"{self._bytes_text()}; {self.compile_seconds:.2f} s compiling\n"
-            f"{''.join(step)}{''.join(back_offs)}time: {shares}\n{self.bottleneck}"
+            f"{''.join([*step, *padding, *back_offs])}time: {shares}\n{self.bottleneck}"
             + "".join(f"\n{line}" for line in metric_lines(self.metrics))
         )
 
@@ -199,6 +200,7 @@ class Report:
             ("replicas", f"{self.num_replicas}: {self._rows_text()}"),
             ("batches", f"{self.batch_size} rows, up to {self.chunk_rows:,} a chunk"),
             *(("step", text) for text in self._step_texts()),
+            *(("padding", text) for text in self._padding_texts()),
             ("copied", self._bytes_text()),
             *(("out of memory", text) for text in self._back_off_texts()),
             *_metric_texts(self.metrics),
@@ -224,6 +226,12 @@ class Report:
         ]
         listed = f" (tried: {'; '.join(tried)})" if tried else ""
         return [] if self.step is None else [f"{self.step}{listed}"]
+
+    def _padding_texts(self) -> list[str]:
+        """Nothing if no row was padded."""
+        rows = [f"{rows:,} of {n}" for n, rows in sorted((self.lengths or {}).items())]
+        listed = f"{self.padding or 0:.0%} of the tokens; rows by length: "
+        return [listed + ", ".join(rows)] if rows else []
 
     def _back_off_texts(self) -> list[str]:
         return [

@@ -97,6 +97,14 @@ def test_a_terminal_shows_its_text():
     assert "step" not in str(EMPTY)
 
 
+def test_padding_is_shown():
+    padded = dataclasses.replace(REPORT, padding=0.284, lengths={50: 4100, 11: 7012})
+    text = "28% of the tokens; rows by length: 7,012 of 11, 4,100 of 50"
+    assert f"\npadding: {text}\n" in str(padded)
+    assert text in Page(padded._repr_html_()).texts
+    assert "padding" not in str(REPORT)
+
+
 def test_a_run_that_has_not_begun_is_shown():
     assert Page(EMPTY._repr_html_()).widths() == []
     assert pretty(EMPTY) == str(EMPTY)
