@@ -17,11 +17,12 @@ from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.padding import padded_nest
 from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow, row_lengths
-from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.token_batches import TokenBatches, token_batches
 from keras_mgpu_strategy.sources.windows import Windows, check_lengths
 from keras_mgpu_strategy.types import InputBatch, Nest, Ragged, Source
 
-_TOKENS = 16384
+_TOKENS = 65536
+_LEAST_BATCHES = 16
 _NUM_TRIED = 4
 _TRIED_LENGTHS = (32, 64)
 """Of rows that are tried if there are none."""
@@ -33,7 +34,9 @@ class PaddedRows:
 
     Args:
         pad: As the user says.
-        lengths: What rows are padded to, in ascending order.
+        rows: The lengths that rows are padded to, in ascending order, and how many
+            rows of the first window each of them has.
+        is_all: Whether there are no further windows.
         values: What each of the flat inputs is padded with; None if it does not vary.
         row_bytes: Of inputs and outputs: of a row, and of a token.
         piece_rows: How many rows are read at a time.
@@ -41,11 +44,17 @@ class PaddedRows:
     """
 
     pad: Pad
-    lengths: tuple[int, ...]
+    rows: tuple[tuple[int, int], ...]
+    is_all: bool
     values: tuple[Any, ...]
     row_bytes: tuple[int, int]
     piece_rows: int
     first: InputBatch | None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that rows are padded to, in ascending order."""
+        return tuple(length for length, _ in self.rows)
 
     def windows(self, source: Source, batches: TokenBatches) -> Windows:
         """The rows of a source in the order in which they are run."""
@@ -92,14 +101,18 @@ class PaddedRows:
                     "both say how many rows a batch has."
                 )
             size = fixed or per_replica(batch_size or 1, num_replicas)
-            return TokenBatches(leaf, longest, size, None)
+            return TokenBatches(leaf, tuple((n, size) for n in self.lengths), None)
         if tokens is not None and tokens < longest:
             raise ValueError(
                 f"max_tokens={tokens} is less than one row of the longest length, "
                 f"{longest} tokens. Pass more, or lengths= with truncate=True."
             )
-        tokens = tokens or max(min(_TOKENS, (most or _TOKENS) * longest), longest)
-        return TokenBatches(leaf, longest, max(tokens // longest, 1), tokens)
+        if tokens is None:
+            tokens = max(min(_TOKENS, (most or _TOKENS) * longest), longest)
+            if self.is_all:  # enough batches for several replicas
+                total = sum(length * count for length, count in self.rows)
+                tokens = max(min(tokens, total // _LEAST_BATCHES), longest)
+        return token_batches(leaf, self.rows, tokens, is_all=self.is_all)
 
 
 def padded_rows(
@@ -111,7 +124,10 @@ def padded_rows(
     values = _values(source.spec, first, pad, backend.input_spec)
     lengths = _lengths(source.spec, first, pad, values)
     known = (tuple(values), sizes, first.piece_rows, first.rows)
-    return first, PaddedRows(pad, lengths, *known)
+    buckets = np.searchsorted(lengths, np.minimum(first.lengths, lengths[-1]))
+    counts = np.bincount(buckets, minlength=len(lengths)).tolist()
+    rows, is_all = tuple(zip(lengths, counts, strict=True)), first.is_all
+    return first, PaddedRows(pad, rows, is_all, *known)
 
 
 def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:

@@ -24,6 +24,7 @@ class FirstWindow(Wrapped):
 
     Args:
         lengths: The tokens of its rows.
+        is_all: Whether there are no further rows.
         rows: The first of them; None if there is none.
         piece_rows: How many rows to read at a time: a window, if it fits.
     """
@@ -32,10 +33,9 @@ class FirstWindow(Wrapped):
         super().__init__(source)
         self._rest = source.batches(min(_FIRST_PIECE_ROWS, window))
         self._held: list[InputBatch] = []
-        lengths, rows, num_bytes = [np.zeros(0, np.int64)], 0, 0
-        while rows < window and num_bytes <= MOST_BYTES:
-            piece = next(self._rest, None)
-            if piece is None:
+        lengths, rows, num_bytes, piece = [np.zeros(0, np.int64)], 0, 0, None
+        while rows <= window and num_bytes <= MOST_BYTES:  # one row more, if any
+            if (piece := next(self._rest, None)) is None:
                 break
             self._held.append(piece)
             lengths.append(row_lengths(piece))
@@ -43,6 +43,7 @@ class FirstWindow(Wrapped):
             num_bytes += int(_bytes_of(lengths[-1], row_bytes).sum())
         known = np.concatenate(lengths)[:window]
         self.lengths = known[: fitting(known, row_bytes)]
+        self.is_all = piece is None and len(self.lengths) == rows
         self.rows = self._held[0] if self._held else None
         mean = max(int(_bytes_of(self.lengths, row_bytes).mean()), 1) if rows else 1
         self.piece_rows = min(max(MOST_BYTES // mean, 1), window)

@@ -5,9 +5,12 @@ rows make as many tokens.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import Nest
 
 
@@ -17,17 +20,25 @@ class TokenBatches:
 
     Args:
         leaf: Which of the flat inputs has the length.
-        longest: The longest length, in tokens.
-        size: Rows of it in a micro-batch.
+        rows: The lengths in ascending order, and the rows of each in a micro-batch.
         tokens: The most of a micro-batch; None if all have as many rows.
         is_static: Whether the model is traced for each length.
     """
 
     leaf: int
-    longest: int
-    size: int
+    rows: tuple[tuple[int, int], ...]
     tokens: int | None
     is_static: bool = False
+
+    @property
+    def longest(self) -> int:
+        """The longest length, in tokens."""
+        return self.rows[-1][0]
+
+    @property
+    def size(self) -> int:
+        """Rows of the longest length in a micro-batch."""
+        return self.rows[-1][1]
 
     def length(self, inputs: Nest) -> int:
         """The length that rows were padded to."""
@@ -37,7 +48,8 @@ class TokenBatches:
         """Rows of a micro-batch, of which the longest length has `size`."""
         if self.tokens is None:
             return size
-        return max(self.tokens * size // (self.size * max(length, 1)), 1)
+        own = dict(self.rows).get(length) or self.tokens // length
+        return max(own * size // self.size, 1)
 
     def chunk(self, length: int, size: int, most_rows: int) -> int:
         """Rows of whole micro-batches, as long as `most_rows` of the longest."""
@@ -51,3 +63,25 @@ class TokenBatches:
     def weight(self, length: int, rows: int) -> float:
         """How many rows of the longest length have as many tokens."""
         return rows * length / self.longest
+
+
+def token_batches(
+    leaf: int, rows: Sequence[tuple[int, int]], tokens: int, *, is_all: bool
+) -> TokenBatches:
+    """Micro-batches of at most so many tokens, which the rows of a window fill.
+
+    `rows` are those of the first window, by length; `is_all` says that there are no
+    others. Where there are, a window may have somewhat more of a length than the first.
+    """
+    num_rows = max(sum(count for _, count in rows), 1)
+
+    def size(length: int, count: int) -> int:
+        most = max(tokens // length, 1)
+        if not count:
+            return most
+        spread = 0.0 if is_all else 2 * math.sqrt(count * (1 - count / num_rows))
+        wanted = math.ceil(count + spread)
+        return ceil_div(wanted, ceil_div(wanted, most))
+
+    sizes = tuple((length, size(length, count)) for length, count in rows)
+    return TokenBatches(leaf, sizes, tokens)

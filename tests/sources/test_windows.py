@@ -12,7 +12,7 @@ from keras_mgpu_strategy.sources import ragged_pieces
 from keras_mgpu_strategy.sources.lengths import chosen_lengths
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow
-from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.token_batches import TokenBatches, token_batches
 from keras_mgpu_strategy.sources.windows import Windows
 from keras_mgpu_strategy.types import InputBatch
 from keras_mgpu_strategy.types.ragged import Ragged
@@ -45,7 +45,8 @@ class RaggedRows:
 
 
 def windows_of(source, pad, lengths, size=2, tokens=None, row_bytes=(8, 8)):
-    batches = TokenBatches(1, lengths[-1], size, tokens)
+    rows = [(n, tokens // n if tokens else size) for n in lengths]
+    batches = TokenBatches(1, tuple(rows), tokens)
     values = (None, VALUE)
     return Windows(source, pad, lengths, values, batches, row_bytes, pad.window)
 
@@ -150,7 +151,27 @@ def test_the_first_window_is_read_ahead_and_given_back(knows_rows):
         numbers = itertools.chain.from_iterable(b.inputs["n"] for b in batches)
         assert [*numbers] == [*range(start, 300)]
         assert batches[0].start == start
+    assert not source.is_all
     assert [*FirstWindow(RaggedRows([]), 5, (8, 8)).lengths] == []
+    few = [FirstWindow(RaggedRows([1] * 5), window, (8, 8)) for window in (4, 5, 6)]
+    assert [source.is_all for source in few] == [False, True, True]
+
+
+def test_batches_are_filled_by_the_rows_of_a_window():
+    # 100 rows of 10 tokens: 3 batches of 34, where 4 of 25 would be allowed, too.
+    batches = token_batches(0, ((10, 100), (20, 0), (40, 7)), 400, is_all=True)
+    assert batches.rows == ((10, 34), (20, 20), (40, 7))
+    assert [batches.micro_batch(n, 7) for n in (10, 20, 40, 64)] == [34, 20, 7, 6]
+    assert [batches.micro_batch(n, 3) for n in (10, 20, 40)] == [
+        14,
+        8,
+        3,
+    ]  # less memory
+    more = token_batches(0, ((10, 100), (40, 300)), 4000, is_all=False)
+    assert more.rows == (
+        (10, 118),
+        (40, 80),
+    )  # 100 + 2 * sqrt(75), and a quarter of 318
 
 
 def cost(lengths, chosen, tokens=1):
