@@ -166,12 +166,12 @@ def test_batches_are_filled_by_the_rows_of_a_window():
         14,
         8,
         3,
-    ]  # less memory
+    ]
     more = token_batches(0, ((10, 100), (40, 300)), 4000, is_all=False)
     assert more.rows == (
         (10, 118),
         (40, 80),
-    )  # 100 + 2 * sqrt(75), and a quarter of 318
+    )
 
 
 def cost(lengths, chosen, tokens=1):
