@@ -27,6 +27,7 @@ SLOW = re.compile(
     | /engines/(ray/|test_out_of_memory) | /gpu_rig/ | /inputs/test_optional_inputs
     | /formats/test_files_memory | /lifetime/ | /properties/
     | /models/test_(compile_settings|differing_copies|graphs|precision)
+    | /models/test_padding.*tf_keras | test_padded_.*(tf_keras|must_know_the_length)
     | /conformance/test_matrix.py::test_evaluation\[(?!dense-threads)
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
     | /notebooks/test_(bar|interrupts)

@@ -44,7 +44,7 @@ def rows_in(outputs, name, rows):
     return [np.asarray(row) for row in outputs[name][rows].to_tensor()]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(steps=STEPS, num_rows=st.integers(0, 40), known=st.booleans())
 def test_interrupted_runs_leave_the_same_bytes(steps, num_rows, known):
     missing = (3, 4, 30) if num_rows > 30 else ()
