@@ -18,6 +18,7 @@ SLOW = re.compile(
     r"""
     /benchmark/test_benchmark_(command|measure) | /benchmarks/ | /packaging/ | /peers/
     | /cli/test_cli_(own_code|stopping|streams) | cli.py::test_ray_gives
+    | _padding.py::test_lists_in
     | test_views_of_one_and_of_several
     | /conformance/test_sparse_inputs | test_threads_engine\[.*-[124]\]
     | test_the_same_bits_on_any.*\[(attention|conv_bn|lstm)
