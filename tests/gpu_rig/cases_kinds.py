@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from common import ENGINES, are_same, made_on_cpu, on_cpu, on_gpus, rows_of
 
+import keras_mgpu_strategy as mgpu
 from tests import views
 
 
@@ -14,7 +15,7 @@ def others(num_gpus):
     """All of them, with both engines."""
     return [
         f"{engine}: {label}"
-        for case in (_texts, _ragged, _images, _views, _draws)
+        for case in (_texts, _ragged, _padded, _images, _views, _draws)
         for engine in ENGINES
         for label, found, expected in case(engine, num_gpus)
         if not are_same(found, expected)
@@ -52,6 +53,24 @@ def _ragged(engine, num_gpus):
     yield "lengths", len(found), len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         yield "ragged", np.asarray(mine), np.asarray(theirs)
+
+
+def _summing():
+    """One result per token, and one per row, that are not changed by padding."""
+    inputs = keras.Input((None, 2))
+    seen = keras.layers.Dense(3)(keras.layers.Masking(-1.0)(inputs))
+    return keras.Model(inputs, [seen, keras.layers.GlobalAveragePooling1D()(seen)])
+
+
+def _padded(engine, num_gpus):
+    """Rows of several lengths, sorted and padded."""
+    model = made_on_cpu(_summing)
+    rows = [rows_of(length, 2) for length in [3, 9, 1, 30, 5] * 9]
+    pad = mgpu.Pad(-1.0, max_tokens=64, window=16)
+    found = on_gpus(model, engine=engine).predict(rows, verbose=0, pad=pad)
+    for row, *mine in zip(rows, *found, strict=True):
+        expected = [result[0] for result in on_cpu(model, row[None])]
+        yield "padded", [mine[0].numpy(), mine[1]], expected
 
 
 def _of_pixels():
