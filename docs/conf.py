@@ -22,6 +22,7 @@ CONTENTS = {
     "Guides": (
         "guide/inputs",
         "guide/images",
+        "guide/padding",
         "guide/outputs",
         "guide/embeddings",
         "guide/ensembles",
