@@ -55,17 +55,21 @@ def assert_rows_equal(result, outputs, num_rows, message):
         )
 
 
-def check(name, strategy, engine, batch_sizes):
+def check(name, strategy, engine, batch_sizes, kinds=("plain", "frozen")):
+    """The kinds of steps take turns over the batch sizes."""
     model, rows, outputs = expected(name)
-    with strategy.scope():
-        outputs_of = zoo.OUTPUTS.get(name)
-        predictor = mgpu.Predictor(model, engine=engine, outputs=outputs_of)
     num_replicas = strategy.num_replicas_in_sync
-    assert predictor.num_replicas == num_replicas
-    for batch_size in batch_sizes:
+    options = {"engine": engine, "outputs": zoo.OUTPUTS.get(name)}
+    with strategy.scope():
+        predictors = [mgpu.Predictor(model, compile=k, **options) for k in kinds]
+    turns = itertools.cycle(predictors)
+    if num_replicas % 2:  # so that each size meets each kind
+        next(turns)
+    for batch_size, predictor in zip(batch_sizes, turns, strict=False):
+        assert predictor.num_replicas == num_replicas
         for num_rows in row_counts(batch_size, num_replicas):
             result = predictor.predict(first_rows(rows, num_rows), batch_size, 0)
-            message = f"{name} R={num_replicas} batch={batch_size} rows={num_rows}"
+            message = f"{name} {predictor} batch={batch_size} rows={num_rows}"
             assert_rows_equal(result, outputs, num_rows, message)
 
 
@@ -82,6 +86,13 @@ def test_threads_engine(name, num_replicas, strategies):
 )
 def test_mirrored_engine(name, num_replicas, strategies):
     check(name, strategies[num_replicas], "mirrored", (3, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "num_replicas"), [("threads", 2), ("mirrored", 3)])
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_xla(name, engine, num_replicas, strategies):
+    check(name, strategies[num_replicas], engine, (3,), ("xla",))
 
 
 @pytest.mark.parametrize("engine", ["threads", "mirrored"])
@@ -103,16 +114,18 @@ def test_evaluation(name, engine, strategies):
         )
 
 
-@pytest.mark.parametrize("batch", [3, 8])
+@pytest.mark.parametrize(
+    ("batch", "kind"), [(3, "plain"), (8, "plain"), (3, "frozen"), (8, "xla")]
+)
 @pytest.mark.parametrize("name", ["dense", "conv_bn", "lstm", "attention"])
-def test_the_same_bits_on_any_number_of_replicas(name, batch, strategies):
+def test_the_same_bits_on_any_number_of_replicas(name, batch, kind, strategies):
     model, rows, _ = expected(name)
     results = []
     for (num_replicas, strategy), engine in itertools.product(
         strategies.items(), ("threads", "mirrored")
     ):
         with strategy.scope():
-            predictor = mgpu.Predictor(model, engine=engine)
+            predictor = mgpu.Predictor(model, engine=engine, compile=kind)
         results.append(predictor.predict(rows, batch * num_replicas, verbose=0))
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
@@ -196,6 +209,7 @@ def test_ensembles(name, combine, strategies):
         with strategies[num_replicas].scope():
             outputs_of = zoo.OUTPUTS.get(name)
             options = {"engine": engine, "outputs": outputs_of, "combine": combine}
+            options["compile"] = "frozen" if combine in ("mean", "stack") else "plain"
             predictor = mgpu.Predictor(models, **options)
         for num_rows in row_counts(8, num_replicas):
             found = predictor.predict(first_rows(rows, num_rows), 8, 0)
@@ -214,9 +228,11 @@ def test_ensembles_give_the_same_bits_on_any_number_of_replicas(name, strategies
         alone = [mgpu.Predictor(m).predict(rows, 3, verbose=0) for m in models]
     for combine, engine in itertools.product(COMBINATIONS, ("threads", "mirrored")):
         results = []
+        kind = "frozen" if combine in ("mean", "gmean") else "plain"
+        options = {"engine": engine, "combine": combine, "compile": kind}
         for num_replicas, strategy in strategies.items():
             with strategy.scope():
-                predictor = mgpu.Predictor(models, engine=engine, combine=combine)
+                predictor = mgpu.Predictor(models, **options)
             results.append(predictor.predict(rows, 3 * num_replicas, verbose=0))
         same = np.testing.assert_array_equal
         for result in results[1:]:
@@ -244,6 +260,7 @@ def test_views_of_one_and_of_several_models(engine, num_replicas, strategies):
         ([model, other], ["identity", "rot90"], "stack", views.stack(few)),
     ):
         how = {"engine": engine, "combine": combine, "views": names}
+        how["compile"] = "frozen" if len(names) > 2 else "plain"
         with strategies[num_replicas].scope():
             predictor = mgpu.Predictor(models, **how)
         for num_rows in row_counts(8, num_replicas):
