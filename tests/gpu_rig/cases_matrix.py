@@ -28,10 +28,10 @@ import keras_mgpu_strategy as mgpu
 NAMES = [f"c{column}" for column in range(8)]
 
 
-def matrix(num_gpus, per_device, jit_compile="auto"):
+def matrix(num_gpus, per_device, compile="auto"):
     """All kinds of inputs and outputs with both engines."""
     wrong = []
-    per_replica = {"per_device": per_device, "jit_compile": jit_compile}
+    per_replica = {"per_device": per_device, "compile": compile}
     with mgpu.scope("gpu", replicas_per_device=per_device):  # before models are made
         pass
     for engine in ENGINES:

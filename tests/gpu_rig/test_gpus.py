@@ -8,10 +8,11 @@ ENGINES = pytest.mark.parametrize("engine", ["threads", "mirrored"])
 
 
 @pytest.mark.parametrize(
-    ("num_gpus", "per_device"), [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2)]
+    ("num_gpus", "how"),
+    [(1, (1,)), (2, (1,)), (4, (1,)), (8, (1,)), (2, (2,)), (2, (1, "frozen"))],
 )
-def test_inputs_and_outputs_of_all_kinds(on_gpus, num_gpus, per_device):
-    wrong, _ = on_gpus("cases_matrix.matrix", num_gpus, per_device, num_gpus=num_gpus)
+def test_inputs_and_outputs_of_all_kinds(on_gpus, num_gpus, how):
+    wrong, _ = on_gpus("cases_matrix.matrix", num_gpus, *how, num_gpus=num_gpus)
     assert wrong == []
 
 
