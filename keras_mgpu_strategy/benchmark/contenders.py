@@ -66,8 +66,8 @@ def settle(
     tried: dict[str, float | str] = {}
     for seconds in _SECONDS_TO_CHOOSE:
         until = time.perf_counter() + seconds
-        stream: Any = predictor.predict_iter(rows, batch_size)
-        with contextlib.closing(stream) as batches:
+        batches: Any = predictor.predict_iter(rows, batch_size)
+        with contextlib.closing(batches):
             next((True for _ in batches if time.perf_counter() > until), None)
         if predictor.report and (tried := predictor.report.tried_steps):
             break
