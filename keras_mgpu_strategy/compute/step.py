@@ -31,11 +31,7 @@ from keras_mgpu_strategy.compute.transfers import (
     to_device,
     to_host,
 )
-from keras_mgpu_strategy.models import (
-    Draws,
-    PinnedValues,
-    ReplicatedModel,
-)
+from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.system.garbage import collecting_rarely
 from keras_mgpu_strategy.types import Nest
@@ -218,11 +214,10 @@ class StepCompiler:
         return CompiledStep(steps[0], draws, self._devices[replica])
 
     def _on_all_replicas(self, function: Any, element_spec: Sequence[Any]) -> Any:
-        step = tf.function(
-            lambda *leaves: self.strategy.run(function, args=leaves),
-            input_signature=element_spec,
-            autograph=False,
-        )
+        def run(*leaves: Any) -> Any:
+            return self.strategy.run(function, args=leaves)
+
+        step = tf.function(run, element_spec, autograph=False)
         step.get_concrete_function()
         return step
 

@@ -194,6 +194,10 @@ class LocalBackend:
         replicated = self._replicated
         return models.names_of(replicated), models.float_dtypes_of(replicated)
 
+    def num_ops(self) -> int:
+        """How many ops the largest step has so far."""
+        return self.compiler.num_ops()
+
     def digest(self) -> str:
         """A short hash of what the model computes."""
         return models.digest(self._replicated)

@@ -41,7 +41,7 @@ class RemoteChunks:
 
     def num_ops(self) -> int:
         """How many ops a step has in the first process."""
-        return int(self._actors.call(0, "num_ops", what="Counting ops of the model"))
+        return int(self._actors.call(0, "ask", "num_ops", what="Counting ops"))
 
     def run(
         self, chunk: InputBatch, batch: BatchSize, replica: int, track: Track
@@ -194,7 +194,7 @@ class RayBackend:
         """A short hash of what the model computes."""
         if self._digest is None:
             what = "Computing the digest of the model"
-            self._digest = str(self._actors.call(0, "digest", what=what))
+            self._digest = str(self._actors.call(0, "ask", "digest", what=what))
         return self._digest
 
 

@@ -134,14 +134,9 @@ class Worker:
         return self._backend.try_padded(*given, **how)
 
     @answering
-    def digest(self) -> str:
-        """A short hash of what the model computes."""
-        return self._backend.digest()
-
-    @answering
-    def num_ops(self) -> int:
-        """How many ops a step has."""
-        return self._backend.compiler.num_ops()
+    def ask(self, about: str) -> Any:
+        """What the backend says about the model: its "digest" or "num_ops"."""
+        return getattr(self._backend, about)()
 
     @answering
     def run(
@@ -178,16 +173,9 @@ class Worker:
         batch = context.batch(batch_size)
         runner = LocalChunks(context, self._backend.compiler)
         results = runner.run(chunk, batch, 0, self._track)
-        report = clock.report()
-        return Done(
-            dataclasses.replace(results, marks=marks),
-            stopped_by,
-            batch.size,
-            report.bytes_in,
-            clock.seconds(),
-            report.back_offs,
-            batch.most,
-        )
+        report, ran = clock.report(), dataclasses.replace(results, marks=marks)
+        spent = (report.bytes_in, clock.seconds(), report.back_offs, batch.most)
+        return Done(ran, stopped_by, batch.size, *spent)
 
     def _preprocessing(self, inputs: Nest) -> Preprocessing | None:
         """The model's own, for rows like these; traced ones are kept."""
