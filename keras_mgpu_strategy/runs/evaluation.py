@@ -81,13 +81,12 @@ class Evaluator:
             if not isinstance(run.rows.whole, OfElements | ByColumn):
                 targets = marks_of(run.rows.whole)(0, 0).targets
                 host.call(judge.prepare, criteria.outputs, targets or ())
-            batch_bytes = (size or 1) * row_bytes(criteria.outputs)
-            most = 1 if callbacks else batches_at_once(batch_bytes)
-            with contextlib.closing(_blocks(run, size, most, verbose)) as blocks:
+            most = batches_at_once((size or 1) * row_bytes(criteria.outputs))
+            sizes = (size, 1 if callbacks else most)
+            with contextlib.closing(_blocks(run, *sizes, verbose)) as blocks:
                 dense = self._without_ragged(blocks, size, judge, host, criteria)
                 done = _judge_all(dense, size, judge, host, watch)
-            logs = host.call(judge.logs)
-            watch.end(done, logs)
+            watch.end(done, logs := host.call(judge.logs))
             return logs if return_dict else host.call(judge.in_order, logs)
 
     def _without_ragged(

@@ -65,30 +65,34 @@ def predict_to(
 ) -> Report:
     """Writes the results of the rows not yet done; see `Predictor.predict_to`."""
     _check_how(verbose, strict, head.method)
-    nonfinite, stopping = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
+    nonfinite, signals = NonFiniteRows(on_nonfinite), stopping_signals(stop_on)
     target, journal = _target(path, shard, resume=resume, overwrite=overwrite)
     asked = asked_metrics(labels, metrics, head.method, runner.backend)
     names, given = kept_names(keep, target.path), {"labels": labels}
-    size = batch_size
-    if size is None and pad is None:
-        size = _earlier_batch(journal, steps, runner)
+    size = _first_batch(batch_size, journal, steps, pad, runner)
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
     run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
-    if run.padded is not None and run.padded.is_ragged:
-        writer_of(target.path).check(Layout(columns=(_RAGGED,)))
     measured = asked and RunMetrics(asked, run.rows)
-    settings = _settled(head, steps, target, batch_size, runner)
+    settings = _settled(head, steps, target, batch_size, runner) | _padding(run, target)
     settings |= kept_settings(run, runner, head, names, target.path)
-    settings |= run.padded.settings if run.padded else {}
     writer = FileWriter(run, target, settings, journal, measured)
     if journal and journal.progress and journal.progress.finished:
         return _named(run, target, journal, asked)
     with closing(run.batches(writer.start)) as results:
         batches = _checked(nonfinite.watching(results), head.method, strict)
         with closing(show_progress(batches, writer.rows, run.clock, verbose)) as shown:
-            writer.write(shown, stopping, overwrite=overwrite)
+            writer.write(shown, signals, overwrite=overwrite)
     return _reported(run, measured and measured.values())
+
+
+def _padding(run: Run, target: Target) -> dict[str, Any]:
+    """How rows are padded; ValueError if the file cannot hold what varies with them."""
+    if run.padded is None:
+        return {}
+    if run.padded.is_ragged:
+        writer_of(target.path).check(Layout(columns=(_RAGGED,)))
+    return run.padded.settings
 
 
 def _check_how(verbose: Verbose, strict: bool, method: str) -> None:
@@ -123,10 +127,16 @@ def _target(
     return target, (target.finished() or target.begun()) if resume else None
 
 
-def _earlier_batch(
-    journal: Journal | None, steps: int | None, runner: Runner
+def _first_batch(
+    batch_size: int | None,
+    journal: Journal | None,
+    steps: int | None,
+    pad: Pad | None,
+    runner: Runner,
 ) -> int | None:
     """The global batch of the earlier run, used if the user gives none."""
+    if batch_size is not None or pad is not None:
+        return batch_size
     # With steps, a batch size would also determine how many rows there are.
     if steps is not None or journal is None or journal.progress is None:
         return None
