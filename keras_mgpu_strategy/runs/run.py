@@ -133,23 +133,20 @@ class Runner:
         """
         self._home.check()
         head = _fitting(head, self.backend)
-        how = (batch_size, steps, shard, keep, attach, pad)
-        rows = model_rows(x, self.backend, *how)
+        rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach, pad)
         self.backend.build(example_inputs(rows.spec, 1, rows.longest))
         fixed = fixed_batch(self.backend.input_spec)
         padded = self._padded(rows, head, batch_size)
         tokens = padded and padded.batches
         given = batch_size and per_replica(batch_size, self.num_replicas)
         learned = self._known(rows, head, given, tokens)
-        is_open = batch_size is None and fixed is None and tokens is None
-        tunes = is_open and learned.batch_size is None
+        tunes = (batch_size, fixed, tokens, learned.batch_size) == (None,) * 4
         size = first_batch(batch_size, learned, rows, fixed, self.backend, tokens)
         # Chunks of different lengths cannot be compared.
         tries = step is None and tokens is None and learned.best_step(size) is None
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
-        context = self._context(rows, head, learned, is_fixed=fixed is not None)
-        begins = {"tunes": tunes, "tries": tries, "step": step}
-        context = dataclasses.replace(context, tokens=tokens, **begins)
+        begins = {"tunes": tunes, "tries": tries, "step": step, "tokens": tokens}
+        context = self._context(rows, head, learned, begins)
         return Run(
             rows=rows,
             engine=self.backend.engine(context),
@@ -176,7 +173,7 @@ class Runner:
         return PaddedRun(how, batches, outputs)
 
     def _context(
-        self, rows: ModelRows, head: Head, learned: Learned, *, is_fixed: bool
+        self, rows: ModelRows, head: Head, learned: Learned, begins: dict[str, Any]
     ) -> Context:
         return Context(
             devices=self.backend.devices,
@@ -184,7 +181,8 @@ class Runner:
             chunk_sizes=learned.chunk_sizes,
             clock=StageClock(self.num_replicas),
             head=head,
-            is_fixed=is_fixed,
+            is_fixed=fixed_batch(self.backend.input_spec) is not None,
+            **begins,
             limits=learned.limits,
             most_batch=most_batch(self.backend),
             run=next(self._runs),
