@@ -26,7 +26,7 @@ class StageClock:
         self._tried_steps: dict[str, float | str] = {}
         self._settled_from: int | None = None  # a row; None until a step is settled
         self.best_step: str | None = None  # for later runs, too
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[int, int] | None = None  # unless rows are padded
         self._tokens = self._given_tokens = 0
 
     def start(self) -> None:
@@ -93,8 +93,9 @@ class StageClock:
         `given` are those of the model, with all padding.
         """
         with self._lock:
+            self._lengths = known = self._lengths or {}
             for length, count in rows.items():
-                self._lengths[length] = self._lengths.get(length, 0) + count
+                known[length] = known.get(length, 0) + count
             self._tokens += tokens
             self._given_tokens += given
 
@@ -128,12 +129,13 @@ class StageClock:
                 step=self._step,
                 tried_steps=dict(self._tried_steps),
                 padding=self._padding(),
-                lengths=dict(sorted(self._lengths.items())) or None,
+                lengths=self._lengths and dict(sorted(self._lengths.items())),
             )
 
     def _padding(self) -> float | None:
-        given = self._given_tokens
-        return 1 - self._tokens / given if given else None
+        if self._lengths is None:
+            return None
+        return 1 - self._tokens / self._given_tokens if self._given_tokens else 0.0
 
 
 def _shares(

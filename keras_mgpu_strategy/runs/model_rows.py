@@ -16,7 +16,7 @@ from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.runs.padded_rows import PaddedRows, padded_rows
-from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.sources.pad import Pad, check_pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
 
@@ -63,6 +63,7 @@ def model_rows(
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
     check_batch_size(batch_size, x)
+    check_pad(pad)
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     sizes |= {"input_spec": declared, "feeding": backend.feeding}

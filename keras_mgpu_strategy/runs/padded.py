@@ -45,8 +45,7 @@ class PaddedRun:
         results = engine.run(windows, size, start)
         with closing(results):
             for window, parts in _whole_windows(results, windows.begun):
-                if window.num_rows:
-                    clock.add_tokens(*tokens_of(window, self.batches))
+                clock.add_tokens(*tokens_of(window, self.batches))
                 yield self._in_order(window, parts)
 
     def _in_order(self, window: Window, parts: list[HostBatch]) -> HostBatch:

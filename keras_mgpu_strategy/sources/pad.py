@@ -81,6 +81,15 @@ class Pad:
         return about
 
 
+def check_pad(pad: Any) -> None:
+    """Refuses what is not a `Pad`, such as True."""
+    if not isinstance(pad, Pad | None):
+        raise TypeError(
+            f"pad={pad!r:.80} of type {type(pad).__name__}. Expected mgpu.Pad(), or "
+            "None for rows of one length."
+        )
+
+
 def _shown(value: Value) -> Any:
     return value if isinstance(value, bool | int | float | str) else repr(value)
 

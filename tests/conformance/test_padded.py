@@ -70,6 +70,9 @@ def test_rows_are_those_of_each_row_alone(name, strategies, tmp_path):
         found = SINKS[sink](made[how], x, pad, path)
         message = f"{how}, {num_rows} rows into {sink}"
         assert len(found) == num_rows, message
+        report = made[how].report
+        assert sum(report.lengths.values()) == num_rows
+        assert 0 <= report.padding < 1
         zoo.assert_same(found, name, message)
 
 

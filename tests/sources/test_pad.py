@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import keras_mgpu_strategy as mgpu
+from tests import helpers
 
 
 def test_lengths_are_sorted_and_each_is_there_once():
@@ -30,3 +31,11 @@ def test_lengths_are_sorted_and_each_is_there_once():
 def test_wrong_values_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         mgpu.Pad(**options)
+
+
+@pytest.mark.parametrize("pad", [True, 0, mgpu.Pad])
+def test_what_is_not_a_pad_is_refused(pad, strategies):
+    with strategies[1].scope():
+        predictor = mgpu.Predictor(helpers.dense_model())
+    with pytest.raises(TypeError, match=r"of type \w+. Expected mgpu.Pad\(\), or None"):
+        predictor.predict(helpers.numbered_rows(3), pad=pad)
