@@ -34,6 +34,7 @@ SLOW = re.compile(
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
     | /notebooks/test_(bar|interrupts)
     | /parallel/test_(make_parallel|parallel_training) | /to_file/test_predict_to_faults
+    | /to_file/test_predict_to_padded.*(in_bytes|mirrored|-[13]\])
     | run_metrics.py::test_a_run_killed | \[ray\.md\]
     | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py
     | test_predict_to_steps\.py | test_learned\.py::test_a_long_run

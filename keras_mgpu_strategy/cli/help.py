@@ -69,7 +69,7 @@ Flags:
       Where the padding is. Default: right.
   --max_tokens=N
       The most tokens, padding included, of one call of the model. Default:
-      16384, or the rows of --batch_size.
+      at most 65536, or the rows of --batch_size.
   --truncate
       Cut rows longer than all of --pad_lengths. Default: they end the run.
   --unmasked

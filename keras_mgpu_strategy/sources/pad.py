@@ -29,13 +29,16 @@ class Pad:
             chosen from the first window; a longer row of a later window is padded to
             the next power of two.
         max_tokens: The most tokens of one call of the model on one replica, padding
-            included. None: 16,384, or the rows of `batch_size` if that is given.
+            included. None: 65,536, less if there is only one window or results are
+            large; with `batch_size`, as many as its rows have.
         side: Whether padding comes after the row's tokens (`"right"`) or before.
         truncate: Cut rows that are longer than the longest of `lengths`, at the side
             where padding would come; otherwise they are an error.
         unmasked: Run a model that does not ignore padding, or not as far as can be
             seen. Its results then depend on the length that a row is padded to.
-        window: Rows that are sorted by length at a time.
+        window: Rows that are sorted by length at a time; fewer if they and their
+            declared outputs take more than 64 MiB. Their results are held until all
+            of them are there.
 
     Raises:
         TypeError: A value has a wrong type.
