@@ -27,7 +27,6 @@ import result_tables
 
 LONGEST = 512
 VOCABULARY = 2_000
-TOKENS = 16_384
 CONTENDERS = ("pad", "longest", "keras 32", "keras same batch", "keras by batch")
 HEADER = (
     *("model", "lengths", "rows", "padding", *(f"{c}, rows/s" for c in CONTENDERS)),
@@ -118,12 +117,14 @@ def measure(
     dense[np.arange(longest) < sizes[:, None]] = np.concatenate(rows)
     by_batch = tf.data.Dataset.from_tensor_slices(tf.ragged.stack(rows))
     by_batch = by_batch.ragged_batch(32).map(lambda batch: batch.to_tensor())
-    model, same = classifier(name), TOKENS // longest
+    model = classifier(name)
     with strategy.scope():
         padded, plain = mgpu.Predictor(model), mgpu.Predictor(model)
+    padded.predict(rows, verbose=0, pad=mgpu.Pad())
+    same = padded.report.batch_size  # of the longest rows
     keras_predict = functools.partial(model.predict, verbose=0)
     runs: tuple[Callable[[], Any], ...] = (
-        lambda: padded.predict(rows, verbose=0, pad=mgpu.Pad(max_tokens=TOKENS)),
+        lambda: padded.predict(rows, verbose=0, pad=mgpu.Pad()),
         lambda: plain.predict(dense, same, verbose=0),
         lambda: keras_predict(dense, batch_size=32),
         lambda: keras_predict(dense, batch_size=same),

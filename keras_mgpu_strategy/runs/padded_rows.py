@@ -155,8 +155,7 @@ def _lengths(
     if pad.lengths != "auto":
         check_lengths(pad, first.lengths)
         return tuple(pad.lengths)
-    tokens = pad.max_tokens or _TOKENS
-    return tuple(sorted(declared)) or chosen_lengths(first.lengths, tokens)
+    return tuple(sorted(declared)) or chosen_lengths(first.lengths)
 
 
 def _values(

@@ -7,11 +7,10 @@ _MOST_CANDIDATES = 256
 _WORTH = 0.02
 
 
-def chosen_lengths(lengths: np.ndarray, tokens: int) -> tuple[int, ...]:
+def chosen_lengths(lengths: np.ndarray) -> tuple[int, ...]:
     """At most six lengths for these rows, in ascending order; the last is the longest.
 
-    In batches of so many tokens, of which the last of each length may be filled in
-    part, they cost the fewest tokens of all such choices among at most 256 lengths that
+    They cost the fewest tokens of all such choices among at most 256 lengths that
     occur. Fewer are chosen if that costs less than a fiftieth more.
     """
     rows = np.maximum(lengths, 1)
@@ -19,8 +18,8 @@ def chosen_lengths(lengths: np.ndarray, tokens: int) -> tuple[int, ...]:
         return (1,)
     candidates = _candidates(rows)
     below = np.searchsorted(np.sort(rows), candidates, side="right")
-    costs, choices = _costs(candidates, below, tokens)
-    wanted = (1 + _WORTH) * min(costs)
+    costs, choices = _costs(candidates, below)
+    wanted = (1 + _WORTH) * costs[-1]
     number = next(k for k, cost in enumerate(costs) if cost <= wanted)
     chosen, place = [], len(candidates) - 1
     for choice in reversed(choices[: number + 1]):
@@ -41,17 +40,15 @@ def _candidates(rows: np.ndarray) -> np.ndarray:
 
 
 def _costs(
-    candidates: np.ndarray, below: np.ndarray, tokens: int
+    candidates: np.ndarray, below: np.ndarray
 ) -> tuple[list[int], list[np.ndarray]]:
     """The tokens of the best 1, 2, ... lengths, and the length before each of them."""
-    sizes = np.maximum(tokens // candidates, 1)
-    best = -(-below // sizes) * sizes * candidates
+    best = candidates * below
     choices = [np.full(len(candidates), -1)]
     costs = [int(best[-1])]
     # Of row i: all rows up to candidate i are paid for, the others up to j cost j each.
-    rows = below - below[:, None]
-    further = -(-rows // sizes) * sizes * candidates
-    further = np.where(rows >= 0, further, np.iinfo(np.int64).max // 2)
+    further = candidates * (below - below[:, None])
+    further = np.where(further >= 0, further, np.iinfo(np.int64).max // 2)
     for _ in range(min(MOST, len(candidates)) - 1):
         totals = best[:, None] + further
         choices.append(totals.argmin(axis=0))
