@@ -29,7 +29,7 @@ SLOW = re.compile(
     | /formats/test_files_memory | /lifetime/ | /properties/
     | /models/test_(compile_settings|differing_copies|graphs|precision)
     | /models/test_padding.*tf_keras | test_padded_.*(tf_keras|must_know_the_length)
-    | /conformance/test_padded.py::test_(rows.*\[(?!tagger)|the_same_bits|options)
+    | /conformance/test_padded.py::test_(rows.*\[(?!lstm)|the_same_bits|options)
     | /conformance/test_matrix.py::test_evaluation\[(?!dense-threads)
     | test_evaluate.*(device.*(tf_keras|one_hot|loss_alone|two_in_a_dict)|masked.*tf_k)
     | /notebooks/test_(bar|interrupts)
