@@ -198,7 +198,10 @@ class Context:
     def most_rows_ahead(self, batch_size: int, num_chunks: int) -> float:
         """Rows that may wait for an earlier chunk: twice as many as run at a time."""
         most = self._most_result_rows
-        return math.inf if most is None else 2 * num_chunks * max(most, batch_size)
+        if most is None:
+            return math.inf
+        window = 0 if self.tokens is None else self.tokens.window
+        return max(2 * num_chunks * max(most, batch_size), window)
 
     @property
     def _most_result_rows(self) -> int | None:

@@ -169,7 +169,9 @@ class Runner:
         fixed, most = fixed_batch(backend.input_spec), most_batch(backend, rows.longest)
         batches = how.batches(batch_size, fixed, most, self.num_replicas)
         outputs = how.tried(backend, head, rows.spec)
-        batches = dataclasses.replace(batches, is_static=outputs.is_static)
+        batches = dataclasses.replace(
+            batches, is_static=outputs.is_static, window=how.pad.window
+        )
         return PaddedRun(how, batches, outputs)
 
     def _context(

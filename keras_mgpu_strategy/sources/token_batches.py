@@ -23,12 +23,14 @@ class TokenBatches:
         rows: The lengths in ascending order, and the rows of each in a micro-batch.
         tokens: The most of a micro-batch; None if all have as many rows.
         is_static: Whether the model is traced for each length.
+        window: Rows whose results wait for each other in any case.
     """
 
     leaf: int
     rows: tuple[tuple[int, int], ...]
     tokens: int | None
     is_static: bool = False
+    window: int = 0
 
     @property
     def longest(self) -> int:
