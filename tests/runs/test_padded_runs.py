@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
 from tests.file_runs import with_weights
@@ -76,3 +77,34 @@ def test_arguments_that_contradict_each_other(strategies):
         predictor.predict(ROWS, pad=mgpu.Pad(max_tokens=39))
     with pytest.raises(ValueError, match="not a value of int32"):
         predictor.predict(ROWS, pad=mgpu.Pad(value=0.5))
+
+
+class HoldsTokens(keras.layers.Layer):
+    """Stands for a device that holds so many tokens."""
+
+    most = 200
+
+    def _allocate(self, inputs):
+        if inputs.shape[0] * inputs.shape[1] > self.most:
+            raise MemoryError(f"{inputs.shape}")  # becomes ResourceExhausted
+        return inputs
+
+    def call(self, inputs):
+        outputs = tf.py_function(self._allocate, [inputs], inputs.dtype)
+        outputs.set_shape(inputs.shape)
+        return outputs
+
+
+@ENGINES
+def test_batches_shrink_where_memory_runs_out(strategies, engine):
+    tokens = keras.Input((None,), dtype="int32")
+    model = masked_mean()
+    held = keras.Model(tokens, model(HoldsTokens()(tokens)))
+    predictor = predictor_on(strategies, 2, held, engine=engine)
+    pad = mgpu.Pad(max_tokens=1600, lengths=[2, 8, 40], window=128)
+    found = predictor.predict(ROWS, verbose=0, pad=pad)
+    np.testing.assert_allclose(found, alone(model, ROWS), rtol=0, atol=1e-5)
+    report = predictor.report
+    assert report.rows == len(ROWS)
+    assert 1 <= report.batch_size <= 5  # of the longest length
+    assert report.back_offs

@@ -10,6 +10,7 @@ from keras_mgpu_strategy.sources.windows import Windows
 from tests import file_runs
 from tests.resuming import assert_same_files
 from tests.runs.test_padded_runs import ENGINES, ROWS, masked_mean, predictor_on
+from tests.runs.to_file.test_predict_to_killed import snapshots
 
 PADS = {
     "tokens": (mgpu.Pad(max_tokens=90, window=64), None),
@@ -97,3 +98,24 @@ def test_another_way_of_padding_is_another_run(strategies, tmp_path):
     pad = mgpu.Pad(max_tokens=90, window=64, lengths=[40])
     with pytest.raises(ValueError, match=r"lengths: \[.*40\] before, \[40\] now"):
         write(predictor, path, 2, "tokens", resume=True, pad=pad)
+
+
+def test_a_run_may_be_killed_between_any_two_changes_of_the_disk(
+    strategies, tmp_path, monkeypatch
+):
+    predictor = predictor_on(strategies, 2, masked_mean())
+    path = tmp_path / "own" / "out.parquet"
+    path.parent.mkdir()
+    taken = snapshots(
+        lambda: write(predictor, path, 2, "tokens"),
+        path.parent,
+        tmp_path / "snapshots",
+        monkeypatch,
+    )
+    assert len(taken) > 12
+    for folder in taken:
+        found = folder / path.name
+        if (folder / f"{path.name}.journal").exists() or not found.exists():
+            write(predictor, found, 2, "tokens", resume=True)
+        assert_same_files(found, path)
+        file_runs.assert_nothing_beside(found)
