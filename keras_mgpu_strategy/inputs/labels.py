@@ -15,13 +15,16 @@ from keras_mgpu_strategy.element_forms import map_nest
 from keras_mgpu_strategy.formats.by_path import names_files
 from keras_mgpu_strategy.formats.choosing import as_file, check_known
 from keras_mgpu_strategy.formats.file_source import FileInput
+from keras_mgpu_strategy.formats.parquet.ragged_columns import rows_of_column
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
 from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.inputs.row_kinds import rows_of
+from keras_mgpu_strategy.sources.arrow_values import numpy_of
 from keras_mgpu_strategy.sources.frames import is_frame, is_polars, is_series
 from keras_mgpu_strategy.sources.in_step import InStep, Labels
 from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.nests import leaves
+from keras_mgpu_strategy.sources.row_errors import Fail
 from keras_mgpu_strategy.sources.row_lists import RowList
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements, for_each_output
@@ -49,7 +52,7 @@ def labelled(
         given = {n: _as_rows(some, n, num_ragged) for n, some in given.items()}
     given = {name: _as_arrays(some) for name, some in given.items()}
     if not given:
-        attach = functools.partial(_of_elements, as_keras)
+        attach = functools.partial(_of_elements, as_keras, num_ragged)
         return {"x": x, "keep": keep, "attach": attach}
     found = (leaf for some in given.values() for _, leaf in leaves(some))
     names = list(dict.fromkeys(leaf for leaf in found if isinstance(leaf, str)))
@@ -57,7 +60,8 @@ def labelled(
     if names and (is_file or not {*names}.isdisjoint(keep)):
         import_extra("pyarrow", "parquet", "Labels in columns")
         hidden = [name for name in names if name not in keep]
-        attach = functools.partial(ByColumn, _all_named(given), hidden)
+        values_of = numpy_of if num_ragged is None else _rows_of_column
+        attach = functools.partial(ByColumn, _all_named(given), hidden, values_of)
         return {"x": x, "keep": (*keep, *hidden), "attach": attach}
     columns = {name: _column(x, name) for name in names}
     arrays = map_nest(
@@ -68,9 +72,15 @@ def labelled(
     return {"x": _without(x, names) if names else x, "keep": keep, "attach": attach}
 
 
-def _of_elements(is_optional: bool, source: Source) -> Source:
+def _of_elements(is_optional: bool, num_ragged: int | None, source: Source) -> Source:
+    def form(targets: tuple[Nest, ...]) -> tuple[Nest, ...]:
+        if num_ragged is None:
+            return targets
+        pairs = zip(targets, ("y", "sample_weight"), strict=False)
+        return tuple(_as_rows(x, name, num_ragged, least=1) for x, name in pairs)
+
     if isinstance(source, StreamSource | KeptElements):
-        return OfElements(source)
+        return OfElements(source, form)
     if is_optional:
         return source
     raise ValueError(
@@ -129,18 +139,26 @@ def _as_array(leaf: Any) -> Any:
     return leaf.to_frame() if is_series(leaf) else leaf
 
 
-def _as_rows(labels: Any, name: str, num_outputs: int) -> Any:
-    """Labels that differ in length from row to row as such, others as they are."""
+def _as_rows(labels: Any, name: str, num_outputs: int, least: int = 2) -> Any:
+    """Labels of `least` different lengths or more as rows, others as they are."""
     if isinstance(labels, Mapping):
-        return {key: _as_rows(labels[key], f"{name}[{key!r}]", 1) for key in labels}
+        items = [(key, labels[key], f"{name}[{key!r}]") for key in labels]
+        return {key: _as_rows(some, path, 1, least) for key, some, path in items}
     is_listed = isinstance(labels, list | tuple)
     if is_listed and num_outputs == len(labels) > 1:
-        return [_as_rows(x, f"{name}[{i}]", 1) for i, x in enumerate(labels)]
+        named = [(x, f"{name}[{index}]") for index, x in enumerate(labels)]
+        return [_as_rows(*pair, 1, least) for pair in named]
     rows = rows_of(labels, name)
     if isinstance(rows, Ragged):
         return rows
-    is_ragged = isinstance(rows, RowList) and len({*rows.lengths.tolist()}) > 1
+    is_ragged = isinstance(rows, RowList) and len({*rows.lengths.tolist()}) >= least
     return rows if is_ragged else labels
+
+
+def _rows_of_column(column: Any, fail: Fail) -> Any:
+    """A column of lists of any length as rows, others as arrays."""
+    is_list = str(column.type).startswith(("list<", "large_list<"))
+    return rows_of_column(column, fail) if is_list else numpy_of(column, fail)
 
 
 def _as_arrays(labels: Any) -> Any:

@@ -22,6 +22,7 @@ from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.runs.token_labels import (
     check_padding,
+    fitting_targets,
     is_ragged,
     padded_block,
 )
@@ -173,7 +174,8 @@ def _with_targets(batches: Iterable[HostBatch], whole: Source) -> Iterator[HostB
                 "losses and metrics need every row. Leave it out of x and y."
             )
         if batch.num_rows:
-            yield HostBatch(batch.start, (batch.outputs, batch.marks.targets or ()))
+            targets = fitting_targets(batch.outputs, batch.marks.targets or ())
+            yield HostBatch(batch.start, (batch.outputs, targets))
     check_label_end(whole, stop)
 
 

@@ -23,6 +23,23 @@ def is_ragged(nest: Nest) -> bool:
     return any(isinstance(leaf, Ragged) for leaf in tf.nest.flatten(nest))
 
 
+def fitting_targets(outputs: Nest, targets: tuple[Nest, ...]) -> tuple[Nest, ...]:
+    """Targets with arrays in place of lists of one length that are not of tokens."""
+    ragged = [leaf for leaf in tf.nest.flatten(outputs) if isinstance(leaf, Ragged)]
+
+    def fitting(leaf: Any) -> Any:
+        if not isinstance(leaf, Ragged):
+            return leaf
+        lengths = leaf.lengths
+        is_of_tokens = any(np.array_equal(lengths, x.lengths) for x in ragged)
+        if is_of_tokens or (lengths != lengths[:1]).any():
+            return leaf
+        values = leaf.packed().values
+        return values.reshape(len(leaf), -1, *values.shape[1:])
+
+    return tf.nest.map_structure(fitting, targets)
+
+
 def padded_block(
     outputs: tuple[Nest, list[Any]],
     targets: tuple[Nest, ...],

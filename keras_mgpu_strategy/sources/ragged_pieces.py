@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.sources.marks import marks_of, no_marks
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.types import InputBatch, Ragged, Source, cut, joined
@@ -70,7 +71,8 @@ class FirstWindow(Wrapped):
             for piece in held:
                 stop = piece.start + piece.num_rows
                 yield from _from(piece, start)
-            if self.num_rows is not None:
+            # To read again would lose what is kept beside rows read ahead.
+            if self.num_rows is not None and marks_of(self._source) is no_marks:
                 close(rest)
                 rest = iter(())
                 if stop < self.num_rows:

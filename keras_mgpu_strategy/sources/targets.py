@@ -6,7 +6,7 @@ They travel as `RowMarks.targets`, `(y,)` or `(y, sample_weight)`, and are read 
 import collections
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,22 +16,24 @@ import tensorflow as tf
 from keras_mgpu_strategy.element_forms import as_tuples, is_nest, map_nest
 from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
-from keras_mgpu_strategy.sources.arrow_values import numpy_of
 from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
-from keras_mgpu_strategy.sources.row_errors import failing
+from keras_mgpu_strategy.sources.ragged_leaf import rows_of_one_length
+from keras_mgpu_strategy.sources.row_errors import Fail, failing
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.types import (
     Nest,
+    Ragged,
     RowMarks,
     Source,
     Undeclared,
     cut,
+    joined,
 )
 
 
@@ -42,10 +44,15 @@ class ByColumn(Wrapped):
     """
 
     def __init__(
-        self, names: tuple[Nest, ...], hidden: Sequence[str], source: Source
+        self,
+        names: tuple[Nest, ...],
+        hidden: Sequence[str],
+        values_of: Callable[[Any, Fail], Any],
+        source: Source,
     ) -> None:
         super().__init__(source)
         self._names, self._hidden = as_tuples(names), list(hidden)
+        self._values_of = values_of
 
     @property
     def kept_schema(self) -> Any:
@@ -68,8 +75,9 @@ class ByColumn(Wrapped):
         if start == stop:
             return dataclasses.replace(marks, kept=kept)
 
-        def values(name: str) -> np.ndarray:
-            return numpy_of(marks.kept[name], failing(f"Column {name!r}", start))
+        def values(name: str) -> Any:
+            fail = failing(f"Column {name!r}", start)
+            return self._values_of(marks.kept[name], fail)
 
         found = as_targets(map_nest(values, self._names), _floatx())
         rows = [leaf.read(0, stop - start) for leaf in found.flat]
@@ -78,10 +86,16 @@ class ByColumn(Wrapped):
 
 
 class OfElements(Wrapped):
-    """A stream, with y and the weights of its elements; `sizes` are their rows."""
+    """A stream, with y and the weights of its elements; `sizes` are their rows.
 
-    def __init__(self, source: StreamSource | KeptElements) -> None:
+    `form` brings y and weights into a form in which rows may differ in length.
+    """
+
+    def __init__(
+        self, source: StreamSource | KeptElements, form: Callable[[Nest], Nest]
+    ) -> None:
         super().__init__(source)
+        self._form = form
         self._paths: list[str] | None = None
         self._beside: Beside[tuple[Nest, ...]] = Beside(cut)
         self.sizes: collections.deque[int] = collections.deque()
@@ -95,7 +109,7 @@ class OfElements(Wrapped):
     def add(self, element: Any, first_row: int, num_rows: int) -> None:
         """Called with each element, by the thread that reads it."""
         targets = targets_of(element)
-        found = as_targets(targets, None) if targets else Leaves([], ())
+        found = as_targets(self._form(targets), None) if targets else Leaves([], ())
         paths = [leaf.path for leaf in found.flat]
         self._paths = paths if self._paths is None else self._paths
         if paths != self._paths:
@@ -114,8 +128,15 @@ class OfElements(Wrapped):
         pieces = self._beside.between(start, stop)
         if not self._paths or not pieces:
             return marks
-        joined = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *pieces)
-        return dataclasses.replace(marks, targets=joined)
+        targets = tf.nest.map_structure(lambda *rows: _joined(rows), *pieces)
+        return dataclasses.replace(marks, targets=targets)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Rows of several elements, of which some may have rows of one length."""
+    if any(isinstance(part, Ragged) for part in parts):
+        parts = [x if isinstance(x, Ragged) else rows_of_one_length(x) for x in parts]
+    return joined(parts)
 
 
 def targets_of(element: Any) -> tuple[Nest, ...]:

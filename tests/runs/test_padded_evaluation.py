@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -82,6 +83,42 @@ def test_labels_of_tokens(make):
         predictor = mgpu.Predictor(model)
     found = predictor.evaluate(ROWS, make(TAGS), verbose=0, pad=PAD, **given)
     expected = model.evaluate(x, y, verbose=0, sample_weight=weights)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def elements(rows, labels):
+    return ((rows[i : i + 30], labels[i : i + 30]) for i in range(0, 150, 30))
+
+
+def dataset(rows, labels):
+    labels = ragged(labels) if isinstance(labels, list) else labels
+    return tf.data.Dataset.from_tensor_slices((ragged(rows), labels)).batch(30)
+
+
+def table(rows, labels):
+    listed = [[*map(int, row)] for row in rows], [np.array(y).tolist() for y in labels]
+    return pa.table(dict(zip("xy", listed, strict=True)))
+
+
+@pytest.mark.parametrize("make", [elements, dataset, table])
+def test_labels_that_come_with_the_rows(make):
+    y, size = ("y", 30) if make is table else (None, None)
+    for name, labels in (("tags", TAGS), ("label", LABEL)):
+        model = part(encoder(), name)
+        x = make(ROWS, labels)
+        found = mgpu.Predictor(model).evaluate(x, y, size, verbose=0, pad=PAD)
+        padded = by_hand(labels) if name == "tags" else labels
+        expected = model.evaluate(by_hand(ROWS), padded, 30, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_lists_may_be_labels_of_rows():
+    model = part(encoder(), "label")
+    model.compile(loss="categorical_crossentropy")
+    y = np.eye(3, dtype=np.float32)[LABEL]
+    x = table(ROWS, y)
+    found = mgpu.Predictor(model).evaluate(x, "y", verbose=0, pad=PAD)
+    expected = model.evaluate(by_hand(ROWS), y, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 

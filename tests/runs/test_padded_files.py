@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,6 +33,14 @@ def test_lists_in_parquet_hold_each_row_alone(predictor, alone, tmp_path):
         np.testing.assert_allclose(found, row["tags"], rtol=1e-5, atol=1e-6)
     label = np.array([row["label"] for row in alone])
     np.testing.assert_allclose(table["label"].to_pylist(), label, rtol=1e-5, atol=1e-6)
+
+
+def test_columns_of_a_file_are_kept(predictor, tmp_path):
+    table = pa.table({"x": [row.tolist() for row in ROWS], "key": range(90)})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=20)
+    path = tmp_path / "out.parquet"
+    written(predictor, path, x=tmp_path / "in.parquet", keep="key")
+    assert pq.read_table(path)["key"].to_pylist() == [*range(90)]
 
 
 def test_the_lists_are_rows_of_the_next_model(predictor, alone, tmp_path):
