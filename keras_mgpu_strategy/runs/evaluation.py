@@ -82,9 +82,8 @@ class Evaluator:
             if not isinstance(run.rows.whole, OfElements | ByColumn):
                 targets = marks_of(run.rows.whole)(0, 0).targets
                 host.call(judge.prepare, criteria.outputs, targets or ())
-            most = batches_at_once((size or 1) * row_bytes(criteria.outputs))
-            sizes = (size, 1 if callbacks else most)
-            with contextlib.closing(_blocks(run, *sizes, verbose)) as blocks:
+            most = 1 if callbacks else _at_once(run, criteria, size)
+            with contextlib.closing(_blocks(run, size, most, verbose)) as blocks:
                 dense = self._without_ragged(blocks, size, judge, host, criteria)
                 done = _judge_all(dense, size, judge, host, watch)
             watch.end(done, logs := host.call(judge.logs))
@@ -141,6 +140,12 @@ def _batch_size(run: Run, wanted: int | None, steps: int | None) -> int | None:
     if wanted is None and steps and rows:
         return ceil_div(rows, steps)
     return wanted or _KERAS_BATCH
+
+
+def _at_once(run: Run, criteria: Criteria, size: int | None) -> int:
+    """How many batches are judged in one call."""
+    num_bytes = row_bytes(criteria.outputs, run.rows.longest)
+    return batches_at_once((size or 1) * num_bytes)
 
 
 def _num_batches(run: Run, size: int | None, steps: int | None) -> int | None:
