@@ -26,7 +26,7 @@ SLOW = re.compile(
     | test_ensemble.py::test_(formats|tasks|members_draw|losses|sparse)
     | test_best_classes_and_cast_floats\[.*[23]-(mirrored|threads)\]
     | /engines/(ray/|test_out_of_memory) | /gpu_rig/ | /inputs/test_optional_inputs
-    | /formats/test_files_memory | /lifetime/ | /properties/
+    | /formats/test_files_memory | /lifetime/ | /properties/ | test_ragged_memory
     | /models/test_(compile_settings|differing_copies|graphs|precision)
     | /models/test_padding.*tf_keras | test_padded_.*(tf_keras|must_know_the_length)
     | /conformance/test_padded.py::test_(rows.*\[(?!lstm)|the_same_bits|options)

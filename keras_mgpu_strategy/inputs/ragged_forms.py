@@ -71,12 +71,12 @@ def _of_declared(x: Any, declared: Nest, name: str) -> Nest:
     entries = entries_by_name(declared)
     if isinstance(x, Mapping):
         known = entries.keys() if entries.keys() <= x.keys() else x.keys()
+        path = f"{name}[{{!r}}]".format
         return {
-            key: _of_declared(x[key], entries[key], f"{name}[{key!r}]")
+            key: _of_declared(x[key], entries[key], path(key))
             if key in entries
-            else x[key]
-            for key in x
-            if key in known
+            else rows_of(x[key], path(key))
+            for key in known
         }
     if not is_nest(declared):
         return _leaf(x, declared, name)

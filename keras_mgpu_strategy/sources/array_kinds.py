@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.sources import frames, packed, sparse
+from keras_mgpu_strategy.sources.casting import is_string
 from keras_mgpu_strategy.sources.leaf import (
     Leaf,
     MappedArray,
@@ -102,6 +103,13 @@ def _mapped(x: MappedArray, path: str) -> Leaf:
 
 def _stored(x: Any, path: str) -> Leaf:
     """Reads an h5py or zarr array, each slice of which is a new array."""
+    stored = (x.dtype.metadata or {}).get("vlen") if hasattr(x, "dtype") else None
+    if stored is not None and not is_string(x.dtype):
+        raise ValueError(
+            f"{path} has rows of variable length, expected an array of numbers or "
+            "strings. Pass pad=mgpu.Pad() with batches of it: "
+            "(x[i : i + 1024] for i in range(0, len(x), 1024))."
+        )
     read = packed.checked_rows(x, path, lambda a, b: x[a:b])
     return make_leaf(x, path, np.asarray(x[0:0]).dtype, read)
 

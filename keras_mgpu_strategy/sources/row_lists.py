@@ -7,6 +7,7 @@ all rows at once; tokens of lists when they are read.
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from keras_mgpu_strategy.sources.row_errors import BadRow
 from keras_mgpu_strategy.sources.safe_casts import common_dtype
 from keras_mgpu_strategy.types import Ragged
 
+_UNMASKED = "Pass x.filled(value)."
 _SCALARS = (str, bytes, bool, int, float, complex, np.generic)
 
 
@@ -116,6 +118,8 @@ def _row(index: int, row: Any) -> np.ndarray:
         return _tokens([row], np.array([len(row)]))
     if not hasattr(row, "__array__"):
         raise BadRow(f"is {type(row).__name__}, expected a list or an array.", index)
+    if isinstance(row, np.ma.MaskedArray):
+        raise BadRow(f"has a mask, expected none. {_UNMASKED}", index)
     return np.asarray(row)
 
 
@@ -170,26 +174,40 @@ def _array(items: list[Any], ends: np.ndarray) -> np.ndarray:
             raise _odd_shape(_row_of(place, ends), *shapes)
         flat = _array([*itertools.chain.from_iterable(items)], ends * sizes[0])
         return flat.reshape(len(items), int(sizes[0]), *flat.shape[1:])
-    is_text = [issubclass(kind, str | bytes) for kind in kinds]
-    if any(is_text) or type(None) in kinds:
-        expected = str | bytes if is_text and isinstance(items[0], str | bytes) else 0
-        for place, item in enumerate(items):
-            if item is None or isinstance(item, str | bytes) != bool(expected):
-                wanted = "strings" if expected else "numbers"
-                raise BadRow(
-                    f"holds {item!r:.40}, expected {wanted} only.",
-                    _row_of(place, ends),
-                )
+    if any(issubclass(kind, str | bytes | NoneType) for kind in kinds):
+        if not all(issubclass(kind, str | bytes) for kind in kinds):
+            raise _odd_kind(items, ends)
         found = np.empty(len(items), object)
         found[:] = items
         return found
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        place = [isinstance(item, np.ma.MaskedArray) for item in items].index(True)
+        raise BadRow(f"has a mask, expected none. {_UNMASKED}", _row_of(place, ends))
     try:
-        return np.array(items)
+        found = np.array(items)
     except (TypeError, ValueError) as error:
         shapes = [np.shape(item) for item in items]
         place = next((i for i, s in enumerate(shapes) if s != shapes[0]), 0)
         row = _row_of(place, ends)
         raise _odd_shape(row, shapes[place], shapes[0]) from error
+    if found.dtype.kind == "O":  # integers beyond 64 bits, or no numbers at all
+        wide = [np.asarray(item).dtype.kind == "O" for item in items]
+        place = wide.index(True) if True in wide else 0
+        raise BadRow(
+            f"holds {items[place]!r:.40}, expected numbers of at most 64 bits.",
+            _row_of(place, ends),
+        )
+    return found
+
+
+def _odd_kind(items: list[Any], ends: np.ndarray) -> BadRow:
+    """The error for strings among numbers, numbers among strings, or a None."""
+    is_text = isinstance(items[0], str | bytes)
+    are_odd = (x is None or isinstance(x, str | bytes) != is_text for x in items)
+    place = next(place for place, is_odd in enumerate(are_odd) if is_odd)
+    wanted = "strings" if is_text else "numbers"
+    what = f"holds {items[place]!r:.40}, expected {wanted} only."
+    return BadRow(what, _row_of(place, ends))
 
 
 def kind_of_values(values: np.ndarray) -> np.dtype:

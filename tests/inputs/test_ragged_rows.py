@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.inputs import as_source, labelled
 from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.sources.ragged_leaf import known_lengths
@@ -135,6 +135,10 @@ BAD = {
     "widths": ([[[1, 2]], [[3, 4, 5]]], POINTS, "row 1 has tokens of shape (3,)"),
     "arrays": ([np.ones((1, 2)), np.ones((2, 3))], POINTS, "row 1 has tokens of shape"),
     "deep": (tf.ragged.constant([[[1, 2], [3]]]), POINTS, "one axis that varies"),
+    "wide": ([[1], [2**70]], IDS, "row 1 holds 1180591620717411303424, expected"),
+    "masked": ([np.ma.masked_array([1, 2], [False, True])], IDS, "row 0 has a mask"),
+    "no list": ([[1], {2}], IDS, "row 1 is set, expected a list or an array"),
+    "name": ({"id": [[1]]}, {"ids": IDS}, "x lacks the model inputs ['ids']"),
     "fixed": (ROWS, FIXED, "rows of unequal length, but the model input 'fixed'"),
     "lengths": (
         {"ids": [[1], [2, 3]], "mask": [[1], [1]]},
@@ -176,3 +180,55 @@ def test_rows_that_the_model_makes_itself_are_not_padded():
     for feeding in (Feeding(raw=True), Feeding(whole="keras")):
         with pytest.raises(ValueError, match="Received pad= for a model with a pre"):
             opened(ROWS, feeding=feeding)
+
+
+def tables():
+    """Rows, labels and names in every kind of input that has columns."""
+    columns = {"ids": ROWS, "y": [0, 1, 2, 3], "id": ["a", "b", "c", "d"]}
+    yield {**columns, "y": np.arange(4), "id": np.array(columns["id"])}
+    for package, name in (
+        ("pandas", "DataFrame"),
+        ("polars", "DataFrame"),
+        ("pyarrow", "table"),
+    ):
+        yield getattr(pytest.importorskip(package), name)(columns)
+
+
+def test_labels_and_kept_columns_stay_with_their_rows():
+    by_name = {"ids": IDS}
+    for x in tables():
+        given = labelled(x, {"labels": "y"}, ["id"], None)
+        attach = given.pop("attach")
+        pad, keep = mgpu.Pad(), given["keep"]
+        source = attach(ragged_source(given["x"], pad, input_spec=by_name, keep=keep))
+        assert rows_of(source) == [ROWS]
+        marks = source.marks(1, 4)
+        assert marks.kept["id"].to_pylist() == ["b", "c", "d"]
+        assert np.ravel(marks.targets[0]).tolist() == [1, 2, 3]
+
+
+def test_labels_and_kept_entries_of_batches_stay_with_their_rows():
+    def batches():
+        for first in (0, 3):
+            x = {"ids": ROWS[first : first + 3], "id": list("abcd")[first : first + 3]}
+            yield x, np.arange(4)[first : first + 3]
+
+    source = opened(batches(), {"ids": IDS}, keep=["id"])
+    source = labelled(None, {}, [], None)["attach"](source)
+    assert rows_of(source) == [ROWS]
+    marks = source.marks(1, 4)
+    assert marks.kept["id"].to_pylist() == ["b", "c", "d"]
+    assert marks.targets[0].tolist() == [1, 2, 3]
+    with pytest.warns(UserWarning, match="ran out of data: steps=9 .* it has 2"):
+        assert rows_of(opened(iter([ROWS[:2], ROWS[2:]]), steps=9)) == [ROWS]
+
+
+def test_variable_length_arrays_of_hdf5_are_read_as_batches(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        x = file.create_dataset("x", (4,), h5py.vlen_dtype(np.int32))
+        for index, row in enumerate(ROWS):
+            x[index] = row
+        with pytest.raises(ValueError, match=r"Pass pad=mgpu.Pad\(\) with batches"):
+            opened(x)
+        assert rows_of(opened(x[i : i + 3] for i in (0, 3))) == [ROWS]
