@@ -8,7 +8,7 @@ A line for each model and batch, number of replicas, and oneDNN on or off, measu
 `mgpu benchmark` in a process of its own: rows per second of `Predictor.predict` with
 `compile="plain"`, and by what factor the others differ, each by the fastest of samples
 taken in turn. "auto" is measured once it has chosen, and its cell says what. `~` marks
-what is so slow that only the first batch was measured; an error stands in its cell.
+what is so slow that only the first batches were measured; an error stands in its cell.
 """
 
 import argparse

@@ -37,6 +37,7 @@ _OURS = (*ENGINES, "mgpu_plain")
 _UNKNOWN = (*STEPS[1:], *RUNTIMES)
 """These may be many times slower than Keras."""
 _PATIENCE = 4
+_FEW_BATCHES = 4
 
 
 def run(options: BenchmarkOptions) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _measure(
     patience: float,
 ) -> dict[str, dict[str, Any]]:
     (batch,), (count,) = options.batches, options.replicas
-    few = (batch or FEW) * count
+    few = _FEW_BATCHES * (batch or FEW) * count
     owners, calls, records = {}, {}, {}
     for name in options.contenders:
         size = batch if name == "keras" else batch and batch * count
@@ -156,11 +157,12 @@ def _rows_for(
     call: Callable[[Nest], object], x: Nest, few: int, patience: float
 ) -> Nest:
     """All rows, or the first few of them if all would take too many seconds."""
-    first = cut(x, 0, min(few, num_rows(x)))
+    if few >= num_rows(x):
+        return x
+    first = cut(x, 0, few)
     call(first)
-    seconds = timing.seconds_of(lambda: call(first))
-    all_would_take = seconds * num_rows(x) / num_rows(first)
-    return x if all_would_take < patience else first
+    seconds = min(timing.seconds_of(lambda: call(first)) for _ in range(3))
+    return x if seconds * num_rows(x) / few < patience else first
 
 
 def num_rows(x: Nest) -> int:

@@ -103,7 +103,9 @@ def test_only_the_first_rows_of_what_is_slow(patience, rows):
     calls = []
     kept = measure._rows_for(calls.append, x, 32, patience)
     assert {len(leaf) for leaf in kept.values()} == {rows}
-    assert [len(call["a"]) for call in calls] == [32, 32]
+    assert [len(call["a"]) for call in calls] == [32] * 4
+    assert measure._rows_for(calls.append, x, 64, patience) is x
+    assert len(calls) == 4
 
 
 class Choosing:
