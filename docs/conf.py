@@ -34,6 +34,7 @@ CONTENTS = {
         "guide/services",
         "guide/make_parallel",
         "guide/precision",
+        "guide/compiling",
     ),
     "Reference": ("reference/python", "reference/command_line"),
     "Background": ("design", "performance", "one_gpu", "alternatives"),
