@@ -25,6 +25,13 @@ def test_make_parallel(on_gpus, num_gpus):
     assert on_gpus("cases_matrix.parallel", num_gpus, num_gpus=num_gpus)[0] == []
 
 
+def test_the_search_for_a_step(on_gpus):
+    apart, (first, again) = on_gpus("cases_steps.search", num_gpus=2)[0]
+    assert max(apart) < 1e-5
+    assert first == ["frozen", ["frozen", "plain"], 0, 2]
+    assert again[1:] == [[], 0, 2]  # it is known
+
+
 class TestRuns:
     @pytest.fixture
     def told(self, on_gpus):
