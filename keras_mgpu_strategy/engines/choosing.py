@@ -29,10 +29,10 @@ _SECONDS_BEFORE_UNKNOWN = 5.0
 _MOST_SECONDS_UNKNOWN = 2.0
 _MOST_SECONDS_TO_COMPILE = 8.0  # closing an iterator waits for ten
 _LEAST_BATCHES = 16
-_LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
+_LEAST_ROUNDS, _MOST_ROUNDS = 2, 15  # the more, the less other processes matter
 _MOST_SMALLER = 4
 _WORTH = 1.03
-_HOPELESS = 1.5
+_HOPELESS, _AT_ONCE = 1.5, 6.0  # as slow as that in three rounds, or in one
 
 
 def seconds_to_make(
@@ -174,7 +174,7 @@ class Search:
                     return None
                 seconds = self._time(trials, kind, chunk, put) / rows
                 best[kind] = min(best[kind], seconds)
-            most = _HOPELESS * best[kinds[0]]
+            most = (_HOPELESS if number > 1 else _AT_ONCE) * best[kinds[0]]
             kinds = [k for k in kinds if best[k] < most and k not in self._tried]
         return best
 
