@@ -33,7 +33,7 @@ from keras_mgpu_strategy.compute.transfers import (
 )
 from keras_mgpu_strategy.models import Draws, PinnedValues, ReplicatedModel
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.system.garbage import collecting_rarely
+from keras_mgpu_strategy.system.garbage import collect, collecting_rarely
 from keras_mgpu_strategy.types import Nest
 
 
@@ -157,8 +157,9 @@ class StepCompiler:
             return pinned, 0
         with self._lock:
             if self._traces.frozen.check():
-                kept = self._steps.items()
-                self._steps = {k: step for k, step in kept if "frozen" not in k}
+                for key in [key for key in self._steps if "frozen" in key]:
+                    del self._steps[key]
+                collect()
         return pinned, self._traces.frozen.version
 
     def _kept_or_made(

@@ -15,6 +15,12 @@ _MOST = 10
 _MANY_OBJECTS = 100_000
 
 
+def collect() -> None:
+    """Frees at once what large things held that were dropped, if Python may collect."""
+    if gc.isenabled():
+        gc.collect()
+
+
 class _Models:
     """How many were made since all garbage was collected, by anyone."""
 
@@ -27,8 +33,8 @@ class _Models:
         if collections != self._collections:
             self._made, self._collections = 0, collections
         self._made += 1
-        if self._made > _MOST and gc.isenabled():
-            gc.collect()
+        if self._made > _MOST:
+            collect()
 
 
 before_a_model = _Models().before_one

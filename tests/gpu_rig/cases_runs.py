@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import rig
 import tensorflow as tf
-from common import ENGINES, chain, dense, on_gpus, rows_of
+from common import ENGINES, chain, dense, on_cpu, on_gpus, rows_of
 
 import keras_mgpu_strategy as mgpu
 
@@ -25,6 +25,7 @@ def all_of_them(num_gpus):
             "copied": copied(engine, num_gpus),
             "freed": freed(engine),
             "grown": growth(engine, 200),
+            "frozen": frozen(engine, num_gpus),
             "read back": read_back(engine, num_gpus),
             "metrics": metrics(engine, num_gpus),
         }
@@ -114,6 +115,33 @@ def growth(engine, num_calls):
         predictor.predict(rows_of(50 + call % 7), 32, verbose=0)
         held.append(tf.config.experimental.get_memory_info("GPU:0")["current"])
     return max(held[-10:]) - max(held[:10])
+
+
+def frozen(engine, num_gpus):
+    """Bytes of weights, and bytes held for constants on each GPU as weights change.
+
+    Then how far results are from the model's.
+    """
+    layers = keras.layers
+    model = chain(512, layers.Dense(2048, "relu"), layers.Dense(512))
+    predictor = on_gpus(model, engine=engine, compile="frozen")
+    kernel, rows, held = predictor.model.layers[1].kernel, rows_of(64, 512), []
+    for _ in range(6):
+        found = predictor.predict(rows, 16 * num_gpus, verbose=0)
+        held.append([_held(gpu) for gpu in range(num_gpus)])
+        kernel.assign_add(np.full(kernel.shape, 1e-3))
+    kernel.assign_add(np.full(kernel.shape, -1e-3))
+    model.set_weights(predictor.model.get_weights())
+    error = np.abs(found - on_cpu(model, rows)).max() / np.abs(found).max()
+    del predictor, kernel
+    gc.collect()
+    without = [_held(gpu) for gpu in range(num_gpus)]
+    weights = sum(weight.nbytes for weight in model.get_weights())
+    return weights, (np.array(held) - without).tolist(), float(error)
+
+
+def _held(gpu):
+    return tf.config.experimental.get_memory_info(f"GPU:{gpu}")["current"]
 
 
 def freed(engine):

@@ -79,6 +79,13 @@ class TestRuns:
         assert told[engine]["grown"] <= 2**16
 
     @ENGINES
+    def test_constants_live_on_each_gpu_and_those_of_old_weights_go(self, told, engine):
+        weights, held, error = told[engine]["frozen"]
+        assert error < 1e-5
+        for on_gpu in held:  # variables, constants, and what they are compared with
+            assert all(weights < each < 3.1 * weights for each in on_gpu)
+
+    @ENGINES
     def test_the_rows_of_a_run_are_freed_with_it(self, told, engine):
         assert told[engine]["freed"]
 
