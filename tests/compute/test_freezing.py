@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.compute import freezing
@@ -133,7 +134,16 @@ def printing():
     return model_of(keras.layers.Lambda(shown, output_shape=(4,)))
 
 
+def recurrent_of_tf_keras():
+    """Has other functions in its graph, for cuDNN and for gradients."""
+    layers = tf_keras.layers
+    return tf_keras.Sequential(
+        [tf_keras.Input((4,)), layers.Reshape((4, 1)), layers.LSTM(5)]
+    )
+
+
 REFUSED = [
+    (recurrent_of_tf_keras, "it does more than compute, by the op CudnnRNN.*"),
     (drawing, "it draws random numbers"),
     (drawing_by_an_op, "it draws random numbers"),
     (writing, "it writes variables"),
@@ -179,3 +189,43 @@ def test_a_graph_that_tensorflow_cannot_convert(strategies, monkeypatch):
     message = "cannot be frozen: NotImplementedError: no such op\nPass compile=.plain"
     with pytest.raises(ValueError, match=message):
         on(strategies[1], normalized()).predict(ROWS, 8, verbose=0)
+
+
+def hidden():
+    class Shifted(keras.layers.Layer):
+        def build(self, shape):
+            self.kept = {"shift": tf.Variable(tf.ones(shape[1:]))}  # not tracked
+
+        def call(self, inputs):
+            return inputs + tf.cast(self.kept["shift"], inputs.dtype)
+
+    return model_of(Shifted(), keras.layers.Dense(3))
+
+
+def of_tf_keras():
+    layers = tf_keras.layers
+    inner = [layers.Dense(8), layers.BatchNormalization(), layers.Dense(3)]
+    return tf_keras.Sequential([tf_keras.Input((4,)), *inner])
+
+
+@pytest.mark.parametrize("make", [normalized, recurrent, hidden, of_tf_keras])
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({}, 1e-5), ({"precision": "float16"}, 1e-2), ({"output_dtype": "float64"}, 1e-5)],
+)
+def test_models_of_all_kinds(make, options, tolerance, strategies):
+    model = make()
+    random = np.random.default_rng(5)
+    model.set_weights([random.random(w.shape) / 4 for w in model.get_weights()])
+    found = on(strategies[2], model, **options).predict(ROWS, 8, verbose=0)
+    np.testing.assert_allclose(found, model(ROWS), rtol=tolerance, atol=tolerance)
+
+
+def test_a_saved_model(strategies, tmp_path):
+    model = recurrent()
+    model.export(tmp_path / "saved", verbose=False)
+    for name in (None, "output_0"):
+        with strategies[2].scope():
+            loaded = mgpu.load(tmp_path / "saved", compile="frozen", outputs=name)
+        found = loaded.predict(ROWS, 8, verbose=0)
+        np.testing.assert_allclose(found, model(ROWS), rtol=1e-5, atol=1e-6)
