@@ -72,7 +72,8 @@ def no_tokens(path: str, shape: Any) -> ValueError:
     """The error for rows that are single values."""
     return ValueError(
         f"{path} has shape {tuple(shape)}, expected rows of tokens: an array of two "
-        "axes or more, or a list of lists. Batches of streams have several rows, too."
+        "axes or more, or a list of lists. Elements of generators and data sets are "
+        "batches: yield [row] or lists of rows, or call ragged_batch of the data set."
     )
 
 
