@@ -1,5 +1,6 @@
 """Rows of unequal length, read ahead and joined to windows."""
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_mgpu_strategy.types import InputBatch, Ragged, Source, cut, joined
 
 MOST_BYTES = 64 << 20
 _FIRST_PIECE_ROWS = 256
+_PIECES, _MOST_SECONDS = 16, 0.01
 
 
 def row_lengths(rows: InputBatch) -> np.ndarray:
@@ -27,11 +29,13 @@ class FirstWindow(Wrapped):
         lengths: The tokens of its rows.
         is_all: Whether there are no further rows.
         rows: The first of them; None if there is none.
-        piece_rows: How many rows to read at a time: a window, if it fits.
+        piece_rows: How many rows to read at a time: a window, or less if that
+            takes long, to be read while others are run.
     """
 
     def __init__(self, source: Source, window: int, row_bytes: tuple[int, int]) -> None:
         super().__init__(source)
+        began = time.perf_counter()
         self._rest = source.batches(min(_FIRST_PIECE_ROWS, window))
         self._held: list[InputBatch] = []
         lengths, rows, num_bytes, piece = [np.zeros(0, np.int64)], 0, 0, None
@@ -47,7 +51,10 @@ class FirstWindow(Wrapped):
         self.is_all = piece is None and len(self.lengths) == rows
         self.rows = self._held[0] if self._held else None
         mean = max(int(_bytes_of(self.lengths, row_bytes).mean()), 1) if rows else 1
-        self.piece_rows = min(max(MOST_BYTES // mean, 1), window)
+        seconds = (time.perf_counter() - began) * window / max(rows, 1)
+        is_slow = seconds > _MOST_SECONDS  # so it is worth to join pieces
+        by_time = max(window // _PIECES, _FIRST_PIECE_ROWS) if is_slow else window
+        self.piece_rows = min(max(MOST_BYTES // mean, 1), window, by_time)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields the rows read ahead first, if they are among those asked for."""
@@ -119,6 +126,8 @@ class Pieces:
         self._start = start
         self._position = start - start % window
         self._held: list[InputBatch] = []
+        self._num_rows = self._bytes = 0  # of those held
+        self._error: Exception | None = None
         self._pieces = source.batches(piece_rows, self._position)
 
     def __enter__(self) -> None:
@@ -138,6 +147,14 @@ class Pieces:
                 return rows
         return None
 
+    def read_ahead(self, share: float) -> None:
+        """Reads some of the next window, while this one is run; errors come with it."""
+        if self._error is None:
+            try:
+                self._fill(int(share * self._window))
+            except Exception as error:  # noqa: BLE001 - raised by `next_window`
+                self._error = error
+
     def _next(self) -> InputBatch | None:
         most = self._window - self._position % self._window
         self._fill(most)
@@ -148,15 +165,15 @@ class Pieces:
 
     def _fill(self, most: int) -> None:
         """Reads until there are so many rows, or too many bytes."""
-        rows = sum(piece.num_rows for piece in self._held)
-        num_bytes = sum(map(self._num_bytes, self._held))
-        while rows < most and num_bytes <= MOST_BYTES:
+        if self._error is not None:
+            raise self._error
+        while self._num_rows < most and self._bytes <= MOST_BYTES:
             piece = next(self._pieces, None)
             if piece is None:
                 return
             self._held.append(piece)
-            rows += piece.num_rows
-            num_bytes += self._num_bytes(piece)
+            self._num_rows += piece.num_rows
+            self._bytes += self._num_bytes(piece)
 
     def _num_bytes(self, piece: InputBatch) -> int:
         return int(_bytes_of(row_lengths(piece), self._row_bytes).sum())
@@ -176,6 +193,8 @@ class Pieces:
             taken.append(piece)
             left -= piece.num_rows
         self._position += num_rows
+        self._num_rows -= num_rows
+        self._bytes = sum(map(self._num_bytes, self._held))
         first = taken[0]
         if len(taken) == 1:
             return first

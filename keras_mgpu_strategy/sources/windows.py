@@ -123,7 +123,10 @@ class Windows(Wrapped):
             while (rows := pieces.next_window()) is not None:
                 window = self._planned(rows)
                 self.begun.append(window)
-                yield from self._blocks(window, rows.inputs, batch_size)
+                for block in self._blocks(window, rows.inputs, batch_size):
+                    yield block
+                    done = block.start + block.num_rows - window.start
+                    pieces.read_ahead(done / window.num_rows)
 
     def _planned(self, rows: InputBatch) -> Window:
         own = row_lengths(rows)

@@ -114,6 +114,28 @@ def test_windows_take_at_most_so_many_bytes(monkeypatch):
     assert sizes == [2, 1, 1, 4, 3]  # two rows of their own take more
 
 
+def test_the_next_window_is_read_while_one_is_run():
+    class Failing(RaggedRows):
+        read = 0
+
+        def batches(self, batch_size, start=0):
+            for batch in super().batches(batch_size, start):
+                if batch.start >= 24:
+                    raise OSError("no row 24")
+                self.read = batch.start + batch.num_rows
+                yield batch
+
+    source = Failing([1, 2] * 20, most=1)
+    whole = windows_of(source, Pad(window=8), (1, 2)).batches(2)
+    read = []
+    with pytest.raises(OSError, match="no row 24"):
+        for batch in whole:
+            read.append((batch.start + batch.num_rows, source.read))
+    # All windows before the error are run, and reading is ahead of them.
+    assert read[:3] == [(2, 8), (4, 10), (8, 12)]
+    assert read[-1] == (24, 24)
+
+
 def test_what_does_not_fill_a_batch_moves_up():
     # Batches of 8, 4 and 2 rows: 3 of length 2 fit into the batch of length 4.
     lengths = [2, 4, 2, 8, 2]
