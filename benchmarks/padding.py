@@ -121,7 +121,8 @@ def measure(
     with strategy.scope():
         padded, plain = mgpu.Predictor(model), mgpu.Predictor(model)
     padded.predict(rows, verbose=0, pad=mgpu.Pad())
-    same = padded.report.batch_size  # of the longest rows
+    report: Any = padded.report
+    same = report.batch_size  # of the longest rows
     keras_predict = functools.partial(model.predict, verbose=0)
     runs: tuple[Callable[[], Any], ...] = (
         lambda: padded.predict(rows, verbose=0, pad=mgpu.Pad()),
@@ -131,7 +132,7 @@ def measure(
         lambda: keras_predict(by_batch),
     )
     rates = _rates(dict(zip(CONTENDERS, runs, strict=True)), num_rows, repetitions)
-    found = {"rates": rates, "padding": padded.report.padding}
+    found = {"rates": rates, "padding": report.padding}
     (folder / "result.json").write_text(json.dumps(found))
 
 
