@@ -110,8 +110,10 @@ def note(record, name):
     own = record["contenders"].get(name, {"error": "not installed, or not on a CPU"})
     if "error" in own:
         return f"({' '.join(own['error'].split())[:120].replace('|', '/')})"
-    chosen = f"({own['report']['step']})" if name == "mgpu_threads" else ""
-    return f"~ {chosen}" if own["rows"] < record["rows"] else chosen
+    notes = [own["report"]["step"]] if name == "mgpu_threads" else []
+    notes += tables.apart(record, name)
+    text = f"({'; '.join(notes)})" if notes else ""
+    return f"~ {text}" if own["rows"] < record["rows"] else text
 
 
 if __name__ == "__main__":

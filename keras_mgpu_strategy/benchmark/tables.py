@@ -99,7 +99,7 @@ def _title(run: dict[str, Any]) -> str:
 
 def _notes(run: dict[str, Any], name: str) -> str:
     record = run["contenders"][name]
-    report, difference = record.get("report"), record.get("largest_difference", 0)
+    report = record.get("report")
     notes = [record["error"]] if "error" in record else []
     if run["per_replica_batch"] is None and report:
         notes.append(f"batch {report['batch_size']} found")
@@ -107,9 +107,15 @@ def _notes(run: dict[str, Any], name: str) -> str:
         notes.append(f"auto: {report['step']}")
     if record.get("rows", run["rows"]) < run["rows"]:
         notes.append(f"slow: only the first {number(record['rows'])} rows")
-    if difference > _CLOSE * run.get("largest_value", math.inf):
-        notes.append(f"results differ by up to {difference:.1e}")
+    notes += apart(run, name)
     return "; ".join(" ".join(note.split())[:120].replace("|", "/") for note in notes)
+
+
+def apart(run: dict[str, Any], contender: str) -> list[str]:
+    """What is said of results that differ from Keras' by more than rounding."""
+    difference = run["contenders"][contender].get("largest_difference", 0)
+    is_apart = difference > _CLOSE * run.get("largest_value", math.inf)
+    return [f"results differ by up to {difference:.1e}"] * is_apart
 
 
 def speed_range(record: dict[str, Any]) -> str:

@@ -20,9 +20,10 @@ def contender(*rows_per_second, **more):
 def test_what_a_line_shows():
     record = {
         "rows": 8,
+        "largest_value": 1.0,
         "contenders": {
             "mgpu_plain": contender(80.0, 100.0),
-            "mgpu_frozen": contender(150.0, 90.0),
+            "mgpu_frozen": contender(150.0, 90.0, largest_difference=2e-5),
             "mgpu_xla": contender(10.0, rows=2),
             "mgpu_threads": contender(149.0, report={"step": "frozen"}),
             "onnxruntime": {"error": "Fail: no\nsuch|op"},
@@ -30,7 +31,7 @@ def test_what_a_line_shows():
     }
     assert steps.shown(record) == [
         "100",
-        "1.50",
+        "1.50 (results differ by up to 2.0e-05)",
         "0.10 ~",
         "1.49 (frozen)",
         "– (Fail: no such/op)",
