@@ -2,7 +2,7 @@
 
 It begins when the run has shown that it is long. A candidate is compiled while other
 threads run by the first step, and must give the same results for one batch. Then steps
-take turns on the next chunks, with the device to themselves. All results are kept.
+take turns on the next chunks, while no other thread runs any. All results are kept.
 
 A compilation cannot be ended, so its time is predicted, and what would take more than a
 tenth of the run is never begun.
@@ -29,7 +29,7 @@ _SECONDS_BEFORE_UNKNOWN = 5.0
 _MOST_SECONDS_UNKNOWN = 2.0
 _MOST_SECONDS_TO_COMPILE = 8.0  # closing an iterator waits for ten
 _LEAST_BATCHES = 16
-_LEAST_ROUNDS, _MOST_ROUNDS = 2, 15  # the more, the less other processes matter
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 15  # the more, the less other processes matter
 _MOST_SMALLER = 4
 _WORTH = 1.03
 _HOPELESS, _AT_ONCE = 1.5, 6.0  # as slow as that in three rounds, or in one
@@ -100,7 +100,7 @@ class Search:
         sample = self._feed.take(size)
         if sample is None:
             return
-        with trials.track.alone():
+        with trials.alone():
             expected, seconds = trials.timed(reference, sample)
         put(expected)
         self._context.chunk_sizes.restart(seconds / size)
@@ -115,7 +115,7 @@ class Search:
         ]
         best: dict[StepKind, float] | None = {reference: seconds / size}
         if made:
-            with trials.track.alone():
+            with trials.alone():
                 best = self._times(trials, [reference, *made], put)
         if best is not None:
             self._choose(best)
@@ -213,7 +213,8 @@ class Search:
             self._tried[kind] = failure(error)
             (results, _), seconds = trials.timed(reference, chunk), math.inf
         else:
-            self._spent += 0 if kind == reference else seconds
+            is_work = kind == reference and self._num_replicas == 1  # of no other
+            self._spent += 0 if is_work else seconds
         put(results)
         return seconds
 

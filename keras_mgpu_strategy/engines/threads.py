@@ -99,7 +99,7 @@ class ThreadsEngine(FedEngine):
         )
 
         def trials() -> Trials:
-            return Trials(context, batch, self._chunks, self._tracks[0], pressure)
+            return Trials(context, batch, self._chunks, self._tracks, pressure)
 
         search = Search(context, feed, batch, most_rows, trials)
 

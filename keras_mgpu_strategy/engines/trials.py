@@ -1,6 +1,8 @@
 """Chunks of a run by other kinds of steps, on its first replica, and what they give."""
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,13 +36,13 @@ class Trials:
         context: Context,
         batch: BatchSize,
         chunks: ChunkRunner,
-        track: Track,
+        tracks: Sequence[Track],
         pressure: Backpressure,
     ):
         self._chunks, self._pressure = chunks, pressure
         self._in_flight, self._is_measured = context.in_flight, context.is_measured
         self._reference, self.size = context.choices[0], batch.size
-        self.track = track
+        self.track, self._tracks = tracks[0], tracks
         self.lost = 1.0 if context.is_measured else 0.5
         self._batches = {context.choices[0]: batch} | {
             kind: BatchSize(
@@ -53,6 +55,14 @@ class Trials:
             )
             for kind in context.choices[1:]
         }
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Lasts while no replica runs anything else: steps of CPUs share threads."""
+        with contextlib.ExitStack() as all_of_them:
+            for track in self._tracks:
+                all_of_them.enter_context(track.alone())
+            yield
 
     def num_ops(self) -> int:
         """How many ops a step has."""
