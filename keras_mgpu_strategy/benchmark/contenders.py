@@ -15,7 +15,7 @@ from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS
 from keras_mgpu_strategy.types import Nest
 
 _MANY_ROWS = 10**9
-_SECONDS_TO_CHOOSE = (3, 4, 5)  # again, in case that compiling took the first seconds
+_SECONDS_TO_CHOOSE = (3, 6, 12)  # again, in case that compiling took the first seconds
 
 
 class InTurn:

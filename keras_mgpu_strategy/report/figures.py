@@ -18,7 +18,7 @@ _ADVICE = {
     ),
     "compute": (
         "compute-bound: {share:.0%} of the time replicas were computing. More devices, "
-        "a larger batch_size, jit_compile=True or a lower precision may help."
+        "a larger batch_size, another compile= or a lower precision may help."
     ),
     "transfer": (
         "transfer-bound: {share:.0%} of the time replicas waited for copies, "
