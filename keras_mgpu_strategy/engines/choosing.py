@@ -110,7 +110,8 @@ class Search:
         made: list[StepKind] = [
             kind
             for kind in candidates
-            if self._is_worth_making(trials, kind, seconds)
+            if not self._feed.is_stopped  # closing waits for this thread
+            and self._is_worth_making(trials, kind, seconds)
             and self._makes(trials, kind, sample, expected)
         ]
         best: dict[StepKind, float] | None = {reference: seconds / size}
@@ -186,12 +187,15 @@ class Search:
     def _full_chunk(
         self, trials: Trials, rows: int, put: Callable[[HostBatch], None]
     ) -> InputBatch | None:
-        """The next chunk of so many rows; smaller ones are run by the first step."""
+        """The next chunk of so many rows; smaller ones are run by the first step.
+
+        None if they run out, or if memory has, for the batch that is compared.
+        """
         for _ in range(_MOST_SMALLER):
-            chunk = self._feed.take(rows)
-            if chunk is None or self._batch.size < trials.size:
+            if self._batch.size < trials.size:
                 break
-            if chunk.num_rows == rows:
+            chunk = self._feed.take(rows)
+            if chunk is None or chunk.num_rows == rows:
                 return chunk
             put(trials.timed(self._context.choices[0], chunk)[0])
         return None

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.signatures import SpecMemory
 from keras_mgpu_strategy.engines import choosing, trials
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
+from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.report import StageClock
@@ -274,6 +275,44 @@ def test_a_row_that_fails_within_the_search(number, num_devices, clock):
             delivered.append(batch)
     assert str(caught.value) == f"row {delivered[-1].stop}"
     assert steps.context.clock.settled_step(len(ROWS)) is None
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_batch_that_shrinks_within_the_search_loses_no_row(num_devices, clock):
+    """As where memory runs out for the first step, while steps take turns."""
+    steps = Steps(clock, dict.fromkeys(CPU, 0.01))
+    ran = steps.run
+
+    def run_smaller(chunk, batch, *others):
+        if "xla" in steps.made and (batch.step, batch.size) == ("plain", BATCH):
+            batch.change(BATCH // 2)
+        return ran(chunk, batch, *others)
+
+    steps.run = run_smaller
+    assert run(steps, ROWS, num_devices=num_devices).step == "plain"
+
+
+def test_no_step_is_made_after_the_iterator_is_closed(clock, monkeypatch):
+    making, closed = threading.Event(), threading.Event()
+
+    def wait(chunk, made):
+        if not made:
+            making.set()
+            assert closed.wait(30)
+
+    def stop(feed):
+        feed.is_stopped = True
+        closed.set()
+
+    monkeypatch.setattr(Feed, "stop", stop)
+    steps = Steps(clock, dict.fromkeys(CPU, 0.01), fails={"frozen": wait})
+    batches = ThreadsEngine(context_of(steps), steps).run(as_source(ROWS), BATCH)
+    with helpers.no_thread_left():
+        for _ in batches:
+            if making.is_set():
+                break
+        batches.close()
+    assert steps.made == {"plain", "frozen"}
 
 
 @pytest.mark.parametrize("stop_at", [BATCH * n for n in (50, 52, 54, 58, 70)])
