@@ -1,7 +1,7 @@
 """What searches have found, in a small file that later processes read.
 
-The file is replaced as a whole, by one process at a time. Whoever reads it sees what
-some process has written; a file of any other content is an error.
+The file is replaced as a whole, by one process at a time, so that no reader sees half
+of it. A file with any other content is an error.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from keras_mgpu_strategy.system.messages import warn
 _VERSION = 1
 _MOST_BYTES = 16 << 20
 _MOST_ENTRIES = 1000
+_MOST_ROWS = 1 << 16  # several times what a search tries
 _FILE = {"keras_mgpu_strategy tuning", "found"}
 _ENTRY = {"run", "step", "batch_size", "seconds_per_row"}
 _STEPS = (None, "plain", "frozen", "xla")
@@ -38,7 +39,7 @@ class Found:
         size, seconds = self.batch_size, self.seconds_per_row
         return (
             self.step in _STEPS
-            and (size is None or (type(size) is int and 0 < size < 2**31))
+            and (size is None or (type(size) is int and 0 < size <= _MOST_ROWS))
             and type(seconds) is float
             and math.isfinite(seconds)
             and seconds > 0
@@ -54,7 +55,7 @@ class TuningFile:
                 f"tuning={path!r} of type {type(path).__name__}. Expected the path of "
                 "a file, or None."
             )
-        self._path = pathlib.Path(expanded(path))
+        self._path = pathlib.Path(expanded(path)).absolute()
         if not self._read():
             check_folder(self._path)
 
@@ -94,7 +95,7 @@ class TuningFile:
             raise ValueError(
                 f"tuning={str(self._path)!r} is damaged or another file ({error}). "
                 "Nothing was touched. Give the path of a file that tuning= wrote, or "
-                "of none."
+                "a path where there is no file yet."
             ) from None
 
 

@@ -28,6 +28,15 @@ def test_what_is_put_is_found_by_others(path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_a_relative_path_stays_when_the_folder_changes(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = TuningFile("tuned.json")
+    monkeypatch.chdir(tmp_path / "other")
+    file.put(RUN, FOUND)
+    assert file.find(RUN) == TuningFile(tmp_path / "tuned.json").find(RUN) == FOUND
+
+
 def test_what_was_not_looked_for_stays(path):
     file = TuningFile(path)
     file.put(RUN, FOUND)
@@ -71,7 +80,7 @@ def whole(*entries, version=1):
             for entry in [
                 *([], {}, ENTRY | {"more": 1}, ENTRY | {"run": []}),
                 *(ENTRY | {"step": step} for step in ("fast", 1, ["xla"])),
-                *(ENTRY | {"batch_size": size} for size in (0, True, 1.5, 2**31)),
+                *(ENTRY | {"batch_size": n} for n in (0, -1, True, 1.5, 65537, 10**18)),
                 *(ENTRY | {"seconds_per_row": x} for x in (0.0, -1.0, 1, "1")),
             ]
         ],
