@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.heads import Head
+from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.track import Track
@@ -110,6 +111,11 @@ class Backend(Protocol):
     @property
     def devices(self) -> tuple[str, ...]:
         """Name of each replica's device."""
+        ...
+
+    @property
+    def choices(self) -> tuple[StepKind, ...]:
+        """How steps may be compiled; a run begins with the first if none is known."""
         ...
 
     @property

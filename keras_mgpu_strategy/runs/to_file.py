@@ -72,7 +72,7 @@ def predict_to(
     size = _first_batch(batch_size, journal, steps, pad, runner)
     rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
     rows |= {"batch_size": size, "steps": steps, "shard": target.shard, "pad": pad}
-    run = runner.prepare(head=head, step=_earlier_step(journal), **rows)
+    run = runner.prepare(head=head, step=_earlier_step(journal, runner), **rows)
     measured = asked and RunMetrics(asked, run.rows)
     settings = _settled(head, steps, target, batch_size, runner) | _padding(run, target)
     settings |= kept_settings(run, runner, head, names, target.path)
@@ -143,9 +143,19 @@ def _first_batch(
     return journal.progress.batch_size * runner.num_replicas
 
 
-def _earlier_step(journal: Journal | None) -> Any:
+def _earlier_step(journal: Journal | None, runner: Runner) -> Any:
     """The step of the earlier run, if it had settled on one; for the same bits."""
-    return journal and journal.progress and journal.progress.step
+    if journal is None or journal.progress is None or journal.progress.finished:
+        return None
+    step, choices = journal.progress.step, runner.backend.choices
+    if step not in (None, *choices):
+        raise ValueError(
+            f"{journal.path} cannot be resumed: its rows were computed with compile="
+            f"{step!r}, and those to come would be with compile={choices[0]!r}, which "
+            f"rounds differently. Nothing was touched. Pass compile={step!r}, or "
+            "overwrite=True to begin again."
+        )
+    return step
 
 
 def _settled(

@@ -117,7 +117,7 @@ class RayBackend:
         about = self._actors.abouts[0]
         self.input_spec, self.floats = about.input_spec, about.floats
         self.hardware = [each.hardware[0] for each in self._actors.abouts]
-        self._choices = about.choices, about.weight_bytes
+        self.choices, self._weight_bytes = about.choices, about.weight_bytes
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called
         self.output_dtype: str | None = options.output_dtype
@@ -160,7 +160,8 @@ class RayBackend:
         """Threads that each wait for one process."""
         self._actors.refill()
         known: Any = {"makes_each": True, **self._chunks}
-        context = dataclasses.replace(context.with_choices(*self._choices), **known)
+        context = context.with_choices(self.choices, self._weight_bytes)
+        context = dataclasses.replace(context, **known)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
 
     def criteria(self, spec: Nest) -> Criteria:

@@ -41,9 +41,9 @@ def bits(model, compile):
     return predictor.predict_proba(X, SIZE, verbose=0)
 
 
-def write(model, path, **more):
+def write(model, path, x=X, **more):
     """A run of a Predictor that remembers nothing."""
-    return mgpu.Predictor(model).predict_to(path, X, SIZE, verbose=0, **more)
+    return mgpu.Predictor(model).predict_to(path, x, SIZE, verbose=0, **more)
 
 
 @pytest.mark.usefixtures("searches")
@@ -78,3 +78,27 @@ def test_a_run_is_killed_before_within_and_after_the_search(
             np.testing.assert_array_equal(result, whole)
             np.testing.assert_array_equal(result[progress.rows :], xla[progress.rows :])
     assert seen == {None, "xla"}
+
+
+def test_a_run_is_resumed_by_its_own_step_alone(model, out):
+    def batches(fails):
+        yield X[:1000]
+        if fails:
+            raise ConnectionError
+        yield X[1000:]
+
+    frozen = mgpu.Predictor(model, compile="frozen")
+    with pytest.raises(ConnectionError):
+        frozen.predict_to(out, batches(True), SIZE, verbose=0)
+    before = file_runs.journal_of(out).read_bytes()
+    message = (
+        "cannot be resumed: its rows were computed with compile='frozen', and those "
+        "to come would be with compile='xla', which rounds differently. Nothing was "
+        "touched. Pass compile='frozen', or overwrite=True to begin again."
+    )
+    other = mgpu.Predictor(model, jit_compile=True)
+    with pytest.raises(ValueError, match=message):
+        other.predict_to(out, batches(False), SIZE, verbose=0, resume=True)
+    assert file_runs.journal_of(out).read_bytes() == before
+    assert write(model, out, resume=True, x=batches(False)).step == "frozen"
+    np.testing.assert_array_equal(np.load(out), bits(model, "frozen"))
