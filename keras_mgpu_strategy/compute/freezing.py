@@ -41,7 +41,7 @@ class FrozenSteps:
         self.version = 0
         self._steps: dict[Any, FrozenStep] = {}
         self._snapshots: dict[Any, Snapshot] = {}
-        self._is_checked = False
+        self._is_checked = self._has_changed = False
 
     def begin_run(self) -> None:
         """Has weights compared before a frozen step is used again."""
@@ -55,8 +55,10 @@ class FrozenSteps:
         if self._is_checked:
             return False
         self._is_checked = True
-        if not any([snapshot.renew() for snapshot in self._snapshots.values()]):
+        renewed = [snapshot.renew() for snapshot in self._snapshots.values()]
+        if not (any(renewed) or self._has_changed):
             return False
+        self._has_changed = False
         self._steps.clear()
         self.version += 1
         return True
@@ -72,6 +74,8 @@ class FrozenSteps:
         handles = tuple(id(variable.handle) for variable in traced.variables)
         if handles not in self._snapshots:  # before the values are read
             self._snapshots[handles] = outside_scopes(Snapshot, traced.variables)
+        elif outside_scopes(self._snapshots[handles].renew):
+            self._has_changed = True  # within a run; the next drops all steps
         step = FrozenStep(traced)
         if key is not None:
             self._steps[key] = step
@@ -118,7 +122,9 @@ def _obstacle(step: Any, replaced: Iterable[int]) -> str | None:
     for kind in beyond_weights(step.graph.as_graph_def()):
         known = [does for part, does in _EFFECTS.items() if part in kind]
         return known[0] if known else f"it does more than compute, by the op {kind}"
-    return None
+    handles = {id(variable.handle) for variable in step.variables}
+    resources = {id(t) for t in step.captured_inputs if t.dtype == tf.resource}
+    return "it reads resources by their handles" if resources - handles else None
 
 
 def _frozen(step: Any) -> Callable[..., list[tf.Tensor]]:

@@ -83,9 +83,8 @@ class Signature:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Hashable form."""
-        others = (self.batch_size, self.head, self.step, self.may_fall_back)
-        return (spec_key(self.spec), *others)
+        """Hashable form, without what is done where the step cannot be made."""
+        return (spec_key(self.spec), self.batch_size, self.head, self.step)
 
     def specs(self, num_rows: int | None) -> list[tf.TensorSpec]:
         """Flat specs of `num_rows` rows; None for any number."""

@@ -122,9 +122,13 @@ class Context:
     def with_choices(
         self, choices: tuple[StepKind, ...], weight_bytes: int
     ) -> "Context":
-        """Begins with the first of the choices, unless another one was given."""
+        """Begins with the first of the choices, or with another one if it is given.
+
+        That one comes first, so that it too may fall back to a plain step.
+        """
         step = self.step if self.step in choices else choices[0]
-        known = {"choices": choices, "weight_bytes": weight_bytes}
+        others = (kind for kind in choices if kind != step)
+        known = {"choices": (step, *others), "weight_bytes": weight_bytes}
         return dataclasses.replace(self, step=step, **known)
 
     def batch(self, size: int) -> BatchSize:

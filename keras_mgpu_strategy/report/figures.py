@@ -73,7 +73,7 @@ class Report:
         seconds: From the first row asked for to the last delivered.
         bytes_in: Bytes of input given to the replicas, including padding.
         bytes_out: Bytes of results read from the replicas, excluding padding.
-        replica_rows: Rows that each replica ran.
+        replica_rows: Rows that each replica ran, some more than once to compare steps.
         batch_size: Per-replica batch at the end of the run.
         chunk_rows: Rows of the largest chunk.
         compile_seconds: Tracing and compiling; part of `seconds`.

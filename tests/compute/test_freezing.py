@@ -8,6 +8,7 @@ import tf_keras
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.compute import freezing
+from keras_mgpu_strategy.runs.tuning import Found, TuningFile
 from tests import helpers
 
 ENGINES = ["threads", "mirrored"]
@@ -142,7 +143,21 @@ def recurrent_of_tf_keras():
     )
 
 
+def reading_by_handle():
+    class Reads(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, inputs):
+            local = tf.distribute.get_strategy().experimental_local_results
+            handle = local(self.scale.value)[0].handle
+            return inputs * tf.raw_ops.ReadVariableOp(resource=handle, dtype="float32")
+
+    return model_of(Reads())
+
+
 REFUSED = [
+    (reading_by_handle, "it reads resources by their handles"),
     (recurrent_of_tf_keras, "it does more than compute, by the op CudnnRNN.*"),
     (drawing, "it draws random numbers"),
     (drawing_by_an_op, "it draws random numbers"),
@@ -172,6 +187,40 @@ def test_moving_statistics_that_differ(strategies):
     copies[1].assign(np.ones(8))
     with pytest.raises(ValueError, match="its moving statistics differ between"):
         predictor.predict(ROWS, 8, verbose=0)
+
+
+def test_a_choice_that_cannot_be_frozen_any_more_runs_plain(
+    strategies, tmp_path, monkeypatch
+):
+    """As after `fit`, which makes the moving statistics of replicas differ."""
+    monkeypatch.setattr(TuningFile, "find", lambda *_: Found("frozen", None, 100.0))
+    with strategies[2].scope():
+        model = normalized()
+        predictor = mgpu.Predictor(model, tuning=tmp_path / "tuned.json")
+    assert_same(predictor, model)
+    assert predictor.report.step == "frozen"
+    copies = strategies[2].experimental_local_results(model.layers[1].moving_mean.value)
+    copies[1].assign(np.full(8, 2.0))
+    found = predictor.predict(ROWS, 8, verbose=0)
+    with strategies[2].scope():
+        plain = mgpu.Predictor(model, compile="plain")
+    np.testing.assert_array_equal(found, plain.predict(ROWS, 8, verbose=0))
+
+
+def test_weights_that_change_and_change_back():
+    """Within a run, one of whose steps is made in between."""
+    weight = tf.Variable(1.0)
+    double = tf.function(lambda x: 2 * weight * x, autograph=False)
+    traced = double.get_concrete_function(tf.TensorSpec([8]))
+    steps = freezing.FrozenSteps()
+    steps.step("before", traced, ())
+    weight.assign(3.0)
+    steps.step("between", traced, ())
+    weight.assign(1.0)
+    steps.begin_run()
+    assert steps.check() and steps.version == 1
+    steps.begin_run()
+    assert not steps.check()
 
 
 def test_more_weights_than_a_graph_holds(strategies, monkeypatch):
