@@ -51,11 +51,11 @@ class Predictor(IntoFiles):
             distributed tf.data pipeline. `"ray"`: each device has a process of its own,
             on this machine or on a cluster. Results are the same bit for bit.
         compile: How the model is compiled. `"plain"`: as it is. `"frozen"`: with its
-            weights as constants, for which TensorFlow simplifies more. `"xla"`: by XLA.
+            weights as constants, so that TensorFlow can simplify more. `"xla"`: by XLA.
             `"auto"`: a run of more than a few seconds compares these on its first rows,
-            in at most a tenth of its time, and later runs use the fastest. A run begins
-            as the model is, or by XLA on GPUs for which that is known to work. XLA is
-            left out for layers that do not support it and models compiled with
+            in about a tenth of its time at most, and later runs use the fastest. A run
+            begins with `"plain"`, or with `"xla"` on GPUs where that is known to work.
+            XLA is left out for layers that do not support it and models compiled with
             `jit_compile=False`; nothing is compared if TensorFlow's ops must be
             deterministic.
         jit_compile: Keras' spelling of `compile="xla"` (True) and `"plain"` (False).
@@ -84,8 +84,8 @@ class Predictor(IntoFiles):
             only the rows as they are.
         tuning: A small file that keeps what `compile="auto"` and `batch_size=None` have
             found, by model, weights, rows, devices and TensorFlow, for later processes,
-            which then do not look for it again. It is made if there is none. None: only
-            this Predictor remembers.
+            which then do not search again. It is made if there is none. None: only this
+            Predictor remembers.
         ray: How `engine="ray"` is spread over processes; None for the defaults.
 
     Raises:

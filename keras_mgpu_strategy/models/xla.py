@@ -19,7 +19,7 @@ from keras_mgpu_strategy.models.replicated import ReplicatedModel
 def step_choices(
     replicated: ReplicatedModel, devices: tuple[str, ...]
 ) -> tuple[Literal["plain", "frozen", "xla"], ...]:
-    """How a model may be compiled here, what it begins with first."""
+    """How a model may be compiled here; a run begins with the first."""
     # Not all ops that XLA makes are deterministic, nor is a choice by time. There is
     # no public function for this; this one, which Keras uses, was tried with
     # TensorFlow 2.18 and 2.21.
