@@ -4,7 +4,7 @@ An engine knows the model and the devices; it is given rows and returns rows.
 It knows neither where rows come from nor where results go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -158,10 +158,12 @@ class Backend(Protocol):
         *,
         side: str,
         unmasked: bool,
+        further: Sequence[int] = (),
     ) -> PaddedOutputs:
         """Runs a row alone and padded, to see which results vary with its length.
 
-        The model has been built. What is found for a head and a spec is kept.
+        The model has been built. What is found for a head, a spec and what the row is
+        padded with is kept.
 
         Args:
             head: What is done to the outputs.
@@ -170,6 +172,7 @@ class Backend(Protocol):
             padded: The same row first, padded to the longest length, and further rows.
             side: Where padding comes, "right" or "left".
             unmasked: Whether results may depend on padding.
+            further: Lengths of the next rows of `padded`, which are tried alone too.
 
         Raises:
             ValueError: They do, or it is not known which tokens belong to a row.

@@ -176,13 +176,17 @@ class LocalBackend:
         *,
         side: str,
         unmasked: bool,
+        further: Sequence[int] = (),
     ) -> models.PaddedOutputs:
         """Runs a row alone and padded; see `Backend.try_padded`."""
         how = {"side": side, "unmasked": unmasked}
-        key = (head, spec_key(spec), *how.values())
+        padding = models.padding_of(alone, padded, side)
+        key = (head, spec_key(spec), padding, *how.values())
         if key not in self._tried:
             rows = (spec, alone, padded)
-            self._tried[key] = models.try_padded(self._replicated, head, *rows, **how)
+            self._tried[key] = models.try_padded(
+                self._replicated, head, *rows, **how, further=further
+            )
         return self._tried[key]
 
     def describe(self) -> str:

@@ -22,7 +22,7 @@ from keras_mgpu_strategy.models.overrides import (
     is_overridden,
     preprocess_of,
 )
-from keras_mgpu_strategy.models.pad_trial import try_padded
+from keras_mgpu_strategy.models.pad_trial import padding_of, try_padded
 from keras_mgpu_strategy.models.read import checked_kind, read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -141,6 +141,18 @@ class PadRuns:
         except Exception:  # noqa: BLE001 - such as too few tokens for a kernel
             return None
 
+    def run_further(
+        self, padded: _Leaves, lengths: Sequence[int], long: Ran, side: str
+    ) -> Iterator[tuple[int, Ran]]:
+        """Runs rows of `padded`, from row 1 on, alone; yields those that can be."""
+        for row, length in enumerate(lengths[: self._num_rows - 1], 1):
+            own = slice(0, length) if side == "right" else slice(-length, None)
+            pairs = zip(padded, self._varying, strict=True)
+            alone = [x[row : row + 1, own] if v else x[row : row + 1] for x, v in pairs]
+            ran = self._alone(alone, long)
+            if ran is not None and is_alike(ran, long):
+                yield row, ran
+
     def zeros(self, length: int) -> Ran | None:
         """Runs zeros, for their shapes; None if there cannot be so few or many."""
         pairs = zip(self._specs, self._varying, strict=True)
@@ -180,12 +192,12 @@ def _may_need_length(replicated: ReplicatedModel) -> bool:
 
 
 def difference_between(
-    replicated: ReplicatedModel, short: Ran, long: Ran, side: str
+    replicated: ReplicatedModel, short: Ran, long: Ran, side: str, row: int = 0
 ) -> str | None:
-    """Says by how much the first row differs; None if only by rounding."""
+    """Says by how much a row of `long` differs from one alone; None if by rounding."""
     pairs = zip(short.outputs, long.outputs, strict=True)
     for index, (one, other) in enumerate(pairs):
-        found = difference_of(replicated, one[0], other[0], side)
+        found = difference_of(replicated, one[0], other[row], side)
         if found is not None:
             name = f"output {index}" if len(short.outputs) > 1 else "its output"
             return f"{name} for a row of {short.length} tokens differs{found}"

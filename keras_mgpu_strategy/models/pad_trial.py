@@ -25,8 +25,8 @@ from keras_mgpu_strategy.types import Nest
 
 _NOT_MASKED = (
     "{names} does not ignore padding, although it has masks: {difference} if the row "
-    "is padded. Some layers drop masks or do not look at them, such as convolutions, "
-    f"Flatten and pooling without a mask. Put them before the mask is made. {MEANT}"
+    "is padded. Some layers drop or ignore masks, such as convolutions, Flatten, and "
+    f"pooling without a mask. Put them before the mask is made. {MEANT}"
 )
 _LAST_AXIS = (
     "{method} works along the last axis of an output, which is the number of tokens in "
@@ -54,6 +54,7 @@ def try_padded(
     *,
     side: str,
     unmasked: bool,
+    further: Sequence[int] = (),
 ) -> PaddedOutputs:
     """Runs a row alone and padded on one device; see `Backend.try_padded`."""
     if not unmasked:
@@ -67,12 +68,26 @@ def try_padded(
     difference = None
     if not unmasked and short.is_a_row and not runs.draws:
         difference = difference_between(replicated, short, long, side)
+        # Strides may fit one row and not the next.
+        rest = () if runs.is_static else runs.run_further(rows, further, long, side)
+        for row, ran in rest:
+            difference = difference or difference_between(
+                replicated, ran, long, side, row
+            )
     # Ops that draw numbers may keep their own state.
     if difference and not difference_between(replicated, long, runs.run(rows), side):
         names = ", ".join(names_of(replicated))
         raise ValueError(_NOT_MASKED.format(names=names, difference=difference))
     _check_last_axis(head.along_last_axis, short, long)
     return PaddedOutputs(tuple(_tokens(runs, short, long)), runs.is_static)
+
+
+def padding_of(alone: Nest, padded: Nest, side: str) -> tuple[str, ...]:
+    """What the first row is padded with, to compare it; nothing if it is not padded."""
+    place = -1 if side == "right" else 0
+    pairs = zip(tf.nest.flatten(alone), tf.nest.flatten(padded), strict=True)
+    varying = [long for short, long in pairs if short.shape[1:] != long.shape[1:]]
+    return tuple(repr(long[0, place]) for long in varying)
 
 
 def _declared(runs: PadRuns, long: Ran) -> Iterator[TokenCounts | None]:

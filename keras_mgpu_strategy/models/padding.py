@@ -20,8 +20,8 @@ from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.types import Nest
 
 MEANT = (
-    "Or pass pad=mgpu.Pad(..., unmasked=True) if the results may depend on padding; "
-    "they then belong to the lengths that the report names."
+    "Or pass pad=mgpu.Pad(..., unmasked=True) if the results may depend on padding, "
+    "and so on the lengths in the report."
 )
 
 

@@ -69,12 +69,14 @@ class PaddedRows:
             return backend.try_padded(head, spec, *rows, **how)
         lengths, longest = row_lengths(self.first), self.lengths[-1]
         shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
-        middle = np.argsort(lengths[shorter], kind="stable")[len(shorter) // 2 :][:1]
-        rows = np.array([*shorter[middle], *range(len(lengths))][:_NUM_TRIED])
-        own = max(min(int(lengths[rows[0]]), longest), 1)
-        alone = self._padded(rows[:1], own), self._padded(rows, longest)
+        own, first = np.unique(lengths[shorter], return_index=True)
+        near = slice(len(own) // 2, len(own) // 2 + _NUM_TRIED)  # about the middle
+        rows = np.array([*shorter[first[near]], *range(len(lengths))][:_NUM_TRIED])
+        length = max(min(int(lengths[rows[0]]), longest), 1)
+        alone = self._padded(rows[:1], length), self._padded(rows, longest)
         how = {"side": self.pad.side, "unmasked": self.pad.unmasked}
-        return backend.try_padded(head, spec, *alone, **how)
+        further = own[near][1:].tolist()
+        return backend.try_padded(head, spec, *alone, **how, further=further)
 
     def _padded(self, rows: np.ndarray, length: int) -> Nest:
         assert self.first is not None, "there are rows"
@@ -195,14 +197,21 @@ def _value(pad: Pad, name: str, dtype: tf.DType) -> Any:
                 "Expected a value for each input whose rows differ in length."
             )
         value = value[name]
-    if dtype == tf.string:
+    if dtype == tf.string and (value == 0 or isinstance(value, str | bytes)):
         text = "" if value == 0 else value
-        return np.array([text.encode() if isinstance(text, str) else text], object)[0]
-    found = np.array(value)
-    given = found.astype(dtype.as_numpy_dtype)
-    if found.dtype.kind in "US" or (given != found and found == found):
+        return text.encode() if isinstance(text, str) else text
+    if dtype == tf.string or isinstance(value, str | bytes) or not _fits(value, dtype):
         raise ValueError(
             f"mgpu.Pad received value={value!r:.80}, which is not a value of "
             f"{dtype.name}, the dtype of input {name!r}."
         )
-    return given[()]
+    return np.array(value).astype(dtype.as_numpy_dtype)[()]
+
+
+def _fits(value: Any, dtype: tf.DType) -> bool:
+    """Whether a number is one of a dtype; floats may be rounded."""
+    with np.errstate(all="ignore"):
+        given = np.array(value).astype(dtype.as_numpy_dtype)
+    if dtype.is_floating or dtype.is_complex:
+        return bool(np.isfinite(given)) or not np.isfinite(value)
+    return bool(given == value)

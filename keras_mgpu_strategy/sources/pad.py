@@ -16,11 +16,11 @@ Value: TypeAlias = int | float | bool | str | bytes
 @short_traceback
 @dataclasses.dataclass(frozen=True)
 class Pad:
-    """How rows of unequal length become batches, for `pad=`.
+    """How rows of unequal length are padded and put into batches.
 
     A token is one step along the axis that varies, the first after the batch axis.
     Rows are sorted by length within a window, padded to one of a few lengths, run in
-    batches of about as many tokens, and their results put back in order.
+    batches with about the same number of tokens, and their results put back in order.
 
     Args:
         value: What rows are padded with, converted to the dtype of the input; a dict
@@ -29,16 +29,16 @@ class Pad:
             chosen from the first window; a longer row of a later window is padded to
             the next power of two.
         max_tokens: The most tokens of one call of the model on one replica, padding
-            included. None: 65,536, less if there is only one window or results are
-            large; with `batch_size`, as many as its rows have.
-        side: Whether padding comes after the row's tokens (`"right"`) or before.
-        truncate: Cut rows that are longer than the longest of `lengths`, at the side
-            where padding would come; otherwise they are an error.
-        unmasked: Run a model that does not ignore padding, or not as far as can be
-            seen. Its results then depend on the length that a row is padded to.
-        window: Rows that are sorted by length at a time; fewer if they and their
-            declared outputs take more than 64 MiB. Their results are held until all
-            of them are there.
+            included. None: 65,536, or less if there is only one window or results
+            are large; without a limit if there is a `batch_size`.
+        side: Whether padding goes after the row's tokens (`"right"`) or before them.
+        truncate: Cut rows that are longer than the longest of `lengths`, on the side
+            where padding would go; otherwise they are an error.
+        unmasked: Run the model even if nothing shows that it ignores padding. Results
+            may then depend on the length that a row is padded to.
+        window: How many rows are sorted by length at a time; fewer if they and their
+            declared outputs take more than 64 MiB. Results are held until a window
+            is complete.
 
     Raises:
         TypeError: A value has a wrong type.
@@ -69,9 +69,9 @@ class Pad:
             if not isinstance(getattr(self, name), bool):
                 given = getattr(self, name)
                 raise TypeError(f"{name}={given!r:.80}. Expected True or False.")
-        if self.max_tokens is not None:
-            count("max_tokens", self.max_tokens)
-        count("window", self.window)
+        for name in ("max_tokens", "window"):
+            if getattr(self, name) is not None or name == "window":
+                object.__setattr__(self, name, count(name, getattr(self, name)))
         object.__setattr__(self, "lengths", _checked(self.lengths))
 
     @property
@@ -98,7 +98,7 @@ def _shown(value: Value) -> Any:
 
 
 def _checked(lengths: Any) -> Any:
-    if lengths == "auto":
+    if isinstance(lengths, str) and lengths == "auto":
         return lengths
     expected = 'Expected "auto" or a list of lengths, in tokens.'
     is_listed = isinstance(lengths, Sequence | np.ndarray)

@@ -63,17 +63,22 @@ def ragged_leaf(x: "Ragged | RowList", path: str) -> RaggedLeaf:
 def of_one_length(leaf: Leaf) -> RaggedLeaf:
     """Returns a leaf whose rows, of one length, are read as others are."""
     if len(leaf.shape) < 2:
-        raise no_tokens(leaf.path, leaf.shape)
+        raise no_tokens(leaf.path, leaf.shape, is_text=leaf.stored.kind in "USTO")
     fields = {f.name: getattr(leaf, f.name) for f in dataclasses.fields(Leaf)}
     return RaggedLeaf(**fields, lengths=np.full(leaf.shape[0], leaf.shape[1]))
 
 
-def no_tokens(path: str, shape: Any) -> ValueError:
+def no_tokens(path: str, shape: Any, *, is_text: bool = False) -> ValueError:
     """The error for rows that are single values."""
-    return ValueError(
+    said = (
         f"{path} has shape {tuple(shape)}, expected rows of tokens: an array of two "
-        "axes or more, or a list of lists. Elements of generators and data sets are "
-        "batches: yield [row] or lists of rows, or call ragged_batch of the data set."
+        "axes or more, or a list of lists. "
+    )
+    if is_text:
+        return ValueError(f"{said}Split strings first, e.g. by tf.strings.split.")
+    return ValueError(
+        f"{said}Elements of generators and data sets are batches: yield [row] or lists "
+        "of rows, or call ragged_batch of the data set."
     )
 
 

@@ -1,6 +1,7 @@
 """Rows of unequal length, read ahead and joined to windows."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +20,14 @@ _PIECES, _MOST_SECONDS = 16, 0.01
 def row_lengths(rows: InputBatch) -> np.ndarray:
     """How many tokens each row has."""
     flat = tf.nest.flatten(rows.inputs)
-    return next(leaf.lengths for leaf in flat if isinstance(leaf, Ragged))
+    found = next((leaf.lengths for leaf in flat if isinstance(leaf, Ragged)), None)
+    if found is None:
+        raise ValueError(
+            "Received pad=, but the model declares the length of its rows, so there is "
+            "nothing to pad. Leave out pad=, or make a model with "
+            "keras.Input((None, ...))."
+        )
+    return found
 
 
 class FirstWindow(Wrapped):
@@ -28,7 +36,8 @@ class FirstWindow(Wrapped):
     Args:
         lengths: The tokens of its rows.
         is_all: Whether there are no further rows.
-        rows: The first of them; None if there is none.
+        rows: Some of them, with one that is shorter than others if there is one; None
+            if there are none.
         piece_rows: How many rows to read at a time: a window, or less if that
             takes long, to be read while others are run.
     """
@@ -49,12 +58,19 @@ class FirstWindow(Wrapped):
         known = np.concatenate(lengths)[:window]
         self.lengths = known[: fitting(known, row_bytes)]
         self.is_all = piece is None and len(self.lengths) == rows
-        self.rows = self._held[0] if self._held else None
+        self.rows = self._with_a_short_row() if self._held else None
         mean = max(int(_bytes_of(self.lengths, row_bytes).mean()), 1) if rows else 1
         seconds = (time.perf_counter() - began) * window / max(rows, 1)
-        is_slow = seconds > _MOST_SECONDS  # so it is worth to join pieces
+        is_slow = seconds > _MOST_SECONDS  # so joining pieces is worth it
         by_time = max(window // _PIECES, _FIRST_PIECE_ROWS) if is_slow else window
         self.piece_rows = min(max(MOST_BYTES // mean, 1), window, by_time)
+
+    def _with_a_short_row(self) -> InputBatch:
+        """The first piece with a row that is shorter than another, or the first one."""
+        longest = self.lengths.max(initial=0)
+        stops = np.cumsum([piece.num_rows for piece in self._held])
+        place = int((self.lengths < longest).argmax()) if len(self.lengths) else 0
+        return self._held[int(np.searchsorted(stops, place, "right"))]
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields the rows read ahead first, if they are among those asked for."""
@@ -125,7 +141,7 @@ class Pieces:
         self._row_bytes = row_bytes
         self._start = start
         self._position = start - start % window
-        self._held: list[InputBatch] = []
+        self._held: deque[InputBatch] = deque()
         self._num_rows = self._bytes = 0  # of those held
         self._error: Exception | None = None
         self._pieces = source.batches(piece_rows, self._position)
@@ -135,7 +151,7 @@ class Pieces:
 
     def __exit__(self, *_: object) -> None:
         """Ends reading."""
-        self._held = []
+        self._held.clear()
         close(self._pieces)
 
     def next_window(self) -> InputBatch | None:
@@ -181,14 +197,14 @@ class Pieces:
     def _take(self, num_rows: int) -> InputBatch:
         taken, left = [], num_rows
         while left:
-            piece = self._held.pop(0)
+            piece = self._held.popleft()
             if piece.num_rows > left:
                 rest = InputBatch(
                     piece.start + left,
                     piece.num_rows - left,
                     cut(piece.inputs, left),
                 )
-                self._held.insert(0, rest)
+                self._held.appendleft(rest)
                 piece = InputBatch(piece.start, left, cut(piece.inputs, 0, left))
             taken.append(piece)
             left -= piece.num_rows

@@ -66,7 +66,7 @@ class Window:
 
 
 def check_lengths(pad: Pad, own: np.ndarray, start: int = 0) -> None:
-    """Refuses rows, of which the first has index `start`, that a user's lengths cut."""
+    """Refuses rows, from row `start` on, that are too long for the user's lengths."""
     if pad.lengths == "auto" or pad.truncate or not np.any(own > pad.lengths[-1]):
         return
     row = int(np.argmax(own > pad.lengths[-1]))

@@ -286,6 +286,41 @@ def test_rows_of_one_length_and_rows_too_short_to_run_alone():
     assert backend.try_padded(identity, spec, rows[1:2], rows[1:], **how) is found
 
 
+def test_what_was_found_holds_only_for_the_same_padding():
+    for model, first in [
+        (text_model(convolution), ids()[1][1:]),  # of one length, so nothing to see
+        (text_model(lstm), ids()[1]),
+    ]:
+        backend = mgpu.Predictor(model)._runner.backend
+        spec, (alone, padded) = tf.TensorSpec([None, None], tf.int32), ids()
+        short = first[:1, :LENGTH] if first.shape == padded.shape else first[:1]
+        how = {"side": "right", "unmasked": False}
+        assert backend.try_padded(identity, spec, short, first, **how).tokens == (None,)
+        padded[0, LENGTH:] = 5
+        with pytest.raises(ValueError, match="does not ignore padding"):
+            backend.try_padded(identity, spec, alone, padded, **how)
+
+
+def test_rows_that_strides_fit_and_others():
+    """Of an odd length, pooling drops the last token, which it sees with padding."""
+
+    def pooled(layers, x):
+        x = layers.Lambda(lambda x: tf.cast(x != 0, tf.float32)[..., None])(x)
+        return layers.GlobalMaxPooling1D()(layers.AveragePooling1D(2)(x))
+
+    inputs = {"mask_of_ids": keras.Input((None,), dtype="int32", name="mask_of_ids")}
+    model = keras.Model(inputs, pooled(keras.layers, inputs["mask_of_ids"]))
+    backend = mgpu.Predictor(model)._runner.backend
+    spec = {"mask_of_ids": tf.TensorSpec([None, None], tf.int32)}
+    rows = np.zeros((3, 8), np.int32)
+    rows[0, 3], rows[1, 4], rows[2, 4:] = 1, 1, 1
+    given = {"mask_of_ids": rows[:1, :4]}, {"mask_of_ids": rows}
+    how = {"side": "right", "unmasked": False}
+    with pytest.raises(ValueError, match="for a row of 5 tokens differs by up to 0.5"):
+        backend.try_padded(identity, spec, *given, **how, further=[5])
+    assert backend.try_padded(identity, spec, *given, **how).tokens == (None,)
+
+
 def test_lower_precision_counts_as_rounding():
     model = text_model(encoder)
     assert tried(model, *ids(), precision="bfloat16") == (None, EACH)

@@ -75,8 +75,39 @@ def test_arguments_that_contradict_each_other(strategies):
         predictor.predict(ROWS, 8, pad=mgpu.Pad(max_tokens=100))
     with pytest.raises(ValueError, match="max_tokens=39 .* longest length, 40 tokens"):
         predictor.predict(ROWS, pad=mgpu.Pad(max_tokens=39))
-    with pytest.raises(ValueError, match="not a value of int32"):
-        predictor.predict(ROWS, pad=mgpu.Pad(value=0.5))
+    for value in (0.5, float("nan"), float("inf"), 1e12, "a"):
+        with pytest.raises(ValueError, match="not a value of int32"):
+            predictor.predict(ROWS, pad=mgpu.Pad(value=value))
+
+
+def test_a_value_is_rounded_as_the_layer_rounds_it(strategies):
+    inputs = keras.Input((None, 2))
+    model = keras.Model(inputs, keras.layers.GRU(3)(keras.layers.Masking(0.1)(inputs)))
+    rows = [np.ones((n, 2), np.float32) for n in (5, 1, 9, 2)]
+    predictor = predictor_on(strategies, 1, model)
+    found = predictor.predict(rows, verbose=0, pad=mgpu.Pad(value=0.1))
+    np.testing.assert_allclose(found, alone(model, rows), rtol=0, atol=1e-5)
+
+
+def test_a_model_of_one_length_takes_no_pad(strategies):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    predictor = predictor_on(strategies, 1, model)
+    rows = np.ones((4, 8), np.float32)
+    for x in (rows, rows.tolist(), iter([rows])):
+        with pytest.raises(ValueError, match="declares the length of its rows, so"):
+            predictor.predict(x, verbose=0, pad=mgpu.Pad())
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+def test_a_lost_mask_is_found_although_the_longest_row_comes_first(strategies):
+    inputs = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(50, 4, mask_zero=True)(inputs)
+    x = keras.layers.Conv1D(3, 3, padding="same")(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+    predictor = predictor_on(strategies, 1, model)
+    batches = ([np.arange(1, n, dtype=np.int32)] for n in (20, 5, 3))
+    with pytest.raises(ValueError, match="does not ignore padding, although it has"):
+        predictor.predict(batches, verbose=0, pad=mgpu.Pad())
 
 
 class HoldsTokens(keras.layers.Layer):

@@ -1,5 +1,7 @@
 """What mgpu.Pad accepts, and what it says of the rest."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,14 @@ from tests import helpers
 
 def test_lengths_are_sorted_and_each_is_there_once():
     assert mgpu.Pad(lengths=[16, 4, np.int64(16)]).lengths == (4, 16)
+    assert mgpu.Pad(lengths=np.array([16, 4])).lengths == (4, 16)
     assert mgpu.Pad().lengths == "auto"
+
+
+def test_settings_are_json_also_of_integers_of_numpy():
+    pad = mgpu.Pad(window=np.int64(16), max_tokens=np.int32(64))
+    assert json.loads(json.dumps(pad.settings)) == pad.settings
+    assert pad.settings == mgpu.Pad(window=16, max_tokens=64).settings
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -181,9 +182,11 @@ class RayBackend:
         *,
         side: str,
         unmasked: bool,
+        further: Sequence[int] = (),
     ) -> PaddedOutputs:
         """Runs a row alone and padded in a process; see `Backend.try_padded`."""
-        given, how = (head, spec, alone, padded), {"side": side, "unmasked": unmasked}
+        given = head, spec, alone, padded
+        how = {"side": side, "unmasked": unmasked, "further": further}
         what = "Trying a row alone and padded"
         return self._actors.call(0, "try_padded", given, how, what=what)
 
