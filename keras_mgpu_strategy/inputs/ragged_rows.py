@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.inputs.row_kinds import is_arrow, rows_of
-from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.types import X_ALONE, Feeding, Nest, Source
 
 
 def ragged_source(
     x: Any,
-    pad: Pad,
     *,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -25,11 +23,7 @@ def ragged_source(
     keep: Sequence[str] = (),
     name: str = "x",
 ) -> Source:
-    """Returns the rows of any input whose rows may differ in length, see `as_source`.
-
-    `known_lengths` has those of inputs in memory.
-    """
-    del pad
+    """Returns the rows, which may differ in length, of any input; see `as_source`."""
     _check_feeding(feeding)
     if isinstance(x, tf.RaggedTensor) or is_arrow(x):
         x = rows_of(x, name)

@@ -67,8 +67,8 @@ def model_rows(
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     sizes |= {"input_spec": declared, "feeding": backend.feeding}
-    opened = as_source(x, **sizes) if pad is None else ragged_source(x, pad, **sizes)
-    whole = attach(opened)
+    opened = as_source if pad is None else ragged_source
+    whole = attach(opened(x, **sizes))
     if whole.spec is None:
         whole = _without_rows(backend)
     source, spec, preprocess = _fitted(whole, backend)

@@ -76,7 +76,7 @@ class ArraySource:
         self._x = x
         self._leaves = as_leaves(x, input_spec, name)
         self.spec = self._leaves.spec
-        self.lengths = lengths_of(self._leaves.flat)
+        lengths_of(self._leaves.flat)  # which must agree
         rows = self._leaves.flat[0].shape[0]
         self.num_rows = rows if limit is None else min(rows, limit)
 

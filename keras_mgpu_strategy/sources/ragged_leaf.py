@@ -11,7 +11,7 @@ from keras_mgpu_strategy.sources.casting import cast_for
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.row_errors import BadRow, Fail, failing, failing_tokens
 from keras_mgpu_strategy.sources.row_lists import RowList, kind_of_values
-from keras_mgpu_strategy.types import Ragged, Source
+from keras_mgpu_strategy.types import Ragged
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,11 +119,3 @@ def lengths_of(flat: Sequence[Leaf], first_row: int = 0) -> np.ndarray | None:
                 f"{leaf.lengths[row]}. Expected one length for all inputs of a row.",
             )
     return ragged[0].lengths if ragged else None
-
-
-def known_lengths(source: Source) -> np.ndarray | None:
-    """The length of each row of a source in memory; None if only reading shows it.
-
-    There may be more of them than the source has rows.
-    """
-    return getattr(source, "lengths", None)

@@ -22,7 +22,7 @@ def generator(num_batches):
         yield [random.integers(0, 9, n) for n in random.integers(1, 400, 64)]
 
 def peak(x):
-    source = ragged_source(x, mgpu.Pad(), input_spec=SPEC)
+    source = ragged_source(x, input_spec=SPEC)
     tokens = sum(batch.inputs.packed().values.size for batch in source.batches(4096))
     assert tokens > 0
     # Not ru_maxrss, which begins with that of the process that started this one.
