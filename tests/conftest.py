@@ -38,7 +38,8 @@ SLOW = re.compile(
     | run_metrics.py::test_a_run_killed | \[ray\.md\]
     | test_(interactive|kill_and_resume|random_layers|site|tasks|whole_elements)\.py
     | test_predict_to_steps\.py | test_learned\.py::test_a_long_run
-    | /compute/test_freezing.py::test_(models_of|a_saved_model)
+    | /compute/test_freezing.py::test_(models_of|a_saved_model|weights_that.*recurrent)
+    | /runs/test_padded_.*(ensembles|batches_shrink|with.*(set|ts)\]|tokens\[li)
     | test_environments\.py | test_tracebacks\.py::test_(only|frames|in_a_kernel)
     """,
     re.VERBOSE,
