@@ -89,10 +89,9 @@ def test_mirrored_engine(name, num_replicas, strategies):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "num_replicas"), [("threads", 2), ("mirrored", 3)])
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_xla(name, engine, num_replicas, strategies):
-    check(name, strategies[num_replicas], engine, (3,), ("xla",))
+def test_xla(name, strategies):
+    check(name, strategies[2], "threads", (3,), ("xla",))
 
 
 @pytest.mark.parametrize("engine", ["threads", "mirrored"])
