@@ -153,26 +153,24 @@ class Backend(Protocol):
         self,
         head: Head,
         spec: Nest,
-        alone: Nest,
         padded: Nest,
+        lengths: Sequence[int],
         *,
         side: str,
         unmasked: bool,
-        further: Sequence[int] = (),
     ) -> PaddedOutputs:
-        """Runs a row alone and padded, to see which results vary with its length.
+        """Runs rows alone and padded, to see which results vary with their length.
 
-        The model has been built. What is found for a head, a spec and what the row is
-        padded with is kept.
+        The model has been built. What is found for a head, a spec and what the first
+        row is padded with is kept.
 
         Args:
             head: What is done to the outputs.
             spec: Of what the model is given; axis 1 is None where rows vary.
-            alone: Nest of arrays of one row, without padding.
-            padded: The same row first, padded to the longest length, and further rows.
+            padded: Nest of arrays of rows, padded to the longest length.
+            lengths: Of the first of these rows, which are also run without padding.
             side: Where padding comes, "right" or "left".
             unmasked: Whether results may depend on padding.
-            further: Lengths of the next rows of `padded`, which are tried alone too.
 
         Raises:
             ValueError: They do, or it is not known which tokens belong to a row.

@@ -171,22 +171,19 @@ class LocalBackend:
         self,
         head: heads.Head,
         spec: Nest,
-        alone: Nest,
         padded: Nest,
+        lengths: Sequence[int],
         *,
         side: str,
         unmasked: bool,
-        further: Sequence[int] = (),
     ) -> models.PaddedOutputs:
-        """Runs a row alone and padded; see `Backend.try_padded`."""
+        """Runs rows alone and padded; see `Backend.try_padded`."""
         how = {"side": side, "unmasked": unmasked}
-        padding = models.padding_of(alone, padded, side)
+        padding = models.padding_of(spec, padded, lengths[0], side)
         key = (head, spec_key(spec), padding, *how.values())
         if key not in self._tried:
-            rows = (spec, alone, padded)
-            self._tried[key] = models.try_padded(
-                self._replicated, head, *rows, **how, further=further
-            )
+            rows = (spec, padded, lengths)
+            self._tried[key] = models.try_padded(self._replicated, head, *rows, **how)
         return self._tried[key]
 
     def describe(self) -> str:

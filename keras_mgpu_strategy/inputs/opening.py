@@ -34,7 +34,7 @@ from keras_mgpu_strategy.inputs.keeping import (
     kept_of_stream,
     without_kept,
 )
-from keras_mgpu_strategy.inputs.ragged_forms import ragged_form, with_tokens
+from keras_mgpu_strategy.inputs.ragged_forms import as_rows, ragged_form, with_tokens
 from keras_mgpu_strategy.sources.array_kinds import ACCEPTED, is_array_like
 from keras_mgpu_strategy.sources.arrays import ArraySource
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_steps
@@ -73,7 +73,7 @@ def as_source(
     """
     check_batch_size(batch_size, x)
     check_steps(steps)
-    x = with_arrays(x, input_spec, feeding)
+    x = with_arrays(as_rows(x, feeding, name) if ragged else x, input_spec, feeding)
     named = file_input(x) if names_files(x) else x
     is_file = isinstance(named, FileInput) and not isinstance(named, type)
     if is_file or is_table(x):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import is_nest, map_nest
 from keras_mgpu_strategy.inputs.forms import is_declared
-from keras_mgpu_strategy.inputs.row_kinds import columns_of, rows_of
+from keras_mgpu_strategy.inputs.row_kinds import columns_of, is_arrow, rows_of
 from keras_mgpu_strategy.sources.array_kinds import OneLength
 from keras_mgpu_strategy.sources.matching import declared_shapes, entries_by_name
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
@@ -21,7 +21,24 @@ from keras_mgpu_strategy.sources.row_errors import BadRow
 from keras_mgpu_strategy.sources.row_lists import RowList
 from keras_mgpu_strategy.sources.streams import Form
 from keras_mgpu_strategy.sources.wrapping import Rearranged
-from keras_mgpu_strategy.types import Nest, Ragged, Source
+from keras_mgpu_strategy.types import Feeding, Nest, Ragged, Source, has_free_length
+
+
+def as_rows(x: Any, feeding: Feeding, name: str) -> Any:
+    """Returns an input whose rows may differ in length in a form that can be read."""
+    if feeding.raw:
+        raise ValueError(
+            "Received pad= for a model with a preprocessor, which makes rows of one "
+            "length itself. Leave out pad=, or set preprocessor=None and pass rows "
+            "that are preprocessed."
+        )
+    if feeding.whole is not None:
+        raise ValueError(
+            "Received pad= for a model with a predict_step of its own, which is given "
+            "rows as they are. Put what it does into the model's call."
+        )
+    is_one = isinstance(x, tf.RaggedTensor) or is_arrow(x)
+    return rows_of(x, name) if is_one else x
 
 
 def ragged_form(form: Form, input_spec: Nest, name: str) -> Form:
@@ -138,7 +155,7 @@ def _as_declared(rows: Any, declared: tf.TensorSpec, name: str) -> Any:
 
 
 def _may_vary(shape: tf.TensorShape) -> bool:
-    return shape.rank is None or (shape.rank > 1 and shape[1] is None)
+    return shape.rank is None or has_free_length(shape)
 
 
 def _of_one_length(leaf: Any) -> Any:

@@ -12,7 +12,7 @@ from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.pad_difference import difference_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.stand_ins import Draws
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, has_free_length, of_length
 
 _NUM_ROWS = 4
 
@@ -59,7 +59,7 @@ class PadRuns:
         self._specs = [
             tf.TensorSpec([self._num_rows, *x.shape[1:]], x.dtype) for x in leaves
         ]
-        self._varying = [x.shape.rank > 1 and x.shape[1] is None for x in leaves]
+        self._varying = [has_free_length(leaf.shape) for leaf in leaves]
         self._device = replicated.strategy.extended.worker_devices[0]
         self._steps: dict[int | None, Any] = {}
         self.is_static = self.draws = False
@@ -112,7 +112,7 @@ class PadRuns:
             return tf.nest.flatten(results[0]), tf.nest.flatten(results[1])
 
         pairs = zip(self._specs, self._varying, strict=True)
-        specs = [_of_length(spec, length) if v else spec for spec, v in pairs]
+        specs = [of_length(spec, length) if v else spec for spec, v in pairs]
         function = tf.function(forward, autograph=replicated.autograph)
         with replicated.strategy.scope(), tf.device(self._device):
             step: Any = function.get_concrete_function(*specs)
@@ -120,51 +120,51 @@ class PadRuns:
         self.draws |= bool(Draws(step, replicated.all_variables(), {}))
         return self._steps.setdefault(length, step)
 
-    def run_other(self, alone: _Leaves, long: Ran) -> Ran | None:
-        """Runs the row alone, or rows of some other length; None if none can be."""
+    def run_other(self, rows: _Leaves, length: int, long: Ran, side: str) -> Ran | None:
+        """Runs the first row alone, or zeros of another length; None if neither can."""
         if not any(self._varying):
             return None
         lengths = [long.length // 2, long.length - 1, 2 * long.length, long.length + 1]
-        runs = itertools.chain([self._alone(alone, long)], map(self.zeros, lengths))
-        found = filter(None, runs)
+        alone = self._alone(rows, 0, length, long, side)
+        found = filter(None, itertools.chain([alone], map(self.zeros, lengths)))
         first = next(found, None)
         # oneDNN's convolutions give too few tokens another shape, where others fail.
         if first is None or is_alike(first, long):
             return first
         return next((ran for ran in found if is_alike(ran, long)), first)
 
-    def _alone(self, alone: _Leaves, long: Ran) -> Ran | None:
-        if alone[self._varying.index(True)].shape[1] == long.length:
-            return None
-        try:
-            return self.run(alone)
-        except Exception:  # noqa: BLE001 - such as too few tokens for a kernel
-            return None
-
     def run_further(
-        self, padded: _Leaves, lengths: Sequence[int], long: Ran, side: str
+        self, rows: _Leaves, lengths: Sequence[int], long: Ran, side: str
     ) -> Iterator[tuple[int, Ran]]:
-        """Runs rows of `padded`, from row 1 on, alone; yields those that can be."""
-        for row, length in enumerate(lengths[: self._num_rows - 1], 1):
-            own = slice(0, length) if side == "right" else slice(-length, None)
-            pairs = zip(padded, self._varying, strict=True)
-            alone = [x[row : row + 1, own] if v else x[row : row + 1] for x, v in pairs]
-            ran = self._alone(alone, long)
+        """Runs rows alone, from row 1 on; yields those that can be."""
+        for row, length in enumerate(lengths[1 : self._num_rows], 1):
+            ran = self._alone(rows, row, length, long, side)
             if ran is not None and is_alike(ran, long):
                 yield row, ran
+
+    def _alone(
+        self, rows: _Leaves, row: int, length: int, long: Ran, side: str
+    ) -> Ran | None:
+        """Runs a row without its padding; None if it has none, or cannot be run."""
+        if length == long.length:
+            return None
+        own = slice(0, length) if side == "right" else slice(-length, None)
+        pairs = zip(rows, self._varying, strict=True)
+        try:
+            return self.run(
+                [x[row : row + 1, own] if v else x[row : row + 1] for x, v in pairs]
+            )
+        except Exception:  # noqa: BLE001 - such as too few tokens for a kernel
+            return None
 
     def zeros(self, length: int) -> Ran | None:
         """Runs zeros, for their shapes; None if there cannot be so few or many."""
         pairs = zip(self._specs, self._varying, strict=True)
-        rows = [_zeros(_of_length(spec, length) if v else spec) for spec, v in pairs]
+        rows = [_zeros(of_length(spec, length) if v else spec) for spec, v in pairs]
         try:
             return self.run(rows, is_a_row=False) if length > 0 else None
         except Exception:  # noqa: BLE001 - such as more tokens than positions
             return None
-
-
-def _of_length(spec: tf.TensorSpec, length: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([spec.shape[0], length, *spec.shape[2:]], spec.dtype)
 
 
 def _zeros(spec: tf.TensorSpec) -> np.ndarray:

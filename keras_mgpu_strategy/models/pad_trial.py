@@ -1,4 +1,4 @@
-"""A row tried alone and padded: what padding changes in the results of a model.
+"""Rows tried alone and padded: what padding changes in the results of a model.
 
 A convolution after a mask sees padding, and a mean over tokens counts it: only results
 show that. Numbers are compared before the head of a method, which could hide what
@@ -21,7 +21,7 @@ from keras_mgpu_strategy.models.pad_runs import (
 from keras_mgpu_strategy.models.padding import MEANT, check_masked
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.token_counts import PaddedOutputs, TokenCounts, counted
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, has_free_length
 
 _NOT_MASKED = (
     "{names} does not ignore padding, although it has masks: {difference} if the row "
@@ -49,27 +49,26 @@ def try_padded(
     replicated: ReplicatedModel,
     head: Results,
     spec: Nest,
-    alone: Nest,
     padded: Nest,
+    lengths: Sequence[int],
     *,
     side: str,
     unmasked: bool,
-    further: Sequence[int] = (),
 ) -> PaddedOutputs:
-    """Runs a row alone and padded on one device; see `Backend.try_padded`."""
+    """Runs rows alone and padded on one device; see `Backend.try_padded`."""
     if not unmasked:
         check_masked(replicated, padded)
     runs = PadRuns(replicated, head, spec)
     rows = tf.nest.flatten(padded)
     long = runs.run_first(rows)
-    short = runs.run_other(tf.nest.flatten(alone), long)
+    short = runs.run_other(rows, lengths[0], long, side)
     if short is None:
         return PaddedOutputs(tuple(_declared(runs, long)), runs.is_static)
     difference = None
     if not unmasked and short.is_a_row and not runs.draws:
         difference = difference_between(replicated, short, long, side)
         # Strides may fit one row and not the next.
-        rest = () if runs.is_static else runs.run_further(rows, further, long, side)
+        rest = () if runs.is_static else runs.run_further(rows, lengths, long, side)
         for row, ran in rest:
             difference = difference or difference_between(
                 replicated, ran, long, side, row
@@ -82,12 +81,12 @@ def try_padded(
     return PaddedOutputs(tuple(_tokens(runs, short, long)), runs.is_static)
 
 
-def padding_of(alone: Nest, padded: Nest, side: str) -> tuple[str, ...]:
-    """What the first row is padded with, to compare it; nothing if it is not padded."""
+def padding_of(spec: Nest, padded: Nest, length: int, side: str) -> tuple[str, ...]:
+    """What the first row, of a `length`, is padded with; nothing if it is not."""
     place = -1 if side == "right" else 0
-    pairs = zip(tf.nest.flatten(alone), tf.nest.flatten(padded), strict=True)
-    varying = [long for short, long in pairs if short.shape[1:] != long.shape[1:]]
-    return tuple(repr(long[0, place]) for long in varying)
+    pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(padded), strict=True)
+    varying = [rows for leaf, rows in pairs if has_free_length(leaf.shape)]
+    return tuple(repr(x[0, place]) for x in varying if x.shape[1] != length)
 
 
 def _declared(runs: PadRuns, long: Ran) -> Iterator[TokenCounts | None]:

@@ -12,7 +12,6 @@ from keras_mgpu_strategy.inputs import (
     named_rows,
     select_inputs,
 )
-from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.runs.padded_rows import PaddedRows, padded_rows
@@ -67,8 +66,7 @@ def model_rows(
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     sizes |= {"input_spec": declared, "feeding": backend.feeding}
-    opened = as_source if pad is None else ragged_source
-    whole = attach(opened(x, **sizes))
+    whole = attach(as_source(x, **sizes, ragged=pad is not None))
     if whole.spec is None:
         whole = _without_rows(backend)
     source, spec, preprocess = _fitted(whole, backend)

@@ -15,6 +15,7 @@ from keras_mgpu_strategy.runs.padded_rows import PaddedRows
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.sources.windows import Window
 from keras_mgpu_strategy.system.closing import closing
+from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch, Ragged, Source
 
 
@@ -67,7 +68,7 @@ def tokens_of(window: Window, batches: TokenBatches) -> tuple[dict[int, int], in
     given = 0
     for length, count in rows.items():
         size = batches.micro_batch(length, batches.size)
-        given += -(-count // size) * size * length
+        given += ceil_div(count, size) * size * length
     return rows, int(window.lengths.sum()), given
 
 

@@ -19,7 +19,13 @@ from keras_mgpu_strategy.sources.padding import padded_nest
 from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow, row_lengths
 from keras_mgpu_strategy.sources.token_batches import TokenBatches, token_batches
 from keras_mgpu_strategy.sources.windows import Windows, check_lengths
-from keras_mgpu_strategy.types import InputBatch, Nest, Ragged, Source
+from keras_mgpu_strategy.types import (
+    InputBatch,
+    Nest,
+    Ragged,
+    Source,
+    has_free_length,
+)
 
 _TOKENS = 65536
 _LEAST_BATCHES = 16
@@ -64,24 +70,20 @@ class PaddedRows:
     def tried(self, backend: Backend, head: Head, spec: Nest) -> PaddedOutputs:
         """Which results vary, after a look whether the model ignores padding."""
         if self.first is None:
-            rows = [example_inputs(spec, 1, length) for length in _TRIED_LENGTHS]
+            length, longest = _TRIED_LENGTHS
+            rows = example_inputs(spec, 1, longest)
             how = {"side": self.pad.side, "unmasked": True}
-            return backend.try_padded(head, spec, *rows, **how)
+            return backend.try_padded(head, spec, rows, [length], **how)
         lengths, longest = row_lengths(self.first), self.lengths[-1]
         shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
         own, first = np.unique(lengths[shorter], return_index=True)
         near = slice(len(own) // 2, len(own) // 2 + _NUM_TRIED)  # about the middle
         rows = np.array([*shorter[first[near]], *range(len(lengths))][:_NUM_TRIED])
-        length = max(min(int(lengths[rows[0]]), longest), 1)
-        alone = self._padded(rows[:1], length), self._padded(rows, longest)
-        how = {"side": self.pad.side, "unmasked": self.pad.unmasked}
-        further = own[near][1:].tolist()
-        return backend.try_padded(head, spec, *alone, **how, further=further)
-
-    def _padded(self, rows: np.ndarray, length: int) -> Nest:
-        assert self.first is not None, "there are rows"
-        nest = self.first.inputs
-        return padded_nest(nest, rows, length, self.values, self.pad.side)
+        alone = own[near].tolist() or [max(min(int(lengths[0]), longest), 1)]
+        side, nest = self.pad.side, self.first.inputs
+        padded = padded_nest(nest, rows, longest, self.values, side)
+        how = {"side": side, "unmasked": self.pad.unmasked}
+        return backend.try_padded(head, spec, padded, alone, **how)
 
     def batches(
         self,
@@ -136,13 +138,9 @@ def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
     """Bytes of inputs and declared outputs: of a row, and of each token of it."""
     shapes = [s for s in tf.nest.flatten(output_shapes or ()) if s.rank]
     flat = [*tf.nest.flatten(spec), *map(tf.TensorSpec, shapes)]
-    varying = [leaf for leaf in flat if _varies(leaf.shape)]
-    others = [leaf for leaf in flat if not _varies(leaf.shape)]
+    varying = [leaf for leaf in flat if has_free_length(leaf.shape)]
+    others = [leaf for leaf in flat if not has_free_length(leaf.shape)]
     return row_bytes(others), row_bytes(varying)
-
-
-def _varies(shape: tf.TensorShape) -> bool:
-    return shape.rank is not None and shape.rank > 1 and shape[1] is None
 
 
 def _lengths(
@@ -168,7 +166,7 @@ def _values(
     rows = tf.nest.flatten(first.rows.inputs) if first.rows else [None] * len(flat)
     names = _names(spec, declared)
     varying = [
-        isinstance(row, Ragged) if row is not None else _varies(leaf.shape)
+        isinstance(row, Ragged) if row is not None else has_free_length(leaf.shape)
         for leaf, row in zip(flat, rows, strict=True)
     ]
     return [

@@ -17,7 +17,14 @@ from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.targets import for_each_output
 from keras_mgpu_strategy.sources.wrapping import Wrapped
-from keras_mgpu_strategy.types import Nest, Ragged, RowMarks, Source, joined
+from keras_mgpu_strategy.types import (
+    Nest,
+    Ragged,
+    RowMarks,
+    Source,
+    has_free_length,
+    joined,
+)
 
 _BYTES_AT_A_TIME = 2**20
 
@@ -79,7 +86,8 @@ class Labels:
 
     @property
     def _is_ragged(self) -> bool:
-        return any(map(_varies, tf.nest.flatten(self._source.spec)))
+        flat = tf.nest.flatten(self._source.spec)
+        return any(has_free_length(leaf.shape) for leaf in flat)
 
     def _buffer_at(self, row: int) -> RowBuffer:
         if self._buffer is None or self._buffer.position != row:
@@ -130,12 +138,8 @@ def check_label_end(source: Any, stop: int) -> None:
     getattr(source, "check_label_end", lambda stop: None)(stop)
 
 
-def _varies(leaf: tf.TensorSpec) -> bool:
-    return leaf.shape.rank > 1 and leaf.shape[1] is None
-
-
 def _no_rows(leaf: tf.TensorSpec) -> np.ndarray | Ragged:
-    if _varies(leaf):
+    if has_free_length(leaf.shape):
         token: Any = (0, *leaf.shape[2:])
         values = np.zeros(token, leaf.dtype.as_numpy_dtype)
         return Ragged(values, np.zeros(1, np.int64))

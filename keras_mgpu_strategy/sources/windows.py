@@ -20,7 +20,7 @@ from keras_mgpu_strategy.sources.ragged_pieces import Pieces, row_lengths
 from keras_mgpu_strategy.sources.token_batches import TokenBatches
 from keras_mgpu_strategy.sources.wrapping import Wrapped
 from keras_mgpu_strategy.system.integers import next_power_of_two
-from keras_mgpu_strategy.types import InputBatch, Nest, Source
+from keras_mgpu_strategy.types import InputBatch, Nest, Source, of_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Windows(Wrapped):
         """Of rows of the longest length."""
         longest = self._batches.longest
         flat = [
-            leaf if value is None else _of_length(leaf, longest)
+            leaf if value is None else of_length(leaf, longest)
             for leaf, value in zip(
                 tf.nest.flatten(self._source.spec), self._values, strict=True
             )
@@ -187,8 +187,3 @@ class Windows(Wrapped):
                 how = (group.length, self._values, self._pad.side)
                 block = padded_nest(inputs, rows, *how)
                 yield InputBatch(window.start + first, len(rows), block)
-
-
-def _of_length(leaf: tf.TensorSpec, length: int) -> tf.TensorSpec:
-    shape = leaf.shape.as_list()
-    return tf.TensorSpec([shape[0], length, *shape[2:]], leaf.dtype, leaf.name)

@@ -3,7 +3,9 @@
 from keras_mgpu_strategy.types.ragged import (
     Ragged,
     as_tensors,
+    has_free_length,
     joined,
+    of_length,
     rows_of,
     values_of,
 )
@@ -39,7 +41,9 @@ __all__ = [
     "Undeclared",
     "as_tensors",
     "cut",
+    "has_free_length",
     "joined",
+    "of_length",
     "rows_of",
     "values_of",
 ]

@@ -118,3 +118,14 @@ def joined(parts: Sequence[Any]) -> Any:
     lengths = np.concatenate([part.lengths for part in packed])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Ragged(np.concatenate([part.values for part in packed]), offsets)
+
+
+def has_free_length(shape: tf.TensorShape) -> bool:
+    """Whether rows of a shape may differ in length."""
+    return shape.rank is not None and shape.rank > 1 and shape[1] is None
+
+
+def of_length(spec: tf.TensorSpec, length: int | None) -> tf.TensorSpec:
+    """The spec of rows of a length; None for any."""
+    shape = spec.shape.as_list()
+    return tf.TensorSpec([shape[0], length, *shape[2:]], spec.dtype, spec.name)

@@ -12,7 +12,7 @@ import re, sys
 import numpy as np
 import tensorflow as tf
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
+from keras_mgpu_strategy.inputs.opening import as_source
 
 SPEC = tf.TensorSpec([None, None], tf.int64, name="x")
 
@@ -22,7 +22,7 @@ def generator(num_batches):
         yield [random.integers(0, 9, n) for n in random.integers(1, 400, 64)]
 
 def peak(x):
-    source = ragged_source(x, input_spec=SPEC)
+    source = as_source(x, input_spec=SPEC, ragged=True)
     tokens = sum(batch.inputs.packed().values.size for batch in source.batches(4096))
     assert tokens > 0
     # Not ru_maxrss, which begins with that of the process that started this one.

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.inputs import as_source, labelled
-from keras_mgpu_strategy.inputs.ragged_rows import ragged_source
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.types import DeclaredInput, Feeding, Ragged, Undeclared
 from tests import ragged_zoo
@@ -22,7 +21,7 @@ FIXED = DeclaredInput((None, 3), tf.int32, "fixed")
 
 
 def opened(x, input_spec: Any = IDS, **options):
-    return ragged_source(x, input_spec=input_spec, **options)
+    return as_source(x, input_spec=input_spec, ragged=True, **options)
 
 
 def as_lists(leaf):
@@ -196,7 +195,7 @@ def test_labels_and_kept_columns_stay_with_their_rows():
         given = labelled(x, {"labels": "y"}, ["id"], None)
         attach = given.pop("attach")
         how = {"input_spec": by_name, "keep": given["keep"]}
-        source = attach(ragged_source(given["x"], **how))
+        source = attach(as_source(given["x"], ragged=True, **how))
         assert rows_of(source) == [ROWS]
         marks = source.marks(1, 4)
         assert marks.kept["id"].to_pylist() == ["b", "c", "d"]

@@ -48,8 +48,9 @@ def tried(model, alone, padded, head=identity, side="right", unmasked=False, **o
         padded,
     )
     backend.build(alone)
-    given = (head, spec, alone, padded)
-    return backend.try_padded(*given, side=side, unmasked=unmasked).tokens
+    lengths = [tf.nest.flatten(alone)[0].shape[1]]
+    how = {"side": side, "unmasked": unmasked}
+    return backend.try_padded(head, spec, padded, lengths, **how).tokens
 
 
 def text_model(make, library=keras, mask_zero=True):
@@ -181,9 +182,9 @@ def test_models_without_a_sign_of_masking_are_refused(tmp_path):
         if not isinstance(model, keras.Model | list):
             backend = mgpu.load(model)._runner.backend
             spec = tf.TensorSpec([None, None], tf.float32)
-            rows = [x.astype(np.float32) for x in ids()]
+            given = spec, ids()[1].astype(np.float32), [LENGTH]
             with pytest.raises(ValueError, match=message):
-                backend.try_padded(identity, spec, *rows, side="right", unmasked=False)
+                backend.try_padded(identity, *given, side="right", unmasked=False)
             continue
         with pytest.raises(ValueError, match="shows no sign of ignoring padding") as e:
             tried(model, *ids())
@@ -281,9 +282,9 @@ def test_rows_of_one_length_and_rows_too_short_to_run_alone():
     _, rows = ids()
     spec = tf.TensorSpec([None, None], tf.int32)
     how = {"side": "right", "unmasked": False}
-    found = backend.try_padded(identity, spec, rows[1:2], rows[1:], **how)
+    found = backend.try_padded(identity, spec, rows[1:], [LONGEST], **how)
     assert found.tokens == (None, EACH)
-    assert backend.try_padded(identity, spec, rows[1:2], rows[1:], **how) is found
+    assert backend.try_padded(identity, spec, rows[1:], [LONGEST], **how) is found
 
 
 def test_what_was_found_holds_only_for_the_same_padding():
@@ -292,13 +293,14 @@ def test_what_was_found_holds_only_for_the_same_padding():
         (text_model(lstm), ids()[1]),
     ]:
         backend = mgpu.Predictor(model)._runner.backend
-        spec, (alone, padded) = tf.TensorSpec([None, None], tf.int32), ids()
-        short = first[:1, :LENGTH] if first.shape == padded.shape else first[:1]
+        spec, (_, padded) = tf.TensorSpec([None, None], tf.int32), ids()
+        lengths = [LENGTH if first.shape == padded.shape else LONGEST]
         how = {"side": "right", "unmasked": False}
-        assert backend.try_padded(identity, spec, short, first, **how).tokens == (None,)
+        given = identity, spec, first, lengths
+        assert backend.try_padded(*given, **how).tokens == (None,)
         padded[0, LENGTH:] = 5
         with pytest.raises(ValueError, match="does not ignore padding"):
-            backend.try_padded(identity, spec, alone, padded, **how)
+            backend.try_padded(identity, spec, padded, [LENGTH], **how)
 
 
 def test_rows_that_strides_fit_and_others():
@@ -314,11 +316,11 @@ def test_rows_that_strides_fit_and_others():
     spec = {"mask_of_ids": tf.TensorSpec([None, None], tf.int32)}
     rows = np.zeros((3, 8), np.int32)
     rows[0, 3], rows[1, 4], rows[2, 4:] = 1, 1, 1
-    given = {"mask_of_ids": rows[:1, :4]}, {"mask_of_ids": rows}
+    given = identity, spec, {"mask_of_ids": rows}
     how = {"side": "right", "unmasked": False}
     with pytest.raises(ValueError, match="for a row of 5 tokens differs by up to 0.5"):
-        backend.try_padded(identity, spec, *given, **how, further=[5])
-    assert backend.try_padded(identity, spec, *given, **how).tokens == (None,)
+        backend.try_padded(*given, [4, 5], **how)
+    assert backend.try_padded(*given, [4], **how).tokens == (None,)
 
 
 def test_lower_precision_counts_as_rounding():

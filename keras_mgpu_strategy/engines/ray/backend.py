@@ -177,17 +177,16 @@ class RayBackend:
         self,
         head: Head,
         spec: Nest,
-        alone: Nest,
         padded: Nest,
+        lengths: Sequence[int],
         *,
         side: str,
         unmasked: bool,
-        further: Sequence[int] = (),
     ) -> PaddedOutputs:
-        """Runs a row alone and padded in a process; see `Backend.try_padded`."""
-        given = head, spec, alone, padded
-        how = {"side": side, "unmasked": unmasked, "further": further}
-        what = "Trying a row alone and padded"
+        """Runs rows alone and padded in a process; see `Backend.try_padded`."""
+        given = head, spec, padded, lengths
+        how = {"side": side, "unmasked": unmasked}
+        what = "Trying rows alone and padded"
         return self._actors.call(0, "try_padded", given, how, what=what)
 
     def describe(self) -> str:

@@ -130,7 +130,7 @@ class Worker:
     def try_padded(
         self, given: tuple[Any, ...], how: dict[str, Any]
     ) -> models.PaddedOutputs:
-        """Runs a row alone and padded."""
+        """Runs rows alone and padded."""
         return self._backend.try_padded(*given, **how)
 
     @answering
