@@ -15,7 +15,7 @@ from keras_mgpu_strategy.sources.leaf import Leaf
 from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of_arrays
-from keras_mgpu_strategy.sources.ragged_leaf import lengths_of
+from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of
 from keras_mgpu_strategy.sources.row_lists import refusing_ragged
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
@@ -45,9 +45,11 @@ def as_leaves(x: Nest, input_spec: Nest = None, name: str = "x") -> Leaves:
     if len({leaf.shape[0] for leaf in found}) > 1:
         lengths = ", ".join(f"{leaf.path}: {leaf.shape[0]}" for leaf in found[:_SHOWN])
         lengths += ", ..." if len(found) > _SHOWN else ""
+        hint = " For rows of unequal length, pass pad=mgpu.Pad()."
+        is_padded = any(isinstance(leaf, RaggedLeaf) for leaf in found)
         raise ValueError(
             f"Received inputs of unequal length ({lengths}), expected the same number "
-            "of rows in each. For rows of unequal length, pass pad=mgpu.Pad()."
+            f"of rows in each.{'' if is_padded else hint}"
         )
     plain = Leaves(found, skeleton(x))
     matches = match_inputs(plain.spec, input_spec)

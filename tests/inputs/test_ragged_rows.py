@@ -143,6 +143,12 @@ BAD = {
 }
 
 
+def test_inputs_with_other_numbers_of_rows_do_not_ask_for_padding_again():
+    two = {"ids": IDS, "age": AGE}
+    with pytest.raises(ValueError, match="the same number of rows in each.$"):
+        opened({"ids": [[1], [2, 3]], "age": np.ones((1, 1))}, two)
+
+
 @pytest.mark.parametrize(("x", "spec", "said"), BAD.values(), ids=BAD)
 def test_an_error_names_the_row_and_the_input(x, spec, said):
     with pytest.raises(ValueError, match=re.escape(said)):
