@@ -82,6 +82,8 @@ def _steps() -> list[Step]:
         *(_own("reduced", engine) for engine in engines),
         _own("ties", "threads"),
         *(_own("bus", engine, quick) for engine in engines),
+        *(_own("compiled", engine, quick) for engine in engines),
+        *(_own("padded", engine, quick) for engine in engines),
         _case("kinds.others", lambda wrong: wrong == [], 1),
         *(_case("runs.freed", bool, engine) for engine in engines),
         *(
@@ -135,13 +137,13 @@ def _run(step: Step, seconds: float) -> dict[str, Any]:
     )
     try:
         out, errors = process.communicate(timeout=max(seconds, 1))
-        told = _judged(step, process.returncode, out)
+        found = _judged(step, process.returncode, out)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         _, errors = process.communicate()
-        told = {"outcome": f"not done in {seconds:.0f} s"}
-    told["errors"] = "" if told["outcome"] == "right" else errors[-3000:]
-    return {"step": step.name, "seconds": round(time.monotonic() - began, 1), **told}
+        found = {"outcome": f"not done in {seconds:.0f} s"}
+    found["errors"] = "" if found["outcome"] == "right" else errors[-3000:]
+    return {"step": step.name, "seconds": round(time.monotonic() - began, 1), **found}
 
 
 def _judged(step: Step, code: int, out: str) -> dict[str, Any]:

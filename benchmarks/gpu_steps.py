@@ -1,13 +1,10 @@
 """What `gpu_session.py` runs in processes: `python gpu_steps.py FUNCTION ARGUMENTS`.
 
-The last line of the output is the result as JSON; whatever is under `wrong` was not as
-it must be. Sizes are small if `quick` is true.
+The last line of the output is the result as JSON, in which `wrong` lists what was not
+as it must be. Sizes are small if `quick` is true.
 """
 
-import itertools
 import json
-import os
-import pathlib
 import sys
 import tempfile
 import time
@@ -15,11 +12,12 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from gpu_exact import exact, reduced, ties
+from gpu_models import IS_SIMULATED, chain, predictor_of, rows
+from gpu_profile import BUSY, profiled
 
 import keras_mgpu_strategy as mgpu
 
-IS_SIMULATED = "TF_PLUGGABLE_DEVICE_LIBRARY_PATH" in os.environ
-BUSY = ("none", "kernels", "in", "kernels+in", "out", "kernels+out", "in+out", "all")
 layers = keras.layers
 
 
@@ -42,55 +40,11 @@ def card():
     }
 
 
-def _chain(shape, *parts):
-    inputs = outputs = keras.Input(shape)
-    for part in parts:
-        outputs = part(outputs)
-    return keras.Model(inputs, outputs)
-
-
-def _rows(num_rows, *shape):
-    return np.random.default_rng(0).random((num_rows, *shape), np.float32)
-
-
-def _predictor(model, engine, **options):
-    with mgpu.scope("gpu:0"):
-        return mgpu.Predictor(model, engine=engine, **options)
-
-
-def exact(engine):
-    """Rows compared with those of Keras' `predict` on the GPU with the same batch."""
-    models = {
-        "dense": _chain((8,), layers.Dense(16, "relu"), layers.Dense(4)),
-        "convolution": _chain(
-            (16, 16, 3), layers.Conv2D(8, 3), layers.BatchNormalization()
-        ),
-    }
-    if not IS_SIMULATED:  # simulated GPUs have no cuDNN
-        models["lstm"] = _chain((12, 5), layers.LSTM(7))
-    wrong, largest, equal = [], 0.0, True
-    for name, model in models.items():
-        model.compile(jit_compile=False)
-        for jit in ("auto", False):
-            predictor = _predictor(model, engine, jit_compile=jit)
-            for num_rows in (1, 7, 64, 1000):
-                x = _rows(num_rows, *model.input_shape[1:])
-                expected = model.predict(x, batch_size=16, verbose=0)
-                found = predictor.predict(x, 16, verbose=0)
-                same = found.shape == expected.shape
-                if not (same and np.allclose(found, expected, 1e-4, 1e-5)):
-                    wrong.append(f"{name}, jit_compile={jit}, {num_rows} rows")
-                else:
-                    largest = max(largest, float(np.abs(found - expected).max()))
-                    equal &= np.array_equal(found, expected)
-    return {"wrong": wrong, "largest_difference": largest, "same_bits": bool(equal)}
-
-
 def overlap(engine, quick):
     """The share of a run's time in copies and kernels, alone and at the same time."""
     batch, count, width = (256, 20, 10) if quick or IS_SIMULATED else (8192, 40, 4096)
-    model = _chain((784,), layers.Dense(width, "relu"), layers.Dense(10))
-    predictor, x = _predictor(model, engine), _rows(batch * count, 784)
+    model = chain((784,), layers.Dense(width, "relu"), layers.Dense(10))
+    predictor, x = predictor_of(model, engine), rows(batch * count, 784)
     predictor.predict(x, batch, verbose=0)
     if IS_SIMULATED:  # copies that take as long as computing
         import rig
@@ -121,128 +75,96 @@ def overlap(engine, quick):
     }
 
 
-def profiled(folder):
-    """Seconds by what the first GPU did at the same time, from a profile of TensorFlow.
-
-    A GPU is a plane of the profile with a line for each of its streams.
-    """
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    intervals = []
-    for path in pathlib.Path(folder).rglob("*.xplane.pb"):
-        space = xplane_pb2.XSpace.FromString(path.read_bytes())
-        for plane in space.planes:
-            if plane.name == "/device:GPU:0":
-                intervals += _intervals(plane)
-    return busy_of(intervals)
-
-
-def _intervals(plane):
-    for line in plane.lines:
-        for event in line.events if line.name.startswith("Stream") else ():
-            name = plane.event_metadata[event.metadata_id].name
-            if "Memcpy" in name and "H2D" not in name and "D2H" not in name:
-                continue  # within the device
-            engine = 1 if "H2D" in name else 2 if "D2H" in name else 0
-            begin = line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12
-            yield begin, begin + event.duration_ps * 1e-12, engine
-
-
-def reduced(engine):
-    """Outputs of layers, top-k, cast floats and metrics, next to NumPy and Keras."""
-    model = _chain((8,), layers.Dense(16, "relu", name="inner"), layers.Dense(100))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss, metrics=["accuracy"], jit_compile=False)
-    x, wrong = _rows(1003, 8), []
-    x[::7] = x[0]  # equal rows: the same classes
-    x[5, 3] = np.nan
-    y = np.random.default_rng(1).integers(0, 100, len(x))
-    with tf.device("CPU:0"):
-        scores = np.array(model(x))
-        inner = np.array(keras.Model(model.inputs, model.layers[1].output)(x))
-    known = np.isfinite(scores[:, 0])
-    for jit in (False,) if IS_SIMULATED else (False, True):
-        predictor = _predictor(model, engine, jit_compile=jit)
-        whole = predictor.predict(x, 64, verbose=0)
-        best = predictor.predict_top_k(x, 5, 64, verbose=0)
-        order = np.argsort(-whole, axis=-1, kind="stable")[:, :5]
-        if not np.array_equal(best["classes"][known], order[known]):
-            wrong.append(f"classes, XLA {jit}")
-        if not np.array_equal(best["classes"][~known], [[0, 1, 2, 3, 4]]):
-            wrong.append(f"classes of a row of NaN, XLA {jit}")
-        ranked = np.take_along_axis(whole, order, -1)
-        if not np.array_equal(best["scores"][known], ranked[known]):
-            wrong.append(f"scores, XLA {jit}")
-        options = {"jit_compile": jit, "outputs": "inner", "output_dtype": "float16"}
-        found = _predictor(model, engine, **options).predict(x, 64, verbose=0)
-        if found.dtype != np.float16 or not np.allclose(
-            found[known], inner[known], 2e-3, 1e-6
-        ):
-            wrong.append(f"outputs of a layer, cast, XLA {jit}")
-        told = predictor.evaluate(x[known], y[known], 64, verbose=0)
-        expected = model.evaluate(x[known], y[known], batch_size=64, verbose=0)
-        if not np.allclose(told, expected, 1e-5, 1e-6):
-            wrong.append(f"evaluate: {told}, expected {expected}, XLA {jit}")
-    return {"wrong": wrong}
-
-
-def ties(engine):
-    """The best classes where many are equal, next to NumPy; NaN counts as infinity."""
-    random, wrong = np.random.default_rng(0), []
-    x = random.integers(-3, 3, (64, 4001)).astype(np.float32)
-    x[::4] *= random.choice([0.0, -0.0, 1.0], 4001)  # zeros of both signs
-    x[1::4] = np.where(random.random(4001) < 0.3, np.nan, x[1::4])
-    x[2::4] = np.where(random.random(4001) < 0.3, np.inf, x[2::4])
-    ranked = np.where(np.isnan(x), np.inf, x)
-    order = np.argsort(-ranked, axis=-1, kind="stable")
-    for jit, dtype in itertools.product(
-        (False,) if IS_SIMULATED else (False, True), ("float32", "float16", "bfloat16")
-    ):
-        same = layers.Lambda(lambda x, dtype=dtype: tf.cast(x, dtype))
-        predictor = _predictor(_chain((4001,), same), engine, jit_compile=jit)
-        for k in (1, 5, 100, 2000):  # several kernels
-            best = predictor.predict_top_k(x, k, 16, verbose=0)
-            if not np.array_equal(best["classes"], order[:, :k]):
-                wrong.append(f"classes, {dtype}, k={k}, XLA {jit}")
-            scores = np.take_along_axis(x, order[:, :k], -1)
-            found = best["scores"].astype(np.float32)
-            if not np.array_equal(found, scores, equal_nan=True):
-                wrong.append(f"scores, {dtype}, k={k}, XLA {jit}")
-    return {"wrong": wrong}
-
-
 def bus(engine, quick):
     """Seconds for all scores of 4,001 classes, and for the best five of each row."""
     num_rows = 8192 if quick or IS_SIMULATED else 131_072
-    model = _chain((64,), layers.Dense(4001))
-    predictor, x = _predictor(model, engine), _rows(num_rows, 64)
+    model = chain((64,), layers.Dense(4001))
+    predictor, x = predictor_of(model, engine), rows(num_rows, 64)
     methods = {
         "predict": lambda: predictor.predict(x, 1024, verbose=0),
         "top_k": lambda: predictor.predict_top_k(x, 5, 1024, verbose=0),
     }
-    told = {"wrong": [], "rows": num_rows}
+    result = {"wrong": [], "rows": num_rows}
     for name, run in methods.items():
         run()
         began = time.perf_counter()
         run()
-        told[f"{name}_seconds"] = time.perf_counter() - began
-        told[f"{name}_bytes_a_row"] = predictor.report.bytes_out / num_rows
-    return told
+        result[f"{name}_seconds"] = time.perf_counter() - began
+        result[f"{name}_bytes_a_row"] = predictor.report.bytes_out / num_rows
+    return result
 
 
-def busy_of(intervals):
-    """Seconds by what ran at the same time, from (begin, end, index of the engine)."""
-    changes = sorted(
-        change
-        for begin, end, engine in intervals
-        for change in ((begin, engine, 1), (end, engine, -1))
-    )
-    running, seconds = [0, 0, 0], dict.fromkeys(BUSY, 0.0)
-    for (now, engine, by), (later, _, _) in itertools.pairwise(changes):
-        running[engine] += by
-        mask = sum((count > 0) << index for index, count in enumerate(running))
-        seconds[BUSY[mask]] += later - now
-    return seconds
+def compiled(engine, quick):
+    """The ways to compile: whether results agree, their rows per second, and "auto"."""
+    small = quick or IS_SIMULATED
+    batch, count = (64, 20) if small else (512, 200)
+    models = {
+        "dense": chain((784,), layers.Dense(512, "relu"), layers.Dense(10)),
+        "convolution": chain(
+            (32, 32, 3),
+            layers.Conv2D(32, 3),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ),
+    }
+    if not IS_SIMULATED:  # simulated GPUs have neither cuDNN nor XLA
+        models["lstm"] = chain((20, 8), layers.LSTM(64))
+    kinds = ("plain", "frozen") if IS_SIMULATED else ("plain", "frozen", "xla")
+    result = {"wrong": []}
+    for name, model in models.items():
+        x = rows(batch * count, *model.input_shape[1:])
+        expected = None
+        for kind in kinds:
+            predictor = predictor_of(model, engine, compile=kind)
+            predictor.predict(x, batch, verbose=0)
+            began = time.perf_counter()
+            found = predictor.predict(x, batch, verbose=0)
+            result[f"{name} {kind}"] = len(x) / (time.perf_counter() - began)
+            expected = found if expected is None else expected
+            if not np.allclose(found, expected, 1e-4, 1e-4):
+                result["wrong"].append(f"{name}, {kind}")
+        if not small:
+            result[f"{name} auto"] = _searched(model, engine, x, batch)
+    return result
+
+
+def _searched(model, engine, x, batch):
+    """What a run of about ten seconds finds."""
+    predictor = predictor_of(model, engine)
+    began = time.perf_counter()
+    predictor.predict(x, batch, verbose=0)
+    times = max(int(10 / (time.perf_counter() - began)), 1)
+    for _ in predictor.predict_iter(np.concatenate([x] * times), batch):
+        pass
+    return [predictor.report.step, predictor.report.tried_steps]
+
+
+def padded(engine, quick):
+    """Rows of unequal length, next to the same rows padded to the longest."""
+    num_rows = 2_000 if quick or IS_SIMULATED else 100_000
+    random = np.random.default_rng(0)
+    texts = [
+        random.integers(1, 1000, length)
+        for length in np.minimum(random.zipf(1.3, num_rows), 256)
+    ]
+    pooled = layers.GlobalAveragePooling1D() if IS_SIMULATED else layers.LSTM(64)
+    embedding = layers.Embedding(1000, 32, mask_zero=True)
+    predictor = predictor_of(chain((None,), embedding, pooled, layers.Dense(4)), engine)
+    longest = keras.utils.pad_sequences(texts, padding="post")
+    runs = {
+        "longest": lambda: predictor.predict(longest, 256, verbose=0),
+        "pad": lambda: predictor.predict(texts, pad=mgpu.Pad(), verbose=0),
+    }
+    result, outputs = {"wrong": [], "rows": num_rows}, []
+    for name, run in runs.items():
+        run()
+        began = time.perf_counter()
+        outputs.append(run())
+        result[f"{name}_seconds"] = time.perf_counter() - began
+    result["padding"] = predictor.report.padding
+    if not np.allclose(*outputs, 1e-4, 1e-4):
+        result["wrong"].append("rows")
+    return result
 
 
 def memory(kind, engine, quick):
@@ -272,18 +194,18 @@ def memory(kind, engine, quick):
             1,
         ),
     }[kind]
-    x = _rows(batch * total, columns)
-    predictor = _predictor(_chain((columns,), *parts), engine)
-    told = {"wrong": [], "batch": batch, "rows": len(x), "memory": limit}
-    results = []
+    x = rows(batch * total, columns)
+    predictor = predictor_of(chain((columns,), *parts), engine)
+    result = {"wrong": [], "batch": batch, "rows": len(x), "memory": limit}
+    outputs = []
     for run in ("first", "second"):
         began = time.perf_counter()
-        results.append(predictor.predict(x, batch, verbose=0))
-        told[f"{run}_seconds"] = time.perf_counter() - began
-        told[f"{run}_back_offs"] = [
+        outputs.append(predictor.predict(x, batch, verbose=0))
+        result[f"{run}_seconds"] = time.perf_counter() - began
+        result[f"{run}_back_offs"] = [
             [each.failed, each.batch_size] for each in predictor.report.back_offs
         ]
-    told["peak"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    result["peak"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
     picked = np.linspace(0, len(x) - 1, 1000).astype(int)
     expected = x[picked]
     for part in parts:
@@ -291,16 +213,19 @@ def memory(kind, engine, quick):
         expected = expected @ kernel + bias
         if part.activation is keras.activations.relu:
             expected = np.maximum(expected, 0)
-    if not np.allclose(results[0][picked], expected, 1e-3, 1e-3):
-        told["wrong"].append("rows")
-    if not np.allclose(*results, 1e-3, 1e-3) or len(results[0]) != len(x):
-        told["wrong"].append("the second run")
-    if len(told["first_back_offs"]) > 2 or told["second_back_offs"]:
-        told["wrong"].append("too many batches did not fit")
-    return told
+    if not np.allclose(outputs[0][picked], expected, 1e-3, 1e-3):
+        result["wrong"].append("rows")
+    if not np.allclose(*outputs, 1e-3, 1e-3) or len(outputs[0]) != len(x):
+        result["wrong"].append("the second run")
+    if len(result["first_back_offs"]) > 2 or result["second_back_offs"]:
+        result["wrong"].append("too many batches did not fit")
+    return result
 
+
+STEPS = (card, exact, reduced, ties, overlap, bus, compiled, padded, memory)
 
 if __name__ == "__main__":
     # Results are compared with those of the CPU, which does not round to 10 bits.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    print(json.dumps(globals()[sys.argv[1]](*json.loads(sys.argv[2]))))
+    step = {each.__name__: each for each in STEPS}[sys.argv[1]]
+    print(json.dumps(step(*json.loads(sys.argv[2]))))

@@ -8,7 +8,7 @@ import pytest
 from on_rig import ROOT, environment
 
 sys.path.append(str(ROOT / "benchmarks"))
-import gpu_steps  # noqa: E402
+import gpu_profile  # noqa: E402
 
 
 def session(plugin, folder, *words):
@@ -30,10 +30,12 @@ def session(plugin, folder, *words):
 def test_each_part_in_its_quick_form(plugin, tmp_path):
     names = ["exact threads", "overlap threads", "memory activations threads"]
     names += ["benchmark throughput", "case runs.freed threads"]
+    names += ["compiled threads", "padded threads"]
     done, found = session(plugin, tmp_path, f"--steps={','.join(names)}")
     assert {step: each["outcome"] for step, each in found.items()} == dict.fromkeys(
         ["card", "exact threads", "case runs.freed threads", "overlap threads"]
-        + ["benchmark throughput", "memory activations threads"],
+        + ["benchmark throughput", "memory activations threads"]
+        + ["compiled threads", "padded threads"],
         "right",
     ), found
     assert done.returncode == 0, done.stderr
@@ -57,7 +59,7 @@ def test_a_step_that_fails_or_has_no_time_does_not_end_the_others(plugin, tmp_pa
 
 
 def test_what_ran_at_the_same_time():
-    busy = gpu_steps.busy_of([(0, 4, 0), (1, 2, 1), (2, 6, 2), (9, 10, 0)])
+    busy = gpu_profile.busy_of([(0, 4, 0), (1, 2, 1), (2, 6, 2), (9, 10, 0)])
     assert {name: seconds for name, seconds in busy.items() if seconds} == {
         "none": 3,
         "kernels": 2,
@@ -83,7 +85,7 @@ def test_a_profile_of_a_gpu(tmp_path):
             )
     space.planes.add(name="/host:CPU").lines.add(name="Stream #9").events.add()
     (tmp_path / "host.xplane.pb").write_bytes(space.SerializeToString())
-    busy = gpu_steps.profiled(tmp_path)
+    busy = gpu_profile.profiled(tmp_path)
     assert {name: round(s, 6) for name, s in busy.items() if s > 1e-6} == {
         "kernels": 1,
         "kernels+in": 1,
