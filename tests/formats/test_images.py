@@ -24,9 +24,8 @@ from image_cases import (
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.formats.file_source import FileInput
-from keras_mgpu_strategy.formats.images import reading as image_reading
 from keras_mgpu_strategy.formats.images.input import Images
-from keras_mgpu_strategy.formats.images.source import ImageSource
+from keras_mgpu_strategy.formats.images.source import ImageSource, num_batches_ahead
 
 NUM_IMAGES = 23
 SIZE = (6, 5)
@@ -131,7 +130,7 @@ def test_reading_ahead_is_bounded(tmp_path):
 @pytest.mark.parametrize(("rows", "num_ahead"), [(64, 2), (100, 2), (112, 1), (900, 1)])
 def test_batches_read_ahead_by_their_bytes(rows, num_ahead):
     image = tf.TensorSpec((224, 224, 3), tf.float32)
-    assert image_reading.num_batches_ahead(image, rows) == num_ahead
+    assert num_batches_ahead(image, rows) == num_ahead
 
 
 def test_two_readers_at_a_time(source, expected):

@@ -1,10 +1,11 @@
 """Rows that are image files: row `i` is file `i`, whatever happens to others.
 
-Reading from any row costs the same. A file that fails is retried alone: only its own
-fault counts as bad, not a lack of memory or handles. Rows before a bad file come before
-its error. Any number of threads may read.
+Decoded in parallel by tf.data, on the CPU, from any row at the same cost. A file that
+fails is retried alone: only its own fault counts as bad, not a lack of memory or
+handles. Rows before a bad file come before its error. Any number of threads may read.
 """
 
+import atexit
 import hashlib
 import os
 import re
@@ -20,18 +21,22 @@ from keras_mgpu_strategy.formats.images.contents import BadImage
 from keras_mgpu_strategy.formats.images.decoding import Load
 from keras_mgpu_strategy.formats.images.form import ImageForm
 from keras_mgpu_strategy.formats.images.listing import ImageFiles
-from keras_mgpu_strategy.formats.images.reading import ImageReader
 from keras_mgpu_strategy.formats.images.scaling import BatchCall
 from keras_mgpu_strategy.sources.checks import check_batch_size, check_start
 from keras_mgpu_strategy.sources.origins import origin_of_files
+from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
 
+MOST_READ_AHEAD = 128 * 1024 * 1024
 _FIRST_FILES = 4096
 _NOT_THE_FILE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.ResourceExhaustedError,
 )
+
+
+_NONE = np.zeros(0, np.int64), np.zeros(0)
 
 
 class ImageSource:
@@ -50,7 +55,12 @@ class ImageSource:
         self._files = files
         self._image = tf.TensorSpec(form.shape, form.dtype)
         self._load = load
-        self._reader = ImageReader(load, self._image)
+        # Kept with its graph, which takes longer to build than a small pass.
+        self._numbered = tf.function(
+            lambda row, path: (row, load(path)),
+            input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)],
+            autograph=False,
+        )
         self._call = call
         self._skips = skips
         self._settings = settings
@@ -108,19 +118,59 @@ class ImageSource:
     def _decoded(
         self, batch_size: int, start: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """In growing groups: a pipeline takes all its paths even for one batch."""
+        """Batches with zeros for files that fail, and which of the files were read."""
+        decodable = self._decodable(batch_size, start)
+        rows, images = next(decodable, _NONE)
+        for first in range(start, self.num_rows, batch_size):
+            stop = min(first + batch_size, self.num_rows)
+            if len(rows) == stop - first and rows[-1] < stop:  # no copy if none fails
+                yield images, np.ones(len(rows), bool)
+                rows, images = next(decodable, _NONE)
+                continue
+            shape = stop - first, *self._image.shape
+            batch = np.zeros(shape, self._image.dtype.as_numpy_dtype)
+            was_read = np.zeros(stop - first, bool)
+            while len(rows) and rows[0] < stop:
+                count = np.searchsorted(rows, stop)
+                places = rows[:count] - first
+                batch[places], was_read[places] = images[:count], True
+                rows, images = rows[count:], images[count:]
+                if not len(rows):
+                    rows, images = next(decodable, _NONE)
+            yield batch, was_read
+
+    def _decodable(
+        self, batch_size: int, start: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The images that can be decoded, in order, and their rows."""
+        # In growing groups: a pipeline takes all its paths even for one batch.
         num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
         while start < self.num_rows:
             paths = self._files.encoded_paths(start, start + num_files)
-            yield from self._reader.read(paths, batch_size)
+            for rows, images in self._pipeline(paths, batch_size, start):
+                yield np.asarray(rows), np.asarray(images)
             start += num_files
             num_files *= 2
+
+    def _pipeline(self, paths: list[bytes], batch_size: int, start: int) -> Any:
+        options = tf.data.Options()
+        # The autotuner's thread sleeps, and ending the iterator waits for it.
+        options.autotune.enabled = False
+        options.deterministic = True
+        # Of its own: it never waits for a model on the CPU that waits for it.
+        options.threading.private_threadpool_size = num_cores()
+        # Otherwise the images land on the first GPU if that is the default.
+        with tf.device("CPU:0"):
+            files = tf.data.Dataset.from_tensor_slices(paths).enumerate(start)
+            images = files.map(self._numbered, num_cores(), deterministic=True)
+            batches = images.ignore_errors().batch(batch_size)
+            batches = batches.prefetch(num_batches_ahead(self._image, batch_size))
+            return _until_exit(iter(batches.with_options(options)))
 
     def _read_again(
         self, images: np.ndarray, was_read: np.ndarray, start: int
     ) -> tuple[np.ndarray, np.ndarray, ValueError | None]:
         """Reads again what failed; cuts the batch at a file that is an error."""
-        images, was_read = images.copy(), was_read.copy()
         for index in np.flatnonzero(~was_read).tolist():
             row = start + index
             try:
@@ -166,3 +216,26 @@ class ImageSource:
         if rows:
             prepared[was_read] = self._call(images[was_read], rows)
         return prepared
+
+
+def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
+    """Batches that are kept decoded while the model computes."""
+    batch_bytes = batch_size * image.shape.num_elements() * image.dtype.size
+    return 2 if 2 * batch_bytes <= MOST_READ_AHEAD else 1
+
+
+def _until_exit(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Releases an iterator at exit: ending it later could wait for Python forever."""
+    held = [iterator]
+    del iterator
+    atexit.register(held.clear)
+    try:
+        while held:
+            try:
+                item = next(held[0])
+            except StopIteration:
+                return
+            yield item
+    finally:
+        held.clear()
+        atexit.unregister(held.clear)
