@@ -49,23 +49,20 @@ class Kind:
         code = [digest_of_code(self.made_by)] if self.is_own else []
         return [self.name, self.config, *code]
 
-    def make_or_refuse(self) -> Any:
+    def make(self) -> Any:
         """A metric that has seen no row; a `ValueError` if it cannot be copied."""
+        library = self.name.partition(".")[0]
+        metrics = _metrics_of(library if library in LIBRARIES else "keras")
         try:
-            return self._made()
+            if isinstance(self.made_by, type):
+                return self.made_by.from_config(dict(self.config))  # type: ignore[attr-defined]
+            return metrics.MeanMetricWrapper(self.made_by, **self.config)
         except Exception as error:  # raised by Keras or the user's code
             raise ValueError(
                 f"The metric {self.config.get('name')!r:.80} cannot be made again from "
                 f"its configuration: {type(error).__name__}: {error}. Return all "
                 "arguments of its class from get_config."
             ) from error
-
-    def _made(self) -> Any:
-        if isinstance(self.made_by, type):
-            return self.made_by.from_config(dict(self.config))  # type: ignore[attr-defined]
-        library = self.name.partition(".")[0]
-        metrics = _metrics_of(library if library in LIBRARIES else "keras")
-        return metrics.MeanMetricWrapper(self.made_by, **self.config)
 
 
 def kind_of(given: Any) -> Kind:
@@ -100,12 +97,9 @@ def of_top_k(name: str) -> Kind:
 def kind_from(name: str, config: dict[str, Any], own: Mapping[str, Any]) -> Kind:
     """The kind that a journal names; `own` has the user's classes and functions."""
     library, _, inner = name.partition(".")
-    found = None
-    if library == "own":
-        found = own.get(inner)
-    elif library == "top_k":
-        found = top_k.METRICS.get(inner)
-    elif library in LIBRARIES and _is_plain(config):
+    known = {"own": own, "top_k": top_k.METRICS}.get(library, {})
+    found: Any = known.get(inner)
+    if library in LIBRARIES and _is_plain(config):
         found = _public(library, inner)
     if not callable(found):
         raise ValueError(

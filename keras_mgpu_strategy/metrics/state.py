@@ -4,10 +4,11 @@ They live on the host's CPU, outside of any strategy. Keras makes some of the va
 with the first rows, and checks shapes only then, so rows of zeros come first.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ class BuiltMetric:
         return sum(np.asarray(v).nbytes for v in self.metric.variables)
 
     def _build(self) -> Any:
-        metric = self.kind.make_or_refuse()
+        metric = self.kind.make()
         try:
             metric.update_state(*_zeros(self._rows))
             metric.reset_state()
@@ -108,17 +109,47 @@ def values_of(record: Record, own: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+class OnHost:
+    """Calls functions on the first CPU, one after the other, in a thread of its own.
+
+    So they are outside of the caller's strategy, which each thread enters for itself.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "mgpu-host")
+        self._begun: Future[Any] | None = None
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Returns what a function returns."""
+        self.begin(function, *args)
+        return self.wait()
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> None:
+        """Begins a call once the one before has ended; raises the error of that one."""
+        self.wait()
+        self._begun = self._pool.submit(_on_cpu, function, *args)
+
+    def wait(self) -> Any:
+        """Waits for the call that was begun last."""
+        begun, self._begun = self._begun, None
+        return None if begun is None else begun.result()
+
+    def close(self) -> None:
+        """Ends the thread, after the call that it is in."""
+        self._pool.shutdown()
+
+
 def on_host(make: Callable[[], _T]) -> _T:
     """Returns what is made on the CPU, outside of the caller's strategy if any."""
+    with contextlib.closing(OnHost()) as host:
+        return host.call(make)
+
+
+def _on_cpu(function: Callable[..., Any], *args: Any) -> Any:
     import tensorflow as tf
 
-    def made() -> _T:
-        with tf.device("CPU:0"):
-            return make()
-
-    # Strategies are entered by each thread for itself.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(made).result()
+    with tf.device("CPU:0"):
+        return function(*args)
 
 
 def _zeros(rows: tuple[Row, Row]) -> list[Any]:

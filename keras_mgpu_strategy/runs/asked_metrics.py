@@ -4,7 +4,7 @@ As in `compile`: names, objects and functions, for one output or by the name of 
 which kind "accuracy" is depends on the shapes.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ _ACCURACY = ("accuracy", "acc")
 _OF_TOP_K = (*_ACCURACY, "top_k")
 _LOW = ("float16", "bfloat16")
 """Floats that some metrics of Keras do not take."""
-Pick = Callable[[Nest, Nest], tuple[list[Any], list[Any]]]
-"""Labels and outputs of rows -> those of the outputs that have metrics."""
+Pick = Callable[[Nest, Nest], list[tuple[Any, Any]]]
+"""Labels and outputs of rows -> those of each output that has metrics."""
 
 
 def asked_metrics(
@@ -77,19 +77,19 @@ class AskedMetrics:
         names = self._names(outputs)
         places = [names.index(output) for output in self._by_output]
 
-        def pick(labels: Nest, outputs: Nest) -> tuple[list[Any], list[Any]]:
+        def pick(labels: Nest, outputs: Nest) -> list[tuple[Any, Any]]:
             leaves = tf.nest.flatten(outputs)  # "classes" before "scores"
-            found = [_label_of(labels, names, place, len(places)) for place in places]
-            return found, [leaves[place] for place in places]
+            some = [_label_of(labels, names, place, len(places)) for place in places]
+            return [*zip(some, (leaves[place] for place in places), strict=True)]
 
         built: list[BuiltMetric] = []
-        each = zip(*pick(labels, outputs), strict=True)
-        for place, (output, some) in enumerate(zip(self._by_output, each, strict=True)):
-            label, row = map(_row, some)
+        for place, (label, row) in enumerate(pick(labels, outputs)):
+            output, rows = names[places[place]], (_row(label), _row(row))
             prefix = f"{output}_" if len(names) > 1 else ""
-            for kind in self._kinds(output, label[1], row[1]):
+            for item in self._by_output[output]:
+                kind = self._kind(item, *(shape for _, shape in rows))
                 name = _free(f"{prefix}{kind.config['name']}", [b.name for b in built])
-                built.append(BuiltMetric(name, kind, label, row, place))
+                built.append(BuiltMetric(name, kind, *rows, place))
         return pick, built
 
     def _checked(self, some: Any) -> list[str | Kind]:
@@ -105,7 +105,7 @@ class AskedMetrics:
                     'is the label) or "top_k" (the label is among the best classes).'
                 )
             if isinstance(kind, Kind):
-                kind.make_or_refuse()
+                kind.make()
         return kinds
 
     def _names(self, outputs: Nest) -> list[Any]:
@@ -133,25 +133,21 @@ class AskedMetrics:
             )
         return names
 
-    def _kinds(
-        self, output: Any, labels: tuple[int, ...], row: tuple[int, ...]
-    ) -> Iterator[Kind]:
-        for item in self._by_output[output]:
-            if isinstance(item, Kind):
-                yield item
-            elif self._method == "predict_top_k":
-                yield of_top_k("top_k" if item == "top_k" else "accuracy")
-            else:
-                yield of_keras(self._accuracy(labels, row), item)
-
-    def _accuracy(self, labels: tuple[int, ...], row: tuple[int, ...]) -> str:
-        """As Keras chooses by shapes; results that are classes must equal labels."""
-        if self._method == "predict_classes":
-            return "Accuracy"
+    def _kind(
+        self, item: str | Kind, labels: tuple[int, ...], row: tuple[int, ...]
+    ) -> Kind:
+        """The kind of an accuracy is chosen by shapes, as in Keras."""
+        if isinstance(item, Kind):
+            return item
+        if self._method == "predict_top_k":
+            return of_top_k("top_k" if item == "top_k" else "accuracy")
+        if self._method == "predict_classes":  # which must equal the labels
+            return of_keras("Accuracy", item)
         if not row or row[-1] == 1:
-            return "BinaryAccuracy"
+            return of_keras("BinaryAccuracy", item)
         is_sparse = len(labels) < len(row) or labels[-1] == 1
-        return "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
+        of_classes = "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
+        return of_keras(of_classes, item)
 
 
 def _row(leaf: np.ndarray | Ragged) -> Row:

@@ -6,7 +6,6 @@ the host, in the batches of a single device. So the numbers do not depend on dev
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from keras_mgpu_strategy.compute.signatures import row_bytes
 from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.models import Criteria
 from keras_mgpu_strategy.runs.callbacks import EvaluationWatch, Verbose, check_verbose
-from keras_mgpu_strategy.runs.judging import Judge, OnHost, batches_at_once
+from keras_mgpu_strategy.runs.judging import Judge
 from keras_mgpu_strategy.runs.progress import shown_in_kernel
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.runs.token_labels import (
@@ -32,9 +31,12 @@ from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.sources.targets import ByColumn, OfElements
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import explaining_interrupt
-from keras_mgpu_strategy.types import HostBatch, Nest, Source, cut
+from keras_mgpu_strategy.types import HostBatch, Source, cut
 
 _KERAS_BATCH = 32
+# Of one call of the judge.
+_MOST_BATCHES = 64
+_MOST_BYTES = 2**24
 
 
 class Evaluator:
@@ -78,58 +80,39 @@ class Evaluator:
         size = _batch_size(run, batch_size, steps)
         model = backend.model if callbacks else None
         watch = EvaluationWatch(callbacks, model, _num_batches(run, size, steps), level)
-        with contextlib.closing(OnHost()) as host, self._judge(criteria, host) as judge:
+        with self._judge(criteria) as judge:
             if not isinstance(run.rows.whole, OfElements | ByColumn):
                 targets = marks_of(run.rows.whole)(0, 0).targets
-                host.call(judge.prepare, criteria.outputs, targets or ())
+                judge.prepare(criteria.outputs, targets or ())
             most = 1 if callbacks else _at_once(run, criteria, size)
             with contextlib.closing(_blocks(run, size, most, verbose)) as blocks:
-                dense = self._without_ragged(blocks, size, judge, host, criteria)
-                done = _judge_all(dense, size, judge, host, watch)
-            watch.end(done, logs := host.call(judge.logs))
-            return logs if return_dict else host.call(judge.in_order, logs)
-
-    def _without_ragged(
-        self,
-        blocks: Iterable[HostBatch],
-        size: int | None,
-        judge: Judge,
-        host: OnHost,
-        criteria: Criteria,
-    ) -> Iterator[HostBatch]:
-        """Pads what has a value for each token, once padding is seen not to count."""
-        is_tried = False
-        for block in blocks:
-            outputs, targets = block.outputs
-            if not is_ragged((outputs, targets)):
-                yield block
-                continue
-            if not is_tried and block.num_rows:
-                first = cut(block.outputs, 0, size)
-                check_padding(first, functools.partial(_logs, host, judge, criteria))
-                is_tried = True
-            yield dataclasses.replace(block, outputs=padded_block(outputs, targets))
+                dense = _without_ragged(blocks, size, judge)
+                done = _judge_all(dense, size, judge, watch)
+            watch.end(done, logs := judge.logs())
+            return logs if return_dict else judge.in_order(logs)
 
     @contextlib.contextmanager
-    def _judge(self, criteria: Criteria, host: OnHost) -> Iterator[Judge]:
-        """A judge that no other thread uses."""
+    def _judge(self, criteria: Criteria) -> Iterator[Judge]:
+        """A judge that no other thread uses, and that has seen no row."""
         kept = self._kept.pop() if self._kept else None
-        if kept is None or not kept.is_for(criteria):
-            kept = host.call(Judge, criteria)
-        host.call(kept.begin, criteria)
-        yield kept
-        self._kept = [kept]
+        judge = kept if kept and kept.is_for(criteria) else Judge(criteria)
+        with judge.begun(criteria):
+            yield judge
+        self._kept = [judge]
 
 
-def _logs(
-    host: OnHost, judge: Judge, criteria: Criteria, data: tuple[Nest, ...], size: int
-) -> dict[str, Any]:
-    """Loss and metrics of one batch alone; the judge then forgets it."""
-    host.call(judge.begin, criteria)
-    host.call(judge.add, *data, size)
-    logs = host.call(judge.logs)
-    host.call(judge.begin, criteria)
-    return logs
+def _without_ragged(
+    blocks: Iterable[HostBatch], size: int | None, judge: Judge
+) -> Iterator[HostBatch]:
+    """Pads what has a value for each token, once padding is seen not to count."""
+    is_tried = False
+    for block in blocks:
+        if is_ragged(block.outputs):
+            if not is_tried and block.num_rows:
+                check_padding(cut(block.outputs, 0, size), judge.logs_of)
+                is_tried = True
+            block = dataclasses.replace(block, outputs=padded_block(*block.outputs))
+        yield block
 
 
 def _batch_size(run: Run, wanted: int | None, steps: int | None) -> int | None:
@@ -144,8 +127,8 @@ def _batch_size(run: Run, wanted: int | None, steps: int | None) -> int | None:
 
 def _at_once(run: Run, criteria: Criteria, size: int | None) -> int:
     """How many batches are judged in one call."""
-    num_bytes = row_bytes(criteria.outputs, run.rows.longest)
-    return batches_at_once((size or 1) * num_bytes)
+    num_bytes = (size or 1) * row_bytes(criteria.outputs, run.rows.longest)
+    return max(min(_MOST_BATCHES, _MOST_BYTES // max(num_bytes, 1)), 1)
 
 
 def _num_batches(run: Run, size: int | None, steps: int | None) -> int | None:
@@ -188,7 +171,6 @@ def _judge_all(
     blocks: Iterable[HostBatch],
     size: int | None,
     judge: Judge,
-    host: OnHost,
     watch: EvaluationWatch,
 ) -> int:
     """Returns how many batches there were."""
@@ -197,13 +179,12 @@ def _judge_all(
     for block in blocks:
         batch_size = size or block.num_rows
         watch.before(done)
-        host.begin(judge.add, *block.outputs, batch_size)
+        judge.begin_adding(*block.outputs, batch_size)
         done += ceil_div(block.num_rows, batch_size)
         if watch.is_due():
-            watch.after(done, host.call(judge.logs))
+            watch.after(done, judge.logs())
         if watch.is_stopped():
             break
-    host.wait()
     if not done:
         raise ValueError(
             "x has no rows, and losses and metrics of no rows are not defined. "

@@ -4,8 +4,8 @@ They run in a thread of their own, outside of the scope of any strategy, many ba
 one compiled call, while the devices compute the next results.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,39 +13,10 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory, spec_key
 from keras_mgpu_strategy.element_forms import as_given
+from keras_mgpu_strategy.metrics.state import OnHost, on_host
 from keras_mgpu_strategy.models import Criteria, make_judge
 from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Nest, cut
-
-_MOST_BATCHES = 64
-_MOST_BYTES = 2**24
-
-
-class OnHost:
-    """Calls functions on the first CPU, one after the other, in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "mgpu-judge")
-        self._begun: Future[Any] | None = None
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Returns what a function returns."""
-        self.begin(function, *args)
-        return self.wait()
-
-    def begin(self, function: Callable[..., Any], *args: Any) -> None:
-        """Begins a call once the one before has ended; raises the error of that one."""
-        self.wait()
-        self._begun = self._pool.submit(_on_cpu, function, *args)
-
-    def wait(self) -> Any:
-        """Waits for the call that was begun last."""
-        begun, self._begun = self._begun, None
-        return None if begun is None else begun.result()
-
-    def close(self) -> None:
-        """Ends the thread, after the call that it is in."""
-        self._pool.shutdown()
 
 
 class BatchLoop:
@@ -98,15 +69,14 @@ class BatchLoop:
 
 
 class Judge:
-    """The losses and metrics of a model, on the host; called outside of any scope."""
+    """The losses and metrics of a model; a thread of the host computes them."""
 
     def __init__(self, criteria: Criteria) -> None:
-        self._compiled = criteria.compiled
-        self._model = model = make_judge(criteria)
-        is_legacy = criteria.compiled.library == "tf_keras"
+        self._criteria = criteria
+        self._model = model = on_host(lambda: make_judge(criteria))
         self._loop = BatchLoop(
             lambda data: model.test_step((data[0], *map(as_given, data[1:]))),
-            autograph=is_legacy,
+            autograph=criteria.compiled.library == "tf_keras",
             eagerly=bool(model.run_eagerly),
         )
         self._specs = SpecMemory()
@@ -114,33 +84,34 @@ class Judge:
 
     def is_for(self, criteria: Criteria) -> bool:
         """Whether these criteria differ at most in their penalties."""
-        return self._compiled is criteria.compiled
+        return self._criteria.compiled is criteria.compiled
 
-    def begin(self, criteria: Criteria) -> None:
-        """Forgets all rows."""
-        self._model.begin(criteria.penalties)
+    @contextlib.contextmanager
+    def begun(self, criteria: Criteria) -> Iterator[None]:
+        """Gives it its thread, and lets it forget all rows."""
+        self._criteria = criteria
+        with contextlib.closing(OnHost()) as self._host:
+            self._forget()
+            yield
 
     def prepare(self, outputs: Nest, targets: tuple[Nest, ...]) -> None:
         """Checks that outputs and targets, arrays or specs of them, fit each other."""
-        self._trace((outputs, *targets))
+        self._host.call(self._trace, (outputs, *targets))
 
-    def add(self, outputs: Nest, targets: tuple[Nest, ...], size: int) -> None:
-        """Adds rows of `(outputs, masks)`, the last batch of which may be shorter."""
-        data = (outputs, *targets)
-        self._trace(data)
-        num_rows = len(tf.nest.flatten(data)[0])
-        whole = num_rows - num_rows % size
-        try:
-            if whole:
-                self._loop.run(cut(data, 0, whole), size)
-            if whole < num_rows:
-                self._loop.run(cut(data, whole), num_rows - whole)
-        except tf.errors.UnimplementedError as error:  # such as a cast of strings
-            raise _misfit(self._specs.cover(data), error) from error
+    def begin_adding(self, outputs: Nest, targets: tuple[Nest, ...], size: int) -> None:
+        """Begins to add rows of `(outputs, masks)`, in batches of up to `size`."""
+        self._host.begin(self._add, (outputs, *targets), size)
 
     def logs(self) -> dict[str, Any]:
         """Loss and metrics so far, by Keras' names."""
-        return _as_numbers(self._model.get_metrics_result())
+        return _as_numbers(self._host.call(self._model.get_metrics_result))
+
+    def logs_of(self, data: tuple[Nest, ...], size: int) -> dict[str, Any]:
+        """Loss and metrics of one batch, which is then forgotten."""
+        self.begin_adding(*data, size)
+        logs = self.logs()
+        self._forget()
+        return logs
 
     def in_order(self, logs: dict[str, Any]) -> Any:
         """A list in Keras' order, or the loss if it is alone."""
@@ -153,6 +124,21 @@ class Judge:
         # and 3.15.
         return self._model._flatten_metrics_in_order(logs)
 
+    def _forget(self) -> None:
+        self._host.call(self._model.begin, self._criteria.penalties)
+
+    def _add(self, data: tuple[Nest, ...], size: int) -> None:
+        self._trace(data)
+        num_rows = len(tf.nest.flatten(data)[0])
+        whole = num_rows - num_rows % size
+        try:
+            if whole:
+                self._loop.run(cut(data, 0, whole), size)
+            if whole < num_rows:
+                self._loop.run(cut(data, whole), num_rows - whole)
+        except tf.errors.UnimplementedError as error:  # such as a cast of strings
+            raise _misfit(self._specs.cover(data), error) from error
+
     def _trace(self, data: Nest) -> None:
         spec = self._specs.cover(data)
         key = spec_key(spec)
@@ -164,11 +150,6 @@ class Judge:
         except Exception as error:
             raise _misfit(spec, error) from error
         self._traced = key
-
-
-def batches_at_once(batch_bytes: int) -> int:
-    """How many batches of outputs of so many bytes go into one call."""
-    return max(min(_MOST_BATCHES, _MOST_BYTES // max(batch_bytes, 1)), 1)
 
 
 def _misfit(spec: Nest, error: Exception) -> ValueError:
@@ -191,11 +172,6 @@ def _as_numbers(logs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(spec: Nest) -> str:
-    leaves = [leaf for leaf in tf.nest.flatten(spec)]
+    leaves = tf.nest.flatten(spec)
     shown = [f"{leaf.dtype.name} of shape {tuple(leaf.shape)}" for leaf in leaves]
     return ", ".join(shown) or "none"
-
-
-def _on_cpu(function: Callable[..., Any], *args: Any) -> Any:
-    with tf.device("CPU:0"):
-        return function(*args)

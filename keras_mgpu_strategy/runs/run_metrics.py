@@ -5,6 +5,7 @@ a run that was stopped ends with the same bits: it is resumed at a row from whic
 can be formed again. Rows that could not be read are left out.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute.gather import join, rows_from, split
-from keras_mgpu_strategy.metrics.state import BuiltMetric, values_of
+from keras_mgpu_strategy.metrics.state import BuiltMetric, OnHost, values_of
 from keras_mgpu_strategy.outputs.metric_states import Record
 from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
-from keras_mgpu_strategy.runs.judging import BatchLoop, OnHost
+from keras_mgpu_strategy.runs.judging import BatchLoop
 from keras_mgpu_strategy.runs.model_rows import ModelRows
 from keras_mgpu_strategy.sources.in_step import check_label_end, label_settings
 from keras_mgpu_strategy.types import HostBatch, Nest, cut
@@ -153,9 +154,9 @@ class RunMetrics:
             raise
 
     def _step(self, data: Nest) -> None:
-        labels, outputs = tf.nest.map_structure(_wide, data)
+        pairs = tf.nest.map_structure(_wide, data)
         for built in self._built:
-            built.metric.update_state(labels[built.place], outputs[built.place])
+            built.metric.update_state(*pairs[built.place])
 
 
 def _labels_of(batch: HostBatch) -> Nest:
@@ -170,23 +171,15 @@ def _labels_of(batch: HostBatch) -> Nest:
 def _blocks(rows: HostBatch) -> Iterator[tuple[Nest, int]]:
     """Data of one or more blocks, and how many rows each of them has."""
     data, is_read = rows.outputs
-    if is_read.all():
-        first = min(-rows.start % _BLOCK_ROWS, rows.num_rows)
-        last = max(rows.num_rows - rows.stop % _BLOCK_ROWS, first)
-        for start, stop, size in (
-            (0, first, first),
-            (first, last, _BLOCK_ROWS),
-            (last, rows.num_rows, rows.num_rows - last),
-        ):
-            if start < stop:
-                yield cut(data, start, stop), size
-        return
-    for row in range(rows.start - rows.start % _BLOCK_ROWS, rows.stop, _BLOCK_ROWS):
-        start = max(row - rows.start, 0)
-        some = cut((data, is_read), start, row + _BLOCK_ROWS - rows.start)
-        read = tf.nest.map_structure(lambda leaf, some=some: leaf[some[1]], some[0])
-        if some[1].any():
-            yield read, int(some[1].sum())
+    first = min(-rows.start % _BLOCK_ROWS, rows.num_rows)
+    last = max(rows.num_rows - rows.stop % _BLOCK_ROWS, first)
+    whole = [first, last] if is_read.all() else range(first, last + 1, _BLOCK_ROWS)
+    for start, stop in itertools.pairwise([0, *whole, rows.num_rows]):
+        some, read = cut((data, is_read), start, stop)
+        if not read.all():
+            some = tf.nest.map_structure(lambda leaf, read=read: leaf[read], some)
+        if read.any():
+            yield some, min(int(read.sum()), _BLOCK_ROWS)
 
 
 def _wide(leaf: tf.Tensor) -> tf.Tensor:
