@@ -6,12 +6,9 @@ again, to be mirrored. What cannot be carried over is reported, never silently d
 
 import dataclasses
 import importlib
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-import tensorflow as tf
-
+from keras_mgpu_strategy.element_forms import map_nest
 from keras_mgpu_strategy.models.custom_objects import (
     collect,
     functions_of,
@@ -23,47 +20,44 @@ from keras_mgpu_strategy.models.overrides import is_users
 from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.system.messages import warn
-from keras_mgpu_strategy.types import Nest
 
-_WITHOUT_OPTIMIZER = ("loss", "loss_weights", "metrics", "weighted_metrics")
-_WITHOUT_OPTIMIZER += ("run_eagerly", "jit_compile")
+_PORTABLE = ("loss", "loss_weights", "metrics", "weighted_metrics")
+_PORTABLE += ("run_eagerly", "jit_compile")
 
 
-def copy_compile(
-    source: Any, target: Any, strategy: tf.distribute.Strategy, library: ModuleType
-) -> None:
+def copy_compile(source: Any, target: Any) -> None:
     """Compiles a rebuilt or newly built model as `source` is compiled."""
     if not is_compiled(source):
         return
-    optimizer = source.optimizer
-    # That of KerasHub only chooses defaults.
-    has_hooks = is_users(source, "compile")
-    # An optimizer's configuration holds the current values of its variables.
-    recipes = {} if has_hooks else outside_scopes(_recipes, source, library)
-    arguments = _arguments(source) if hasattr(source, "_compile_config") else {}
-    parts = [optimizer, *source.metrics, *leaves(arguments)]
-    scope = collect([*layers_of(source), *parts])
-    with library.saving.custom_object_scope(scope), strategy.scope():
-        if has_hooks:
+    old, strategy = source.optimizer, target.distribute_strategy
+    if is_users(source, "compile"):  # that of KerasHub only chooses defaults
+        scope = library_of(source).saving.custom_object_scope(_objects_of(source))
+        with scope, strategy.scope():
             _compile_by_hooks(source, target)
-        else:
-            target.compile(**made_from(recipes))
-        new = getattr(target, "optimizer", None)
-        if optimizer is None or new is None:
-            return
-        is_bare = len(_variables(optimizer)) > len(_variables(new))
-        if is_bare and target.trainable_variables:
+    else:
+        compiled = compiled_of(source, with_optimizer=True)
+        if compiled.arguments.get("jit_compile"):
+            # Keras stores what "auto" meant without a strategy; under one it is False.
+            is_legacy = compiled.library == "tf_keras"
+            compiled.arguments["jit_compile"] = None if is_legacy else "auto"
+        compiled.compile(target)
+    new = getattr(target, "optimizer", None)
+    if old is None or new is None:
+        return
+    is_bare = len(_variables(old)) > len(_variables(new))
+    if is_bare and target.trainable_variables:
+        with strategy.scope():
             new.build(target.trainable_variables)
-    _copy_optimizer(optimizer, new, target)
+    _copy_optimizer(old, new, target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """How a model is compiled, except for its optimizer; may be pickled.
+    """How a model is compiled; may be pickled without its optimizer.
 
     Args:
         library: "keras" or "tf_keras".
-        arguments: Of `compile`, with recipes for metrics.
+        arguments: Of `compile`, with recipes for what holds variables.
         custom_objects: The user's classes and functions by name.
     """
 
@@ -76,16 +70,16 @@ class Compiled:
         library: Any = importlib.import_module(self.library)
         objects = library.saving.custom_object_scope(self.custom_objects)
         with objects, model.distribute_strategy.scope():
-            model.compile(**made_from(self.arguments))
+            model.compile(**map_nest(_made, self.arguments))
 
 
-def compiled_of(model: Any) -> Compiled:
+def compiled_of(model: Any, *, with_optimizer: bool = False) -> Compiled:
     """Returns how a compiled model is compiled."""
-    library = library_of(model)
-    recipes = outside_scopes(recipes_of, model, library)
-    used = {name: recipes[name] for name in _WITHOUT_OPTIMIZER if name in recipes}
-    parts = [*layers_of(model), *model.metrics, *leaves(_arguments(model))]
-    return Compiled(library.__name__, used, collect(parts))
+    # An optimizer's configuration holds the current values of its variables.
+    recipes = outside_scopes(_recipes, model)
+    if not with_optimizer:
+        recipes = {name: recipes[name] for name in _PORTABLE if name in recipes}
+    return Compiled(library_of(model).__name__, recipes, _objects_of(model))
 
 
 def compiled_for_xla(model: Any) -> bool | None:
@@ -104,24 +98,30 @@ def settings_of(model: Any) -> Any:
     return getattr(model, "_compile_config", None)
 
 
+def _objects_of(model: Any) -> dict[str, Any]:
+    return collect([*layers_of(model), *model.metrics, *leaves(_arguments(model))])
+
+
 def _arguments(model: Any) -> dict[str, Any]:
     """Returns what `compile` was given; `get_compile_config` loses any lambdas.
 
     Tried with Keras 3.5 and 3.15, tf_keras 2.18 and 2.21.
     """
+    settings = settings_of(model)
     # Keras 3 removes the optimizer when it writes the model to an `.h5` file.
-    return {"optimizer": model.optimizer, **model._compile_config.config}
+    return {"optimizer": model.optimizer, **(settings.config if settings else {})}
 
 
-def recipes_of(model: Any, library: ModuleType) -> dict[str, Any]:
+def _recipes(model: Any) -> dict[str, Any]:
     """Returns the arguments of `compile`, with recipes for what holds variables."""
+    library = library_of(model)
 
     def recipe(leaf: Any) -> Any:
         is_metric = isinstance(leaf, library.metrics.Metric)
         holds_variables = is_metric or hasattr(leaf, "apply_gradients")
         return Recipe.of(leaf) if holds_variables else leaf
 
-    recipes = _map(recipe, _arguments(model))
+    recipes = map_nest(recipe, _arguments(model))
     if library.__name__ == "tf_keras":
         _drop_output_names(model, recipes)
     return recipes
@@ -139,11 +139,6 @@ def _drop_output_names(model: Any, recipes: dict[str, Any]) -> None:
         if isinstance(leaf, Recipe) and "name" in leaf.config:
             for output in outputs:
                 leaf.config["name"] = leaf.config["name"].removeprefix(f"{output}_")
-
-
-def made_from(recipes: dict[str, Any]) -> dict[str, Any]:
-    """Returns arguments of `compile`, with new objects in place of recipes."""
-    return _map(lambda x: x.make() if isinstance(x, Recipe) else x, recipes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,12 +161,8 @@ class Recipe:
         return new
 
 
-def _recipes(model: Any, library: ModuleType) -> dict[str, Any]:
-    arguments = recipes_of(model, library)
-    if arguments.get("jit_compile"):
-        # Keras stores what "auto" meant without a strategy; under one it is False.
-        arguments["jit_compile"] = "auto" if library.__name__ == "keras" else None
-    return arguments
+def _made(leaf: Any) -> Any:
+    return leaf.make() if isinstance(leaf, Recipe) else leaf
 
 
 def _copy_optimizer(old: Any, new: Any, target: Any) -> None:
@@ -205,12 +196,3 @@ def _compile_by_hooks(source: Any, target: Any) -> None:
         "to the devices: call `compile` on the `model` of the predictor before "
         "`evaluate` or `fit`, or build the model inside `mgpu.scope()`."
     )
-
-
-def _map(function: Callable[[Any], Any], value: Nest) -> Nest:
-    """Maps over plain dicts, lists and tuples; `tf.nest` would wrap and sort."""
-    if isinstance(value, dict):
-        return {key: _map(function, item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_map(function, item) for item in value]
-    return function(value)

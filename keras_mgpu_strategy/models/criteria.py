@@ -27,7 +27,8 @@ INSTEAD = (
     "Call `predictor.model.evaluate`, which is Keras' own under the strategy of the "
     "devices"
 )
-_STEPS = ("test_step", "compute_loss", "compute_metrics", "get_metrics_result")
+_STEPS = ("predict_step", "test_step", "compute_loss", "compute_metrics")
+_STEPS += ("get_metrics_result",)
 _METHODS = ("evaluate", "make_test_function", "reset_metrics", "metrics", "losses")
 
 
@@ -84,14 +85,40 @@ def _check(replicated: ReplicatedModel, name: str) -> None:
             "belong to all outputs of the model. Make a Predictor without outputs= to "
             "evaluate it."
         )
-    _check_compiled(model, name)
-    _check_methods(model)
+    if not is_compiled(model):
+        raise ValueError(
+            f"{_named(model)} is not compiled, so it has no loss and no metrics. Call "
+            f"`{name}.compile(loss=..., metrics=[...])` before `evaluate`."
+        )
+    _check_keras_computes(model)
     if replicated.feeding.raw:
         raise ValueError(
             f"{_named(model)} preprocesses rows and labels together, but here labels "
             f"do not pass through the preprocessor. {INSTEAD}, or preprocess rows and "
             "labels yourself and set `preprocessor = None` before passing the model."
         )
+
+
+def _check_keras_computes(model: Any) -> None:
+    """Raises ValueError if the user's methods or layers compute losses or metrics."""
+    own = [name for name in _STEPS if is_overridden(model, name)]
+    own += [name for name in _METHODS if is_users(model, name)]
+    if own:
+        raise ValueError(
+            f"{_named(model)} has its own `{own[0]}`, but here losses and metrics are "
+            "computed from the outputs as Keras' own methods do, so results could "
+            f"differ from `model.evaluate`. {INSTEAD}, or compute the metrics from "
+            "what `predict` returns."
+        )
+    for layer in layers_of(model):
+        # `metrics` of a model holds those of `compile`, too. Tried with Keras 3.5 and
+        # 3.15, tf_keras 2.18 and 2.21.
+        if getattr(layer, "_metrics", ()):
+            raise ValueError(
+                f"Layer {layer.name!r} ({type(layer).__name__}) has metrics of its "
+                "own, which are updated while the model runs, on its device alone. "
+                f"{INSTEAD}, or pass the metrics to `compile`."
+            )
 
 
 def _outputs(
@@ -117,33 +144,6 @@ def _outputs(
     )
 
 
-def _check_compiled(model: Any, name: str) -> None:
-    if not is_compiled(model):
-        raise ValueError(
-            f"{_named(model)} is not compiled, so it has no loss and no metrics. Call "
-            f"`{name}.compile(loss=..., metrics=[...])` before `evaluate`."
-        )
-
-
-def _check_methods(model: Any) -> None:
-    own = [name for name in ("predict_step", *_STEPS) if is_overridden(model, name)]
-    own += [name for name in _METHODS if is_users(model, name)]
-    if own:
-        raise ValueError(
-            f"{_named(model)} has its own `{own[0]}`, but here losses and metrics are "
-            "computed from the outputs as Keras' own methods do, so results could "
-            f"differ from `model.evaluate`. {INSTEAD}, or compute the metrics from "
-            "what `predict` returns."
-        )
-    layer = next((layer for layer in layers_of(model) if _has_metrics(layer)), None)
-    if layer is not None:
-        raise ValueError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) has metrics of its own, "
-            "which are updated while the model runs, on its device alone. "
-            f"{INSTEAD}, or pass the metrics to `compile`."
-        )
-
-
 def output_names_of(model: Any) -> tuple[str, ...] | None:
     """The names by which Keras calls the outputs; None if it has none."""
     names = getattr(model, "output_names", None)
@@ -152,12 +152,6 @@ def output_names_of(model: Any) -> tuple[str, ...] | None:
 
 def _penalties(model: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(loss) for loss in model.losses)
-
-
-def _has_metrics(layer: Any) -> bool:
-    # `metrics` of a model holds those of `compile`, too. Tried with Keras 3.5 and 3.15,
-    # tf_keras 2.18 and 2.21.
-    return bool(getattr(layer, "_metrics", ()))
 
 
 def _named(model: Any) -> str:

@@ -111,7 +111,7 @@ def build(replicated: ReplicatedModel, inputs: Nest) -> None:
         check_mirrored(variables_of(model), strategy)
     check_precision(model, precision)
     note_strategy(model, strategy)
-    copy_compile(model, model, strategy, library_of(model))
+    copy_compile(model, model)
 
 
 def _rebuild(
@@ -143,7 +143,7 @@ def _rebuild(
     difference = None if precision else disagreement(model, new)
     if difference:
         raise ValueError(f"{label} on every device: {difference}\n{advice}")
-    copy_compile(model, new, strategy, library)
+    copy_compile(model, new)
     return new
 
 
