@@ -16,8 +16,9 @@ import tensorflow as tf
 from keras_mgpu_strategy.models.digest import preprocessing_of
 from keras_mgpu_strategy.models.libraries import symbols_of
 from keras_mgpu_strategy.models.replicated import Models, ReplicatedModel
-from keras_mgpu_strategy.models.views import View, check_declared, through
-from keras_mgpu_strategy.types import DeclaredInput, Nest
+from keras_mgpu_strategy.models.turns import TURNS, check_turn
+from keras_mgpu_strategy.models.views import View, through
+from keras_mgpu_strategy.types import DeclaredInput, Feeding, Nest
 
 _UNKNOWN = tf.resource
 
@@ -32,9 +33,10 @@ def ensemble(
     runs = [*itertools.product(members, views)]
     run_names = [name for name in names for _ in views]
     for member, view in runs:
-        check_declared(view, member)
-    _check_feeding(members, names)
-    input_spec = _inputs_of(members, names)
+        if view in TURNS:
+            check_turn(str(view), member)
+    feeding = _feeding_of(members, names)
+    input_spec = _agreed([x.input_spec for x in members], names, "takes")
 
     def call(inputs: Nest) -> list[Callable[[Sequence[tf.Tensor]], Nest]]:
         seen: list[Nest] = []
@@ -43,31 +45,24 @@ def ensemble(
             member, view = runs[index]
             given = _given(member, input_spec, inputs)
             with tf.control_dependencies(before):
-                outputs = through(view, member, _callable(member))(given)
+                outputs = through(view, member)(given)
             _check_traced(seen, outputs, run_names)
             return outputs
 
         return [functools.partial(run, index) for index in range(len(runs))]
 
-    several = Models(member.model for member in members)
+    models = Models(member.model for member in members)
     return ReplicatedModel(
-        model=several if len(several) > 1 else first.model,
+        model=models if len(models) > 1 else first.model,
         strategy=first.strategy,
         call=call,
         input_spec=input_spec,
         output_shapes=_outputs_of(members, names),
         precision=first.precision,
         outputs=first.outputs,
-        feeding=dataclasses.replace(
-            first.feeding, own_batches=any(m.feeding.own_batches for m in members)
-        ),
+        feeding=feeding,
         members=tuple(members),
     )
-
-
-def _callable(member: ReplicatedModel) -> Callable[[Nest], Nest]:
-    """The forward pass; AutoGraph is only for members that need it."""
-    return tf.autograph.to_graph(member.call) if member.autograph else member.call
 
 
 def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
@@ -82,7 +77,7 @@ def _given(member: ReplicatedModel, input_spec: Nest, inputs: Nest) -> Nest:
     return member.in_form(inputs, tf.nest.flatten(inputs))
 
 
-def _check_feeding(members: Sequence[ReplicatedModel], names: Sequence[str]) -> None:
+def _feeding_of(members: Sequence[ReplicatedModel], names: Sequence[str]) -> Feeding:
     first = members[0]
     for member, name in zip(members, names, strict=True):
         if member.feeding.raw != first.feeding.raw or (
@@ -99,12 +94,8 @@ def _check_feeding(members: Sequence[ReplicatedModel], names: Sequence[str]) -> 
                 "`predict_step` of the user's own, of the same Keras, in all of them "
                 "or in none. Move what it does into `call`."
             )
-
-
-def _inputs_of(members: Sequence[ReplicatedModel], names: Sequence[str]) -> Nest | None:
-    """What all that declare their inputs take; None if none declares them."""
-    specs = [member.input_spec for member in members]
-    return _agreed(specs, names, "takes", _merged_input, is_one=True)
+    own_batches = any(member.feeding.own_batches for member in members)
+    return dataclasses.replace(first.feeding, own_batches=own_batches)
 
 
 def _outputs_of(
@@ -112,8 +103,8 @@ def _outputs_of(
 ) -> Nest | None:
     """The shapes of what all return; None if one does not declare it."""
     specs = [_declared_outputs(member) for member in members]
-    merged = _agreed(specs, names, "returns", _merged_output, is_one=False)
-    if any(member.output_shapes is None for member in members):
+    merged = _agreed(specs, names, "returns")
+    if any(spec is None for spec in specs):
         return None
     return tf.nest.map_structure(lambda spec: spec.shape, merged)
 
@@ -128,36 +119,46 @@ def _declared_outputs(member: ReplicatedModel) -> Nest | None:
     dtypes = [tf.as_dtype(symbol.dtype) for symbol in symbols]
     if len(dtypes) != len(leaves):
         dtypes = [_UNKNOWN] * len(leaves)
-    specs = [tf.TensorSpec(*pair) for pair in zip(leaves, dtypes, strict=True)]
+    specs = list(map(tf.TensorSpec, leaves, dtypes))
     return tf.nest.pack_sequence_as(shapes, specs)
 
 
-def _agreed(
-    nests: Sequence[Nest],
-    names: Sequence[str],
-    does: str,
-    merge: Callable[[Any, Any], Any],
-    *,
-    is_one: bool,
-) -> Nest | None:
-    """Merges what members declare; a single one `is_one` with or without container."""
-    declared = [
-        (x, name) for x, name in zip(nests, names, strict=True) if x is not None
-    ]
+def _agreed(nests: Sequence[Nest], names: Sequence[str], does: str) -> Nest | None:
+    """Merges what members declare; None if none declares it."""
+    both = zip(nests, names, strict=True)
+    declared = [(nest, name) for nest, name in both if nest is not None]
     if not declared:
         return None
     first, first_name = declared[0]
     leaves = tf.nest.flatten(first)
     for nest, name in declared[1:]:
         others = tf.nest.flatten(nest)
-        is_same = _structure(nest) == _structure(first)
+        # A single input is given with the container that each model wants.
+        is_one = does == "takes" and len(leaves) == len(others) == 1
         try:
-            if not is_same and not (is_one and len(leaves) == len(others) == 1):
+            if not is_one and _structure(nest) != _structure(first):
                 raise ValueError("other structure")
-            leaves = [merge(*pair) for pair in zip(leaves, others, strict=True)]
+            leaves = list(map(_merged, leaves, others))
         except ValueError:
             raise _differing(does, first_name, first, name, nest) from None
     return tf.nest.pack_sequence_as(first, leaves)
+
+
+def _merged(one: tf.TensorSpec, other: tf.TensorSpec) -> DeclaredInput:
+    known = {one.dtype, other.dtype} - {_UNKNOWN}
+    if len(known) > 1:
+        raise ValueError("other dtype")
+
+    def both(flag: str) -> bool:
+        return all(getattr(spec, flag, False) for spec in (one, other))
+
+    return DeclaredInput(
+        one.shape.merge_with(other.shape),
+        next(iter(known), _UNKNOWN),
+        one.name,
+        optional=both("optional"),
+        stays_sparse=both("stays_sparse"),
+    )
 
 
 def _differing(
@@ -168,29 +169,6 @@ def _differing(
         "Expected models with the same inputs and outputs. Pass `outputs=` to choose "
         "what is returned, or make a Predictor of each."
     )
-
-
-def _merged_input(one: Any, other: Any) -> DeclaredInput:
-    if one.dtype != other.dtype:
-        raise ValueError("other dtype")
-    return DeclaredInput(
-        one.shape.merge_with(other.shape),
-        one.dtype,
-        one.name,
-        optional=_is(one, "optional") and _is(other, "optional"),
-        stays_sparse=_is(one, "stays_sparse") and _is(other, "stays_sparse"),
-    )
-
-
-def _is(spec: tf.TensorSpec, what: str) -> bool:
-    return bool(getattr(spec, what, False))
-
-
-def _merged_output(one: tf.TensorSpec, other: tf.TensorSpec) -> tf.TensorSpec:
-    known = [spec.dtype for spec in (one, other) if spec.dtype != _UNKNOWN]
-    if len({*known}) > 1:
-        raise ValueError("other dtype")
-    return tf.TensorSpec(one.shape.merge_with(other.shape), (*known, _UNKNOWN)[0])
 
 
 def _check_traced(seen: list[Nest], outputs: Nest, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.digests.code import digest_of_code
 from keras_mgpu_strategy.element_forms import as_given
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
-from keras_mgpu_strategy.models.turns import TURNS, check_turn, is_tensor, shown, turned
+from keras_mgpu_strategy.models.turns import TURNS, is_tensor, shown, turned
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest
 
@@ -86,16 +86,10 @@ def described(views: Sequence[str | View]) -> list[str]:
     ]
 
 
-def check_declared(view: str | View, member: ReplicatedModel) -> None:
-    """Raises ValueError if a view does not fit what a model declares."""
-    if view in TURNS:
-        check_turn(str(view), member)
-
-
-def through(
-    view: str | View, member: ReplicatedModel, call: Callable[[Nest], Nest]
-) -> Callable[[Nest], Nest]:
-    """The forward pass `call` of a model on a view, with its outputs brought back."""
+def through(view: str | View, member: ReplicatedModel) -> Callable[[Nest], Nest]:
+    """The forward pass of a model on a view, with its outputs brought back."""
+    # AutoGraph is only for models that need it.
+    call = tf.autograph.to_graph(member.call) if member.autograph else member.call
     if view == "identity":
         return call
 
