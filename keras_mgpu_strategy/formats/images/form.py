@@ -43,21 +43,18 @@ def form_for(
     is_free: bool = False,
 ) -> ImageForm:
     """Returns what a model accepts; the user's wishes must agree unless `is_free`."""
-    declared = _declared(input_spec)
-    asked = COLOR_MODES[color_mode] if color_mode else None
-    if is_free and image_size is not None:
-        return ImageForm(*image_size, asked or _channels_or_3(declared))
-    if declared is None:
+    declared, asked = _declared(input_spec), COLOR_MODES.get(color_mode or "")
+    if declared is None or (is_free and image_size is not None):
         if image_size is None:
             raise ValueError(
                 "The model does not declare the shape of its input, so the size of the "
                 "images is not known. Pass image_size=(height, width)."
             )
-        dtype = _floats(wanted_dtype(input_spec))
-        return ImageForm(*image_size, asked or 3, dtype=dtype)
+        dtype = tf.float32 if is_free else _floats(wanted_dtype(input_spec))
+        return ImageForm(*image_size, asked or _channels(declared) or 3, dtype=dtype)
     _check_axes(declared)
     size, has_channels = _size(declared, image_size), declared.shape.rank == 4
-    channels = declared.shape[3] if has_channels else 1
+    channels = _channels(declared) if has_channels else 1
     if is_free:
         return ImageForm(*size, asked or channels or 3)
     if channels is not None and asked not in (None, channels):
@@ -144,11 +141,10 @@ def _size(
     return image_size
 
 
-def _channels_or_3(declared: tf.TensorSpec | None) -> int:
-    if declared is None or declared.shape.rank != 4:
-        return 3
-    channels = declared.shape[3]
-    return channels if channels in _NAMES else 3
+def _channels(declared: tf.TensorSpec | None) -> int | None:
+    """The number on the last of four axes, if it is one of images."""
+    axes = [] if declared is None else list(declared.shape)
+    return axes[3] if len(axes) == 4 and axes[3] in _NAMES else None
 
 
 def _input(declared: tf.TensorSpec) -> str:

@@ -9,7 +9,6 @@ import atexit
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,32 +51,20 @@ class ImageSource:
         skips: bool,
         settings: Any,
     ) -> None:
-        self._files = files
+        self._files, self._load, self._call = files, load, call
+        self._skips, self._settings = skips, settings
         self._image = tf.TensorSpec(form.shape, form.dtype)
-        self._load = load
         # Kept with its graph, which takes longer to build than a small pass.
         self._numbered = tf.function(
             lambda row, path: (row, load(path)),
             input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)],
             autograph=False,
         )
-        self._call = call
-        self._skips = skips
-        self._settings = settings
-        self._missing: set[int] = set()
-        self._lock = threading.Lock()
-
-    @property
-    def num_rows(self) -> int:
-        """Number of files."""
-        return len(self._files.names)
-
-    @property
-    def spec(self) -> tf.TensorSpec:
-        """What is passed to the model; known without reading."""
-        if self._call is not None:
-            return self._call.spec
-        return tf.TensorSpec([None, *self._image.shape], self._image.dtype)
+        self.num_rows = len(files.names)
+        rows = tf.TensorSpec([None, *form.shape], form.dtype)
+        self.spec = rows if call is None else call.spec
+        # Each thread writes its own rows.
+        self._missing = np.zeros(self.num_rows, bool)
 
     def origin(self) -> Origin:
         """What distinguishes the files, and how images are prepared, from others."""
@@ -91,8 +78,7 @@ class ImageSource:
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """Returns the names of rows that were read, and which are missing."""
-        with self._lock:
-            missing = np.array([row in self._missing for row in range(start, stop)])
+        missing = self._missing[start:stop].copy()
         names = self._files.shown_names(start, stop)
         return RowMarks(names, missing if missing.any() else None)
 
@@ -108,7 +94,8 @@ class ImageSource:
             if not was_read.all():
                 images, was_read, error = self._read_again(images, was_read, start)
             if len(images):
-                self._remember(start, was_read)
+                # A file that was repaired since is no longer missing.
+                self._missing[start : start + len(images)] = ~was_read
                 inputs = self._prepare(images, was_read, start)
                 yield InputBatch(start, len(images), inputs)
             if error is not None:
@@ -196,12 +183,6 @@ class ImageSource:
         )
         error.__cause__ = cause
         return error
-
-    def _remember(self, start: int, was_read: np.ndarray) -> None:
-        """Keeps which rows are missing; one that was repaired since no longer is."""
-        with self._lock:
-            self._missing.difference_update(range(start, start + len(was_read)))
-            self._missing.update((start + np.flatnonzero(~was_read)).tolist())
 
     def _prepare(
         self, images: np.ndarray, was_read: np.ndarray, start: int
