@@ -35,9 +35,7 @@ class Endpoint:
 
     def __call__(self, inputs: Nest) -> Nest:
         """Runs the function on a nest of tensors or arrays in the user's order."""
-        arranged = _arrange(inputs, self.input_spec)
-        cast = tf.nest.map_structure(_cast, arranged, self.input_spec)
-        return self._chosen(self.function(cast))
+        return self._chosen(self.function(_arranged(inputs, self.input_spec)))
 
     def _chosen(self, results: Nest) -> Nest:
         if self.outputs is None:
@@ -146,10 +144,10 @@ def _signature(signatures: Any, path: str) -> Any:
     )
 
 
-def _arrange(inputs: Nest, spec: Nest) -> Nest:
-    is_named, is_one = isinstance(spec, dict), isinstance(spec, tf.TensorSpec)
-    specs = [spec] if is_one else spec
-    names = list(spec) if is_named else [one.name for one in specs]
+def _arranged(inputs: Nest, spec: Nest) -> Nest:
+    """The inputs as tensors in the structure of a spec, by name or in its order."""
+    is_named, specs = isinstance(spec, dict), tf.nest.flatten(spec)
+    names = sorted(spec) if is_named else [one.name for one in specs]
     if isinstance(inputs, dict):
         if set(inputs) != set(names):
             raise ValueError(
@@ -165,11 +163,9 @@ def _arrange(inputs: Nest, spec: Nest) -> Nest:
         found = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         if len(found) != len(names):
             raise ValueError(
-                f"Received {len(found)} inputs, expected {len(names)}: {list(specs)}."
+                f"Received {len(found)} inputs, expected {len(names)}: {specs}."
             )
-    if is_named:
-        return dict(zip(names, found, strict=True))
-    return found[0] if is_one else found
+    return tf.nest.pack_sequence_as(spec, list(map(_cast, found, specs)))
 
 
 def _cast(value: Any, spec: tf.TensorSpec) -> Any:

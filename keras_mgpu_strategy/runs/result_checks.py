@@ -92,16 +92,15 @@ def probabilities(batches: Iterable[HostBatch], *, strict: bool) -> Iterator[Hos
     for batch in batches:
         found = _worst(batch)
         if found is not None and strict:
-            raise ValueError(_not_probabilities(*found))
+            raise ValueError(_not_probabilities(*found[1:]))
         if found is not None and (worst is None or found[0] > worst[0]):
             worst = found
         yield batch
     if worst is not None:
-        warn(_not_probabilities(*worst))
+        warn(_not_probabilities(*worst[1:]))
 
 
-def _not_probabilities(distance: float, value: float, row: int) -> str:
-    del distance
+def _not_probabilities(value: float, row: int) -> str:
     return (
         f"Invalid probability values: {value:g} in row {row} is the worst value "
         "outside [0, 1]. The model seems to return logits: pass from_logits=True for a "
