@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.digests.samples import digest_of_rows
 from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
@@ -19,7 +18,8 @@ from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
 from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
-from keras_mgpu_strategy.sources.arrow_values import bytes_of, joined, row_bytes
+from keras_mgpu_strategy.sources.arrow_values import joined
+from keras_mgpu_strategy.sources.kept import about_kept
 from keras_mgpu_strategy.sources.origins import as_array, digest_of_values
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.tables import TableSource
@@ -76,9 +76,7 @@ class _Values:
             digest = digest_of_values(read, self._rows.num_rows, spec, tokens)
             about[f"values of input {place}"] = digest
         if schema := self._rows.kept_schema:
-            size, num_rows = row_bytes(schema), self._rows.num_rows
-            digest = digest_of_rows(self._kept, num_rows, size)
-            about["values of the kept columns"] = digest
+            about |= about_kept(self._kept, self._rows.num_rows, schema)
         return Origin(about)
 
     def _read(self, place: int, start: int, stop: int) -> np.ndarray:
@@ -86,10 +84,10 @@ class _Values:
         some = (rows.flat[place][:num] for rows, num in pieces)
         return np.concatenate([*map(as_array, some)])
 
-    def _kept(self, start: int, stop: int) -> np.ndarray:
+    def _kept(self, start: int, stop: int) -> Any:
         pieces = self._pieces(start, stop)
-        tables = [rows.columns.slice(0, num) for rows, num in pieces]
-        return bytes_of(joined(self._rows.kept_schema, tables))
+        tables = [rows.marks.kept.slice(0, num) for rows, num in pieces]
+        return joined(self._rows.kept_schema, tables)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[Rows, int]]:
         """The rows read, with how many of them count."""

@@ -85,12 +85,14 @@ def as_source(
     for applies, kind, adapter in _SOURCES:
         if not applies(x):
             continue
-        if keep and adapter is None:
-            return _with_kept(x, keep, input_spec, feeding, steps, batch_size, ragged)
         form, declared = form_of(feeding, kind), declared_of(feeding, kind, input_spec)
         form = ragged_form(form, declared, name) if ragged else form
         if adapter is None:
-            return _arrays(form(x), steps, batch_size, declared, name)
+            x, kept = without_kept(x, keep, input_spec) if keep else (x, {})
+            source = ArraySource(form(x), declared, name)
+            check_lengths(kept, source.num_rows)
+            _limit(source, steps, batch_size)
+            return WithKept(source, kept) if kept else source
         read = functools.partial(adapter, x, steps, declared, lists_are_rows=ragged)
         return kept_of_stream(read, form, keep, input_spec) if keep else read(form)
     raise TypeError(
@@ -115,22 +117,6 @@ def _opened(x: Any, input_spec: Nest, keep: Sequence[str], ragged: bool) -> Sour
     return with_tokens(source, input_spec) if ragged else source
 
 
-def _with_kept(
-    x: Any,
-    keep: Sequence[str],
-    input_spec: Nest,
-    feeding: Feeding,
-    steps: int | None,
-    batch_size: int | None,
-    ragged: bool,
-) -> Source:
-    rest, kept = without_kept(x, keep, input_spec)
-    settings = {"input_spec": input_spec, "feeding": feeding, "ragged": ragged}
-    opened = functools.partial(as_source, rest, **settings)
-    check_lengths(kept, opened().num_rows)
-    return WithKept(opened(steps=steps, batch_size=batch_size), kept)
-
-
 def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Source:
     if steps is None:
         return source
@@ -147,27 +133,17 @@ def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Sou
     return Limited(source, steps * size, lambda rows: on_short(math.ceil(rows / size)))
 
 
-def _arrays(
-    x: Nest, steps: int | None, batch_size: int | None, input_spec: Nest, name: str
-) -> Source:
-    if steps is None or batch_size is None:
-        return ArraySource(x, input_spec, name=name)
-    source = ArraySource(x, input_spec, steps * batch_size, name)
-    warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
-    return source
+def _limit(source: ArraySource, steps: int | None, batch_size: int | None) -> None:
+    if steps is not None and batch_size is not None:
+        source.num_rows = min(source.num_rows, steps * batch_size)
+        warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
 
 
 def _iterator(
     x: Any, steps: int | None, input_spec: Nest, form: Form, *, lists_are_rows: bool
 ) -> Source:
-    return StreamSource(
-        lambda: x,
-        can_reopen=False,
-        steps=steps,
-        input_spec=input_spec,
-        form=form,
-        lists_are_rows=lists_are_rows,
-    )
+    how = {"can_reopen": False, "lists_are_rows": lists_are_rows}
+    return StreamSource(lambda: x, steps, input_spec, form, **how)
 
 
 def _is_sequence(x: Any) -> bool:

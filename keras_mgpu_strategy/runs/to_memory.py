@@ -26,7 +26,7 @@ from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.system.tracebacks import short_traceback
-from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, as_tensors
+from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, RowMarks, as_tensors
 
 Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
 _END = object()
@@ -103,17 +103,15 @@ class _Sizes:
 
     def of(self, source: Any) -> Any:
         """Returns the source of a stream, whose batches are then recorded."""
-        source.companions.append(self)
+        source.companions.append(self._add)
         return source
 
-    def begin(self) -> None:
-        """Called before the first batch is read, each time."""
-        self._sizes.clear()
-
-    def add(self, element: Any, first_row: int, num_rows: int) -> None:
-        """Called with each batch."""
+    def _add(
+        self, marks: RowMarks, element: Any, first_row: int, num_rows: int
+    ) -> RowMarks:
         del element, first_row
         self._sizes.append(num_rows)
+        return marks
 
     def next(self) -> int | None:
         """The rows of the next batch; None if it has not been read yet."""

@@ -63,24 +63,14 @@ def as_leaves(x: Nest, input_spec: Nest = None, name: str = "x") -> Leaves:
 
 
 class ArraySource:
-    """A `Source` over a nest, of at most `limit` rows; raises as `as_leaves` does.
+    """A `Source` over a nest; raises as `as_leaves` does. `num_rows` may be reduced."""
 
-    `lengths` are those of all rows, beyond the limit too; None if none varies.
-    """
-
-    def __init__(
-        self,
-        x: Nest,
-        input_spec: Nest = None,
-        limit: int | None = None,
-        name: str = "x",
-    ) -> None:
+    def __init__(self, x: Nest, input_spec: Nest = None, name: str = "x") -> None:
         self._x = x
         self._leaves = as_leaves(x, input_spec, name)
         self.spec = self._leaves.spec
         lengths_of(self._leaves.flat)  # which must agree
-        rows = self._leaves.flat[0].shape[0]
-        self.num_rows = rows if limit is None else min(rows, limit)
+        self.num_rows: int = self._leaves.flat[0].shape[0]
 
     def origin(self) -> Origin:
         """What distinguishes the values from others."""

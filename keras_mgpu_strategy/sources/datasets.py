@@ -44,15 +44,8 @@ def dataset_source(
         with tf.device("CPU:0"):
             return iter(limited)
 
-    return StreamSource(
-        open_fn,
-        can_reopen=True,
-        steps=steps,
-        input_spec=input_spec,
-        form=form,
-        spec=spec,
-        lists_are_rows=lists_are_rows,
-    )
+    settings = (steps, input_spec, form)
+    return StreamSource(open_fn, *settings, spec=spec, lists_are_rows=lists_are_rows)
 
 
 def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:

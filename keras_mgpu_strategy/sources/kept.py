@@ -3,20 +3,18 @@
 A column has one type, which no chunk of it can change. Categories are their values.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from keras_mgpu_strategy.digests.samples import digest_of_rows
-from keras_mgpu_strategy.sources.arrow_values import bytes_of, joined, row_bytes
-from keras_mgpu_strategy.sources.beside import Beside
+from keras_mgpu_strategy.sources.arrow_values import bytes_of, row_bytes
 from keras_mgpu_strategy.sources.origins import origin_of
-from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.wrapping import Wrapped
-from keras_mgpu_strategy.types import NO_MARKS, Origin, RowMarks, Source
+from keras_mgpu_strategy.types import Origin, RowMarks, Source
+
+ReadTable = Callable[[int, int], Any]
+"""Returns rows of columns as a `pyarrow.Table`."""
 
 
 def schema_of(source: Any) -> Any:
@@ -24,31 +22,11 @@ def schema_of(source: Any) -> Any:
     return getattr(source, "kept_schema", None)
 
 
-class KeptStream:
-    """Columns that are read with the rows; without a `schema` there are none."""
-
-    def __init__(self, schema: Any) -> None:
-        self.schema = schema
-        self._beside: Beside[Any] = Beside(lambda table, a, b: table.slice(a, b - a))
-        self.restart, self.put = self._beside.restart, self._beside.put
-        self.drop_before = self._beside.drop_before
-
-    def passing(
-        self, pieces: Generator[Rows, None, None], start: int
-    ) -> Generator[Rows, None, None]:
-        """Passes on rows from row `start` on, and takes their columns."""
-        self.restart(start)
-        with contextlib.closing(pieces):
-            for rows in pieces:
-                self.put(start, rows.num_rows, rows.columns)
-                start += rows.num_rows
-                yield rows
-
-    def marks(self, start: int, stop: int) -> RowMarks:
-        """The columns of rows that have passed."""
-        if self.schema is None:
-            return NO_MARKS
-        return RowMarks(kept=joined(self.schema, self._beside.between(start, stop)))
+def about_kept(read: ReadTable, num_rows: int, schema: Any) -> dict[str, Any]:
+    """What distinguishes the values of kept columns from others."""
+    size = row_bytes(schema)
+    digest = digest_of_rows(lambda a, b: bytes_of(read(a, b)), num_rows, size)
+    return {"values of the kept columns": digest}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,16 +55,12 @@ class WithKept(Wrapped):
 
     def origin(self) -> Origin:
         """What distinguishes the rows, and the values of the columns, from others."""
-        origin, size = origin_of(self._source), row_bytes(self.kept_schema)
-        digest = digest_of_rows(self._bytes, self.num_rows or 0, size)
-        about = {**origin.about, "values of the kept columns": digest}
-        return dataclasses.replace(origin, about=about)
+        origin = origin_of(self._source)
+        kept = about_kept(self._table, self.num_rows or 0, self.kept_schema)
+        return dataclasses.replace(origin, about={**origin.about, **kept})
 
     def _table(self, start: int, stop: int) -> Any:
         import pyarrow as pa
 
         arrays = [column.read(start, stop) for column in self._columns.values()]
         return pa.Table.from_arrays(arrays, schema=self.kept_schema)
-
-    def _bytes(self, start: int, stop: int) -> np.ndarray:
-        return bytes_of(self._table(start, stop))

@@ -5,7 +5,7 @@ reuse their memory.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,10 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.digests.samples import digest_of_array
 from keras_mgpu_strategy.sources.arrow_values import bytes_of
-from keras_mgpu_strategy.sources.kept import KeptStream
 from keras_mgpu_strategy.sources.kept_columns import column_of
 from keras_mgpu_strategy.sources.streams import Form, StreamSource, inputs_of
 from keras_mgpu_strategy.sources.wrapping import Wrapped
-from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
+from keras_mgpu_strategy.types import Origin, RowMarks
 
 
 class KeptElements(Wrapped):
@@ -25,49 +24,37 @@ class KeptElements(Wrapped):
 
     def __init__(self, source: StreamSource, names: Sequence[str]) -> None:
         super().__init__(source)
-        self._names, self._start = names, 0
-        self._kept, self._first_row = KeptStream(None), {}
-        source.companions.append(self)
+        self._names, self._beside = names, source.beside
+        self._first_row: dict[str, Any] = {}
+        source.companions.append(self._with_columns)
 
     @property
     def kept_schema(self) -> Any:
         """The columns, from the first element; None without any element."""
-        if self._kept.schema is None:
+        if self._beside.schema is None:
             self._source.origin()  # type: ignore[attr-defined]
-        return self._kept.schema
+        return self._beside.schema
 
     def origin(self) -> Origin:
         """What distinguishes the first row, with its columns, from others."""
         origin: Origin = self._source.origin()  # type: ignore[attr-defined]
         return dataclasses.replace(origin, about={**origin.about, **self._first_row})
 
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields the stream's batches."""
-        self._start = start
-        self._kept.drop_before(start)
-        return self._source.batches(batch_size, start)
-
-    def marks(self, start: int, stop: int) -> RowMarks:
-        """The columns of rows that were read."""
-        return self._kept.marks(start, stop)
-
-    def begin(self) -> None:
-        """Called before the first element is read, each time."""
-        self._kept.restart(self._start)
-
-    def add(self, element: Any, first_row: int, num_rows: int) -> None:
-        """Called with each element, by the thread that reads it."""
+    def _with_columns(
+        self, marks: RowMarks, element: Any, first_row: int, num_rows: int
+    ) -> RowMarks:
         table = self._table(inputs_of(element), num_rows)
-        if self._kept.schema is None:
-            self._kept.schema = table.schema
+        if self._beside.schema is None:
+            self._beside.schema = table.schema
             first = digest_of_array(bytes_of(table.slice(0, 1)))
             self._first_row = {"first row of the kept columns": first}
-        if table.schema != self._kept.schema:
+        if table.schema != self._beside.schema:
             raise ValueError(
                 f"received columns to keep of types {_shown(table.schema)}, expected "
-                f"{_shown(self._kept.schema)} as in batch 0. Convert them to one type."
+                f"{_shown(self._beside.schema)} as in batch 0. Convert them to one "
+                "type."
             )
-        self._kept.put(first_row, num_rows, table)
+        return dataclasses.replace(marks, kept=table)
 
     def _table(self, entries: Mapping[str, Any], num_rows: int) -> Any:
         import pyarrow as pa

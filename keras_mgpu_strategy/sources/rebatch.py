@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.nests import pack
-from keras_mgpu_strategy.types import InputBatch, Nest, Ragged
+from keras_mgpu_strategy.types import NO_MARKS, InputBatch, Nest, Ragged, RowMarks
 
 _PLENTY_BYTES = 2**26
 
@@ -22,13 +23,13 @@ _PLENTY_BYTES = 2**26
 class Rows:
     """Some rows of every input; memory of those `shared` may be reused.
 
-    `columns` is a `pyarrow.Table` of what is kept beside them, until it is taken.
+    `marks` are those of the rows of a piece, until they are cut.
     """
 
     flat: list[Any]
     num_rows: int
     shared: tuple[bool, ...] = ()
-    columns: Any = None
+    marks: RowMarks = NO_MARKS
 
     @property
     def shapes(self) -> list[tuple[Any, ...]]:
@@ -52,13 +53,23 @@ class Rows:
 
 
 class RowBuffer:
-    """Takes any number of rows at a time from batches of any size, and closes them."""
+    """Takes any number of rows at a time from batches of any size, and closes them.
 
-    def __init__(self, pieces: Generator[Rows, None, None], position: int = 0) -> None:
-        self._pieces = pieces
+    Marks of the rows are put `beside` them, if they are wanted.
+    """
+
+    def __init__(
+        self,
+        pieces: Generator[Rows, None, None],
+        position: int = 0,
+        beside: Beside | None = None,
+    ) -> None:
+        self._pieces, self._beside = pieces, beside
         self._head: Rows | None = None
         self._error: Exception | None = None
         self.position = position
+        if beside is not None:
+            beside.restart(position)
 
     def fill(self) -> bool:
         """Reads until there is a row to take; False at the end of the input."""
@@ -68,6 +79,8 @@ class RowBuffer:
             self._head = next(self._pieces, None)
             if self._head is None:
                 return False
+            if self._beside is not None:
+                self._beside.put(self.position, self._head.num_rows, self._head.marks)
         return True
 
     def first(self) -> Rows | None:

@@ -8,10 +8,11 @@ closed if reading stops early, and left open after a normal end.
 import dataclasses
 import itertools
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.digests.samples import digest_of_array
-from keras_mgpu_strategy.sources.arrays import as_leaves
+from keras_mgpu_strategy.sources.arrays import Leaves, as_leaves
+from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.origins import as_array
 from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of, like
@@ -20,10 +21,12 @@ from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.sources.row_lists import refusing_ragged
 from keras_mgpu_strategy.system.closing import close
 from keras_mgpu_strategy.system.messages import calling_line
-from keras_mgpu_strategy.types import InputBatch, Nest, Origin
+from keras_mgpu_strategy.types import NO_MARKS, InputBatch, Nest, Origin, RowMarks
 
 Form: TypeAlias = Callable[[Any], Nest]
 """Returns the part of an element that the model is given."""
+Companion: TypeAlias = Callable[[RowMarks, Any, int, int], RowMarks]
+"""Adds to the marks of rows: of an element, its first row and number of rows."""
 
 
 def inputs_of(element: Any) -> Nest:
@@ -39,22 +42,13 @@ def inputs_of(element: Any) -> Nest:
     return element[0]
 
 
-class Companion(Protocol):
-    """What keeps the rest of each element, which the model is not given."""
-
-    def begin(self) -> None:
-        """Called before the first element is read, each time."""
-
-    def add(self, element: Any, first_row: int, num_rows: int) -> None:
-        """Called with each element, by the thread that reads it."""
-
-
 class StreamSource:
     """A `Source` over an input that gives one element per batch, `steps` at most.
 
     Unless it `can_reopen`, rows handed out cannot be read again. `form` returns what
     the model is given of an element, in which `lists_are_rows` or else parts, as tuples
-    are. If `spec` is unknown, the first one is read ahead.
+    are. If `spec` is unknown, the first one is read ahead. Each of the `companions`
+    adds to the marks of rows what it keeps of the rest of their element.
     """
 
     num_rows = None
@@ -62,12 +56,12 @@ class StreamSource:
     def __init__(
         self,
         open_fn: Callable[[], Iterator[Any]],
-        *,
-        can_reopen: bool,
         steps: int | None = None,
         input_spec: Nest = None,
         form: Form = inputs_of,
+        *,
         spec: Nest = None,
+        can_reopen: bool = True,
         lists_are_rows: bool = False,
     ) -> None:
         self.steps = steps
@@ -76,6 +70,7 @@ class StreamSource:
         self.lists_are_rows = lists_are_rows
         self.on_short = warns_of_short(steps)
         self.companions: list[Companion] = []
+        self.beside = Beside()
         self._open_fn = open_fn
         self._can_reopen = can_reopen
         self._spec = spec
@@ -85,7 +80,9 @@ class StreamSource:
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`; None for an input without a single element."""
         if self._spec is None:
-            self._spec = self._opened().read_spec()
+            current = self._opened()
+            current.buffer.fill()
+            self._spec = current.first and current.first.spec
         return self._spec
 
     def origin(self) -> Origin:
@@ -94,6 +91,10 @@ class StreamSource:
         flat = [] if first is None else first.flat
         rows = [digest_of_array(as_array(leaf[:1])) for leaf in flat]
         return Origin({"first row": rows})
+
+    def marks(self, start: int, stop: int) -> RowMarks:
+        """What companions keep of rows that were read."""
+        return self.beside.between(start, stop) if self.companions else NO_MARKS
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches from row `start`; ValueError if handed out or missing."""
@@ -109,6 +110,7 @@ class StreamSource:
                 "generator, or a tf.data.Dataset or keras.utils.PyDataset, which can "
                 "be read again."
             )
+        self.beside.drop_before(start)
         return current.read(batch_size, start)
 
     def _opened(self) -> "_Pass":
@@ -120,24 +122,18 @@ class _Pass:
     def __init__(self, source: StreamSource, elements: Iterator[Any]) -> None:
         self._source = source
         self._elements = elements
-        self._spec: Nest = None
-        self._structure: Nest = None
-        self._first: list[Leaf] = []
-        self.buffer = RowBuffer(self._batches())
+        self.first: Leaves | None = None
+        beside = source.beside if source.companions else None
+        self.buffer = RowBuffer(self._batches(), beside=beside)
         self.is_closed = False
-
-    def read_spec(self) -> Nest:
-        """Reads the first batch; returns its spec, or None if there is none."""
-        if self._spec is None:
-            self.buffer.fill()
-        return self._spec
 
     def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
         finished = False
         try:
             self.buffer.skip(start)
             self.buffer.fill()
-            yield from self.buffer.batches(batch_size, self._structure)
+            structure = self.first and self.first.structure
+            yield from self.buffer.batches(batch_size, structure)
             finished = True
         finally:
             if not finished:
@@ -147,10 +143,8 @@ class _Pass:
     def _batches(self) -> Generator[Rows, None, None]:
         first_row = 0
         end = object()
-        steps, companions = self._source.steps, self._source.companions
+        steps = self._source.steps
         try:
-            for companion in companions:
-                companion.begin()
             for step in itertools.count() if steps is None else range(steps):
                 element = next(self._elements, end)
                 if element is end:
@@ -160,8 +154,6 @@ class _Pass:
                     element = (element,)
                 try:
                     rows = self._rows(element, first_row)
-                    for companion in companions:
-                        companion.add(element, first_row, rows.num_rows)
                 except (TypeError, ValueError) as error:
                     kind = TypeError if isinstance(error, TypeError) else ValueError
                     where = f"Batch {step} (first row {first_row})"
@@ -174,27 +166,23 @@ class _Pass:
 
     def _rows(self, element: Any, first_row: int) -> Rows:
         with refusing_ragged(element, "the element"):
-            given = as_leaves(self._source.form(element), self._source.input_spec)
-        found = given.flat
-        lengths_of(found, first_row)
-        if not self._first:
-            self._first, self._structure, self._spec = (
-                found,
-                given.structure,
-                given.spec,
-            )
-        else:
-            _check_same(found, self._first)
-        num_rows = found[0].shape[0]
+            found = as_leaves(self._source.form(element), self._source.input_spec)
+        lengths_of(found.flat, first_row)
+        self.first = self.first or found
+        _check_same(found.flat, self.first.flat)
+        num_rows = found.flat[0].shape[0]
         flat, shared = [], []
-        for leaf, first in zip(found, self._first, strict=True):
+        for leaf, first in zip(found.flat, self.first.flat, strict=True):
             fail = failing(leaf.path, first_row)
             fitted = dataclasses.replace(like(leaf, first, fail), cast=first.cast)
             rows, is_shared = fitted.view(0, num_rows, fail)
             flat.append(rows)
             # Tensors too: tf.numpy_function may return the function's own memory.
             shared.append(is_shared and leaf.memory is not Memory.NEW)
-        return Rows(flat, num_rows, tuple(shared))
+        marks = NO_MARKS
+        for companion in self._source.companions:
+            marks = companion(marks, element, first_row, num_rows)
+        return Rows(flat, num_rows, tuple(shared), marks)
 
 
 def _check_same(found: list[Leaf], first: list[Leaf]) -> None:
@@ -243,8 +231,8 @@ def sequence_source(
             f"Received a {type(x).__name__} with num_batches=None, which never ends, "
             "expected steps= with it: the number of batches to read."
         )
-    indices = itertools.count if count is None else lambda: iter(range(count))
-    settings = {"steps": steps, "input_spec": input_spec, "form": form}
-    settings["lists_are_rows"] = lists_are_rows
-    read = lambda: (x[index] for index in indices())  # noqa: E731
-    return StreamSource(read, can_reopen=True, **settings)
+
+    def read() -> Iterator[Any]:
+        return (x[i] for i in (itertools.count() if count is None else range(count)))
+
+    return StreamSource(read, steps, input_spec, form, lists_are_rows=lists_are_rows)

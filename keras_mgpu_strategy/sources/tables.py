@@ -3,11 +3,11 @@
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
+from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.checks import check_start
-from keras_mgpu_strategy.sources.kept import KeptStream
 from keras_mgpu_strategy.sources.nests import skeleton
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
-from keras_mgpu_strategy.types import InputBatch, Nest, Origin, RowMarks
+from keras_mgpu_strategy.types import NO_MARKS, InputBatch, Nest, Origin, RowMarks
 
 
 class HasOrigin(Protocol):
@@ -17,7 +17,7 @@ class HasOrigin(Protocol):
 
 
 class TableSource:
-    """A `Source` over a table; each part is decoded once per reading.
+    """A `Source` over a table.
 
     `open_fn` reads from a row on; without `num_rows`, ValueError for one past the end.
     `kept_schema` is of the columns that come with the rows, if any.
@@ -32,8 +32,8 @@ class TableSource:
         kept_schema: Any = None,
     ) -> None:
         self._open_fn = open_fn
+        self._beside = None if kept_schema is None else Beside(kept_schema)
         self.kept_schema = kept_schema
-        self._kept = KeptStream(kept_schema)
         self.num_rows = num_rows
         self.spec = spec
         self.identity = identity
@@ -44,7 +44,7 @@ class TableSource:
 
     def marks(self, start: int, stop: int) -> RowMarks:
         """The columns kept beside rows that were read."""
-        return self._kept.marks(start, stop)
+        return NO_MARKS if self._beside is None else self._beside.between(start, stop)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows; the last one may be shorter."""
@@ -52,10 +52,7 @@ class TableSource:
         return self._read(batch_size, start)
 
     def _read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
-        pieces = self._open_fn(start)
-        if self.kept_schema is not None:
-            pieces = self._kept.passing(pieces, start)
-        buffer = RowBuffer(pieces, start)
+        buffer = RowBuffer(self._open_fn(start), start, self._beside)
         try:
             yield from buffer.batches(batch_size, skeleton(self.spec))
         finally:

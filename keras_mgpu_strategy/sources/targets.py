@@ -16,25 +16,15 @@ import tensorflow as tf
 from keras_mgpu_strategy.element_forms import as_tuples, is_nest, map_nest
 from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
-from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.sources.kept_elements import KeptElements
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
-from keras_mgpu_strategy.sources.ragged_leaf import rows_of_one_length
 from keras_mgpu_strategy.sources.row_errors import Fail, failing
 from keras_mgpu_strategy.sources.streams import StreamSource
 from keras_mgpu_strategy.sources.wrapping import Wrapped
-from keras_mgpu_strategy.types import (
-    Nest,
-    Ragged,
-    RowMarks,
-    Source,
-    Undeclared,
-    cut,
-    joined,
-)
+from keras_mgpu_strategy.types import Nest, RowMarks, Source, Undeclared
 
 
 class ByColumn(Wrapped):
@@ -97,17 +87,16 @@ class OfElements(Wrapped):
         super().__init__(source)
         self._form = form
         self._paths: list[str] | None = None
-        self._beside: Beside[tuple[Nest, ...]] = Beside(cut)
         self.sizes: collections.deque[int] = collections.deque()
-        source.companions.append(self)
+        source.companions.append(self._with_targets)
 
-    def begin(self) -> None:
-        """Called before the first element is read, each time."""
-        self._beside.restart()
-        self.sizes.clear()
-
-    def add(self, element: Any, first_row: int, num_rows: int) -> None:
-        """Called with each element, by the thread that reads it."""
+    def _with_targets(
+        self, marks: RowMarks, element: Any, first_row: int, num_rows: int
+    ) -> RowMarks:
+        if first_row == 0:  # of each pass
+            self.sizes.clear()
+        if num_rows:
+            self.sizes.append(num_rows)
         targets = targets_of(element)
         found = as_targets(self._form(targets), None) if targets else Leaves([], ())
         paths = [leaf.path for leaf in found.flat]
@@ -118,25 +107,8 @@ class OfElements(Wrapped):
                 f"{self._paths or 'no labels'} as in batch 0."
             )
         rows = [_rows(leaf, first_row, num_rows) for leaf in found.flat]
-        self._beside.put(first_row, num_rows, pack(found.structure, rows))
-        if num_rows:
-            self.sizes.append(num_rows)
-
-    def marks(self, start: int, stop: int) -> RowMarks:
-        """What is known about rows that were read, with their targets."""
-        marks = marks_of(self._source)(start, stop)
-        pieces = self._beside.between(start, stop)
-        if not self._paths or not pieces:
-            return marks
-        targets = tf.nest.map_structure(lambda *rows: _joined(rows), *pieces)
-        return dataclasses.replace(marks, targets=targets)
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """Rows of several elements, of which some may have rows of one length."""
-    if any(isinstance(part, Ragged) for part in parts):
-        parts = [x if isinstance(x, Ragged) else rows_of_one_length(x) for x in parts]
-    return joined(parts)
+        packed = pack(found.structure, rows) if rows else None
+        return dataclasses.replace(marks, targets=packed)
 
 
 def targets_of(element: Any) -> tuple[Nest, ...]:

@@ -13,11 +13,11 @@ from keras_mgpu_strategy.types import RowMarks
 
 
 def numbers(first, stop):
-    return list(range(first, stop))
+    return RowMarks(targets=(np.arange(first, stop),))
 
 
-def beside():
-    return Beside(lambda piece, start, stop: piece[start:stop])
+def taken(store, start, stop):
+    return store.between(start, stop).targets[0].tolist()
 
 
 def put_all(store, sizes, first=0):
@@ -28,21 +28,30 @@ def put_all(store, sizes, first=0):
 
 @pytest.mark.parametrize("step", [1, 2, 5, 12])
 def test_rows_are_those_asked_for_however_they_came(step):
-    store = beside()
+    store = Beside()
     put_all(store, [3, 0, 1, 7, 1])
     for start in range(0, 12, step):
         stop = min(start + step, 12)
-        pieces = store.between(start, stop)
-        assert sum(pieces, []) == numbers(start, stop)
-    assert store.between(12, 12) == []
+        assert taken(store, start, stop) == list(range(start, stop))
+    assert store.between(12, 12) == RowMarks()
+
+
+def test_columns_of_no_row_have_their_types():
+    schema = pa.schema([("id", pa.string())])
+    store = Beside(schema)
+    assert store.between(0, 0).kept.schema == schema
+    store.put(0, 2, RowMarks(kept=pa.table({"id": ["a", "b"]})))
+    store.put(2, 1, RowMarks(kept=pa.table({"id": ["c"]})))
+    assert store.between(1, 3) == RowMarks(kept=pa.table({"id": ["b", "c"]}))
+    assert store.between(3, 3).kept.schema == schema
 
 
 def test_rows_before_those_asked_for_are_not_held():
-    store = Beside(lambda piece, start, stop: piece[start:stop])
+    store = Beside()
     arrays = [np.arange(4), np.arange(4), np.arange(4)]
     held = [weakref.ref(array) for array in arrays]
     for index, array in enumerate(arrays):
-        store.put(4 * index, 4, array)
+        store.put(4 * index, 4, RowMarks(targets=(array,)))
     del arrays, array
     store.between(5, 9)
     gc.collect()
@@ -54,24 +63,24 @@ def test_rows_before_those_asked_for_are_not_held():
 
 
 def test_a_new_pass_begins_at_its_first_row():
-    store = beside()
+    store = Beside()
     put_all(store, [4, 4])
     with pytest.raises(RuntimeError, match="read twice at once"):
         store.put(4, 4, numbers(4, 8))
     store.restart(6)
     put_all(store, [4, 4, 4])
-    assert store.between(6, 9) == [[6, 7], [8]]
+    assert taken(store, 6, 9) == [6, 7, 8]
     with pytest.raises(RuntimeError, match="asked for"):
         store.between(3, 5)
 
 
 def test_another_thread_may_put():
-    store, last = beside(), 2000
+    store, last = Beside(), 2000
     ready = threading.Semaphore(0)
 
     def read():
         for row in range(last):
-            store.put(row, 1, [row])
+            store.put(row, 1, numbers(row, row + 1))
             ready.release()
 
     thread = threading.Thread(target=read)
@@ -79,9 +88,9 @@ def test_another_thread_may_put():
     found = []
     for row in range(last):
         ready.acquire()
-        found += sum(store.between(row, row + 1), [])
+        found += taken(store, row, row + 1)
     thread.join()
-    assert found == numbers(0, last)
+    assert found == list(range(last))
 
 
 def test_marks_of_some_rows_have_their_companions():

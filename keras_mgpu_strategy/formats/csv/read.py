@@ -26,7 +26,7 @@ from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.system.tracebacks import short_traceback
-from keras_mgpu_strategy.types import Nest
+from keras_mgpu_strategy.types import Nest, RowMarks
 
 _PIECE_VALUES = 2**19
 _OURS = ("chunksize", "iterator", "usecols", "index_col", "nrows")
@@ -119,7 +119,7 @@ def _rows(
         some = piece.iloc[:num_rows]
         table.check_rest(some, first)
         flat = [column.read(some, first) for column in columns]
-        return Rows(flat, num_rows, columns=kept.read(some, first))
+        return Rows(flat, num_rows, marks=RowMarks(kept=kept.read(some, first)))
 
     dtypes = [pair for column in columns for pair in column.dtypes.items()]
     texts = [name for name, dtype in dtypes if dtype.kind == "S"] + kept.texts

@@ -33,6 +33,7 @@ from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Schema
 from keras_mgpu_strategy.sources.arrow_values import row_bytes
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad
+from keras_mgpu_strategy.types import RowMarks
 
 _FIRST_ROWS = 64
 _BATCH_BYTES, _MOST_ROWS = 2**22, 2**16
@@ -84,7 +85,8 @@ class ArrowRows:
         some = batch.slice(0, num_rows)
         flat = [column.read(part, some, first) for column in self._columns]
         check_same_lengths(self._columns, flat, first, part.path)
-        return Rows(flat, num_rows, columns=self._kept.read(part, some))
+        marks = RowMarks(kept=self._kept.read(part, some))
+        return Rows(flat, num_rows, marks=marks)
 
 
 class _ArrowColumns:
