@@ -5,7 +5,6 @@ dtypes of Keras. Lists of strings are data for an input that is declared to take
 strings; elsewhere, and if they are paths of Parquet files, they stay lists.
 """
 
-import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from keras_mgpu_strategy.element_forms import OneBatch, as_tuples, is_nest, pack
 from keras_mgpu_strategy.formats.by_path import lists_tables
 from keras_mgpu_strategy.sources.matching import entries_by_name, with_declared_axes
 from keras_mgpu_strategy.sources.streams import Form, inputs_of
+from keras_mgpu_strategy.sources.targets import targets_of
 from keras_mgpu_strategy.sources.wrapping import Described, Rearranged
 from keras_mgpu_strategy.types import Feeding, Nest, Source, Undeclared
 
@@ -118,10 +118,7 @@ def _of_keras(element: Any) -> Nest:
 
 
 def _of_tf_keras(element: Any) -> Nest:
-    x = inputs_of(element)
-    rest = element[1:] if isinstance(element, tuple | list) else ()
-    # tf_keras drops what comes after a None.
-    known = list(itertools.takewhile(lambda part: part is not None, rest))
+    x, known = inputs_of(element), targets_of(element)
     return as_tuples((x, *known)) if known else packed(x)
 
 

@@ -1,4 +1,4 @@
-"""Which columns of an input are kept beside the results, and what is left to the model.
+"""Columns that are taken out of an input: kept beside the results, or labels.
 
 What is kept is not taken for a feature, unless the model declares an input of its name.
 """
@@ -9,11 +9,10 @@ from typing import Any
 from keras_mgpu_strategy.formats.choosing import as_file, check_known
 from keras_mgpu_strategy.inputs.forms import is_declared
 from keras_mgpu_strategy.sources import frames
-from keras_mgpu_strategy.sources.kept import KeptColumn
-from keras_mgpu_strategy.sources.kept_columns import column_of
-from keras_mgpu_strategy.sources.kept_elements import KeptElements, without_entries
+from keras_mgpu_strategy.sources.kept import KeptElements
+from keras_mgpu_strategy.sources.kept_columns import KeptColumn, column_of
 from keras_mgpu_strategy.sources.matching import entries_by_name
-from keras_mgpu_strategy.sources.streams import Form
+from keras_mgpu_strategy.sources.streams import Form, inputs_of
 from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.types import Nest
 
@@ -21,42 +20,55 @@ _INDEX = "index"
 _is_polars_frame = is_of("polars", "DataFrame")
 
 
+def has_columns(x: Any) -> bool:
+    """Whether an input in memory has columns, or entries, by name."""
+    return frames.is_frame(x) or _is_polars_frame(x) or isinstance(x, Mapping)
+
+
+def taken(
+    x: Any,
+    names: Sequence[str],
+    what: str,
+    own: Collection[str] = (),
+    *,
+    may_be_index: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """Returns an input that `has_columns` without some, except `own`, and these."""
+    if frames.is_frame(x):
+        return _of_pandas(x, names, what, _levels(x) if may_be_index else {})
+    if isinstance(x, Mapping):
+        check_known(names, [key for key in x if isinstance(key, str)], what)
+        rest = {key: x[key] for key in x if key not in names or key in own}
+    else:
+        check_known(names, x.columns, what)
+        rest = x.drop(list(names))
+    return rest, {name: x[name] for name in names}
+
+
 def without_kept(
     x: Any, keep: Sequence[str], input_spec: Nest
 ) -> tuple[Any, dict[str, KeptColumn]]:
     """Returns what is left of an input in memory, and the columns that are kept."""
-    if frames.is_frame(x):
-        rest, found = _of_pandas(x, keep)
-    elif _is_polars_frame(x):
-        check_known(keep, x.columns, "keep")
-        rest, found = x.drop(list(keep)), {name: x[name] for name in keep}
-    elif isinstance(x, dict):
-        check_known(keep, [key for key in x if isinstance(key, str)], "keep")
-        own = _declared(input_spec)
-        rest = {key: x[key] for key in x if key not in keep or key in own}
-        found = {name: x[name] for name in keep}
-    else:
+    if not has_columns(x):
         raise cannot_keep(x, keep)
-    columns = {name: column_of(found[name], f"keep: {name!r}") for name in keep}
-    return rest, columns
+    rest, found = taken(x, keep, "keep", _declared(input_spec), may_be_index=True)
+    return rest, {name: column_of(found[name], f"keep: {name!r}") for name in keep}
 
 
 def kept_of_stream(
     read: Callable[[Form], Any], form: Form, keep: Sequence[str], spec: Nest
 ) -> KeptElements:
     """Returns a stream of dicts, read in a form, with the entries that are kept."""
+    own = _declared(spec)
 
-    def check(x: Any) -> None:
+    def rest(element: Any) -> Nest:
+        x = inputs_of(element)
         if not isinstance(x, Mapping):
             raise cannot_keep(x, keep)
-        check_known(keep, [key for key in x if isinstance(key, str)], "keep")
+        left, _ = taken(x, keep, "keep", own)
+        return form(left if x is element else (left, *element[1:]))
 
-    rest = without_entries(form, keep, _declared(spec), check)
     return KeptElements(read(rest), keep)
-
-
-def _declared(input_spec: Nest) -> set[str]:
-    return set(entries_by_name(input_spec)) if is_declared(input_spec) else set()
 
 
 def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
@@ -80,27 +92,33 @@ def check_lengths(columns: dict[str, KeptColumn], num_rows: int | None) -> None:
         )
 
 
-def _of_pandas(x: Any, keep: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    levels = {name: x.index.get_level_values(i) for i, name in enumerate(_levels(x))}
-    check_known(keep, [*map(str, x.columns), *levels], "keep")
+def _declared(input_spec: Nest) -> set[str]:
+    return set(entries_by_name(input_spec)) if is_declared(input_spec) else set()
+
+
+def _of_pandas(
+    x: Any, names: Sequence[str], what: str, levels: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    check_known(names, [*map(str, x.columns), *levels], what)
     found: dict[str, Any] = {}
-    taken: list[Any] = []
-    for name in keep:
+    columns: list[Any] = []
+    for name in names:
         keys = [key for key in x.columns if str(key) == name]  # also numbers, tuples
         if not keys:
             found[name] = levels[name].to_series()
             continue
-        if name in x.index.names or len(keys) > 1:
-            what = "a column and in the index" if len(keys) == 1 else "two columns"
+        if (levels and name in x.index.names) or len(keys) > 1:
+            places = "a column and in the index" if len(keys) == 1 else "two columns"
             raise ValueError(
-                f"keep: {name!r} is the name of {what}. Rename one, as in "
+                f"{what}: {name!r} is the name of {places}. Rename one, as in "
                 "x.rename_axis(index='other')."
             )
-        found[name], taken = x[keys[0]], taken + keys
-    return x.drop(columns=taken), found
+        found[name], columns = x[keys[0]], columns + keys
+    return x.drop(columns=columns), found
 
 
-def _levels(x: Any) -> list[str]:
-    """Names of the levels of the index; that of an index without a name."""
-    names: Collection[Any] = x.index.names
-    return [_INDEX if name is None and len(names) == 1 else str(name) for name in names]
+def _levels(x: Any) -> dict[str, Any]:
+    """The levels of the index by name; that of an index without a name."""
+    names = list(x.index.names)
+    shown = [_INDEX] if names == [None] else map(str, names)
+    return {name: x.index.get_level_values(i) for i, name in enumerate(shown)}

@@ -13,16 +13,19 @@ import numpy as np
 
 from keras_mgpu_strategy.element_forms import map_nest
 from keras_mgpu_strategy.formats.by_path import names_files
-from keras_mgpu_strategy.formats.choosing import as_file, check_known
+from keras_mgpu_strategy.formats.choosing import as_file
+from keras_mgpu_strategy.formats.columns import LIST
 from keras_mgpu_strategy.formats.file_source import FileInput
+from keras_mgpu_strategy.formats.parquet.decoding import decoded, first_lengths
 from keras_mgpu_strategy.formats.parquet.ragged_columns import rows_of_column
+from keras_mgpu_strategy.formats.parquet.schema import column_type
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
+from keras_mgpu_strategy.inputs.keeping import has_columns, taken
 from keras_mgpu_strategy.inputs.opening import as_source
 from keras_mgpu_strategy.inputs.row_kinds import rows_of
-from keras_mgpu_strategy.sources.arrow_values import numpy_of
-from keras_mgpu_strategy.sources.frames import is_frame, is_polars, is_series
+from keras_mgpu_strategy.sources.frames import is_series
 from keras_mgpu_strategy.sources.in_step import InStep, Labels
-from keras_mgpu_strategy.sources.kept_elements import KeptElements
+from keras_mgpu_strategy.sources.kept import KeptElements
 from keras_mgpu_strategy.sources.nests import leaves
 from keras_mgpu_strategy.sources.row_errors import Fail
 from keras_mgpu_strategy.sources.row_lists import RowList
@@ -60,16 +63,23 @@ def labelled(
     if names and (is_file or not {*names}.isdisjoint(keep)):
         import_extra("pyarrow", "parquet", "Labels in columns")
         hidden = [name for name in names if name not in keep]
-        values_of = numpy_of if num_ragged is None else _rows_of_column
+        values_of = functools.partial(_of_column, num_ragged is not None)
         attach = functools.partial(ByColumn, _all_named(given), hidden, values_of)
         return {"x": x, "keep": (*keep, *hidden), "attach": attach}
-    columns = {name: _column(x, name) for name in names}
+    if names and not has_columns(x):
+        raise ValueError(
+            f"{names[0]!r} is a name, but x is {type(x).__name__}, which has no named "
+            "columns. Expected an array, or the name of a column of a DataFrame, an "
+            "Arrow table, a Parquet or CSV file, or of an entry of a dict."
+            f"{as_file(names)}"
+        )
+    x, columns = taken(x, names, "labels in x") if names else (x, {})
     arrays = map_nest(
         lambda leaf: _as_array(columns[leaf] if isinstance(leaf, str) else leaf), given
     )
     sources = {name: as_source(some, name=name) for name, some in arrays.items()}
     attach = functools.partial(_beside, sources, steps is not None, as_keras)
-    return {"x": _without(x, names) if names else x, "keep": keep, "attach": attach}
+    return {"x": x, "keep": keep, "attach": attach}
 
 
 def _of_elements(is_optional: bool, num_ragged: int | None, source: Source) -> Source:
@@ -110,30 +120,6 @@ def _all_named(given: Mapping[str, Nest]) -> tuple[Nest, ...]:
     return tuple(for_each_output([*given.values()]))
 
 
-def _column(x: Any, name: str) -> Any:
-    """Returns a column of a frame, or an entry of a dict; ValueError without one."""
-    is_dict = isinstance(x, Mapping)
-    if not is_dict and not is_frame(x) and not (is_polars(x) and hasattr(x, "columns")):
-        raise ValueError(
-            f"{name!r} is a name, but x is {type(x).__name__}, which has no named "
-            "columns. Expected an array, or the name of a column of a DataFrame, an "
-            "Arrow table, a Parquet or CSV file, or of an entry of a dict."
-            f"{as_file([name])}"
-        )
-    columns = list(x) if is_dict else list(x.columns)
-    check_known([name], columns, "labels in x")
-    if columns.count(name) > 1:
-        raise ValueError(f"x has several columns named {name!r}, expected one.")
-    return x[name]
-
-
-def _without(x: Any, names: list[str]) -> Any:
-    """Returns a frame or dict without some of its columns."""
-    if isinstance(x, Mapping):
-        return {name: x[name] for name in x if name not in names}
-    return x.drop(columns=names) if is_frame(x) else x.drop(names)
-
-
 def _as_array(leaf: Any) -> Any:
     # As Keras does, so that a metric of the user's own sees two axes.
     return leaf.to_frame() if is_series(leaf) else leaf
@@ -142,33 +128,32 @@ def _as_array(leaf: Any) -> Any:
 def _as_rows(labels: Any, name: str, num_outputs: int, least: int = 2) -> Any:
     """Labels of `least` different lengths or more as rows, others as they are."""
     if isinstance(labels, Mapping):
-        items = [(key, labels[key], f"{name}[{key!r}]") for key in labels]
-        return {key: _as_rows(some, path, 1, least) for key, some, path in items}
-    is_listed = isinstance(labels, list | tuple)
-    if is_listed and num_outputs == len(labels) > 1:
-        named = [(x, f"{name}[{index}]") for index, x in enumerate(labels)]
-        return [_as_rows(*pair, 1, least) for pair in named]
+        return {x: _as_rows(labels[x], f"{name}[{x!r}]", 1, least) for x in labels}
+    if isinstance(labels, list | tuple) and num_outputs == len(labels) > 1:
+        pairs = enumerate(labels)
+        return [_as_rows(some, f"{name}[{i}]", 1, least) for i, some in pairs]
     rows = rows_of(labels, name)
-    if isinstance(rows, Ragged):
-        return rows
-    is_ragged = isinstance(rows, RowList) and len({*rows.lengths.tolist()}) >= least
-    return rows if is_ragged else labels
+    is_list = isinstance(rows, RowList) and len({*rows.lengths.tolist()}) >= least
+    return rows if is_list or isinstance(rows, Ragged) else labels
 
 
-def _rows_of_column(column: Any, fail: Fail) -> Any:
-    """A column of lists of any length as rows, others as arrays."""
-    is_list = str(column.type).startswith(("list<", "large_list<"))
-    return rows_of_column(column, fail) if is_list else numpy_of(column, fail)
+def _of_column(may_vary: bool, column: Any, fail: Fail) -> Any:
+    """A column as an array of two axes or more; lists as rows if they may vary."""
+    kind = column_type(column.type)
+    if may_vary and kind.kind == LIST:
+        return rows_of_column(column, fail)
+    column = column.combine_chunks()
+    lengths = first_lengths(column, len(kind.lengths))
+    array = decoded(column, lengths, False, False, fail)
+    return array if array.ndim > 1 else array[:, np.newaxis]
 
 
 def _as_arrays(labels: Any) -> Any:
     """Labels as users write them, with arrays in place of lists of numbers."""
     if isinstance(labels, dict):
         return {name: _as_arrays(inner) for name, inner in labels.items()}
-    if not isinstance(labels, list | tuple) or not labels:
-        return labels
     first: Any = labels
     while isinstance(first, list | tuple) and first:
         first = first[0]
     is_number = isinstance(first, bool | int | float | np.generic)
-    return np.asarray(labels) if is_number else labels
+    return np.asarray(labels) if is_number and first is not labels else labels

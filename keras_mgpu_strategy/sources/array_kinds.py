@@ -39,10 +39,10 @@ class OneLength:
 
 def is_array_like(x: Any) -> bool:
     """Whether `x` has a shape and can be sliced, itself or by an adapter here."""
-    is_sparse = sparse.is_matrix(x) or isinstance(x, tf.SparseTensor)
-    has_shape = getattr(x, "shape", None) is not None
     if isinstance(x, OneLength):
         return True
+    is_sparse = sparse.is_matrix(x) or isinstance(x, tf.SparseTensor)
+    has_shape = getattr(x, "shape", None) is not None
     return has_shape and (hasattr(x, "__getitem__") or is_sparse)
 
 
@@ -62,8 +62,7 @@ def _tensor_dtype(x: Any) -> np.dtype:
 
 
 def _numpy(x: np.ndarray, path: str) -> Leaf:
-    array = np.asarray(x)
-    return make_leaf(x, path, x.dtype, lambda a, b: array[a:b], Memory.USERS)
+    return make_leaf(np.asarray(x), path, x.dtype, memory=Memory.USERS)
 
 
 def _tensor(x: tf.Tensor, path: str) -> Leaf:
@@ -97,10 +96,6 @@ def _sparse_tensor(x: tf.SparseTensor, path: str) -> Leaf:
     return make_leaf(x, path, _tensor_dtype(x), read, places=places)
 
 
-def _mapped(x: MappedArray, path: str) -> Leaf:
-    return make_leaf(x, path, x.dtype, lambda a, b: x[a:b])
-
-
 def _stored(x: Any, path: str) -> Leaf:
     """Reads an h5py or zarr array, each slice of which is a new array."""
     stored = (x.dtype.metadata or {}).get("vlen") if hasattr(x, "dtype") else None
@@ -110,7 +105,7 @@ def _stored(x: Any, path: str) -> Leaf:
             "strings. Pass pad=mgpu.Pad() with batches of it: "
             "(x[i : i + 1024] for i in range(0, len(x), 1024))."
         )
-    read = packed.checked_rows(x, path, lambda a, b: x[a:b])
+    read = packed.checked_rows(x, path)
     return make_leaf(x, path, np.asarray(x[0:0]).dtype, read)
 
 
@@ -130,8 +125,7 @@ def _array_like(x: Any, path: str) -> Leaf:
             f"something that np.asarray can convert ({error})."
         ) from error
     varies = getattr(x, "dtype", None) != dtype
-    read = lambda a, b: x[a:b]  # noqa: E731
-    return make_leaf(x, path, dtype, read, Memory.UNKNOWN, varies=varies)
+    return make_leaf(x, path, dtype, memory=Memory.UNKNOWN, varies=varies)
 
 
 _LEAVES = (
@@ -146,7 +140,10 @@ _LEAVES = (
     (lambda x: isinstance(x, tf.SparseTensor), _sparse_tensor),
     (lambda x: frames.is_frame(x) or frames.is_series(x), _pandas),
     (frames.is_polars, _polars),
-    (lambda x: isinstance(x, MappedArray), _mapped),
+    (
+        lambda x: isinstance(x, MappedArray),
+        lambda x, path: make_leaf(x, path, x.dtype),
+    ),
     (_is_stored, _stored),
     (is_array_like, _array_like),
 )

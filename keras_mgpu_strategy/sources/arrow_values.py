@@ -4,9 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.sources.row_errors import Fail
-from keras_mgpu_strategy.system.extras import import_extra
-
 _VALUE_BYTES, _LIST_VALUES = 64, 8
 """Guesses."""
 
@@ -23,27 +20,6 @@ def values_of(array: Any, arrow_type: Any) -> Any:
     if hasattr(array, "dictionary_decode"):
         array = array.dictionary_decode()
     return array if array.type.equals(arrow_type) else array.cast(arrow_type)
-
-
-def numpy_of(column: Any, fail: Fail) -> np.ndarray:
-    """Returns an array of two axes or more; nulls and ragged lists are errors."""
-    pc = import_extra("pyarrow.compute", "parquet", "labels in columns")
-    values, shape = column.combine_chunks(), [len(column)]
-    while True:
-        per_row = len(values) // len(column)
-        if values.null_count:
-            place = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-            fail(place // per_row, "holds a null, expected a value.")
-        if not hasattr(values.type, "value_type"):
-            break
-        lengths = pc.list_value_length(values).to_numpy()
-        if (lengths != lengths[0]).any():
-            place = int(np.argmax(lengths != lengths[0]))
-            fail(place // per_row, "has a list of another length than the rows before.")
-        shape.append(int(lengths[0]))
-        values = values.flatten()
-    array = values.to_numpy(zero_copy_only=False)
-    return array.reshape(shape if len(shape) > 1 else [*shape, 1])
 
 
 def row_bytes(schema: Any) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import SparseRows
+from keras_mgpu_strategy.element_forms import SparseRows, map_nest
 from keras_mgpu_strategy.sources.casting import cast_for
 from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
@@ -56,19 +56,14 @@ def without_autotune(x: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _spec_of(x: tf.data.Dataset, input_spec: Nest, form: Form) -> Nest:
-    none = tf.type_spec_from_value(None)
-    element_spec = tf.nest.map_structure(
-        lambda leaf: None if leaf == none else leaf, x.element_spec
-    )
-    return _checked_spec(form(element_spec), input_spec)
-
-
-def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
     """Returns the spec of rows; None if only reading shows the number of axes."""
-    stored = {path: _checked_leaf(path, leaf) for path, leaf in leaves(nest)}
-    if any(spec.shape.rank is None for spec in stored.values()):
+    none = tf.type_spec_from_value(None)
+    nest = form(map_nest(lambda leaf: None if leaf == none else leaf, x.element_spec))
+    structure = skeleton(nest)
+    stored = [_checked_leaf(path, leaf) for path, leaf in leaves(nest)]
+    if any(spec.shape.rank is None for spec in stored):
         return None
-    matches = match_inputs(pack(skeleton(nest), list(stored.values())), input_spec)
+    matches = match_inputs(pack(structure, stored), input_spec)
     specs = []
     for path, leaf in leaves(nest):
         match, dtype = matches.get(path, Match()), leaf.dtype
@@ -78,7 +73,7 @@ def _checked_spec(nest: Nest, input_spec: Nest) -> Nest:
         rows = tf.TensorSpec(shape, dtype)
         stays = match.stays_sparse and isinstance(leaf, tf.SparseTensorSpec)
         specs.append(SparseRows(rows, tf.TensorSpec(shape, tf.bool)) if stays else rows)
-    return pack(skeleton(nest), specs)
+    return pack(structure, specs)
 
 
 def _checked_leaf(path: str, leaf: Any) -> tf.TensorSpec:

@@ -36,6 +36,8 @@ class Labels:
         if source.spec is None:
             raise ValueError(f"{name} has no rows. Expected one per input row.")
         self._name, self._source = name, source
+        self._flat: list[tf.TensorSpec] = tf.nest.flatten(source.spec)
+        self._is_ragged = any(has_free_length(leaf.shape) for leaf in self._flat)
         self._buffer: RowBuffer | None = None
 
     def check(self, num_rows: int | None, is_limited: bool) -> None:
@@ -84,20 +86,14 @@ class Labels:
             return parts[0]
         return tf.nest.map_structure(lambda *leaves: joined(leaves), *parts)
 
-    @property
-    def _is_ragged(self) -> bool:
-        flat = tf.nest.flatten(self._source.spec)
-        return any(has_free_length(leaf.shape) for leaf in flat)
-
     def _buffer_at(self, row: int) -> RowBuffer:
         if self._buffer is None or self._buffer.position != row:
             self._buffer = RowBuffer(self._pieces(row), row)
         return self._buffer
 
     def _pieces(self, start: int) -> Generator[Rows, None, None]:
-        row = tf.nest.flatten(self._source.spec)
-        sizes = [y.dtype.size * math.prod(n or 1 for n in y.shape[1:]) for y in row]
-        num_rows = max(_BYTES_AT_A_TIME // max(sum(sizes), 1), 1)
+        rows = [(y.dtype.size, *(n or 1 for n in y.shape[1:])) for y in self._flat]
+        num_rows = max(_BYTES_AT_A_TIME // max(sum(map(math.prod, rows)), 1), 1)
         for batch in self._source.batches(num_rows, start):
             yield Rows(tf.nest.flatten(batch.inputs), batch.num_rows)
 
@@ -139,9 +135,7 @@ def check_label_end(source: Any, stop: int) -> None:
 
 
 def _no_rows(leaf: tf.TensorSpec) -> np.ndarray | Ragged:
-    if has_free_length(leaf.shape):
-        token: Any = (0, *leaf.shape[2:])
-        values = np.zeros(token, leaf.dtype.as_numpy_dtype)
-        return Ragged(values, np.zeros(1, np.int64))
-    shape: Any = (0, *leaf.shape[1:])
-    return np.zeros(shape, leaf.dtype.as_numpy_dtype)
+    is_ragged = has_free_length(leaf.shape)
+    row: Any = leaf.shape[2:] if is_ragged else leaf.shape[1:]
+    values = np.zeros((0, *row), leaf.dtype.as_numpy_dtype)
+    return Ragged(values, np.zeros(1, np.int64)) if is_ragged else values

@@ -1,11 +1,12 @@
 """Columns in memory that are kept: of frames, entries of dicts, indices.
 
 The type of a whole column is known before any of its rows is read. Values of several
-kinds in one column are an error. In a pandas column NaN is a missing value, in an array
-it is a number.
+kinds in one column are an error; categories are their values. In a pandas column NaN is
+a missing value, in an array it is a number.
 """
 
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,12 +17,20 @@ from keras_mgpu_strategy.sources import frames
 from keras_mgpu_strategy.sources.array_kinds import as_leaf, is_array_like
 from keras_mgpu_strategy.sources.arrow_values import value_type, values_of
 from keras_mgpu_strategy.sources.casting import is_string
-from keras_mgpu_strategy.sources.kept import KeptColumn
 from keras_mgpu_strategy.sources.unsupported import is_of
 
 _is_arrow = is_of("pyarrow", "Array", "ChunkedArray")
 _ROWS_AT_A_TIME = 2**16
 _REMEDY = "Convert it first, such as to strings, or leave it out of keep."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeptColumn:
+    """A column in memory: its Arrow type, and what reads rows of it in this type."""
+
+    arrow_type: Any
+    num_rows: int
+    read: Callable[[int, int], Any]
 
 
 def column_of(values: Any, where: str) -> KeptColumn:

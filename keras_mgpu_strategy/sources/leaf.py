@@ -100,13 +100,17 @@ def make_leaf(
     x: Any,
     path: str,
     dtype: np.dtype,
-    fetch: Fetch,
+    fetch: Fetch | None = None,
     memory: Memory = Memory.NEW,
     *,
     varies: bool = False,
     places: Callable[[], Fetch] | None = None,
 ) -> Leaf:
-    """Returns an unfitted leaf. Objects that begin with a string are strings."""
+    """Returns an unfitted leaf of slices of `x`, unless another function reads them.
+
+    Objects that begin with a string are strings.
+    """
+    fetch = fetch or (lambda start, stop: x[start:stop])
     shape = shape_of(x, path)
     if dtype.kind == "O" and not is_string(dtype):
         first = np.asarray(fetch(0, min(1, shape[0]))).ravel()

@@ -24,11 +24,11 @@ _REMEDY = (
 )
 
 
-def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
-    """Returns what reads an array's rows and checks them; ValueError if packed."""
+def checked_rows(x: Any, path: str) -> Fetch | None:
+    """Returns what checks rows as it reads them, if needed; ValueError if packed."""
     attributes: Mapping[str, Any] = x.attrs
     if x.dtype.kind not in "iuf" or not _NAMES.intersection(attributes):
-        return fetch
+        return None
     try:
         _check_plain(attributes)
         markers = [marker for name in _MARKERS for marker in _numbers(attributes, name)]
@@ -47,7 +47,7 @@ def checked_rows(x: Any, path: str, fetch: Fetch) -> Fetch:
         ) from error
 
     def read(start: int, stop: int) -> Any:
-        rows = fetch(start, stop)
+        rows = x[start:stop]
         bad = np.isin(rows, np.asarray(markers, rows.dtype))
         for low in lows[:1]:
             bad |= rows < low

@@ -68,6 +68,7 @@ class RowBuffer:
         self._head: Rows | None = None
         self._error: Exception | None = None
         self.position = position
+        self.is_closed = False
         if beside is not None:
             beside.restart(position)
 
@@ -106,7 +107,7 @@ class RowBuffer:
 
     def close(self) -> None:
         """Drops the rows held and closes the user's batches."""
-        self._head = None
+        self.is_closed, self._head = True, None
         self._pieces.close()
 
     def _take(self, size: int) -> Rows | None:

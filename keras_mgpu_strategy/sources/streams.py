@@ -64,30 +64,26 @@ class StreamSource:
         can_reopen: bool = True,
         lists_are_rows: bool = False,
     ) -> None:
-        self.steps = steps
-        self.input_spec = input_spec
-        self.form = form
-        self.lists_are_rows = lists_are_rows
-        self.on_short = warns_of_short(steps)
         self.companions: list[Companion] = []
         self.beside = Beside()
-        self._open_fn = open_fn
-        self._can_reopen = can_reopen
+        self._open_fn, self._steps = open_fn, steps
+        self._input_spec, self._form = input_spec, form
+        self._can_reopen, self._lists_are_rows = can_reopen, lists_are_rows
+        self._on_short = warns_of_short(steps)
         self._spec = spec
-        self._pass: _Pass | None = None
+        self._first: Leaves | None = None
+        self._pass: RowBuffer | None = None
 
     @property
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`; None for an input without a single element."""
-        if self._spec is None:
-            current = self._opened()
-            current.buffer.fill()
-            self._spec = current.first and current.first.spec
+        if self._spec is None and self._opened().fill() and self._first is not None:
+            self._spec = self._first.spec
         return self._spec
 
     def origin(self) -> Origin:
         """What distinguishes the first row from others; it is read ahead."""
-        first = self._opened().buffer.first()
+        first = self._opened().first()
         flat = [] if first is None else first.flat
         rows = [digest_of_array(as_array(leaf[:1])) for leaf in flat]
         return Origin({"first row": rows})
@@ -103,54 +99,46 @@ class StreamSource:
         current = self._opened()
         if self._can_reopen:
             self._pass = None
-        elif current.is_closed or current.buffer.position > start:
+        elif current.is_closed or current.position > start:
             raise ValueError(
                 f"Received start={start}, but this input can be read only once and "
-                f"rows up to {current.buffer.position} were read. Pass a fresh "
-                "generator, or a tf.data.Dataset or keras.utils.PyDataset, which can "
-                "be read again."
+                f"rows up to {current.position} were read. Pass a fresh generator, or "
+                "a tf.data.Dataset or keras.utils.PyDataset, which can be read again."
             )
         self.beside.drop_before(start)
-        return current.read(batch_size, start)
+        return self._read(current, batch_size, start)
 
-    def _opened(self) -> "_Pass":
-        self._pass = self._pass or _Pass(self, self._open_fn())
+    def _opened(self) -> RowBuffer:
+        if self._pass is None:
+            beside = self.beside if self.companions else None
+            self._pass = RowBuffer(self._pieces(self._open_fn()), 0, beside)
         return self._pass
 
-
-class _Pass:
-    def __init__(self, source: StreamSource, elements: Iterator[Any]) -> None:
-        self._source = source
-        self._elements = elements
-        self.first: Leaves | None = None
-        beside = source.beside if source.companions else None
-        self.buffer = RowBuffer(self._batches(), beside=beside)
-        self.is_closed = False
-
-    def read(self, batch_size: int, start: int) -> Iterator[InputBatch]:
+    def _read(
+        self, buffer: RowBuffer, batch_size: int, start: int
+    ) -> Iterator[InputBatch]:
         finished = False
         try:
-            self.buffer.skip(start)
-            self.buffer.fill()
-            structure = self.first and self.first.structure
-            yield from self.buffer.batches(batch_size, structure)
+            buffer.skip(start)
+            if buffer.fill() and self._first is not None:
+                yield from buffer.batches(batch_size, self._first.structure)
             finished = True
         finally:
             if not finished:
-                self.is_closed = True
-                self.buffer.close()
+                buffer.close()
 
-    def _batches(self) -> Generator[Rows, None, None]:
+    def _pieces(self, elements: Iterator[Any]) -> Generator[Rows, None, None]:
         first_row = 0
         end = object()
-        steps = self._source.steps
         try:
-            for step in itertools.count() if steps is None else range(steps):
-                element = next(self._elements, end)
+            for step in (
+                itertools.count() if self._steps is None else range(self._steps)
+            ):
+                element = next(elements, end)
                 if element is end:
-                    self._source.on_short(step)
+                    self._on_short(step)
                     return
-                if self._source.lists_are_rows and isinstance(element, list):
+                if self._lists_are_rows and isinstance(element, list):
                     element = (element,)
                 try:
                     rows = self._rows(element, first_row)
@@ -161,18 +149,18 @@ class _Pass:
                 first_row += rows.num_rows
                 yield rows
         except BaseException:
-            close(self._elements)
+            close(elements)
             raise
 
     def _rows(self, element: Any, first_row: int) -> Rows:
         with refusing_ragged(element, "the element"):
-            found = as_leaves(self._source.form(element), self._source.input_spec)
+            found = as_leaves(self._form(element), self._input_spec)
         lengths_of(found.flat, first_row)
-        self.first = self.first or found
-        _check_same(found.flat, self.first.flat)
+        self._first = self._first or found
+        _check_same(found.flat, self._first.flat)
         num_rows = found.flat[0].shape[0]
         flat, shared = [], []
-        for leaf, first in zip(found.flat, self.first.flat, strict=True):
+        for leaf, first in zip(found.flat, self._first.flat, strict=True):
             fail = failing(leaf.path, first_row)
             fitted = dataclasses.replace(like(leaf, first, fail), cast=first.cast)
             rows, is_shared = fitted.view(0, num_rows, fail)
@@ -180,7 +168,7 @@ class _Pass:
             # Tensors too: tf.numpy_function may return the function's own memory.
             shared.append(is_shared and leaf.memory is not Memory.NEW)
         marks = NO_MARKS
-        for companion in self._source.companions:
+        for companion in self.companions:
             marks = companion(marks, element, first_row, num_rows)
         return Rows(flat, num_rows, tuple(shared), marks)
 

@@ -16,8 +16,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.element_forms import as_tuples, is_nest, map_nest
 from keras_mgpu_strategy.sources.array_kinds import as_leaf
 from keras_mgpu_strategy.sources.arrays import Leaves
-from keras_mgpu_strategy.sources.kept import schema_of
-from keras_mgpu_strategy.sources.kept_elements import KeptElements
+from keras_mgpu_strategy.sources.kept import KeptElements, schema_of
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
@@ -112,7 +111,7 @@ class OfElements(Wrapped):
 
 
 def targets_of(element: Any) -> tuple[Nest, ...]:
-    """Returns `(y,)` or `(y, sample_weight)` of an element; empty without y."""
+    """Returns `(y,)` or `(y, sample_weight)` of an element, up to the first None."""
     rest = element[1:] if isinstance(element, tuple | list) else ()
     return tuple(itertools.takewhile(lambda part: part is not None, rest))
 

@@ -375,7 +375,7 @@ def test_lists_in_a_column_are_labels(strategies):
     table = pa.table({"table": list(ROWS[:70]), "kind": labels[:70].tolist()})
     assert_same(predictor.evaluate(table, "kind", verbose=0), expected)
     for wrong, message in [
-        ([*labels[:40].tolist(), [1.0]], "row 40 has a list of another length"),
+        ([*labels[:40].tolist(), [1.0]], "row 40 holds a list of 1 values, expected 3"),
         ([*labels[:50].tolist(), None], "row 50 holds a null"),
         ([*labels[:60].tolist(), [0.0, None, 1.0]], "row 60 holds a null"),
     ]:
