@@ -4,22 +4,9 @@ Rows come in order, each exactly once, and nothing is read whole. Everything tha
 checked without reading is checked before; later errors name batch and first row.
 """
 
-from keras_mgpu_strategy import files
 from keras_mgpu_strategy.inputs.by_name import named_rows
 from keras_mgpu_strategy.inputs.forms import select_inputs
 from keras_mgpu_strategy.inputs.labels import labelled
 from keras_mgpu_strategy.inputs.opening import as_source
-from keras_mgpu_strategy.sources.checks import check_batch_size
-from keras_mgpu_strategy.sources.matching import check_inputs
-from keras_mgpu_strategy.sources.origins import origin_of
 
-__all__ = [
-    "as_source",
-    "check_batch_size",
-    "check_inputs",
-    "files",
-    "labelled",
-    "named_rows",
-    "origin_of",
-    "select_inputs",
-]
+__all__ = ["as_source", "labelled", "named_rows", "select_inputs"]

@@ -91,7 +91,7 @@ def as_source(
             x, kept = without_kept(x, keep, input_spec) if keep else (x, {})
             source = ArraySource(form(x), declared, name)
             check_lengths(kept, source.num_rows)
-            _limit(source, steps, batch_size)
+            source = _limited(source, x, steps, batch_size)
             return WithKept(source, kept) if kept else source
         read = functools.partial(adapter, x, steps, declared, lists_are_rows=ragged)
         return kept_of_stream(read, form, keep, input_spec) if keep else read(form)
@@ -130,13 +130,10 @@ def _limited(source: Source, x: Any, steps: int | None, size: int | None) -> Sou
     on_short = warns_of_short(steps)
     if source.num_rows is not None:
         on_short(math.ceil(source.num_rows / size))
+    if isinstance(source, ArraySource):  # whose origin is that of the rows read
+        source.num_rows = min(source.num_rows, steps * size)
+        return source
     return Limited(source, steps * size, lambda rows: on_short(math.ceil(rows / size)))
-
-
-def _limit(source: ArraySource, steps: int | None, batch_size: int | None) -> None:
-    if steps is not None and batch_size is not None:
-        source.num_rows = min(source.num_rows, steps * batch_size)
-        warns_of_short(steps)(math.ceil(source.num_rows / batch_size))
 
 
 def _iterator(

@@ -9,7 +9,6 @@ from typing import Any
 
 from keras_mgpu_strategy.compute.gather import rows_from
 from keras_mgpu_strategy.formats.registry import writer_of
-from keras_mgpu_strategy.inputs import origin_of
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.columns import columns_of, describe
 from keras_mgpu_strategy.outputs.interface import FileSink, Layout
@@ -21,6 +20,7 @@ from keras_mgpu_strategy.runs.progress import RowRange
 from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.runs.run_metrics import RunMetrics
 from keras_mgpu_strategy.sources.kept import schema_of
+from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.system import signals
 from keras_mgpu_strategy.types import HostBatch
 

@@ -5,16 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from keras_mgpu_strategy.engines.interface import Backend
-from keras_mgpu_strategy.inputs import (
-    as_source,
-    check_batch_size,
-    check_inputs,
-    named_rows,
-    select_inputs,
-)
+from keras_mgpu_strategy.inputs import as_source, named_rows, select_inputs
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.runs.padded_rows import PaddedRows, padded_rows
+from keras_mgpu_strategy.sources.checks import check_batch_size
+from keras_mgpu_strategy.sources.matching import check_inputs
 from keras_mgpu_strategy.sources.pad import Pad, check_pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.sources.row_errors import Fail, failing
+from keras_mgpu_strategy.sources.row_errors import Fail
 from keras_mgpu_strategy.sources.safe_casts import (
     Converted,
     as_tf,
@@ -30,12 +30,11 @@ Wanted: TypeAlias = tf.DType | Undeclared | None
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cast:
-    """How chunks of an input, `path` in messages, get the dtype a model is given."""
+    """How chunks of an input get the dtype that a model is given."""
 
     dtype: tf.DType
-    path: str
 
-    def convert(self, chunk: np.ndarray, fail: Fail | None = None) -> np.ndarray:
+    def convert(self, chunk: np.ndarray, fail: Fail) -> np.ndarray:
         """Returns rows for TensorFlow; `fail` is called for one that cannot be kept."""
         target = np.dtype(self.dtype.as_numpy_dtype)
         is_text = self.dtype == tf.string
@@ -50,15 +49,14 @@ class Cast:
         expected = "str or bytes. Replace missing values first"
         if not is_text:
             expected = expected_of(value, chunk.dtype, target)
-        (fail or failing(self.path, 0))(
-            int(place[0]), f"holds {value!r:.80} ({chunk.dtype}), expected {expected}."
-        )
+        what = f"holds {value!r:.80} ({chunk.dtype}), expected {expected}."
+        fail(int(place[0]), what)
 
 
 def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
     """Returns the conversion of rows to `wanted`; ValueError if TensorFlow has none."""
     if is_string(dtype):
-        return Cast(tf.string, path)
+        return Cast(tf.string)
     # TensorFlow has no counterpart of NumPy's longdouble.
     known = as_tf(dtype) or (tf.float64 if dtype.kind == "f" else None)
     if known is None or dtype.names is not None or dtype.kind == "O":
@@ -67,11 +65,11 @@ def cast_for(dtype: np.dtype, path: str, wanted: Wanted = None) -> Cast:
             f"{_REMEDIES.get(dtype.kind, 'Convert it with .astype(...).')}"
         )
     if isinstance(wanted, tf.DType):
-        return Cast(_target(known, wanted), path)
+        return Cast(_target(known, wanted))
     floats = keras.config.floatx() if wanted is None else wanted.floats
     if floats is None or kind_of(dtype) != "f":
-        return Cast(known, path)
-    return Cast(tf.as_dtype(floats), path)
+        return Cast(known)
+    return Cast(tf.as_dtype(floats))
 
 
 def is_string(dtype: np.dtype) -> bool:

@@ -166,8 +166,7 @@ def _check_shape(path: str, received: tf.TensorSpec, declared: tf.TensorSpec) ->
         ours = given[:-1]
     elif len(given) == len(wanted) - 1 and wanted[-1] == 1:
         ours = [*given, 1]
-    pairs = zip(ours, wanted, strict=False)
-    if len(ours) == len(wanted) and all(None in p or p[0] == p[1] for p in pairs):
+    if tf.TensorShape(ours).is_compatible_with(wanted):
         return
     remedy = ", e.g. by x.reshape(...)."
     if len(given) == len(wanted) - 1:

@@ -77,8 +77,9 @@ class StreamSource:
     @property
     def spec(self) -> Nest:
         """Nest of `tf.TensorSpec`; None for an input without a single element."""
-        if self._spec is None and self._opened().fill() and self._first is not None:
-            self._spec = self._first.spec
+        if self._spec is None:
+            self._opened().fill()
+            self._spec = self._first and self._first.spec
         return self._spec
 
     def origin(self) -> Origin:

@@ -11,22 +11,12 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Source, cut
 class Wrapped:
     """Another source; attributes that are not changed, such as `marks`, are its own."""
 
+    num_rows: int | None
+    spec: Nest
+    batches: Callable[..., Iterator[InputBatch]]
+
     def __init__(self, source: Source) -> None:
         self._source = source
-
-    @property
-    def num_rows(self) -> int | None:
-        """Number of rows, or None if unknown."""
-        return self._source.num_rows
-
-    @property
-    def spec(self) -> Nest:
-        """Nest of `tf.TensorSpec`."""
-        return self._source.spec
-
-    def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
-        """Yields the source's batches."""
-        return self._source.batches(batch_size, start)
 
     def __getattr__(self, name: str) -> Any:
         """Looks up other attributes in the source."""
@@ -42,14 +32,10 @@ class Limited(Wrapped):
         self, source: Source, limit: int, on_short: Callable[[int], None]
     ) -> None:
         super().__init__(source)
+        known = source.num_rows
+        self.num_rows = None if known is None else min(known, limit)
         self._limit = limit
         self._on_short = on_short
-
-    @property
-    def num_rows(self) -> int | None:
-        """Number of rows to read; None if the source does not know its own."""
-        known = self._source.num_rows
-        return None if known is None else min(known, self._limit)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields batches of `batch_size` rows; the last one may be shorter."""
@@ -77,13 +63,7 @@ class Described(Wrapped):
 
     def __init__(self, source: Source, spec: Nest) -> None:
         super().__init__(source)
-        self.received_spec = source.spec
-        self._spec = spec
-
-    @property
-    def spec(self) -> Nest:
-        """Nest of `tf.TensorSpec`."""
-        return self._spec
+        self.received_spec, self.spec = source.spec, spec
 
 
 class Rearranged(Wrapped):
@@ -91,12 +71,8 @@ class Rearranged(Wrapped):
 
     def __init__(self, source: Source, rearrange: Callable[[Nest], Nest]) -> None:
         super().__init__(source)
+        self.spec = rearrange(source.spec)
         self._rearrange = rearrange
-
-    @property
-    def spec(self) -> Nest:
-        """Nest of `tf.TensorSpec`."""
-        return self._rearrange(self._source.spec)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields the source's batches, rearranged."""

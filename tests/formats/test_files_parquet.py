@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from reading_files import POSITIONS, check_rows, one, read
 
 from keras_mgpu_strategy.files import Parquet
-from keras_mgpu_strategy.inputs import as_source, check_inputs
+from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.sources.matching import check_inputs
 
 RNG = np.random.default_rng(0)
 F = RNG.normal(size=23)

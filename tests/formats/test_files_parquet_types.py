@@ -12,7 +12,8 @@ import tensorflow as tf
 from reading_files import check_rows, one, read
 
 from keras_mgpu_strategy.files import Parquet
-from keras_mgpu_strategy.inputs import as_source, check_inputs
+from keras_mgpu_strategy.inputs import as_source
+from keras_mgpu_strategy.sources.matching import check_inputs
 
 BIG = 2**53 + 1
 TWO = one([2], name="x")

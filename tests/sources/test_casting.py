@@ -246,7 +246,8 @@ def test_objects_that_are_strings():
     ],
 )
 def test_numbers_of_python(value, dtype, expected):
-    found = Cast(dtype, "x").convert(np.array([[value]], dtype=object))
+    column = np.array([[value]], dtype=object)
+    found = Cast(dtype).convert(column, failing("x", 0))
     assert found.dtype == dtype.as_numpy_dtype and found.tolist() == [[expected]]
 
 
@@ -257,7 +258,7 @@ def test_objects_that_are_no_integer(value):
     with pytest.raises(
         BadRow, match="x, row 1 holds .*object.*an integer that int64 holds"
     ):
-        Cast(tf.int64, "x").convert(np.array([1, value], dtype=object))
+        Cast(tf.int64).convert(np.array([1, value], dtype=object), failing("x", 0))
 
 
 def test_an_error_of_a_row_says_what_the_reader_says_of_it():

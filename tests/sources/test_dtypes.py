@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import zarr
 from reading import read, rows
+from scipy.sparse import csr_array
 
 from keras_mgpu_strategy.inputs import as_source
 
@@ -17,10 +18,14 @@ TEXT = ["a", "bé", "", "日本"]
 ENCODED = np.array([[text.encode()] for text in TEXT], dtype=object)
 
 
-def test_floats_become_floatx():
-    for dtype in FLOATS:
+CONVERT = {"dense": np.asarray, "matrix": csr_array, "tensor": tf.sparse.from_dense}
+
+
+@pytest.mark.parametrize("kind", CONVERT)
+def test_floats_become_floatx(kind):
+    for dtype in FLOATS if kind == "dense" else [np.float64]:
         x = np.arange(6).reshape(3, 2).astype(dtype)
-        source = as_source(x)
+        source = as_source(CONVERT[kind](x))
         assert source.spec.dtype == tf.float32
         assert rows(source).dtype == np.float32
         np.testing.assert_array_equal(rows(source), x.astype(np.float32))
@@ -36,10 +41,11 @@ def test_floats_follow_keras_floatx():
         keras.config.set_floatx("float32")
 
 
-def test_other_numbers_stay():
-    for dtype in KEPT:
+@pytest.mark.parametrize("kind", CONVERT)
+def test_other_numbers_stay(kind):
+    for dtype in KEPT if kind == "dense" else KEPT[:-1]:
         x = np.arange(6).reshape(3, 2).astype(dtype)
-        source = as_source(x)
+        source = as_source(CONVERT[kind](x))
         native = np.dtype(dtype).newbyteorder("=")
         assert source.spec.dtype == tf.as_dtype(native)
         assert rows(source).dtype == native

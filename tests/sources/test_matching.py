@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from reading import read
 
-from keras_mgpu_strategy.inputs import as_source, check_inputs, select_inputs
+from keras_mgpu_strategy.inputs import as_source, select_inputs
+from keras_mgpu_strategy.sources.matching import check_inputs
 
 
 def _spec(*shape, dtype=tf.float32, name=None):

@@ -14,7 +14,6 @@ MATRICES = [
     for kind in ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
     for suffix in ["_array", "_matrix"]
 ]
-KEPT = [np.bool_, np.int8, np.uint8, np.int32, np.int64, np.complex64]
 
 
 def _dense(*shape, dtype="float32", filled=0.2):
@@ -42,23 +41,6 @@ def test_tensors(shape):
     assert source.spec == tf.TensorSpec([None, *shape[1:]], tf.float32)
     for start in [0, 1, 4]:
         np.testing.assert_array_equal(rows(source, 3, start), dense[start:])
-
-
-@pytest.mark.parametrize("convert", [scipy.sparse.csr_array, tf.sparse.from_dense])
-def test_other_numbers_stay(convert):
-    for dtype in KEPT:
-        dense = _dense(7, 3, dtype=dtype)
-        source = as_source(convert(dense))
-        assert source.spec.dtype == tf.as_dtype(dtype)
-        assert rows(source).dtype == dtype
-        np.testing.assert_array_equal(rows(source), dense)
-
-
-@pytest.mark.parametrize("convert", [scipy.sparse.csr_array, tf.sparse.from_dense])
-def test_floats_become_floatx(convert):
-    source = as_source(convert(_dense(7, 3, dtype="float64")))
-    assert source.spec.dtype == tf.float32
-    assert rows(source).dtype == np.float32
 
 
 def test_strings():

@@ -4,21 +4,16 @@ Keras rounds arrays to float32 first, of which nothing is left here: the values 
 from each other by less than float32 tells apart.
 """
 
-import h5py
 import numpy as np
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
-import scipy.sparse
 import tensorflow as tf
-import zarr
 
 import keras_mgpu_strategy as mgpu
 from tests.conformance.zoo import keras
+from tests.inputs_zoo import INPUTS, NUM_FEATURES
 
 OFFSET = 1.7e9
-TIMES = OFFSET + np.arange(37)[:, None] / 4
+TIMES = OFFSET + np.arange(37 * NUM_FEATURES).reshape(37, NUM_FEATURES) / 4
 EXPECTED = TIMES - OFFSET
 
 
@@ -26,77 +21,39 @@ class Shift(keras.Model):
     """Declares nothing about its input."""
 
     def call(self, x):
-        rows = x["t"] if isinstance(x, dict) else x
+        rows = x["x"] if isinstance(x, dict) else x
         if isinstance(rows, tf.SparseTensor):
             rows = tf.sparse.to_dense(rows)
         return rows - tf.cast(OFFSET, rows.dtype)
 
 
 def _declared():
-    inputs = keras.Input((1,), dtype="float64", name="t")
+    inputs = keras.Input((NUM_FEATURES,), dtype="float64", name="x")
     shift = keras.layers.Rescaling(1.0, offset=-OFFSET, dtype="float64")
     return keras.Model(inputs, shift(inputs))
 
 
-def _hdf5(folder):
-    with h5py.File(folder / "x.h5", "w") as file:
-        file["t"] = TIMES
-    return folder / "x.h5"
-
-
-def _zarr(folder):
-    zarr.create_array(str(folder / "x.zarr"), data=TIMES)
-    return folder / "x.zarr"
-
-
-def _npy(folder):
-    np.save(folder / "x.npy", TIMES)
-    return folder / "x.npy"
-
-
-def _npz(folder):
-    np.savez(folder / "x.npz", t=TIMES)
-    return folder / "x.npz"
-
-
-def _table(kind):
-    def write(folder):
-        path = folder / f"x.{kind}"
-        frame = pd.DataFrame(TIMES, columns=["t"])
-        getattr(frame, f"to_{kind}")(path, index=False)
-        return path
-
-    return write
-
-
-def _records(folder):
+def _records(x, folder):
     path = str(folder / "x.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:
-        for row in TIMES:
-            writer.write(tf.io.serialize_tensor(row).numpy())
-    parse = lambda r: tf.ensure_shape(tf.io.parse_tensor(r, tf.float64), [1])  # noqa: E731
-    return mgpu.files.TFRecords(path, parse)
+        for row in x:
+            writer.write(row.tobytes())
+    return mgpu.files.TFRecords(path, lambda r: tf.io.decode_raw(r, tf.float64))
 
 
-KINDS = {
-    "array": lambda _: TIMES,
-    "strange byte order": lambda _: TIMES.astype(">f8"),
-    "dict": lambda _: {"t": TIMES},
-    "tensor": lambda _: tf.constant(TIMES),
-    "pandas": lambda _: pd.DataFrame(TIMES, columns=["t"]),
-    "polars": lambda _: pl.DataFrame(TIMES, schema=["t"]),
-    "Arrow": lambda _: pa.table({"t": TIMES[:, 0]}),
-    "sparse": lambda _: scipy.sparse.csr_array(TIMES),
-    "sparse tensor": lambda _: tf.sparse.from_dense(TIMES),
-    "data set": lambda _: tf.data.Dataset.from_tensor_slices(TIMES).batch(5),
-    "generator": lambda _: iter(np.array_split(TIMES, 4)),
-    "npy": _npy,
-    "npz": _npz,
-    "hdf5": _hdf5,
-    "zarr": _zarr,
-    "csv": _table("csv"),
-    "parquet": _table("parquet"),
+def _csv(x, folder):
+    columns = [f"f{column}" for column in range(NUM_FEATURES)]
+    return mgpu.files.Csv(INPUTS["csv"](x, folder), columns)
+
+
+OTHERS = ("doubles", "bytes", "list_of_one", "hugging_face", "dataset_with_labels")
+OTHERS += ("reused_memory", "tfrecords", "images")
+"""Kinds that convert what they are given, or are like one that is tried."""
+KINDS = {kind: make for kind, make in INPUTS.items() if kind not in OTHERS} | {
+    "strange byte order": lambda x, folder: x.astype(">f8"),
+    "sparse tensor": lambda x, folder: tf.sparse.from_dense(x),
     "records": _records,
+    "csv": _csv,
 }
 
 
@@ -110,7 +67,8 @@ def predictor(request, strategies):
 
 def test_no_kind_of_input_rounds(predictor, tmp_path):
     for kind, make in KINDS.items():
-        found = predictor.predict(make(tmp_path), batch_size=8, verbose=0)
+        (folder := tmp_path / kind).mkdir()
+        found = predictor.predict(make(TIMES, folder), batch_size=8, verbose=0)
         assert found.dtype == np.float64, kind
         np.testing.assert_array_equal(found.ravel(), EXPECTED.ravel(), kind)
 
@@ -119,6 +77,7 @@ def test_what_computes_in_float32_is_given_that(strategies, tmp_path):
     with strategies[1].scope():
         predictor = mgpu.Predictor(Shift())
     expected = TIMES.astype(np.float32) - np.float32(OFFSET)
-    for kind in ("array", "data set", "npy", "parquet"):
-        found = predictor.predict(KINDS[kind](tmp_path), batch_size=8, verbose=0)
+    for kind in ("array", "dataset", "npy", "parquet"):
+        x = KINDS[kind](TIMES, tmp_path)
+        found = predictor.predict(x, batch_size=8, verbose=0)
         np.testing.assert_array_equal(found.ravel(), expected.ravel(), kind)
