@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mgpu_strategy.formats.images import listing
 
 if TYPE_CHECKING:  # it loads TensorFlow
-    from keras_mgpu_strategy.outputs.interface import FileFormat
+    from keras_mgpu_strategy.outputs.row_sink import FileFormat
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from keras_mgpu_strategy.types import HostBatch, Nest, Ragged, joined
 
 
 class MemorySink:
-    """A `Sink` that collects results as NumPy arrays; `num_rows` is None if unknown."""
+    """Collects results as NumPy arrays, copied; `num_rows` is None if unknown."""
 
     def __init__(self, num_rows: int | None = None):
         self._num_rows = num_rows
@@ -25,13 +25,8 @@ class MemorySink:
         self._leaves: list[_Leaf] = []
         self._num_written = 0
 
-    @property
-    def num_written(self) -> int:
-        """Number of rows stored so far."""
-        return self._num_written
-
     def write(self, batch: HostBatch) -> None:
-        """Stores a batch, which must begin at row `num_written`."""
+        """Stores a batch, which must begin after the rows stored so far."""
         check_next(batch, self._num_written)
         arrays = tf.nest.flatten(batch.outputs)
         if not self._leaves:
@@ -40,9 +35,6 @@ class MemorySink:
         for leaf, array in zip(self._leaves, arrays, strict=True):
             leaf.append(self._num_written, array)
         self._num_written += batch.num_rows
-
-    def close(self) -> None:
-        """Nothing to do: memory needs no closing."""
 
     def result(self) -> Nest:
         """All rows: nest of arrays (or ragged tensors) of shape `(num_rows, ...)`."""

@@ -1,4 +1,4 @@
-"""What all file sinks share: checks, counting, the order of calls.
+"""Sinks, the files that take results in row order, and the formats that make them.
 
 A batch that does not fit is refused whole. `num_written` counts only rows that are
 stored whole, even if a write fails halfway; `flush` and `reopen` continue from it.
@@ -7,7 +7,7 @@ stored whole, even if a write fails halfway; `flush` and `reopen` continue from 
 import abc
 import pathlib
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from keras_mgpu_strategy.outputs.columns import structure_of
 from keras_mgpu_strategy.outputs.durable import damaged
@@ -26,7 +26,18 @@ def row_of(path: pathlib.Path, layout: Layout, mark: dict[str, int]) -> int:
 
 
 class RowSink(abc.ABC):
-    """A `FileSink` whose subclass only has to store the rows of `outputs.rows`."""
+    """Results on disk, which outlive the process; made by a `FileFormat`.
+
+    A subclass only has to store the rows of `outputs.rows`. Every sink guarantees:
+
+    * Rows up to `num_written` are stored, in order, exactly as handed over. The
+      caller's arrays may be views: what is kept of them is copied.
+    * After `flush`, the rows it counts survive the process being killed and the
+      machine losing power.
+    * What `finish` leaves is byte for byte the same, however often writing was
+      interrupted and resumed, and however the rows were batched.
+    * A full disk is an `OSError`, never a crash.
+    """
 
     def __init__(self, layout: Layout, num_written: int):
         self._layout = layout
@@ -40,7 +51,12 @@ class RowSink(abc.ABC):
         return self._num_written
 
     def write(self, batch: HostBatch) -> None:
-        """Stores a batch, which must begin at row `num_written`."""
+        """Stores a batch, which must begin at row `num_written`.
+
+        Raises:
+            ValueError: The batch does not fit the layout: another row (the message says
+                which), or another row shape or dtype than the first results.
+        """
         self._check_open()
         rows = self._fitting(checked_rows(self._layout, self._num_written, batch))
         if not self._has_begun:
@@ -102,3 +118,35 @@ class RowSink(abc.ABC):
 
     def _release(self) -> None:  # noqa: B027
         """Closes files."""
+
+
+class FileFormat(Protocol):
+    """A file format that results can be written in."""
+
+    def check(self, layout: Layout) -> None:
+        """Checks that such results can be stored, touching nothing.
+
+        Raises:
+            ValueError: This format cannot hold them.
+            ImportError: A package is missing; names the extra to install.
+        """
+        ...
+
+    def create(self, path: pathlib.Path, layout: Layout) -> RowSink:
+        """Begins a new file or folder at `path`, in place of what may be there."""
+        ...
+
+    def reopen(
+        self, path: pathlib.Path, layout: Layout, mark: dict[str, int]
+    ) -> RowSink:
+        """Resumes a file that `create` began, after the rows of `mark`.
+
+        Args:
+            path: The file or folder; whatever was written past the mark is dropped.
+            layout: As it was given to `create`.
+            mark: What `flush` returned.
+
+        Raises:
+            ValueError: The file is missing, shorter than the mark says, or damaged.
+        """
+        ...

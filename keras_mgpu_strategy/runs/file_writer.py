@@ -11,9 +11,10 @@ from keras_mgpu_strategy.compute.gather import rows_from
 from keras_mgpu_strategy.formats.registry import writer_of
 from keras_mgpu_strategy.outputs import journal as journals
 from keras_mgpu_strategy.outputs.columns import columns_of, describe
-from keras_mgpu_strategy.outputs.interface import FileSink, Layout
+from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
+from keras_mgpu_strategy.outputs.row_sink import RowSink
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange
@@ -58,7 +59,7 @@ class FileWriter:
             metrics.resume(before and before.metrics, self.start)
         self._metrics = metrics
         self._lock = Lock(target.journal)
-        self._sink: FileSink | None = None
+        self._sink: RowSink | None = None
         self._flushed = time.monotonic()
         self._pause = _SECONDS_BETWEEN_FLUSHES
         self._chunk_starts = deque([self.start])
@@ -104,7 +105,7 @@ class FileWriter:
                 return False
         return True
 
-    def _open(self, batch: HostBatch, overwrite: bool) -> FileSink:
+    def _open(self, batch: HostBatch, overwrite: bool) -> RowSink:
         target, layout, journal = self._target, self._layout(batch), self._journal
         file_format, described = writer_of(target.path), describe(layout)
         self._can_resume = False
