@@ -1,4 +1,8 @@
-"""Writes a run's results and its journal; whatever ends the run, they are kept."""
+"""Writes a run's results and its journal; whatever ends the run, they are kept.
+
+A resumed run starts at a row that began a batch, so that the file is byte for byte that
+of one never stopped.
+"""
 
 import contextlib
 import signal
@@ -16,10 +20,13 @@ from keras_mgpu_strategy.outputs.journal import Journal, Progress
 from keras_mgpu_strategy.outputs.lock import Lock
 from keras_mgpu_strategy.outputs.row_sink import RowSink
 from keras_mgpu_strategy.outputs.target import Target
+from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
+from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
-from keras_mgpu_strategy.runs.progress import RowRange
+from keras_mgpu_strategy.runs.progress import RowRange, show_progress
 from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.runs.run_metrics import RunMetrics
+from keras_mgpu_strategy.runs.to_memory import Check
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.system import signals
@@ -37,9 +44,10 @@ class FileWriter:
         target: Target,
         settings: dict[str, Any],
         journal: Journal | None,
-        metrics: RunMetrics | None = None,
+        asked: AskedMetrics | None,
     ):
         origin = origin_of(run.rows.whole)
+        self._metrics = metrics = RunMetrics(asked, run.rows) if asked else None
         if metrics is not None:
             settings = {**settings, **metrics.settings}
         self._about = fingerprint(run.rows, origin, settings)
@@ -51,31 +59,49 @@ class FileWriter:
         # A row's last bits depend on its position in a batch of the model, so rows
         # are run from one on at which an uninterrupted run also begins a batch.
         size = 1 if run.padded else run.batch_size  # a shard begins at a window
-        self.start = before.start if before else first - first % size
-        self.rows = RowRange(
+        self._start = before.start if before else first - first % size
+        self._rows = RowRange(
             first, before.rows if before else first, run.rows.source.num_rows
         )
         if metrics is not None:
-            metrics.resume(before and before.metrics, self.start)
-        self._metrics = metrics
+            metrics.resume(before and before.metrics, self._start)
         self._lock = Lock(target.journal)
         self._sink: RowSink | None = None
         self._flushed = time.monotonic()
         self._pause = _SECONDS_BETWEEN_FLUSHES
-        self._chunk_starts = deque([self.start])
+        self._chunk_starts = deque([self._start])
         self._can_resume = True
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The values of the metrics of all rows; None if none are asked for."""
+        return self._metrics and self._metrics.values()
 
     def write(
         self,
-        batches: Iterable[HostBatch],
+        check: Check,
+        verbose: Verbose,
         stopping: tuple[int, ...],
         *,
         overwrite: bool,
     ) -> None:
-        """Writes results from `start` on; an `InterruptedError` if a signal ends it."""
+        """Writes what is not yet done; an `InterruptedError` if a signal ends that."""
+        journal, run = self._journal, self._run
+        if journal and journal.progress and journal.progress.finished:
+            if journal.path == self._target.journal:  # it lacks its name
+                with self._lock:
+                    self._target.place()
+            return
         try:
-            with signals.held_back(stopping) as held, self._kept():
-                is_complete = self._write_until(batches, held, overwrite)
+            with (
+                contextlib.closing(run.batches(self._start)) as results,
+                contextlib.closing(
+                    show_progress(check(results), self._rows, run.clock, verbose)
+                ) as shown,
+                signals.held_back(stopping) as held,
+                self._kept(),
+            ):
+                is_complete = self._write_until(shown, held, overwrite)
                 if is_complete:
                     self._finish()
                 else:
@@ -137,7 +163,9 @@ class FileWriter:
 
     def _layout(self, batch: HostBatch) -> Layout:
         rows, shard = self._run.rows, self._target.shard
-        num_rows, window = rows.whole.num_rows, rows.window
+        num_rows, multiple = rows.whole.num_rows, 1
+        if shard is not None:
+            multiple = shard.row_multiple(num_rows or 0, rows.window)
         return Layout(
             columns=columns_of(batch.outputs),
             first_row=rows.first_row,
@@ -147,20 +175,15 @@ class FileWriter:
             shard=shard,
             kept=schema_of(rows.whole),
             row_tokens=max(rows.longest // 4, 1),
-            row_multiple=1
-            if shard is None
-            else shard.row_multiple(num_rows or 0, window),
+            row_multiple=multiple,
         )
 
     def _flush(self, *, finished: bool = False) -> None:
         if self._sink is None or self._journal is None:
             return
         began = time.monotonic()
-        if finished:
-            mark, rows = self._target.mark(), self._sink.num_written
-        else:
-            mark = self._sink.flush()
-            rows = mark["rows"]
+        mark = self._target.mark() if finished else self._sink.flush()
+        rows = self._sink.num_written
         size = self._run.clock.report().batch_size or self._run.batch_size
         metrics, counted = None, rows
         if self._metrics is not None:
@@ -175,14 +198,10 @@ class FileWriter:
 
     def _batch_start(self, row: int, size: int) -> int:
         """Where the last batch that begins at or before a row began, or its window."""
-        chunk = self._chunk_start(row)
-        return chunk if self._run.padded else row - (row - chunk) % size
-
-    def _chunk_start(self, row: int) -> int:
-        """Where the last chunk that begins at or before a row began."""
-        while len(self._chunk_starts) > 1 and self._chunk_starts[1] <= row:
-            self._chunk_starts.popleft()
-        return self._chunk_starts[0]
+        chunks = self._chunk_starts
+        while len(chunks) > 1 and chunks[1] <= row:
+            chunks.popleft()
+        return chunks[0] if self._run.padded else row - (row - chunks[0]) % size
 
     def _finish(self) -> None:
         if self._metrics is not None:
@@ -219,7 +238,7 @@ class FileWriter:
         progress = self._journal and self._journal.progress
         if progress and self._can_resume:
             error.add_note(
-                f"Rows {self.rows.first} to {progress.rows} are safe in "
+                f"Rows {self._rows.first} to {progress.rows} are safe in "
                 f"{self._target.partial}. To resume from there, run the same with "
                 "resume=True (--resume).",
             )

@@ -1,15 +1,30 @@
-"""The predict method whose results are written to a file."""
+"""The predict method whose results are written to a file.
 
+It can be stopped at any moment and resumed. A row is in the journal only once it is
+safely on disk, and an output has its name only once complete.
+"""
+
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from keras_mgpu_strategy.compute.heads import head_of
+from keras_mgpu_strategy.inputs import labelled
 from keras_mgpu_strategy.report import Report
-from keras_mgpu_strategy.runs.callbacks import Verbose
+from keras_mgpu_strategy.runs.asked_columns import kept_names
+from keras_mgpu_strategy.runs.asked_metrics import asked_metrics
+from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
+from keras_mgpu_strategy.runs.file_writer import FileWriter
 from keras_mgpu_strategy.runs.in_memory import InMemory
-from keras_mgpu_strategy.runs.to_file import predict_to
+from keras_mgpu_strategy.runs.to_file import (
+    result_checks,
+    resumed,
+    settings_of,
+    target_of,
+)
 from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.system.signals import stopping_signals
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 
 
@@ -82,21 +97,20 @@ class IntoFiles(InMemory):
             ValueError: The earlier run was a different one, or its journal is damaged;
                 the file format cannot store a result. Also as in `predict`.
         """
-        what = (path, x, head_of(method, from_logits=from_logits, k=k))
-        return predict_to(
-            self._runner,
-            *what,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            strict=strict,
-            keep=keep,
-            labels=labels,
-            metrics=metrics,
-            resume=resume,
-            overwrite=overwrite,
-            shard=shard,
-            on_nonfinite=on_nonfinite,
-            stop_on=stop_on,
-            pad=pad,
-        )
+        runner, head = self._runner, head_of(method, from_logits=from_logits, k=k)
+        check_verbose(verbose)
+        check = result_checks(method, on_nonfinite, strict=strict)
+        signals = stopping_signals(stop_on)
+        target, journal = target_of(path, shard, resume=resume, overwrite=overwrite)
+        asked = asked_metrics(labels, metrics, method, runner.backend)
+        names, given = kept_names(keep, target.path), {"labels": labels}
+        rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
+        rows |= {"batch_size": batch_size, "steps": steps, "pad": pad}
+        run = resumed(journal, runner, head, {**rows, "shard": target.shard})
+        settings = settings_of(run, runner, head, target, names, steps, batch_size)
+        writer = FileWriter(run, target, settings, journal, asked)
+        writer.write(check, verbose, signals, overwrite=overwrite)
+        # The runner's own report may be from another thread.
+        report = dataclasses.replace(run.clock.report(), metrics=writer.metrics)
+        run.when_done(report)
+        return report
