@@ -34,7 +34,7 @@ def check_verbose(verbose: Verbose) -> int:
 class Bar:
     """Keras' bar of batches, if `verbose`; a standard output that fails ends it.
 
-    In a kernel, `runs/kernel_bar.py` shows a bar of rows instead.
+    In a kernel, `runs/progress.py` shows a bar of rows instead.
     """
 
     def __init__(self, target: int | None, verbose: int) -> None:
@@ -118,44 +118,39 @@ class EvaluationWatch:
     def __init__(
         self, callbacks: Any, model: Any, num_batches: int | None, verbose: int
     ) -> None:
-        self._model = model
-        self._callbacks: Any = None
-        if callbacks:
-            self._callbacks = _as_list(callbacks, model, num_batches, verbose)
+        self._model = model if callbacks else None
+        self._callbacks = _as_list(callbacks or [], self._model, num_batches, verbose)
         self._bar = Bar(num_batches, verbose)
         self._shown_at = time.monotonic()
 
     def begin(self) -> None:
         """Called before the first batch."""
-        if self._callbacks:
+        if self._model is not None:
             self._model.stop_evaluating = False
-            self._callbacks.on_test_begin()
+        self._callbacks.on_test_begin()
 
     def before(self, step: int) -> None:
         """Called before the batch of that number, or several from it on."""
-        if self._callbacks:
-            self._callbacks.on_test_batch_begin(step)
+        self._callbacks.on_test_batch_begin(step)
 
     def is_due(self) -> bool:
         """Whether there is something to show: after each batch, or now and then."""
         is_late = time.monotonic() - self._shown_at > _SECONDS_BETWEEN_LOOKS
-        return bool(self._callbacks) or (self._bar.is_shown and is_late)
+        return self._model is not None or (self._bar.is_shown and is_late)
 
     def after(self, done: int, logs: dict[str, Any]) -> None:
         """Called after the batches before `done`, with loss and metrics so far."""
         self._shown_at = time.monotonic()
-        if self._callbacks:
-            self._callbacks.on_test_batch_end(done - 1, logs)
+        self._callbacks.on_test_batch_end(done - 1, logs)
         self._bar.move(done, logs)
 
     def is_stopped(self) -> bool:
         """Whether a callback ended the run."""
-        return bool(self._callbacks) and self._model.stop_evaluating
+        return self._model is not None and self._model.stop_evaluating
 
     def end(self, done: int, logs: dict[str, Any]) -> None:
         """Called after the last batch, with the results."""
-        if self._callbacks:
-            self._callbacks.on_test_end(logs)
+        self._callbacks.on_test_end(logs)
         self._bar.finish(done, logs)
 
 

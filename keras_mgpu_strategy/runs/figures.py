@@ -84,7 +84,7 @@ class Meter:
     """Turns rows and times into figures; the rate is that of the last 30 seconds."""
 
     def __init__(self, rows: RowRange, clock: StageClock):
-        self._rows = rows
+        self.rows = rows
         self._clock = clock
         self._looks: deque[tuple[float, int]] = deque()
         self._compile_seconds = 0.0
@@ -92,7 +92,7 @@ class Meter:
 
     def look(self, row: int, seconds: float) -> Figures:
         """The figures of a run that has reached a row, some seconds after it began."""
-        row, report = max(row, self._rows.start), self._clock.report()
+        row, report = max(row, self.rows.start), self._clock.report()
         if self._has_begun_anew(report):
             self._looks.clear()
         self._looks.append((seconds, row))
@@ -104,8 +104,8 @@ class Meter:
 
     def last(self, row: int, seconds: float, *, is_complete: bool) -> Figures:
         """The figures of an ended run, at its overall rate; all rows if complete."""
-        row = max(row, self._rows.start)
-        num_rows = row - self._rows.start
+        row = max(row, self.rows.start)
+        num_rows = row - self.rows.start
         rate = num_rows / seconds if num_rows and seconds > 0 else None
         figures = self._figures(row, seconds, rate, self._clock.report())
         if figures.total is None and is_complete:
@@ -115,7 +115,7 @@ class Meter:
     def _figures(
         self, row: int, seconds: float, rate: float | None, report: Report
     ) -> Figures:
-        first, stop = self._rows.first, self._rows.stop
+        first, stop = self.rows.first, self.rows.stop
         return Figures(
             done=row - first,
             total=None if stop is None else stop - first,

@@ -21,8 +21,8 @@ from keras_mgpu_strategy.runs.figures import (
     RowRange,
     short_duration,
 )
-from keras_mgpu_strategy.runs.kernel_bar import KernelBar, kernel_bar
 from keras_mgpu_strategy.runs.run import Run
+from keras_mgpu_strategy.system.kernel import in_kernel
 from keras_mgpu_strategy.system.screen import Screen
 from keras_mgpu_strategy.types import HostBatch
 
@@ -30,6 +30,13 @@ from keras_mgpu_strategy.types import HostBatch
 _SECONDS_BETWEEN_LOOKS = 0.25
 _SECONDS_BETWEEN_LINES = 30.0
 _FIELDS = ("rows", "rate", "times", "bound")
+_SECONDS_BEFORE_IT_APPEARS = 1.0  # in a kernel
+_CELLS = 20
+_HTML = (
+    '<div style="font-variant-numeric: tabular-nums">'
+    '<progress max="1" value="{share:.4f}" style="vertical-align: middle; width: 20em">'
+    "</progress> {text}</div>"
+)
 
 
 def show_progress(
@@ -42,40 +49,38 @@ def show_progress(
     now: Callable[[], float] = time.monotonic,
 ) -> Generator[HostBatch, None, None]:
     """Passes batches on and shows how far the run is; closing it ends the bar."""
-    bar = kernel_bar(verbose) if stream is None else None
-    if bar is not None:
-        return _shown(batches, rows.start, Meter(rows, clock), bar, now)
-    screen = Screen(sys.stderr if stream is None else stream)
-    # The log of a long run should show how far it is; that of `predict` need not.
-    by_default = 1 if screen.isatty() else 2
-    level = by_default if verbose == "auto" else check_verbose(verbose)
-    if level == 0:
-        return (batch for batch in batches)
-    display = _Bar(screen) if level == 1 else _Lines(screen)
-    return _shown(batches, rows.start, Meter(rows, clock), display, now)
+    display = _kernel_bar(verbose) if stream is None else None
+    if display is None:
+        screen = Screen(sys.stderr if stream is None else stream)
+        # The log of a long run should show how far it is; that of `predict` need not.
+        by_default = 1 if screen.isatty() else 2
+        level = by_default if verbose == "auto" else check_verbose(verbose)
+        if level == 0:
+            return (batch for batch in batches)
+        display = _Bar(screen) if level == 1 else _Lines(screen)
+    return _shown(batches, Meter(rows, clock), display, now)
 
 
 @contextlib.contextmanager
 def shown_in_kernel(run: Run, verbose: Verbose) -> Iterator[Iterator[HostBatch]]:
     """Results for memory, above a bar if in a kernel; elsewhere Keras' bar is shown."""
-    bar = kernel_bar(verbose)
+    bar = _kernel_bar(verbose)
     with contextlib.closing(run.batches(0)) as results:
         if bar is None:
             yield results
             return
         meter = Meter(RowRange(stop=run.rows.source.num_rows), run.clock)
-        passing = _shown(results, 0, meter, bar, time.monotonic)
-        with contextlib.closing(passing):
+        with contextlib.closing(_shown(results, meter, bar)) as passing:
             yield passing
 
 
 def _shown(
     batches: Iterable[HostBatch],
-    row: int,
     meter: Meter,
-    display: "_Lines | _Bar | KernelBar",
-    now: Callable[[], float],
+    display: "_Lines | _Bar | _KernelBar",
+    now: Callable[[], float] = time.monotonic,
 ) -> Generator[HostBatch, None, None]:
+    row = meter.rows.start
     began = looked = now()
     is_complete = False
     try:
@@ -148,3 +153,53 @@ class _Bar:
         finally:
             if is_last:
                 self._progress.stop()
+
+
+def _kernel_bar(verbose: Verbose) -> "_KernelBar | None":
+    """The bar of a run in a kernel; None elsewhere, or if none is wanted."""
+    if verbose in (0, 2) or not in_kernel():
+        return None
+    return _KernelBar(_SECONDS_BEFORE_IT_APPEARS if verbose == "auto" else 0.0)
+
+
+class _KernelBar:
+    """A line below the cell of a notebook; an error of the display ends it.
+
+    It needs no widgets and writes to no stream; the notebook keeps its last state.
+    """
+
+    def __init__(self, appears_after: float) -> None:
+        self._appears_after = appears_after
+        self._is_gone = False
+        self._handle: Any = None
+
+    def show(self, figures: Figures, *, is_last: bool = False) -> None:
+        if self._is_gone or figures.seconds < self._appears_after:
+            return
+        states = _states(figures, is_last=is_last)
+        # A front end that is gone, or the user's own display, may raise anything.
+        try:
+            if self._handle is None:
+                from IPython.display import display
+
+                self._handle = display(states, raw=True, display_id=True)
+            else:
+                self._handle.update(states, raw=True)
+        except Exception:
+            self._is_gone = True
+
+
+def _states(figures: Figures, *, is_last: bool) -> dict[str, str]:
+    """The line by MIME type; without a bar if the number of rows is unknown."""
+    done, total = figures.done, figures.total
+    ending = "in" if done == total else "stopped after"
+    text = figures.line(ending if is_last else None)
+    if total is None:
+        return {"text/plain": text}
+    share = done / total if total else 1.0
+    full = int(share * _CELLS)
+    bar = "█" * full + "░" * (_CELLS - full)
+    return {
+        "text/plain": f"{bar} {text}",
+        "text/html": _HTML.format(share=share, text=text),
+    }
