@@ -19,11 +19,6 @@ Attach: TypeAlias = Callable[[Source], Source]
 """Returns a source that knows more about its rows."""
 
 
-def as_it_is(source: Source) -> Source:
-    """Attaches nothing."""
-    return source
-
-
 @dataclasses.dataclass(frozen=True)
 class ModelRows:
     """The rows of a run; `whole` are all of the input, `source` ends with the last."""
@@ -53,7 +48,7 @@ def model_rows(
     steps: int | None,
     shard: Shard | None,
     keep: Sequence[str],
-    attach: Attach,
+    attach: Attach | None,
     pad: Pad | None,
 ) -> ModelRows:
     """Opens an input and checks it against the model, reading as little as it can."""
@@ -62,7 +57,9 @@ def model_rows(
     declared = _declared(backend)
     sizes = {"steps": steps, "batch_size": batch_size, "keep": keep}
     sizes |= {"input_spec": declared, "feeding": backend.feeding}
-    whole = attach(as_source(x, **sizes, ragged=pad is not None))
+    whole = as_source(x, **sizes, ragged=pad is not None)
+    if attach is not None:
+        whole = attach(whole)
     if whole.spec is None:
         whole = _without_rows(backend)
     source, spec, preprocess = _fitted(whole, backend)

@@ -30,12 +30,7 @@ from keras_mgpu_strategy.runs.learned import (
     fixed_batch,
     most_batch,
 )
-from keras_mgpu_strategy.runs.model_rows import (
-    Attach,
-    ModelRows,
-    as_it_is,
-    model_rows,
-)
+from keras_mgpu_strategy.runs.model_rows import Attach, ModelRows, model_rows
 from keras_mgpu_strategy.runs.padded import PaddedRun
 from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.marks import marks_of
@@ -124,7 +119,7 @@ class Runner:
         shard: Shard | None = None,
         step: StepKind | None = None,
         keep: Sequence[str] = (),
-        attach: Attach = as_it_is,
+        attach: Attach | None = None,
         pad: Pad | None = None,
     ) -> Run:
         """Checks the input, whose marks `attach` may add to, and makes a run of it.
@@ -136,7 +131,7 @@ class Runner:
         rows = model_rows(x, self.backend, batch_size, steps, shard, keep, attach, pad)
         self.backend.build(example_inputs(rows.spec, 1, rows.longest))
         fixed = fixed_batch(self.backend.input_spec)
-        padded = self._padded(rows, head, batch_size)
+        padded = self._padded(rows, head, batch_size, fixed)
         tokens = padded and padded.batches
         given = batch_size and per_replica(batch_size, self.num_replicas)
         learned = self._known(rows, head, given, tokens)
@@ -146,7 +141,7 @@ class Runner:
         tries = step is None and tokens is None and learned.best_step(size) is None
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
         begins = {"tunes": tunes, "tries": tries, "step": step, "tokens": tokens}
-        context = self._context(rows, head, learned, begins)
+        context = self._context(rows, head, learned, fixed, begins)
         return Run(
             rows=rows,
             engine=self.backend.engine(context),
@@ -160,22 +155,27 @@ class Runner:
         )
 
     def _padded(
-        self, rows: ModelRows, head: Head, batch_size: int | None
+        self, rows: ModelRows, head: Head, batch_size: int | None, fixed: int | None
     ) -> PaddedRun | None:
         """How rows of unequal length are run, and which results vary with them."""
-        how, backend = rows.padded, self.backend
+        how = rows.padded
         if how is None:
             return None
-        fixed, most = fixed_batch(backend.input_spec), most_batch(backend, rows.longest)
+        most = most_batch(self.backend, rows.longest)
         batches = how.batches(batch_size, fixed, most, self.num_replicas)
-        outputs = how.tried(backend, head, rows.spec)
+        outputs = how.tried(self.backend, head, rows.spec)
         batches = dataclasses.replace(
             batches, is_static=outputs.is_static, window=how.pad.window
         )
         return PaddedRun(how, batches, outputs)
 
     def _context(
-        self, rows: ModelRows, head: Head, learned: Learned, begins: dict[str, Any]
+        self,
+        rows: ModelRows,
+        head: Head,
+        learned: Learned,
+        fixed: int | None,
+        begins: dict[str, Any],
     ) -> Context:
         return Context(
             devices=self.backend.devices,
@@ -183,7 +183,7 @@ class Runner:
             chunk_sizes=learned.chunk_sizes,
             clock=StageClock(self.num_replicas),
             head=head,
-            is_fixed=fixed_batch(self.backend.input_spec) is not None,
+            is_fixed=fixed is not None,
             **begins,
             limits=learned.limits,
             most_batch=most_batch(self.backend),
