@@ -38,18 +38,14 @@ class Lock:
         self._claim: Any = None
 
     def __enter__(self) -> "Lock":
-        """Takes the lock."""
-        self.take()
+        """Locks the file that is there now; without one, there is nothing to lock."""
+        self.release()
+        self._file = self._existing()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Releases the lock."""
         self.release()
-
-    def take(self) -> None:
-        """Locks the file that is there now; without one, there is nothing to lock."""
-        self.release()
-        self._file = self._existing()
 
     def claim(self) -> None:
         """Locks the file and its place, for `put` or `keep` to follow."""

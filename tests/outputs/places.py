@@ -1,7 +1,9 @@
 """What runs and kills leave beside an output, for tests of where outputs lie."""
 
+import json
 import os
 import pathlib
+import zlib
 
 from keras_mgpu_strategy.outputs import journal, target
 from keras_mgpu_strategy.outputs.journal import Progress
@@ -18,6 +20,12 @@ def begin(place, *, finished=False):
     written = journal.create(place.journal, {"run": {}, "layout": []})
     written.add(FINISHED if finished else Progress(5, 4, 4, {"rows": 5}))
     written.close()
+
+
+def line(record):
+    """A line of a journal, of bytes or what is written as JSON, with its checksum."""
+    text = record if isinstance(record, bytes) else json.dumps(record).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def put(path, content):

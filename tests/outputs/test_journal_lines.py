@@ -1,14 +1,13 @@
 """What a line of a journal may say, to the last number, and what is said of others."""
 
 import dataclasses
-import json
-import zlib
 
 import pytest
 
 from keras_mgpu_strategy.outputs import journal
 from keras_mgpu_strategy.outputs.journal import Progress
 from tests.messages import exactly
+from tests.outputs import places
 
 ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
 BEGIN = {"journal": 2, "about": ABOUT}
@@ -23,11 +22,7 @@ def path(tmp_path):
 
 
 def write(path, *records):
-    content = b""
-    for record in records:
-        text = record if isinstance(record, bytes) else json.dumps(record).encode()
-        content += b"%08x %s\n" % (zlib.crc32(text), text)
-    path.write_bytes(content)
+    path.write_bytes(b"".join(map(places.line, records)))
 
 
 def damaged(path, number, why=""):
@@ -71,15 +66,23 @@ def test_a_journal_of_version_1_is_old_and_knows_no_content(path):
 @pytest.mark.parametrize(
     "changes",
     [
+        {"start": -1},
         {"start": 9},
+        {"batch_size": -1},
         {"batch_size": 2**31 + 1},
         {"batch_size": True},
         {"rows": 2**63, "mark": {"rows": 2**63}},
+        {"rows": -1},
         {"rows": 8.0},
+        {"rows": "8"},
+        {"rows": None},
+        {"more": 1},
         {"mark": None},
+        {"mark": []},
         {"mark": {}},
         {"mark": {"bytes": 8}},
         {"mark": {"rows": 7}},
+        {"mark": {"rows": "8"}},
         {"mark": {"rows": 8, "bytes": -1}},
         {"mark": {"rows": 8, "more": 1}},
         {"finished": 1},
@@ -205,7 +208,11 @@ def test_another_first_line_is_refused_with_the_reason(path, record, why):
         journal.read(path)
 
 
-@pytest.mark.parametrize("changes", [{"journal": 3}, {"about": []}, {"about": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"journal": version} for version in (0, 3, "1", True, None)]
+    + [{"about": []}, {"about": None}],
+)
 def test_a_journal_of_another_version_says_what_to_do(path, changes):
     write(path, BEGIN | changes)
     message = (

@@ -40,17 +40,17 @@ def journal(tmp_path):
 
 def test_a_second_lock_is_refused_until_the_first_is_let_go(journal):
     first, second = Lock(journal), Lock(journal)
-    first.take()
-    for attempt in (second.take, second.claim):
+    first.__enter__()
+    for attempt in (second.__enter__, second.claim):
         with pytest.raises(BlockingIOError, match="journal is in use: another run"):
             attempt()
     first.release()
     with second, pytest.raises(BlockingIOError, match="another run is writing"):
-        first.take()
+        first.__enter__()
     assert list(journal.parent.iterdir()) == [journal]
 
 
-@pytest.mark.parametrize("how", ["take", "claim"])
+@pytest.mark.parametrize("how", ["__enter__", "claim"])
 def test_a_lock_ends_with_its_process(journal, how):
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(journal), how],
@@ -72,7 +72,7 @@ def test_a_lock_ends_with_its_process(journal, how):
 
 def test_what_is_not_there_is_not_locked(tmp_path):
     path = tmp_path / "absent.journal"
-    Lock(path).take()
+    Lock(path).__enter__()
     assert not path.exists()
 
 
@@ -85,7 +85,7 @@ def test_a_new_file_is_locked_as_soon_as_it_is_there(journal, has_old):
     with pytest.raises(BlockingIOError, match="another run is writing"):
         second.claim()
     first.put(b"new")
-    for attempt in (second.take, second.claim):
+    for attempt in (second.__enter__, second.claim):
         with pytest.raises(BlockingIOError, match="another run is writing"):
             attempt()
     assert journal.read_bytes() == b"new"

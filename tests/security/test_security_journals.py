@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zlib
 
 import pytest
 from hypothesis import example, given
@@ -18,6 +17,7 @@ from keras_mgpu_strategy.outputs.metric_states import array_of
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.target import record_of
 from tests.merging.sharded_outputs import NUM_SHARDS, TWO, write_shards
+from tests.outputs import places
 from tests.security.fuzzing import near, parsers
 
 ABOUT = {
@@ -33,11 +33,6 @@ METRIC = {
 }
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
 STEP["metrics"] = {"row": 5, "states": [METRIC]}
-
-
-def line(record):
-    text = record if isinstance(record, bytes) else json.dumps(record).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 @pytest.fixture
@@ -101,7 +96,7 @@ def test_journals_make_only_public_metrics(kind, config):
 def test_journals_with_other_values(about, step, path):
     first = {"journal": 1, "about": about}
     for records in ([first], [{"journal": 1, "about": ABOUT}, step], [first, step]):
-        path.write_bytes(b"".join(map(line, records)))
+        path.write_bytes(b"".join(map(places.line, records)))
         found = read_or_refused(journal.read, path)
         if found is not None:
             check_journal(found)
@@ -110,8 +105,8 @@ def test_journals_with_other_values(about, step, path):
 @parsers
 @given(content=st.binary(max_size=200), has_crc=st.booleans(), is_first=st.booleans())
 def test_journals_of_random_bytes(content, has_crc, is_first, path):
-    content = line(content.replace(b"\n", b"")) if has_crc else content + b"\n"
-    begun = b"" if is_first else line({"journal": 1, "about": ABOUT})
+    content = places.line(content.replace(b"\n", b"")) if has_crc else content + b"\n"
+    begun = b"" if is_first else places.line({"journal": 1, "about": ABOUT})
     path.write_bytes(begun + content)
     assert read_or_refused(journal.read, path) is None
 
@@ -132,7 +127,7 @@ REFUSED_LINES = {
 
 @pytest.mark.parametrize("content", REFUSED_LINES.values(), ids=REFUSED_LINES)
 def test_lines_that_are_refused_though_their_checksum_is_right(content, path):
-    path.write_bytes(line({"journal": 1, "about": ABOUT}) + line(content))
+    path.write_bytes(places.line({"journal": 1, "about": ABOUT}) + places.line(content))
     with pytest.raises(ValueError, match=f"{path} is damaged in line 2.*overwrite="):
         journal.read(path)
 
@@ -142,7 +137,7 @@ def test_lines_that_are_refused_though_their_checksum_is_right(content, path):
 )
 def test_names_of_outputs_that_are_paths_are_refused(name, path):
     about = {**ABOUT, "layout": [[name, [2], "float32"]]}
-    path.write_bytes(line({"journal": 1, "about": about}))
+    path.write_bytes(places.line({"journal": 1, "about": about}))
     with pytest.raises(ValueError, match="is damaged in line 1 .it describes an out"):
         journal.read(path)
 
