@@ -192,8 +192,7 @@ class LocalBackend:
 
     def about(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of models, and dtypes of the floats that they compute with."""
-        replicated = self._replicated
-        return models.names_of(replicated), models.float_dtypes_of(replicated)
+        return self._replicated.names, self._replicated.float_dtypes
 
     def num_ops(self) -> int:
         """How many ops the largest step has so far."""

@@ -75,7 +75,7 @@ def _strategy_of(given: Sequence[Any]) -> Any:
 def _kind_of(model: Any | SavedModel) -> str | None:
     """The kind of a model on disk; raises ValueError where none looks complete."""
     is_saved = isinstance(model, SavedModel)
-    return models.checked_kind(expanded(model.path)) if is_saved else None
+    return models.kind_of(expanded(model.path)) if is_saved else None
 
 
 def _replicated(

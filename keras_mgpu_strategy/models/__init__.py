@@ -7,10 +7,10 @@ from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names_of
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
-from keras_mgpu_strategy.models.describing import float_dtypes_of, names_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.effects import beyond_weights, only_reads
 from keras_mgpu_strategy.models.ensemble import ensemble
+from keras_mgpu_strategy.models.files.checks import kind_of
 from keras_mgpu_strategy.models.following import Follower, Snapshot
 from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
@@ -23,7 +23,7 @@ from keras_mgpu_strategy.models.overrides import (
     preprocess_of,
 )
 from keras_mgpu_strategy.models.pad_trial import padding_of, try_padded
-from keras_mgpu_strategy.models.read import checked_kind, read
+from keras_mgpu_strategy.models.read import read
 from keras_mgpu_strategy.models.replicated import Preprocessing, ReplicatedModel
 from keras_mgpu_strategy.models.replicating import build, replicate
 from keras_mgpu_strategy.models.stand_ins import (

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.describing import names_of
 from keras_mgpu_strategy.models.pad_runs import (
     PadRuns,
     Ran,
@@ -75,7 +74,7 @@ def try_padded(
             )
     # Ops that draw numbers may keep their own state.
     if difference and not difference_between(replicated, long, runs.run(rows), side):
-        names = ", ".join(names_of(replicated))
+        names = ", ".join(replicated.names)
         raise ValueError(_NOT_MASKED.format(names=names, difference=difference))
     _check_last_axis(head.along_last_axis, short, long)
     return PaddedOutputs(tuple(_tokens(runs, short, long)), runs.is_static)

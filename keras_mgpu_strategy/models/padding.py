@@ -9,7 +9,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.describing import names_of
 from keras_mgpu_strategy.models.libraries import (
     is_hub_class,
     is_library_class,
@@ -29,9 +28,7 @@ def check_masked(replicated: ReplicatedModel, inputs: Nest) -> None:
     """Raises ValueError if nothing shows that padding in these inputs is ignored."""
     if any("mask" in name.lower() for name in _names(replicated.input_spec, inputs)):
         return
-    unmasked = itertools.compress(
-        names_of(replicated), map(_shows_none, replicated.each)
-    )
+    unmasked = itertools.compress(replicated.names, map(_shows_none, replicated.each))
     for name in unmasked:
         raise ValueError(
             f"Model {name!r} shows no sign of ignoring padding: it has no Masking "

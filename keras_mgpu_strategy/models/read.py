@@ -48,7 +48,7 @@ def read(
 ) -> ReplicatedModel:
     """Reads a `.keras` or HDF5 file or a SavedModel folder onto every replica.
 
-    `kind` is what `checked_kind` returned, if it was called.
+    `kind` is what `kind_of` returned, if it was called.
     Raises FileNotFoundError, or ValueError if the model cannot be used; with
     `safe_mode`, also for Python code or unknown names in `.keras` and HDF5 files.
     """
@@ -73,11 +73,6 @@ def read(
     if outputs is not None:
         forget_rest(replicated.model)
     return replicated
-
-
-def checked_kind(path: str | os.PathLike[str]) -> str:
-    """The kind of a model; raises what `read` raises if none looks complete."""
-    return kind_of(os.fspath(path))
 
 
 def _load(path: str, options: dict[str, Any], unsafe: str | None) -> Any:

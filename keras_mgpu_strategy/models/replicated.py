@@ -6,6 +6,7 @@ on the CPU, in any number of threads at once.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_mgpu_strategy.element_forms import (
     without_none,
     x_of,
 )
+from keras_mgpu_strategy.models.libraries import layers_of, parts_of
 from keras_mgpu_strategy.models.overrides import preprocess_of
 from keras_mgpu_strategy.models.variables import hidden_variables, variables_of
 from keras_mgpu_strategy.system.messages import cause_of
@@ -85,6 +87,21 @@ class ReplicatedModel:
             return tf.nest.pack_sequence_as(spec, flat)
         rows = flat[0] if len(flat) == 1 else SparseRows(*flat)
         return tf.nest.pack_sequence_as(self.input_spec, [rows])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models; of a SavedModel, that of its folder."""
+        return tuple(each.folder or each.model.name for each in self.each)
+
+    @property
+    def float_dtypes(self) -> tuple[str, ...]:
+        """Dtypes of floats that layers compute with; empty for a SavedModel."""
+        if self.precision:
+            return (self.precision,)
+        models = [each.model for each in self.each if each.folder is None]
+        layers = itertools.chain.from_iterable(map(layers_of, models))
+        found = {str(x.compute_dtype) for x in layers if _computes(x)}
+        return tuple(sorted(x for x in found if tf.as_dtype(x).is_floating))
 
     @property
     def is_built(self) -> bool:
@@ -172,6 +189,13 @@ class Preprocessing:
                 "it pad its rows to one length."
             )
         return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype)
+
+
+def _computes(layer: Any) -> bool:
+    # An input has a dtype, and what consists of layers a policy: neither computes.
+    is_input = type(layer).__name__ == "InputLayer"
+    has_dtype = getattr(layer, "compute_dtype", None) is not None
+    return has_dtype and not (is_input or parts_of(layer))
 
 
 def _arguments(data: Nest) -> tuple[Nest, ...]:
