@@ -39,7 +39,8 @@ def digest_of_code(
     return _Walk(is_known).digest(value)
 
 
-def _codes_of(function: Any) -> Iterator[types.CodeType]:
+def codes_of(function: Any) -> Iterator[types.CodeType]:
+    """The code of a function and of those defined in it."""
     waiting = [function.__code__]
     while waiting:
         code = waiting.pop()
@@ -157,7 +158,7 @@ def _without_docstring(function: Any) -> types.CodeType:
 
 def _globals_of(function: Any) -> dict[str, Any]:
     """The globals that a function uses; for the user's modules, only the parts used."""
-    codes = [*_codes_of(function)]
+    codes = [*codes_of(function)]
     attributes = {name for code in codes for name in code.co_names}
     steps = (step for code in codes for step in dis.get_instructions(code))
     names = {str(step.argval) for step in steps if step.opname in _LOADS}

@@ -22,9 +22,8 @@ def is_installed(what: str | type | types.ModuleType) -> bool:
     if isinstance(what, str):
         is_named = any(name in what for name in _INSTALLED)
         return is_named or what.startswith(_PLACES) or _is_in_target(what)
-    if isinstance(what, types.ModuleType):
-        return _is_root_installed(what.__name__.partition(".")[0])
-    return _is_root_installed(root_of(what))
+    name = what.__name__ if isinstance(what, types.ModuleType) else str(what.__module__)
+    return _is_root_installed(name.partition(".")[0])
 
 
 def _is_in_target(file: str) -> bool:

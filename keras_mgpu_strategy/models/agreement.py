@@ -143,7 +143,7 @@ class _OutputComparison:
 
 
 def _up_to_each_layer(model: Any) -> list[Any]:
-    inputs, make = declared(model, "inputs", "input"), library_of(model).Model
+    inputs, make = declared(model, "inputs"), library_of(model).Model
     return [make(inputs, layer.output) for layer in model.layers]
 
 
@@ -164,22 +164,18 @@ def _rows(spec: tf.TensorSpec, random: np.random.Generator) -> tf.Tensor:
     return tf.cast(values, spec.dtype)
 
 
-class _NotPureError(Exception):
-    """A graph does more than compute its outputs."""
-
-
 def _pure_graph(model: Any, spec: Nest) -> Any:
     autograph = library_of(model).__name__ == "tf_keras"
     function = tf.function(lambda x: model.predict_step((x,)), autograph=autograph)
     with tf.variable_creator_scope(_refuse), _attributes_put_back(model):
         concrete = function.get_concrete_function(spec)
     if not _is_pure(concrete.graph):
-        raise _NotPureError
+        raise ValueError("the graph does more than compute its outputs")
     return concrete
 
 
 def _refuse(*_: Any, **settings: Any) -> NoReturn:
-    raise _NotPureError(f"variable {settings.get('name')!r} would be made")
+    raise ValueError(f"variable {settings.get('name')!r} would be made")
 
 
 def _is_pure(graph: Any) -> bool:

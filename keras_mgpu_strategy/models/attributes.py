@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.digests.code import codes_of
+from keras_mgpu_strategy.digests.packages import root_of
 from keras_mgpu_strategy.models.libraries import (
     LIBRARIES,
     is_library_class,
-    root_module,
 )
 
 # Names that Keras sets, but not as attributes in its methods: by the `History`
@@ -43,7 +44,7 @@ _TABLES = (
 
 def own_attributes(layer: Any) -> dict[str, Any]:
     """Returns name -> value of what the user's code has set on a layer or model."""
-    owners = [cls for cls in type(layer).__mro__ if root_module(cls) in _OWNERS]
+    owners = [cls for cls in type(layer).__mro__ if root_of(cls) in _OWNERS]
     names = _SET_OTHERWISE.union(*map(_names_set_by, owners))
     return {
         name: value
@@ -148,7 +149,7 @@ def _is_users(value: Any) -> bool:
     if isinstance(value, type | types.ModuleType) or not hasattr(value, "__dict__"):
         return False
     holds_state = isinstance(value, tf.random.Generator)
-    return holds_state or root_module(type(value)) not in _OPAQUE
+    return holds_state or root_of(type(value)) not in _OPAQUE
 
 
 @functools.cache
@@ -159,7 +160,7 @@ def _names_set_by(cls: type) -> frozenset[str]:
 
 @functools.cache
 def _mentioned(cls: type) -> frozenset[str]:
-    if root_module(cls) in _OPAQUE:
+    if root_of(cls) in _OPAQUE:
         return frozenset()
     return frozenset(name for code in _codes(cls) for name in code.co_names)
 
@@ -169,12 +170,10 @@ def _codes(cls: type) -> Iterator[types.CodeType]:
     for value in vars(cls).values():
         is_property = isinstance(value, property)
         members += (value.fget, value.fset) if is_property else (value,)
-    found = [inspect.unwrap(getattr(member, "__func__", member)) for member in members]
-    waiting = [x.__code__ for x in found if isinstance(x, types.FunctionType)]
-    while waiting:
-        code = waiting.pop()
-        yield code
-        waiting += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    for member in members:
+        function = inspect.unwrap(getattr(member, "__func__", member))
+        if isinstance(function, types.FunctionType):
+            yield from codes_of(function)
 
 
 def type_name(value: Any) -> str:

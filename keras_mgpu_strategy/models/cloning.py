@@ -15,8 +15,9 @@ from keras_mgpu_strategy.models.attributes import holds_layers, is_layer, own_at
 from keras_mgpu_strategy.models.carrying import carry_attributes
 from keras_mgpu_strategy.models.custom_objects import (
     custom_objects_of,
+    functions_of,
+    give_functions,
     refer_to_lambdas,
-    share_functions,
 )
 from keras_mgpu_strategy.models.libraries import (
     input_layer,
@@ -131,7 +132,7 @@ class _Cloner:
             new.built = True
         _build_lazy(layer, new)
         for source, target in zip(layers_of(layer), layers_of(new), strict=False):
-            share_functions(source, target)
+            give_functions(functions_of(source), target)
         _build_parts(layer, new)
         if is_hub_task(layer):
             # It holds no weights, but has vocabularies that a configuration lacks.

@@ -5,7 +5,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keras_mgpu_strategy.models.libraries import LIBRARIES, layers_of, root_module
+from keras_mgpu_strategy.digests.packages import root_of
+from keras_mgpu_strategy.models.libraries import LIBRARIES, layers_of
 
 _NOT_CUSTOM = sys.stdlib_module_names - {"__main__"} | {
     *LIBRARIES,
@@ -42,11 +43,6 @@ def refer_to_lambdas(layer: Any, config: dict[str, Any]) -> None:
             }
 
 
-def share_functions(source: Any, target: Any) -> None:
-    """Gives a rebuilt object its original's own functions, not their bytecode."""
-    give_functions(functions_of(source), target)
-
-
 def functions_of(source: Any) -> dict[str, Callable[..., Any]]:
     """Returns the functions in an object's own attributes, by name."""
     return {
@@ -77,7 +73,7 @@ def leaves(value: Any) -> list[Any]:
 def _add(value: Any, found: dict[str, Any]) -> None:
     has_name = isinstance(value, types.FunctionType | type)
     custom: Any = value if has_name else type(value)
-    if root_module(custom) not in _NOT_CUSTOM:
+    if root_of(custom) not in _NOT_CUSTOM:
         found.setdefault(_lookup_name(custom), custom)
 
 

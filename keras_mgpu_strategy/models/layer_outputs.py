@@ -79,7 +79,7 @@ def _model(model: Any, outputs: Nest, kind: type | None = None) -> Any:
     make: Any = kind or library_of(model).Model
     with warnings.catch_warnings():  # said before, of the user's own model
         warnings.simplefilter("ignore", UserWarning)
-        return make(declared(model, "inputs", "input"), outputs, name=model.name)
+        return make(declared(model, "inputs"), outputs, name=model.name)
 
 
 def _cut(model: Any, chains: _Chains) -> tuple[dict[str, Nest], dict[str, Any]]:
@@ -165,7 +165,7 @@ def _place(model: Any, chain: Sequence[str]) -> tuple[str, ...]:
 
 def _watching(model: Any, places: _Chains, notes: threading.local) -> Any:
     """A model that computes the same, and notes outputs of layers at these places."""
-    base: Any = type(_model(model, declared(model, "outputs", "output")))
+    base: Any = type(_model(model, declared(model, "outputs")))
 
     class Watching(base):
         """Hides the outputs that it notes from its caller."""
@@ -178,7 +178,7 @@ def _watching(model: Any, places: _Chains, notes: threading.local) -> Any:
     calls = _calls_by_key(model)
     whole, inside = _by_first(places)
     outputs = {
-        "own": declared(model, "outputs", "output"),
+        "own": declared(model, "outputs"),
         "inside": {path: output_of(calls[key]) for path, key in whole.items()},
     }
     new = _model(model, outputs, Watching)

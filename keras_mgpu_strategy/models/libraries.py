@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mgpu_strategy.digests.packages import root_of
 from keras_mgpu_strategy.types import DeclaredInput, Nest
 
 LIBRARIES = ("keras", "tf_keras")
@@ -20,19 +21,14 @@ LIBRARIES = ("keras", "tf_keras")
 _HUBS = frozenset({"keras_hub", "keras_nlp"})
 
 
-def root_module(cls: type) -> str:
-    """Returns the top-level package that a class is defined in."""
-    return cls.__module__.partition(".")[0]
-
-
 def is_library_class(cls: type) -> bool:
     """Whether a class is Keras' own, not the user's."""
-    return root_module(cls) in LIBRARIES
+    return root_of(cls) in LIBRARIES
 
 
 def is_hub_class(cls: type) -> bool:
     """Whether a class is KerasHub's own."""
-    return root_module(cls) in _HUBS
+    return root_of(cls) in _HUBS
 
 
 def is_hub_task(model: Any) -> bool:
@@ -43,7 +39,7 @@ def is_hub_task(model: Any) -> bool:
 
 def library_of(model: Any) -> ModuleType:
     """Returns the `keras` or `tf_keras` module of a model; else raises TypeError."""
-    roots = {root_module(cls) for cls in type(model).__mro__}
+    roots = {root_of(cls) for cls in type(model).__mro__}
     for name in LIBRARIES:
         library = sys.modules.get(name)
         if name in roots and library and isinstance(model, library.Model):
@@ -123,7 +119,7 @@ def stateful_layers(model: Any) -> list[Any]:
 
 def input_spec_of(model: Any) -> Nest | None:
     """Returns `DeclaredInput`s in the structure of the model's inputs."""
-    tensors = declared(model, "inputs", "input")
+    tensors = declared(model, "inputs")
     if tensors is None:
         return None
     return tf.nest.map_structure(lambda tensor: _spec(model, tensor), tensors)
@@ -144,7 +140,7 @@ def float_dtype_of(model: Any) -> tf.DType:
 
 def output_shapes_of(model: Any) -> Nest | None:
     """Returns `tf.TensorShape`s in the structure of the model's outputs."""
-    tensors = declared(model, "outputs", "output")
+    tensors = declared(model, "outputs")
     if tensors is None:
         return None
     batch = symbols_of(model, "inputs")[0].shape[0]
@@ -157,12 +153,12 @@ def output_shapes_of(model: Any) -> Nest | None:
     return tf.nest.map_structure(shape, tensors)
 
 
-def declared(model: Any, plural: str, singular: str) -> Nest | None:
-    """Returns the symbolic tensors of a graph of layers, in the user's structure."""
-    tensors = symbols_of(model, plural)
+def declared(model: Any, ends: str) -> Nest | None:
+    """Returns a model's symbolic "inputs" or "outputs" in the user's structure."""
+    tensors = symbols_of(model, ends)
     if tensors and _is_sequential(model):
         return tensors[0]
-    return getattr(model, singular) if tensors else None
+    return getattr(model, ends[:-1]) if tensors else None
 
 
 def _spec(model: Any, tensor: Any) -> DeclaredInput:

@@ -146,5 +146,5 @@ def output_of(call: Any) -> Any:
     """Returns what a call gives, in the structure that is known of it."""
     flat, layer = tf.nest.flatten(call.outputs), layer_of(call)
     if is_graph(layer):
-        return tf.nest.pack_sequence_as(declared(layer, "outputs", "output"), flat)
+        return tf.nest.pack_sequence_as(declared(layer, "outputs"), flat)
     return flat[0] if len(flat) == 1 else call.outputs

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_mgpu_strategy.digests.packages import root_of
 from keras_mgpu_strategy.models.libraries import (
     is_library_class,
     layers_of,
-    root_module,
 )
 from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
 from keras_mgpu_strategy.models.variables import (
@@ -75,7 +75,6 @@ def copy_flags(source: Any, target: Any) -> None:
 
 def copy_state(source: Any, target: Any) -> None:
     """Copies all state between models of the same architecture."""
-    copy_flags(source, target)
     assign_all(variables_in_order(source), variables_in_order(target))
     for before, after in zip(layers_of(source), layers_of(target), strict=True):
         classes = type(before).__mro__
@@ -122,7 +121,7 @@ def _configures_itself(cls: type) -> bool:
     owner = next(base for base in cls.__mro__ if "get_config" in vars(base))
     if is_library_class(cls) or not is_library_class(owner):
         return False
-    return owner in sys.modules[root_module(owner)].Model.__mro__
+    return owner in sys.modules[root_of(owner)].Model.__mro__
 
 
 def _comparable(config: Any, free: frozenset[str]) -> Any:
