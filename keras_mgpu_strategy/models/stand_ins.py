@@ -187,14 +187,14 @@ def _may_differ(value: Any) -> bool:
 def _grouped(variables: list[Any]) -> list[list[Any]]:
     """Groups by dtype: each is compared with a single copy between devices."""
     groups: list[list[Any]] = []
-    sizes: dict[tf.DType, int] = {}
+    room = 0
     for variable in sorted(variables, key=lambda v: v.dtype.name):
         size = variable.shape.num_elements() * variable.dtype.size
-        if sizes.get(variable.dtype, _MOST_BYTES) + size > _MOST_BYTES:
+        if not groups or size > room or variable.dtype != groups[-1][0].dtype:
             groups.append([])
-            sizes[variable.dtype] = 0
+            room = _MOST_BYTES
         groups[-1].append(variable)
-        sizes[variable.dtype] += size
+        room -= size
     return groups
 
 

@@ -48,18 +48,16 @@ _TENSORFLOW_NOT = re.compile(
 
 def unsafe_parts(config: Any, custom_objects: dict[str, Any] | None) -> str | None:
     """Says, after a file's name, what in its configuration is not safe, if anything."""
-    known = custom_objects or {}
-    found = [
-        (
-            _code(node, layer),
-            None if _is_known(node, known) else foreign_name(node),
-            _file(node),
-        )
-        for node, layer in _nodes(config)
-    ]
+    nodes = list(_nodes(config))
+    own = custom_objects or {}
+    found = (
+        {_code(node, layer) for node, layer in nodes},
+        {foreign_name(node) for node, _ in nodes if not _is_known(node, own)},
+        {_file(node) for node, _ in nodes},
+    )
     said = []
-    for text, column in zip(_SAID, zip(*found, strict=True), strict=False):
-        names = sorted({name for name in column if name is not None})
+    for text, parts in zip(_SAID, found, strict=True):
+        names = sorted(part for part in parts if part is not None)
         if names:
             name = names[0].rpartition(".")[2]
             example = f"{{'{name}': {name}}}"
