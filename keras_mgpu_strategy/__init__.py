@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from keras_mgpu_strategy.devices.scope import scope
     from keras_mgpu_strategy.drop_in import predict_proba
     from keras_mgpu_strategy.engines.ray.plan import RayOptions
-    from keras_mgpu_strategy.loading import load
     from keras_mgpu_strategy.models.views import View
     from keras_mgpu_strategy.parallel import make_parallel
-    from keras_mgpu_strategy.predictor import Predictor
+    from keras_mgpu_strategy.predictor import Predictor, load
     from keras_mgpu_strategy.report import Report
     from keras_mgpu_strategy.sources.pad import Pad
     from keras_mgpu_strategy.types import HostBatch
@@ -53,7 +52,7 @@ _MODULES = {
     "Report": "keras_mgpu_strategy.report",
     "View": "keras_mgpu_strategy.models.views",
     "files": "keras_mgpu_strategy.files",
-    "load": "keras_mgpu_strategy.loading",
+    "load": "keras_mgpu_strategy.predictor",
     "make_parallel": "keras_mgpu_strategy.parallel",
     "predict_proba": "keras_mgpu_strategy.drop_in",
     "scope": "keras_mgpu_strategy.devices.scope",

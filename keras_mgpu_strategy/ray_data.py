@@ -17,9 +17,9 @@ from keras_mgpu_strategy.compute.heads import head_of
 from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.engines.options import Compile, OutputDtype, Precision
 from keras_mgpu_strategy.engines.ray import process
-from keras_mgpu_strategy.loading import load
 from keras_mgpu_strategy.models.libraries import input_spec_of
 from keras_mgpu_strategy.outputs.columns import columns_of
+from keras_mgpu_strategy.predictor import load
 from keras_mgpu_strategy.sources.matching import entries_by_name, is_optional
 from keras_mgpu_strategy.system.integers import count
 from keras_mgpu_strategy.system.tracebacks import short_traceback
