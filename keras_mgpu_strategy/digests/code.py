@@ -32,11 +32,9 @@ _NO_MEMBERS = frozenset(
 """Of a class, written by Python itself."""
 
 
-def digest_of_code(
-    value: Any, is_known: Callable[[Any], bool] = lambda value: False
-) -> str:
-    """Returns a hexadecimal SHA-256 of a value, without what `is_known` accepts."""
-    return _Walk(is_known).digest(value)
+def digest_of_code(value: Any) -> str:
+    """Returns a hexadecimal SHA-256 of a value."""
+    return _Walk().digest(value)
 
 
 def codes_of(function: Any) -> Iterator[types.CodeType]:
@@ -51,8 +49,7 @@ def codes_of(function: Any) -> Iterator[types.CodeType]:
 class _Walk:
     """Digests values from the inside out, each of them once."""
 
-    def __init__(self, is_known: Callable[[Any], bool]):
-        self._is_known = is_known
+    def __init__(self) -> None:
         self._found: dict[int, str] = {}
         self._above: list[int] = []
         self._kept: list[Any] = []  # otherwise another value could get its id
@@ -78,7 +75,7 @@ class _Walk:
             value = value.item()
         if type(value) in _PLAIN:
             return repr(value)
-        if isinstance(value, types.ModuleType) or self._is_known(value):
+        if isinstance(value, types.ModuleType):
             return "known"
         key = id(value)
         if key in self._above:

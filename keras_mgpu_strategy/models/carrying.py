@@ -38,7 +38,7 @@ def carry_attributes(
     source: Any,
     target: Any,
     strategy: tf.distribute.Strategy,
-    precision: str | None = None,
+    precision: str | None,
     *,
     is_early: bool = False,
 ) -> None:

@@ -32,7 +32,7 @@ from keras_mgpu_strategy.models.state import assign_all
 from keras_mgpu_strategy.models.variables import variables_of
 
 
-def clone(model: Any, library: ModuleType, precision: str | None = None) -> Any:
+def clone(model: Any, library: ModuleType, precision: str | None) -> Any:
     """Returns a new model like `model`. Call it in the scope that will own it."""
     with precision_scope(library, precision, custom_objects_of(model)):
         return _Cloner(library, precision)(model)

@@ -26,9 +26,7 @@ _REFERENCE_VARIABLES = frozenset({"AutoReloadVariable", "Variable", "VariableV2"
 
 
 def read_saved_model(
-    path: str,
-    strategy: tf.distribute.Strategy,
-    outputs: tuple[str, ...] | None = None,
+    path: str, strategy: tf.distribute.Strategy, outputs: tuple[str, ...] | None
 ) -> ReplicatedModel:
     """Loads a SavedModel folder on every replica."""
     with strategy.scope():

@@ -32,7 +32,7 @@ _FREE_KEYS = frozenset(
 _HOOKS = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
 
 
-def check_same(source: Any, target: Any, precision: str | None = None) -> None:
+def check_same(source: Any, target: Any, precision: str | None) -> None:
     """Raises ValueError if a rebuilt model differs from its original."""
     old, new = layers_of(source), layers_of(target)
     check_equal("number of layers", len(old), len(new))

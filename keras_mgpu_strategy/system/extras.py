@@ -4,14 +4,13 @@ import importlib
 from typing import Any
 
 
-def import_extra(module: str, extra: str, use: str, otherwise: str = "") -> Any:
+def import_extra(module: str, extra: str, use: str) -> Any:
     """Imports a module, or says which `extra` installs it; `use` begins a sentence."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        text = (
+        raise ImportError(
             f"{use} needs the package {module.partition('.')[0]}, which cannot be "
             f"imported ({error}). "
-            f'Run `pip install "keras_mgpu_strategy[{extra}]"`. {otherwise}'
-        )
-        raise ImportError(text.rstrip()) from error
+            f'Run `pip install "keras_mgpu_strategy[{extra}]"`.'
+        ) from error

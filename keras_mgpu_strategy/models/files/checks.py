@@ -60,7 +60,7 @@ def kind_of(path: str) -> str:
 
 
 def check_safe(
-    path: str, kind: str, custom_objects: dict[str, Any] | None = None
+    path: str, kind: str, custom_objects: dict[str, Any] | None
 ) -> str | None:
     """Raises ValueError for foreign code; returns why compiling is unsafe, or None."""
     config = read_configs(path, kind)
