@@ -53,9 +53,8 @@ class Snapshot:
     def __init__(self, variables: Iterable[tf.Variable]):
         self._variables = list(variables)
         self._kept = list(map(stand_in_for, self._variables))
-        for kept, variable in zip(self._kept, self._variables, strict=True):
-            kept.assign(variable)
         self._comparison = _Comparison(self._kept, self._variables)
+        self.renew()
 
     def renew(self) -> bool:
         """Takes the values of now; returns whether any are others."""

@@ -2,18 +2,19 @@
 
 Frames of this package are dropped, and those of the libraries that it calls, down to
 the next frame of the user's. Errors keep their identity, notes, cause and context.
+Python's error for an argument that a function does not have names the nearest one.
 """
 
+import difflib
 import dis
 import functools
 import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from keras_mgpu_strategy.system.arguments import name_nearest
 from keras_mgpu_strategy.system.environment import wants_full_tracebacks
 
 _PACKAGE = __name__.partition(".")[0]
@@ -56,6 +57,25 @@ def short_traceback(function: T) -> T:
             raise
 
     return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
+
+
+def name_nearest(
+    error: BaseException, function: Callable[..., Any], keywords: Iterable[str]
+) -> None:
+    """Adds what was meant to Python's error for an unknown keyword, as 3.13 does."""
+    if type(error) is not TypeError or "Did you mean" in str(error):
+        return
+    parameters = inspect.signature(function).parameters.values()
+    names = [p.name for p in parameters if p.name != "self"]
+    unknown = next((name for name in keywords if name not in names), None)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if takes_any or f"unexpected keyword argument '{unknown}'" not in str(error):
+        return
+    near = difflib.get_close_matches(str(unknown), names, n=1)
+    advice = f"Did you mean {near[0]!r}?" if near else f"Expected {', '.join(names)}."
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    text = f"{called}() got an unexpected keyword argument {unknown!r}. {advice}"
+    error.args = (text,)
 
 
 def shorten(error: BaseException) -> None:

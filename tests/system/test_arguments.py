@@ -6,7 +6,7 @@ import re
 import pytest
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.system.arguments import name_nearest
+from keras_mgpu_strategy.system.tracebacks import name_nearest
 
 MADE = mgpu.Predictor.__new__(mgpu.Predictor)
 
