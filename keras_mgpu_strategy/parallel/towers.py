@@ -5,9 +5,9 @@ one of another's, and drops its result. Forward and backward passes are on its d
 batches are cut and joined on the CPU, with masks. Towers draw numbers of their own.
 """
 
-import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -20,8 +20,7 @@ Size: TypeAlias = Any
 """A number of rows: an int where the graph knows it, else a scalar tensor."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Share:
+class _Share(NamedTuple):
     """The rows `begin` to `end` that a tower reads, and how many results count."""
 
     begin: Size
@@ -74,12 +73,10 @@ def num_rows_of(inputs: Nest) -> Size:
     if sizes:
         return sizes.pop()
     first, *others = [tf.shape(leaf)[0] for leaf in leaves]
-    checks: Any = [
-        tf.debugging.assert_positive(first, "a parallel model received 0 rows")
-    ]
-    for other in others:
-        message = "inputs differ in number of rows"
-        checks.append(tf.debugging.assert_equal(other, first, message))
+    message = "inputs differ in number of rows"
+    checks: Any = [tf.debugging.assert_equal(each, first, message) for each in others]
+    empty = "a parallel model received 0 rows"
+    checks.append(tf.debugging.assert_positive(first, empty))
     with tf.control_dependencies(checks):
         return tf.identity(first)
 
@@ -89,7 +86,7 @@ def _shares(num_rows: Size, num_towers: int) -> list[_Share]:
     bounds = [tower * num_rows // num_towers for tower in range(num_towers + 1)]
     return [
         _Share(begin, larger(end, begin + 1), end - begin)
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for begin, end in itertools.pairwise(bounds)
     ]
 
 
@@ -102,23 +99,19 @@ def _join(parts: Sequence[Any], shares: Sequence[_Share]) -> Any:
     if parts[0] is None:
         return None
     kept, masks = [], []
-    for part, share in zip(parts, shares, strict=True):
-        kept.append(_checked(part, share)[: share.num_kept])
+    for part, (begin, end, num_kept) in zip(parts, shares, strict=True):
+        if not _is_dense(part) or part.shape.rank == 0:
+            raise ValueError(
+                f"The model returns {part!r}, which has {_ROW_FOR_ROW}. A parallel "
+                "model joins dense outputs by rows."
+            )
+        message = f"an output has {_ROW_FOR_ROW}"
+        check = tf.debugging.assert_equal(tf.shape(part)[0], end - begin, message)
+        with tf.control_dependencies([check]):
+            kept.append(tf.identity(part)[:num_kept])
         mask = _mask_of(part)
-        masks += [] if mask is None else [mask[: share.num_kept]]
+        masks += [] if mask is None else [mask[:num_kept]]
     return _masked(tf.concat(kept, 0), tf.concat(masks, 0) if masks else None)
-
-
-def _checked(part: Any, share: _Share) -> tf.Tensor:
-    if not _is_dense(part) or part.shape.rank == 0:
-        raise ValueError(
-            f"The model returns {part!r}, which has {_ROW_FOR_ROW}. A parallel model "
-            "joins dense outputs by rows."
-        )
-    num_rows, message = tf.shape(part)[0], f"an output has {_ROW_FOR_ROW}"
-    check = tf.debugging.assert_equal(num_rows, share.end - share.begin, message)
-    with tf.control_dependencies([check]):
-        return tf.identity(part)
 
 
 def _is_dense(leaf: Any) -> bool:
