@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models import nodes_of
 from keras_mgpu_strategy.types import Nest
 
 ReplicaStep: TypeAlias = Callable[..., Nest]
@@ -35,16 +36,12 @@ class CompiledStep:
     """
 
     def __init__(
-        self,
-        function: Callable[..., Nest],
-        draws: Sequence[Any],
-        device: str = "",
+        self, function: Callable[..., Nest], draws: Sequence[Any], device: str = ""
     ):
         self.function = function
         self.device = device
         self._graph: Any = getattr(function, "graph", None)  # None of all replicas
         self._draws = draws
-        self._plain: ReplicaStep | None = None
         self._lock = threading.Lock() if any(draws) else contextlib.nullcontext()
 
     def __call__(self, *arguments: Any) -> Nest:
@@ -55,21 +52,20 @@ class CompiledStep:
     @functools.cached_property
     def num_ops(self) -> int:
         """Ops of the graph and the functions that it calls; 0 if unknown."""
-        if self._graph is None:
-            return 0
         try:
-            graph = self._graph.as_graph_def()
+            return len(nodes_of(self._graph.as_graph_def())) if self._graph else 0
         except ValueError:  # more than 2 GB of constants
             return 0
-        functions = graph.library.function
-        return len(graph.node) + sum(len(body.node_def) for body in functions)
 
     def at(self, run: int, row: int) -> ReplicaStep:
         """The function of the flat tensors of a chunk alone."""
-        if any(self._draws):
-            return functools.partial(self, scalar(run), scalar(row))
-        self._plain = self._plain or functools.partial(self, scalar(0), scalar(0))
-        return self._plain
+        if not any(self._draws):
+            return self._drawing_nothing
+        return functools.partial(self, scalar(run), scalar(row))
+
+    @functools.cached_property
+    def _drawing_nothing(self) -> ReplicaStep:
+        return functools.partial(self, scalar(0), scalar(0))
 
 
 def scalar(number: int) -> tf.Tensor:
@@ -88,8 +84,7 @@ def run_by_xla(
             return step(*chunk)
         except _XLA_ERRORS as error:
             lines = filter(_XLA_REASON.search, str(error).splitlines())
-            reason = next(lines, None)
-            if reason is None:
+            if (reason := next(lines, None)) is None:
                 raise
             if instead is None:
                 raise CannotCompileError(

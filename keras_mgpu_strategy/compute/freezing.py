@@ -17,14 +17,18 @@ from tensorflow.python.framework import (
 )
 
 from keras_mgpu_strategy.compute.compiled import CannotCompileError
-from keras_mgpu_strategy.models import Snapshot, beyond_weights, is_seed, outside_scopes
+from keras_mgpu_strategy.models import (
+    Snapshot,
+    beyond_weights,
+    is_seed,
+    nodes_of,
+    outside_scopes,
+)
 from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Nest
 
 _MOST_BYTES = 2**31 - 2**24  # of a graph, which needs some for itself
-_CONTROL_FLOW = frozenset({"Case", "If", "StatelessCase", "StatelessIf"}).union(
-    {"StatelessWhile", "While"}
-)
+_CONTROL_FLOW = ("Case", "If", "While")
 # Part of the name of an op -> why a model with it is not frozen.
 _EFFECTS = {
     "Assign": "it writes variables",
@@ -38,7 +42,6 @@ class FrozenSteps:
     """Frozen steps by key, until weights that they hold change."""
 
     def __init__(self) -> None:
-        self.version = 0
         self._steps: dict[Any, FrozenStep] = {}
         self._snapshots: dict[Any, Snapshot] = {}
         self._is_checked = self._has_changed = False
@@ -48,20 +51,16 @@ class FrozenSteps:
         self._is_checked = False
 
     def check(self) -> bool:
-        """Forgets all steps if weights have changed since; returns whether they have.
-
-        It looks once in a run, and raises `version` if so.
-        """
+        """Forgets all steps if weights have changed; looks once in a run."""
         if self._is_checked:
             return False
         self._is_checked = True
         renewed = [snapshot.renew() for snapshot in self._snapshots.values()]
-        if not (any(renewed) or self._has_changed):
-            return False
+        has_changed = any(renewed) or self._has_changed
         self._has_changed = False
-        self._steps.clear()
-        self.version += 1
-        return True
+        if has_changed:
+            self._steps.clear()
+        return has_changed
 
     def step(self, key: Any, traced: Any, replaced: Iterable[int]) -> "FrozenStep":
         """The frozen step of a traced one; kept if it has a key."""
@@ -151,9 +150,10 @@ class _Values(convert_to_constants._FunctionConverterDataInEager):
     def __init__(self, step: Any):
         self._func = step
         graph = step.graph.as_graph_def()
-        functions = [node for body in graph.library.function for node in body.node_def]
-        for node in [*graph.node, *functions]:
-            if node.op in _CONTROL_FLOW:  # each a call, which is faster here
+        for node in nodes_of(graph):
+            if (
+                node.op.removeprefix("Stateless") in _CONTROL_FLOW
+            ):  # each a call, which is faster here
                 node.attr["_lower_using_switch_merge"].b = False
         convert_to_constants._ConverterData.__init__(self, graph)
         self._build_tensor_data()

@@ -1,4 +1,4 @@
-"""Turns a replicated model into steps: compiled once for each signature, and kept.
+"""A model's forward pass, compiled once for each signature, and kept.
 
 A model is traced by `strategy.run` in the context of a replica, and once for all of
 them if it can be. Each reads its own copy of every variable (if copies differ, what
@@ -21,8 +21,7 @@ from keras_mgpu_strategy.compute.compiled import (
     run_by_xla,
 )
 from keras_mgpu_strategy.compute.micro_batches import run_micro_batches
-from keras_mgpu_strategy.compute.shared_steps import serves_all
-from keras_mgpu_strategy.compute.shared_traces import SharedTraces
+from keras_mgpu_strategy.compute.sharing import SharedTraces, serves_all
 from keras_mgpu_strategy.compute.signatures import Signature
 from keras_mgpu_strategy.compute.transfers import (
     Copier,
@@ -46,16 +45,19 @@ class StepCompiler:
         self._devices = replicated.strategy.extended.worker_devices
         self._is_one_memory = not any(map(has_own_memory, self._devices))
         self._traces = SharedTraces(replicated)
-        self._steps: dict[Any, Any] = {}
+        self._made: dict[Any, Any] = {}  # steps, and what copies their inputs
         self._lock = threading.Lock()
-        self._pinned: PinnedValues | None = None
+
+    @functools.cached_property
+    def _pinned(self) -> PinnedValues:
+        """Made when the first run begins, unless there is a single replica."""
+        return PinnedValues(self._replicated.all_variables())
 
     def begin_run(self) -> None:
         """Rereads what replicas must agree on; the model has been built."""
         with self._lock:
-            if self._pinned is None:
-                self._pinned = PinnedValues(self._replicated.all_variables())
-        self._pinned.refresh()
+            pinned = self._pinned
+        pinned.refresh()
         self._traces.frozen.begin_run()
 
     def replica_step(
@@ -73,7 +75,7 @@ class StepCompiler:
 
     def num_ops(self) -> int:
         """Ops of the largest step so far."""
-        made = [*self._steps.values()]  # in which threads put others
+        made = [*self._made.values()]  # to which threads add others
         return max((getattr(step, "num_ops", 0) for step in made), default=0)
 
     def copier(
@@ -83,10 +85,7 @@ class StepCompiler:
         if not has_own_memory(device):
             return InPlace(device)
         specs = signature.specs(None)
-
-        def make() -> Copier:
-            return Copier(device, specs)
-
+        make = functools.partial(Copier, device, specs)
         return self._kept_or_made(("copy", device, *specs), make, clock)
 
     def lockstep_copier(
@@ -99,10 +98,8 @@ class StepCompiler:
         def copy(*leaves: tf.Tensor) -> list[tf.Tensor]:
             return to_device(self._devices[_replica_here()], leaves)
 
-        def trace() -> Any:
-            return self._on_all_replicas(copy, element_spec)
-
-        return self._kept_or_made(("copy", *element_spec), trace, clock)
+        make = functools.partial(self._on_all_replicas, copy, element_spec)
+        return self._kept_or_made(("copy", *element_spec), make, clock)
 
     def lockstep(
         self, signature: Signature, element_spec: Sequence[Any], clock: StageClock
@@ -128,7 +125,9 @@ class StepCompiler:
         clock: StageClock,
     ) -> CompiledStep:
         plain = dataclasses.replace(signature, step="plain")
-        key = (self._version(signature), *signature.key)
+        if signature.step == "frozen":
+            self._drop_outdated()
+        key = (self._pinned.version, *signature.key)
 
         def instead() -> CompiledStep:
             return self._step(where, plain, trace, clock)
@@ -142,7 +141,7 @@ class StepCompiler:
                 return trace(plain)
             if self._is_one_memory and serves_all(step, signature, self._traces):
                 replicas = range(len(self._devices))
-                self._steps |= dict.fromkeys([(r, *key) for r in replicas], step)
+                self._made |= dict.fromkeys([(r, *key) for r in replicas], step)
             if signature.step == "xla":
                 other = instead if signature.may_fall_back else None
                 step.function = run_by_xla(step.function, other)
@@ -150,35 +149,30 @@ class StepCompiler:
 
         return self._kept_or_made((where, *key), make, clock)
 
-    def _version(self, signature: Signature) -> tuple[int, int]:
-        """Of what a step reads or holds; frozen steps of other weights are dropped."""
-        pinned = self._pinned.version if self._pinned else 0
-        if signature.step != "frozen":
-            return pinned, 0
+    def _drop_outdated(self) -> None:
+        """Drops the frozen steps if they hold weights that have changed."""
         with self._lock:
             if self._traces.frozen.check():
-                for key in [key for key in self._steps if "frozen" in key]:
-                    del self._steps[key]
+                for key in [key for key in self._made if "frozen" in key]:
+                    del self._made[key]
                 collect()
-        return pinned, self._traces.frozen.version
 
     def _kept_or_made(
         self, key: Any, make: Callable[[], Any], clock: StageClock
     ) -> Any:
-        if (kept := self._steps.get(key)) is not None:
+        if (kept := self._made.get(key)) is not None:
             return kept
         with self._lock:
-            if key not in self._steps:
+            if key not in self._made:
                 with clock.stage("compile"), collecting_rarely():
-                    self._steps[key] = make()
-            return self._steps[key]
+                    self._made[key] = make()
+            return self._made[key]
 
     def _replica_function(
         self, signature: Signature, replica: int, found: list[Draws]
     ) -> Callable[..., Nest]:
         def run_chunk(run: tf.Tensor, row: tf.Tensor, *chunk: tf.Tensor) -> Nest:
-            handles = self._pinned.handles if self._pinned else {}
-            step, draws = self._traces.step(signature, replica, handles)
+            step, draws = self._traces.step(signature, replica, self._pinned.handles)
             found.append(draws)
 
             def before(first: tf.Tensor) -> list[Any]:
@@ -193,21 +187,18 @@ class StepCompiler:
         return run_chunk
 
     def _trace(self, replica: int, signature: Signature) -> CompiledStep:
-        steps: list[Any] = []
         draws: list[Draws] = []
         run_chunk = self._replica_function(signature, replica, draws)
-
-        def trace() -> None:
-            step = tf.function(run_chunk, autograph=False)
-            numbers = [tf.TensorSpec([], tf.int64)] * 2
-            steps.append(step.get_concrete_function(*numbers, *signature.specs(None)))
+        function = tf.function(run_chunk, autograph=False)
+        specs = [*[tf.TensorSpec([], tf.int64)] * 2, *signature.specs(None)]
+        steps: list[Any] = []
 
         def trace_here() -> None:
             if _replica_here() == replica:
-                trace()
+                steps.append(function.get_concrete_function(*specs))
 
         if self._traces.has(signature):
-            trace()
+            steps.append(function.get_concrete_function(*specs))
         else:
             # strategy.run called eagerly logs a warning.
             everywhere = functools.partial(self.strategy.run, trace_here)

@@ -8,7 +8,7 @@ from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
 from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names_of
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
-from keras_mgpu_strategy.models.effects import beyond_weights, only_reads
+from keras_mgpu_strategy.models.effects import beyond_weights, nodes_of, only_reads
 from keras_mgpu_strategy.models.ensemble import ensemble
 from keras_mgpu_strategy.models.files.checks import kind_of
 from keras_mgpu_strategy.models.following import Follower, Snapshot

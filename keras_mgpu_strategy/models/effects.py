@@ -26,8 +26,13 @@ def beyond_weights(definition: Any) -> list[str]:
 
 def kinds_of(definition: Any) -> set[str]:
     """The ops of a `GraphDef`, those in its functions included."""
-    inner = {node.op for f in definition.library.function for node in f.node_def}
-    return inner.union(node.op for node in definition.node)
+    return {node.op for node in nodes_of(definition)}
+
+
+def nodes_of(definition: Any) -> list[Any]:
+    """The nodes of a `GraphDef`, those in its functions included."""
+    functions = definition.library.function
+    return [*definition.node, *(node for body in functions for node in body.node_def)]
 
 
 def _is_stateful(kind: str) -> bool:

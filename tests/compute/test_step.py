@@ -11,7 +11,7 @@ import tensorflow as tf
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy import models
 from keras_mgpu_strategy.compute import heads
-from keras_mgpu_strategy.compute.shared_traces import is_for_all
+from keras_mgpu_strategy.compute.sharing import is_for_all
 from keras_mgpu_strategy.compute.step import Signature, StepCompiler
 from keras_mgpu_strategy.report import StageClock
 from tests import helpers
