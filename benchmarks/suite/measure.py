@@ -11,7 +11,6 @@ from typing import Any
 from keras_mgpu_strategy.benchmark import machine, timing
 from keras_mgpu_strategy.benchmark.measure import find_rows
 from keras_mgpu_strategy.benchmark.rows import make_rows
-from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 from suite import catalog, checking, memory, models
 from suite.contenders import CONTENDERS
@@ -66,9 +65,7 @@ def _bench(job: Job) -> Bench:
     with strategy.scope():
         mirrored = models.build(job.model, job.seed)
     mirrored.set_weights(plain.get_weights())
-    device = strategy.extended.worker_devices[0]
-    if "GPU" in device and not xla.works_on(device):
-        plain.jit_compile = False  # Keras would try, and fail
+    machine.avoid_failing_xla([plain], strategy)
 
     def rows_of(count: int) -> Nest:
         return make_rows(plain, job.model, count, job.seed)

@@ -4,11 +4,13 @@ A CPU replica has one intra-op thread: otherwise one replica uses all cores. A G
 memory is allocated as needed, to leave some for others.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
+from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.system.environment import num_cores
 
 
@@ -35,6 +37,14 @@ def make_strategy(kind: str, num_replicas: int, *, shared: bool = False) -> Any:
             return strategy
     with mgpu.scope(f"{kind}:0", replicas_per_device=num_replicas) as strategy:
         return strategy
+
+
+def avoid_failing_xla(models: Iterable[Any], strategy: Any) -> None:
+    """Has models of Keras run plain on GPUs for which XLA would try, and fail."""
+    device = strategy.extended.worker_devices[0]
+    if "GPU" in device and not xla.works_on(device):
+        for model in models:
+            model.jit_compile = False
 
 
 def describe() -> dict[str, Any]:

@@ -26,7 +26,6 @@ from keras_mgpu_strategy.benchmark.options import (
     BenchmarkOptions,
 )
 from keras_mgpu_strategy.benchmark.rows import build, known_ids, make_rows
-from keras_mgpu_strategy.models import xla
 from keras_mgpu_strategy.types import Nest, cut
 
 _MOST_BYTES = 512 << 20
@@ -51,10 +50,7 @@ def run(options: BenchmarkOptions) -> dict[str, Any]:
     for one, other in zip(plain.models, mirrored.models, strict=True):
         other.set_weights(one.get_weights())
     mgpu.Predictor(mirrored.models)  # refuses models that do not go together
-    device = strategy.extended.worker_devices[0]
-    if "GPU" in device and not xla.works_on(device):
-        for model in plain.models:
-            model.jit_compile = False  # Keras would try, and fail
+    machine.avoid_failing_xla(plain.models, strategy)
     narrowest = min(plain.models, key=lambda model: known_ids(model) or math.inf)
     rows_of = functools.partial(make_rows, narrowest, names[0])
     predict = functools.partial(plain.predict, batch_size=batch, verbose=0)
@@ -65,9 +61,9 @@ def run(options: BenchmarkOptions) -> dict[str, Any]:
     started = time.perf_counter()
     reference = predict(x)
     patience = _PATIENCE * (time.perf_counter() - started)
-    left_out = [name for name in options.contenders if _is_absent(name, kind)]
-    contenders = [name for name in options.contenders if name not in left_out]
-    options = dataclasses.replace(options, contenders=contenders)
+    absent = [name for name in RUNTIMES if kind != "cpu" or runtimes.missing(name)]
+    contenders = [name for name in options.contenders if name not in absent]
+    measured = dataclasses.replace(options, contenders=contenders)
     return {
         "case": "one_device" if options.shared else "throughput",
         "model": ",".join(names),
@@ -77,14 +73,9 @@ def run(options: BenchmarkOptions) -> dict[str, Any]:
         "devices": list(strategy.extended.worker_devices),
         **machine.describe(),
         "largest_value": _largest_value(reference),
-        "left_out": left_out,
-        "contenders": _measure(options, plain, mirrored, x, reference, patience),
+        "left_out": [name for name in options.contenders if name in absent],
+        "contenders": _measure(measured, plain, mirrored, x, reference, patience),
     }
-
-
-def _is_absent(contender: str, kind: str) -> bool:
-    is_here = kind == "cpu" and not runtimes.missing(contender)
-    return contender in RUNTIMES and not is_here
 
 
 def find_rows(
@@ -120,15 +111,20 @@ def _measure(
     owners, calls, records = {}, {}, {}
     for name in options.contenders:
         size = batch if name == "keras" else batch and batch * count
-        most = patience if name in _UNKNOWN else math.inf
         try:
             started = time.perf_counter()
             owner = owners[name] = made(name, plain, mirrored, count, batch)
             predict = functools.partial(owner.predict, batch_size=size, verbose=0)
-            call, records[name] = _first_call(predict, x, reference, few, most)
-            records[name]["first_call_seconds"] = time.perf_counter() - started
+            rows = _rows_for(predict, x, few, patience) if name in _UNKNOWN else x
+            expected = cut(reference, 0, num_rows(rows))
+            records[name] = {
+                "rows": num_rows(rows),
+                "largest_difference": largest_difference(predict(rows), expected),
+                "first_call_seconds": time.perf_counter() - started,
+            }
             if name == "mgpu_threads":
                 records[name]["tried_steps"] = settle(owner, x, size)
+            call = functools.partial(predict, rows)
             calls[name] = functools.partial(timing.seconds_of, call)
         except Exception as error:
             if name in _OURS:
@@ -140,17 +136,6 @@ def _measure(
         record["rows_per_second"] = [record["rows"] / sample for sample in seconds]
         record["report"] = report_of(owners[name])
     return records
-
-
-def _first_call(
-    predict: Callable[[Nest], Nest], x: Nest, reference: Nest, few: int, most: float
-) -> tuple[Callable[[], Nest], dict[str, Any]]:
-    """What is to be timed, once it has run, and the record of its results."""
-    rows = x if most == math.inf else _rows_for(predict, x, few, most)
-    call = functools.partial(predict, rows)
-    expected = cut(reference, 0, num_rows(rows))
-    difference = largest_difference(call(), expected)
-    return call, {"rows": num_rows(rows), "largest_difference": difference}
 
 
 def _rows_for(
@@ -194,10 +179,8 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
 
 def _largest_value(reference: Nest) -> float:
     """The largest finite value, by which differences are judged."""
-    leaves = (
-        np.abs(np.nan_to_num(x, posinf=0, neginf=0)) for x in tf.nest.flatten(reference)
-    )
-    return max(float(leaf.max(initial=0)) for leaf in leaves)
+    leaves = tf.nest.flatten(reference)
+    return max(float(abs(x).max(initial=0, where=np.isfinite(x))) for x in leaves)
 
 
 if __name__ == "__main__":

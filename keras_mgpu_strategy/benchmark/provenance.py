@@ -14,14 +14,11 @@ from keras_mgpu_strategy.version import __version__
 
 def describe() -> dict[str, Any]:
     """JSON record of the time, the versions and the machine."""
+    versions = {"keras_mgpu_strategy": __version__, "python": platform.python_version()}
     packages = ("tensorflow", "keras", "numpy")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
-        "versions": {
-            "keras_mgpu_strategy": __version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in packages},
-        },
+        "versions": versions | {name: _version(name) for name in packages},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu_model(),

@@ -6,6 +6,7 @@ that Keras' own export to ONNX applies. It converts LSTMs, where OpenVINO's conv
 functions of TensorFlow fails.
 """
 
+import functools
 import importlib.util
 import logging
 import queue
@@ -21,8 +22,8 @@ from keras_mgpu_strategy.models.libraries import input_spec_of
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import Nest
 
-Leaves = list[np.ndarray]
-Call = Callable[[Leaves], Leaves]
+Call = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+"""Runs one batch of inputs by name; one thread at a time may call it."""
 
 
 def missing(runtime: str) -> bool:
@@ -43,20 +44,22 @@ class InRuntime:
         self._batch = batch_size or FEW
         self._num_replicas = num_replicas
         onnx, self._outputs = _converted(model, self._batch)
+        self._names, calls = _CALLS[runtime](onnx, num_replicas)
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        for call in _CALLS[runtime](onnx, num_replicas):
+        for call in calls:
             self._calls.put(call)
 
     def predict(self, x: Nest, **_: Any) -> Nest:
         """Runs all rows in batches of one size; the last one is padded."""
-        leaves = tf.nest.flatten(x)
-        num_rows = len(leaves[0])
+        leaves = {_name(i): leaf for i, leaf in enumerate(tf.nest.flatten(x))}
+        num_rows = len(leaves[_name(0)])
+        inputs = {name: leaves[name] for name in self._names}
 
-        def run(start: int) -> Leaves:
-            rows = [leaf[start : start + self._batch] for leaf in leaves]
+        def run(start: int) -> list[np.ndarray]:
+            rows = {name: self._batch_of(leaf, start) for name, leaf in inputs.items()}
             call = self._calls.get()
             try:
-                return call([_padded(leaf, self._batch) for leaf in rows])
+                return call(rows)
             finally:
                 self._calls.put(call)
 
@@ -66,10 +69,10 @@ class InRuntime:
         results = [leaf[:num_rows] for leaf in outputs]
         return tf.nest.pack_sequence_as(self._outputs, results)
 
-
-def _padded(rows: np.ndarray, count: int) -> np.ndarray:
-    short = count - len(rows)
-    return np.concatenate([rows, rows[:1].repeat(short, 0)]) if short else rows
+    def _batch_of(self, leaf: np.ndarray, start: int) -> np.ndarray:
+        rows = leaf[start : start + self._batch]
+        short = self._batch - len(rows)
+        return np.concatenate([rows, rows[:1].repeat(short, 0)]) if short else rows
 
 
 def _converted(model: Any, batch: int) -> tuple[bytes, Nest]:
@@ -97,25 +100,20 @@ def _name(position: int) -> str:
     return f"leaf_{position}"
 
 
-def _in_onnxruntime(onnx: bytes, num_replicas: int) -> list[Call]:
+def _in_onnxruntime(onnx: bytes, num_replicas: int) -> tuple[list[str], list[Call]]:
     onnxruntime = _imported("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        onnx, options, providers=["CPUExecutionProvider"]
-    )
-    # An input that the model does not use is none of the session's.
-    known = {each.name for each in session.get_inputs()}
-
-    def call(leaves: Leaves) -> Leaves:
-        named = {_name(position): leaf for position, leaf in enumerate(leaves)}
-        return session.run(None, {name: named[name] for name in known})
-
-    return [call] * num_replicas  # it runs in the thread that calls it
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(onnx, options, providers=providers)
+    # Without an input that the model does not use.
+    names = [each.name for each in session.get_inputs()]
+    # It runs in the thread that calls it.
+    return names, [functools.partial(session.run, None)] * num_replicas
 
 
-def _in_openvino(onnx: bytes, num_replicas: int) -> list[Call]:
+def _in_openvino(onnx: bytes, num_replicas: int) -> tuple[list[str], list[Call]]:
     core = _imported("openvino").Core()
     settings = {
         "INFERENCE_NUM_THREADS": num_replicas,
@@ -123,17 +121,13 @@ def _in_openvino(onnx: bytes, num_replicas: int) -> list[Call]:
         "INFERENCE_PRECISION_HINT": "f32",  # some CPUs take a narrower one
     }
     compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
+
+    def call(request: Any, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return list(request.infer(inputs, share_inputs=True).to_tuple())
+
+    requests = [compiled.create_infer_request() for _ in range(num_replicas)]
     names = [each.get_any_name() for each in compiled.inputs]
-
-    def call_of(request: Any) -> Call:
-        def call(leaves: Leaves) -> Leaves:
-            named = {_name(position): leaf for position, leaf in enumerate(leaves)}
-            inputs = {name: named[name] for name in names}
-            return list(request.infer(inputs, share_inputs=True).to_tuple())
-
-        return call
-
-    return [call_of(compiled.create_infer_request()) for _ in range(num_replicas)]
+    return names, [functools.partial(call, request) for request in requests]
 
 
 _CALLS = {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}
