@@ -6,6 +6,7 @@ with XLA or without.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -47,9 +48,7 @@ class Head:
         if self.method == "evaluate":
             return self._evaluated(outputs)
         results = self._of_runs(outputs) if self.combine else self._of_all(outputs)
-        if self.dtype is None:
-            return results
-        return tf.nest.map_structure(functools.partial(_cast, self.dtype), results)
+        return results if self.dtype is None else _each(self._cast, results)
 
     @property
     def plain(self) -> "Head":
@@ -60,9 +59,8 @@ class Head:
     def along_last_axis(self) -> str | None:
         """The method, if it mixes the values along the last axis of an output."""
         ranks = self.method in ("predict_classes", "predict_top_k")
-        return (
-            self.method if ranks or self.from_logits or self.combine == "vote" else None
-        )
+        mixes = ranks or self.from_logits or self.combine == "vote"
+        return self.method if mixes else None
 
     def check(self, shapes: Nest | None) -> None:
         """Raises ValueError if outputs of these shapes, if known, have too few classes.
@@ -82,7 +80,7 @@ class Head:
             return combined(how, runs, each._of_all)
         # Small probabilities would be 0, but not their logarithms.
         if how == "gmean" and self.from_logits:
-            how, before = "gmean of logs", _logs_of_all
+            how, before = "gmean of logs", functools.partial(_each, log_probabilities)
         else:
             before = Head("predict_proba", self.from_logits)._of_all
         then = dataclasses.replace(self, from_logits=False)
@@ -107,10 +105,10 @@ class Head:
         return results, masks[0]
 
     def _of_all(self, outputs: Nest) -> Nest:
-        return tf.nest.map_structure(self._of_one, outputs)
+        return _each(self._of_one, outputs)
 
-    def _of_one(self, output: Any) -> Nest:
-        if not is_dense(output) or self.method == "predict":
+    def _of_one(self, output: tf.Tensor) -> Nest:
+        if self.method == "predict":
             return output
         if self.method == "predict_classes":
             if self.combine == "vote":
@@ -120,6 +118,9 @@ class Head:
             _check_classes(output.shape, self.k, output.dtype)
         scores = probabilities(output) if self.from_logits else output
         return scores if self.k is None else top_k(scores, self.k)
+
+    def _cast(self, output: tf.Tensor) -> tf.Tensor:
+        return tf.cast(output, self.dtype) if output.dtype.is_floating else output
 
 
 identity = Head()
@@ -148,16 +149,13 @@ def head_of(method: str, *, from_logits: bool = False, k: int | None = None) -> 
 
 def probabilities(logits: tf.Tensor) -> tf.Tensor:
     """Softmax over the last axis; sigmoid if it has one column."""
-    if _is_one_column(logits):
-        return tf.nn.sigmoid(logits)
-    return tf.nn.softmax(logits, axis=-1)
+    return tf.nn.sigmoid(logits) if _is_one_column(logits) else tf.nn.softmax(logits)
 
 
 def log_probabilities(logits: tf.Tensor) -> tf.Tensor:
     """The logarithms of `probabilities`, also of those that round to 0."""
-    if _is_one_column(logits):
-        return tf.math.log_sigmoid(logits)
-    return tf.nn.log_softmax(logits, axis=-1)
+    log = tf.math.log_sigmoid if _is_one_column(logits) else tf.nn.log_softmax
+    return log(logits)
 
 
 def class_ids(outputs: tf.Tensor, threshold: float) -> tf.Tensor:
@@ -231,13 +229,8 @@ def _check_classes(shape: tf.TensorShape, k: int, dtype: Any = tf.float32) -> No
         )
 
 
-def _logs_of_all(logits: Nest) -> Nest:
+def _each(function: Callable[[tf.Tensor], Nest], outputs: Nest) -> Nest:
+    """Applies a function to the dense leaves."""
     return tf.nest.map_structure(
-        lambda leaf: log_probabilities(leaf) if is_dense(leaf) else leaf, logits
+        lambda leaf: function(leaf) if is_dense(leaf) else leaf, outputs
     )
-
-
-def _cast(dtype: str, output: Any) -> Any:
-    if not is_dense(output) or not output.dtype.is_floating:
-        return output
-    return tf.cast(output, dtype)
