@@ -19,7 +19,7 @@ from keras_mgpu_strategy.compute.sizes import most_chunk_rows, most_result_rows
 from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Limits, Plan
 from keras_mgpu_strategy.report import StageClock
-from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.token_batches import ONE_LENGTH, TokenBatches
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import InputBatch, Nest, cut
 
@@ -28,29 +28,13 @@ _SECONDS_PER_REPLICA = 0.005
 _NEWEST = 0.3
 
 
-class StageTimes:
-    """Each stage of a chunk at its fastest, of calls that had the device alone."""
-
-    def __init__(self) -> None:
-        self._rates: dict[str, float] = {}
-
-    def learn(self, stage: str, amount: float, seconds: float) -> None:
-        """Learns from a call that ran alone on an amount of rows or bytes."""
-        rate = seconds / max(amount, 1)
-        self._rates[stage] = min(rate, self._rates.get(stage, rate))
-
-    def seconds(self, stage: str, amount: float) -> float:
-        """How long a stage takes for that many rows or bytes; 0 if unknown."""
-        return self._rates.get(stage, 0.0) * amount
-
-
 class ChunkSizes:
     """The time that a row takes; time that calls overlap on a device counts once."""
 
     def __init__(self, num_replicas: int):
         self._num_replicas = num_replicas
         self._target = max(_LEAST_SECONDS, _SECONDS_PER_REPLICA * num_replicas)
-        self.stages = StageTimes()
+        self._stage_rates: dict[str, float] = {}  # at their fastest
         self.result_bytes = 0.0  # of a row; 0 if unknown
         self._seconds_per_row: float | None = None
         self._free_since = [0.0] * num_replicas
@@ -62,6 +46,15 @@ class ChunkSizes:
             free_since = self._free_since[replica]
             self._free_since[replica] = max(ended, free_since)
         return max(ended - max(began, free_since), 0.0)
+
+    def learn_stage(self, stage: str, amount: float, seconds: float) -> None:
+        """Learns from a call that had the device alone, on some rows or bytes."""
+        rate = seconds / max(amount, 1)
+        self._stage_rates[stage] = min(rate, self._stage_rates.get(stage, rate))
+
+    def stage_seconds(self, stage: str, amount: float) -> float:
+        """How long a stage takes for that many rows or bytes; 0 if unknown."""
+        return self._stage_rates.get(stage, 0.0) * amount
 
     def record(self, num_rows: float, seconds: float, bytes_out: int = 0) -> None:
         """Learns that a replica computed some rows, padding included."""
@@ -117,7 +110,7 @@ class Context:
     run: int = 0  # its number, for random numbers of its own
     spec: Nest = None  # of what the model, or a process that preprocesses, is given
     preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
-    tokens: TokenBatches | None = None  # of rows that are padded to several lengths
+    tokens: TokenBatches = ONE_LENGTH  # of rows padded to several lengths
 
     def with_choices(
         self, choices: tuple[StepKind, ...], weight_bytes: int
@@ -140,46 +133,37 @@ class Context:
     def signature(self, inputs: Nest, plan: Plan) -> Signature:
         """What to compile for inputs of these shapes."""
         size = self.micro_batch(inputs, plan.size)
-        is_static = self.tokens is not None and self.tokens.is_static
-        specs = SpecMemory() if is_static else self.specs
+        specs = SpecMemory() if self.tokens.is_static else self.specs
         # Others are not chosen unless they can be made.
         how = (plan.step, self.may_fall_back and plan.step == self.choices[0])
         return Signature(specs.cover(inputs), size, self.head, *how)
 
     def micro_batch(self, inputs: Nest, batch_size: int) -> int:
         """Rows of a call of the model, for inputs of their length."""
-        if self.tokens is None:
-            return batch_size
         return self.tokens.micro_batch(self.tokens.length(inputs), batch_size)
-
-    def length(self, inputs: Nest) -> int | None:
-        """The length that rows were padded to, if they were."""
-        return None if self.tokens is None else self.tokens.length(inputs)
 
     def chunk_of(self, inputs: Nest, batch_size: int, most_rows: int) -> int:
         """The most rows of a chunk of their length; `most_rows` are of the longest."""
-        if self.tokens is None:
-            return most_rows
         return self.tokens.chunk(self.tokens.length(inputs), batch_size, most_rows)
 
     def weight(self, inputs: Nest, num_rows: int) -> float:
         """How many rows of the longest length take as long as some of theirs."""
-        if self.tokens is None:
-            return num_rows
         return self.tokens.weight(self.tokens.length(inputs), num_rows)
+
+    @property
+    def _rows_vary(self) -> bool:
+        leaves = tf.nest.flatten(self.spec)
+        return any(None in leaf.shape[1:].as_list() for leaf in leaves)
 
     @property
     def searches(self) -> bool:
         """Whether a run may try steps: rows of equal shapes can be compared."""
-        axes = [leaf.shape[1:].as_list() for leaf in tf.nest.flatten(self.spec)]
-        are_equal = not any(None in own for own in axes)
-        return self.tries and len(self.choices) > 1 and are_equal
+        return self.tries and len(self.choices) > 1 and not self._rows_vary
 
     @property
     def pads_batches(self) -> bool:
         """Whether preprocessing may give each batch rows of a different length."""
-        axes = [leaf.shape[1:].as_list() for leaf in tf.nest.flatten(self.spec)]
-        return self.preprocess is not None and any(None in own for own in axes)
+        return self.preprocess is not None and self._rows_vary
 
     def most_rows(self, batch_size: int, num_rows: int | None) -> int:
         """The most rows of a chunk: one batch, if each may have a length of its own.
@@ -189,8 +173,7 @@ class Context:
         if self.pads_batches:
             return batch_size
         is_copied = num_rows is not None and any(map(has_own_memory, self.devices))
-        longest = 1 if self.tokens is None else self.tokens.longest
-        row = row_bytes(self.spec, longest)
+        row = row_bytes(self.spec, self.tokens.longest)
         return most_chunk_rows(batch_size, row, is_copied=is_copied)
 
     def chunk_rows(self, batch_size: int, most_rows: int, rows_left: int | None) -> int:
@@ -204,8 +187,7 @@ class Context:
         most = self._most_result_rows
         if most is None:
             return math.inf
-        window = 0 if self.tokens is None else self.tokens.window
-        return max(2 * num_chunks * max(most, batch_size), window)
+        return max(2 * num_chunks * max(most, batch_size), self.tokens.window)
 
     @property
     def _most_result_rows(self) -> int | None:

@@ -20,13 +20,12 @@ from keras_mgpu_strategy.engines.running import (
     FedEngine,
     Ran,
     busy,
-    first_row,
     note_stages,
     on_host,
     run_fitting,
 )
 from keras_mgpu_strategy.engines.track import Track, Turn
-from keras_mgpu_strategy.engines.worker_threads import ChunkError, collect
+from keras_mgpu_strategy.engines.worker_threads import at_fault, collect
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch, InputBatch
 
@@ -76,13 +75,9 @@ class MirroredEngine(FedEngine):
     ) -> list[HostBatch]:
         """Returns the results of the replicas that do not idle."""
         attempt = functools.partial(self._attempt, element_spec)
-        devices = self._context.devices
-        try:
-            with noted(*busy(chunks)):
-                how = (batch, self._track, self._context, devices)
-                return run_fitting(chunks, attempt, *how)
-        except BaseException as error:
-            raise ChunkError(first_row(chunks)) from error
+        how = (batch, self._track, self._context, self._context.devices)
+        with at_fault(busy(chunks)[0]), noted(*busy(chunks)):
+            return run_fitting(chunks, attempt, *how)
 
     def _attempt(
         self, spec: Sequence[Any], chunks: Chunks, plan: Plan, turn: Turn

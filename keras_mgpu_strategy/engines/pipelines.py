@@ -1,9 +1,8 @@
 """A distributed tf.data pipeline over a feed: one pipeline per replica.
 
 Of R pipelines, the r-th gets chunks r, r + R and so on. After its last chunk, a replica
-gets idle elements, rows run before, so that all step together to the end; so it does
-where rows of another length follow within a round. Errors stay in the feed: tf.data
-would change them.
+gets idle elements, so that all step together to the end; so it does where rows of
+another length follow within a round. Errors stay in the feed, as tf.data changes them.
 """
 
 import functools
@@ -19,7 +18,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.signatures import example_inputs
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed, noted, padded
-from keras_mgpu_strategy.engines.running import Chunks, busy
+from keras_mgpu_strategy.engines.running import Chunks, busy, on_host
 from keras_mgpu_strategy.types import InputBatch, cut
 
 
@@ -44,10 +43,11 @@ class Rounds:
         self._has_ended = False
         self._lock = threading.Lock()
         self._chunk_rows = 0
-        self._idle = tf.nest.flatten(example_inputs(context.spec, batch_size))
-        self._dealt = [deque[InputBatch]() for _ in context.devices]
+        example = tf.nest.flatten(example_inputs(context.spec, 1))
+        self._idle = np.int64(-1), np.int64(0), *example
+        self._dealt = [deque[InputBatch | None]() for _ in context.devices]
         self._next_replica = 0
-        self._length: int | None = None  # of the rows of the round being dealt
+        self._length = 1  # of the rows of the round being dealt
         self._is_reading = False
         self._changed = threading.Condition()
 
@@ -65,7 +65,7 @@ class Rounds:
             for start, num_rows, *inputs in zip(*leaves, strict=True):
                 nest = tf.nest.pack_sequence_as(self._context.spec, inputs)
                 chunks.append(InputBatch(int(start), int(num_rows), nest))
-            return self._of_one_shape(chunks) if busy(chunks) else None
+            return _filled(chunks) if busy(chunks) else None
 
     def end(self) -> None:
         """Releases the pipelines and their threads; no round follows."""
@@ -75,21 +75,18 @@ class Rounds:
     def take(self, replica: int) -> tuple[Any, ...]:
         """A pipeline's next element: start (-1 if idle), rows, then the flat inputs."""
         chunk = self._next_chunk(self._dealt[replica])
-        if chunk is not None and chunk.start >= 0:
-            try:
-                with noted(chunk):
-                    chunk = self._context.ready(chunk, self._batch_size)
-            except Exception as error:  # noqa: BLE001 - raised by the engine
-                self._feed.error = self._feed.error or error
-                chunk = None
-        if chunk is None or chunk.start < 0:
-            return np.int64(-1), np.int64(0), *self._idle
+        if chunk is None:
+            return self._idle
+        try:
+            with noted(chunk):
+                chunk = self._context.ready(chunk, self._batch_size)
+        except Exception as error:  # noqa: BLE001 - raised by the engine
+            self._feed.error = self._feed.error or error
+            return self._idle
         size = self._context.micro_batch(chunk.inputs, self._batch_size)
-        inputs = padded(chunk, size)
-        self._idle = [leaf[:size] for leaf in inputs]
-        return np.int64(chunk.start), np.int64(chunk.num_rows), *inputs
+        return np.int64(chunk.start), np.int64(chunk.num_rows), *padded(chunk, size)
 
-    def _next_chunk(self, mine: deque[InputBatch]) -> InputBatch | None:
+    def _next_chunk(self, mine: deque[InputBatch | None]) -> InputBatch | None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: mine or not self._is_reading)
@@ -115,23 +112,14 @@ class Rounds:
 
     def _deal(self, chunk: InputBatch) -> None:
         """Gives a chunk to the next replica; a round has rows of one length only."""
-        length, dealt = self._context.length(chunk.inputs), self._dealt
+        length, dealt = self._context.tokens.length(chunk.inputs), self._dealt
         if self._next_replica and length != self._length:
             for idle in dealt[self._next_replica :]:
-                idle.append(InputBatch(-1, 0, chunk.inputs))
+                idle.append(None)
             self._next_replica = 0
         self._length = length
         dealt[self._next_replica].append(chunk)
         self._next_replica = (self._next_replica + 1) % len(dealt)
-
-    def _of_one_shape(self, chunks: Chunks) -> Chunks:
-        """A round in which what idle replicas run has the length of the others."""
-        if self._context.tokens is None:
-            return chunks
-        inputs = busy(chunks)[0].inputs
-        size = self._context.micro_batch(inputs, self._batch_size)
-        idle = InputBatch(-1, 0, cut(inputs, 0, size))
-        return [idle if chunk.start < 0 else chunk for chunk in chunks]
 
     def _open(self) -> Any:
         # TensorFlow keeps forever what is passed to `numpy_function`, and a dataset
@@ -150,6 +138,15 @@ class Rounds:
         elements, self.element_spec = iter(dataset), dataset.element_spec
         self._context.clock.start()
         return elements
+
+
+def _filled(chunks: Chunks) -> Chunks:
+    """A round in which idle replicas run a row of another one."""
+    if len(busy(chunks)) == len(chunks):
+        return chunks
+    row = cut(on_host(busy(chunks)[0]).inputs, 0, 1)
+    idle = InputBatch(-1, 0, row)
+    return [idle if chunk.start < 0 else chunk for chunk in chunks]
 
 
 def _replica_dataset(

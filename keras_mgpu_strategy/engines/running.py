@@ -67,13 +67,8 @@ class FedEngine:
 
 
 def busy(chunks: Chunks) -> list[InputBatch]:
-    """The chunks of the devices that do not idle."""
+    """The chunks of the devices that do not idle, that of the first row first."""
     return [chunk for chunk in chunks if chunk.start >= 0]
-
-
-def first_row(chunks: Chunks) -> int:
-    """Index of the first row of all chunks."""
-    return min(chunk.start for chunk in busy(chunks))
 
 
 def run_fitting(
@@ -99,7 +94,7 @@ def run_fitting(
                     raise
                 size = context.micro_batch(pieces[0].inputs, plan.size)
                 batches = max(ceil_div(piece.num_rows, size) for piece in pieces)
-                batch.shrink(plan, batches * plan.size, first_row(pieces), error)
+                batch.shrink(plan, batches * plan.size, busy(pieces)[0].start, error)
                 continue
             results += batches
             rest = others
@@ -142,22 +137,22 @@ def note_stages(
 ) -> None:
     """Records the stages of a chunk, padding included, that `count` replicas ran."""
     ended, clock, sizes = time.perf_counter(), context.clock, context.chunk_sizes
-    stages, device = sizes.stages, context.devices[replica]
+    device = context.devices[replica]
     seconds = sizes.busy(replica, turn.began, ended)
     sizes.record(num_rows, max(seconds, least_seconds), bytes_out)
     if not has_own_memory(device):
         clock.add("compute", count * seconds)
         return
     if plan.is_measured:  # so the device is otherwise idle
-        stages.learn("copy_out", _TRIED_BYTES, _seconds_to_copy_out(device))
-    out = stages.seconds("copy_out", bytes_out)
+        sizes.learn_stage("copy_out", _TRIED_BYTES, _seconds_to_copy_out(device))
+    out = sizes.stage_seconds("copy_out", bytes_out)
     if turn.copies_alone:
-        stages.learn("copy_in", num_rows, turn.copied - turn.began)
+        sizes.learn_stage("copy_in", num_rows, turn.copied - turn.began)
     if turn.computes_alone:
-        stages.learn("compute", num_rows, max(ended - turn.launched - out, 0.0))
+        sizes.learn_stage("compute", num_rows, max(ended - turn.launched - out, 0.0))
     clock.add("copy_out", count * out)
     for stage in ("copy_in", "compute"):
-        clock.add(stage, count * stages.seconds(stage, num_rows))
+        clock.add(stage, count * sizes.stage_seconds(stage, num_rows))
 
 
 def _seconds_to_copy_out(device: str) -> float:

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.backpressure import Backpressure
 from keras_mgpu_strategy.engines.choosing import Search
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
 from keras_mgpu_strategy.engines.running import FedEngine
-from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.engines.track import Backpressure, Track
 from keras_mgpu_strategy.engines.trials import Trials
 from keras_mgpu_strategy.engines.worker_threads import at_fault, collect
 from keras_mgpu_strategy.report import StageClock

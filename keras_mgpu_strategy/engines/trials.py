@@ -9,10 +9,9 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.backpressure import Backpressure
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.interface import ChunkRunner
-from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.engines.track import Backpressure, Track
 from keras_mgpu_strategy.engines.worker_threads import ChunkError, at_fault
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest

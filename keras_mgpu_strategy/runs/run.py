@@ -35,7 +35,7 @@ from keras_mgpu_strategy.runs.padded import PaddedRun
 from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.marks import marks_of
 from keras_mgpu_strategy.sources.pad import Pad
-from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.token_batches import ONE_LENGTH, TokenBatches
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.fork_guard import HomeProcess
 from keras_mgpu_strategy.types import HostBatch
@@ -140,7 +140,7 @@ class Runner:
         # Chunks of different lengths cannot be compared.
         tries = step is None and tokens is None and learned.best_step(size) is None
         step = step or learned.step(size, rows.source.num_rows, self.num_replicas)
-        begins = {"tunes": tunes, "tries": tries, "step": step, "tokens": tokens}
+        begins = dict(tunes=tunes, tries=tries, step=step, tokens=tokens or ONE_LENGTH)
         context = self._context(rows, head, learned, fixed, begins)
         return Run(
             rows=rows,

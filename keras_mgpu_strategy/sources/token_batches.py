@@ -19,16 +19,16 @@ class TokenBatches:
     """How many rows of a length are one micro-batch, and a chunk.
 
     Args:
-        leaf: Which of the flat inputs has the length.
+        leaf: Which of the flat inputs has the length; None if all rows have the same.
         rows: The lengths in ascending order, and the rows of each in a micro-batch.
         tokens: The most of a micro-batch; None if all have as many rows.
         is_static: Whether the model is traced for each length.
         window: Rows whose results wait for each other in any case.
     """
 
-    leaf: int
-    rows: tuple[tuple[int, int], ...]
-    tokens: int | None
+    leaf: int | None = None
+    rows: tuple[tuple[int, int], ...] = ((1, 1),)
+    tokens: int | None = None
     is_static: bool = False
     window: int = 0
 
@@ -43,7 +43,9 @@ class TokenBatches:
         return self.rows[-1][1]
 
     def length(self, inputs: Nest) -> int:
-        """The length that rows were padded to."""
+        """The length that rows were padded to; 1 if they were not."""
+        if self.leaf is None:
+            return 1
         return int(tf.nest.flatten(inputs)[self.leaf].shape[1])
 
     def micro_batch(self, length: int, size: int) -> int:
@@ -65,6 +67,10 @@ class TokenBatches:
     def weight(self, length: int, rows: int) -> float:
         """How many rows of the longest length have as many tokens."""
         return rows * length / self.longest
+
+
+ONE_LENGTH = TokenBatches()
+"""Of rows that are not padded."""
 
 
 def token_batches(

@@ -23,6 +23,7 @@ from keras_mgpu_strategy.engines.ray.worker import Done
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Criteria, PaddedOutputs
+from keras_mgpu_strategy.sources.token_batches import ONE_LENGTH
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
@@ -52,7 +53,7 @@ class RemoteChunks:
         context, plan = self._context, batch.plan
         what = f"Running rows {chunk.start} to {chunk.start + chunk.num_rows}"
         how = (plan.size, plan.step, context.is_fixed, context.head, context.run)
-        if context.tokens is not None:
+        if context.tokens != ONE_LENGTH:
             how = (*how, context.tokens, context.spec)
         done: Done = self._actors.call(
             replica, "run", chunk, *how, what=what, line=self._line

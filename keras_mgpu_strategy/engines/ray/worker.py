@@ -22,7 +22,7 @@ from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.report import BackOff, StageClock
 from keras_mgpu_strategy.sources.marks import marks_of
-from keras_mgpu_strategy.sources.token_batches import TokenBatches
+from keras_mgpu_strategy.sources.token_batches import ONE_LENGTH, TokenBatches
 from keras_mgpu_strategy.system.closing import closing
 from keras_mgpu_strategy.types import (
     NO_MARKS,
@@ -147,7 +147,7 @@ class Worker:
         is_fixed: bool,
         head: heads.Head,
         run: int,
-        tokens: TokenBatches | None = None,
+        tokens: TokenBatches = ONE_LENGTH,
         spec: Nest = None,
     ) -> Done:
         """Runs a chunk, whose inputs are arrays, or `NamedRows` to be read here.

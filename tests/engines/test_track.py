@@ -6,9 +6,8 @@ import time
 import pytest
 
 from keras_mgpu_strategy.compute.signatures import SpecMemory
-from keras_mgpu_strategy.engines.backpressure import Backpressure
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
-from keras_mgpu_strategy.engines.track import Track
+from keras_mgpu_strategy.engines.track import Backpressure, Track
 from keras_mgpu_strategy.report import StageClock
 from tests.helpers import ended, is_waiting
 
