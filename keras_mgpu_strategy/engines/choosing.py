@@ -1,4 +1,4 @@
-"""The search for the fastest step, by a thread of the first replica of a long run.
+"""The search for the fastest step, by the first thread of a long run.
 
 It begins when the run has shown that it is long. A candidate is compiled while other
 threads run by the first step, and must give the same results for one batch. Then steps
@@ -9,7 +9,6 @@ tenth of the run is never begun.
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable
 
@@ -33,6 +32,22 @@ _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15  # the more, the less other processes matter
 _MOST_SMALLER = 4
 _WORTH = 1.03
 _HOPELESS, _AT_ONCE = 1.5, 6.0  # as slow as that in three rounds, or in one
+
+Put = Callable[[HostBatch], None]
+
+
+def has_enough_rows(feed: Feed, batch_size: int, num_replicas: int) -> bool:
+    """Whether rows are left for which a search can be worth it, as far as is known."""
+    left, least = feed.rows_left, _LEAST_BATCHES * batch_size * num_replicas
+    return feed.error is None and (left is None or left >= least)
+
+
+def most_seconds(feed: Feed, seconds_per_row: float) -> float:
+    """How long a search may take at this pace: a tenth of the run, or 2 s."""
+    left = feed.rows_left
+    if left is None:
+        return _MOST_SECONDS_UNKNOWN
+    return _MOST_SHARE_OF_RUN * left * seconds_per_row
 
 
 def seconds_to_make(
@@ -59,174 +74,135 @@ class Search:
         feed: Feed,
         batch: BatchSize,
         most_rows: int,
-        make_trials: Callable[[], Trials],
+        trials: Trials,
     ):
         self._context, self._feed, self._batch = context, feed, batch
-        self._most_rows, self._make_trials = most_rows, make_trials
+        self._most_rows, self._trials = most_rows, trials
         self._num_replicas = len(context.devices)
-        self._is_over, self._lock = not context.searches, threading.Lock()
+        self._reference: StepKind = context.choices[0]
+        # Of the time in which a step is made, unless other threads run meanwhile.
+        self._lost = 1.0 if context.is_measured else 0.5
+        self._is_over = False
         self._began: float | None = None
         self._spent = self._budget = 0.0
         self._tried: dict[str, float | str] = {}
         self._is_final = True  # also for later runs, which may be longer
 
-    def begins(self) -> bool:
-        """Whether the calling thread should `run` it; True once.
-
-        The run is long, as far as is known, and its first rows have run.
-        """
+    def is_due(self) -> bool:
+        """Whether the run is long, as far as is known, and its first rows have run."""
         if self._is_over:
             return False
-        with self._lock:
-            is_due = not self._is_over and self._is_due()
-            self._is_over |= is_due
-        return is_due
-
-    def _is_due(self) -> bool:
         now, left = time.perf_counter(), self._feed.rows_left
         self._began = self._began or now
         if left is None:
             return now - self._began > _SECONDS_BEFORE_UNKNOWN
-        if left < _LEAST_BATCHES * self._batch.size * self._num_replicas:
+        if not has_enough_rows(self._feed, self._batch.size, self._num_replicas):
             self._end(self._batch.step)
             return False
-        is_long = self._seconds(left) >= _LEAST_SECONDS
-        return is_long and now - self._began > _SECONDS_BEFORE
+        seconds = self._context.chunk_sizes.seconds(left) / self._num_replicas
+        return seconds >= _LEAST_SECONDS and now - self._began > _SECONDS_BEFORE
 
-    def run(self, put: Callable[[HostBatch], None]) -> None:
+    def run(self, put: Put) -> None:
         """Runs some chunks, puts their results, and changes the step of the batch."""
-        reference, candidates = self._context.choices[0], self._context.choices[1:]
-        trials, size = self._make_trials(), self._batch.size
+        self._is_over = True
+        size = self._batch.size
         sample = self._feed.take(size)
         if sample is None:
             return
-        with trials.alone():
-            expected, seconds = trials.timed(reference, sample)
+        with self._trials.alone():
+            expected, seconds = self._trials.timed(self._reference, sample)
         put(expected)
         self._context.chunk_sizes.restart(seconds / size)
-        if not self._has_time():
-            self._end(reference)
+        self._budget = most_seconds(self._feed, seconds / size / self._num_replicas)
+        if self._budget < _MOST_SHARE_OF_RUN * _LEAST_SECONDS:
+            self._end(self._reference)
             return
-        made: list[StepKind] = [
-            kind
-            for kind in candidates
-            if not self._feed.is_stopped  # closing waits for this thread
-            and self._is_worth_making(trials, kind, seconds)
-            and self._makes(trials, kind, sample, expected)
-        ]
-        best: dict[StepKind, float] | None = {reference: seconds / size}
-        if made:
-            with trials.alone():
-                best = self._times(trials, [reference, *made], put)
+        made: list[StepKind] = [self._reference]
+        for kind in self._context.choices[1:]:
+            if self._feed.is_stopped:  # closing waits for this thread
+                return
+            if said := self._make(kind, sample, expected, seconds):
+                self._tried[kind] = said
+            else:
+                made.append(kind)
+        best: dict[StepKind, float] | None = {self._reference: seconds / size}
+        if len(made) > 1:
+            with self._trials.alone():
+                best = self._times(made, put)
         if best is not None:
             self._choose(best)
 
-    def _seconds(self, rows: int) -> float:
-        return self._context.chunk_sizes.seconds(rows) / self._num_replicas
-
-    def _has_time(self) -> bool:
-        """Whether the run is long enough; sets how long the search may take."""
-        left = self._feed.rows_left
-        if left is None:
-            self._budget = _MOST_SECONDS_UNKNOWN
-            return True
-        self._budget = _MOST_SHARE_OF_RUN * self._seconds(left)
-        return self._seconds(left) >= _LEAST_SECONDS
-
-    def _is_worth_making(self, trials: Trials, kind: StepKind, seconds: float) -> bool:
-        """Whether making it, as predicted, fits into the time that is left for it."""
+    def _make(
+        self, kind: StepKind, sample: InputBatch, expected: HostBatch, seconds: float
+    ) -> str:
+        """Makes a step that gives the expected results; says why not, if so."""
         context = self._context
-        known = (trials.num_ops(), context.weight_bytes, seconds)
+        known = (self._trials.num_ops(), context.weight_bytes, seconds)
         takes = seconds_to_make(kind, *known)
         said = f"not tried: it would take {takes:.1f} s to make"
         if takes > _MOST_SECONDS_TO_COMPILE:
-            self._tried[kind] = said
-            return False
+            return said
         # All others make it at the same time, if they do.
         times = 2 if context.makes_each and self._num_replicas > 1 else 1
-        if self._spent + takes * times * trials.lost <= self._budget:
-            return True
-        self._is_final = False
-        self._tried[kind] = f"{said}, too long for this run"
-        return False
-
-    def _makes(
-        self, trials: Trials, kind: StepKind, sample: InputBatch, expected: HostBatch
-    ) -> bool:
-        """Whether a step can be made, and gives the results that are expected."""
+        if self._spent + takes * times * self._lost > self._budget:
+            self._is_final = False
+            return f"{said}, too long for this run"
         began = time.perf_counter()
-        said = trials.make(kind, sample, expected)
-        self._spent += trials.lost * (time.perf_counter() - began)
-        if said:
-            self._tried[kind] = said
-        return not said
+        said = self._trials.make(kind, sample, expected)
+        self._spent += self._lost * (time.perf_counter() - began)
+        return said
 
-    def _times(
-        self, trials: Trials, kinds: list[StepKind], put: Callable[[HostBatch], None]
-    ) -> dict[StepKind, float] | None:
+    def _times(self, kinds: list[StepKind], put: Put) -> dict[StepKind, float] | None:
         """The least seconds a row, in turn on equal chunks; None if these run out."""
-        rows, best = self._chunk_rows(), dict.fromkeys(kinds, math.inf)
+        size, best = self._batch.size, dict.fromkeys(kinds, math.inf)
+        most = self._context.chunk_rows(size, self._most_rows, None)
+        rows = even_round(size, most, self._feed.rows_left, self._num_replicas)
         for number in range(_MOST_ROUNDS):
             if number >= _LEAST_ROUNDS and self._spent > self._budget:
                 break
             for kind in kinds[:: -1 if number % 2 else 1]:
-                chunk = self._full_chunk(trials, rows, put)
+                chunk = self._full_chunk(rows, put)
                 if chunk is None:
                     return None
-                seconds = self._time(trials, kind, chunk, put) / rows
-                best[kind] = min(best[kind], seconds)
-            most = (_HOPELESS if number > 1 else _AT_ONCE) * best[kinds[0]]
-            kinds = [k for k in kinds if best[k] < most and k not in self._tried]
+                best[kind] = min(best[kind], self._time(kind, chunk, put) / rows)
+            slowest = (_HOPELESS if number > 1 else _AT_ONCE) * best[self._reference]
+            kinds = [k for k in kinds if best[k] < slowest and k not in self._tried]
         return best
 
-    def _chunk_rows(self) -> int:
-        size, left = self._batch.size, self._feed.rows_left
-        most = self._context.chunk_rows(size, self._most_rows, None)
-        return even_round(size, most, left, self._num_replicas)
-
-    def _full_chunk(
-        self, trials: Trials, rows: int, put: Callable[[HostBatch], None]
-    ) -> InputBatch | None:
+    def _full_chunk(self, rows: int, put: Put) -> InputBatch | None:
         """The next chunk of so many rows; smaller ones are run by the first step.
 
         None if they run out, or if memory has, for the batch that is compared.
         """
         for _ in range(_MOST_SMALLER):
-            if self._batch.size < trials.size:
+            if self._batch.size < self._trials.size:
                 break
             chunk = self._feed.take(rows)
             if chunk is None or chunk.num_rows == rows:
                 return chunk
-            put(trials.timed(self._context.choices[0], chunk)[0])
+            put(self._trials.timed(self._reference, chunk)[0])
         return None
 
-    def _time(
-        self,
-        trials: Trials,
-        kind: StepKind,
-        chunk: InputBatch,
-        put: Callable[[HostBatch], None],
-    ) -> float:
+    def _time(self, kind: StepKind, chunk: InputBatch, put: Put) -> float:
         """Runs a chunk, by the first step if another fails; its seconds."""
-        reference = self._context.choices[0]
         try:
-            results, seconds = trials.timed(kind, chunk)
+            results, seconds = self._trials.timed(kind, chunk)
         except ChunkError as error:
-            if kind == reference:
+            if kind == self._reference:
                 raise
             self._tried[kind] = failure(error)
-            (results, _), seconds = trials.timed(reference, chunk), math.inf
+            (results, _), seconds = self._trials.timed(self._reference, chunk), math.inf
         else:
-            is_work = kind == reference and self._num_replicas == 1  # of no other
+            is_work = kind == self._reference and self._num_replicas == 1
             self._spent += 0 if is_work else seconds
         put(results)
         return seconds
 
     def _choose(self, best: dict[StepKind, float]) -> None:
         """Keeps the fastest step, or the first one unless another is worth it."""
-        reference, fastest = self._context.choices[0], min(best, key=best.__getitem__)
-        if best[reference] < _WORTH * best[fastest]:
-            fastest = reference
+        fastest = min(best, key=best.__getitem__)
+        if best[self._reference] < _WORTH * best[fastest]:
+            fastest = self._reference
         rates = {kind: 1 / seconds for kind, seconds in best.items()}
         self._tried = rates | self._tried
         self._context.chunk_sizes.restart(best[fastest])

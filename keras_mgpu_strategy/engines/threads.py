@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
-from keras_mgpu_strategy.engines.choosing import Search
+from keras_mgpu_strategy.engines.choosing import Search, has_enough_rows, most_seconds
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
@@ -24,8 +24,6 @@ from keras_mgpu_strategy.types import HostBatch, InputBatch
 _SECONDS_TO_START_THREADS = 0.004
 _WORTH = 1.05
 _LARGEST = 8192
-_MOST_SHARE_OF_RUN = 0.1
-_MOST_SECONDS_UNKNOWN = 2.0
 _TIMED_BATCHES = 3
 RunChunk = Callable[[InputBatch, BatchSize], HostBatch]
 
@@ -97,10 +95,10 @@ class ThreadsEngine(FedEngine):
             lambda: context.most_rows_ahead(batch.size, num_threads)
         )
 
-        def trials() -> Trials:
-            return Trials(context, batch, self._chunks, self._tracks, pressure)
-
-        search = Search(context, feed, batch, most_rows, trials)
+        search = None
+        if context.searches:
+            trials = Trials(context, batch, self._chunks, self._tracks, pressure)
+            search = Search(context, feed, batch, most_rows, trials)
 
         def work(number: int, put_result: Callable[[HostBatch], None]) -> None:
             own = (feed, batch, most_rows, number % num_devices)
@@ -111,7 +109,7 @@ class ThreadsEngine(FedEngine):
 
             while (ran := self._take_and_run(*own, pressure)) is not None:
                 put(ran)
-                if number % num_devices == 0 and search.begins():
+                if number == 0 and search and search.is_due():
                     search.run(put)
 
         return collect(work, num_threads, feed, room=num_threads + 1)
@@ -150,20 +148,19 @@ def tune(
 ) -> Iterator[HostBatch]:
     """Doubles the batch while rows a second rise, in a tenth of the time, to 8192."""
     best_size, best_rate = batch.size, 0.0
-    while _has_enough_rows(feed, batch.size, num_replicas):
+    while has_enough_rows(feed, batch.size, num_replicas):
         size, began = batch.size, time.perf_counter()
         clock.add_trial(size)
         rate = yield from _trial(run_chunk, feed, batch)
         if batch.size < size:  # out of memory: smaller than ever tried
             return
-        if rate is None or rate < _WORTH * best_rate:
+        if rate <= _WORTH * best_rate:
             break
         best_size, best_rate = size, rate
         spent, larger = time.perf_counter() - began, min(2 * size, _LARGEST)
-        is_too_large = batch.most is not None and larger > batch.most
-        if size >= _LARGEST or is_too_large:
+        if larger == size or larger > (batch.most or larger):
             break
-        if not _is_worth_more(feed, rate * num_replicas, spent):
+        if spent >= most_seconds(feed, 1 / (rate * num_replicas)):
             break
         batch.change(larger)
     batch.change(best_size)
@@ -171,27 +168,15 @@ def tune(
 
 def _trial(
     run_chunk: RunChunk, feed: Feed, batch: BatchSize
-) -> Generator[HostBatch, None, float | None]:
-    """Rows per second at the batch's size; None if the rows ended first."""
-    rate = None
+) -> Generator[HostBatch, None, float]:
+    """Rows per second at the batch's size; 0 if the rows ended first."""
+    rate = 0.0
     for batches in (1, _TIMED_BATCHES):  # the first one compiles
         began = time.perf_counter()
         chunk = feed.take(batches * batch.size)
         if chunk is None:
-            return None
+            return 0.0
         result = run_chunk(chunk, batch)
         rate = chunk.num_rows / (time.perf_counter() - began)
         yield result
     return rate
-
-
-def _has_enough_rows(feed: Feed, size: int, num_replicas: int) -> bool:
-    left = feed.rows_left
-    return feed.error is None and (left is None or left >= 16 * size * num_replicas)
-
-
-def _is_worth_more(feed: Feed, rate: float, spent: float) -> bool:
-    left = feed.rows_left
-    if left is None:
-        return spent < _MOST_SECONDS_UNKNOWN
-    return spent < _MOST_SHARE_OF_RUN * left / rate

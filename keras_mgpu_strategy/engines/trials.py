@@ -23,11 +23,7 @@ _ROUNDING = {tf.float16: 2**-10, tf.bfloat16: 2**-7}
 class Trials:
     """Runs chunks by any of `context.choices`, the first of which is that of the run.
 
-    Attributes:
-        track: Of the first replica.
-        size: Rows of one call of the model.
-        lost: The share of the time in which a step is made that the run loses: at most
-            half where other threads run at the same time.
+    `size` is the rows of one call of the model.
     """
 
     def __init__(
@@ -38,22 +34,15 @@ class Trials:
         tracks: Sequence[Track],
         pressure: Backpressure,
     ):
-        self._chunks, self._pressure = chunks, pressure
-        self._in_flight, self._is_measured = context.in_flight, context.is_measured
-        self._reference, self.size = context.choices[0], batch.size
-        self.track, self._tracks = tracks[0], tracks
-        self.lost = 1.0 if context.is_measured else 0.5
-        self._batches = {context.choices[0]: batch} | {
-            kind: BatchSize(
-                batch.size,
-                StageClock(1),
-                context.limits,
-                kind,
-                is_fixed=True,
-                is_measured=context.is_measured,
-            )
-            for kind in context.choices[1:]
-        }
+        self._chunks, self._tracks, self._pressure = chunks, tracks, pressure
+        self._is_measured, self.size = context.is_measured, batch.size
+        self._reference: StepKind = context.choices[0]
+        same = (batch.size, StageClock(1), context.limits)
+        known = {"is_fixed": True, "is_measured": context.is_measured}
+        self._batches: dict[StepKind, BatchSize] = {self._reference: batch}
+        for kind in context.choices[1:]:
+            self._batches[kind] = BatchSize(*same, kind, **known)
+        self.num_ops = chunks.num_ops  # of a step that has run
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -63,18 +52,14 @@ class Trials:
                 all_of_them.enter_context(track.alone())
             yield
 
-    def num_ops(self) -> int:
-        """How many ops a step has."""
-        return self._chunks.num_ops()
-
     def make(self, kind: StepKind, chunk: InputBatch, expected: HostBatch) -> str:
         """Makes a step and runs a chunk by it; says why it cannot be used, if so."""
+        beside = contextlib.nullcontext()
+        if self._is_measured:  # the memory of what runs alone
+            beside = self._tracks[0].alone()
         try:
-            if self._is_measured:  # the memory of what runs alone
-                with self.track.alone():
-                    results = self._run(kind, chunk, self.track)
-            else:
-                results = self._run(kind, chunk, Track(self._in_flight))
+            with beside:
+                results = self._run(kind, chunk, Track(1))
         except ChunkError as error:
             return failure(error)
         return difference(expected.outputs, results.outputs)
@@ -83,7 +68,7 @@ class Trials:
         """The results of a chunk, and the seconds on a device that is free."""
         with self._pressure.admitted(chunk.start):
             began = time.perf_counter()
-            results = self._run(kind, chunk, self.track)
+            results = self._run(kind, chunk, self._tracks[0])
             return results, time.perf_counter() - began
 
     def _run(self, kind: StepKind, chunk: InputBatch, track: Track) -> HostBatch:
