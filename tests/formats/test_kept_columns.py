@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from keras_mgpu_strategy.formats.parquet.kept_rows import as_stored
+from keras_mgpu_strategy.formats.parquet.arrow_table import stored_kept
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.types import HostBatch, RowMarks
 from tests.formats import stored
@@ -107,10 +107,8 @@ def test_parquet_files_have_types_that_do_not_change(given, tmp_path):
     found = pq.read_table(path)["c"]
     assert found.null_count == 3
     assert found.type.equals(STORED[given] or given)
-    again = as_stored(
-        Layout((), kept=found.combine_chunks().type and table.schema), table
-    )
-    assert again.schema.field("c").type.equals(found.type)
+    again = stored_kept(Layout((), kept=table.schema))
+    assert again.field("c").type.equals(found.type)
 
 
 @pytest.mark.parametrize(

@@ -1,55 +1,20 @@
-"""Rows in memory -> an Arrow table, and back without a change.
+"""Rows in memory -> Arrow tables.
 
 Columns are `row` (int64), `file` (string) if rows have names, those that rows come
 with, then one per output, tensors as nested lists; null for missing rows. float16
-becomes float32, for readers without it. Each column is in one piece: bytes do not
-depend on batches. Rows that differ in length are lists of any length.
+becomes float32, for readers without it. Rows that differ in length are lists of any
+length.
 """
 
+import functools
+import io
 from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.parquet.held_tokens import HeldTokens
-from keras_mgpu_strategy.formats.parquet.kept_rows import Pieces, stored_kept
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.rows import stored_columns
-from keras_mgpu_strategy.types import HostBatch, Ragged, RowMarks
-
-
-class HeldRows:
-    """Copies of at most `num_rows` rows; memory is used as they come."""
-
-    def __init__(self, layout: Layout, num_rows: int):
-        self._arrays = [_held(column, num_rows) for column in stored_columns(layout)]
-        self._names: list[str] | None = [] if layout.has_names else None
-        self._missing = np.zeros(num_rows, bool)
-        self._kept = Pieces(layout)
-
-    def put(self, offset: int, rows: HostBatch) -> None:
-        """Copies rows to a place, after which nothing is kept."""
-        place, marks = slice(offset, offset + rows.stop - rows.start), rows.marks
-        self._missing[place] = False if marks.missing is None else marks.missing
-        for array, values in zip(self._arrays, rows.outputs, strict=True):
-            array[place] = values
-        if self._names is not None:
-            self._names[offset:] = marks.names or []
-        self._kept.put(offset, marks.kept)
-
-    def rows(self, row: int, start: int, stop: int) -> HostBatch:
-        """Returns views of the rows at places `start` to `stop`; `row` is at 0."""
-        outputs = [array[start:stop] for array in self._arrays]
-        names = None if self._names is None else self._names[start:stop]
-        missing = self._missing[start:stop]
-        kept = self._kept.rows(start, stop)
-        marks = RowMarks(names, missing if missing.any() else None, kept)
-        return HostBatch(row + start, outputs, marks)
-
-
-def _held(column: Column, num_rows: int) -> Any:
-    if column.is_ragged:
-        return HeldTokens(num_rows, column.row_shape[1:], column.dtype)
-    return np.empty((num_rows, *column.row_shape), column.dtype)
+from keras_mgpu_strategy.types import HostBatch, Ragged
 
 
 def schema_of(layout: Layout) -> Any:
@@ -66,8 +31,8 @@ def schema_of(layout: Layout) -> Any:
     return pa.schema(fields)
 
 
-def table_of(layout: Layout, rows: HostBatch) -> Any:
-    """Returns rows as a `pyarrow.Table`, which may share their memory."""
+def table_of(schema: Any, rows: HostBatch) -> Any:
+    """Returns rows as a `pyarrow.Table` with copies of the outputs."""
     import pyarrow as pa
 
     columns: list[Any] = [pa.array(np.arange(rows.start, rows.stop, dtype=np.int64))]
@@ -75,27 +40,38 @@ def table_of(layout: Layout, rows: HostBatch) -> Any:
         columns.append(pa.array(rows.marks.names, pa.string()))
     if rows.marks.kept is not None:
         columns += rows.marks.kept.combine_chunks().columns
-    for column, array in zip(stored_columns(layout), rows.outputs, strict=True):
-        columns.append(_to_arrow(column, array, rows.marks.missing))
-    return pa.Table.from_arrays(columns, schema=schema_of(layout))
+    kinds = schema.types[len(columns) :]
+    for array, kind in zip(rows.outputs, kinds, strict=True):
+        columns.append(_to_arrow(array, kind, rows.marks.missing))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def rows_of(layout: Layout, table: Any) -> HostBatch:
-    """Returns the rows of a table of `table_of`; a `ValueError` if it is another."""
-    if not table.schema.equals(schema_of(layout)):
-        raise ValueError(f"other columns than expected: {table.schema.names}")
-    row = table["row"].to_numpy()
-    start = int(row[0]) if len(row) else layout.first_row
-    if not np.array_equal(row, np.arange(start, start + len(row))):
-        raise ValueError(f"rows that do not follow each other, from row {start} on")
-    columns = stored_columns(layout)
-    missing = table[columns[0].name].is_null().to_numpy().astype(bool)
-    outputs = [_to_numpy(column, table[column.name]) for column in columns]
-    names = table["file"].to_pylist() if layout.has_names else None
-    schema = stored_kept(layout)
-    kept = None if schema is None else table.select(schema.names)
-    marks = RowMarks(names, missing if missing.any() else None, kept)
-    return HostBatch(start, outputs, marks)
+def stored_kept(layout: Layout) -> Any:
+    """The schema in which kept columns are stored; None without any."""
+    return None if layout.kept is None else _stored(layout.kept)
+
+
+@functools.lru_cache(maxsize=16)
+def _stored(schema: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for field in schema:
+        try:
+            if "dictionary<" in str(field.type):
+                raise pa.ArrowNotImplementedError("it holds dictionaries")
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"A .parquet output cannot hold the kept column {field.name!r} of type "
+                f"{field.type}: {error}. Convert it first, such as to strings, or "
+                "leave it out of keep."
+            ) from error
+    file = io.BytesIO()
+    pq.write_table(schema.empty_table(), file)
+    file.seek(0)
+    found = pq.read_schema(file)
+    return pa.schema([(field.name, field.type) for field in found])
 
 
 def _value_type(column: Column) -> Any:
@@ -106,42 +82,19 @@ def _value_type(column: Column) -> Any:
     return pa.from_numpy_dtype(np.float32 if column.dtype == "f2" else column.dtype)
 
 
-def _to_arrow(column: Column, array: Any, missing: np.ndarray | None) -> Any:
+def _to_arrow(array: Any, kind: Any, missing: np.ndarray | None) -> Any:
     import pyarrow as pa
 
+    mask = None if missing is None else pa.array(missing)
     if isinstance(array, Ragged):
-        packed, mask = array.packed(), None if missing is None else pa.array(missing)
-        values = _to_arrow(column.of_token, packed.values, None)
+        packed = array.packed()
+        values = _to_arrow(packed.values, kind.value_type, None)
         offsets = pa.array(packed.offsets.astype(np.int32))
         return pa.ListArray.from_arrays(offsets, values, mask=mask)
-    mask = None if column.row_shape else missing
-    values: Any = array.reshape(-1)
-    values = values.tolist() if column.is_text else values
-    if column.dtype == "f2":
-        values = values.astype(np.float32)
-    result = pa.array(values, _value_type(column), mask=mask, from_pandas=False)
-    for size in reversed(column.row_shape[1:]):
-        result = pa.FixedSizeListArray.from_arrays(result, size)
-    if column.row_shape:
-        mask = None if missing is None else pa.array(missing)
-        result = pa.FixedSizeListArray.from_arrays(
-            result, column.row_shape[0], mask=mask
-        )
-    return result
-
-
-def _to_numpy(column: Column, chunks: Any) -> Any:
-    import pyarrow as pa
-
-    values, num_rows = chunks.combine_chunks(), len(chunks)
-    if column.is_ragged:
-        lengths = values.value_lengths().fill_null(0).to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        tokens = pa.chunked_array([values.flatten()])
-        return Ragged(_to_numpy(column.of_token, tokens), offsets)
-    for size in column.row_shape:
-        # flatten() would leave out the values of null lists and shift the others.
-        values = values.values.slice(values.offset * size, len(values) * size)
-    zero = "" if column.is_text else np.zeros((), column.dtype).item()
-    flat = values.fill_null(zero).to_numpy(zero_copy_only=False)
-    return flat.astype(column.dtype, copy=False).reshape(num_rows, *column.row_shape)
+    if array.ndim > 1:
+        flat = array.reshape(-1, *array.shape[2:])
+        values = _to_arrow(flat, kind.value_type, None)
+        return pa.FixedSizeListArray.from_arrays(values, array.shape[1], mask=mask)
+    is_text = array.dtype == object
+    values = array.tolist() if is_text else array.astype(kind.to_pandas_dtype())
+    return pa.array(values, kind, mask=missing, from_pandas=False)

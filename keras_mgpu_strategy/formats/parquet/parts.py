@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from keras_mgpu_strategy.formats.parquet.arrow_table import rows_of, schema_of
+import numpy as np
+
+from keras_mgpu_strategy.formats.parquet.arrow_table import schema_of
 from keras_mgpu_strategy.outputs import durable
 from keras_mgpu_strategy.outputs.interface import Layout
-from keras_mgpu_strategy.types import HostBatch
 
 _GROUPS = 4
 """Row groups in a part."""
@@ -27,13 +28,6 @@ class Parts:
         which = "" if layout.shard is None else f"-{layout.shard.numbers}"
         self._stem = f"part{which}"
         self.spool = Spool(folder / f".unfinished{which}")
-
-    @property
-    def capacity(self) -> int:
-        """The most rows that a part can have."""
-        first, stop = self._layout.first_row, self._layout.stop_row
-        most = self._part_rows if stop is None else min(self._part_rows, stop - first)
-        return max(1, most)
 
     def index_of(self, row: int) -> int:
         """Which part holds a row."""
@@ -60,8 +54,10 @@ class Parts:
             if match and (match[2] or int(match[1]) >= index):
                 path.unlink()
 
-    def tail(self, num_written: int) -> HostBatch | None:
-        """The rows before `num_written` that fill no part; a `ValueError` if lost."""
+    def tail(self, num_written: int) -> Any:
+        """A table of the rows before `num_written` that fill no part; None for none."""
+        import pyarrow as pa
+
         if not self._folder.is_dir():
             raise durable.damaged(self._folder, "is missing")
         index = self.index_of(num_written)
@@ -70,13 +66,19 @@ class Parts:
         start, count = self.start_of(index), num_written - self.start_of(index)
         if not count:
             return None
-        table = self.spool.read(schema_of(self._layout), count)
+        schema = schema_of(self._layout)
+        table = self.spool.read(schema, count)
         if table.num_rows < count or table["row"][0].as_py() != start:
             table = self._read(index, count).slice(0, count).combine_chunks()
-        try:
-            return rows_of(self._layout, table)
-        except ValueError as error:
-            raise durable.damaged(self._folder, f"holds {error}") from error
+        what = None
+        if not table.schema.equals(schema):
+            what = f"other columns than expected: {table.schema.names}"
+        elif not np.array_equal(table["row"], np.arange(start, num_written)):
+            what = f"rows that do not follow each other, from row {start} on"
+        if what is not None:
+            raise durable.damaged(self._folder, f"holds {what}")
+        # Files may have other names for the values of lists.
+        return pa.Table.from_arrays(table.columns, schema=schema)
 
     def _path(self, index: int) -> pathlib.Path:
         return self._folder / f"{self._stem}-{index:05d}.parquet"

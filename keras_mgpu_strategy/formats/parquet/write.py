@@ -8,16 +8,20 @@ complete; until then its rows are in memory and in a hidden file.
 import dataclasses
 import math
 import pathlib
+from typing import Any
 
-from keras_mgpu_strategy.formats.parquet.arrow_table import HeldRows, table_of
-from keras_mgpu_strategy.formats.parquet.kept_rows import as_stored, stored_kept
+from keras_mgpu_strategy.formats.parquet.arrow_table import (
+    schema_of,
+    stored_kept,
+    table_of,
+)
 from keras_mgpu_strategy.formats.parquet.parts import Parts
 from keras_mgpu_strategy.outputs import refusals
 from keras_mgpu_strategy.outputs.durable import make_folder, remove
 from keras_mgpu_strategy.outputs.interface import Column, Layout
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
-from keras_mgpu_strategy.sources.arrow_values import row_bytes
+from keras_mgpu_strategy.sources.arrow_values import joined, row_bytes
 from keras_mgpu_strategy.system.extras import import_extra
 from keras_mgpu_strategy.types import HostBatch
 
@@ -80,57 +84,55 @@ def _guessed(column: Column, layout: Layout) -> list[int]:
 class ParquetSink(RowSink):
     """See the module; made by `ParquetFormat`."""
 
-    def __init__(
-        self, parts: Parts, layout: Layout, tail: HostBatch | None, num_written: int
-    ):
+    def __init__(self, parts: Parts, layout: Layout, tail: Any, num_written: int):
         super().__init__(layout, num_written)
-        self._parts, self._spool = parts, parts.spool
-        self._buffer = HeldRows(layout, parts.capacity)
-        self._num_spooled = 0
+        self._parts, self._spool, self._schema = parts, parts.spool, schema_of(layout)
+        # Tables of the rows that fill no part yet: those in the spool, and later ones.
+        self._spooled, self._new = [], []
         if tail is None:
             self._spool.clear()
         else:
-            self._spool.restart(table_of(layout, tail))
-            self._buffer.put(0, tail)
-            self._num_spooled = tail.stop - tail.start
+            self._spool.restart(tail)
+            self._spooled.append(tail)
         parts.drop(parts.index_of(num_written))
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
-        kept = as_stored(self._layout, rows.marks.kept)
-        marks = dataclasses.replace(rows.marks, kept=kept)
-        rows = dataclasses.replace(rows, marks=marks)
+        if (kept := rows.marks.kept) is not None:
+            kept = kept.cast(stored_kept(self._layout))
+            marks = dataclasses.replace(rows.marks, kept=kept)
+            rows = dataclasses.replace(rows, marks=marks)
         return refusals.decoded(self._layout, rows, ".parquet")
 
     def _limit(self) -> int:
         return self._parts.start_of(self._parts.index_of(self._num_written) + 1)
 
     def _append(self, rows: HostBatch) -> None:
-        index = self._parts.index_of(rows.start)
-        self._buffer.put(rows.start - self._parts.start_of(index), rows)
+        table = table_of(self._schema, rows)
         if rows.stop == self._limit():
-            self._write_part(index, rows.stop)
+            self._write_part([*self._spooled, *self._new, table])
+        else:
+            self._new.append(table)
 
     def _sync(self) -> dict[str, int]:
-        start = self._parts.start_of(self._parts.index_of(self._num_written))
-        num_held = self._num_written - start
-        if num_held > self._num_spooled:
-            new = self._buffer.rows(start, self._num_spooled, num_held)
-            self._spool.add(table_of(self._layout, new))
-            self._num_spooled = num_held
+        if self._new:
+            table = joined(self._schema, self._new).combine_chunks()
+            self._spool.add(table)
+            self._spooled.append(table)
+            self._new = []
         return {}
 
     def _complete(self) -> None:
-        index = self._parts.index_of(self._num_written)
+        held = [*self._spooled, *self._new]
         # Without any row there is still one part: it records the columns.
-        if self._num_written > self._parts.start_of(index) or index == 0:
-            self._write_part(index, self._num_written)
+        if held or self._parts.index_of(self._num_written) == 0:
+            self._write_part(held)
 
     def _release(self) -> None:
         self._spool.close()
 
-    def _write_part(self, index: int, stop: int) -> None:
-        start = self._parts.start_of(index)
-        rows = self._buffer.rows(start, 0, stop - start)
-        self._parts.write(index, table_of(self._layout, rows))
+    def _write_part(self, tables: list[Any]) -> None:
+        # In one piece, so that the bytes do not depend on batches.
+        table = joined(self._schema, tables).combine_chunks()
+        self._parts.write(self._parts.index_of(self._num_written), table)
         self._spool.clear()
-        self._num_spooled = 0
+        self._spooled, self._new = [], []
