@@ -2,19 +2,21 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.agreement import is_coarse
 from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
-from keras_mgpu_strategy.models.pad_difference import difference_of
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.stand_ins import Draws
 from keras_mgpu_strategy.types import Nest, has_free_length, of_length
 
 _NUM_ROWS = 4
+_EXACT, _TENSOR_FLOAT, _HALF = 1e-5, 5e-3, 5e-2
+"""Differences that may be rounding, relative to the largest value of an output."""
 
 _Leaves: TypeAlias = Sequence[Any]
 
@@ -48,57 +50,133 @@ class Ran:
 
 
 class PadRuns:
-    """Runs of a model and what a method makes of its outputs."""
+    """Runs `padded` rows first, as `long`; then each of them alone, or zeros.
 
-    def __init__(self, replicated: ReplicatedModel, head: Results, spec: Nest) -> None:
+    `is_static` if the model has to be traced for each length, `draws` if it draws
+    random numbers.
+    """
+
+    def __init__(
+        self,
+        replicated: ReplicatedModel,
+        head: Results,
+        spec: Nest,
+        padded: Nest,
+        side: str,
+    ) -> None:
         self._replicated, self._head, self._spec = replicated, head, spec
-        leaves = tf.nest.flatten(spec)
+        self._rows, self._side = tf.nest.flatten(padded), side
         declared = filter(None, tf.nest.flatten(replicated.input_spec))
         fixed = [leaf.shape[0] for leaf in declared if leaf.shape.rank]
-        self._num_rows = next(filter(None, fixed), _NUM_ROWS)
+        self.num_rows = next(filter(None, fixed), _NUM_ROWS)
         self._specs = [
-            tf.TensorSpec([self._num_rows, *x.shape[1:]], x.dtype) for x in leaves
+            tf.TensorSpec([self.num_rows, *leaf.shape[1:]], leaf.dtype)
+            for leaf in tf.nest.flatten(spec)
         ]
-        self._varying = [has_free_length(leaf.shape) for leaf in leaves]
+        self._varying = [has_free_length(leaf.shape) for leaf in self._specs]
         self._device = replicated.strategy.extended.worker_devices[0]
         self._steps: dict[int | None, Any] = {}
         self.is_static = self.draws = False
+        self.long = self._run_first()
 
     @property
     def result_specs(self) -> list[Any]:
         """Flat specs of the results, as they were traced first."""
         return next(iter(self._steps.values())).structured_outputs[1]
 
-    def run_first(self, rows: _Leaves) -> Ran:
-        """Runs rows, and finds whether the model has to know their length."""
+    def again(self) -> Ran:
+        """Runs the padded rows."""
+        lengths = itertools.compress((x.shape[1:2] for x in self._rows), self._varying)
+        return self._run(self._rows, *next(lengths, (0,)))
+
+    def _run_first(self) -> Ran:
+        """Runs the padded rows, and finds whether the model must know their length."""
         if not any(self._varying) or not _may_need_length(self._replicated):
-            return self.run(rows)
+            return self.again()
         try:
-            found: Ran | None = self.run(rows)
+            found = self.again()
         except Exception:  # noqa: BLE001 - what is wrong otherwise is raised below
             found = None
         self.is_static = True
-        static = self.run(rows)
-        if found is None or found.shapes != static.shapes:
-            return static
-        self.is_static = False
-        if not self.draws and difference_between(
-            self._replicated, static, found, "right"
-        ):
-            self.is_static = True
+        static = self.again()
+        if found is not None and found.shapes == static.shapes:
+            self.is_static = not self.draws and bool(self.difference(static, found))
         return static
 
-    def run(self, rows: _Leaves, *, is_a_row: bool = True) -> Ran:
+    def other(self, length: int) -> Ran | None:
+        """Runs the first row alone, or zeros of another length; None if neither can."""
+        if not any(self._varying):
+            return None
+        longest = self.long.length
+        lengths = [longest // 2, longest - 1, 2 * longest, longest + 1]
+        found = filter(
+            None, itertools.chain([self.alone(0, length)], map(self.zeros, lengths))
+        )
+        first = next(found, None)
+        # oneDNN's convolutions give too few tokens another shape, where others fail.
+        if first is None or self.is_alike(first):
+            return first
+        return next(filter(self.is_alike, found), first)
+
+    def alone(self, row: int, length: int) -> Ran | None:
+        """Runs a row without its padding; None if it has none, or cannot be run."""
+        own = slice(0, length) if self._side == "right" else slice(-length, None)
+        rows = [
+            leaf[row : row + 1, own] if varies else leaf[row : row + 1]
+            for leaf, varies in zip(self._rows, self._varying, strict=True)
+        ]
+        return None if length == self.long.length else self._tried(rows, length)
+
+    def zeros(self, length: int) -> Ran | None:
+        """Runs zeros, for their shapes; None if there cannot be so few or many."""
+        rows = map(_zeros, self._specs_of(length))
+        return self._tried([*rows], length, is_a_row=False) if length > 0 else None
+
+    def is_alike(self, ran: Ran) -> bool:
+        """Whether shapes of results differ from those first run in tokens at most."""
+        pairs = zip(ran.shapes, self.long.shapes, strict=True)
+        return all((a[:1], a[2:]) == (b[:1], b[2:]) for a, b in pairs)
+
+    def difference(self, alone: Ran, padded: Ran, row: int = 0) -> str | None:
+        """Says by how much a row differs from the first alone; None if by rounding."""
+        pairs = zip(alone.outputs, padded.outputs, strict=True)
+        for index, (one, other) in enumerate(pairs):
+            found = self._difference(one[0], other[row])
+            if found is not None:
+                name = f"output {index}" if len(alone.outputs) > 1 else "its output"
+                return f"{name} for a row of {alone.length} tokens differs{found}"
+        return None
+
+    def _difference(self, alone: np.ndarray, padded: np.ndarray) -> str | None:
+        sizes = zip(padded.shape, alone.shape, strict=True)
+        first = [0 if self._side == "right" else max(n - own, 0) for n, own in sizes]
+        pairs = zip(first, alone.shape, strict=True)
+        own = padded[tuple(slice(start, start + size) for start, size in pairs)]
+        if alone.dtype.kind not in "biufcV":
+            return None if np.array_equal(alone, own) else ""
+        bound = _bound(self._replicated, alone.dtype)
+        one, other = _wide(alone), _wide(own)
+        scale = np.abs(one[np.isfinite(one)]).max(initial=0.0)
+        if np.allclose(one, other, 0, bound * scale, equal_nan=True):
+            return None
+        return f" by up to {np.nanmax(np.abs(one - other), initial=0.0):.2g}"
+
+    def _tried(
+        self, rows: _Leaves, length: int, *, is_a_row: bool = True
+    ) -> Ran | None:
+        try:
+            return self._run(rows, length, is_a_row=is_a_row)
+        except Exception:  # noqa: BLE001 - too few tokens for a kernel, or too many
+            return None
+
+    def _run(self, rows: _Leaves, length: int, *, is_a_row: bool = True) -> Ran:
         """Runs rows, repeated up to the batch that is tried."""
-        each = np.arange(self._num_rows) % len(rows[0])
-        lengths = [x.shape[1] for x, v in zip(rows, self._varying, strict=True) if v]
-        length = next(iter(lengths), 0)
+        each = np.arange(self.num_rows) % len(rows[0])
         step = self._step(length if self.is_static else None)
         with tf.device(self._device):
             outputs, results = step(*[tf.constant(leaf[each]) for leaf in rows])
         shapes = [tuple(leaf.shape) for leaf in results]
-        arrays = [np.asarray(leaf) for leaf in outputs]
-        return Ran(length, arrays, shapes, is_a_row)
+        return Ran(length, [*map(np.asarray, outputs)], shapes, is_a_row)
 
     def _step(self, length: int | None) -> Any:
         """The model and the head, traced for rows of a length; None for any."""
@@ -111,60 +189,16 @@ class PadRuns:
             results = head.plain(outputs), head(outputs)
             return tf.nest.flatten(results[0]), tf.nest.flatten(results[1])
 
-        pairs = zip(self._specs, self._varying, strict=True)
-        specs = [of_length(spec, length) if v else spec for spec, v in pairs]
         function = tf.function(forward, autograph=replicated.autograph)
         with replicated.strategy.scope(), tf.device(self._device):
-            step: Any = function.get_concrete_function(*specs)
+            step: Any = function.get_concrete_function(*self._specs_of(length))
         # Also leaves the model's own seeds as they are.
         self.draws |= bool(Draws(step, replicated.all_variables(), {}))
         return self._steps.setdefault(length, step)
 
-    def run_other(self, rows: _Leaves, length: int, long: Ran, side: str) -> Ran | None:
-        """Runs the first row alone, or zeros of another length; None if neither can."""
-        if not any(self._varying):
-            return None
-        lengths = [long.length // 2, long.length - 1, 2 * long.length, long.length + 1]
-        alone = self._alone(rows, 0, length, long, side)
-        found = filter(None, itertools.chain([alone], map(self.zeros, lengths)))
-        first = next(found, None)
-        # oneDNN's convolutions give too few tokens another shape, where others fail.
-        if first is None or is_alike(first, long):
-            return first
-        return next((ran for ran in found if is_alike(ran, long)), first)
-
-    def run_further(
-        self, rows: _Leaves, lengths: Sequence[int], long: Ran, side: str
-    ) -> Iterator[tuple[int, Ran]]:
-        """Runs rows alone, from row 1 on; yields those that can be."""
-        for row, length in enumerate(lengths[1 : self._num_rows], 1):
-            ran = self._alone(rows, row, length, long, side)
-            if ran is not None and is_alike(ran, long):
-                yield row, ran
-
-    def _alone(
-        self, rows: _Leaves, row: int, length: int, long: Ran, side: str
-    ) -> Ran | None:
-        """Runs a row without its padding; None if it has none, or cannot be run."""
-        if length == long.length:
-            return None
-        own = slice(0, length) if side == "right" else slice(-length, None)
-        pairs = zip(rows, self._varying, strict=True)
-        try:
-            return self.run(
-                [x[row : row + 1, own] if v else x[row : row + 1] for x, v in pairs]
-            )
-        except Exception:  # noqa: BLE001 - such as too few tokens for a kernel
-            return None
-
-    def zeros(self, length: int) -> Ran | None:
-        """Runs zeros, for their shapes; None if there cannot be so few or many."""
+    def _specs_of(self, length: int | None) -> list[tf.TensorSpec]:
         pairs = zip(self._specs, self._varying, strict=True)
-        rows = [_zeros(of_length(spec, length) if v else spec) for spec, v in pairs]
-        try:
-            return self.run(rows, is_a_row=False) if length > 0 else None
-        except Exception:  # noqa: BLE001 - such as more tokens than positions
-            return None
+        return [of_length(x, length) if varies else x for x, varies in pairs]
 
 
 def _zeros(spec: tf.TensorSpec) -> np.ndarray:
@@ -173,32 +207,30 @@ def _zeros(spec: tf.TensorSpec) -> np.ndarray:
     return np.zeros(shape, dtype)
 
 
-def is_alike(one: Ran, other: Ran) -> bool:
-    """Whether shapes of results differ at most in numbers of tokens."""
-    pairs = zip(one.shapes, other.shapes, strict=True)
-    return all((a[:1], a[2:]) == (b[:1], b[2:]) for a, b in pairs)
-
-
 def _may_need_length(replicated: ReplicatedModel) -> bool:
     """Whether a model has layers that may take an unknown length for another one.
 
     TimeDistributed of Keras 3.15 does; code of the user's own may look at shapes.
     """
-    members = [each for each in replicated.each if each.folder is None]
-    kinds = {type(layer) for each in members for layer in layers_of(each.model)}
+    kinds = {type(layer) for layer in _layers(replicated)}
     return any(
         x.__name__ == "TimeDistributed" or not is_library_class(x) for x in kinds
     )
 
 
-def difference_between(
-    replicated: ReplicatedModel, short: Ran, long: Ran, side: str, row: int = 0
-) -> str | None:
-    """Says by how much a row of `long` differs from one alone; None if by rounding."""
-    pairs = zip(short.outputs, long.outputs, strict=True)
-    for index, (one, other) in enumerate(pairs):
-        found = difference_of(replicated, one[0], other[row], side)
-        if found is not None:
-            name = f"output {index}" if len(short.outputs) > 1 else "its output"
-            return f"{name} for a row of {short.length} tokens differs{found}"
-    return None
+def _layers(replicated: ReplicatedModel) -> list[Any]:
+    members = [each for each in replicated.each if each.folder is None]
+    return [layer for each in members for layer in layers_of(each.model)]
+
+
+def _bound(replicated: ReplicatedModel, dtype: np.dtype) -> float:
+    """What rounding may change: GPUs multiply float32 with fewer digits by default."""
+    if dtype.itemsize < 4 or any(map(is_coarse, _layers(replicated))):
+        return _HALF
+    kind = tf.DeviceSpec.from_string(replicated.strategy.extended.worker_devices[0])
+    is_reduced = tf.config.experimental.tensor_float_32_execution_enabled()
+    return _TENSOR_FLOAT if is_reduced and kind.device_type != "CPU" else _EXACT
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype.kind == "c" else array.astype(np.float64)

@@ -10,13 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from keras_mgpu_strategy.models.pad_runs import (
-    PadRuns,
-    Ran,
-    Results,
-    difference_between,
-    is_alike,
-)
+from keras_mgpu_strategy.models.pad_runs import PadRuns, Ran, Results
 from keras_mgpu_strategy.models.padding import MEANT, check_masked
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.token_counts import PaddedOutputs, TokenCounts, counted
@@ -57,27 +51,18 @@ def try_padded(
     """Runs rows alone and padded on one device; see `Backend.try_padded`."""
     if not unmasked:
         check_masked(replicated, padded)
-    runs = PadRuns(replicated, head, spec)
-    rows = tf.nest.flatten(padded)
-    long = runs.run_first(rows)
-    short = runs.run_other(rows, lengths[0], long, side)
+    runs = PadRuns(replicated, head, spec, padded, side)
+    short = runs.other(lengths[0])
     if short is None:
-        return PaddedOutputs(tuple(_declared(runs, long)), runs.is_static)
-    difference = None
+        return PaddedOutputs(tuple(_declared(runs)), runs.is_static)
     if not unmasked and short.is_a_row and not runs.draws:
-        difference = difference_between(replicated, short, long, side)
-        # Strides may fit one row and not the next.
-        rest = () if runs.is_static else runs.run_further(rows, lengths, long, side)
-        for row, ran in rest:
-            difference = difference or difference_between(
-                replicated, ran, long, side, row
-            )
-    # Ops that draw numbers may keep their own state.
-    if difference and not difference_between(replicated, long, runs.run(rows), side):
-        names = ", ".join(replicated.names)
-        raise ValueError(_NOT_MASKED.format(names=names, difference=difference))
-    _check_last_axis(head.along_last_axis, short, long)
-    return PaddedOutputs(tuple(_tokens(runs, short, long)), runs.is_static)
+        difference = next(filter(None, _differences(runs, short, lengths)), None)
+        # Ops that draw numbers may keep their own state.
+        if difference and not runs.difference(runs.long, runs.again()):
+            names = ", ".join(replicated.names)
+            raise ValueError(_NOT_MASKED.format(names=names, difference=difference))
+    _check_last_axis(head.along_last_axis, short, runs.long)
+    return PaddedOutputs(tuple(_tokens(runs, short)), runs.is_static)
 
 
 def padding_of(spec: Nest, padded: Nest, length: int, side: str) -> tuple[str, ...]:
@@ -88,11 +73,26 @@ def padding_of(spec: Nest, padded: Nest, length: int, side: str) -> tuple[str, .
     return tuple(repr(x[0, place]) for x in varying if x.shape[1] != length)
 
 
-def _declared(runs: PadRuns, long: Ran) -> Iterator[TokenCounts | None]:
+def _declared(runs: PadRuns) -> Iterator[TokenCounts | None]:
     """Which results vary by their declared shapes alone, with a token for each."""
+    long = runs.long
     for spec, shape in zip(runs.result_specs, long.shapes, strict=True):
         is_free = len(spec.shape) > 1 and spec.shape[1] is None
         yield TokenCounts() if is_free and shape[1] == long.length else None
+
+
+def _differences(
+    runs: PadRuns, short: Ran, lengths: Sequence[int]
+) -> Iterator[str | None]:
+    """How rows run alone, the first as `short`, differ from the same rows padded."""
+    yield runs.difference(short, runs.long)
+    if runs.is_static:
+        return
+    # Strides may fit one row and not the next.
+    for row, length in enumerate(lengths[1 : runs.num_rows], 1):
+        ran = runs.alone(row, length)
+        if ran is not None and runs.is_alike(ran):
+            yield runs.difference(ran, runs.long, row)
 
 
 def _check_last_axis(method: str | None, short: Ran, long: Ran) -> None:
@@ -102,8 +102,9 @@ def _check_last_axis(method: str | None, short: Ran, long: Ran) -> None:
             raise ValueError(_LAST_AXIS.format(method=method, shape=shape))
 
 
-def _tokens(runs: PadRuns, short: Ran, long: Ran) -> Iterator[TokenCounts | None]:
+def _tokens(runs: PadRuns, short: Ran) -> Iterator[TokenCounts | None]:
     """The rule for each result that varies, None for the others."""
+    long = runs.long
     for index, (one, other) in enumerate(zip(short.shapes, long.shapes, strict=True)):
         if one == other:
             yield None
@@ -115,7 +116,7 @@ def _tokens(runs: PadRuns, short: Ran, long: Ran) -> Iterator[TokenCounts | None
 
         def count(length: int, index: int = index) -> int:
             ran = runs.zeros(length)
-            return ran.shapes[index][1] if ran and is_alike(ran, long) else 0
+            return ran.shapes[index][1] if ran and runs.is_alike(ran) else 0
 
         rule = counted(count, long.length)
         if rule is None:

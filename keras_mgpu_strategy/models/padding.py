@@ -26,7 +26,8 @@ MEANT = (
 
 def check_masked(replicated: ReplicatedModel, inputs: Nest) -> None:
     """Raises ValueError if nothing shows that padding in these inputs is ignored."""
-    if any("mask" in name.lower() for name in _names(replicated.input_spec, inputs)):
+    declared = [getattr(x, "name", "") for x in tf.nest.flatten(replicated.input_spec)]
+    if any("mask" in str(name).lower() for name in (*declared, *_keys(inputs))):
         return
     unmasked = itertools.compress(replicated.names, map(_shows_none, replicated.each))
     for name in unmasked:
@@ -53,17 +54,10 @@ def _makes_masks(layer: Any, masking: type) -> bool:
     return not (is_library_class(owner) or is_hub_class(owner))
 
 
-def _names(spec: Nest | None, inputs: Nest) -> Iterator[str]:
-    """Names that the model declares, and keys of what it is given."""
-    for leaf in tf.nest.flatten(spec):
-        yield str(getattr(leaf, "name", ""))
-    yield from _keys(inputs)
-
-
-def _keys(nest: Nest) -> Iterator[str]:
-    is_mapping = isinstance(nest, Mapping)
-    if is_mapping:
-        yield from map(str, nest)
-    if is_mapping or isinstance(nest, list | tuple):
-        for inner in nest.values() if is_mapping else nest:
+def _keys(nest: Nest) -> Iterator[Any]:
+    if isinstance(nest, Mapping):
+        yield from nest
+        nest = list(nest.values())
+    if isinstance(nest, list | tuple):
+        for inner in nest:
             yield from _keys(inner)
