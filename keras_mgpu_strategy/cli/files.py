@@ -1,7 +1,8 @@
-"""The files of the command line, checked before TensorFlow loads; none is unpickled."""
+"""Models and files, checked before TensorFlow loads; none is unpickled."""
 
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,18 @@ from keras_mgpu_strategy.formats.npy.header import open_mapped
 from keras_mgpu_strategy.formats.registry import CSV, IMAGES, NPY, PARQUET, ZARR
 
 
+def check_models(paths: Sequence[pathlib.Path], loading: Mapping[str, Any]) -> None:
+    """Checks that they exist, and that there is something to combine."""
+    _check_exist(paths, "model")
+    if "combine" in loading and len(paths) == 1 and "views" not in loading:
+        raise ValueError(
+            f"--combine={loading['combine']} with one model, {paths[0]}. Give several, "
+            'such as a.keras,b.keras or "m*.keras", or --views, or leave it out.'
+        )
+
+
 def open_rows(path: pathlib.Path) -> np.ndarray:
     """Opens a `.npy` file of rows: a read-only array, read from disk as it is used."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the path.")
     try:
         array = open_mapped(path)
     except ValueError as error:
@@ -31,11 +40,7 @@ def open_rows(path: pathlib.Path) -> np.ndarray:
 
 def check_inputs(paths: Sequence[pathlib.Path]) -> int | None:
     """Checks what can be checked; returns the number of rows if they are a `.npy`."""
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(
-                f"There is no file or folder {path}. Check the path."
-            )
+    _check_exist(paths, "file or folder")
     kinds = {registry.format_of(path) for path in paths}
     if len(paths) > 1 and (len(kinds) > 1 or not kinds <= {PARQUET, IMAGES}):
         are_models = any(path.suffix == ".keras" for path in paths)
@@ -74,9 +79,8 @@ def reader_of(path: pathlib.Path, given: Collection[str]) -> str | None:
 
 def check_labels(path: pathlib.Path, num_rows: int | None) -> None:
     """Checks what can be checked of a file of labels for so many rows."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}. Check the path.")
-    if registry.format_of(path) is not NPY or path.is_dir():
+    _check_exist([path], "file")
+    if registry.format_of(path) is not NPY or not path.is_file():
         return
     labels = open_rows(path)
     if num_rows is not None and len(labels) != num_rows:
@@ -94,3 +98,9 @@ def check_output(path: pathlib.Path, read: Sequence[pathlib.Path]) -> None:
                 f"--output={path} is, or is inside, {other}, which is read. Give "
                 "another path."
             )
+
+
+def _check_exist(paths: Sequence[pathlib.Path], what: str) -> None:
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {what} {path}. Check the path.")

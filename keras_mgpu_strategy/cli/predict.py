@@ -20,7 +20,6 @@ from absl import flags
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.cli import files
 from keras_mgpu_strategy.cli.ending import how_far, reporting, stoppable
-from keras_mgpu_strategy.cli.models import check_models
 from keras_mgpu_strategy.cli.printing import complain, plain_warnings, say
 from keras_mgpu_strategy.cli.run import PredictRun, run_of
 from keras_mgpu_strategy.formats.registry import IMAGES
@@ -53,7 +52,7 @@ def predict(
 
 
 def _check_files(run: PredictRun) -> None:
-    check_models(run.models, run.loading)
+    files.check_models(run.models, run.loading)
     num_rows = files.check_inputs(run.inputs)
     files.reader_of(run.inputs[0], run.reading)
     labels = [run.labels] if isinstance(run.labels, pathlib.Path) else []

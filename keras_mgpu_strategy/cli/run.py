@@ -1,28 +1,25 @@
 """The flags of `mgpu predict`, and the run that they ask for. Imports no TensorFlow."""
 
 import dataclasses
-import json
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from keras_mgpu_strategy.cli.help import PREDICT
-from keras_mgpu_strategy.cli.models import models_of
-from keras_mgpu_strategy.cli.padding import pad_of
-from keras_mgpu_strategy.formats.registry import (
-    format_of,
-    output_format,
-    output_suffixes,
-)
+from keras_mgpu_strategy.cli.values import PARSERS, models_of, path_of
+from keras_mgpu_strategy.formats.registry import output_format
 from keras_mgpu_strategy.outputs.shards import Shard
-from keras_mgpu_strategy.system.environment import expanded
+from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.signals import stopping_signals
 
 TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
 IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
+_PAD_FLAGS = (
+    *("pad_value", "pad_lengths", "pad_side", "max_tokens", "truncate", "unmasked"),
+)
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),
@@ -101,12 +98,13 @@ def run_of(arguments: Sequence[str], flag_values: flags.FlagValues) -> PredictRu
         raise ValueError(
             "predict needs --output=PATH. See mgpu predict --help for examples."
         )
-    given |= {n: parse(given[n]) for n, parse in _PARSERS.items() if n in given}
-    if (pad := pad_of(given)) is not None:
-        given["pad"] = pad
+    given |= {n: parse(given[n]) for n, parse in PARSERS.items() if n in given}
+    padding = [name for name in _PAD_FLAGS if given.get(name, False) is not False]
+    if padding:
+        given["pad"] = Pad(**{n.removeprefix("pad_"): given[n] for n in padding})
     run = PredictRun(
         models=models_of(arguments[0]),
-        inputs=tuple(map(_path, arguments[1:])),
+        inputs=tuple(map(path_of, arguments[1:])),
         output=given["output"],
         stopping=stopping_signals(given.get("stop_on", ())),
         **{
@@ -159,68 +157,3 @@ def _check(run: PredictRun) -> None:
             f"--keep goes with a .parquet or .csv output, not with {run.output}, "
             "which has no columns. Leave it out, or give --output=NAME.parquet."
         )
-
-
-def _path(text: str) -> pathlib.Path:
-    return pathlib.Path(expanded(text))
-
-
-def _labels(text: str) -> pathlib.Path | str:
-    """A path if there is such a file, or if the text looks like one."""
-    path = _path(text)
-    is_path = path.exists() or path.name != text or format_of(path) is not None
-    return path if is_path else text
-
-
-def _output(text: str) -> pathlib.Path:
-    path, suffixes = _path(text), output_suffixes()
-    if path.suffix.lower() in suffixes:
-        return path
-    expected = f"a name that ends in one of {', '.join(suffixes)}"
-    if path.suffix.lower() == ".npz":
-        expected = f"{path.with_suffix('.npy')}, a folder with a .npy file for each "
-        expected += "output if the model has several"
-    raise ValueError(f"--output={path} cannot be written. Expected {expected}.")
-
-
-def _read_options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        options = error
-    if not isinstance(options, dict):
-        raise ValueError(
-            f"--read_options={text:.60}. Expected a JSON object of arguments for "
-            """pandas.read_csv, such as --read_options='{"header": null}'."""
-        )
-    return options
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise ValueError(
-            f"--shard={text:.60}. Expected I/N with I from 0 to N-1, such as 0/8 for "
-            "the first of 8 ranges of the rows."
-        )
-    return int(match[1]), int(match[2])
-
-
-def _image_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
-    if match is None:
-        raise ValueError(
-            f"--image_size={text:.60}. Expected height and width in pixels, such as "
-            "224x224."
-        )
-    return int(match[1]), int(match[2])
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "output": _output,
-    "labels": _labels,
-    "shard": _shard,
-    "image_size": _image_size,
-    "read_options": _read_options,
-    "verbose": lambda text: text if text == "auto" else int(text),
-}
