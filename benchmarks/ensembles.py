@@ -15,9 +15,6 @@ import functools
 import json
 import os
 import pathlib
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -95,23 +92,15 @@ def measure(
         together = mgpu.Predictor(models)
         alone = [mgpu.Predictor(model) for model in models]
     predict = functools.partial(_predict, x=x, batch=batch)
-    times = []
-    for _ in range(repetitions + 1):
-        began = _clocks()
-        singles = list(map(predict, alone))
-        between = _clocks()
-        mean = predict(together)
-        times.append((between - began, _clocks() - between))
-        np.testing.assert_allclose(mean, np.mean(singles, 0), 1e-4, 1e-6)
-    five, one = np.moveaxis(np.array(times[1:]), 1, 0)
+    contenders: dict[str, Callable[[], np.ndarray]] = {
+        "five": lambda: np.mean(list(map(predict, alone)), 0),
+        "one": lambda: predict(together),
+    }
+    times = result_tables.in_turns(contenders, repetitions)
+    five, one = times["five"], times["one"]
     medians = [five[:, 0], one[:, 0], *(one / five).T]
-    found = dict(zip(COLUMNS, map(statistics.median, medians), strict=True))
+    found = dict(zip(COLUMNS, map(np.median, medians), strict=True))
     (folder / "result.json").write_text(json.dumps(found))
-
-
-def _clocks() -> np.ndarray:
-    """Seconds on the wall, and of all processors."""
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def _predict(predictor: Any, x: Any, batch: int) -> np.ndarray:
@@ -120,9 +109,7 @@ def _predict(predictor: Any, x: Any, batch: int) -> np.ndarray:
 
 def line(case: str, replicas: int, batch: int, repetitions: int) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        how = (case, replicas, batch, repetitions)
-        found = result_tables.measured(measure, pathlib.Path(name), *how)
+    found = result_tables.measured(measure, case, replicas, batch, repetitions)
     cells = [case, str(replicas), f"{batch:,}"]
     cells += [f"{found[name]:.2f}" for name in COLUMNS]
     print(*cells, flush=True)

@@ -16,9 +16,6 @@ import functools
 import json
 import os
 import pathlib
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -131,33 +128,17 @@ def measure(
         lambda: keras_predict(dense, batch_size=same),
         lambda: keras_predict(by_batch),
     )
-    rates = _rates(dict(zip(CONTENDERS, runs, strict=True)), num_rows, repetitions)
+    times = result_tables.in_turns(
+        dict(zip(CONTENDERS, runs, strict=True)), repetitions, within=1e-5
+    )
+    rates = {name: num_rows / np.median(each[:, 0]) for name, each in times.items()}
     found = {"rates": rates, "padding": report.padding}
     (folder / "result.json").write_text(json.dumps(found))
 
 
-def _rates(
-    runs: dict[str, Callable[[], Any]], num_rows: int, repetitions: int
-) -> dict[str, float]:
-    """Median rows per second of each contender."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repetition in range(repetitions + 1):
-        results = []
-        for name, run in runs.items():
-            began = time.perf_counter()
-            results.append(run())
-            if repetition:
-                seconds[name].append(time.perf_counter() - began)
-        for result in results[1:]:
-            np.testing.assert_allclose(result, results[0], 1e-4, 1e-5)
-    return {name: num_rows / statistics.median(each) for name, each in seconds.items()}
-
-
 def line(name: str, lengths: str, num_rows: int, repetitions: int) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as folder:
-        how = (name, lengths, num_rows, repetitions)
-        found = result_tables.measured(measure, pathlib.Path(folder), *how)
+    found = result_tables.measured(measure, name, lengths, num_rows, repetitions)
     rates = found["rates"]
     cells = [name, lengths, f"{num_rows:,}", f"{found['padding']:.1%}"]
     cells += [f"{rates[contender]:,.0f}" for contender in CONTENDERS]

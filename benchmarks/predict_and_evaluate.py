@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import statistics
-import tempfile
 import time
 from typing import Any
 
@@ -98,9 +97,7 @@ def measure(
 
 def line(devices: str, case: str, replicas: int, batch: int) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        how = (devices, case, replicas, batch)
-        found = result_tables.measured(measure, pathlib.Path(name), *how)
+    found = result_tables.measured(measure, devices, case, replicas, batch)
     best = min(found["keras_one_device"], found["keras_strategy"])
     cells = [case, str(replicas), f"{batch:,}"]
     cells += [f"{found[name]:.2f}" for name in ("keras_one_device", "keras_strategy")]

@@ -5,25 +5,52 @@ import multiprocessing
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from suite import provenance
 
 from keras_mgpu_strategy.benchmark import tables
 
 
-def measured(
-    measure: Callable[..., None], folder: pathlib.Path, *arguments: Any
-) -> dict[str, Any]:
-    """What a process of its own leaves in the folder's `result.json`."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=measure, args=(folder, *arguments))
-    process.start()
-    process.join()
-    if process.exitcode != 0:
-        raise RuntimeError(f"{arguments} failed")
-    return json.loads((folder / "result.json").read_text())
+def measured(measure: Callable[..., None], *arguments: Any) -> dict[str, Any]:
+    """What `measure`, in a process of its own, leaves in a folder's `result.json`."""
+    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
+        folder = pathlib.Path(name)
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=measure, args=(folder, *arguments))
+        process.start()
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"{arguments} failed")
+        return json.loads((folder / "result.json").read_text())
+
+
+def in_turns(
+    contenders: Mapping[str, Callable[[], Any]], repetitions: int, within: float = 1e-6
+) -> dict[str, np.ndarray]:
+    """Seconds on the wall, and of all processors, of each repetition, by contender.
+
+    A first run of each does not count. All results must be those of the first, within
+    a ten thousandth and that much.
+    """
+    times: dict[str, list[np.ndarray]] = {name: [] for name in contenders}
+    for _ in range(repetitions + 1):
+        results = []
+        for name, run in contenders.items():
+            began = _clocks()
+            results.append(run())
+            times[name].append(_clocks() - began)
+        for result in results[1:]:
+            np.testing.assert_allclose(result, results[0], 1e-4, within)
+    return {name: np.array(each[1:]) for name, each in times.items()}
+
+
+def _clocks() -> np.ndarray:
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

@@ -12,9 +12,6 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -67,26 +64,16 @@ def measure(folder: pathlib.Path, replicas: int, batch: int, repetitions: int) -
         "keras": lambda: by_keras(model, folder, batch),
         "views": lambda: predictor.predict(rows, batch, verbose=0),
     }
-    seconds: dict[str, list[float]] = {"keras": [], "views": []}
-    for repetition in range(repetitions + 1):
-        results = []
-        for name, run in contenders.items():
-            began = time.perf_counter()
-            results.append(run())
-            if repetition:
-                seconds[name].append(time.perf_counter() - began)
-        np.testing.assert_allclose(results[0], results[1], 1e-4, 1e-6)
-    pairs = zip(seconds["views"], seconds["keras"], strict=True)
-    found = {name: statistics.median(each) for name, each in seconds.items()}
-    found["ratio"] = statistics.median(ours / theirs for ours, theirs in pairs)
+    times = result_tables.in_turns(contenders, repetitions)
+    seconds = {name: each[:, 0] for name, each in times.items()}
+    found = {name: np.median(each) for name, each in seconds.items()}
+    found["ratio"] = np.median(seconds["views"] / seconds["keras"])
     (folder / "result.json").write_text(json.dumps(found))
 
 
 def line(replicas: int, batch: int, repetitions: int) -> list[str]:
     """One line of the table."""
-    with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
-        how = (replicas, batch, repetitions)
-        found = result_tables.measured(measure, pathlib.Path(name), *how)
+    found = result_tables.measured(measure, replicas, batch, repetitions)
     cells = [str(replicas), f"{batch:,}"]
     cells += [f"{found[name]:.2f}" for name in ("keras", "views", "ratio")]
     print(*cells, flush=True)
