@@ -1,21 +1,59 @@
 """The predict methods whose results are kept in memory, or passed on as they come."""
 
 import functools
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy.compute.heads import head_of
+from keras_mgpu_strategy.engines.interface import Backend
+from keras_mgpu_strategy.report import Report
 from keras_mgpu_strategy.runs.callbacks import Verbose
-from keras_mgpu_strategy.runs.on_devices import OnDevices
 from keras_mgpu_strategy.runs.result_checks import probabilities
+from keras_mgpu_strategy.runs.run import Runner
 from keras_mgpu_strategy.runs.to_memory import as_batch, collect, passed_on, per_batch
+from keras_mgpu_strategy.runs.tuning import TuningFile
 from keras_mgpu_strategy.sources.pad import Pad
+from keras_mgpu_strategy.system.fork_guard import StaysHere
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import HostBatch, Nest
 
 
-class InMemory(OnDevices):
-    """A model on every device, and its methods that return results."""
+class InMemory(StaysHere):
+    """A model on every device, its methods that return results, and its last report."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        profile: str | os.PathLike[str] | None,
+        tuning: TuningFile | None = None,
+    ) -> None:
+        self._runner = Runner(backend, profile, tuning)
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables live on every device; `fit` and `evaluate` work."""
+        return self._runner.backend.model
+
+    @property
+    def strategy(self) -> Any:
+        """The `tf.distribute.Strategy` over the devices."""
+        return self._runner.backend.strategy
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Full name of each replica's device."""
+        return self._runner.backend.devices
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas there are."""
+        return self._runner.num_replicas
+
+    @property
+    def report(self) -> Report | None:
+        """Report of the run that ended last, in any thread; None before the first."""
+        return self._runner.report
 
     @short_traceback
     def predict(
