@@ -22,7 +22,7 @@ from keras_mgpu_strategy.formats.parquet.schema import column_type
 from keras_mgpu_strategy.inputs.arrow_tables import is_table
 from keras_mgpu_strategy.inputs.keeping import has_columns, taken
 from keras_mgpu_strategy.inputs.opening import as_source
-from keras_mgpu_strategy.inputs.row_kinds import rows_of
+from keras_mgpu_strategy.inputs.ragged_forms import rows_of
 from keras_mgpu_strategy.sources.frames import is_series
 from keras_mgpu_strategy.sources.in_step import InStep, Labels
 from keras_mgpu_strategy.sources.kept import KeptElements

@@ -4,24 +4,29 @@ An input varies if the model declares its axis of tokens as unknown. If it decla
 nothing, lists and ragged tensors vary, and arrays if there are none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.element_forms import is_nest, map_nest
+from keras_mgpu_strategy.formats.parquet.ragged_columns import rows_of_column
 from keras_mgpu_strategy.inputs.forms import is_declared
-from keras_mgpu_strategy.inputs.row_kinds import columns_of, is_arrow, rows_of
+from keras_mgpu_strategy.sources import frames
 from keras_mgpu_strategy.sources.array_kinds import OneLength
 from keras_mgpu_strategy.sources.matching import declared_shapes, entries_by_name
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.ragged_leaf import no_tokens, rows_of_one_length
-from keras_mgpu_strategy.sources.row_errors import BadRow
-from keras_mgpu_strategy.sources.row_lists import RowList
+from keras_mgpu_strategy.sources.row_errors import BadRow, failing
+from keras_mgpu_strategy.sources.row_lists import RowList, is_scalar
 from keras_mgpu_strategy.sources.streams import Form
+from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.sources.wrapping import Rearranged
 from keras_mgpu_strategy.types import Feeding, Nest, Ragged, Source, has_free_length
+
+_is_arrow_list = is_of("pyarrow", "ListArray", "LargeListArray", "FixedSizeListArray")
+_is_chunked = is_of("pyarrow", "ChunkedArray")
 
 
 def as_rows(x: Any, feeding: Feeding, name: str) -> Any:
@@ -37,7 +42,7 @@ def as_rows(x: Any, feeding: Feeding, name: str) -> Any:
             "Received pad= for a model with a predict_step of its own, which is given "
             "rows as they are. Put what it does into the model's call."
         )
-    is_one = isinstance(x, tf.RaggedTensor) or is_arrow(x)
+    is_one = isinstance(x, tf.RaggedTensor) or _is_arrow(x)
     return rows_of(x, name) if is_one else x
 
 
@@ -76,12 +81,14 @@ def with_tokens(source: Source, input_spec: Nest) -> Source:
 def ragged_nest(x: Any, input_spec: Nest, name: str = "x") -> Nest:
     """Returns inputs with `Ragged`, `RowList` or `OneLength` where rows vary."""
     named = entries_by_name(input_spec) if is_declared(input_spec) else None
-    x = columns_of(x, named)
+    x = _columns(x, named)
     if named is not None:
         return _of_declared(x, input_spec, name)
     found = _of_undeclared(x, name)
-    alone = not any(isinstance(leaf, Ragged | RowList) for leaf in _flat(found))
-    return map_nest(_of_one_length, found) if alone else found
+    flat = (leaf for _, leaf in leaves(found))
+    if any(isinstance(leaf, Ragged | RowList) for leaf in flat):
+        return found
+    return map_nest(_of_one_length, found)
 
 
 def _of_declared(x: Any, declared: Nest, name: str) -> Nest:
@@ -112,7 +119,7 @@ def _of_undeclared(x: Any, name: str) -> Nest:
     if is_listed and all(isinstance(item, tf.RaggedTensor) for item in x):
         return [_of_undeclared(item, f"{name}[{i}]") for i, item in enumerate(x)]
     rows = rows_of(x, name)
-    if isinstance(rows, RowList) and rows.widest() != rows.dtype:
+    if isinstance(rows, RowList):
         rows.dtype = rows.widest()
     return rows
 
@@ -163,7 +170,63 @@ def _of_one_length(leaf: Any) -> Any:
     return OneLength(leaf) if has_tokens else leaf
 
 
-def _flat(nest: Nest) -> list[Any]:
-    found: list[Any] = []
-    map_nest(found.append, nest)
-    return found
+def rows_of(x: Any, name: str) -> Any:
+    """Returns rows that may differ in length as such, other inputs as they are."""
+    if isinstance(x, tf.RaggedTensor):
+        return _of_tensor(x, name)
+    if _is_arrow(x):
+        return rows_of_column(x, failing(name, 0))
+    if _holds_lists(x):
+        x = x.to_list()
+    if isinstance(x, np.ndarray) and x.dtype.kind == "O" and x.ndim == 1:
+        x = x.tolist()
+    if not isinstance(x, list | tuple):
+        return x
+    if x and is_scalar(x[0]) and all(map(is_scalar, x)):
+        is_text = isinstance(x[0], str | bytes)
+        return np.array(x, object) if is_text else np.asarray(x)
+    try:
+        return RowList(x)
+    except BadRow as bad:
+        rows = RowList([[]] * len(x))
+        rows.error = bad
+        return rows
+
+
+def _is_arrow(x: Any) -> bool:
+    """Whether `x` is an Arrow array of lists."""
+    return _is_arrow_list(x) or (_is_chunked(x) and hasattr(x.type, "value_field"))
+
+
+def _columns(x: Any, names: Collection[str] | None) -> Any:
+    """Returns the columns of a frame that has columns of lists, others as they are.
+
+    They are chosen by the names of the inputs, or else the only one is taken.
+    """
+    if not (frames.is_frame(x) or (frames.is_polars(x) and hasattr(x, "columns"))):
+        return x
+    listed = [name for name in x.columns if _holds_lists(x[name])]
+    if not listed:
+        return x
+    names = list(x.columns if names is None else names)
+    if len(names) == 1 and len(listed) == 1 and names != listed:
+        return x[listed[0]]
+    return {name: x[name] for name in x.columns if name in names}
+
+
+def _holds_lists(x: Any) -> bool:
+    if frames.is_series(x):
+        first = x.iloc[0] if len(x) else None
+        return isinstance(first, list | tuple | np.ndarray)
+    return frames.is_polars(x) and hasattr(getattr(x, "dtype", None), "inner")
+
+
+def _of_tensor(x: Any, name: str) -> Ragged:
+    if x.ragged_rank > 1:
+        raise ValueError(
+            f"{name} is a RaggedTensor of shape {x.shape}, expected one axis that "
+            "varies, the first after the batch axis. Pad the others, e.g. by "
+            "x.to_tensor()."
+        )
+    with tf.device("CPU:0"):
+        return Ragged(np.asarray(x.values), np.asarray(x.row_splits).astype(np.int64))

@@ -113,7 +113,6 @@ def _of_tokens(
             continue
         is_own = np.arange(array.shape[1]) < own[:, None]
         parts.append(array[is_own[:, ::-1] if side == "left" else is_own])
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    rows = Ragged(values, offsets)
+    rows = Ragged.of_lengths(values, counts)
     return rows if window.is_in_order else rows.taken(np.argsort(window.order))

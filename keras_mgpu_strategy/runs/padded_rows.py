@@ -19,13 +19,7 @@ from keras_mgpu_strategy.sources.padding import padded_nest
 from keras_mgpu_strategy.sources.ragged_pieces import FirstWindow, row_lengths
 from keras_mgpu_strategy.sources.token_batches import TokenBatches, token_batches
 from keras_mgpu_strategy.sources.windows import Windows, check_lengths
-from keras_mgpu_strategy.types import (
-    InputBatch,
-    Nest,
-    Ragged,
-    Source,
-    has_free_length,
-)
+from keras_mgpu_strategy.types import Nest, Ragged, Source, has_free_length
 
 _TOKENS = 65536
 _LEAST_BATCHES = 16
@@ -42,20 +36,14 @@ class PaddedRows:
         pad: As the user says.
         rows: The lengths that rows are padded to, in ascending order, and how many
             rows of the first window each of them has.
-        is_all: Whether there are no further windows.
         values: What each of the flat inputs is padded with; None if it does not vary.
-        row_bytes: Of inputs and outputs: of a row, and of a token.
-        piece_rows: How many rows are read at a time.
-        first: Some of the first rows; None if there are none.
+        first: The source of the rows.
     """
 
     pad: Pad
     rows: tuple[tuple[int, int], ...]
-    is_all: bool
     values: tuple[Any, ...]
-    row_bytes: tuple[int, int]
-    piece_rows: int
-    first: InputBatch | None
+    first: FirstWindow
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -64,25 +52,26 @@ class PaddedRows:
 
     def windows(self, source: Source, batches: TokenBatches) -> Windows:
         """The rows of a source in the order in which they are run."""
-        how = (self.pad, self.lengths, self.values)
-        return Windows(source, *how, batches, self.row_bytes, self.piece_rows)
+        sizes = (self.first.row_bytes, self.first.piece_rows)
+        return Windows(source, self.pad, self.values, batches, *sizes)
 
     def tried(self, backend: Backend, head: Head, spec: Nest) -> PaddedOutputs:
         """Which results vary, after a look whether the model ignores padding."""
-        if self.first is None:
+        side, first = self.pad.side, self.first.rows
+        if first is None:
             length, longest = _TRIED_LENGTHS
-            rows = example_inputs(spec, 1, longest)
-            how = {"side": self.pad.side, "unmasked": True}
-            return backend.try_padded(head, spec, rows, [length], **how)
-        lengths, longest = row_lengths(self.first), self.lengths[-1]
-        shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
-        own, first = np.unique(lengths[shorter], return_index=True)
-        near = slice(len(own) // 2, len(own) // 2 + _NUM_TRIED)  # about the middle
-        rows = np.array([*shorter[first[near]], *range(len(lengths))][:_NUM_TRIED])
-        alone = own[near].tolist() or [max(min(int(lengths[0]), longest), 1)]
-        side, nest = self.pad.side, self.first.inputs
-        padded = padded_nest(nest, rows, longest, self.values, side)
-        how = {"side": side, "unmasked": self.pad.unmasked}
+            padded, alone = example_inputs(spec, 1, longest), [length]
+        else:
+            lengths, longest = row_lengths(first), self.lengths[-1]
+            shorter = np.flatnonzero((lengths > 0) & (lengths < longest))
+            own, places = np.unique(lengths[shorter], return_index=True)
+            near = slice(len(own) // 2, len(own) // 2 + _NUM_TRIED)  # about the middle
+            alone = own[near].tolist() or [max(min(int(lengths[0]), longest), 1)]
+            rows = np.array([*shorter[places[near]], *range(len(lengths))])
+            rows = rows[:_NUM_TRIED]
+            padded = padded_nest(first.inputs, rows, longest, self.values, side)
+        unmasked = self.pad.unmasked or first is None
+        how = {"side": side, "unmasked": unmasked}
         return backend.try_padded(head, spec, padded, alone, **how)
 
     def batches(
@@ -113,10 +102,10 @@ class PaddedRows:
             )
         if tokens is None:
             tokens = max(min(_TOKENS, (most or _TOKENS) * longest), longest)
-            if self.is_all:  # enough batches for several replicas
+            if self.first.is_all:  # enough batches for several replicas
                 total = sum(length * count for length, count in self.rows)
                 tokens = max(min(tokens, total // _LEAST_BATCHES), longest)
-        return token_batches(leaf, self.rows, tokens, is_all=self.is_all)
+        return token_batches(leaf, self.rows, tokens, is_all=self.first.is_all)
 
 
 def padded_rows(
@@ -126,12 +115,15 @@ def padded_rows(
     sizes = _bytes(source.spec, backend.output_shapes)
     first = FirstWindow(source, pad.window, sizes)
     values = _values(source.spec, first, pad, backend.input_spec)
-    lengths = _lengths(source.spec, first, pad, values)
-    known = (tuple(values), sizes, first.piece_rows, first.rows)
+    if pad.lengths == "auto":
+        lengths = chosen_lengths(first.lengths)
+    else:
+        check_lengths(pad, first.lengths)
+        lengths = tuple(pad.lengths)
     buckets = np.searchsorted(lengths, np.minimum(first.lengths, lengths[-1]))
     counts = np.bincount(buckets, minlength=len(lengths)).tolist()
-    rows, is_all = tuple(zip(lengths, counts, strict=True)), first.is_all
-    return first, PaddedRows(pad, rows, is_all, *known)
+    rows = tuple(zip(lengths, counts, strict=True))
+    return first, PaddedRows(pad, rows, tuple(values), first)
 
 
 def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
@@ -141,21 +133,6 @@ def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
     varying = [leaf for leaf in flat if has_free_length(leaf.shape)]
     others = [leaf for leaf in flat if not has_free_length(leaf.shape)]
     return row_bytes(others), row_bytes(varying)
-
-
-def _lengths(
-    spec: Nest, first: FirstWindow, pad: Pad, values: list[Any]
-) -> tuple[int, ...]:
-    """The lengths that rows are padded to: one, if the model declares it."""
-    declared = {
-        leaf.shape[1]
-        for leaf, value in zip(tf.nest.flatten(spec), values, strict=True)
-        if value is not None and leaf.shape[1] is not None
-    }
-    if pad.lengths != "auto":
-        check_lengths(pad, first.lengths)
-        return tuple(pad.lengths)
-    return tuple(sorted(declared)) or chosen_lengths(first.lengths)
 
 
 def _values(

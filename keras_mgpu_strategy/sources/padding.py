@@ -30,8 +30,9 @@ def padded(
     What is longer is cut at the side where padding would come.
     """
     own = ragged.lengths[rows]
-    if not len(rows) or (own == length).all():
-        return _of_one_length(ragged, rows, length)
+    if len(rows) and (own == length).all() and (np.diff(rows) == 1).all():
+        values = ragged[rows[0] : rows[-1] + 1].packed().values  # a view
+        return values.reshape(len(rows), length, *values.shape[1:])
     kept = np.minimum(own, length)
     starts = ragged.offsets[rows]
     places = np.arange(length)
@@ -45,34 +46,20 @@ def padded(
     return result
 
 
-def _of_one_length(ragged: Ragged, rows: np.ndarray, length: int) -> np.ndarray:
-    """As a view if the rows lie one after another."""
-    count = len(rows)
-    first, last = (int(rows[0]), int(rows[-1])) if count else (0, -1)
-    if last - first == count - 1 and (np.diff(rows) == 1).all():
-        values = ragged.values[ragged.offsets[first] : ragged.offsets[last + 1]]
-    else:
-        values = ragged.taken(rows).values
-    return values.reshape(count, length, *values.shape[1:])
-
-
 def _stretches(values: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
     """`length` values from each start on; those beyond an end are any values."""
-    shape = (len(starts), length, *values.shape[1:])
     last = len(values) - length
     if not len(values):
-        return np.zeros(shape, values.dtype)
+        return np.zeros((len(starts), length, *values.shape[1:]), values.dtype)
     if last < 0:
-        places = starts[:, None] + np.arange(length)
-        return values[np.clip(places, 0, len(values) - 1)]
-    result = np.empty(shape, values.dtype)
+        return values[_clipped(starts, length, len(values))]
     # Each row is copied in one go: faster than an index for each of its tokens.
     windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)
-    windows = np.moveaxis(windows, -1, 1)
-    is_inside = (starts >= 0) & (starts <= last)
-    if is_inside.all():
-        return windows[starts]
-    result[is_inside] = windows[starts[is_inside]]
-    outside = starts[~is_inside, None] + np.arange(length)
-    result[~is_inside] = values[np.clip(outside, 0, len(values) - 1)]
+    result = np.moveaxis(windows, -1, 1)[np.clip(starts, 0, last)]
+    is_outside = (starts < 0) | (starts > last)
+    result[is_outside] = values[_clipped(starts[is_outside], length, len(values))]
     return result
+
+
+def _clipped(starts: np.ndarray, length: int, stop: int) -> np.ndarray:
+    return np.clip(starts[:, None] + np.arange(length), 0, stop - 1)

@@ -38,7 +38,7 @@ class RaggedLeaf(Leaf):
             rows = self.fetch(start, stop).packed()
         except BadRow as bad:
             fail(bad.index, str(bad))
-        values = self.cast.convert(rows.values, failing_tokens(rows.offsets, fail))
+        values = self.cast.convert(rows.values, failing_tokens(rows.offsets[1:], fail))
         is_shared = np.may_share_memory(values, rows.values)
         return Ragged(values, rows.offsets), is_shared
 
@@ -92,8 +92,8 @@ def like(leaf: Leaf, first: Leaf, fail: Fail) -> Leaf:
             int((leaf.lengths > 0).argmax()),
             f"has tokens of shape {leaf.shape[2:]}, expected {inner} as in batch 0.",
         )
-    offsets = np.zeros(len(leaf.lengths) + 1, np.int64)
-    return ragged_leaf(Ragged(np.empty((0, *inner), first.stored), offsets), leaf.path)
+    none = Ragged.of_lengths(np.empty((0, *inner), first.stored), leaf.lengths)
+    return ragged_leaf(none, leaf.path)
 
 
 def rows_of_one_length(rows: np.ndarray) -> Ragged:

@@ -31,11 +31,11 @@ def failing(where: str, first: int) -> Fail:
     return fail
 
 
-def failing_tokens(offsets: np.ndarray, fail: Fail) -> Fail:
-    """Returns what raises errors about a token, by the rows' offsets, as `fail`."""
+def failing_tokens(ends: np.ndarray, fail: Fail) -> Fail:
+    """Returns what raises errors about a token, by where rows end, as `fail`."""
 
     def fail_token(token: int, what: str) -> NoReturn:
-        fail(int(np.searchsorted(offsets, token, "right")) - 1, what)
+        fail(int(np.searchsorted(ends, token, "right")), what)
 
     return fail_token
 

@@ -8,15 +8,15 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from types import NoneType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from keras_mgpu_strategy.sources.row_errors import BadRow
+from keras_mgpu_strategy.sources.row_errors import BadRow, Fail, failing_tokens
 from keras_mgpu_strategy.sources.safe_casts import common_dtype
 from keras_mgpu_strategy.types import Ragged
 
-_UNMASKED = "Pass x.filled(value)."
+_MASKED = "has a mask, expected none. Pass x.filled(value)."
 _SCALARS = (str, bytes, bool, int, float, complex, np.generic)
 
 
@@ -32,17 +32,16 @@ class RowList:
     def __init__(self, rows: Sequence[Any]) -> None:
         kinds = {*map(type, rows)}
         self._are_lists = kinds <= {list, tuple}
-        if not self._are_lists and kinds != {np.ndarray}:
-            rows = [*map(_row, itertools.count(), rows)]
-        self._rows = rows
         if not self._are_lists:
-            self._rows, inner, self.dtype = _checked(rows)
-        self.lengths = np.fromiter(map(len, self._rows), np.int64, len(rows))
+            if kinds != {np.ndarray} or not all(row.ndim for row in rows):
+                rows = [*map(_row, itertools.count(), rows)]
+            rows, self.inner, self.dtype = _checked(rows)
+        self._rows = rows
+        self.lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         if self._are_lists:
             first = int((self.lengths > 0).argmax()) if len(rows) else 0
             example = _tokens(rows[first : first + 1], self.lengths[first : first + 1])
-            inner, self.dtype = example.shape[1:], kind_of_values(example)
-        self.inner = inner
+            self.inner, self.dtype = example.shape[1:], kind_of_values(example)
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -56,16 +55,16 @@ class RowList:
     def __getitem__(self, rows: slice) -> Ragged:
         """Consecutive rows, in new memory."""
         some, lengths = self._rows[rows], self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        if not offsets[-1]:
-            return Ragged(np.empty((0, *self.inner), self.dtype), offsets)
-        if not self._are_lists:
-            return Ragged(np.concatenate(some), offsets)
-        values = _tokens(some, lengths)
-        if values.shape[1:] != self.inner:
-            row = int(np.argmax(lengths > 0))
-            raise _odd_shape(row, values.shape[1:], self.inner)
-        return Ragged(values, offsets)
+        if not lengths.any():
+            values = np.empty((0, *self.inner), self.dtype)
+        elif not self._are_lists:
+            values = np.concatenate(some)
+        else:
+            values = _tokens(some, lengths)
+            if values.shape[1:] != self.inner:
+                row = int(np.argmax(lengths > 0))
+                _fail(row, _odd_shape(values.shape[1:], self.inner))
+        return Ragged.of_lengths(values, lengths)
 
     def widest(self) -> np.dtype:
         """The dtype of all rows, which is looked for in each token of lists."""
@@ -107,19 +106,23 @@ def is_scalar(row: Any) -> bool:
     return isinstance(row, _SCALARS) or row is None or getattr(row, "shape", 1) == ()
 
 
+def _fail(row: int, what: str) -> NoReturn:
+    raise BadRow(what, row)
+
+
 def _row(index: int, row: Any) -> np.ndarray:
     if is_scalar(row):
-        raise BadRow(
+        _fail(
+            index,
             f"is {row!r:.40} ({type(row).__name__}), expected a list or an array of "
             "tokens, as in other rows.",
-            index,
         )
     if isinstance(row, list | tuple):
         return _tokens([row], np.array([len(row)]))
     if not hasattr(row, "__array__"):
-        raise BadRow(f"is {type(row).__name__}, expected a list or an array.", index)
+        _fail(index, f"is {type(row).__name__}, expected a list or an array.")
     if isinstance(row, np.ma.MaskedArray):
-        raise BadRow(f"has a mask, expected none. {_UNMASKED}", index)
+        _fail(index, _MASKED)
     return np.asarray(row)
 
 
@@ -131,8 +134,8 @@ def _checked(
     inner, shapes = first.shape[1:], {row.shape[1:] for row in rows}
     if shapes != {inner}:
         for index, row in enumerate(rows):
-            if row.shape[1:] != inner and (len(row) or not row.ndim):
-                raise _odd_shape(index, row.shape[1:], inner)
+            if row.shape[1:] != inner and len(row):
+                _fail(index, _odd_shape(row.shape[1:], inner))
     dtypes = {row.dtype for row in rows if row.size} or {first.dtype}
     if shapes != {inner} or {row.dtype for row in rows} != dtypes:
         # Of what is empty, neither shape nor dtype counts.
@@ -140,74 +143,62 @@ def _checked(
         rows = [row if row.size else none for row in rows]
     if len(dtypes) == 1:
         return rows, inner, kind_of_values(first)
-    _check_kinds(rows)
+    for index, row in enumerate(rows):  # NumPy would make numbers strings
+        if (row.dtype.kind in "UST") != (rows[0].dtype.kind in "UST"):
+            what = (
+                f"has dtype={row.dtype}, expected {rows[0].dtype} as in the first row"
+            )
+            _fail(index, f"{what}, or another of its kind.")
     common = common_dtype([*dtypes])
     if np.result_type(*dtypes) != common:  # a float, which would round integers
         rows = [row.astype(object) for row in rows]
     return rows, inner, common
 
 
-def _check_kinds(rows: Sequence[np.ndarray]) -> None:
-    """Refuses strings among numbers, which NumPy would make strings."""
-    for index, row in enumerate(rows):
-        if (row.dtype.kind in "UST") != (rows[0].dtype.kind in "UST"):
-            raise BadRow(
-                f"has dtype={row.dtype}, expected {rows[0].dtype} as in the first row, "
-                "or another of its kind.",
-                index,
-            )
-
-
 def _tokens(rows: Iterable[Any], lengths: np.ndarray) -> np.ndarray:
     """All tokens of lists, one after another."""
-    return _array([*itertools.chain.from_iterable(rows)], np.cumsum(lengths))
+    items = [*itertools.chain.from_iterable(rows)]
+    return _array(items, failing_tokens(np.cumsum(lengths), _fail))
 
 
-def _array(items: list[Any], ends: np.ndarray) -> np.ndarray:
-    """An array of items, of which those up to each of `ends` belong to a row."""
+def _array(items: list[Any], fail: Fail) -> np.ndarray:
+    """An array of items; `fail` gets the place of one that does not fit."""
     kinds = {*map(type, items)}
     if kinds and kinds <= {list, tuple}:
         sizes = np.fromiter(map(len, items), np.int64, len(items))
-        if (sizes != sizes[0]).any():
-            place = int((sizes != sizes[0]).argmax())
-            shapes = (int(sizes[place]),), (int(sizes[0]),)
-            raise _odd_shape(_row_of(place, ends), *shapes)
-        flat = _array([*itertools.chain.from_iterable(items)], ends * sizes[0])
-        return flat.reshape(len(items), int(sizes[0]), *flat.shape[1:])
+        size, place = int(sizes[0]), int((sizes != sizes[0]).argmax())
+        if place:
+            fail(place, _odd_shape((int(sizes[place]),), (size,)))
+        flat = [*itertools.chain.from_iterable(items)]
+        values = _array(flat, lambda place, what: fail(place // size, what))
+        return values.reshape(len(items), size, *values.shape[1:])
     if any(issubclass(kind, str | bytes | NoneType) for kind in kinds):
-        if not all(issubclass(kind, str | bytes) for kind in kinds):
-            raise _odd_kind(items, ends)
-        found = np.empty(len(items), object)
-        found[:] = items
-        return found
+        return _texts(items, kinds, fail)
     if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
-        place = [isinstance(item, np.ma.MaskedArray) for item in items].index(True)
-        raise BadRow(f"has a mask, expected none. {_UNMASKED}", _row_of(place, ends))
+        fail([isinstance(x, np.ma.MaskedArray) for x in items].index(True), _MASKED)
     try:
         found = np.array(items)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError):
         shapes = [np.shape(item) for item in items]
         place = next((i for i, s in enumerate(shapes) if s != shapes[0]), 0)
-        row = _row_of(place, ends)
-        raise _odd_shape(row, shapes[place], shapes[0]) from error
+        fail(place, _odd_shape(shapes[place], shapes[0]))
     if found.dtype.kind == "O":  # integers beyond 64 bits, or no numbers at all
-        wide = [np.asarray(item).dtype.kind == "O" for item in items]
-        place = wide.index(True) if True in wide else 0
-        raise BadRow(
-            f"holds {items[place]!r:.40}, expected numbers of at most 64 bits.",
-            _row_of(place, ends),
-        )
+        are_wide = [np.asarray(item).dtype.kind == "O" for item in items]
+        place = are_wide.index(True) if True in are_wide else 0
+        fail(place, f"holds {items[place]!r:.40}, expected numbers of at most 64 bits.")
     return found
 
 
-def _odd_kind(items: list[Any], ends: np.ndarray) -> BadRow:
-    """The error for strings among numbers, numbers among strings, or a None."""
-    is_text = isinstance(items[0], str | bytes)
-    are_odd = (x is None or isinstance(x, str | bytes) != is_text for x in items)
-    place = next(place for place, is_odd in enumerate(are_odd) if is_odd)
-    wanted = "strings" if is_text else "numbers"
-    what = f"holds {items[place]!r:.40}, expected {wanted} only."
-    return BadRow(what, _row_of(place, ends))
+def _texts(items: list[Any], kinds: set[type], fail: Fail) -> np.ndarray:
+    """Strings; `fail` gets a number among them, a string among numbers, or a None."""
+    if not all(issubclass(kind, str | bytes) for kind in kinds):
+        is_text = isinstance(items[0], str | bytes)
+        are_odd = [x is None or isinstance(x, str | bytes) != is_text for x in items]
+        place, wanted = are_odd.index(True), "strings" if is_text else "numbers"
+        fail(place, f"holds {items[place]!r:.40}, expected {wanted} only.")
+    found = np.empty(len(items), object)
+    found[:] = items
+    return found
 
 
 def kind_of_values(values: np.ndarray) -> np.dtype:
@@ -218,13 +209,8 @@ def kind_of_values(values: np.ndarray) -> np.dtype:
     return np.dtype("U") if is_text else values.dtype
 
 
-def _row_of(place: int, ends: np.ndarray) -> int:
-    return int(np.searchsorted(ends, place, "right"))
-
-
-def _odd_shape(row: int, found: Any, expected: Any) -> BadRow:
-    return BadRow(
-        f"has tokens of shape {tuple(found)}, expected {tuple(expected)} as in other "
-        "rows. Only the first axis of rows, of tokens, may vary.",
-        row,
+def _odd_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    return (
+        f"has tokens of shape {found}, expected {expected} as in other rows. Only the "
+        "first axis of rows, of tokens, may vary."
     )

@@ -6,10 +6,11 @@ and in between wherever a limit of bytes is reached, counted from such a multipl
 they are the same wherever a run starts.
 """
 
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,8 +24,7 @@ from keras_mgpu_strategy.system.integers import next_power_of_two
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, of_length
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Places of a window, up to `stop`, whose rows are padded to one length."""
 
     length: int
@@ -88,7 +88,6 @@ class Windows(Wrapped):
         self,
         source: Source,
         pad: Pad,
-        lengths: Sequence[int],
         values: Sequence[Any],
         batches: TokenBatches,
         row_bytes: tuple[int, int],
@@ -96,7 +95,7 @@ class Windows(Wrapped):
     ) -> None:
         super().__init__(source)
         self._pad = pad
-        self._lengths = np.array(lengths)
+        self._lengths = np.array([length for length, _ in batches.rows])
         self._values = values
         self._batches = batches
         self._row_bytes = row_bytes
@@ -117,24 +116,29 @@ class Windows(Wrapped):
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[InputBatch]:
         """Yields padded rows from the window on that begins at `start`."""
-        sizes = (self._pad.window, self._piece_rows, self._row_bytes)
-        pieces = Pieces(self._source, *sizes, start)
-        with pieces:
-            while (rows := pieces.next_window()) is not None:
+        most = self._pad.window
+        position = start - start % most
+        rest = self._source.batches(self._piece_rows, position)
+        with contextlib.closing(Pieces(rest, self._row_bytes)) as pieces:
+            while (rows := pieces.take(most - position % most)) is not None:
+                position += rows.num_rows
+                if position <= start:
+                    continue
+                assert rows.start >= start, "a run starts at a window"
                 window = self._planned(rows)
                 self.begun.append(window)
                 for block in self._blocks(window, rows.inputs, batch_size):
                     yield block
                     done = block.start + block.num_rows - window.start
-                    pieces.read_ahead(done / window.num_rows)
+                    pieces.read_ahead(done * most // window.num_rows)
 
     def _planned(self, rows: InputBatch) -> Window:
         own = row_lengths(rows)
+        check_lengths(self._pad, own, rows.start)
+        if self._pad.truncate:
+            own = np.minimum(own, self._lengths[-1])
         table = self._table(own, rows.start)
         buckets = np.searchsorted(table, own)
-        if self._pad.truncate:
-            own = np.minimum(own, table[-1])
-            buckets = np.minimum(buckets, len(table) - 1)
         groups = self._groups(table, np.bincount(buckets, minlength=len(table)))
         order = np.arange(rows.num_rows)
         if len(groups) > 1:
@@ -144,12 +148,8 @@ class Windows(Wrapped):
     def _table(self, own: np.ndarray, start: int) -> np.ndarray:
         """The lengths that there are for these rows."""
         pad, lengths = self._pad, self._lengths
-        too_long = np.flatnonzero(own > lengths[-1])
-        if not len(too_long) or pad.truncate:
-            return lengths
-        check_lengths(pad, own, start)
-        further = {next_power_of_two(int(n)) for n in np.unique(own[too_long])}
-        if pad.max_tokens is not None and max(further) > pad.max_tokens:
+        further = {next_power_of_two(int(n)) for n in {*own[own > lengths[-1]]}}
+        if pad.max_tokens is not None and max(further, default=0) > pad.max_tokens:
             row = int(own.argmax())
             raise ValueError(
                 f"Row {start + row} has {own[row]} tokens, which are padded to "

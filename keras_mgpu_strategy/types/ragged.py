@@ -24,6 +24,13 @@ class Ragged:
     values: np.ndarray
     offsets: np.ndarray
 
+    @classmethod
+    def of_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> "Ragged":
+        """Rows of these lengths, one after another."""
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return cls(values, offsets)
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """`(num_rows, None, ...)`."""
@@ -71,9 +78,9 @@ class Ragged:
     def taken(self, rows: np.ndarray) -> "Ragged":
         """A copy of the rows of these indices, in their order."""
         lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Ragged(self.values[places + np.arange(offsets[-1])], offsets)
+        ends = np.cumsum(lengths)
+        first = np.repeat(self.offsets[rows] - (ends - lengths), lengths)
+        return Ragged.of_lengths(self.values[first + np.arange(len(first))], lengths)
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Ragged":
         """The same rows with other values, made from an array of all tokens."""
@@ -115,9 +122,8 @@ def joined(parts: Sequence[Any]) -> Any:
     if not isinstance(parts[0], Ragged):
         return np.concatenate(parts)
     packed = [part.packed() for part in parts]
-    lengths = np.concatenate([part.lengths for part in packed])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(np.concatenate([part.values for part in packed]), offsets)
+    values = np.concatenate([part.values for part in packed])
+    return Ragged.of_lengths(values, np.concatenate([x.lengths for x in packed]))
 
 
 def has_free_length(shape: tf.TensorShape) -> bool:

@@ -48,7 +48,7 @@ def windows_of(source, pad, lengths, size=2, tokens=None, row_bytes=(8, 8)):
     rows = [(n, tokens // n if tokens else size) for n in lengths]
     batches = TokenBatches(1, tuple(rows), tokens)
     values = (None, VALUE)
-    return Windows(source, pad, lengths, values, batches, row_bytes, pad.window)
+    return Windows(source, pad, values, batches, row_bytes, pad.window)
 
 
 def expected_row(row, length, padded, side):

@@ -50,9 +50,8 @@ class RaggedColumn:
         column, is_float = batch.column(self.name), self._form.cast.dtype.is_floating
         as_nan = is_float and (self._missing_as_nan or self.name in part.schema.nan)
         rows = _decoded(column, self._inner, is_float, as_nan, fail)
-        values = self._form.cast.convert(
-            rows.values, failing_tokens(rows.offsets, fail)
-        )
+        fail_token = failing_tokens(rows.offsets[1:], fail)
+        values = self._form.cast.convert(rows.values, fail_token)
         values = values.reshape(len(values), *self._form.row_shape)
         return Ragged(values, rows.offsets)
 
@@ -93,11 +92,10 @@ def _decoded(
 ) -> Ragged:
     rows = arrow_values(column)
     check_nulls(rows, 1, "a list", fail)
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths_of_lists(rows), out=offsets[1:])
-    fail_token = failing_tokens(offsets, fail)
+    lengths = lengths_of_lists(rows)
+    fail_token = failing_tokens(np.cumsum(lengths), fail)
     tokens = decoded(rows.flatten(), inner, is_float, as_nan, fail_token, _REMEDY)
-    return Ragged(tokens, offsets)
+    return Ragged.of_lengths(tokens, lengths)
 
 
 def _of_tokens(choice: Choice) -> Choice:
