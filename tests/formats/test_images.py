@@ -24,6 +24,7 @@ from image_cases import (
 
 import keras_mgpu_strategy as mgpu
 from keras_mgpu_strategy.formats.file_source import FileInput
+from keras_mgpu_strategy.formats.images.form import ImageForm
 from keras_mgpu_strategy.formats.images.input import Images
 from keras_mgpu_strategy.formats.images.source import ImageSource, num_batches_ahead
 
@@ -129,8 +130,7 @@ def test_reading_ahead_is_bounded(tmp_path):
 
 @pytest.mark.parametrize(("rows", "num_ahead"), [(64, 2), (100, 2), (112, 1), (900, 1)])
 def test_batches_read_ahead_by_their_bytes(rows, num_ahead):
-    image = tf.TensorSpec((224, 224, 3), tf.float32)
-    assert num_batches_ahead(image, rows) == num_ahead
+    assert num_batches_ahead(ImageForm(224, 224, 3), rows) == num_ahead
 
 
 def test_two_readers_at_a_time(source, expected):

@@ -34,13 +34,6 @@ def test_opaque_where_a_file_has_no_alpha(tmp_path):
     assert (rgba[..., 3] == 255).all()
 
 
-def test_palettes_become_colors(tmp_path):
-    path = save(tmp_path / "a.png", COLORS, "P")
-    with Image.open(path) as opened:
-        expected = np.asarray(opened.convert("RGB"))
-    np.testing.assert_array_equal(one(path, *SIZE, 3), resized(expected))
-
-
 def test_cmyk_becomes_colors(tmp_path):
     path = save(tmp_path / "a.jpg", COLORS, "CMYK", quality=100)
     np.testing.assert_allclose(one(path, *SIZE, 3), resized(COLORS), atol=8)
@@ -66,18 +59,6 @@ def test_webp(tmp_path):
 def test_the_content_decides(name, tmp_path):
     path = write_png(tmp_path / name, COLORS)
     np.testing.assert_array_equal(one(path, *SIZE, 3), resized(COLORS))
-
-
-def test_large_images_become_small(tmp_path):
-    path = write_jpeg(tmp_path / "a.jpg", pixels(700, 900))
-    np.testing.assert_array_equal(one(path, *SIZE, 3), reference(path, SIZE))
-
-
-def test_one_pixel_becomes_large(tmp_path):
-    path = write_png(tmp_path / "a.png", COLORS[:1, :1])
-    np.testing.assert_array_equal(
-        one(path, 30, 20, 3), np.broadcast_to(COLORS[0, 0], (30, 20, 3))
-    )
 
 
 def test_odd_names(tmp_path):

@@ -7,6 +7,7 @@ handles. Rows before a bad file come before its error. Any number of threads may
 
 import atexit
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -51,9 +52,8 @@ class ImageSource:
         skips: bool,
         settings: Any,
     ) -> None:
-        self._files, self._load, self._call = files, load, call
+        self._files, self._form, self._load, self._call = files, form, load, call
         self._skips, self._settings = skips, settings
-        self._image = tf.TensorSpec(form.shape, form.dtype)
         # Kept with its graph, which takes longer to build than a small pass.
         self._numbered = tf.function(
             lambda row, path: (row, load(path)),
@@ -114,8 +114,8 @@ class ImageSource:
                 yield images, np.ones(len(rows), bool)
                 rows, images = next(decodable, _NONE)
                 continue
-            shape = stop - first, *self._image.shape
-            batch = np.zeros(shape, self._image.dtype.as_numpy_dtype)
+            shape = stop - first, *self._form.shape
+            batch = np.zeros(shape, self._form.dtype.as_numpy_dtype)
             was_read = np.zeros(stop - first, bool)
             while len(rows) and rows[0] < stop:
                 count = np.searchsorted(rows, stop)
@@ -151,7 +151,7 @@ class ImageSource:
             files = tf.data.Dataset.from_tensor_slices(paths).enumerate(start)
             images = files.map(self._numbered, num_cores(), deterministic=True)
             batches = images.ignore_errors().batch(batch_size)
-            batches = batches.prefetch(num_batches_ahead(self._image, batch_size))
+            batches = batches.prefetch(num_batches_ahead(self._form, batch_size))
             return _until_exit(iter(batches.with_options(options)))
 
     def _read_again(
@@ -199,9 +199,9 @@ class ImageSource:
         return prepared
 
 
-def num_batches_ahead(image: tf.TensorSpec, batch_size: int) -> int:
+def num_batches_ahead(form: ImageForm, batch_size: int) -> int:
     """Batches that are kept decoded while the model computes."""
-    batch_bytes = batch_size * image.shape.num_elements() * image.dtype.size
+    batch_bytes = batch_size * math.prod(form.shape) * form.dtype.size
     return 2 if 2 * batch_bytes <= MOST_READ_AHEAD else 1
 
 
