@@ -12,13 +12,12 @@ import json
 import re
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_mgpu_strategy.digests.code import digest_of_code
-from keras_mgpu_strategy.metrics import top_k
 
 LIBRARIES = ("keras", "tf_keras")
 _NOT_METRICS = ("get", "serialize", "deserialize")
@@ -30,7 +29,7 @@ class Kind:
 
     Args:
         name: As in "keras.AUC", "tf_keras.AUC"; "own.NAME" for the user's,
-            "top_k.NAME" for those of `metrics.top_k`.
+            "top_k.NAME" for those of `predict_top_k`.
         config: Plain JSON, including the metric's name.
         made_by: The class or function.
     """
@@ -84,20 +83,10 @@ def kind_of(given: Any) -> Kind:
     return Kind(f"{'keras' if public else 'own'}.{name}", {"name": name}, given)
 
 
-def of_keras(name: str, called: str) -> Kind:
-    """A class of `keras.metrics` with its defaults, called as the user calls it."""
-    return Kind(f"keras.{name}", {"name": called}, getattr(_metrics_of("keras"), name))
-
-
-def of_top_k(name: str) -> Kind:
-    """A metric of the results of `predict_top_k`."""
-    return Kind(f"top_k.{name}", {"name": name}, top_k.METRICS[name])
-
-
 def kind_from(name: str, config: dict[str, Any], own: Mapping[str, Any]) -> Kind:
-    """The kind that a journal names; `own` has the user's classes and functions."""
+    """The kind of a name, as in a journal; `own` has what is the user's by name."""
     library, _, inner = name.partition(".")
-    known = {"own": own, "top_k": top_k.METRICS}.get(library, {})
+    known = {"own": own, "top_k": _OF_TOP_K}.get(library, {})
     found: Any = known.get(inner)
     if library in LIBRARIES and _is_plain(config):
         found = _public(library, inner)
@@ -193,3 +182,35 @@ def _without_number(name: str, class_name: str) -> str:
     words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", class_name)
     automatic = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
     return automatic if re.fullmatch(rf"{automatic}_\d+", name) else name
+
+
+def _first_is_right(y_true: Any, y_pred: Any) -> Any:
+    """1 for each row whose best class is its label."""
+    return _hits(y_true, y_pred)[..., 0]
+
+
+def _any_is_right(y_true: Any, y_pred: Any) -> Any:
+    """1 for each row whose label is among its best classes."""
+    from keras import ops
+
+    return ops.max(_hits(y_true, y_pred), axis=-1)
+
+
+def _hits(y_true: Any, y_pred: Any) -> Any:
+    from keras import ops
+
+    if len(y_true.shape) < len(y_pred.shape):
+        y_true = ops.expand_dims(y_true, -1)
+    if y_true.shape[-1] != 1:  # it might still be compared with k classes
+        raise ValueError(
+            f"The labels have {y_true.shape[-1]} values a row, expected the index of "
+            "the class. Pass labels.argmax(-1) of one-hot labels."
+        )
+    hits = ops.equal(ops.cast(y_true, "int64"), ops.cast(y_pred, "int64"))
+    return ops.cast(hits, "float32")
+
+
+_OF_TOP_K: dict[str, Callable[[Any, Any], Any]] = {
+    "accuracy": _first_is_right,
+    "top_k": _any_is_right,
+}

@@ -24,19 +24,12 @@ _MOST_ZEROS = 2**28
 
 
 class BuiltMetric:
-    """A metric for labels and outputs of known rows; `place` is that of its output."""
+    """A metric for `rows` of labels and outputs; `place` is that of its output."""
 
-    def __init__(
-        self, name: str, kind: Kind, labels: Row, outputs: Row, place: int = 0
-    ):
+    def __init__(self, name: str, kind: Kind, rows: tuple[Row, Row], place: int = 0):
         self.name, self.kind, self.place = name, kind, place
-        self._rows = labels, outputs
+        self._rows = rows
         self.metric: Any = on_host(self._build)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of its variables."""
-        return sum(np.asarray(v).nbytes for v in self.metric.variables)
 
     def _build(self) -> Any:
         metric = self.kind.make()
@@ -68,7 +61,7 @@ class BuiltMetric:
         """Sets its variables to those of a state that `state` returned."""
         arrays = [array_of(array) for array in state["arrays"]]
         variables = self.metric.variables
-        before = [[np.dtype(a.dtype).name, list(a.shape)] for a in arrays]
+        before = [[a.dtype.name, list(a.shape)] for a in arrays]
         now = [[np.asarray(v).dtype.name, list(v.shape)] for v in variables]
         if before != now:
             raise ValueError(
@@ -103,7 +96,7 @@ def values_of(record: Record, own: Mapping[str, Any]) -> dict[str, Any]:
     for state in record["states"]:
         labels, outputs = ((dtype, tuple(shape)) for dtype, shape in state["rows"])
         kind = kind_from(state["kind"], state["config"], own)
-        metric = BuiltMetric(state["name"], kind, labels, outputs)
+        metric = BuiltMetric(state["name"], kind, (labels, outputs))
         metric.restore(state)
         found |= metric.values()
     return found

@@ -17,9 +17,7 @@ from keras_mgpu_strategy.models.masks import give_masks, masks_of
 from keras_mgpu_strategy.models.variables import name_of, variables_of
 from keras_mgpu_strategy.types import Nest
 
-_PRECISIONS = ("float32", "bfloat16", "float16")
-
-_FLOATS = frozenset({*_PRECISIONS, "float64"})
+_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 _POLICIES = _FLOATS | {"mixed_bfloat16", "mixed_float16"}
 # Recurrent layers start with an orthogonal matrix, for which TensorFlow has no bfloat16
 # kernel. The weights of the trained model replace it anyway.

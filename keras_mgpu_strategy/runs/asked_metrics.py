@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.engines.interface import Backend
-from keras_mgpu_strategy.metrics.kinds import Kind, kind_of, of_keras, of_top_k
+from keras_mgpu_strategy.metrics.kinds import Kind, kind_from, kind_of
 from keras_mgpu_strategy.metrics.state import BuiltMetric, Row, on_host
 from keras_mgpu_strategy.outputs.columns import columns_of
 from keras_mgpu_strategy.types import Nest, Ragged
@@ -89,7 +89,7 @@ class AskedMetrics:
             for item in self._by_output[output]:
                 kind = self._kind(item, *(shape for _, shape in rows))
                 name = _free(f"{prefix}{kind.config['name']}", [b.name for b in built])
-                built.append(BuiltMetric(name, kind, *rows, place))
+                built.append(BuiltMetric(name, kind, rows, place))
         return pick, built
 
     def _checked(self, some: Any) -> list[str | Kind]:
@@ -140,14 +140,16 @@ class AskedMetrics:
         if isinstance(item, Kind):
             return item
         if self._method == "predict_top_k":
-            return of_top_k("top_k" if item == "top_k" else "accuracy")
+            item = "top_k" if item == "top_k" else "accuracy"
+            return kind_from(f"top_k.{item}", {"name": item}, {})
+        name = "SparseCategoricalAccuracy"
         if self._method == "predict_classes":  # which must equal the labels
-            return of_keras("Accuracy", item)
-        if not row or row[-1] == 1:
-            return of_keras("BinaryAccuracy", item)
-        is_sparse = len(labels) < len(row) or labels[-1] == 1
-        of_classes = "SparseCategoricalAccuracy" if is_sparse else "CategoricalAccuracy"
-        return of_keras(of_classes, item)
+            name = "Accuracy"
+        elif not row or row[-1] == 1:
+            name = "BinaryAccuracy"
+        elif len(labels) >= len(row) and labels[-1] != 1:
+            name = "CategoricalAccuracy"
+        return kind_from(f"keras.{name}", {"name": item}, {})
 
 
 def _row(leaf: np.ndarray | Ragged) -> Row:

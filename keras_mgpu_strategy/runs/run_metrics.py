@@ -94,7 +94,8 @@ class RunMetrics:
         Unless `always`, all records together have few times `_RECORDED_BYTES`.
         """
         now = time.monotonic()
-        num_bytes = sum(built.num_bytes for built in self._built)
+        variables = [v for built in self._built for v in built.metric.variables]
+        num_bytes = sum(np.asarray(variable).nbytes for variable in variables)
         pause = (now - self._began) * num_bytes / _RECORDED_BYTES
         if self._has_failed or (not always and now - self._recorded_at < pause):
             return None

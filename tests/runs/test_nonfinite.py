@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_mgpu_strategy.runs.result_checks import POLICIES, NonFiniteRows
+from keras_mgpu_strategy.runs.result_checks import NonFiniteRows
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
 
 
@@ -127,7 +127,3 @@ def test_rows_that_could_not_be_read_do_not_count():
     marks = RowMarks(missing=missing)
     assert "in 1 rows: 4." in complaint(rows_with([3, 4, 20]), [10, 30], marks=marks)
     assert complaint(rows_with([3, 20]), [10, 30], marks=marks) is None
-
-
-def test_there_are_three_policies():
-    assert POLICIES == ("raise", "warn", "ignore")
