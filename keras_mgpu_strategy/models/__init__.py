@@ -5,14 +5,18 @@
 from keras_mgpu_strategy.models.aside import Aside, put_aside
 from keras_mgpu_strategy.models.attributes import attributes_in_process
 from keras_mgpu_strategy.models.compile_settings import compiled_for_xla
-from keras_mgpu_strategy.models.criteria import Criteria, Examiner, output_names_of
+from keras_mgpu_strategy.models.criteria import (
+    Criteria,
+    Examiner,
+    make_judge,
+    output_names_of,
+)
 from keras_mgpu_strategy.models.custom_objects import custom_objects_of
 from keras_mgpu_strategy.models.digest import digest
 from keras_mgpu_strategy.models.effects import beyond_weights, nodes_of, only_reads
 from keras_mgpu_strategy.models.ensemble import ensemble
 from keras_mgpu_strategy.models.files.checks import kind_of
 from keras_mgpu_strategy.models.following import Follower, Snapshot
-from keras_mgpu_strategy.models.judge import make_judge
 from keras_mgpu_strategy.models.libraries import float_dtype_of, layers_of
 from keras_mgpu_strategy.models.masks import masks_of
 from keras_mgpu_strategy.models.output_paths import chains_of

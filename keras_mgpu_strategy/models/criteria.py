@@ -1,11 +1,12 @@
-"""What `evaluate` of a compiled model computes from its outputs and labels.
+"""What `evaluate` of a compiled model computes from outputs and labels, and a judge.
 
 Only what depends on outputs and labels alone can be computed apart from the model;
 anything else is refused.
 """
 
 import dataclasses
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from keras_mgpu_strategy.models.compile_settings import (
     settings_of,
 )
 from keras_mgpu_strategy.models.libraries import layers_of
+from keras_mgpu_strategy.models.masks import give_masks
 from keras_mgpu_strategy.models.overrides import is_overridden, is_users
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.variables import outside_scopes
+from keras_mgpu_strategy.system.messages import cause_of
 from keras_mgpu_strategy.types import Nest
 
-INSTEAD = (
+_INSTEAD = (
     "Call `predictor.model.evaluate`, which is Keras' own under the strategy of the "
     "devices"
 )
@@ -77,6 +80,61 @@ class Examiner:
         return dataclasses.replace(kept, penalties=outside_scopes(_penalties, model))
 
 
+def make_judge(criteria: Criteria) -> Any:
+    """Returns a model whose `test_step` computes the losses and metrics of another's.
+
+    It has no layers, and its `x` is `(outputs, masks)` of that one, see `masks_of`. So
+    the numbers are those of Keras itself. Called outside of any scope.
+    """
+    library: Any = importlib.import_module(criteria.compiled.library)
+    judge = _class_of(library)(criteria)
+    try:
+        criteria.compiled.compile(judge)
+    # User code runs here and may raise anything.
+    except Exception as error:
+        raise ValueError(
+            f"The losses and metrics of the model cannot be made again: "
+            f"{cause_of(error)}\nGive the class of a metric a `get_config` that "
+            f"returns all arguments of `__init__`. {_INSTEAD}."
+        ) from error
+    return judge
+
+
+def _class_of(library: Any) -> Any:
+    class Judge(library.Model):
+        """Returns what it is given, with masks where Keras looks for them."""
+
+        def __init__(self, criteria: Criteria) -> None:
+            super().__init__(name="judge", autocast=False)
+            self.built = True
+            self._penalties = [
+                tf.Variable(tf.constant(value)) for value in criteria.penalties
+            ]
+            if criteria.output_names is not None:
+                self.output_names = list(criteria.output_names)
+
+        def call(self, inputs: Any) -> Any:
+            """Returns the outputs."""
+            outputs, masks = inputs
+            # Keras 3.5 warns of masks on what it was given.
+            outputs = tf.nest.map_structure(tf.identity, outputs)
+            give_masks(outputs, masks)
+            return outputs
+
+        @property
+        def losses(self) -> list[Any]:
+            """The penalties of the weights."""
+            return [tf.convert_to_tensor(value) for value in self._penalties]
+
+        def begin(self, penalties: Sequence[np.ndarray]) -> None:
+            """Forgets all rows; weights may have changed, and the penalties with it."""
+            self.reset_metrics()
+            for variable, value in zip(self._penalties, penalties, strict=True):
+                variable.assign(value)
+
+    return Judge
+
+
 def _check(replicated: ReplicatedModel, name: str) -> None:
     model = replicated.model
     if replicated.outputs:
@@ -94,7 +152,7 @@ def _check(replicated: ReplicatedModel, name: str) -> None:
     if replicated.feeding.raw:
         raise ValueError(
             f"{_named(model)} preprocesses rows and labels together, but here labels "
-            f"do not pass through the preprocessor. {INSTEAD}, or preprocess rows and "
+            f"do not pass through the preprocessor. {_INSTEAD}, or preprocess rows and "
             "labels yourself and set `preprocessor = None` before passing the model."
         )
 
@@ -107,7 +165,7 @@ def _check_keras_computes(model: Any) -> None:
         raise ValueError(
             f"{_named(model)} has its own `{own[0]}`, but here losses and metrics are "
             "computed from the outputs as Keras' own methods do, so results could "
-            f"differ from `model.evaluate`. {INSTEAD}, or compute the metrics from "
+            f"differ from `model.evaluate`. {_INSTEAD}, or compute the metrics from "
             "what `predict` returns."
         )
     for layer in layers_of(model):
@@ -117,7 +175,7 @@ def _check_keras_computes(model: Any) -> None:
             raise ValueError(
                 f"Layer {layer.name!r} ({type(layer).__name__}) has metrics of its "
                 "own, which are updated while the model runs, on its device alone. "
-                f"{INSTEAD}, or pass the metrics to `compile`."
+                f"{_INSTEAD}, or pass the metrics to `compile`."
             )
 
 
@@ -136,7 +194,7 @@ def _outputs(
         raise ValueError(
             f"{_named(model)} adds losses that depend on its inputs (add_loss or "
             "activity_regularizer). They are computed batch by batch on the devices, "
-            f"whose batches are not those of `evaluate`. {INSTEAD}, or compute the "
+            f"whose batches are not those of `evaluate`. {_INSTEAD}, or compute the "
             "loss from the model's outputs in a function passed to `compile`."
         )
     return tf.nest.map_structure(

@@ -144,7 +144,7 @@ def _agreed(nests: Sequence[Nest], names: Sequence[str], does: str) -> Nest | No
     return tf.nest.pack_sequence_as(first, leaves)
 
 
-def _merged(one: tf.TensorSpec, other: tf.TensorSpec) -> DeclaredInput:
+def _merged(one: Any, other: Any) -> DeclaredInput:
     known = {one.dtype, other.dtype} - {_UNKNOWN}
     if len(known) > 1:
         raise ValueError("other dtype")

@@ -179,7 +179,7 @@ def _judge_all(
     for block in blocks:
         batch_size = size or block.num_rows
         watch.before(done)
-        judge.begin_adding(*block.outputs, batch_size)
+        judge.begin_adding(block.outputs, batch_size)
         done += ceil_div(block.num_rows, batch_size)
         if watch.is_due():
             watch.after(done, judge.logs())

@@ -98,8 +98,9 @@ class Judge:
         """Checks that outputs and targets, arrays or specs of them, fit each other."""
         self._host.call(self._trace, (outputs, *targets))
 
-    def begin_adding(self, outputs: Nest, targets: tuple[Nest, ...], size: int) -> None:
-        """Begins to add rows of `(outputs, masks)`, in batches of up to `size`."""
+    def begin_adding(self, data: tuple[Nest, ...], size: int) -> None:
+        """Begins to add `((outputs, masks), targets)`, in batches of up to `size`."""
+        outputs, targets = data
         self._host.begin(self._add, (outputs, *targets), size)
 
     def logs(self) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Judge:
 
     def logs_of(self, data: tuple[Nest, ...], size: int) -> dict[str, Any]:
         """Loss and metrics of one batch, which is then forgotten."""
-        self.begin_adding(*data, size)
+        self.begin_adding(data, size)
         logs = self.logs()
         self._forget()
         return logs
