@@ -46,7 +46,7 @@ class ImageFiles:
         """Where a file is."""
         return self.root + self.names[row]
 
-    def encoded_paths(self, start: int, stop: int | None = None) -> list[bytes]:
+    def encoded_paths(self, start: int, stop: int) -> list[bytes]:
         """Where the files of some rows are, as TensorFlow takes them."""
         return [os.fsencode(self.root + name) for name in self.names[start:stop]]
 

@@ -94,17 +94,13 @@ def check_form(preprocess: str | BatchFn, form: ImageForm) -> None:
 class BatchCall:
     """A user's function, checked against what it returned for one placeholder image."""
 
-    def __init__(
-        self, function: BatchFn, form: ImageForm, wanted: Wanted = None
-    ) -> None:
-        self._function = function
-        self._wanted = wanted
+    def __init__(self, function: BatchFn, form: ImageForm, wanted: Wanted) -> None:
+        self._function, self._wanted = function, wanted
         # With equal pixels, functions that divide by the deviation would warn.
         pixels = np.arange(np.prod(form.shape)) % 256
         pixels = pixels.reshape(1, *form.shape).astype(np.float32)
         example = self._call(pixels, ["of a placeholder image"])
-        self._row_shape = example.shape[1:]
-        self._dtype = example.dtype
+        self._row_shape, self._dtype = example.shape[1:], example.dtype
         self.spec = tf.TensorSpec([None, *self._row_shape], self._dtype)
 
     def __call__(self, images: np.ndarray, rows: Sequence[Any]) -> np.ndarray:
