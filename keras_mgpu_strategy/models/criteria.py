@@ -58,8 +58,7 @@ class Examiner:
     def __init__(
         self, replicated: ReplicatedModel, head: Callable[[Nest], Nest]
     ) -> None:
-        self._replicated = replicated
-        self._head = head
+        self._replicated, self._head = replicated, head
         self._kept: dict[str, tuple[Any, Criteria]] = {}
 
     def criteria(self, spec: Nest) -> Criteria:

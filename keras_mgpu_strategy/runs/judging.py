@@ -29,9 +29,7 @@ class BatchLoop:
     def __init__(
         self, step: Callable[[Nest], Any], *, autograph: bool, eagerly: bool = False
     ) -> None:
-        self._step = step
-        self._autograph = autograph
-        self._eagerly = eagerly
+        self._step, self._autograph, self._eagerly = step, autograph, eagerly
         self._graph: Any = None
 
     def trace(self, spec: Nest) -> None:
@@ -42,15 +40,15 @@ class BatchLoop:
         step.get_concrete_function(spec)
 
         def loop(data: Nest, size: tf.Tensor) -> None:
-            num_batches = tf.shape(tf.nest.flatten(data)[0])[0] // size
+            num_rows = tf.shape(tf.nest.flatten(data)[0])[0]
 
-            def body(index: tf.Tensor) -> tf.Tensor:
-                rows = slice(index * size, (index + 1) * size)
+            def body(first: tf.Tensor) -> tf.Tensor:
+                rows = slice(first, first + size)
                 step(tf.nest.map_structure(lambda leaf: leaf[rows], data))
-                return index + 1
+                return first + size
 
             tf.while_loop(
-                lambda index: index < num_batches, body, [0], parallel_iterations=1
+                lambda first: first < num_rows, body, [0], parallel_iterations=1
             )
 
         number = tf.TensorSpec([], tf.int32)
@@ -59,7 +57,7 @@ class BatchLoop:
         self._graph = graph.get_concrete_function(spec, number)
 
     def run(self, data: Nest, size: int) -> None:
-        """Runs the step on whole batches of `size` rows."""
+        """Runs the step on batches of `size` rows, the last one with the rest."""
         data = tf.nest.map_structure(tf.convert_to_tensor, data)
         if self._eagerly:
             for first in range(0, len(tf.nest.flatten(data)[0]), size):
@@ -130,13 +128,8 @@ class Judge:
 
     def _add(self, data: tuple[Nest, ...], size: int) -> None:
         self._trace(data)
-        num_rows = len(tf.nest.flatten(data)[0])
-        whole = num_rows - num_rows % size
         try:
-            if whole:
-                self._loop.run(cut(data, 0, whole), size)
-            if whole < num_rows:
-                self._loop.run(cut(data, whole), num_rows - whole)
+            self._loop.run(data, size)
         except tf.errors.UnimplementedError as error:  # such as a cast of strings
             raise _misfit(self._specs.cover(data), error) from error
 

@@ -147,8 +147,8 @@ class RunMetrics:
 
     def _update(self, rows: HostBatch) -> None:
         try:
-            for some, size in _blocks(rows):
-                self._loop.run(some, size)
+            for some in _blocks(rows):
+                self._loop.run(some, _BLOCK_ROWS)
         except Exception as error:  # raised by Keras or the user's code
             where = f"rows {rows.start} to {rows.stop}"
             error.add_note(f"Raised while the metrics of {where} were computed.")
@@ -169,18 +169,17 @@ def _labels_of(batch: HostBatch) -> Nest:
     )
 
 
-def _blocks(rows: HostBatch) -> Iterator[tuple[Nest, int]]:
-    """Data of one or more blocks, and how many rows each of them has."""
+def _blocks(rows: HostBatch) -> Iterator[Nest]:
+    """Data of rows that were read: of part of a block, or from one on."""
     data, is_read = rows.outputs
     first = min(-rows.start % _BLOCK_ROWS, rows.num_rows)
-    last = max(rows.num_rows - rows.stop % _BLOCK_ROWS, first)
-    whole = [first, last] if is_read.all() else range(first, last + 1, _BLOCK_ROWS)
-    for start, stop in itertools.pairwise([0, *whole, rows.num_rows]):
+    starts = [first] if is_read.all() else range(first, rows.num_rows, _BLOCK_ROWS)
+    for start, stop in itertools.pairwise([0, *starts, rows.num_rows]):
         some, read = cut((data, is_read), start, stop)
         if not read.all():
             some = tf.nest.map_structure(lambda leaf, read=read: leaf[read], some)
         if read.any():
-            yield some, min(int(read.sum()), _BLOCK_ROWS)
+            yield some
 
 
 def _wide(leaf: tf.Tensor) -> tf.Tensor:
