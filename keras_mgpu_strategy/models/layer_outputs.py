@@ -5,7 +5,6 @@ they are. A nested model that is also needed as a whole is not cut but watched, 
 it runs once.
 """
 
-import collections
 import copy
 import dataclasses
 import functools
@@ -26,8 +25,8 @@ from keras_mgpu_strategy.models.output_paths import (
 from keras_mgpu_strategy.models.variables import outside_scopes
 from keras_mgpu_strategy.types import Nest
 
-_Chains: TypeAlias = Mapping[str, tuple[str, ...]]
-"""Path as the user gave it -> names, or keys, of the layers that lead to its output."""
+_Chains: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Path as the user gave it -> names, or indices, of layers that lead to its output."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ModelPart:
     """What outputs need of a model, which may be rebuilt before it is run.
 
     It returns a dict by path, or the output itself if there is one. `watched` are the
-    places (chains of keys) of those inside models that it needs as a whole.
+    places (chains of indices) of those inside models that it needs as a whole.
     """
 
     paths: tuple[str, ...]
@@ -122,10 +121,10 @@ def forget_rest(model: Any) -> None:
             forget_rest(layer)
 
 
-def _by_first(chains: _Chains) -> tuple[dict[str, str], dict[str, _Chains]]:
+def _by_first(chains: _Chains) -> tuple[dict[str, Any], dict[Any, _Chains]]:
     """Chains of one link; the others without their first link, by that."""
     ends = {path: chain[0] for path, chain in chains.items() if len(chain) == 1}
-    longer: dict[str, Any] = {}
+    longer: dict[Any, Any] = {}
     for path, (first, *rest) in chains.items():
         if rest:
             longer.setdefault(first, {})[path] = tuple(rest)
@@ -138,28 +137,13 @@ def _arguments(call: Any) -> tuple[Any, Any]:
     return call.call_args, call.call_kwargs
 
 
-def _calls_by_key(model: Any) -> dict[str, Any]:
-    """First calls by what copies share: names, but of operations kind and number."""
-    found: dict[str, Any] = {}
-    kinds = collections.Counter[str]()
-    for name, (call, *_) in calls_of(model).items():
-        kind = type(layer_of(call)).__name__
-        is_layer = hasattr(layer_of(call), "weights")
-        # Keras 3.5 gives copies of some operations other names.
-        found[name if is_layer else f"{kind} {kinds[kind]}"] = call
-        kinds[kind] += 1
-    return found
-
-
-def _place(model: Any, chain: Sequence[str]) -> tuple[str, ...]:
+def _place(model: Any, chain: Sequence[str]) -> tuple[int, ...]:
+    """Indices of calls, which copies share: Keras 3.5 names their operations anew."""
     place = []
     for name in chain:
-        calls = _calls_by_key(model).items()
-        key, layer = next(
-            (k, layer_of(c)) for k, c in calls if layer_of(c).name == name
-        )
-        place.append(key)
-        model = layer
+        calls = calls_of(model)
+        place.append([*calls].index(name))
+        model = layer_of(calls[name][0])
     return tuple(place)
 
 
@@ -175,15 +159,15 @@ def _watching(model: Any, places: _Chains, notes: threading.local) -> Any:
             notes.found.update(outputs["inside"])
             return outputs["own"]
 
-    calls = _calls_by_key(model)
+    calls = [call for call, *_ in calls_of(model).values()]
     whole, inside = _by_first(places)
     outputs = {
         "own": declared(model, "outputs"),
-        "inside": {path: output_of(calls[key]) for path, key in whole.items()},
+        "inside": {path: output_of(calls[index]) for path, index in whole.items()},
     }
     new = _model(model, outputs, Watching)
-    nested = {key: layer_of(calls[key]) for key in inside}
-    swapped = {id(x): _watching(x, inside[key], notes) for key, x in nested.items()}
+    nested = {index: layer_of(calls[index]) for index in inside}
+    swapped = {id(x): _watching(x, inside[i], notes) for i, x in nested.items()}
     # Copies: nodes belong to the layers. The name is not public, and the same in Keras
     # 3.5 and 3.15, tf_keras 2.18 and 2.21.
     for nodes in new._nodes_by_depth.values():
