@@ -13,16 +13,15 @@ from keras_mgpu_strategy.sources.kept import KeptElements
 from keras_mgpu_strategy.sources.kept_columns import KeptColumn, column_of
 from keras_mgpu_strategy.sources.matching import entries_by_name
 from keras_mgpu_strategy.sources.streams import Form, inputs_of
-from keras_mgpu_strategy.sources.unsupported import is_of
 from keras_mgpu_strategy.types import Nest
 
 _INDEX = "index"
-_is_polars_frame = is_of("polars", "DataFrame")
 
 
 def has_columns(x: Any) -> bool:
     """Whether an input in memory has columns, or entries, by name."""
-    return frames.is_frame(x) or _is_polars_frame(x) or isinstance(x, Mapping)
+    is_frame = frames.is_frame(x) or frames.is_polars_frame(x)
+    return is_frame or isinstance(x, Mapping)
 
 
 def taken(

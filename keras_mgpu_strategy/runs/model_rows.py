@@ -10,7 +10,7 @@ from keras_mgpu_strategy.models import Preprocessing
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.runs.padded_rows import PaddedRows, padded_rows
 from keras_mgpu_strategy.sources.checks import check_batch_size
-from keras_mgpu_strategy.sources.matching import check_inputs
+from keras_mgpu_strategy.sources.matching import match_inputs
 from keras_mgpu_strategy.sources.pad import Pad, check_pad
 from keras_mgpu_strategy.sources.wrapping import Limited
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, Undeclared
@@ -91,7 +91,7 @@ def _fitted(
     spec = whole.spec if preprocess is None else preprocess.spec
     # Keras does not check what a user's `predict_step` is given either.
     if feeding.whole is None and not _is_preprocessed_elsewhere(backend):
-        check_inputs(spec, backend.input_spec)
+        match_inputs(spec, backend.input_spec)
     if feeding.whole is not None or feeding.raw:
         return whole, spec, preprocess
     source = select_inputs(whole, backend.input_spec)

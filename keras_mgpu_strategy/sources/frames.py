@@ -15,6 +15,7 @@ from keras_mgpu_strategy.sources.unsupported import is_of
 
 is_frame = is_of("pandas", "DataFrame")
 is_series = is_of("pandas", "Series")
+is_polars_frame = is_of("polars", "DataFrame")
 is_polars = is_of("polars", "DataFrame", "Series")
 
 

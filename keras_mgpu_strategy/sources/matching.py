@@ -22,12 +22,6 @@ class Match(NamedTuple):
     stays_sparse: bool = False
 
 
-def check_inputs(spec: Nest, input_spec: Nest) -> None:
-    """Checks what a source yields (None: nothing) against what a model takes."""
-    if spec is not None:
-        match_inputs(spec, input_spec)
-
-
 def match_inputs(spec: Nest, input_spec: Nest) -> dict[str, Match]:
     """Returns what a model declares for each leaf, by its path; ValueError if unfit.
 

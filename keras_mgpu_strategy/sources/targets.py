@@ -59,19 +59,18 @@ class ByColumn(Wrapped):
     def marks(self, start: int, stop: int) -> RowMarks:
         """What is known about rows, with their targets; without any if no row."""
         marks = marks_of(self._source)(start, stop)
-        kept = marks.kept.drop_columns(self._hidden)
-        kept = kept if kept.num_columns else None
+        table, rest = marks.kept, marks.kept.drop_columns(self._hidden)
+        marks = dataclasses.replace(marks, kept=rest if rest.num_columns else None)
         if start == stop:
-            return dataclasses.replace(marks, kept=kept)
+            return marks
 
         def values(name: str) -> Any:
-            fail = failing(f"Column {name!r}", start)
-            return self._values_of(marks.kept[name], fail)
+            return self._values_of(table[name], failing(f"Column {name!r}", start))
 
-        found = as_targets(map_nest(values, self._names), _floatx())
+        floats = tf.as_dtype(keras.config.floatx())
+        found = as_targets(map_nest(values, self._names), floats)
         rows = [leaf.read(0, stop - start) for leaf in found.flat]
-        targets = pack(found.structure, rows)
-        return dataclasses.replace(marks, kept=kept, targets=targets)
+        return dataclasses.replace(marks, targets=pack(found.structure, rows))
 
 
 class OfElements(Wrapped):
@@ -146,10 +145,6 @@ def as_targets(targets: tuple[Nest, ...], floats: tf.DType | None) -> Leaves:
             "same number of rows in each."
         )
     return Leaves(flat, skeleton(targets))
-
-
-def _floatx() -> tf.DType:
-    return tf.as_dtype(keras.config.floatx())
 
 
 def _rows(leaf: Leaf, first_row: int, num_rows: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from reading_files import POSITIONS, check_rows, one, read
 
 from keras_mgpu_strategy.files import Parquet
 from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.sources.matching import check_inputs
+from keras_mgpu_strategy.sources.matching import match_inputs
 
 RNG = np.random.default_rng(0)
 F = RNG.normal(size=23)
@@ -80,7 +80,7 @@ CASES = [
 def test_a_column_by_the_name_of_the_input(name, spec, expected, tmp_path):
     source = Parquet(save(tmp_path / "x.parquet")).open_rows(spec)
     assert source.num_rows == 23
-    check_inputs(source.spec, spec)
+    match_inputs(source.spec, spec)
     check_rows(source, expected, [(1, 0), (5, 0), (8, 7), (64, 12), (4, 23)])
     # And for a model that declares nothing.
     source = Parquet(tmp_path / "x.parquet", name).open_rows(None)
@@ -218,7 +218,7 @@ def test_no_rows(tmp_path):
     for name, spec, expected in CASES:
         source = Parquet(save(tmp_path / "x.parquet", content), name).open_rows(spec)
         assert source.num_rows == 0
-        check_inputs(source.spec, spec)
+        match_inputs(source.spec, spec)
         assert source.spec.shape[1:].rank == expected.ndim - 1
         assert list(source.batches(4)) == []
 

@@ -13,7 +13,7 @@ from reading_files import check_rows, one, read
 
 from keras_mgpu_strategy.files import Parquet
 from keras_mgpu_strategy.inputs import as_source
-from keras_mgpu_strategy.sources.matching import check_inputs
+from keras_mgpu_strategy.sources.matching import match_inputs
 
 BIG = 2**53 + 1
 TWO = one([2], name="x")
@@ -112,7 +112,7 @@ def test_lists_of_decimals(tmp_path):
 def test_whole_numbers_reach_the_model_as_they_are(values, dtype, tmp_path):
     spec = one([], dtype)
     source = as_source(save(tmp_path / "x.parquet", a=values), input_spec=spec)
-    check_inputs(source.spec, spec)
+    match_inputs(source.spec, spec)
     found = read(source, 2)
     assert np.can_cast(found.dtype, dtype.as_numpy_dtype)
     assert found.tolist() == [int(value) for value in values.to_pylist()]

@@ -23,18 +23,6 @@ def test_rows_come_once_and_in_order(start):
         np.testing.assert_array_equal(joined, X[start:])
 
 
-def test_chunks_of_an_array_are_views():
-    assert all(np.shares_memory(b.inputs, X) for b in read(as_source(X), 3))
-
-
-def test_chunks_of_a_tensor_on_the_host_are_views():
-    with tf.device("CPU:0"):
-        tensor = tf.constant(X)
-    for batch in read(as_source(tensor), 3):
-        assert np.shares_memory(batch.inputs, np.asarray(tensor))
-    np.testing.assert_array_equal(rows(as_source(tensor)), X)
-
-
 def test_only_the_rows_asked_for_are_read():
     recorder = Recorder(X.astype(np.float64))
     source = as_source({"a": recorder})
@@ -77,9 +65,17 @@ def test_array_likes(make, tmp_path):
     np.testing.assert_array_equal(rows(source, 3, start=1), X[1:])
 
 
-def test_chunks_of_a_memory_map_are_views(tmp_path):
-    mapped = _memmap(tmp_path)
-    assert all(np.shares_memory(b.inputs, mapped) for b in read(as_source(mapped), 3))
+def _on_the_host(folder):
+    with tf.device("CPU:0"):
+        return tf.constant(X)
+
+
+@pytest.mark.parametrize("make", [lambda folder: X, _on_the_host, _memmap])
+def test_chunks_in_memory_are_views(make, tmp_path):
+    x = make(tmp_path)
+    batches = read(as_source(x), 3)
+    assert all(np.shares_memory(b.inputs, np.asarray(x)) for b in batches)
+    np.testing.assert_array_equal(np.concatenate([b.inputs for b in batches]), X)
 
 
 def test_a_file_with_several_arrays_is_a_dict(tmp_path):
@@ -132,7 +128,12 @@ def test_unequal_lengths_name_every_leaf():
         as_source({"b": [X[1:]], "a": X})
 
 
-@pytest.mark.parametrize("scalar", [np.array(1.0), tf.constant(1.0), tf.Variable(1.0)])
+NO_AXES = tf.SparseTensor(np.zeros((1, 0), np.int64), [1.0], ())
+
+
+@pytest.mark.parametrize(
+    "scalar", [np.array(1.0), tf.constant(1.0), tf.Variable(1.0), NO_AXES]
+)
 def test_no_batch_axis(scalar):
     message = r"^x\['a'\] has shape \(\), expected a batch axis first. Use x\[np.newax"
     with pytest.raises(ValueError, match=message):

@@ -135,23 +135,6 @@ def test_objects_are_not_unpickled(tmp_path):
         as_source(ragged)
 
 
-@pytest.mark.parametrize(
-    ("x", "remedy"),
-    [
-        (
-            tf.ragged.constant([[1], [1, 2]]),
-            r"RaggedTensor: .*Pass pad=mgpu.Pad\(\), or x.to_tensor\(\)",
-        ),
-        (np.ma.masked_array([1.0, 2.0], [0, 1]), r"MaskedArray: .*x.filled\(value\)"),
-        (keras.Input((2,)), "KerasTensor: expected values. It is a symbolic tensor"),
-    ],
-)
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x]])
-def test_kinds_that_must_be_converted_first(x, remedy, wrap):
-    with pytest.raises(TypeError, match=r"^x(\[0\])? is " + remedy):
-        as_source(wrap(x))
-
-
 def test_floats_are_cast_a_chunk_at_a_time():
     x = np.ones((5, 2), np.float64)
     first = next(as_source(x).batches(2))

@@ -71,13 +71,6 @@ def _arrays(*lengths):
     return [np.ones((length, 2), np.float32) for length in lengths]
 
 
-@pytest.mark.parametrize("lengths", [(4, 4, 4), (1, 9), (12,), (2, 2, 2, 6)])
-def test_rows_of_a_generator_are_copied(lengths):
-    parts = _arrays(*lengths)
-    batches = read(as_source(iter(parts)), 4)
-    assert not any(np.shares_memory(b.inputs, p) for b in batches for p in parts)
-
-
 def test_rows_that_were_made_for_a_batch_are_not_copied_again():
     parts = [part.astype(np.float64) for part in _arrays(8, 4)]
     batches = read(as_source(iter(parts)), 4)

@@ -124,12 +124,6 @@ def test_a_matrix_of_other_axes():
         as_source(x)
 
 
-def test_a_scalar():
-    x = tf.SparseTensor(np.zeros((1, 0), np.int64), [1.0], ())
-    with pytest.raises(ValueError, match=r"x has shape \(\), expected a batch axis"):
-        as_source(x)
-
-
 def test_an_operator_is_no_matrix():
     with pytest.raises(TypeError, match="Cannot read rows from .*Operator"):
         as_source(scipy.sparse.linalg.aslinearoperator(np.eye(3)))
