@@ -52,25 +52,20 @@ class Bar:
         """Whether there is a bar to move."""
         return self._bar is not None
 
-    def move(self, done: int, values: Mapping[str, Any] | None = None) -> None:
+    def show(
+        self, done: int, values: Mapping[str, Any] | None = None, *, is_last: bool
+    ) -> None:
         """Shows how many batches are done, and what is known of them."""
-        if done != self._target:
-            self._update(done, values or {}, finalize=False)
-
-    def finish(self, done: int, values: Mapping[str, Any] | None = None) -> None:
-        """Shows the last line."""
-        if self._bar is not None:
-            # As Keras does if the length is unknown: otherwise there is no last line.
-            self._bar.target = done
-            self._update(done, values or {}, finalize=True)
-
-    def _update(self, done: int, values: Mapping[str, Any], *, finalize: bool) -> None:
-        bar, self._bar = self._bar, None
-        if bar is None:
+        bar, values = self._bar, values or {}
+        if bar is None or (done == self._target and not is_last):
             return
+        self._bar = None
         with contextlib.suppress(Exception):
+            if is_last:
+                # As Keras does if the length is unknown: or there is no last line.
+                bar.target = done
             bar.stateful_metrics = {*values}  # they are means already
-            bar.update(done, list(values.items()), finalize=finalize)
+            bar.update(done, list(values.items()), finalize=is_last)
             self._bar = bar
 
 
@@ -83,8 +78,8 @@ def with_progress(
     for batch in batches:
         yield batch
         done = max(ceil_div(batch.stop, batch_size), 1)
-        bar.move(done)
-    bar.finish(done)
+        bar.show(done, is_last=False)
+    bar.show(done, is_last=True)
 
 
 def with_callbacks(
@@ -118,8 +113,8 @@ class EvaluationWatch:
     def __init__(
         self, callbacks: Any, model: Any, num_batches: int | None, verbose: int
     ) -> None:
-        self._model = model if callbacks else None
-        self._callbacks = _as_list(callbacks or [], self._model, num_batches, verbose)
+        self._model = model  # None without callbacks
+        self._callbacks = _as_list(callbacks or [], model, num_batches, verbose)
         self._bar = Bar(num_batches, verbose)
         self._shown_at = time.monotonic()
 
@@ -142,7 +137,7 @@ class EvaluationWatch:
         """Called after the batches before `done`, with loss and metrics so far."""
         self._shown_at = time.monotonic()
         self._callbacks.on_test_batch_end(done - 1, logs)
-        self._bar.move(done, logs)
+        self._bar.show(done, logs, is_last=False)
 
     def is_stopped(self) -> bool:
         """Whether a callback ended the run."""
@@ -151,7 +146,7 @@ class EvaluationWatch:
     def end(self, done: int, logs: dict[str, Any]) -> None:
         """Called after the last batch, with the results."""
         self._callbacks.on_test_end(logs)
-        self._bar.finish(done, logs)
+        self._bar.show(done, logs, is_last=True)
 
 
 def _as_list(callbacks: Any, model: Any, steps: int | None, verbose: int) -> Any:

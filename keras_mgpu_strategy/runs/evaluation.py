@@ -78,8 +78,8 @@ class Evaluator:
         run = self._runner.prepare(head=heads.evaluation, **rows)
         criteria = backend.criteria(run.rows.spec)
         size = _batch_size(run, batch_size, steps)
-        num_batches = _num_batches(run, size, steps)
-        watch = EvaluationWatch(callbacks, backend.model, num_batches, level)
+        model = backend.model if callbacks else None
+        watch = EvaluationWatch(callbacks, model, _num_batches(run, size, steps), level)
         with self._judge(criteria) as judge:
             if not isinstance(run.rows.whole, OfElements | ByColumn):
                 targets = marks_of(run.rows.whole)(0, 0).targets
