@@ -6,7 +6,7 @@ batches as from Keras, become a `tf.RaggedTensor`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,32 +16,23 @@ from keras_mgpu_strategy.outputs.rows import check_next
 from keras_mgpu_strategy.types import HostBatch, Nest, Ragged, joined
 
 
-class MemorySink:
-    """Collects results as NumPy arrays, copied; `num_rows` is None if unknown."""
-
-    def __init__(self, num_rows: int | None = None):
-        self._num_rows = num_rows
-        self._structure: Nest = None
-        self._leaves: list[_Leaf] = []
-        self._num_written = 0
-
-    def write(self, batch: HostBatch) -> None:
-        """Stores a batch, which must begin after the rows stored so far."""
-        check_next(batch, self._num_written)
+def collected(batches: Iterable[HostBatch], num_rows: int | None) -> Nest:
+    """All rows of batches in order: nest of arrays (or ragged tensors), copied."""
+    structure: Nest = None
+    leaves: list[_Leaf] = []
+    stop = 0
+    for batch in batches:
+        check_next(batch, stop)
         arrays = tf.nest.flatten(batch.outputs)
-        if not self._leaves:
-            self._structure = batch.outputs
-            self._leaves = [_Leaf(array, self._num_rows) for array in arrays]
-        for leaf, array in zip(self._leaves, arrays, strict=True):
-            leaf.append(self._num_written, array)
-        self._num_written += batch.num_rows
-
-    def result(self) -> Nest:
-        """All rows: nest of arrays (or ragged tensors) of shape `(num_rows, ...)`."""
-        if not self._leaves:
-            raise ValueError("No batch was written, so the outputs are not known.")
-        results = [leaf.joined(self._num_written) for leaf in self._leaves]
-        return tf.nest.pack_sequence_as(self._structure, results)
+        if not leaves:
+            structure = batch.outputs
+            leaves = [_Leaf(array, num_rows) for array in arrays]
+        for leaf, array in zip(leaves, arrays, strict=True):
+            leaf.append(stop, array)
+        stop = batch.stop
+    if not leaves:
+        raise ValueError("There was no batch, so the outputs are not known.")
+    return tf.nest.pack_sequence_as(structure, [leaf.joined(stop) for leaf in leaves])
 
 
 class _Leaf:

@@ -27,7 +27,7 @@ class InMemory(StaysHere):
         backend: Backend,
         profile: str | os.PathLike[str] | None,
         tuning: TuningFile | None = None,
-    ) -> None:
+    ):
         self._runner = Runner(backend, profile, tuning)
 
     @property
@@ -86,9 +86,8 @@ class InMemory(StaysHere):
             TypeError: The inputs are of a type that cannot be read.
             ValueError: The inputs do not fit the model, each other or `batch_size`.
         """
-        head = head_of("predict")
-        how = (batch_size, verbose, steps, callbacks, head, pad)
-        return collect(self._runner, x, *how)
+        how = (batch_size, verbose, steps, callbacks, pad)
+        return collect(self._runner, head_of("predict"), x, *how)
 
     @short_traceback
     def predict_proba(
@@ -120,8 +119,8 @@ class InMemory(StaysHere):
         """
         head = head_of("predict_proba", from_logits=from_logits)
         check = functools.partial(probabilities, strict=strict)
-        how = (batch_size, verbose, steps, callbacks, head, pad, check)
-        return collect(self._runner, x, *how)
+        how = (batch_size, verbose, steps, callbacks, pad, check)
+        return collect(self._runner, head, x, *how)
 
     @short_traceback
     def predict_classes(
@@ -147,8 +146,8 @@ class InMemory(StaysHere):
             if there is one column, int32 of shape `(num_rows, 1)`.
         """
         head = head_of("predict_classes", from_logits=from_logits)
-        how = (batch_size, verbose, steps, callbacks, head, pad)
-        return collect(self._runner, x, *how)
+        how = (batch_size, verbose, steps, callbacks, pad)
+        return collect(self._runner, head, x, *how)
 
     @short_traceback
     def predict_top_k(
@@ -184,8 +183,8 @@ class InMemory(StaysHere):
                 one column. Also as in `predict`.
         """
         head = head_of("predict_top_k", from_logits=from_logits, k=k)
-        how = (batch_size, verbose, steps, callbacks, head, pad)
-        return collect(self._runner, x, *how)
+        how = (batch_size, verbose, steps, callbacks, pad)
+        return collect(self._runner, head, x, *how)
 
     @short_traceback
     def predict_on_batch(self, x: Any, *, pad: Pad | None = None) -> Nest:

@@ -6,6 +6,7 @@ batches are run as one stream of rows; a result has the rows of its batch.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from keras_mgpu_strategy.compute import gather, heads
 from keras_mgpu_strategy.element_forms import OneBatch
-from keras_mgpu_strategy.outputs.memory import MemorySink
+from keras_mgpu_strategy.outputs.memory import collected
 from keras_mgpu_strategy.runs.callbacks import (
     Verbose,
     check_verbose,
@@ -38,12 +39,12 @@ _END = object()
 )
 def collect(
     runner: Runner,
+    head: heads.Head,
     x: Any,
     batch_size: int | None,
     verbose: Verbose,
     steps: int | None,
     callbacks: Any,
-    head: heads.Head,
     pad: Pad | None,
     check: Check = iter,
 ) -> Nest:
@@ -51,14 +52,11 @@ def collect(
     level = check_verbose(verbose)
     run = runner.prepare(x, head, batch_size=batch_size, steps=steps, pad=pad)
     counts = (run.rows.source.num_rows, run.global_batch, level)
-    sink = MemorySink(run.rows.source.num_rows)
     with shown_in_kernel(run, verbose) as results:
         batches = with_progress(masked(check(results)), *counts)
         if callbacks:
             batches = with_callbacks(batches, callbacks, runner.backend.model, *counts)
-        for batch in batches:
-            sink.write(batch)
-    return sink.result()
+        return collected(batches, run.rows.source.num_rows)
 
 
 def passed_on(
@@ -66,12 +64,11 @@ def passed_on(
     x: Any,
     batch_size: int | None,
     steps: int | None,
-    pad: Pad | None = None,
+    pad: Pad | None,
 ) -> Iterator[HostBatch]:
     """Results in order, as they arrive; closing the iterator ends the run."""
     how = {"batch_size": batch_size, "steps": steps, "pad": pad}
-    run = runner.prepare(x, heads.identity, **how)
-    return _masked(run)
+    return _masked(runner.prepare(x, heads.identity, **how))
 
 
 @short_traceback
@@ -82,44 +79,34 @@ def _masked(run: Run) -> Iterator[HostBatch]:
 
 
 def per_batch(
-    runner: Runner, batches: Iterable[Any], pad: Pad | None = None
+    runner: Runner, batches: Iterable[Any], pad: Pad | None
 ) -> Iterator[Nest]:
     """The outputs of each batch, as Keras takes batches; reads the first at once."""
     stream = iter(batches)
     first = next(stream, _END)
     if first is _END:
         return iter(())
-    sizes = _Sizes()
+    sizes: deque[int] = deque()
     rows = itertools.chain([first], stream)
-    run = runner.prepare(rows, heads.identity, attach=sizes.of, pad=pad)
-    return _resplit(run, sizes.next)
+    attach = functools.partial(_recording, sizes)
+    run = runner.prepare(rows, heads.identity, attach=attach, pad=pad)
+    return _resplit(run, sizes)
 
 
-class _Sizes:
-    """The numbers of rows of the batches that a source has read."""
+def _recording(sizes: deque[int], source: Any) -> Any:
+    """Returns a stream that adds the rows of each batch that it reads to `sizes`."""
 
-    def __init__(self) -> None:
-        self._sizes: deque[int] = deque()
-
-    def of(self, source: Any) -> Any:
-        """Returns the source of a stream, whose batches are then recorded."""
-        source.companions.append(self._add)
-        return source
-
-    def _add(
-        self, marks: RowMarks, element: Any, first_row: int, num_rows: int
-    ) -> RowMarks:
-        del element, first_row
-        self._sizes.append(num_rows)
+    def add(marks: RowMarks, element: Any, first_row: int, num_rows: int) -> RowMarks:
+        sizes.append(num_rows)
         return marks
 
-    def next(self) -> int | None:
-        """The rows of the next batch; None if it has not been read yet."""
-        return self._sizes.popleft() if self._sizes else None
+    source.companions.append(add)
+    return source
 
 
 @short_traceback
-def _resplit(run: Run, next_size: Callable[[], int | None]) -> Iterator[Nest]:
+def _resplit(run: Run, sizes: deque[int]) -> Iterator[Nest]:
+    next_size = lambda: sizes.popleft() if sizes else None  # noqa: E731
     with contextlib.closing(run.batches(0)) as results:
         for part in gather.resplit(results, next_size):
             yield as_tensors(part.outputs)

@@ -5,19 +5,15 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.outputs.memory import MemorySink
+from keras_mgpu_strategy.outputs.memory import collected
 from keras_mgpu_strategy.types import HostBatch
 from tests import helpers
 
 
 def stored(parts, num_rows):
-    sink = MemorySink(num_rows)
-    start = 0
-    for part in parts:
-        batch = HostBatch(start, part)
-        sink.write(batch)
-        start = batch.stop
-    return sink.result()
+    stops = np.cumsum([len(tf.nest.flatten(part)[0]) for part in parts])
+    starts = [0, *stops.tolist()]
+    return collected(map(HostBatch, starts, parts), num_rows)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.booleans())
@@ -53,22 +49,19 @@ def test_no_rows_keep_shape_and_dtype(num_rows):
 
 @pytest.mark.parametrize("num_rows", [4, None])
 def test_what_is_stored_does_not_change_with_the_callers_array(num_rows):
-    sink = MemorySink(num_rows)
     reused = np.zeros((2, 1))
-    for start in (0, 2):
-        reused[:] = start
-        sink.write(HostBatch(start, reused))
-    reused[:] = -1
-    assert sink.result().ravel().tolist() == [0, 0, 2, 2]
+
+    def batches():
+        for start in (0, 2):
+            reused[:] = start
+            yield HostBatch(start, reused)
+        reused[:] = -1
+
+    assert collected(batches(), num_rows).ravel().tolist() == [0, 0, 2, 2]
 
 
 def test_a_known_number_of_rows_is_written_in_place():
-    sink = MemorySink(4)
-    sink.write(HostBatch(0, np.ones((2, 3))))
-    half = sink.result()
-    assert half.shape == (2, 3)
-    sink.write(HostBatch(2, np.ones((2, 3))))
-    assert np.shares_memory(half, sink.result())
+    assert len(stored([np.ones((2, 3)), np.ones((2, 3))], 4).base) == 4
 
 
 def test_fewer_rows_than_announced_are_not_filled_up():
@@ -77,17 +70,14 @@ def test_fewer_rows_than_announced_are_not_filled_up():
 
 @pytest.mark.parametrize("start", [0, 1, 3])
 def test_a_batch_out_of_order_is_an_error(start):
-    sink = MemorySink(10)
-    sink.write(HostBatch(0, np.ones((2, 3))))
     message = f"begins at row {start}, but row 2 is the next"
     with pytest.raises(ValueError, match=message):
-        sink.write(HostBatch(start, np.ones((2, 3))))
-    assert len(sink.result()) == 2
+        collected([HostBatch(at, np.ones((2, 3))) for at in (0, start)], 10)
 
 
-def test_nothing_written_is_an_error():
-    with pytest.raises(ValueError, match="No batch was written"):
-        MemorySink(3).result()
+def test_no_batch_is_an_error():
+    with pytest.raises(ValueError, match="There was no batch"):
+        collected([], 3)
 
 
 RAGGED = {

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mgpu_strategy.compute import gather
-from keras_mgpu_strategy.outputs.memory import MemorySink
+from keras_mgpu_strategy.outputs.memory import collected
 from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.types import HostBatch, Ragged, RowMarks
@@ -29,11 +29,12 @@ def listed(outputs):
 
 @pytest.mark.parametrize("num_rows", [10, None])
 def test_all_rows_become_one_ragged_tensor(num_rows):
-    sink, parts = MemorySink(num_rows), [batch(0), batch(5)]
-    for part in parts:
-        sink.write(part)
-        part.outputs["tags"].values[:] = -1  # the caller's memory
-    result = sink.result()
+    def parts():
+        for part in (batch(0), batch(5)):
+            yield part
+            part.outputs["tags"].values[:] = -1  # the caller's memory
+
+    result = collected(parts(), num_rows)
     assert isinstance(result["tags"], tf.RaggedTensor)
     assert result["tags"].shape.as_list() == [10, None, 2]
     assert listed(result) == listed(batch(0).outputs) + listed(batch(5).outputs)
