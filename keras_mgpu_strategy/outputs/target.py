@@ -38,6 +38,8 @@ class Target:
         self.journal = path.with_name(f"{stem}.journal")
         self._is_shared = is_shared and shard is not None
         self.partial = path if self._is_shared else path.with_name(f"{stem}.partial")
+        # Where the rows end, unless as parts in a folder that all shards share.
+        self._own_path = path if shard is None or is_shared else shard.file_of(path)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Checks, touching nothing, that it can be written; an `OSError` if not."""
@@ -100,7 +102,7 @@ class Target:
         if not self._is_shared and self.partial.exists():
             self._move()
             sync_folder(self.path.parent)
-        if not (self._own_path().exists() or self._own_parts()):
+        if not (self._own_path.exists() or self._own_parts()):
             raise FileNotFoundError(
                 f"{self.journal} shows that {self.path} was finished, but it is gone. "
                 "Pass overwrite=True to begin again."
@@ -111,12 +113,6 @@ class Target:
                 os.replace(self.journal, record_of(self.path))
             sync_folder(self.path.parent)
 
-    def _own_path(self) -> pathlib.Path:
-        """Where the rows end, unless as parts in a folder that all shards share."""
-        if self.shard is None or self._is_shared:
-            return self.path
-        return self.shard.file_of(self.path)
-
     def _own_parts(self) -> list[pathlib.Path]:
         if self.shard is None or not self.path.is_dir():
             return []
@@ -126,7 +122,7 @@ class Target:
         parts = sorted(self.partial.iterdir()) if self.partial.is_dir() else None
         number = self.shard and f"-{self.shard.numbers}-"
         if not number or parts is None or not all(number in p.name for p in parts):
-            _replace(self.partial, self._own_path())
+            _replace(self.partial, self._own_path)
             return
         make_folder(self.path)
         for part in parts:
@@ -137,7 +133,7 @@ class Target:
     def _refuse_existing(self) -> None:
         if self.shard is not None and self._has_other_shards(self.shard):
             return
-        found = self.path if self.path.exists() else self._own_path()
+        found = self.path if self.path.exists() else self._own_path
         if found.exists():
             raise FileExistsError(
                 f"{found} exists, and is finished or was not written by this package. "

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import zlib
 
 import keras
 import numpy as np
@@ -118,8 +117,7 @@ def rewrite(journal, changes):
     lines = []
     for line in journal.read_bytes().splitlines():
         record = json.loads(line.partition(b" ")[2])
-        text = json.dumps(record | changes(record), sort_keys=True).encode()
-        lines.append(b"%08x %s\n" % (zlib.crc32(text), text))
+        lines.append(places.line(record | changes(record)))
     journal.write_bytes(b"".join(lines))
 
 
