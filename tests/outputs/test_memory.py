@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.outputs.memory import collected
@@ -16,6 +16,7 @@ def stored(parts, num_rows):
     return collected(map(HostBatch, starts, parts), num_rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.booleans())
 def test_rows_are_stored_in_order(sizes, is_known):
     rows = helpers.numbered_rows(sum(sizes))

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.outputs.column_names import unique
@@ -58,6 +58,7 @@ NESTS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(NESTS)
 def test_names_are_safe_and_different_and_in_the_order_of_tf_nest(nest):
     names = [column.name for column in columns_of(nest)]

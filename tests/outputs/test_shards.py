@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.outputs.shards import Shard, shard_of
@@ -11,6 +11,7 @@ ROWS = st.integers(0, 10**7)
 COUNTS = st.integers(1, 300)
 
 
+@settings(deadline=None)
 @given(ROWS, COUNTS)
 @example(0, 1)
 @example(0, 7)
@@ -25,6 +26,7 @@ def test_all_rows_are_in_one_shard_each(num_rows, count):
         assert before.start <= before.stop == after.start <= after.stop
 
 
+@settings(deadline=None)
 @given(ROWS, COUNTS)
 def test_shards_begin_at_multiples_and_are_about_as_long(num_rows, count):
     shards = [Shard(index, count) for index in range(count)]
