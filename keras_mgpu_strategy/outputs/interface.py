@@ -24,11 +24,6 @@ class Column:
     dtype: np.dtype
 
     @property
-    def of_token(self) -> "Column":
-        """The same column with a row for each token of this one's rows."""
-        return dataclasses.replace(self, row_shape=self.row_shape[1:])
-
-    @property
     def is_ragged(self) -> bool:
         """Whether rows differ in length."""
         return self.row_shape[:1] == (None,)

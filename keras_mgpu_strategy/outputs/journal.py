@@ -46,23 +46,16 @@ class Progress:
     step: str | None = None  # how the rows to come are computed; None if not known
 
 
+@dataclasses.dataclass(eq=False)
 class Journal:
     """A journal being written; `about` is the `run`, which must match, and `layout`."""
 
-    def __init__(
-        self,
-        path: pathlib.Path,
-        about: dict[str, Any],
-        progress: Progress | None,
-        num_bytes: int,
-        is_old: bool = False,
-    ):
-        self.path = path
-        self.about = about
-        self.progress = progress
-        self.is_old = is_old
-        self._end = num_bytes
-        self._file: Appender | None = None
+    path: pathlib.Path
+    about: dict[str, Any]
+    progress: Progress | None
+    _end: int  # of the lines that are whole
+    is_old: bool = False
+    _file: Appender | None = None
 
     def add(self, progress: Progress) -> None:
         """Records, safely on disk, how far the output is."""
