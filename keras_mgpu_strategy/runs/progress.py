@@ -15,12 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
-from keras_mgpu_strategy.runs.figures import (
-    Figures,
-    Meter,
-    RowRange,
-    short_duration,
-)
+from keras_mgpu_strategy.runs.figures import Figures, Meter, RowRange, short_duration
 from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.system.kernel import in_kernel
 from keras_mgpu_strategy.system.screen import Screen

@@ -7,12 +7,7 @@ import pytest
 
 from tests import file_runs
 from tests.formats import stored
-from tests.resuming import (
-    X,
-    assert_same_files,
-    uninterrupted,
-    write,
-)
+from tests.resuming import X, assert_same_files, uninterrupted, write
 
 
 def snapshots(run, folder, target, monkeypatch):

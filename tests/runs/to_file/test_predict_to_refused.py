@@ -10,13 +10,7 @@ import keras_mgpu_strategy as mgpu
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.outputs import places
-from tests.resuming import (
-    X,
-    assert_same_files,
-    fail,
-    uninterrupted,
-    write,
-)
+from tests.resuming import X, assert_same_files, fail, uninterrupted, write
 
 
 def assert_refused(pair, path, x, message, **options):

@@ -11,14 +11,7 @@ from keras_mgpu_strategy.outputs.target import Target
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.outputs import places
-from tests.resuming import (
-    NUM_ROWS,
-    X,
-    assert_same_files,
-    fail,
-    uninterrupted,
-    write,
-)
+from tests.resuming import NUM_ROWS, X, assert_same_files, fail, uninterrupted, write
 
 
 # An input fails at a row, and then again at another.

@@ -6,10 +6,7 @@ import pytest
 from tests import file_runs
 from tests.file_runs import BATCH
 from tests.outputs import places
-from tests.resuming import (
-    X,
-    write,
-)
+from tests.resuming import X, write
 
 COUNT = 3
 
