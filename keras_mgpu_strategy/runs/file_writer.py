@@ -240,7 +240,7 @@ class FileWriter:
             error.add_note(
                 f"Rows {self._rows.first} to {progress.rows} are safe in "
                 f"{self._target.partial}. To resume from there, run the same with "
-                "resume=True (--resume).",
+                "resume=True (--resume)."
             )
         elif self._can_resume and isinstance(error, KeyboardInterrupt):
             error.add_note("No row is safe yet. To start again, run the same.")

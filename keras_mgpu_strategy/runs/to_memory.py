@@ -60,11 +60,7 @@ def collect(
 
 
 def passed_on(
-    runner: Runner,
-    x: Any,
-    batch_size: int | None,
-    steps: int | None,
-    pad: Pad | None,
+    runner: Runner, x: Any, batch_size: int | None, steps: int | None, pad: Pad | None
 ) -> Iterator[HostBatch]:
     """Results in order, as they arrive; closing the iterator ends the run."""
     how = {"batch_size": batch_size, "steps": steps, "pad": pad}

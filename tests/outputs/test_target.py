@@ -101,11 +101,7 @@ def finish(place):
     [
         (False, places.begin, "has changed: another run has written"),
         (False, lambda place: places.put(place.path, "other's"), "exists, and is fin"),
-        (
-            True,
-            go_on,
-            "has changed: .* Pass resume=True to continue with what",
-        ),
+        (True, go_on, "has changed: .* Pass resume=True to continue with what"),
         (True, finish, "has changed: another run has written .*Nothing was touched"),
     ],
 )

@@ -23,10 +23,7 @@ def test_auto_is_a_bar_on_a_terminal(terminal):
 def test_auto_is_lines_elsewhere_and_standard_error(capsys):
     list(Run().show([(10, 1)], RowRange(stop=10), "auto"))
     out, err = capsys.readouterr()
-    assert (out, err) == (
-        "",
-        "10 of 10 rows (100%), 10 rows/s, in 1 s, input-bound\n",
-    )
+    assert (out, err) == ("", "10 of 10 rows (100%), 10 rows/s, in 1 s, input-bound\n")
 
 
 @pytest.mark.parametrize("verbose", [3, "yes", None])

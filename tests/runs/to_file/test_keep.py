@@ -319,10 +319,7 @@ def test_entries_of_streams_are_kept_and_resumed(
             r"Batch 0 \(first row 0\): Received keep or labels \['id'\] for ndarray",
         ),
         ([{"x": X[:3]}], "Batch 0 .*: keep: there is no 'id'; received x"),
-        (
-            [{"x": X[:3], "id": [1]}],
-            "'id' has 1 values, expected one for each of",
-        ),
+        ([{"x": X[:3], "id": [1]}], "'id' has 1 values, expected one for each of"),
         ([], "keep=.'id'. for an input without a single batch"),
         (
             [{"x": X[:3], "id": [1, 2, 3]}, {"x": X[:3], "id": ["a", "b", "c"]}],
