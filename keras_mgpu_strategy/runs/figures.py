@@ -21,22 +21,14 @@ class RowRange:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """How far a run is; None for what is unknown."""
+    """How far a run is; None or an empty text for what is unknown."""
 
     done: int  # rows, those of earlier runs too
     total: int | None
     seconds: float  # since this run began
-    rate: float | None  # rows a second: recently, or of the whole run at its end
     seconds_left: float | None
-    bound: str | None  # what the run waits for most
-
-    @property
-    def rows_text(self) -> str:
-        """Such as "1,234 of 10,000 rows (12%)"; 100% only if all are done."""
-        if self.total is None:
-            return f"{self.done:,} rows"
-        percent = 100 * self.done // self.total if self.total else 100
-        return f"{self.done:,} of {self.total:,} rows ({percent}%)"
+    rate: str  # such as "45,600 rows/s": recently, or of the whole run at its end
+    bound: str  # what the run waits for most, such as "input-bound"
 
     @property
     def short_rows_text(self) -> str:
@@ -44,25 +36,20 @@ class Figures:
         rest = " rows" if self.total is None else f"/{self.total:,}"
         return f"{self.done:,}{rest}"
 
-    @property
-    def rate_text(self) -> str:
-        """Such as "45,600 rows/s" or "0.033 rows/s", or empty."""
-        return "" if self.rate is None else f"{rate_text(self.rate)} rows/s"
-
-    @property
-    def bound_text(self) -> str:
-        """Such as "input-bound", or empty."""
-        return f"{self.bound}-bound" if self.bound else ""
-
     def line(self, ending: str | None = None) -> str:
-        """All in one line; `ending`, such as "in", stands before the time of a run."""
-        left, times = self.seconds_left, ""
+        """Such as "12 of 99 rows (12%), 3 rows/s, 29 s left, input-bound".
+
+        `ending`, such as "in", stands before the time of a run.
+        """
+        rows, times = f"{self.done:,} rows", ""
+        if self.total is not None:  # 100% only if all are done
+            percent = 100 * self.done // self.total if self.total else 100
+            rows = f"{self.done:,} of {self.total:,} rows ({percent}%)"
         if ending:
             times = f"{ending} {duration(self.seconds)}"
-        elif left is not None:
-            times = f"{duration(left)} left"
-        parts = (self.rows_text, self.rate_text, times, self.bound_text)
-        return ", ".join(filter(None, parts))
+        elif self.seconds_left is not None:
+            times = f"{duration(self.seconds_left)} left"
+        return ", ".join(filter(None, (rows, self.rate, times, self.bound)))
 
 
 def duration(seconds: float) -> str:
@@ -120,9 +107,9 @@ class Meter:
             done=row - first,
             total=None if stop is None else stop - first,
             seconds=seconds,
-            rate=rate,
             seconds_left=(stop - row) / rate if rate and stop is not None else None,
-            bound=report.bound if report.rows else None,
+            rate="" if rate is None else f"{rate_text(rate)} rows/s",
+            bound=f"{report.bound}-bound" if report.rows and report.bound else "",
         )
 
     def _has_begun_anew(self, report: Report) -> bool:

@@ -139,9 +139,9 @@ class _Bar:
                 completed=figures.done,
                 total=figures.total,
                 rows=figures.short_rows_text,
-                rate=figures.rate_text,
+                rate=figures.rate,
                 times=times,
-                bound=figures.bound_text,
+                bound=figures.bound,
                 refresh=True,
             )
             self._progress.start()  # does nothing but the first time

@@ -70,20 +70,6 @@ def test_a_partial_output_without_a_journal_counts_for_nothing(place, resume):
     assert place.begun() is None
 
 
-def test_both_flags_contradict(place):
-    with pytest.raises(
-        ValueError, match="resume=True and overwrite=True. Expected one"
-    ):
-        place.check(resume=True, overwrite=True)
-
-
-def test_a_damaged_journal_is_an_error(place):
-    place.journal.write_text("no journal")
-    place.check(resume=True, overwrite=False)
-    with pytest.raises(ValueError, match="is damaged in line 1"):
-        place.begun()
-
-
 def go_on(place):
     found = place.begun()
     found.add(Progress(7, 4, 4, {"rows": 7}))
