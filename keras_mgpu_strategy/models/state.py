@@ -145,10 +145,13 @@ def variables_in_order(model: Any) -> list[Any]:
     variables = variables_of(model)
     if not any(is_quantized(layer, "float8") for layer in layers_of(model)):
         return variables
-    paths = [name_of(variable).rpartition("/") for variable in variables]
-    owners = [owner for owner, _, _ in paths]
-    keys = [(owners.index(owner), name) for owner, _, name in paths]
-    return [variables[i] for i in sorted(range(len(keys)), key=keys.__getitem__)]
+    owners: dict[str, int] = {}
+
+    def key(variable: Any) -> tuple[int, str]:
+        owner, _, name = name_of(variable).rpartition("/")
+        return owners.setdefault(owner, len(owners)), name
+
+    return sorted(variables, key=key)
 
 
 def _bare_name(variable: Any) -> str:

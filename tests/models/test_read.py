@@ -1,5 +1,6 @@
 """Models from files, put on every replica."""
 
+import pathlib
 import shutil
 import zipfile
 
@@ -87,28 +88,23 @@ def test_reads_a_path_object_and_keeps_compile_settings(
     )
 
 
-def test_each_replica_of_a_file_reads_its_own_copy(
-    saved, strategies, rows, run_replicas
-):
-    replicated = models.read(saved[0]["a.keras"], strategies[3])
-    for variable in replicated.model.trainable_variables:
-        copies = strategies[3].experimental_local_results(variable.value)
-        copies[1].assign(tf.zeros_like(copies[1]))
-    first, second, third = run_replicas(replicated, rows)
-    assert first.any() and not second.any() and third.any()
-
-
-@pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_custom_objects(suffix, tmp_path, strategies, rows, run_replicas, assert_same):
-    model = make_model(keras, Unregistered())
+@pytest.mark.parametrize(
+    ("lib", "kind", "suffix"),
+    [
+        (keras, Unregistered, "keras"),
+        (keras, Unregistered, "h5"),
+        (tf_keras, Legacy, "h5"),
+    ],
+)
+def test_custom_objects(lib, kind, suffix, tmp_path, strategies, rows, assert_same):
+    model = make_model(lib, kind())
     path = str(tmp_path / f"model.{suffix}")
     model.save(path)
-    with pytest.raises(ValueError, match="(?s)model.*custom_objects.*Unregistered"):
+    name = kind.__name__
+    with pytest.raises(ValueError, match=f"(?s)model.*custom_objects.*{name}"):
         models.read(path, strategies[2])
-    objects = {"Unregistered": Unregistered}
-    replicated = models.read(path, strategies[2], custom_objects=objects)
-    for outputs in run_replicas(replicated, rows):
-        assert_same(outputs, model(rows))
+    replicated = models.read(path, strategies[2], custom_objects={name: kind})
+    assert_same(replicated.model(rows), model(rows))
 
 
 def test_registered_classes_need_no_custom_objects(
@@ -118,15 +114,6 @@ def test_registered_classes_need_no_custom_objects(
     path = str(tmp_path / "model.keras")
     model.save(path)
     assert_same(models.read(path, strategies[2]).model(rows), model(rows))
-
-
-def test_custom_objects_of_tf_keras(tmp_path, strategies, rows, assert_same):
-    model = make_model(tf_keras, Legacy())
-    path = str(tmp_path / "model.h5")
-    model.save(path)
-    objects = {"Legacy": Legacy}
-    replicated = models.read(path, strategies[2], custom_objects=objects)
-    assert_same(replicated.model(rows), model(rows))
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras])
@@ -167,40 +154,35 @@ def test_a_damaged_archive(saved, tmp_path, strategies):
         models.read(path, strategies[1])
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
-def test_a_text_file(name, tmp_path, strategies):
-    (tmp_path / name).write_text("not a model\n" * 100)
-    with pytest.raises(ValueError, match=f"{name}.* is not .*in spite of its name"):
-        models.read(tmp_path / name, strategies[1])
+def write_text(path):
+    path.write_text("not a model\n" * 100)
 
 
-def test_an_archive_of_something_else(tmp_path, strategies):
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+def write_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(ValueError, match="is not a `.keras` file"):
-        models.read(tmp_path / "model.keras", strategies[1])
 
 
-def test_weights_alone(tmp_path, strategies):
-    make_model(keras).save_weights(tmp_path / "model.weights.h5")
-    with pytest.raises(ValueError, match="without a model configuration.*load_weights"):
-        models.read(tmp_path / "model.weights.h5", strategies[1])
-    with h5py.File(tmp_path / "data.h5", "w") as file:
+def write_array(path):
+    with h5py.File(path, "w") as file:
         file["x"] = np.zeros(3)
-    with pytest.raises(ValueError, match="without a model configuration"):
-        models.read(tmp_path / "data.h5", strategies[1])
 
 
-def test_another_suffix(tmp_path, strategies):
-    (tmp_path / "model.onnx").write_bytes(b"x")
-    with pytest.raises(ValueError, match="suffix '.onnx'; expected a `.keras` file"):
-        models.read(tmp_path / "model.onnx", strategies[1])
-
-
-def test_a_folder_of_something_else(tmp_path, strategies):
-    (tmp_path / "inner").mkdir()
-    with pytest.raises(ValueError, match=r"no `saved_model.pb`.*\['inner'\]"):
-        models.read(tmp_path, strategies[1])
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("model.keras", write_text, "model.keras.* is not .*in spite of its name"),
+        ("model.h5", write_text, "model.h5.* is not .*in spite of its name"),
+        ("model.keras", write_archive, "is not a `.keras` file"),
+        ("data.h5", write_array, "without a model configuration.*load_weights"),
+        ("model.onnx", write_text, "suffix '.onnx'; expected a `.keras` file"),
+        ("folder", pathlib.Path.mkdir, r"no `saved_model.pb`.*holds \[\]"),
+    ],
+)
+def test_what_is_no_model(name, write, message, tmp_path, strategies):
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        models.read(tmp_path / name, strategies[1])
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])

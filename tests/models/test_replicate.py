@@ -122,18 +122,6 @@ def test_building_finds_variables_that_are_not_mirrored(strategies, rows):
         models.build(replicated, rows[:2])
 
 
-def test_runs_an_overridden_predict_step(strategies, rows, run_replicas, assert_same):
-    class Doubling(keras.Model):
-        def predict_step(self, data):
-            return 2 * self(data[0], training=False)
-
-    inputs = keras.Input((4,))
-    with strategies[2].scope():
-        model = Doubling(inputs, keras.layers.Dense(2)(inputs))
-    for outputs in run_replicas(models.replicate(model, strategies[2]), (rows,)):
-        assert_same(outputs, 2 * model(rows))
-
-
 @pytest.mark.parametrize(
     ("dtype", "asked", "expected"),
     [

@@ -30,55 +30,47 @@ def dense(*more):
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), *more])
 
 
-def choice(model, strategies, devices=GPUS):
-    replicated = models.replicate(model, strategies[1])
-    return models.step_choices(replicated, devices)[0] == "xla"
+def compiled(jit_compile):
+    model = dense()
+    model.compile(loss="mse", jit_compile=jit_compile)
+    return model
 
 
 @pytest.fixture
-def has_xla(monkeypatch):
-    """Has XLA known to work on the devices, as it would be on NVIDIA's."""
+def choices(strategies, monkeypatch):
+    """The choices for a model where XLA works on the GPUs, as it would on NVIDIA's."""
     monkeypatch.setattr(xla, "works_on", lambda device: True)
+    return lambda model, devices: models.step_choices(
+        models.replicate(model, strategies[1]), devices
+    )
 
 
-@pytest.mark.usefixtures("has_xla")
-class TestChoice:
-    def test_gpus_use_it_and_cpus_do_not(self, strategies):
-        assert choice(dense(), strategies)
-        assert not choice(dense(), strategies, CPUS)
-        assert not choice(dense(), strategies, GPUS + CPUS)
+WITH_XLA = (("xla", "plain", "frozen"), ("plain", "frozen", "xla"))
+WITHOUT = (("plain", "frozen"), ("plain", "frozen"))
 
-    @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_what_the_user_compiled_counts(self, jit_compile, strategies):
-        model = dense()
-        model.compile(loss="mse", jit_compile=jit_compile)
-        assert choice(model, strategies) is jit_compile
 
-    def test_layers_that_it_cannot_compile(self, strategies):
-        assert not choice(dense(WithoutXla()), strategies)
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (dense, WITH_XLA),
+        (lambda: compiled(True), WITH_XLA),
+        (lambda: compiled(False), WITHOUT),
+        (lambda: dense(WithoutXla()), WITHOUT),
+    ],
+)
+def test_a_run_begins_with_xla_on_gpus_where_it_may_be_used(make, expected, choices):
+    model = make()
+    assert (choices(model, GPUS), choices(model, CPUS)) == expected
+    assert choices(model, GPUS + CPUS) == ("plain", "frozen")
 
-    def test_deterministic_ops(self, strategies):
-        replicated = models.replicate(dense(), strategies[1])
-        tf.config.experimental.enable_op_determinism()
-        try:
-            for devices in (GPUS, CPUS):
-                assert models.step_choices(replicated, devices) == ("plain",)
-        finally:
-            config.disable_op_determinism()  # which has no public name
-        assert models.step_choices(replicated, GPUS) == ("xla", "plain", "frozen")
 
-    def test_what_may_be_tried(self, strategies):
-        def choices(model, devices):
-            replicated = models.replicate(model, strategies[1])
-            return models.step_choices(replicated, devices)
-
-        compiled = dense()
-        compiled.compile(loss="mse", jit_compile=False)
-        assert choices(dense(), CPUS) == ("plain", "frozen", "xla")
-        assert choices(dense(), GPUS + CPUS) == ("plain", "frozen")
-        for model in (dense(WithoutXla()), compiled):
-            for devices in (GPUS, CPUS):
-                assert choices(model, devices) == ("plain", "frozen")
+def test_nothing_is_tried_if_ops_must_be_deterministic(choices):
+    tf.config.experimental.enable_op_determinism()
+    try:
+        for devices in (GPUS, CPUS):
+            assert choices(dense(), devices) == ("plain",)
+    finally:
+        config.disable_op_determinism()  # which has no public name
 
 
 @pytest.mark.parametrize(
