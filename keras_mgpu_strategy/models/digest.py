@@ -50,9 +50,10 @@ def digest(replicated: ReplicatedModel) -> str:
     for variable in _variables(replicated):
         value = np.ascontiguousarray(host_value(variable))
         sha.update(f"{value.dtype} {value.shape}\n".encode())
-        is_text = value.dtype == object  # as variables of strings are read
-        text = json.dumps(value.tolist(), default=repr) if is_text else ""
-        sha.update(text.encode() if is_text else value.tobytes())
+        if value.dtype == object:  # as variables of strings are read
+            sha.update(json.dumps(value.tolist(), default=repr).encode())
+        else:
+            sha.update(value.tobytes())
     return sha.hexdigest()
 
 

@@ -47,22 +47,6 @@ class StaysHere:
         )
 
 
-class _Forks:
-    """Whether a fork broke TensorFlow: it had started, and lost its threads."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self.started_in: int | None = None
-        if _has_started() and _has_one_thread():  # forked before this was imported
-            self.started_in = os.getppid()
-        os.register_at_fork(after_in_child=self._note)
-
-    def _note(self) -> None:
-        if self.started_in is None and _has_started():
-            self.started_in = self._pid
-        self._pid = os.getpid()
-
-
 def _has_started() -> bool:
     # No public API reports this without looking for devices, which must not happen in a
     # fork. Tested with TensorFlow 2.18 and 2.21; None if it is not imported.
@@ -78,13 +62,25 @@ def _has_one_thread() -> bool:
         return False
 
 
-_FORKS = _Forks()
+_pid = os.getpid()
+# Where TensorFlow was started, if its threads are not here.
+_started_in = os.getppid() if _has_started() and _has_one_thread() else None
+
+
+def _note_fork() -> None:
+    global _pid, _started_in
+    if _started_in is None and _has_started():
+        _started_in = _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def check_not_forked() -> None:
     """Raises RuntimeError in a process that was forked after TensorFlow had started."""
-    if _FORKS.started_in is not None:
+    if _started_in is not None:
         raise RuntimeError(
-            f"TensorFlow had started in process {_FORKS.started_in}, and process "
+            f"TensorFlow had started in process {_started_in}, and process "
             f"{os.getpid()} was forked from it. {_WHY}"
         )

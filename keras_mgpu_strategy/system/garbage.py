@@ -14,6 +14,10 @@ from collections.abc import Iterator
 _MOST = 10
 _MANY_OBJECTS = 100_000
 
+_made = _collections = 0  # models since that collection
+_within = _usual = 0  # threads that let objects add up, and Python's own threshold
+_lock = threading.Lock()
+
 
 def collect() -> None:
     """Frees at once what large things held that were dropped, if Python may collect."""
@@ -21,52 +25,35 @@ def collect() -> None:
         gc.collect()
 
 
-class _Models:
-    """How many were made since all garbage was collected, by anyone."""
-
-    def __init__(self) -> None:
-        self._made = self._collections = 0
-
-    def before_one(self) -> None:
-        """Collects garbage if ten models were made since it was last collected."""
-        collections = gc.get_stats()[-1]["collections"]
-        if collections != self._collections:
-            self._made, self._collections = 0, collections
-        self._made += 1
-        if self._made > _MOST:
-            collect()
+def before_a_model() -> None:
+    """Collects garbage if ten models were made since it was last collected."""
+    global _made, _collections
+    collections = gc.get_stats()[-1]["collections"]  # by anyone
+    _made = _made + 1 if collections == _collections else 1
+    _collections = collections
+    if _made > _MOST:
+        collect()
 
 
-before_a_model = _Models().before_one
-
-
-class _Patience:
+@contextlib.contextmanager
+def collecting_rarely() -> Iterator[None]:
     """Lets more new objects add up than usual, for as long as a thread is within."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._within = 0
-        self._usual = gc.get_threshold()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            self._within += 1
-            if self._within == 1:
-                self._usual = gc.get_threshold()
-                self._set_first(_MANY_OBJECTS)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if not self._within and gc.get_threshold()[0] == _MANY_OBJECTS:
-                    self._set_first(self._usual[0])
-
-    def _set_first(self, number: int) -> None:
-        first, *others = gc.get_threshold()
-        if 0 < first <= _MANY_OBJECTS:  # 0 turns collections off
-            gc.set_threshold(number, *others)
+    global _within, _usual
+    with _lock:
+        _within += 1
+        if _within == 1:
+            _usual = gc.get_threshold()[0]
+            _set_threshold(_MANY_OBJECTS)
+    try:
+        yield
+    finally:
+        with _lock:
+            _within -= 1
+            if not _within and gc.get_threshold()[0] == _MANY_OBJECTS:
+                _set_threshold(_usual)
 
 
-collecting_rarely = _Patience()
+def _set_threshold(number: int) -> None:
+    first, *others = gc.get_threshold()
+    if 0 < first <= _MANY_OBJECTS:  # 0 turns collections off
+        gc.set_threshold(number, *others)

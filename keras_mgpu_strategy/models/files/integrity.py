@@ -84,11 +84,9 @@ def read_configs(path: str, kind: str) -> dict[str, Any]:
 
 
 def _parsed(path: str, text: Any) -> Any:
-    try:
+    with _naming(path):
         # Early versions of Keras wrote bytes to `.h5` files.
         return json.loads(text if isinstance(text, bytes) else str(text))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path) from error
 
 
 def _damaged(path: str) -> ValueError:
