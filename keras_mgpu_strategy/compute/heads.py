@@ -48,7 +48,7 @@ class Head:
         if self.method == "evaluate":
             return self._evaluated(outputs)
         results = self._of_runs(outputs) if self.combine else self._of_all(outputs)
-        return results if self.dtype is None else _each(self._cast, results)
+        return _each(self._cast, results)
 
     @property
     def plain(self) -> "Head":
@@ -120,7 +120,9 @@ class Head:
         return scores if self.k is None else top_k(scores, self.k)
 
     def _cast(self, output: tf.Tensor) -> tf.Tensor:
-        return tf.cast(output, self.dtype) if output.dtype.is_floating else output
+        if self.dtype is None or not output.dtype.is_floating:
+            return output
+        return tf.cast(output, self.dtype)
 
 
 identity = Head()
