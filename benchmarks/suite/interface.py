@@ -5,8 +5,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_mgpu_strategy.benchmark.measure import num_rows
 from keras_mgpu_strategy.types import Nest
 
 
@@ -79,8 +79,3 @@ class Contender(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 - most have nothing to give back
         """Releases what is held outside this process."""
-
-
-def num_rows(x: Nest) -> int:
-    """Number of rows of a nest of arrays."""
-    return int(tf.nest.flatten(x)[0].shape[0])

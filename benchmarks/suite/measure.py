@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from keras_mgpu_strategy.benchmark import machine, timing
-from keras_mgpu_strategy.benchmark.measure import find_rows
+from keras_mgpu_strategy.benchmark import machine
+from keras_mgpu_strategy.benchmark.measure import find_rows, in_turn, seconds_of
 from keras_mgpu_strategy.benchmark.rows import make_rows
 from keras_mgpu_strategy.types import Nest, cut
 from suite import catalog, checking, memory, models
@@ -108,7 +108,7 @@ def _measure_all(
 
     def check_and_warm_up(contender: Contender) -> dict[str, Any]:
         record = checking.first_call(contender, checked, reference)
-        timing.seconds_of(lambda: contender.predict(x), num_calls)
+        seconds_of(lambda: contender.predict(x), num_calls)
         return record
 
     try:
@@ -150,10 +150,10 @@ def _time_all(
     num_calls: int,
 ) -> None:
     samples = {
-        name: lambda c=contender: timing.seconds_of(lambda: c.predict(x), num_calls)
+        name: lambda c=contender: seconds_of(lambda: c.predict(x), num_calls)
         for name, contender in ready.items()
     }
-    for name, seconds in timing.in_turn(samples, repetitions).items():
+    for name, seconds in in_turn(samples, repetitions).items():
         rows = ready[name].rows_run(num_rows(x)) * num_calls
         records[name]["rows_run"] = rows
         records[name]["seconds"] = seconds

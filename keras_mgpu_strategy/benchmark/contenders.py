@@ -1,4 +1,4 @@
-"""Contender names -> what predicts, and what has to be installed for it."""
+"""Contender names -> what predicts."""
 
 import contextlib
 import functools
@@ -62,7 +62,10 @@ def settle(
     predictor: mgpu.Predictor, x: Nest, batch_size: int | None
 ) -> dict[str, float | str]:
     """Has the beginning of a long run choose a step for later ones; what was tried."""
-    rows = tf.nest.map_structure(_many, x)
+    # The first row, so often that any run is a long one; takes no memory.
+    rows = tf.nest.map_structure(
+        lambda leaf: np.broadcast_to(leaf[:1], (_MANY_ROWS, *leaf.shape[1:])), x
+    )
     tried: dict[str, float | str] = {}
     for seconds in _SECONDS_TO_CHOOSE:
         until = time.perf_counter() + seconds
@@ -72,8 +75,3 @@ def settle(
         if predictor.report and (tried := predictor.report.tried_steps):
             break
     return tried
-
-
-def _many(leaf: np.ndarray) -> np.ndarray:
-    """The first row, so often that any run is a long one; takes no memory."""
-    return np.broadcast_to(leaf[:1], (_MANY_ROWS, *leaf.shape[1:]))

@@ -6,17 +6,18 @@ Samples of contenders are taken in turn, so that other load affects all alike.
 
 import dataclasses
 import functools
+import gc
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.benchmark import machine, processes, runtimes, timing
+from keras_mgpu_strategy.benchmark import machine, processes, runtimes
 from keras_mgpu_strategy.benchmark.contenders import InTurn, made, settle
 from keras_mgpu_strategy.benchmark.options import (
     ENGINES,
@@ -93,9 +94,9 @@ def find_rows(
     def time_of(count: int) -> float:
         x = rows_of(count)
         predict(cut(x, 0, multiple))
-        return timing.seconds_of(lambda: predict(x))
+        return seconds_of(lambda: predict(x))
 
-    return timing.rows_for(seconds, time_of, multiple, most)
+    return rows_for(seconds, time_of, multiple, most)
 
 
 def _measure(
@@ -115,7 +116,7 @@ def _measure(
             started = time.perf_counter()
             owner = owners[name] = made(name, plain, mirrored, count, batch)
             predict = functools.partial(owner.predict, batch_size=size, verbose=0)
-            rows = _rows_for(predict, x, few, patience) if name in _UNKNOWN else x
+            rows = _all_or_few(predict, x, few, patience) if name in _UNKNOWN else x
             expected = cut(reference, 0, num_rows(rows))
             records[name] = {
                 "rows": num_rows(rows),
@@ -125,12 +126,12 @@ def _measure(
             if name == "mgpu_threads":
                 records[name]["tried_steps"] = settle(owner, x, size)
             call = functools.partial(predict, rows)
-            calls[name] = functools.partial(timing.seconds_of, call)
+            calls[name] = functools.partial(seconds_of, call)
         except Exception as error:
             if name in _OURS:
                 raise
             records[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-    for name, seconds in timing.in_turn(calls, options.repetitions).items():
+    for name, seconds in in_turn(calls, options.repetitions).items():
         record = records[name]
         record["seconds"] = seconds
         record["rows_per_second"] = [record["rows"] / sample for sample in seconds]
@@ -138,7 +139,7 @@ def _measure(
     return records
 
 
-def _rows_for(
+def _all_or_few(
     call: Callable[[Nest], object], x: Nest, few: int, patience: float
 ) -> Nest:
     """All rows, or the first few of them if all would take too many seconds."""
@@ -146,8 +147,43 @@ def _rows_for(
         return x
     first = cut(x, 0, few)
     call(first)
-    seconds = min(timing.seconds_of(lambda: call(first)) for _ in range(3))
+    seconds = min(seconds_of(lambda: call(first)) for _ in range(3))
     return x if seconds * num_rows(x) / few < patience else first
+
+
+def in_turn(
+    samples: Mapping[str, Callable[[], float]], repetitions: int
+) -> dict[str, list[float]]:
+    """Takes samples, in seconds, by functions that have run before."""
+    names = list(samples)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for repetition in range(repetitions):
+        first = repetition % max(len(names), 1)
+        for name in [*names[first:], *names[:first]]:
+            gc.collect()
+            seconds[name].append(samples[name]())
+    return seconds
+
+
+def seconds_of(call: Callable[[], object], num_calls: int = 1) -> float:
+    """The seconds of `num_calls` calls together."""
+    started = time.perf_counter()
+    for _ in range(num_calls):
+        call()
+    return time.perf_counter() - started
+
+
+def rows_for(
+    seconds: float, time_of: Callable[[int], float], multiple: int, most: int
+) -> int:
+    """A multiple of rows for which `time_of` returns about `seconds`, or `most`."""
+    rows = multiple
+    elapsed = time_of(rows)
+    while elapsed < seconds / 4 and rows * 4 <= most:
+        rows *= 4
+        elapsed = time_of(rows)
+    wanted = min(rows * seconds / elapsed, most)
+    return max(int(wanted) // multiple, 1) * multiple
 
 
 def num_rows(x: Nest) -> int:

@@ -16,7 +16,6 @@ from keras_mgpu_strategy.benchmark import (
     measure,
     processes,
     runtimes,
-    timing,
 )
 from keras_mgpu_strategy.benchmark.options import RUNTIMES, STEPS, BenchmarkOptions
 from keras_mgpu_strategy.benchmark.rows import build, make_rows
@@ -101,10 +100,10 @@ def test_what_is_not_installed_is_left_out(tmp_path, monkeypatch):
 def test_only_the_first_rows_of_what_is_slow(patience, rows):
     x = {"a": np.zeros((64, 2)), "b": np.zeros(64)}
     calls = []
-    kept = measure._rows_for(calls.append, x, 32, patience)
+    kept = measure._all_or_few(calls.append, x, 32, patience)
     assert {len(leaf) for leaf in kept.values()} == {rows}
     assert [len(call["a"]) for call in calls] == [32] * 4
-    assert measure._rows_for(calls.append, x, 64, patience) is x
+    assert measure._all_or_few(calls.append, x, 64, patience) is x
     assert len(calls) == 4
 
 
@@ -267,7 +266,7 @@ def test_samples_are_taken_in_turn():
 
         return take
 
-    seconds = timing.in_turn({name: sample(name) for name in "abc"}, repetitions=3)
+    seconds = measure.in_turn({name: sample(name) for name in "abc"}, repetitions=3)
     assert "".join(calls) == "abc" + "bca" + "cab"
     assert seconds == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
 
@@ -281,5 +280,5 @@ def test_samples_are_taken_in_turn():
     ],
 )
 def test_rows_for_a_length_of_time(seconds, most, rows):
-    found = timing.rows_for(seconds, lambda count: count / 1000, 10, most)
+    found = measure.rows_for(seconds, lambda count: count / 1000, 10, most)
     assert found == rows

@@ -1,16 +1,9 @@
 """What each way to compile gains: the table, and one small run of the script."""
 
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 import steps
-
-from tests.measuring import inherited_variables
-
-ROOT = str(pathlib.Path(__file__).parents[2])
 
 
 def contender(*rows_per_second, **more):
@@ -40,15 +33,9 @@ def test_what_a_line_shows():
 
 
 @pytest.mark.slow
-def test_a_small_run():
+def test_a_small_run(run_script):
     size = ["--replicas=2", "--onednn=0", "--seconds=0.05", "--repetitions=2"]
-    done = subprocess.run(
-        [sys.executable, steps.__file__, "--models=two_inputs:8", *size],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=inherited_variables() | {"PYTHONPATH": ROOT, "PATH": "/usr/bin:/bin"},
-    )
+    done = run_script("steps.py", "--models=two_inputs:8", *size)
     assert done.returncode == 0, done.stderr
     *_, head, _, line = done.stdout.splitlines()
     assert head.startswith("| model, batch | oneDNN | replicas | plain, rows/s | froz")

@@ -44,14 +44,6 @@ def test_a_baseline_that_fails_after_its_first_batches_leaves_the_others(tmp_pat
     assert ours["rows_run"] == 17 and len(ours["seconds"]) == 1
 
 
-def test_what_a_job_cannot_find_is_reported(tmp_path):
-    path = tmp_path / "own.keras"
-    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(2)]).save(path)
-    record = record_of(tmp_path, models=(str(path),), rows=4)
-    assert list(record) == ["bad_input"]
-    assert "takes an input of shape [None, 3]" in record["bad_input"]
-
-
 class NotSaved(keras.layers.Layer):
     def call(self, inputs):
         return inputs

@@ -2,18 +2,11 @@
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from absl import flags
 from suite import catalog, command, tables
 from suite.jobs import Options, series
-
-from tests.measuring import inherited_variables
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def options_of(*words):
@@ -108,17 +101,10 @@ def test_threads_of_a_gpu_are_not_shown():
 
 
 @pytest.mark.slow
-def test_a_whole_run(tmp_path):
+def test_a_whole_run(tmp_path, run_script):
     words = ["--replicas_per_device=2", "--devices=cpu", "--model=tiny", "--batch=8"]
     size = ["--rows=4000", "--repetitions=1", f"--output={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "benchmarks/predict_benchmark.py", *words, *size],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=ROOT,
-        env={**inherited_variables(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    )
+    done = run_script("predict_benchmark.py", *words, *size)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "one_device.json").read_text())
     cores = len(os.sched_getaffinity(0))

@@ -1,46 +1,27 @@
 """Whole runs of the script, each over a few rows, in processes of their own."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-from tests.measuring import inherited_variables
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "predict_benchmark.py"
+@pytest.fixture
+def report_of(run_script, tmp_path):
+    def report_of(*words):
+        done = run_script("predict_benchmark.py", *words, f"--output={tmp_path}")
+        assert done.returncode == 0, done.stderr
+        (path,) = tmp_path.glob("*.json")
+        report = json.loads(path.read_text())
+        assert path.with_suffix(".md").read_text().strip() == done.stdout.strip()
+        return report
 
-
-def benchmark(*words):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=SCRIPT.parents[1],
-        env={
-            **inherited_variables(),
-            "PYTHONPATH": str(SCRIPT.parents[1]),
-            "PATH": "/usr/bin:/bin",
-        },
-    )
-
-
-def report_of(folder, *words):
-    done = benchmark(*words, f"--output={folder}")
-    assert done.returncode == 0, done.stderr
-    (path,) = folder.glob("*.json")
-    report = json.loads(path.read_text())
-    assert path.with_suffix(".md").read_text().strip() == done.stdout.strip()
-    return report
+    return report_of
 
 
 @pytest.mark.slow
-def test_two_replicas(tmp_path):
+def test_two_replicas(report_of):
     names = ["keras", "make_parallel", "processes", "mgpu_threads", "limit"]
     report = report_of(
-        tmp_path,
         "--model=tiny",
         "--replicas=2",
         "--batch=8",
@@ -57,10 +38,8 @@ def test_two_replicas(tmp_path):
     )
     (run,) = report["runs"]
     assert (run["model"], run["replicas"], run["rows"]) == ("tiny", 2, 64)
-    assert [name.rpartition("device:")[2] for name in run["devices"]] == [
-        "CPU:0",
-        "CPU:1",
-    ]
+    devices = [name.rpartition("device:")[2] for name in run["devices"]]
+    assert devices == ["CPU:0", "CPU:1"]
     assert list(run["contenders"]) == names
     for record in run["contenders"].values():
         assert "error" not in record
@@ -80,9 +59,8 @@ def test_two_replicas(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory(tmp_path):
+def test_memory(report_of):
     report = report_of(
-        tmp_path,
         "--case=memory",
         "--replicas=2",
         "--rows=70000",
@@ -93,8 +71,8 @@ def test_memory(tmp_path):
     assert 0 < record["anonymous_bytes_above"] < 1e9
 
 
-def test_bad_flags_end_with_one_line():
-    done = benchmark("--model=vgg")
+def test_bad_flags_end_with_one_line(run_script):
+    done = run_script("predict_benchmark.py", "--model=vgg")
     assert done.returncode == 2
     assert done.stderr.startswith("predict_benchmark: model='vgg' is neither")
     assert done.stderr.count("\n") == 1
