@@ -82,11 +82,7 @@ def write_rows(path: pathlib.Path, num_rows: int) -> None:
 def check(
     output: pathlib.Path, expected: np.ndarray, num_rows: int, method: str
 ) -> None:
-    """Compares the first rows of an output, and their number.
-
-    Raises:
-        ValueError: They differ.
-    """
+    """Compares the first rows of an output, and their number."""
     import pyarrow.dataset
 
     data = pyarrow.dataset.dataset(output)

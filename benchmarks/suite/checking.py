@@ -11,19 +11,7 @@ from suite.interface import Contender, num_rows
 
 
 def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]:
-    """Runs the first call, which traces and compiles; compares the results.
-
-    Args:
-        contender: What to check.
-        x: Whole batches of rows.
-        reference: The right results of all rows of `x`.
-
-    Returns:
-        JSON record: seconds, and the largest difference if there are results.
-
-    Raises:
-        ValueError: If the results are wrong.
-    """
+    """Runs the first call, which traces and compiles; compares the results."""
     started = time.perf_counter()
     results = contender.predict(x)
     record: dict[str, Any] = {"first_call_seconds": time.perf_counter() - started}
@@ -33,12 +21,7 @@ def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]
 
 
 def odd_rows(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any] | None:
-    """Tries a number of rows that neither batch nor replicas divide.
-
-    Returns:
-        JSON record: rows in and out, and what went wrong, if anything. None for a
-        contender that keeps no results.
-    """
+    """Tries rows that nothing divides; None for a contender that keeps no results."""
     record: dict[str, Any] = {"rows_in": num_rows(x)}
     try:
         results = contender.predict(x)

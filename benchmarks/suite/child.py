@@ -15,11 +15,6 @@ def main(connection: Connection, model_path: str, device: str) -> None:
     A request is `(nest of input paths, output paths, start, stop, batch)`. Rows `start`
     to `stop` are predicted and written in place. The answer, like the first one, sent
     after loading, is None or the text of an error.
-
-    Args:
-        connection: To the parent.
-        model_path: A `.keras` file.
-        device: The one device to use.
     """
     model = _reported(connection, _load, model_path, device)
     while model is not None and (request := connection.recv()) is not None:

@@ -14,119 +14,67 @@ from typing import Any
 
 from absl import flags
 
+from keras_mgpu_strategy.benchmark.command import numbers_of
 from keras_mgpu_strategy.system.environment import expanded
 from keras_mgpu_strategy.system.screen import Screen
 from suite import catalog, conductor, plots, tables
 from suite.jobs import Options
 
+_LISTS = {
+    "replicas": "Numbers of replicas, such as 1,2,4. Each gets a process of its own.",
+    "model": f"{', '.join(catalog.MODELS)}, or paths of .keras or HDF5 files. Default: "
+    "those of the case.",
+    "contenders": f"{', '.join(catalog.CONTENDERS)}. Default: all that the case has.",
+    "replicas_per_device": "Numbers of replicas that share one device, such as 1,2,4: "
+    "does that pay? Short for --case=one_device --replicas=LIST.",
+}
+_NUMBERS = {
+    "batch": (None, "Rows of one replica in a batch."),
+    "rows": (
+        None,
+        "Rows of a sample; with --weak those of one replica. Default: as many as keep "
+        "Keras busy for --seconds.",
+    ),
+    "seconds": (3.0, "Aimed-at length of a sample."),
+    "repetitions": (5, "Samples of each contender."),
+    "seed": (0, "Of rows and weights."),
+}
+_SWITCHES = {
+    "weak": (False, "Let the rows grow with the replicas."),
+    "odd_rows": (True, "Try a number of rows that nothing divides after the timing."),
+    "plot": (False, "Also write pictures to --output; needs the plot extra."),
+}
+_TEXTS = {
+    "output": "<DIR>: Folder for the report. Default: only print it.",
+    "name": "<NAME>: Begins the names of the files in --output. Default: the case.",
+}
+
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Adds the flags of `predict_benchmark.py`."""
-    _define_what(flag_values)
-    _define_how_much(flag_values)
-    flags.DEFINE_string(
-        "output",
-        None,
-        "<DIR>: Folder for the report. Default: only print it.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_string(
-        "name",
-        None,
-        "<NAME>: Begins the names of the files in --output. Default: the case.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_boolean(
-        "plot",
-        False,
-        "Also write pictures to --output; needs the plot extra.",
-        flag_values=flag_values,
-    )
-
-
-def _define_what(fv: flags.FlagValues) -> None:
+    to: Any = {"flag_values": flag_values}
     cases = "; ".join(f"{name}: {text}" for name, text in catalog.CASES.items())
-    flags.DEFINE_enum(
-        "case", "throughput", list(catalog.CASES), f"{cases}.", flag_values=fv
-    )
-    flags.DEFINE_list(
-        "replicas",
-        ["1", "2"],
-        "<LIST>: Numbers of replicas, such as 1,2,4. Each gets a process of its own.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "model",
-        [],
-        f"<LIST>: {', '.join(catalog.MODELS)}, or paths of .keras or HDF5 files. "
-        "Default: those of the case.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "contenders",
-        [],
-        f"<LIST>: {', '.join(catalog.CONTENDERS)}. Default: all that the case has.",
-        flag_values=fv,
-    )
-    flags.DEFINE_enum(
-        "devices",
-        "auto",
-        ["auto", "gpu", "cpu"],
-        "auto takes GPUs where there are any, else virtual CPU devices.",
-        flag_values=fv,
-    )
-    flags.DEFINE_list(
-        "replicas_per_device",
-        [],
-        "<LIST>: Numbers of replicas that share one device, such as 1,2,4: does that "
-        "pay? Short for --case=one_device --replicas=LIST.",
-        flag_values=fv,
-    )
-
-
-def _define_how_much(fv: flags.FlagValues) -> None:
-    flags.DEFINE_integer(
-        "batch", None, "<N>: Rows of one replica in a batch.", flag_values=fv
-    )
-    flags.DEFINE_integer(
-        "rows",
-        None,
-        "<N>: Rows of a sample; with --weak those of one replica. Default: as many as "
-        "keep Keras busy for --seconds.",
-        flag_values=fv,
-    )
-    flags.DEFINE_float(
-        "seconds", 3.0, "<X>: Aimed-at length of a sample.", flag_values=fv
-    )
-    flags.DEFINE_integer(
-        "repetitions", 5, "<N>: Samples of each contender.", flag_values=fv
-    )
-    flags.DEFINE_boolean(
-        "weak", False, "Let the rows grow with the replicas.", flag_values=fv
-    )
-    flags.DEFINE_boolean(
-        "odd_rows",
-        True,
-        "Try a number of rows that nothing divides after the timing.",
-        flag_values=fv,
-    )
-    flags.DEFINE_integer("seed", 0, "<N>: Of rows and weights.", flag_values=fv)
+    flags.DEFINE_enum("case", "throughput", [*catalog.CASES], f"{cases}.", **to)
+    text = "auto takes GPUs where there are any, else virtual CPU devices."
+    flags.DEFINE_enum("devices", "auto", ["auto", "gpu", "cpu"], text, **to)
+    for name, text in _LISTS.items():
+        default = ["1", "2"] if name == "replicas" else []
+        flags.DEFINE_list(name, default, f"<LIST>: {text}", **to)
+    for name, (default, text) in _NUMBERS.items():
+        define = flags.DEFINE_float if name == "seconds" else flags.DEFINE_integer
+        define(name, default, f"<N>: {text}", **to)
+    for name, (default, text) in _SWITCHES.items():
+        flags.DEFINE_boolean(name, default, text, **to)
+    for name, text in _TEXTS.items():
+        flags.DEFINE_string(name, None, text, **to)
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    """Measures, prints the table and writes the files.
-
-    Raises:
-        ValueError: A flag is invalid, or devices are missing.
-        RuntimeError: A job failed.
-    """
+    """Measures, prints the table and writes the files."""
     options = options_of(flag_values)
     command = shlex.join(["python", "benchmarks/predict_benchmark.py", *sys.argv[1:]])
-    folder = (
-        None
-        if flag_values.output is None
-        else pathlib.Path(expanded(flag_values.output))
-    )
+    output = flag_values.output
+    folder = None if output is None else pathlib.Path(expanded(output))
     if flag_values.plot and folder is None:
         raise ValueError("--plot needs --output=DIR, the folder for the pictures.")
     if flag_values.plot:
@@ -137,9 +85,8 @@ def run(flag_values: flags.FlagValues) -> None:
 
     def save(report: dict[str, Any]) -> None:
         if folder is not None:
-            (folder / f"{stem}.json").write_text(
-                json.dumps(report, indent=1) + "\n", "utf-8"
-            )
+            text = json.dumps(report, indent=1) + "\n"
+            (folder / f"{stem}.json").write_text(text, "utf-8")
             (folder / f"{stem}.md").write_text(tables.report(report), "utf-8")
 
     screen = Screen(sys.stderr)
@@ -152,46 +99,25 @@ def run(flag_values: flags.FlagValues) -> None:
 
 
 def options_of(flag_values: flags.FlagValues) -> Options:
-    """The options that the flags ask for.
-
-    Raises:
-        ValueError: A name is unknown, or a number is invalid or too small.
-    """
+    """The options that the flags ask for."""
     fv = flag_values
     case, replicas = _case_and_replicas(fv)
     return Options(
         case=case,
         replicas=replicas,
         models=tuple(map(expanded, fv.model)),
-        batch=fv.batch,
-        rows=fv.rows,
-        seconds=fv.seconds,
-        repetitions=fv.repetitions,
         contenders=tuple(fv.contenders),
-        devices=fv.devices,
-        weak=fv.weak,
-        odd_rows=fv.odd_rows,
-        seed=fv.seed,
+        **{name: fv[name].value for name in ("devices", "weak", "odd_rows", *_NUMBERS)},
     )
 
 
 def _case_and_replicas(flag_values: flags.FlagValues) -> tuple[str, tuple[int, ...]]:
     if not flag_values.replicas_per_device:
-        return flag_values.case, _numbers("replicas", flag_values)
+        return flag_values.case, numbers_of(flag_values, "replicas")
     for name in ("case", "replicas"):
         if flag_values[name].present:
             raise ValueError(
                 "--replicas_per_device stands for --case=one_device and its "
                 f"--replicas, and does not go with --{name}. Leave one of them out."
             )
-    return "one_device", _numbers("replicas_per_device", flag_values)
-
-
-def _numbers(name: str, flag_values: flags.FlagValues) -> tuple[int, ...]:
-    words: list[str] = flag_values[name].value or []
-    try:
-        return tuple(int(word) for word in words)
-    except ValueError as error:
-        raise ValueError(
-            f"--{name}={','.join(words)}. Expected integers such as 1,2,4."
-        ) from error
+    return "one_device", numbers_of(flag_values, "replicas_per_device")

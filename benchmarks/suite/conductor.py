@@ -24,18 +24,7 @@ def measure(
     save: Callable[[dict[str, Any]], None],
     say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Measures everything, and returns the report.
-
-    Args:
-        options: What to measure.
-        command: The command line, for the report.
-        save: Called with the report after each job.
-        say: Called with a line before each job.
-
-    Raises:
-        ValueError: If a job asks for missing devices or a missing model.
-        RuntimeError: If a job fails.
-    """
+    """Returns the report, which is also saved after each job, and says what it runs."""
     report: dict[str, Any] = {
         "format": FORMAT,
         "command": command,

@@ -130,9 +130,7 @@ class Series:
     def jobs(self, replicas: int, found: tuple[int, int] | None) -> list[Job]:
         """The jobs for a number of replicas; one per contender for the memory case.
 
-        Args:
-            replicas: Number of replicas.
-            found: Replicas and rows of the first job of the series, once it is done.
+        `found` are replicas and rows of the series' first job, once it is done.
         """
         names = self.options.contenders or _by_default(self.options.case)
         alone = self.options.case == "memory"

@@ -27,11 +27,7 @@ _INTERVAL_SECONDS = 0.01
 
 
 def anonymous_bytes() -> int:
-    """Anonymous memory of this process that is in use now.
-
-    Raises:
-        OSError: If the system does not report it; Linux does.
-    """
+    """Anonymous memory of this process that is in use now."""
     for line in _STATUS.read_text("utf-8", "replace").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -62,11 +58,7 @@ class PeakMemory:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Measures one contender of a job of the case `memory`.
-
-    Raises:
-        ValueError: If the model has several inputs or outputs.
-    """
+    """Measures one contender of a job of the case `memory`."""
     (name,) = job.contenders
     strategy = machine.make_strategy(machine.configure(job.devices), job.replicas)
     with strategy.scope():

@@ -13,15 +13,7 @@ applications: Any = keras.applications
 
 
 def build(name: str, seed: int) -> Any:
-    """Makes a model of the suite, or reads a Keras file.
-
-    Args:
-        name: A name of `catalog.MODELS`, or the path of a `.keras` or HDF5 file.
-        seed: Seed of the weights.
-
-    Raises:
-        ValueError: If a file's model does not declare its inputs.
-    """
+    """Makes a model of the suite, or reads a Keras file."""
     if name not in BUILDERS:
         return rows.build(name, seed)
     keras.utils.set_random_seed(seed)

@@ -10,19 +10,7 @@ from suite.tables import on_gpus
 
 
 def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
-    """Writes the pictures that the report has numbers for.
-
-    Args:
-        report: As `conductor.measure` returns it.
-        folder: Where to write.
-        stem: Begins the name of each file.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Writes the pictures that the report has numbers for."""
     pyplot = load_pyplot()
     drawn = []
     settings = stats.by_setting(report["runs"])
@@ -54,11 +42,7 @@ def _label(model: str, models: Iterable[str]) -> str:
 
 
 def load_pyplot() -> Any:
-    """Matplotlib's pyplot, drawing into files.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Matplotlib's pyplot, drawing into files."""
     import_extra("matplotlib", "plot", "A picture").use("Agg")
     return import_extra("matplotlib.pyplot", "plot", "A picture")
 

@@ -15,15 +15,7 @@ def record_of(
     *,
     num_calls: int = 1,
 ) -> dict[str, Any]:
-    """Returns what is kept of a job.
-
-    Args:
-        job: The job.
-        rows: Rows of a call.
-        devices: Full name of each replica's device.
-        contenders: Name -> what was measured of it.
-        num_calls: Calls that a sample consists of.
-    """
+    """Returns what is kept of a job."""
     return {
         "case": job.case,
         "model": job.model,

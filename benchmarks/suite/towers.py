@@ -16,13 +16,7 @@ from suite.interface import Contender, Setting
 
 
 def kept_rows(num_rows: int, batch_size: int, num_towers: int) -> np.ndarray:
-    """Indices of the rows that are not dropped.
-
-    Args:
-        num_rows: Rows of the input.
-        batch_size: Rows of a batch over all towers.
-        num_towers: Number of towers.
-    """
+    """Indices of the rows that are not dropped."""
     starts = range(0, num_rows, batch_size)
     sizes = [min(batch_size, num_rows - start) for start in starts]
     parts = [

@@ -89,8 +89,8 @@ def options_of(flag_values: flags.FlagValues) -> BenchmarkOptions:
         )
     given = {
         "models": tuple(map(environment.expanded, fv.model or ())),
-        "batches": _numbers(fv, "batch", "auto"),
-        "replicas": _numbers(fv, "replicas_per_device" if shared else "replicas"),
+        "batches": numbers_of(fv, "batch", "auto"),
+        "replicas": numbers_of(fv, "replicas_per_device" if shared else "replicas"),
         "contenders": tuple(fv.contenders or ("mgpu_threads",) * shared),
         **{name: fv[name].value for name in ("devices", *_NUMBERS)},
     }
@@ -98,9 +98,10 @@ def options_of(flag_values: flags.FlagValues) -> BenchmarkOptions:
     return BenchmarkOptions(shared=shared, **given)
 
 
-def _numbers(
+def numbers_of(
     fv: flags.FlagValues, name: str, none: str | None = None
 ) -> tuple[Any, ...]:
+    """The integers of a list flag, or None for the word `none`."""
     words: list[str] = fv[name].value or []
     try:
         return tuple(None if word == none else int(word) for word in words)
