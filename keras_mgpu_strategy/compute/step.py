@@ -124,13 +124,13 @@ class StepCompiler:
         trace: Callable[[Signature], CompiledStep],
         clock: StageClock,
     ) -> CompiledStep:
-        plain = dataclasses.replace(signature, step="plain")
+        plain = functools.partial(dataclasses.replace, signature, step="plain")
         if signature.step == "frozen":
             self._drop_outdated()
         key = (self._pinned.version, *signature.key)
 
         def instead() -> CompiledStep:
-            return self._step(where, plain, trace, clock)
+            return self._step(where, plain(), trace, clock)
 
         def make() -> CompiledStep:
             try:
@@ -138,7 +138,7 @@ class StepCompiler:
             except CannotCompileError:
                 if not signature.may_fall_back:
                     raise
-                return trace(plain)
+                return trace(plain())
             if self._is_one_memory and serves_all(step, signature, self._traces):
                 replicas = range(len(self._devices))
                 self._made |= dict.fromkeys([(r, *key) for r in replicas], step)
