@@ -15,6 +15,10 @@ layers = keras.layers
 NUM_ROWS = 13  # batches of 4 end with a single row
 
 
+def of(*parts, shape=(5,)):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
 def two_alike(make):
     models = []
     for _ in range(2):
@@ -71,13 +75,7 @@ def test_other_models(name):
 
 def test_masks_reach_the_loss():
     def make():
-        return keras.Sequential(
-            [
-                keras.Input((7,), dtype="int32"),
-                layers.Embedding(5, 4, mask_zero=True),
-                layers.Dense(3),
-            ]
-        )
+        return of(layers.Embedding(5, 4, mask_zero=True), layers.Dense(3), shape=(7,))
 
     rows = zoo.rows("masked_embedding", NUM_ROWS) % 5
     assert (rows == 0).mean() > 0.1
@@ -98,12 +96,8 @@ def test_losses_by_the_names_of_outputs():
 
 
 def test_weights_that_are_regularized_count_once():
-    def make():
-        return keras.Sequential(
-            [keras.Input((5,)), layers.Dense(2, kernel_regularizer="l2")]
-        )
-
-    assert_trains_alike(two_alike(make), zoo.rows("dense", NUM_ROWS), 3)
+    models = two_alike(lambda: of(layers.Dense(2, kernel_regularizer="l2")))
+    assert_trains_alike(models, zoo.rows("dense", NUM_ROWS), 3)
 
 
 @pytest.mark.parametrize(
@@ -115,18 +109,13 @@ def test_other_ways_to_run_a_step(settings):
 
 
 def test_mixed_precision():
-    def make():
-        policy = keras.dtype_policies.DTypePolicy("mixed_float16")
-        dense = layers.Dense(2, dtype=policy)
-        return keras.Sequential([keras.Input((5,)), dense], name="mixed")
-
-    shared, plain = two_alike(make)
+    policy = keras.dtype_policies.DTypePolicy("mixed_float16")
+    shared, plain = two_alike(lambda: of(layers.Dense(2, dtype=policy)))
     rows = zoo.rows("dense", NUM_ROWS)
     targets = targets_like(plain, rows)
     for model in (mgpu.make_parallel(shared, 3), plain):
-        model.compile(
-            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), "mse"
-        )
+        sgd = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+        model.compile(sgd, "mse")
         model.fit(rows, targets, 4, verbose=0, shuffle=False)
     for a, b in zip(shared.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, 1e-2, 1e-3)
@@ -148,7 +137,7 @@ class Seen(layers.Layer):
 
 def test_no_row_is_trained_on_twice():
     seen = Seen()
-    model = keras.Sequential([keras.Input((1,)), seen, layers.Dense(1)])
+    model = of(seen, layers.Dense(1), shape=(1,))
     parallel = mgpu.make_parallel(model, 4)
     parallel.compile("sgd", "mse")
     rows = np.arange(1, 14, dtype=np.float32)[:, np.newaxis]
@@ -163,23 +152,13 @@ def test_no_row_is_trained_on_twice():
 
 
 def test_statistics_of_fewer_rows_than_devices_are_those_of_one_device():
-    def make():
-        return keras.Sequential(
-            [keras.Input((5,)), layers.BatchNormalization(), layers.Dense(1)]
-        )
-
-    assert_trains_alike(two_alike(make), zoo.rows("dense", 2), 3)
+    models = two_alike(lambda: of(layers.BatchNormalization(), layers.Dense(1)))
+    assert_trains_alike(models, zoo.rows("dense", 2), 3)
 
 
 def test_statistics_and_dropout_of_all_devices_are_kept():
-    model = keras.Sequential(
-        [
-            keras.Input((1,)),
-            layers.BatchNormalization(momentum=0.5),
-            layers.Dropout(0.5),
-            layers.Dense(1),
-        ]
-    )
+    normalized = layers.BatchNormalization(momentum=0.5)
+    model = of(normalized, layers.Dropout(0.5), layers.Dense(1), shape=(1,))
     parallel = mgpu.make_parallel(model, 2)
     parallel.compile("sgd", "mse")
     rows = np.array([[0.0], [2.0], [10.0], [14.0]], np.float32)
@@ -211,9 +190,8 @@ def test_gradients_of_inputs():
         with tf.GradientTape() as tape:
             tape.watch(rows)
             loss = tf.reduce_sum(called(rows, training=True) ** 2)
-        found.append(
-            tape.gradient(loss, [rows, *(v.value for v in model.trainable_variables)])
-        )
+        sources = [rows, *(v.value for v in model.trainable_variables)]
+        found.append(tape.gradient(loss, sources))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, 1e-4, 1e-6)
 
@@ -249,21 +227,15 @@ class AddsLoss(layers.Layer):
         return inputs
 
 
-def adding_loss():
-    return keras.Sequential([keras.Input((5,)), AddsLoss(), layers.Dense(1)])
-
-
-def with_regularized_activities():
-    dense = layers.Dense(1, activity_regularizer="l2")
-    return keras.Sequential([keras.Input((5,)), dense])
+ADDS = "add losses computed from the rows .*`predict` works"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (OwnTrainStep, "OwnTrainStep overrides train_step, which a parallel model wou"),
-        (adding_loss, "add losses computed from the rows .*`predict` works"),
-        (with_regularized_activities, "add losses computed from the rows"),
+        (lambda: of(AddsLoss(), layers.Dense(1)), ADDS),
+        (lambda: of(layers.Dense(1, activity_regularizer="l2")), ADDS),
     ],
 )
 def test_what_would_train_in_another_way_is_refused(make, message):
