@@ -59,7 +59,7 @@ def _widened(output: tf.Tensor, how: str) -> tf.Tensor:
     if how in _KEEPING:
         return output
     if dtype.is_floating:
-        return tf.cast(output, tf.float32) if dtype.size < 4 else output
+        return tf.cast(output, tf.float32 if dtype.size < 4 else dtype)
     if dtype.is_integer or dtype.is_bool:
         return tf.cast(output, tf.float64)
     raise ValueError(
@@ -69,8 +69,7 @@ def _widened(output: tf.Tensor, how: str) -> tf.Tensor:
     )
 
 
-def _added(sums: _Sums, value: tf.Tensor, count: int) -> _Sums:
-    del count
+def _added(sums: _Sums, value: tf.Tensor, _: int) -> _Sums:
     return [sums[0] + value if sums else value]
 
 
@@ -87,9 +86,8 @@ def _squares_added(sums: _Sums, value: tf.Tensor, count: int) -> _Sums:
     return [total, sums[1] + step]
 
 
-def _kept(sums: _Sums, value: tf.Tensor, count: int) -> _Sums:
-    del count
-    return [*sums, value]
+def _kept(outputs: _Sums, value: tf.Tensor, _: int) -> _Sums:
+    return [*outputs, value]
 
 
 def _mean(sums: _Sums, count: int) -> tf.Tensor:
@@ -104,15 +102,13 @@ def _mean_and_deviation(sums: _Sums, count: int) -> Nest:
     return {"mean": sums[0] / count, "std": tf.sqrt(sums[1] / count)}  # as `np.std`
 
 
-def _stacked(outputs: _Sums, count: int) -> tf.Tensor:
-    del count
+def _stacked(outputs: _Sums, _: int) -> tf.Tensor:
     # An output without a batch axis is found later, and named.
     return tf.stack(outputs, 1) if outputs[0].shape.rank else outputs[0]
 
 
-def _most_frequent(outputs: _Sums, count: int) -> tf.Tensor:
+def _most_frequent(outputs: _Sums, _: int) -> tf.Tensor:
     """Of class ids; of equally frequent ones, the lowest."""
-    del count
     ids = tf.stack(outputs)
     votes = [tf.reduce_sum(tf.cast(ids == mine, tf.int32), 0) for mine in outputs]
     counts = tf.stack(votes)
