@@ -13,6 +13,7 @@ from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
+from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Criteria, PaddedOutputs, Preprocessing
 from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest, Source
@@ -78,24 +79,18 @@ class Backend(Protocol):
         input_spec: Nest of named `tf.TensorSpec` that the model declares; None if none.
         feeding: What the model is given of the user's input.
         is_remote: Whether replicas read files themselves, in other processes.
-        outputs: Names of the layers whose outputs are the results; None for all.
+        options: How it runs; `combine` is None only for one model without views.
         called: The names by which Keras calls the outputs; None if it has none.
         output_shapes: Nest of `tf.TensorShape` that the model declares; None if none.
-        output_dtype: What floats of the results are cast to; None to keep their dtype.
-        combine: How the outputs of several models or views become one, or None.
-        views: What distinguishes the views of each row from others; None if none.
         hardware: What the devices are, each replica's.
     """
 
     input_spec: Nest | None
     feeding: Feeding
     is_remote: bool
-    outputs: tuple[str, ...] | None
+    options: Options
     called: tuple[str, ...] | None
     output_shapes: Nest | None
-    output_dtype: str | None
-    combine: str | None
-    views: list[str] | None
     hardware: list[str]
 
     @property

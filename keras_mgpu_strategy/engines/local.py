@@ -18,7 +18,6 @@ from keras_mgpu_strategy.compute.transfers import has_own_memory
 from keras_mgpu_strategy.devices.kinds import kind_of
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
-from keras_mgpu_strategy.engines.describing import described
 from keras_mgpu_strategy.engines.feed import noted, padded
 from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
@@ -105,21 +104,17 @@ class LocalBackend:
         self.devices: tuple[str, ...] = tuple(self.strategy.extended.worker_devices)
         self.input_spec = replicated.input_spec
         self.output_shapes = replicated.output_shapes
-        self.output_dtype: str | None = options.output_dtype
-        self.combine: str | None = options.combination(len(replicated.each))
-        self.views = options.described_views
         self.feeding = replicated.feeding
         self.preprocessing = replicated.preprocessing
         self.is_remote = False
-        self.outputs = options.output_names
         self.called = models.output_names_of(replicated.each[0].model)
         self.hardware = list(map(kind_of, self.devices))
         self.compiler = StepCompiler(replicated)
         self._on_gpus = all(map(has_own_memory, self.devices))
         self.chunks = options.chunks(on_gpus=self._on_gpus)
         self._replicated = replicated
-        self._options = options
-        evaluation = dataclasses.replace(heads.evaluation, combine=self.combine)
+        self.options = options
+        evaluation = dataclasses.replace(heads.evaluation, combine=options.combine)
         self._examiner = models.Examiner(replicated, evaluation)
         self._building = threading.Lock()
         self._tried: dict[Any, models.PaddedOutputs] = {}
@@ -137,13 +132,13 @@ class LocalBackend:
 
     def engine(self, context: Context) -> Engine:
         """The engine of the options."""
-        return _ENGINES[self._options.engine](self.fitted(context), self.compiler)
+        return _ENGINES[self.options.engine](self.fitted(context), self.compiler)
 
     def fitted(self, context: Context) -> Context:
         """Per-run state with what depends on devices, model and options filled in."""
         return dataclasses.replace(
             context.with_choices(self.choices, self.weight_bytes),
-            may_fall_back=self._options.step == "auto",
+            may_fall_back=self.options.step == "auto",
             makes_each=self._on_gpus,
             is_measured=self._on_gpus,
             **self.chunks,
@@ -152,8 +147,8 @@ class LocalBackend:
     @property
     def choices(self) -> tuple[StepKind, ...]:
         """How steps may be compiled; a run begins with the first if none is known."""
-        if self._options.step != "auto":
-            return (self._options.step,)
+        if self.options.step != "auto":
+            return (self.options.step,)
         return models.step_choices(self._replicated, self.devices)
 
     @functools.cached_property
@@ -188,7 +183,7 @@ class LocalBackend:
 
     def describe(self) -> str:
         """Models, devices and options in one line, for a person."""
-        return described(*self.about(), self.devices, self._options)
+        return self.options.describe(*self.about(), self.devices)
 
     def about(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of models, and dtypes of the floats that they compute with."""
@@ -207,7 +202,7 @@ def local_backend(
     members: Sequence[models.ReplicatedModel], names: Sequence[str], options: Options
 ) -> LocalBackend:
     """The backend of one model, or of what several models or views give together."""
-    if options.combination(len(members)) is None:
+    if options.combine is None:
         return LocalBackend(members[0], options)
     together = models.ensemble(members, names, options.views or ["identity"])
     return LocalBackend(together, options)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from keras_mgpu_strategy.devices.names import short_name
 from keras_mgpu_strategy.models import View, check_views, described
 
 EngineName = Literal["mirrored", "threads", "ray"]
@@ -13,6 +14,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 OutputDtype = Literal["float16", "float32", "float64"]
 Combine = Literal["mean", "gmean", "vote", "stack", "mean_std"]
 
+_MOST_SHOWN = 4
 _ALLOWED = {
     "engine": list(get_args(EngineName)),
     "compile": list(get_args(Compile)),
@@ -58,16 +60,16 @@ class Options:
         _check_outputs(self.outputs)
         check_views(self.views)
 
-    def combination(self, num_models: int) -> Combine | None:
-        """How outputs of several models or views become one; None if of one model."""
+    def for_models(self, num_models: int) -> "Options":
+        """With how outputs of so many models, or of views, become one, if they do."""
         if num_models > 1 or self.views is not None:
-            return self.combine or "mean"
+            return dataclasses.replace(self, combine=self.combine or "mean")
         if self.combine is not None:
             raise ValueError(
                 f"Received combine={self.combine!r} with one model. Pass a list of "
                 "several models, or views=, or leave combine out."
             )
-        return None
+        return self
 
     @property
     def step(self) -> Compile:
@@ -92,6 +94,33 @@ class Options:
         automatic = 3 if on_gpus else 1
         chosen = automatic if self.in_flight == "auto" else int(self.in_flight)
         return {"in_flight": chosen, "ahead": 3 if on_gpus else 1}
+
+    def describe(
+        self, names: Sequence[str], dtypes: Sequence[str], devices: Sequence[str]
+    ) -> str:
+        """Such as "'digits', 2 replicas: GPU:0, GPU:1; threads, float32".
+
+        `dtypes` are those of the floats that are computed with. Options that are not
+        the defaults follow.
+        """
+        one, several = "replica", "replicas"
+        if self.engine == "ray":
+            one, several = "process", "processes"
+        where = f"{len(devices)} {one if len(devices) == 1 else several}"
+        if devices:
+            where += f": {_listed(list(map(short_name, devices)))}"
+        how = [self.engine, *([" and ".join(dtypes)] if dtypes else [])]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("engine", "precision") and value != field.default:
+                how.append(f"{field.name}={value!r:.60}")
+        return f"{_listed(list(map(repr, names)))}, {where}; {', '.join(how)}"
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > _MOST_SHOWN:
+        names = [*names[:2], "...", names[-1]]
+    return ", ".join(names)
 
 
 def _check_outputs(outputs: Any) -> None:

@@ -35,7 +35,7 @@ def place(
     check_not_forked()
     _check_together(options, ray)
     given = _each(model)
-    options.combination(len(given))
+    options = options.for_models(len(given))
     if options.engine == "ray":
         packed = [_packed(part, options) for part in given]
         files = dict(zip(_names(given), packed, strict=True))

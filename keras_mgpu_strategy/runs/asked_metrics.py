@@ -30,9 +30,9 @@ def asked_metrics(
     """What is asked for; labels alone ask for the accuracy."""
     if labels is None and metrics is None:
         return None
-    if backend.combine == "vote" and method == "predict":
+    if backend.options.combine == "vote" and method == "predict":
         method = "predict_classes"  # whose results are the same
-    if backend.combine == "stack":
+    if backend.options.combine == "stack":
         raise ValueError(
             'Received labels or metrics with combine="stack", whose results have a row '
             'of each model for every label. Expected "mean", "gmean", "vote" or '

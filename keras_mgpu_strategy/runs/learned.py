@@ -85,13 +85,13 @@ def described(
     backend: Backend, spec: Nest, head: Head, size: int | None
 ) -> dict[str, Any]:
     """What the best step and batch depend on; `size` is the batch that is given."""
-    leaves = tf.nest.flatten(spec)
+    leaves, names = tf.nest.flatten(spec), backend.options.output_names
     return {
         "model": backend.digest(),
         "inputs": [f"{leaf.dtype.name} {leaf.shape.as_list()}" for leaf in leaves],
         "head": repr(head),
-        "outputs": None if backend.outputs is None else [*backend.outputs],
-        "views": backend.views,
+        "outputs": names and [*names],
+        "views": backend.options.described_views,
         "per-replica batch": size,
         "devices": backend.hardware,
         "tensorflow": tf.__version__,

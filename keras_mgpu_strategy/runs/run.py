@@ -221,7 +221,9 @@ class Runner:
 
 def _fitting(head: Head, backend: Backend) -> Head:
     """The head for results of a backend, if declared outputs have enough classes."""
-    how = {"dtype": backend.output_dtype, "combine": backend.combine}
-    head = dataclasses.replace(head, **how)
+    options = backend.options
+    head = dataclasses.replace(
+        head, dtype=options.output_dtype, combine=options.combine
+    )
     head.check(backend.output_shapes)
     return head

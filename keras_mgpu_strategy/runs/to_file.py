@@ -92,6 +92,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """What must be the same for a run to be resumed; refuses what no file can hold."""
     shard, replicas, backend = target.shard, runner.num_replicas, runner.backend
+    options = backend.options
     settings = {
         "model": backend.digest(),
         "method": head.method,
@@ -102,9 +103,9 @@ def settings_of(
         "per-replica batch": batch_size and per_replica(batch_size, replicas),
     }
     # Earlier versions did not have these.
-    outputs = None if backend.outputs is None else [*backend.outputs]
-    given = {"outputs": outputs, "k": head.k, "output dtype": backend.output_dtype}
-    given |= {"combine": backend.combine, "views": backend.views}
+    outputs = options.output_names and [*options.output_names]
+    given = {"outputs": outputs, "k": head.k, "output dtype": options.output_dtype}
+    given |= {"combine": options.combine, "views": options.described_views}
     settings |= {name: value for name, value in given.items() if value is not None}
     if run.padded is not None:
         if run.padded.is_ragged:

@@ -5,7 +5,6 @@ import pytest
 import tf_keras
 
 import keras_mgpu_strategy as mgpu
-from keras_mgpu_strategy.engines.describing import described
 from keras_mgpu_strategy.engines.options import Options
 
 
@@ -55,18 +54,20 @@ def test_a_saved_model_goes_by_its_folder(tmp_path, strategies):
 
 def test_many_replicas_are_shortened():
     devices = [f"/job:localhost/replica:0/task:0/device:GPU:{i}" for i in range(16)]
-    shown = described(["a", "b"], ["float16", "float32"], devices, Options())
+    options = Options().for_models(2)
+    shown = options.describe(["a", "b"], ["float16", "float32"], devices)
     replicas = "16 replicas: GPU:0, GPU:1, ..., GPU:15"
     how = "threads, float16 and float32, combine='mean'"
     assert shown == f"'a', 'b', {replicas}; {how}"
-    shown = described("abcdef", [], ["host/12/GPU:0"], Options(engine="ray"))
+    options = Options(engine="ray").for_models(6)
+    shown = options.describe("abcdef", [], ["host/12/GPU:0"])
     assert shown == (
         "'a', 'b', ..., 'f', 1 process: host/12/GPU:0; ray, combine='mean'"
     )
 
 
 def test_processes_that_have_ended_are_none():
-    shown = described(["a"], ["float32"], [], Options(engine="ray"))
+    shown = Options(engine="ray").describe(["a"], ["float32"], [])
     assert shown == "'a', 0 processes; ray, float32"
 
 

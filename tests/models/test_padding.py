@@ -38,7 +38,7 @@ def floats():
 
 def tried(model, alone, padded, head=identity, side="right", unmasked=False, **options):
     backend = mgpu.Predictor(model, **options)._runner.backend
-    head = dataclasses.replace(head, combine=backend.combine)
+    head = dataclasses.replace(head, combine=backend.options.combine)
     spec = tf.nest.map_structure(
         lambda x, y: tf.TensorSpec(
             [None, None if x.shape[1] != y.shape[1] else x.shape[1], *x.shape[2:]],

@@ -11,7 +11,6 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
-from keras_mgpu_strategy.engines.describing import described
 from keras_mgpu_strategy.engines.interface import Engine, StoppedWithin
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray.actors import Actors
@@ -122,12 +121,8 @@ class RayBackend:
         self.choices, self._weight_bytes = about.choices, about.weight_bytes
         self.feeding = about.feeding
         self.output_shapes, self.called = about.output_shapes, about.called
-        self.output_dtype: str | None = options.output_dtype
-        self._options, self._about = options, (about.names, about.dtypes)
-        self.combine: str | None = options.combination(len(files))
-        self.views = options.described_views
+        self.options, self._about = options, (about.names, about.dtypes)
         self.is_remote = True
-        self.outputs = options.output_names
         self._digest: str | None = None
         self._criteria: dict[str, Criteria] = {}
 
@@ -192,7 +187,7 @@ class RayBackend:
 
     def describe(self) -> str:
         """Models, processes and options in one line, for a person."""
-        return described(*self._about, self.devices, self._options)
+        return self.options.describe(*self._about, self.devices)
 
     def digest(self) -> str:
         """A short hash of what the model computes."""
