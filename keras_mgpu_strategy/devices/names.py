@@ -104,8 +104,7 @@ def select_parts(
     existing: Sequence[str],
 ) -> tuple[str, ...]:
     """Picks parts of split devices; `counts` has every visible device, in order."""
-    parts = _parts_by_name(counts)
-    chosen = tuple(part for name in names for part in parts[name])
+    chosen = tuple(part for name in names for part in _parts_of(name, counts))
     is_split = all(counts[name] == num_parts for name in names)
     if not is_split or not set(chosen) <= set(existing):
         raise RuntimeError(
@@ -176,15 +175,12 @@ def _num_parts(device: Any) -> int:
     return len(tf.config.get_logical_device_configuration(device) or [device])
 
 
-def _parts_by_name(counts: Mapping[str, int]) -> dict[str, list[str]]:
-    """Physical name -> its logical devices, which TensorFlow numbers throughout."""
-    parts: dict[str, list[str]] = {}
-    used: dict[str, int] = dict.fromkeys(KINDS, 0)
-    for name, count in counts.items():
-        kind = name.partition(":")[0]
-        parts[name] = [f"{kind}:{used[kind] + part}" for part in range(count)]
-        used[kind] += count
-    return parts
+def _parts_of(name: str, counts: Mapping[str, int]) -> list[str]:
+    """The logical devices of a physical one, which TensorFlow numbers throughout."""
+    kind = name.partition(":")[0]
+    alike = _of_kind(kind, [*counts])
+    first = sum(counts[other] for other in alike[: alike.index(name)])
+    return [f"{kind}:{first + part}" for part in range(counts[name])]
 
 
 def _of_kind(kind: str, names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ failed size is tried again, and threads that fail at one size shrink it once.
 """
 
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 
@@ -48,12 +49,12 @@ class Probe:
     def __init__(self, devices: Sequence[str]):
         self._held = {name: _reset(name) for name in map(short_name, devices)}
 
-    def reading(self, moved: int) -> Reading | None:
-        """What the chunk took on the device with the least room; None if unknown."""
+    def reading(self, moved: int) -> Reading:
+        """What the chunk took on the device with the least room."""
         readings = []
         for name, held in self._held.items():
             if held is None:
-                return None
+                return Reading(0, None, 0)
             peak = tf.config.experimental.get_memory_info(name)["peak"]
             capacity = gpu_memory.capacity(name)
             free = None if capacity is None else max(capacity - held, 0)
@@ -109,22 +110,16 @@ def largest_batch(size: int, reading: Reading) -> int | None:
     return max(size * usable // max(reading.needed, 1), size)
 
 
+@dataclasses.dataclass
 class Limits:
     """How batches of each size were run, and the largest that fits, in all runs."""
 
-    def __init__(self) -> None:
-        self.plans: dict[tuple[int, StepKind], Plan] = {}
-        self._most: int | None = None
+    plans: dict[tuple[int, StepKind], Plan] = dataclasses.field(default_factory=dict)
+    most: float = math.inf
 
     def at_most(self, size: int) -> int:
         """The size, or the largest that fits."""
-        return size if self._most is None else min(size, self._most)
-
-    def learn(self, plan: Plan, *, is_largest: bool) -> None:
-        """Remembers what fits."""
-        self.plans[plan.size, plan.step] = plan
-        if is_largest:
-            self._most = plan.size
+        return int(min(size, self.most))
 
 
 class BatchSize:
@@ -172,12 +167,11 @@ class BatchSize:
         with self._lock:
             self.plan = self._limits.plans.get((size, step), new)
 
-    def learn(self, plan: Plan, reading: Reading | None) -> None:
-        """Plans the next chunks from what one took that ran alone, if that is known."""
+    def learn(self, plan: Plan, reading: Reading) -> None:
+        """Plans the next chunks from what one took that ran alone."""
         with self._lock:
             if plan is not self.plan:
                 return
-            reading = reading or Reading(0, None, 0)
             fits = plan_for(plan.size, reading, plan.step)
             if self._failed_chunks:  # more was needed than such a reading says
                 held = 2 if self._failed_chunks == 1 else 1
@@ -185,11 +179,10 @@ class BatchSize:
                     plan, chunk_rows=plan.size, held=held, is_measured=False
                 )
             self.most = largest_batch(plan.size, reading)
-            if self._failed is not None:
+            if self._failed is None:
+                self._keep(fits, is_largest=self._fits is not None)
+            else:
                 self._jump(fits, *self._failed)
-                return
-            self.plan = fits
-            self._limits.learn(fits, is_largest=self._fits is not None)
 
     def _jump(self, fits: Plan, size: int, row: int) -> None:
         """Goes from a small batch that fitted to the largest that should."""
@@ -204,8 +197,12 @@ class BatchSize:
 
     def _settle(self, fits: Plan, failed: int, row: int) -> None:
         self._clock.add_back_off(BackOff(row, failed, fits.size))
-        self._limits.learn(fits, is_largest=True)
-        self.plan = fits
+        self._keep(fits, is_largest=True)
+
+    def _keep(self, fits: Plan, *, is_largest: bool) -> None:
+        self.plan = self._limits.plans[fits.size, fits.step] = fits
+        if is_largest:
+            self._limits.most = fits.size
 
     def shrink(self, plan: Plan, num_rows: int, row: int, error: Exception) -> None:
         """Continues with less after a failure at `row`, unless others have."""

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -112,17 +113,15 @@ class Context:
     preprocess: Callable[[Nest], Nest] | None = None  # by batch, in this process
     tokens: TokenBatches = ONE_LENGTH  # of rows padded to several lengths
 
-    def with_choices(
-        self, choices: tuple[StepKind, ...], weight_bytes: int
-    ) -> "Context":
-        """Begins with the first of the choices, or with another one if it is given.
+    def fitted(self, choices: tuple[StepKind, ...], **known: Any) -> "Context":
+        """With what depends on devices, model and options.
 
-        That one comes first, so that it too may fall back to a plain step.
+        The first of the choices, or the one that is given, is that of the first chunk,
+        and may fall back to a plain step.
         """
         step = self.step if self.step in choices else choices[0]
         others = (kind for kind in choices if kind != step)
-        known = {"choices": (step, *others), "weight_bytes": weight_bytes}
-        return dataclasses.replace(self, step=step, **known)
+        return dataclasses.replace(self, step=step, choices=(step, *others), **known)
 
     def batch(self, size: int) -> BatchSize:
         """The per-replica batch of the run, which begins with `size` rows."""

@@ -1,10 +1,6 @@
-"""The interfaces between a run, its engine and the place where the model lives.
+"""The interfaces between a run, what runs chunks, and where the model lives."""
 
-An engine knows the model and the devices; it is given rows and returns rows.
-It knows neither where rows come from nor where results go.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -14,31 +10,10 @@ from keras_mgpu_strategy.compute.signatures import StepKind
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.options import Options
+from keras_mgpu_strategy.engines.running import Engine
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Criteria, PaddedOutputs, Preprocessing
-from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest, Source
-
-
-class Engine(Protocol):
-    """Runs a model over the rows of a source on every replica.
-
-    Guarantees of every engine:
-
-    * Each row from `start` onwards is in exactly one of the batches yielded, and the
-      batches come in the order of their rows.
-    * No replica calls the model on 0 rows. Every call has `batch_size` rows; the
-      last one is padded and its results are trimmed.
-    * When the iterator is closed or fails, no thread is left running.
-    """
-
-    def run(
-        self, source: Source, batch_size: int, start: int = 0
-    ) -> Iterator[HostBatch]:
-        """Yields results in input order, from row `start` on.
-
-        The model is called on `batch_size` rows at a time, the per-replica batch.
-        """
-        ...
+from keras_mgpu_strategy.types import Feeding, HostBatch, InputBatch, Nest
 
 
 class StoppedWithin(Exception):

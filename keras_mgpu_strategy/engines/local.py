@@ -19,10 +19,15 @@ from keras_mgpu_strategy.devices.kinds import kind_of
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize, Plan
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import noted, padded
-from keras_mgpu_strategy.engines.interface import Engine
 from keras_mgpu_strategy.engines.mirrored import MirroredEngine
 from keras_mgpu_strategy.engines.options import Options
-from keras_mgpu_strategy.engines.running import Chunks, Ran, note_stages, run_fitting
+from keras_mgpu_strategy.engines.running import (
+    Chunks,
+    Engine,
+    Ran,
+    note_stages,
+    run_fitting,
+)
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track, Turn
 from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest
@@ -136,8 +141,9 @@ class LocalBackend:
 
     def fitted(self, context: Context) -> Context:
         """Per-run state with what depends on devices, model and options filled in."""
-        return dataclasses.replace(
-            context.with_choices(self.choices, self.weight_bytes),
+        return context.fitted(
+            self.choices,
+            weight_bytes=self.weight_bytes,
             may_fall_back=self.options.step == "auto",
             makes_each=self._on_gpus,
             is_measured=self._on_gpus,

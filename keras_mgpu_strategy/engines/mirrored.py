@@ -17,7 +17,7 @@ from keras_mgpu_strategy.engines.feed import Feed, noted, padded
 from keras_mgpu_strategy.engines.pipelines import Rounds
 from keras_mgpu_strategy.engines.running import (
     Chunks,
-    FedEngine,
+    Engine,
     Ran,
     busy,
     note_stages,
@@ -30,7 +30,7 @@ from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.types import HostBatch, InputBatch
 
 
-class MirroredEngine(FedEngine):
+class MirroredEngine(Engine):
     """Runs one compiled `strategy.run` per step, in `in_flight + ahead` threads."""
 
     def __init__(self, context: Context, compiler: StepCompiler):

@@ -1,4 +1,8 @@
-"""What engines share: a feed, chunks run in pieces that fit into memory, and times."""
+"""What engines share: a feed, chunks run in pieces that fit into memory, and times.
+
+An engine knows the model and the devices; it is given rows and returns rows. It knows
+neither where rows come from nor where results go.
+"""
 
 import contextlib
 import time
@@ -30,8 +34,15 @@ Ran: TypeAlias = tuple[list[HostBatch], int]
 """Results, and the bytes that a device needed for inputs and to join outputs."""
 
 
-class FedEngine:
-    """An `Engine` whose threads take chunks from one feed."""
+class Engine:
+    """Runs a model over the rows of a source on every replica.
+
+    * Each row from `start` onwards is in exactly one of the batches yielded, and the
+      batches come in the order of their rows.
+    * No replica calls the model on 0 rows. Every call has `batch_size` rows; the
+      last one is padded and its results are trimmed.
+    * When the iterator is closed or fails, no thread is left running.
+    """
 
     searches = False  # whether it may change the step during a run
 
@@ -42,7 +53,7 @@ class FedEngine:
     def run(
         self, source: Source, batch_size: int, start: int = 0
     ) -> Iterator[HostBatch]:
-        """Yields results in input order; see `Engine.run`."""
+        """Yields results in input order; `batch_size` is per replica."""
         context = self._context
         self._begin_run()
         context.specs.cover(context.spec)

@@ -12,7 +12,7 @@ from keras_mgpu_strategy.engines.choosing import Search, has_enough_rows, most_s
 from keras_mgpu_strategy.engines.context import Context
 from keras_mgpu_strategy.engines.feed import Feed
 from keras_mgpu_strategy.engines.interface import ChunkRunner, StoppedWithin
-from keras_mgpu_strategy.engines.running import FedEngine
+from keras_mgpu_strategy.engines.running import Engine
 from keras_mgpu_strategy.engines.track import Backpressure, Track
 from keras_mgpu_strategy.engines.trials import Trials
 from keras_mgpu_strategy.engines.worker_threads import at_fault, collect
@@ -28,7 +28,7 @@ _TIMED_BATCHES = 3
 RunChunk = Callable[[InputBatch, BatchSize], HostBatch]
 
 
-class ThreadsEngine(FedEngine):
+class ThreadsEngine(Engine):
     """Runs each replica's step in `in_flight + ahead` threads of its own."""
 
     def __init__(self, context: Context, chunks: ChunkRunner):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.engines.interface import Engine
+from keras_mgpu_strategy.engines.running import Engine
 from keras_mgpu_strategy.models import PaddedOutputs, TokenCounts
 from keras_mgpu_strategy.report import StageClock
 from keras_mgpu_strategy.runs.padded_rows import PaddedRows

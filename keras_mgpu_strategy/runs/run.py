@@ -19,7 +19,8 @@ from keras_mgpu_strategy.compute.signatures import SpecMemory, StepKind, spec_ke
 from keras_mgpu_strategy.compute.sizes import per_replica
 from keras_mgpu_strategy.engines.context import ChunkSizes, Context
 from keras_mgpu_strategy.engines.feed import example_inputs
-from keras_mgpu_strategy.engines.interface import Backend, Engine
+from keras_mgpu_strategy.engines.interface import Backend
+from keras_mgpu_strategy.engines.running import Engine
 from keras_mgpu_strategy.models import first_run
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.report import Report, StageClock

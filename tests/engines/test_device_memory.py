@@ -130,7 +130,7 @@ CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
 def test_no_memory_is_known_of_a_cpu():
-    assert Probe([CPU]).reading(MIB) is None
+    assert Probe([CPU]).reading(MIB).free is None
 
 
 def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
@@ -139,7 +139,7 @@ def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
     zeros = {"current": 0, "peak": 0}
     monkeypatch.setattr(experimental, "reset_memory_stats", lambda device: None)
     monkeypatch.setattr(experimental, "get_memory_info", lambda device: zeros)
-    assert Probe([CPU]).reading(MIB) is None
+    assert Probe([CPU]).reading(MIB).free is None
     assert gpu_memory.capacity("CPU:0") is None
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.compute.heads import Head
 from keras_mgpu_strategy.engines.adaptive_batch import BatchSize
 from keras_mgpu_strategy.engines.context import Context
-from keras_mgpu_strategy.engines.interface import Engine, StoppedWithin
+from keras_mgpu_strategy.engines.interface import StoppedWithin
 from keras_mgpu_strategy.engines.options import Options
 from keras_mgpu_strategy.engines.ray.actors import Actors
 from keras_mgpu_strategy.engines.ray.cluster import connect, wait_for_room
@@ -19,6 +19,7 @@ from keras_mgpu_strategy.engines.ray.model_file import ModelFile
 from keras_mgpu_strategy.engines.ray.pickling import Packed, pack
 from keras_mgpu_strategy.engines.ray.plan import RayOptions, make_plan
 from keras_mgpu_strategy.engines.ray.worker import Done
+from keras_mgpu_strategy.engines.running import Engine
 from keras_mgpu_strategy.engines.threads import ThreadsEngine
 from keras_mgpu_strategy.engines.track import Track
 from keras_mgpu_strategy.models import Criteria, PaddedOutputs
@@ -156,9 +157,8 @@ class RayBackend:
     def engine(self, context: Context) -> Engine:
         """Threads that each wait for one process."""
         self._actors.refill()
-        known: Any = {"makes_each": True, **self._chunks}
-        context = context.with_choices(self.choices, self._weight_bytes)
-        context = dataclasses.replace(context, **known)
+        known = {"weight_bytes": self._weight_bytes, "makes_each": True, **self._chunks}
+        context = context.fitted(self.choices, **known)
         return ThreadsEngine(context, RemoteChunks(self._actors, context))
 
     def criteria(self, spec: Nest) -> Criteria:
