@@ -67,22 +67,17 @@ class Feed:
         self._rows_of = rows_of
         self._blocks = source.batches(block_rows, start)
         self._block: InputBatch | None = None
-        self._position = start
+        self.position = start  # one past the last row that was taken
         self._lock = threading.Lock()
         self._handed_out = False
         self.is_stopped = False  # before its last row, but not by an error
         self.error: BaseException | None = None  # what ended the feed
 
     @property
-    def position(self) -> int:
-        """Index one past the last row that was taken."""
-        return self._position
-
-    @property
     def rows_left(self) -> int | None:
         """Rows not taken yet, or None if only known by reading."""
         num_rows = self._source.num_rows
-        return None if num_rows is None else max(num_rows - self._position, 0)
+        return None if num_rows is None else max(num_rows - self.position, 0)
 
     def take(self, most_rows: int) -> InputBatch | None:
         """The next chunk of at most so many rows; None after the last or an error."""
@@ -90,7 +85,7 @@ class Feed:
             try:
                 chunk = None if self._has_ended else self._next_chunk(most_rows)
             except BaseException as error:  # noqa: BLE001 - raised by the engine
-                first, stop = self._position, self._position + self._block_rows
+                first, stop = self.position, self.position + self._block_rows
                 error.add_note(f"Raised while rows {first} to {stop} were read.")
                 chunk, self.error = None, error
         if self._has_ended:
@@ -126,8 +121,8 @@ class Feed:
         is_first, self._handed_out = not self._handed_out, True
         if self._block is None:
             example = example_inputs(self._source.spec, 1)
-            return InputBatch(self._position, 0, example) if is_first else None
+            return InputBatch(self.position, 0, example) if is_first else None
         rows = self._rows_of(self._block.inputs, most_rows)
         chunk, self._block = split(self._block, rows)
-        self._position = chunk.start + chunk.num_rows
+        self.position = chunk.start + chunk.num_rows
         return chunk

@@ -131,19 +131,13 @@ class Backend(Protocol):
     ) -> PaddedOutputs:
         """Runs rows alone and padded, to see which results vary with their length.
 
-        The model has been built. What is found for a head, a spec and what the first
-        row is padded with is kept.
-
-        Args:
-            head: What is done to the outputs.
-            spec: Of what the model is given; axis 1 is None where rows vary.
-            padded: Nest of arrays of rows, padded to the longest length.
-            lengths: Of the first of these rows, which are also run without padding.
-            side: Where padding comes, "right" or "left".
-            unmasked: Whether results may depend on padding.
+        The model has been built. `padded` are rows of the longest length, the first of
+        which have `lengths` and are also run without padding; axis 1 of `spec` is None
+        where rows vary. What is found is kept.
 
         Raises:
-            ValueError: They do, or it is not known which tokens belong to a row.
+            ValueError: Results depend on padding and are not `unmasked`, or it is not
+                known which tokens belong to a row.
         """
         ...
 

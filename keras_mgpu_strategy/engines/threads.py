@@ -97,7 +97,7 @@ class ThreadsEngine(Engine):
 
         search = None
         if context.searches:
-            trials = Trials(context, batch, self._chunks, self._tracks, pressure)
+            trials = Trials(context, batch, self._chunks, self._tracks)
             search = Search(context, feed, batch, most_rows, trials)
 
         def work(number: int, put_result: Callable[[HostBatch], None]) -> None:

@@ -48,12 +48,16 @@ def collect(work: Work[T], num_threads: int, feed: Feed, room: int) -> Iterator[
     """
     threads = _Threads(work, num_threads, feed, room)
     results = threads.results()
-    threads.hold_on_to(results)
+    # Ends with an iterator that an interrupt drops before its own clean-up.
+    threads.forgotten = weakref.finalize(results, threads.end)
+    threads.forgotten.atexit = False
     return results
 
 
 class _Threads:
     """Shared with the consumer, by queues that the garbage collector may always use."""
+
+    forgotten: weakref.finalize  # of the iterator
 
     def __init__(self, work: Work, num_threads: int, feed: Feed, room: int):
         self._feed = feed
@@ -68,11 +72,6 @@ class _Threads:
             )
             for n in range(num_threads)
         ]
-
-    def hold_on_to(self, results: Any) -> None:
-        """Ends with an iterator that an interrupt drops before its own clean-up."""
-        self._forgotten = weakref.finalize(results, self.end)
-        self._forgotten.atexit = False
 
     def results(self) -> Generator[Any, None, None]:
         errors: list[BaseException] = []
@@ -133,7 +132,7 @@ class _Threads:
             self._exit()
         finally:
             if self._has_ended:
-                self._forgotten.detach()
+                self.forgotten.detach()
             atexit.unregister(self._exit)
 
     def _exit(self) -> None:
