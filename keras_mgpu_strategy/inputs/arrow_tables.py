@@ -15,8 +15,7 @@ from keras_mgpu_strategy.formats.choosing import in_structure, present_inputs
 from keras_mgpu_strategy.formats.columns import choose_columns
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
 from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
-from keras_mgpu_strategy.formats.parquet.part import Part
-from keras_mgpu_strategy.formats.parquet.schema import schema_of
+from keras_mgpu_strategy.formats.parquet.schema import Part, schema_of
 from keras_mgpu_strategy.inputs.forms import is_declared
 from keras_mgpu_strategy.sources.arrow_values import joined
 from keras_mgpu_strategy.sources.kept import about_kept

@@ -23,13 +23,12 @@ from keras_mgpu_strategy.formats.parquet.decoding import (
     first_lengths,
 )
 from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
-from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.ragged_columns import (
     RaggedColumn,
     check_same_lengths,
     is_ragged,
 )
-from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Schema
+from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Part, Schema
 from keras_mgpu_strategy.sources.arrow_values import row_bytes
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import failing, until_bad

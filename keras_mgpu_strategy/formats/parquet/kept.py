@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mgpu_strategy.formats.choosing import check_known
-from keras_mgpu_strategy.formats.parquet.part import Part
-from keras_mgpu_strategy.formats.parquet.schema import Schema
+from keras_mgpu_strategy.formats.parquet.schema import Part, Schema
 from keras_mgpu_strategy.sources.arrow_values import value_type, values_of
 
 

@@ -4,9 +4,9 @@ The spool is frames of a length (8 bytes, little-endian) and an Arrow record bat
 end may be torn: it is read only up to the requested rows.
 """
 
+import contextlib
 import pathlib
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -130,12 +130,16 @@ class Spool:
         """Returns a table of the first rows; of fewer if there are fewer whole ones."""
         import pyarrow as pa
 
-        batches, found = [], 0
-        for batch in self._batches(schema) if self._path.is_file() else ():
-            batches.append(batch)
-            found += batch.num_rows
-            if found >= num_rows:
-                break
+        batches: list[Any] = []
+        torn = (OSError, EOFError, pa.ArrowInvalid)
+        with contextlib.suppress(*torn), open(self._path, "rb") as file:
+            size = self._path.stat().st_size
+            while sum(map(len, batches)) < num_rows:
+                num_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+                if not 0 < num_bytes <= size:
+                    break
+                content = pa.py_buffer(file.read(num_bytes))
+                batches.append(pa.ipc.read_record_batch(content, schema))
         table = pa.Table.from_batches(batches, schema)
         return table.slice(0, num_rows).combine_chunks()
 
@@ -150,21 +154,6 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _batches(self, schema: Any) -> Iterator[Any]:
-        import pyarrow as pa
-
-        size = self._path.stat().st_size
-        with open(self._path, "rb") as file:
-            while len(length := file.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
-                num_bytes = int.from_bytes(length, "little")
-                if num_bytes > size:
-                    return
-                content = pa.py_buffer(file.read(num_bytes))
-                try:
-                    yield pa.ipc.read_record_batch(content, schema)
-                except (OSError, pa.ArrowInvalid):
-                    return
 
 
 def _frame(table: Any) -> bytes:

@@ -15,8 +15,7 @@ from keras_mgpu_strategy.formats.parquet.decoding import (
     first_lengths,
     lengths_of_lists,
 )
-from keras_mgpu_strategy.formats.parquet.part import Part
-from keras_mgpu_strategy.formats.parquet.schema import ColumnType, column_type
+from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Part, column_type
 from keras_mgpu_strategy.sources.row_errors import Fail, failing, failing_tokens
 from keras_mgpu_strategy.types import Ragged
 

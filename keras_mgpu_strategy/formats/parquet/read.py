@@ -19,8 +19,8 @@ from keras_mgpu_strategy.formats.columns import Columns, choose_columns
 from keras_mgpu_strategy.formats.parquet import hive
 from keras_mgpu_strategy.formats.parquet.arrow_rows import ArrowRows
 from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
-from keras_mgpu_strategy.formats.parquet.part import Part
 from keras_mgpu_strategy.formats.parquet.schema import (
+    Part,
     Schema,
     common_schema,
     schema_of,

@@ -1,9 +1,9 @@
-"""The columns of Arrow tables: their types, and what pandas records about them."""
+"""Arrow tables that are read as one: their columns, and what pandas records of them."""
 
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,23 @@ class Schema:
     types: dict[str, ColumnType]
     hidden: frozenset[str]
     nan: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One table; `batches` yields first rows and batches, `keys` are for all rows.
+
+    `arrow` is its schema as it was found; `tokens` is about how many values a row of a
+    column has, where that is known.
+    """
+
+    path: object
+    schema: Schema
+    arrow: Any
+    num_rows: int
+    batches: Callable[[Sequence[str], int, int], Iterator[tuple[int, Any]]]
+    keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def schema_of(schema: Any, path: object) -> Schema:
