@@ -7,7 +7,6 @@ memory map is used: on a full disk it would kill the process (SIGBUS).
 
 import contextlib
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from keras_mgpu_strategy.formats.npy import index as npy_index
@@ -35,7 +34,7 @@ class NpyFormat:
         if len(layout.columns) > 1:
             durable.make_folder(path)
         try:
-            files = _opened(path, layout, lambda file: file.create())
+            files = _opened(path, layout, None)
         except OSError:
             durable.remove(path)  # others may need the reserved room
             raise
@@ -49,7 +48,7 @@ class NpyFormat:
         kept = row - layout.first_row
         if len(layout.columns) > 1:
             durable.scratch_of(path / npy_index.NAME).unlink(missing_ok=True)
-        files = _opened(path, layout, lambda file: file.reopen(kept))
+        files = _opened(path, layout, kept)
         return NpySink(path, layout, files, row)
 
 
@@ -100,9 +99,7 @@ class NpySink(RowSink):
         durable.write_whole(path, index.content())
 
 
-def _opened(
-    path: pathlib.Path, layout: Layout, begin: Callable[[NpyFile], None]
-) -> list[NpyFile]:
+def _opened(path: pathlib.Path, layout: Layout, kept: int | None) -> list[NpyFile]:
     """The files of all columns, each begun; none stays open if one fails."""
     columns, stop = stored_columns(layout), layout.stop_row
     num_rows = None if stop is None else stop - layout.first_row
@@ -110,9 +107,11 @@ def _opened(
     with contextlib.ExitStack() as stack:
         for column in columns:
             name = path if len(columns) == 1 else path / f"{column.name}.npy"
-            file = (NpyTexts if column.is_text else NpyFile)(name, column, num_rows)
-            stack.callback(file.close)
-            begin(file)
+            kind = NpyTexts if column.is_text else NpyFile
+            file = stack.enter_context(
+                contextlib.closing(kind(name, column, num_rows, kept))
+            )
+            file.begin()
             files.append(file)
         stack.pop_all()
     return files
