@@ -8,7 +8,7 @@ import pytest
 import xarray
 import zarr
 
-from keras_mgpu_strategy.formats.zarr.array import specs_of
+from keras_mgpu_strategy.formats.zarr.array import writers_of
 from keras_mgpu_strategy.formats.zarr.write import ZarrFormat
 from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
@@ -223,12 +223,11 @@ def test_xarray_opens_it(tmp_path):
         np.testing.assert_array_equal(found["scores_1"], outputs["scores_1"])
 
 
-def test_chunks_of_many_outputs_are_smaller():
+def test_chunks_of_many_outputs_are_smaller(tmp_path):
     one, many = ({f"o{i}": np.zeros((1, 4), "f4") for i in range(n)} for n in (1, 2000))
-    rows = [
-        {spec.chunk_rows for spec in specs_of(stored.layout_of(outputs), 2**22)}
-        for outputs in (one, many)
-    ]
+    layouts = map(stored.layout_of, (one, many))
+    arrays = [writers_of(tmp_path, layout, 2**22, "") for layout in layouts]
+    rows = [{array.chunk_rows for array in some} for some in arrays]
     assert rows == [{2**18}, {2**13}]
 
 

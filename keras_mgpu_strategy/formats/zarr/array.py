@@ -5,12 +5,13 @@ disk. A chunk on disk is always whole, old or new. Only the chunks of the sink's
 rows are touched; others may write the rest at the same time.
 """
 
-import dataclasses
+import functools
 import itertools
 import json
 import math
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,41 +28,6 @@ _MOST_BYTES = 2**28
 """Of one chunk of each array together, which are held in memory."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArraySpec:
-    """One array of a store, in chunks of a power of two of rows."""
-
-    column: Column
-    chunk_rows: int
-    axes: tuple[str, ...]
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What arrays whose chunks are encoded alike have in common."""
-        return self.column.row_shape, self.column.dtype, self.chunk_rows
-
-    def chunk_name(self, index: int) -> str:
-        """The file of a chunk: `c.5.0` is the one with index 5 along the rows."""
-        return ".".join(["c", str(index), *("0" for _ in self.column.row_shape)])
-
-
-def specs_of(layout: Layout, chunk_bytes: int) -> list[ArraySpec]:
-    """Arrays of the outputs, then of row names, in chunks of about `chunk_bytes`."""
-    names = [Column("file", (), np.dtype(object))] if layout.has_names else []
-    columns = [*stored_columns(layout), *names]
-    chunk_bytes = min(chunk_bytes, _MOST_BYTES // len(columns))
-    wanted = [f"{c.name}_{i + 1}" for c in columns for i in range(len(c.row_shape))]
-    axes = iter(unique(wanted, ["row", *(column.name for column in columns)]))
-    return [
-        ArraySpec(
-            column,
-            _chunk_rows(layout, column, chunk_bytes),
-            ("row", *itertools.islice(axes, len(column.row_shape))),
-        )
-        for column in columns
-    ]
-
-
 def group_metadata(attributes: dict[str, Any]) -> bytes:
     """The `zarr.json` of the store."""
     import zarr
@@ -73,16 +39,15 @@ def group_metadata(attributes: dict[str, Any]) -> bytes:
 
 
 class Encoder:
-    """Encodes arrays of one kind; the bytes depend on their rows alone."""
+    """Encodes chunks of one shape and dtype; the bytes depend on their rows alone."""
 
-    def __init__(self, spec: ArraySpec):
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         import zarr
         import zarr.storage
 
+        self.shape, self.dtype = shape, dtype
         self._store: dict[str, Any] = {}
-        self._key = spec.chunk_name(0)
-        shape = (spec.chunk_rows, *spec.column.row_shape)
-        dtype, is_text = spec.column.dtype, spec.column.is_text
+        is_text = dtype.kind == "O"
         # Rows that were never written read as NaN, if the dtype has it.
         fill = "" if is_text else dtype.type(np.nan if dtype.kind in "fc" else 0)
         # A missing chunk was never written: it does not mean zeros.
@@ -99,22 +64,47 @@ class Encoder:
         )
         self._metadata = json.loads(self._store["zarr.json"].to_bytes())
 
+    def name(self, index: int) -> str:
+        """The file of a chunk: `c.5.0` is the one with index 5 along the rows."""
+        return f"c.{index}{'.0' * (len(self.shape) - 1)}"
+
     def chunk(self, rows: np.ndarray) -> bytes:
         """Returns the bytes of a chunk that begins with `rows`."""
-        if len(rows) < self._array.shape[0]:
+        if len(rows) < self.shape[0]:
             part, fill = rows, self._array.fill_value
-            rows = np.full(self._array.shape, fill, rows.dtype)
+            rows = np.full(self.shape, fill, rows.dtype)
             rows[: len(part)] = part
         self._array[...] = rows
-        return self._store.pop(self._key).to_bytes()
+        return self._store.pop(self.name(0)).to_bytes()
 
-    def metadata(self, spec: ArraySpec, num_rows: int) -> dict[str, Any]:
+    def metadata(self, axes: Sequence[str], num_rows: int) -> dict[str, Any]:
         """What the `zarr.json` of an array says."""
-        shape = [int(num_rows), *spec.column.row_shape]  # JSON has no NumPy types
-        return {**self._metadata, "shape": shape, "dimension_names": [*spec.axes]}
+        shape = [int(num_rows), *self.shape[1:]]  # JSON has no NumPy types
+        return {**self._metadata, "shape": shape, "dimension_names": [*axes]}
+
+
+def writers_of(
+    path: pathlib.Path, layout: Layout, chunk_bytes: int, tag: str
+) -> list["ArrayWriter"]:
+    """Arrays of the outputs, then of row names, in chunks of about `chunk_bytes`."""
+    names = [Column("file", (), np.dtype(object))] if layout.has_names else []
+    columns = [*stored_columns(layout), *names]
+    chunk_bytes = min(chunk_bytes, _MOST_BYTES // len(columns))
+    wanted = [f"{c.name}_{i + 1}" for c in columns for i in range(len(c.row_shape))]
+    axes = iter(unique(wanted, ["row", *(column.name for column in columns)]))
+    # zarr takes milliseconds to make an array, and there may be thousands.
+    encoder_of = functools.cache(Encoder)
+    found = []
+    for column in columns:
+        rows = _chunk_rows(layout, column, chunk_bytes)
+        encoder = encoder_of((rows, *column.row_shape), column.dtype)
+        own = ("row", *itertools.islice(axes, len(column.row_shape)))
+        found.append(ArrayWriter(path / column.name, encoder, own, layout, tag))
+    return found
 
 
 def _chunk_rows(layout: Layout, column: Column, chunk_bytes: int) -> int:
+    """A power of two."""
     value_bytes = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
     fitting = max(1, chunk_bytes // (value_bytes * math.prod(column.row_shape)))
     rows = 2 ** (fitting.bit_length() - 1)
@@ -122,22 +112,21 @@ def _chunk_rows(layout: Layout, column: Column, chunk_bytes: int) -> int:
 
 
 class ArrayWriter:
-    """Writes the rows of one array in the store at `path`; `tag` is of the shard."""
+    """Writes the rows of one array of a store; `tag` is of the shard."""
 
     def __init__(
         self,
-        path: pathlib.Path,
-        spec: ArraySpec,
+        folder: pathlib.Path,
+        encoder: Encoder,
+        axes: Sequence[str],
         layout: Layout,
         tag: str,
-        encoder: Encoder,
     ):
-        self._spec, self._layout, self._tag = spec, layout, tag
-        self._folder = path / spec.column.name
-        self._metadata = self._folder / "zarr.json"
-        self._encoder = encoder
-        shape = (spec.chunk_rows, *spec.column.row_shape)
-        self._rows = np.empty(shape, spec.column.dtype)
+        self._folder, self._metadata = folder, folder / "zarr.json"
+        self._encoder, self._axes = encoder, axes
+        self._layout, self._tag = layout, tag
+        self.chunk_rows = encoder.shape[0]
+        self._rows = np.empty(encoder.shape, encoder.dtype)
 
     def create(self) -> None:
         """Begins or joins the array; the caller must sync the folder around it."""
@@ -153,7 +142,7 @@ class ArrayWriter:
         if not self._metadata.is_file():
             raise durable.damaged(self._metadata, "is missing")
         self._check_metadata()
-        size, first = self._spec.chunk_rows, self._layout.first_row
+        size, first = self.chunk_rows, self._layout.first_row
         for index in range(first // size, -(-stop // size)):
             if not self._chunk(index).is_file():
                 raise durable.damaged(self._chunk(index), "is missing")
@@ -164,14 +153,14 @@ class ArrayWriter:
 
     def put(self, start: int, rows: np.ndarray) -> None:
         """Takes rows of one chunk, and writes it if they are its last."""
-        offset = start % self._spec.chunk_rows
+        offset = start % self.chunk_rows
         self._rows[offset : offset + len(rows)] = rows
-        if offset + len(rows) == self._spec.chunk_rows:
-            self._write(start // self._spec.chunk_rows, self._spec.chunk_rows)
+        if offset + len(rows) == self.chunk_rows:
+            self._write(start // self.chunk_rows, self.chunk_rows)
 
     def save(self, stop: int) -> None:
         """Puts the rows before `stop`, and how many there are, on disk."""
-        index, count = divmod(stop, self._spec.chunk_rows)
+        index, count = divmod(stop, self.chunk_rows)
         if count:
             self._write(index, count)
         if self._layout.num_rows is None:
@@ -184,17 +173,17 @@ class ArrayWriter:
 
     def _described(self, num_rows: int) -> dict[str, Any]:
         known = self._layout.num_rows
-        return self._encoder.metadata(self._spec, num_rows if known is None else known)
+        return self._encoder.metadata(self._axes, num_rows if known is None else known)
 
     def _write(self, index: int, count: int) -> None:
         durable.write_whole(self._chunk(index), self._encoder.chunk(self._rows[:count]))
 
     def _chunk(self, index: int) -> pathlib.Path:
-        return self._folder / self._spec.chunk_name(index)
+        return self._folder / self._encoder.name(index)
 
     def _drop(self, row: int) -> None:
         """Removes own chunks that begin at or after `row`, and unfinished ones."""
-        size, stop = self._spec.chunk_rows, self._layout.stop_row
+        size, stop = self.chunk_rows, self._layout.stop_row
         for path in self._folder.iterdir():
             match = re.fullmatch(r"(\.?)c\.(\d+)(\.0)*(\.partial)?", path.name)
             if match is None:

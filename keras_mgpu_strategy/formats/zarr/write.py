@@ -11,12 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mgpu_strategy.formats.zarr.array import (
-    ArrayWriter,
-    Encoder,
-    group_metadata,
-    specs_of,
-)
+from keras_mgpu_strategy.formats.zarr.array import group_metadata, writers_of
 from keras_mgpu_strategy.outputs import durable, refusals
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
@@ -79,16 +74,9 @@ class ZarrSink(RowSink):
         self._tag = "" if shard is None else f".{shard.index}-of-{shard.count}"
         self._metadata = path / "zarr.json"
         durable.scratch_of(self._metadata, self._tag).unlink(missing_ok=True)
-        specs = specs_of(layout, chunk_bytes)
-        self._chunk_rows = min(spec.chunk_rows for spec in specs)
         self._num_saved = -1
-        # zarr takes milliseconds to make an array, and there may be thousands.
-        kinds = {spec.kind: spec for spec in specs}
-        encoders = {kind: Encoder(spec) for kind, spec in kinds.items()}
-        self.arrays = [
-            ArrayWriter(path, spec, layout, self._tag, encoders[spec.kind])
-            for spec in specs
-        ]
+        self.arrays = writers_of(path, layout, chunk_bytes, self._tag)
+        self._chunk_rows = min(array.chunk_rows for array in self.arrays)
 
     def _begin(self, structure: Any) -> None:
         names = [column.name for column in self._layout.columns]
