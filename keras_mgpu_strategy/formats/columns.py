@@ -6,7 +6,7 @@ reader calls hidden (pandas indices, folder keys), is taken only if asked for.
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.formats import choosing
 from keras_mgpu_strategy.formats.paths import shorten
 from keras_mgpu_strategy.sources.casting import Cast, cast_for
-from keras_mgpu_strategy.sources.row_errors import failing
+from keras_mgpu_strategy.sources.row_errors import Fail, failing
 from keras_mgpu_strategy.sources.safe_casts import common_dtype
 from keras_mgpu_strategy.types import Nest
 
@@ -50,15 +50,15 @@ class Form:
         return tf.TensorSpec((None, *self.row_shape), self.cast.dtype)
 
     def join(
-        self, cells: Sequence[np.ndarray], first: int, where: object
+        self, read: Callable[[str, Fail], np.ndarray], first: int, where: object
     ) -> np.ndarray:
         """Returns `(rows, *row_shape)`, from row `first` on; raises BadRow."""
-        converted = [
-            self.cast.convert(column, failing(f"{where}, column {name!r}", first))
-            for name, column in zip(self.columns, cells, strict=True)
-        ]
-        stacked = np.stack(converted, axis=1) if len(cells) > 1 else converted[0]
-        return stacked.reshape(len(cells[0]), *self.row_shape)
+        cells = []
+        for name in self.columns:
+            fail = failing(f"{where}, column {name!r}", first)
+            cells.append(self.cast.convert(read(name, fail), fail))
+        stacked = np.stack(cells, axis=1) if len(cells) > 1 else cells[0]
+        return stacked.reshape(len(stacked), *self.row_shape)
 
 
 def choose_columns(

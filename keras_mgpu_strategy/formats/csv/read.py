@@ -23,7 +23,7 @@ from keras_mgpu_strategy.formats.csv.table import CsvTable
 from keras_mgpu_strategy.formats.csv.values import as_values, wanted_dtype
 from keras_mgpu_strategy.formats.paths import PathLike, one_file
 from keras_mgpu_strategy.sources.rebatch import Rows
-from keras_mgpu_strategy.sources.row_errors import failing, until_bad
+from keras_mgpu_strategy.sources.row_errors import Fail, until_bad
 from keras_mgpu_strategy.sources.tables import TableSource
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Nest, RowMarks
@@ -104,12 +104,11 @@ class _CsvColumns:
         self._as_nan = missing_as_nan and self.form.cast.dtype.is_floating
 
     def read(self, piece: Any, first: int) -> np.ndarray:
-        cells, path = [], self._table.path
-        for name in self.form.columns:
-            fail = failing(f"{path}, column {name!r}", first)
+        def values(name: str, fail: Fail) -> np.ndarray:
             how = self.dtypes[name], self._table.numbers, self._as_nan
-            cells.append(as_values(piece[name], *how, fail))
-        return self.form.join(cells, first, path)
+            return as_values(piece[name], *how, fail)
+
+        return self.form.join(values, first, self._table.path)
 
 
 def _rows(

@@ -31,7 +31,7 @@ from keras_mgpu_strategy.formats.parquet.ragged_columns import (
 from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Part, Schema
 from keras_mgpu_strategy.sources.arrow_values import row_bytes
 from keras_mgpu_strategy.sources.rebatch import Rows
-from keras_mgpu_strategy.sources.row_errors import failing, until_bad
+from keras_mgpu_strategy.sources.row_errors import Fail, failing, until_bad
 from keras_mgpu_strategy.types import RowMarks
 
 _FIRST_ROWS = 64
@@ -53,7 +53,8 @@ class ArrowRows:
         *,
         ragged: bool = False,
     ) -> None:
-        varying = _varying(schema, choices) if ragged else frozenset()
+        firsts = [(choice, choice.columns[0]) for choice in choices if ragged]
+        varying = {n for choice, n in firsts if is_ragged(choice, schema.types[n])}
         types = _types(parts, schema, choices, varying)
         self._kept, self.kept_schema = kept, kept.schema
         self._parts, self.num_rows = parts, sum(part.num_rows for part in parts)
@@ -99,13 +100,12 @@ class _ArrowColumns:
         self._missing_as_nan = missing_as_nan
 
     def read(self, part: Part, batch: Any, first: int) -> np.ndarray:
-        cells = [self._values(part, batch, name, first) for name in self.form.columns]
-        return self.form.join(cells, first, part.path)
+        values = functools.partial(self._values, part, batch)
+        return self.form.join(values, first, part.path)
 
-    def _values(self, part: Part, batch: Any, name: str, first: int) -> np.ndarray:
+    def _values(self, part: Part, batch: Any, name: str, fail: Fail) -> np.ndarray:
         kind, is_float = self._types[name], self.form.cast.dtype.is_floating
         as_nan = is_float and (self._missing_as_nan or name in part.schema.nan)
-        fail = failing(f"{part.path}, column {name!r}", first)
         if name in part.keys:
             value = part.keys[name]
             return hive.key_values(value, kind, batch.num_rows, as_nan, fail)
@@ -133,15 +133,11 @@ def _types(
                 found = _ragged_lengths(array, num_levels, parts, name)
             else:
                 found = first_lengths(array, num_levels)
-                _check_first(array, found[0], f"{part.path}, column {name!r}")
+                if not array.null_count:  # refuses unequal lengths before any work
+                    fail = failing(f"{part.path}, column {name!r}", 0)
+                    check_lengths(arrow_values(array), found[0], 1, fail)
             types[name] = dataclasses.replace(types[name], lengths=found)
     return types
-
-
-def _check_first(array: Any, length: int, where: str) -> None:
-    """Refuses lists of unequal length before any work, if a few rows show it."""
-    if not array.null_count:
-        check_lengths(arrow_values(array), length, 1, failing(where, 0))
 
 
 def _ragged_lengths(
@@ -153,13 +149,6 @@ def _ragged_lengths(
     known = max(part.tokens.get(name, 0) for part in parts)
     mean = -(-len(flat) // max(len(rows), 1))
     return (known or mean, *first_lengths(flat, num_levels - 1))
-
-
-def _varying(schema: Schema, choices: Sequence[Choice]) -> frozenset[str]:
-    firsts = ((choice, choice.columns[0]) for choice in choices)
-    return frozenset(
-        name for choice, name in firsts if is_ragged(choice, schema.types[name])
-    )
 
 
 def _row_bytes(kind: ColumnType) -> int:

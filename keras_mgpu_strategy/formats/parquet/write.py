@@ -18,7 +18,7 @@ from keras_mgpu_strategy.formats.parquet.arrow_table import (
 from keras_mgpu_strategy.formats.parquet.parts import Parts
 from keras_mgpu_strategy.outputs import refusals
 from keras_mgpu_strategy.outputs.durable import make_folder, remove
-from keras_mgpu_strategy.outputs.interface import Column, Layout
+from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.row_sink import RowSink, row_of
 from keras_mgpu_strategy.outputs.rows import stored_columns
 from keras_mgpu_strategy.sources.arrow_values import joined, row_bytes
@@ -71,14 +71,10 @@ class ParquetFormat:
             num_bytes += row_bytes(layout.kept)
         for column in stored_columns(layout):
             size = _BYTES_OF_A_STRING if column.is_text else column.dtype.itemsize
-            num_bytes += size * math.prod(_guessed(column, layout))
+            shape = [layout.row_tokens if x is None else x for x in column.row_shape]
+            num_bytes += size * math.prod(shape)
         fitting = max(1, self.part_bytes // num_bytes)
         return min(_MOST_ROWS, 2 ** (fitting.bit_length() - 1))
-
-
-def _guessed(column: Column, layout: Layout) -> list[int]:
-    """The shape of a row, where its length is guessed if rows differ in it."""
-    return [layout.row_tokens if x is None else x for x in column.row_shape]
 
 
 class ParquetSink(RowSink):
