@@ -94,9 +94,8 @@ class _Verified:
 
     def is_there(self) -> bool:
         """Whether an earlier merge got that far, and nothing has been run since."""
-        if not self._note.exists():
-            return False
-        if not (self._path.exists() or self.partial.exists()):
+        has_rows = self._path.exists() or self.partial.exists()
+        if not (has_rows and self._note.exists()):
             return False
         journals, known = self._journals(), self._read()["journals"]
         return all(known.get(name) == crc for name, crc in journals.items())

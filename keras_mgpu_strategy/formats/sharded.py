@@ -28,7 +28,7 @@ class Sharded:
     outputs: tuple[str, ...]
     has_names: bool
     first: Journal
-    metrics: Record | None = None  # of all rows
+    metrics: Record | None  # of all rows
 
     @property
     def shards(self) -> list[Shard]:
@@ -89,11 +89,11 @@ def find_shards(path: pathlib.Path) -> Sharded:
     layout = first.about["layout"]
     outputs = tuple(name for name, _, dtype in layout if dtype != "name")
     has_names = len(outputs) < len(layout)
-    sharded = Sharded(path, count, num_rows, outputs, has_names, first)
+    metrics = _all_metrics(path, [found[shard] for shard in shards])
+    sharded = Sharded(path, count, num_rows, outputs, has_names, first, metrics)
     for shard in shards:
         _check_range(sharded, shard, found[shard])
-    metrics = _all_metrics(path, [found[shard] for shard in shards])
-    return dataclasses.replace(sharded, metrics=metrics)
+    return sharded
 
 
 def _all_metrics(path: pathlib.Path, journals: list[Journal]) -> Record | None:

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.formats.file_source import FileSource
@@ -155,22 +154,22 @@ def _records(file: Any, compression: Any) -> tf.data.Dataset:
     """The records of a file, and an error after them if it does not end there."""
 
     def check_end(_: tf.Tensor) -> tf.Tensor:
-        is_complete = tf.numpy_function(_is_complete, [file, compression], tf.bool)
+        end = tf.numpy_function(_end_of, [file, compression], tf.string)
         # Decompressing what is not compressed raises the same error as any damage.
-        return tf.cond(
-            tf.ensure_shape(is_complete, []),
-            lambda: tf.constant(False),
-            lambda: tf.io.decode_compressed(b"cut short", "ZLIB") == b"",
-        )
+        return tf.io.decode_compressed(tf.ensure_shape(end, []), "ZLIB") != b""
 
     end = tf.data.Dataset.from_tensors(b"").filter(check_end)
     return tf.data.TFRecordDataset(file, compression_type=compression).concatenate(end)
 
 
-def _is_complete(file: bytes, compression: bytes) -> np.bool_:
+def _end_of(file: bytes, compression: bytes) -> bytes:
+    """An empty ZLIB stream if a file ends as it should, or else no such stream."""
+    is_complete = not compression or _is_complete(file, compression)
+    return zlib.compress(b"") if is_complete else b"cut short"
+
+
+def _is_complete(file: bytes, compression: bytes) -> bool:
     """Whether compressed data end as they should; TensorFlow (2.21) may not notice."""
-    if not compression:
-        return np.True_
     window_bits = {b"GZIP": 31, b"ZLIB": 15}[compression]
     inflater = zlib.decompressobj(window_bits)
     with open(file, "rb") as opened:
@@ -181,10 +180,10 @@ def _is_complete(file: bytes, compression: bytes) -> np.bool_:
             try:
                 inflater.decompress(packed, _PIECE_BYTES)
             except zlib.error:
-                return np.False_
+                return False
             rest = inflater.unconsumed_tail or inflater.unused_data
             packed = rest or opened.read(_PIECE_BYTES)
-    return np.bool_(inflater.eof)
+    return inflater.eof
 
 
 def _is_whole(file: pathlib.Path, compression: str) -> bool:
