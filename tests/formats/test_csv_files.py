@@ -98,7 +98,6 @@ def test_names_of_columns_do_not_collide(tmp_path):
         (np.zeros((2, 3, 4)), r"'output', whose rows have shape \(3, 4\)"),
         (np.zeros((2, 1001)), "would have 1001 columns, expected at most 1000"),
         ([np.zeros((2, 600))] * 2, "would have 1200 columns"),
-        (np.zeros(2, np.complex64), "of dtype complex64. Expected bool, integers, fl"),
     ],
 )
 def test_outputs_that_make_no_table_are_refused(outputs, message):

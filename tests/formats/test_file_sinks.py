@@ -5,10 +5,13 @@ import pathlib
 import tempfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_mgpu_strategy.formats import registry
 from keras_mgpu_strategy.outputs.interface import Layout
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.types import NO_MARKS, HostBatch, RowMarks
@@ -275,7 +278,7 @@ def test_a_missing_output_cannot_be_continued(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_other_types_are_refused(kind):
     layout = stored.layout_of(np.zeros(3, np.complex64))
-    message = "cannot hold output 'output' of dtype complex64. Expected .*or strings"
+    message = "'output' of dtype complex64. Expected bool, integers, floats or strings"
     with pytest.raises(ValueError, match=message):
         stored.FORMATS[kind].check(layout)
 
@@ -288,6 +291,20 @@ def test_strings_may_come_as_any_kind_of_array(kind, tmp_path):
         "words": what.outputs["words"].astype("S"),
     }
     assert stored.written(kind, tmp_path / "others", what) == expected
+
+
+@pytest.mark.parametrize("kind", ["parquet", "zarr"])
+def test_bfloat16_is_widened_exactly(kind, tmp_path):
+    what = stored.bfloat16s()
+    sink = registry.writer_of(f"out.{kind}").create(tmp_path / "out", what.layout)
+    what.write(sink, 2**16)
+    sink.finish()
+    if kind == "zarr":
+        read = zarr.open_group(tmp_path / "out", mode="r")["output"][:]
+    else:
+        read = pq.read_table(tmp_path / "out")["output"].to_numpy()
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, what.outputs.astype(np.float32))
 
 
 UNFIT = {

@@ -9,19 +9,6 @@ from keras_mgpu_strategy import Predictor
 from keras_mgpu_strategy.files import Csv, Parquet
 
 
-@pytest.fixture(scope="module")
-def predictor(strategies):
-    """A model with the inputs `code` and `wide`, on two replicas."""
-    keras.utils.set_random_seed(0)
-    code = keras.Input([1], dtype="int64", name="code")
-    wide = keras.Input([2], name="wide")
-    embedded = keras.layers.Flatten()(keras.layers.Embedding(5, 3)(code))
-    joined = keras.layers.Concatenate()([embedded, wide])
-    model = keras.Model([code, wide], keras.layers.Dense(4)(joined))
-    with strategies[2].scope():
-        return Predictor(model)
-
-
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "bool"])
 def test_whole_numbers_reach_the_model_as_they_are(dtype, strategies, tmp_path):
     inputs = keras.Input([], dtype=dtype, name="id")

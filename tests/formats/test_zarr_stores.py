@@ -43,15 +43,6 @@ def test_attributes_tell_order_and_structure(tmp_path):
     assert group["file"][:].tolist() == stored.names_of(0, 30)
 
 
-def test_bfloat16_is_widened_exactly(tmp_path):
-    what = stored.bfloat16s()
-    sink = ZarrFormat().create(tmp_path / "out", what.layout)
-    what.write(sink, 2**16)
-    sink.finish()
-    read = zarr.open_group(tmp_path / "out", mode="r")["output"][:]
-    np.testing.assert_array_equal(read, what.outputs.astype(np.float32))
-
-
 def test_chunks_hold_a_power_of_two_of_rows(tmp_path):
     stored.written("zarr", tmp_path / "out", stored.results(stored.one, 30))
     group = zarr.open_group(tmp_path / "out", mode="r")
