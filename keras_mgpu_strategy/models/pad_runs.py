@@ -74,6 +74,8 @@ class PadRuns:
             for leaf in tf.nest.flatten(spec)
         ]
         self._varying = [has_free_length(leaf.shape) for leaf in self._specs]
+        varying = itertools.compress(self._rows, self._varying)
+        self._longest = next((rows.shape[1] for rows in varying), 0)
         self._device = replicated.strategy.extended.worker_devices[0]
         self._steps: dict[int | None, Any] = {}
         self.is_static = self.draws = False
@@ -86,17 +88,13 @@ class PadRuns:
 
     def again(self) -> Ran:
         """Runs the padded rows."""
-        lengths = itertools.compress((x.shape[1:2] for x in self._rows), self._varying)
-        return self._run(self._rows, *next(lengths, (0,)))
+        return self._run(self._rows, self._longest)
 
     def _run_first(self) -> Ran:
         """Runs the padded rows, and finds whether the model must know their length."""
         if not any(self._varying) or not _may_need_length(self._replicated):
             return self.again()
-        try:
-            found = self.again()
-        except Exception:  # noqa: BLE001 - what is wrong otherwise is raised below
-            found = None
+        found = self._tried(self._rows, self._longest)
         self.is_static = True
         static = self.again()
         if found is not None and found.shapes == static.shapes:
@@ -107,11 +105,9 @@ class PadRuns:
         """Runs the first row alone, or zeros of another length; None if neither can."""
         if not any(self._varying):
             return None
-        longest = self.long.length
-        lengths = [longest // 2, longest - 1, 2 * longest, longest + 1]
-        found = filter(
-            None, itertools.chain([self.alone(0, length)], map(self.zeros, lengths))
-        )
+        longest = self._longest
+        others = map(self.zeros, [longest // 2, longest - 1, 2 * longest, longest + 1])
+        found = filter(None, itertools.chain([self.alone(0, length)], others))
         first = next(found, None)
         # oneDNN's convolutions give too few tokens another shape, where others fail.
         if first is None or self.is_alike(first):
@@ -125,7 +121,7 @@ class PadRuns:
             leaf[row : row + 1, own] if varies else leaf[row : row + 1]
             for leaf, varies in zip(self._rows, self._varying, strict=True)
         ]
-        return None if length == self.long.length else self._tried(rows, length)
+        return None if length == self._longest else self._tried(rows, length)
 
     def zeros(self, length: int) -> Ran | None:
         """Runs zeros, for their shapes; None if there cannot be so few or many."""

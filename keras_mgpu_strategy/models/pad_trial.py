@@ -1,25 +1,36 @@
-"""Rows tried alone and padded: what padding changes in the results of a model.
+"""Whether a model ignores padding, and which of its results vary with the length.
 
-A convolution after a mask sees padding, and a mean over tokens counts it: only results
+Layers that make masks are a sign that it does. Rows are also run alone and padded: a
+convolution after a mask sees padding, and a mean over tokens counts it: only results
 show that. Numbers are compared before the head of a method, which could hide what
 differs; shapes are those of the results.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from keras_mgpu_strategy.models.libraries import (
+    is_hub_class,
+    is_library_class,
+    layers_of,
+    library_of,
+)
 from keras_mgpu_strategy.models.pad_runs import PadRuns, Ran, Results
-from keras_mgpu_strategy.models.padding import MEANT, check_masked
 from keras_mgpu_strategy.models.replicated import ReplicatedModel
 from keras_mgpu_strategy.models.token_counts import PaddedOutputs, TokenCounts, counted
 from keras_mgpu_strategy.types import Nest, has_free_length
 
+_MEANT = (
+    "Or pass pad=mgpu.Pad(..., unmasked=True) if the results may depend on padding, "
+    "and so on the lengths in the report."
+)
 _NOT_MASKED = (
     "{names} does not ignore padding, although it has masks: {difference} if the row "
     "is padded. Some layers drop or ignore masks, such as convolutions, Flatten, and "
-    f"pooling without a mask. Put them before the mask is made. {MEANT}"
+    f"pooling without a mask. Put them before the mask is made. {_MEANT}"
 )
 _LAST_AXIS = (
     "{method} works along the last axis of an output, which is the number of tokens in "
@@ -50,7 +61,7 @@ def try_padded(
 ) -> PaddedOutputs:
     """Runs rows alone and padded on one device; see `Backend.try_padded`."""
     if not unmasked:
-        check_masked(replicated, padded)
+        _check_masked(replicated, padded)
     runs = PadRuns(replicated, head, spec, padded, side)
     short = runs.other(lengths[0])
     if short is None:
@@ -71,6 +82,45 @@ def padding_of(spec: Nest, padded: Nest, length: int, side: str) -> tuple[str, .
     pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(padded), strict=True)
     varying = [rows for leaf, rows in pairs if has_free_length(leaf.shape)]
     return tuple(repr(x[0, place]) for x in varying if x.shape[1] != length)
+
+
+def _check_masked(replicated: ReplicatedModel, inputs: Nest) -> None:
+    """Raises ValueError if nothing shows that padding in these inputs is ignored."""
+    declared = [getattr(x, "name", "") for x in tf.nest.flatten(replicated.input_spec)]
+    if any("mask" in str(name).lower() for name in (*declared, *_keys(inputs))):
+        return
+    unmasked = itertools.compress(replicated.names, map(_shows_none, replicated.each))
+    for name in unmasked:
+        raise ValueError(
+            f"Model {name!r} shows no sign of ignoring padding: it has no Masking "
+            "layer, no Embedding with mask_zero=True, no layer with a compute_mask of "
+            "its own, and no input whose name contains 'mask'. So its results may "
+            f"depend on the length that rows are padded to. Use one of these. {_MEANT}"
+        )
+
+
+def _shows_none(member: ReplicatedModel) -> bool:
+    if member.folder is not None:  # a SavedModel has no layers to look at
+        return True
+    masking = library_of(member.model).layers.Masking
+    return not any(_makes_masks(layer, masking) for layer in layers_of(member.model))
+
+
+def _makes_masks(layer: Any, masking: type) -> bool:
+    if getattr(layer, "mask_zero", False) or isinstance(layer, masking):
+        return True
+    # The method of Keras' other layers passes on or drops what another layer made.
+    owner = next(cls for cls in type(layer).__mro__ if "compute_mask" in vars(cls))
+    return not (is_library_class(owner) or is_hub_class(owner))
+
+
+def _keys(nest: Nest) -> Iterator[Any]:
+    if isinstance(nest, Mapping):
+        yield from nest
+        nest = list(nest.values())
+    if isinstance(nest, list | tuple):
+        for inner in nest:
+            yield from _keys(inner)
 
 
 def _declared(runs: PadRuns) -> Iterator[TokenCounts | None]:

@@ -1,6 +1,7 @@
 """Which models ignore padding, and which of their results have a token for each."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,8 +37,20 @@ def floats():
     return alone.astype(np.float32), padded.astype(np.float32)
 
 
+def backend_of(model, **options):
+    return mgpu.Predictor(model, **options)._runner.backend
+
+
+IDS = tf.TensorSpec([None, None], tf.int32)
+
+
+def found(backend, padded, *lengths, spec: Any = IDS, head=identity, **how):
+    how = {"side": "right", "unmasked": False} | how
+    return backend.try_padded(head, spec, padded, list(lengths), **how)
+
+
 def tried(model, alone, padded, head=identity, side="right", unmasked=False, **options):
-    backend = mgpu.Predictor(model, **options)._runner.backend
+    backend = backend_of(model, **options)
     head = dataclasses.replace(head, combine=backend.options.combine)
     spec = tf.nest.map_structure(
         lambda x, y: tf.TensorSpec(
@@ -48,9 +61,10 @@ def tried(model, alone, padded, head=identity, side="right", unmasked=False, **o
         padded,
     )
     backend.build(alone)
-    lengths = [tf.nest.flatten(alone)[0].shape[1]]
-    how = {"side": side, "unmasked": unmasked}
-    return backend.try_padded(head, spec, padded, lengths, **how).tokens
+    head = dataclasses.replace(head, combine=backend.combine)
+    how = {"spec": spec, "head": head, "side": side, "unmasked": unmasked}
+    length = tf.nest.flatten(alone)[0].shape[1]
+    return found(backend, padded, length, **how).tokens
 
 
 def text_model(make, library=keras, mask_zero=True):
@@ -180,11 +194,10 @@ def unmasked_models(tmp_path):
 def test_models_without_a_sign_of_masking_are_refused(tmp_path):
     for message, model in unmasked_models(tmp_path):
         if not isinstance(model, keras.Model | list):
-            backend = mgpu.load(model)._runner.backend
+            saved = mgpu.load(model)._runner.backend
             spec = tf.TensorSpec([None, None], tf.float32)
-            given = spec, ids()[1].astype(np.float32), [LENGTH]
             with pytest.raises(ValueError, match=message):
-                backend.try_padded(identity, *given, side="right", unmasked=False)
+                found(saved, ids()[1].astype(np.float32), LENGTH, spec=spec)
             continue
         with pytest.raises(ValueError, match="shows no sign of ignoring padding") as e:
             tried(model, *ids())
@@ -278,13 +291,10 @@ def test_rows_of_one_length_and_rows_too_short_to_run_alone():
     alone, padded = ids(length=1, longest=40)
     (rule,) = tried(text_model(strided), alone, padded, unmasked=True)
     assert rule(40) == 5
-    backend = mgpu.Predictor(model)._runner.backend
-    _, rows = ids()
-    spec = tf.TensorSpec([None, None], tf.int32)
-    how = {"side": "right", "unmasked": False}
-    found = backend.try_padded(identity, spec, rows[1:], [LONGEST], **how)
-    assert found.tokens == (None, EACH)
-    assert backend.try_padded(identity, spec, rows[1:], [LONGEST], **how) is found
+    backend, rows = backend_of(model), ids()[1][1:]
+    first = found(backend, rows, LONGEST)
+    assert first.tokens == (None, EACH)
+    assert found(backend, rows, LONGEST) is first
 
 
 def test_what_was_found_holds_only_for_the_same_padding():
@@ -292,15 +302,12 @@ def test_what_was_found_holds_only_for_the_same_padding():
         (text_model(convolution), ids()[1][1:]),  # of one length, so nothing to see
         (text_model(lstm), ids()[1]),
     ]:
-        backend = mgpu.Predictor(model)._runner.backend
-        spec, (_, padded) = tf.TensorSpec([None, None], tf.int32), ids()
-        lengths = [LENGTH if first.shape == padded.shape else LONGEST]
-        how = {"side": "right", "unmasked": False}
-        given = identity, spec, first, lengths
-        assert backend.try_padded(*given, **how).tokens == (None,)
+        backend, padded = backend_of(model), ids()[1]
+        length = LENGTH if first.shape == padded.shape else LONGEST
+        assert found(backend, first, length).tokens == (None,)
         padded[0, LENGTH:] = 5
         with pytest.raises(ValueError, match="does not ignore padding"):
-            backend.try_padded(identity, spec, padded, [LENGTH], **how)
+            found(backend, padded, LENGTH)
 
 
 def test_rows_that_strides_fit_and_others():
@@ -312,15 +319,13 @@ def test_rows_that_strides_fit_and_others():
 
     inputs = {"mask_of_ids": keras.Input((None,), dtype="int32", name="mask_of_ids")}
     model = keras.Model(inputs, pooled(keras.layers, inputs["mask_of_ids"]))
-    backend = mgpu.Predictor(model)._runner.backend
-    spec = {"mask_of_ids": tf.TensorSpec([None, None], tf.int32)}
+    backend, spec = backend_of(model), {"mask_of_ids": IDS}
     rows = np.zeros((3, 8), np.int32)
     rows[0, 3], rows[1, 4], rows[2, 4:] = 1, 1, 1
-    given = identity, spec, {"mask_of_ids": rows}
-    how = {"side": "right", "unmasked": False}
+    given = {"mask_of_ids": rows}
     with pytest.raises(ValueError, match="for a row of 5 tokens differs by up to 0.5"):
-        backend.try_padded(*given, [4, 5], **how)
-    assert backend.try_padded(*given, [4], **how).tokens == (None,)
+        found(backend, given, 4, 5, spec=spec)
+    assert found(backend, given, 4, spec=spec).tokens == (None,)
 
 
 def test_lower_precision_counts_as_rounding():
