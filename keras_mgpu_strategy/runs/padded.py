@@ -46,7 +46,8 @@ class PaddedRun:
         results = engine.run(windows, size, start)
         with closing(results):
             for window, parts in _whole_windows(results, windows.begun):
-                clock.add_tokens(*tokens_of(window, self.batches))
+                given = _tokens_given(window, self.batches)
+                clock.add_tokens(window.groups, int(window.lengths.sum()), given)
                 yield self._in_order(window, parts)
 
     def _in_order(self, window: Window, parts: list[HostBatch]) -> HostBatch:
@@ -62,14 +63,13 @@ class PaddedRun:
         return HostBatch(window.start, outputs)
 
 
-def tokens_of(window: Window, batches: TokenBatches) -> tuple[dict[int, int], int, int]:
-    """Rows by length, tokens of the rows, and tokens that the model is given."""
-    rows = {group.length: group.stop - group.start for group in window.groups}
+def _tokens_given(window: Window, batches: TokenBatches) -> int:
+    """How many tokens the model is given, padding included."""
     given = 0
-    for length, count in rows.items():
+    for length, count in window.groups.items():
         size = batches.micro_batch(length, batches.size)
         given += ceil_div(count, size) * size * length
-    return rows, int(window.lengths.sum()), given
+    return given
 
 
 def _whole_windows(
@@ -80,7 +80,7 @@ def _whole_windows(
     for batch in results:
         if not batch.num_rows:
             none = np.zeros(0, int)
-            yield Window(batch.start, none, none, ()), [batch]
+            yield Window(batch.start, none, none, {}), [batch]
             continue
         parts.append(batch)
         if batch.stop == begun[0].stop:

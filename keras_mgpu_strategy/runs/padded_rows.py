@@ -101,10 +101,11 @@ class PaddedRows:
                 f"{longest} tokens. Pass more, or lengths= with truncate=True."
             )
         if tokens is None:
-            tokens = max(min(_TOKENS, (most or _TOKENS) * longest), longest)
+            limits = [_TOKENS, (most or _TOKENS) * longest]
             if self.first.is_all:  # enough batches for several replicas
                 total = sum(length * count for length, count in self.rows)
-                tokens = max(min(tokens, total // _LEAST_BATCHES), longest)
+                limits.append(total // _LEAST_BATCHES)
+            tokens = max(min(limits), longest)
         return token_batches(leaf, self.rows, tokens, is_all=self.first.is_all)
 
 
@@ -123,7 +124,7 @@ def padded_rows(
     buckets = np.searchsorted(lengths, np.minimum(first.lengths, lengths[-1]))
     counts = np.bincount(buckets, minlength=len(lengths)).tolist()
     rows = tuple(zip(lengths, counts, strict=True))
-    return first, PaddedRows(pad, rows, tuple(values), first)
+    return first, PaddedRows(pad, rows, values, first)
 
 
 def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
@@ -137,27 +138,24 @@ def _bytes(spec: Nest, output_shapes: Nest | None) -> tuple[int, int]:
 
 def _values(
     spec: Nest, first: FirstWindow, pad: Pad, declared: Nest | None
-) -> list[Any]:
+) -> tuple[Any, ...]:
     """What each flat input is padded with; None for those that do not vary."""
-    flat = tf.nest.flatten(spec)
-    rows = tf.nest.flatten(first.rows.inputs) if first.rows else [None] * len(flat)
-    names = _names(spec, declared)
-    varying = [
-        isinstance(row, Ragged) if row is not None else has_free_length(leaf.shape)
-        for leaf, row in zip(flat, rows, strict=True)
-    ]
-    return [
-        _value(pad, name, leaf.dtype) if own else None
-        for own, name, leaf in zip(varying, names, flat, strict=True)
-    ]
+    flat, names = tf.nest.flatten(spec), _names(spec, declared)
+    varying = [has_free_length(leaf.shape) for leaf in flat]
+    if first.rows is not None:
+        varying = [isinstance(x, Ragged) for x in tf.nest.flatten(first.rows.inputs)]
+    return tuple(
+        _value(pad, name, leaf.dtype) if varies else None
+        for varies, name, leaf in zip(varying, names, flat, strict=True)
+    )
 
 
 def _names(spec: Nest, declared: Nest | None) -> list[str]:
     """The names of flat inputs: keys, or as the model declares them."""
-    entries = tf.nest.flatten(declared) if declared is not None else []
     paths = [path for path, _ in leaves(spec, "")]
     if isinstance(spec, Mapping):
         return [path.strip("[]'\"") for path in paths]
+    entries = tf.nest.flatten(declared) if declared is not None else []
     if len(entries) == len(paths):
         return [leaf.name or path for leaf, path in zip(entries, paths, strict=True)]
     return paths
@@ -172,10 +170,10 @@ def _value(pad: Pad, name: str, dtype: tf.DType) -> Any:
                 "Expected a value for each input whose rows differ in length."
             )
         value = value[name]
-    if dtype == tf.string and (value == 0 or isinstance(value, str | bytes)):
-        text = "" if value == 0 else value
-        return text.encode() if isinstance(text, str) else text
-    if dtype == tf.string or isinstance(value, str | bytes) or not _fits(value, dtype):
+    is_text = isinstance(value, str | bytes)
+    if dtype == tf.string and (is_text or value == 0):
+        return tf.compat.as_bytes(value or "")
+    if dtype == tf.string or is_text or not _fits(value, dtype):
         raise ValueError(
             f"mgpu.Pad received value={value!r:.80}, which is not a value of "
             f"{dtype.name}, the dtype of input {name!r}."

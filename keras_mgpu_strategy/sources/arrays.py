@@ -15,7 +15,7 @@ from keras_mgpu_strategy.sources.leaf import Leaf
 from keras_mgpu_strategy.sources.matching import Match, match_inputs
 from keras_mgpu_strategy.sources.nests import leaves, pack, skeleton
 from keras_mgpu_strategy.sources.origins import origin_of_arrays
-from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of
+from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, check_rows
 from keras_mgpu_strategy.sources.row_lists import refusing_ragged
 from keras_mgpu_strategy.types import InputBatch, Nest, Origin
 
@@ -69,7 +69,7 @@ class ArraySource:
         self._x = x
         self._leaves = as_leaves(x, input_spec, name)
         self.spec = self._leaves.spec
-        lengths_of(self._leaves.flat)  # which must agree
+        check_rows(self._leaves.flat)
         self.num_rows: int = self._leaves.flat[0].shape[0]
 
     def origin(self) -> Origin:

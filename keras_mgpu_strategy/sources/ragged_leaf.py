@@ -21,7 +21,7 @@ class RaggedLeaf(Leaf):
     `error` is what is wrong with one of them, to be raised with its number.
     """
 
-    lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.array([]))
+    lengths: np.ndarray = dataclasses.field(kw_only=True)
     error: BadRow | None = None
 
     @property
@@ -103,19 +103,19 @@ def rows_of_one_length(rows: np.ndarray) -> Ragged:
     return Ragged(rows.reshape(num_rows * length, *rows.shape[2:]), offsets)
 
 
-def lengths_of(flat: Sequence[Leaf], first_row: int = 0) -> np.ndarray | None:
-    """The length of each row, None if none varies; BadRow if inputs disagree."""
+def check_rows(flat: Sequence[Leaf], first_row: int = 0) -> None:
+    """Raises BadRow if a row cannot be used, or has other lengths in other inputs."""
     ragged = [leaf for leaf in flat if isinstance(leaf, RaggedLeaf)]
     for leaf in ragged:
         if leaf.error is not None:
             failing(leaf.path, first_row)(leaf.error.index, str(leaf.error))
     for leaf in ragged[1:]:
-        differ = leaf.lengths != ragged[0].lengths
+        first = ragged[0]
+        differ = leaf.lengths != first.lengths
         if differ.any():
             row = int(differ.argmax())
-            failing(ragged[0].path, first_row)(
+            failing(first.path, first_row)(
                 row,
-                f"has {ragged[0].lengths[row]} tokens, but {leaf.path} has "
+                f"has {first.lengths[row]} tokens, but {leaf.path} has "
                 f"{leaf.lengths[row]}. Expected one length for all inputs of a row.",
             )
-    return ragged[0].lengths if ragged else None

@@ -15,7 +15,7 @@ from keras_mgpu_strategy.sources.arrays import Leaves, as_leaves
 from keras_mgpu_strategy.sources.beside import Beside
 from keras_mgpu_strategy.sources.leaf import Leaf, Memory
 from keras_mgpu_strategy.sources.origins import as_array
-from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, lengths_of, like
+from keras_mgpu_strategy.sources.ragged_leaf import RaggedLeaf, check_rows, like
 from keras_mgpu_strategy.sources.rebatch import RowBuffer, Rows
 from keras_mgpu_strategy.sources.row_errors import failing
 from keras_mgpu_strategy.sources.row_lists import refusing_ragged
@@ -156,7 +156,7 @@ class StreamSource:
     def _rows(self, element: Any, first_row: int) -> Rows:
         with refusing_ragged(element, "the element"):
             found = as_leaves(self._form(element), self._input_spec)
-        lengths_of(found.flat, first_row)
+        check_rows(found.flat, first_row)
         self._first = self._first or found
         _check_same(found.flat, self._first.flat)
         num_rows = found.flat[0].shape[0]

@@ -57,12 +57,8 @@ class TokenBatches:
 
     def chunk(self, length: int, size: int, most_rows: int) -> int:
         """Rows of whole micro-batches, as long as `most_rows` of the longest."""
-        rows, own = self.rows_in(length, most_rows), self.micro_batch(length, size)
+        rows, own = most_rows * self.longest // length, self.micro_batch(length, size)
         return max(rows // own, 1) * own
-
-    def rows_in(self, length: int, rows: int) -> int:
-        """How many rows have as many tokens as some of the longest length."""
-        return rows * self.longest // max(length, 1)
 
     def weight(self, length: int, rows: int) -> float:
         """How many rows of the longest length have as many tokens."""

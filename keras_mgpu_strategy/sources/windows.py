@@ -8,9 +8,10 @@ they are the same wherever a run starts.
 
 import contextlib
 import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,14 +25,6 @@ from keras_mgpu_strategy.system.integers import next_power_of_two
 from keras_mgpu_strategy.types import InputBatch, Nest, Source, of_length
 
 
-class Group(NamedTuple):
-    """Places of a window, up to `stop`, whose rows are padded to one length."""
-
-    length: int
-    start: int
-    stop: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Window:
     """The order of consecutive rows.
@@ -40,14 +33,14 @@ class Window:
         start: Index of the first row in the input.
         lengths: Tokens of each row that the model is given, without padding.
         order: For each place, the row that is run there, counted from `start`.
-        groups: The lengths that rows are padded to, in descending order: what takes
-            the most memory comes first, and what takes the least time last.
+        groups: How many rows are padded to each length, in descending order: what
+            takes the most memory comes first, and what takes the least time last.
     """
 
     start: int
     lengths: np.ndarray
     order: np.ndarray
-    groups: tuple[Group, ...]
+    groups: dict[int, int]
 
     @property
     def num_rows(self) -> int:
@@ -158,32 +151,27 @@ class Windows(Wrapped):
             )
         return np.array([*lengths, *sorted(further)])
 
-    def _groups(self, table: np.ndarray, counts: np.ndarray) -> tuple[Group, ...]:
-        """Where each length begins; what does not fill a batch may be moved up."""
+    def _groups(self, table: np.ndarray, counts: np.ndarray) -> dict[int, int]:
+        """Rows by length; what does not fill a batch may be moved up."""
         size, used = self._batches.size, np.flatnonzero(counts)
+        sizes = [self._batches.micro_batch(int(length), size) for length in table]
         counts = counts.copy()
-        for here, above in zip(used, used[1:], strict=False):
-            own = self._batches.micro_batch(int(table[here]), size)
-            next_own = self._batches.micro_batch(int(table[above]), size)
-            left, room = counts[here] % own, -counts[above] % next_own
+        for here, above in itertools.pairwise(used):
+            left, room = counts[here] % sizes[here], -counts[above] % sizes[above]
             if left <= room:  # so that there is one batch less
                 counts[here] -= left
                 counts[above] += left
-        table, counts = table[::-1], counts[::-1]
-        stops = np.cumsum(counts)
-        return tuple(
-            Group(int(length), int(stop - count), int(stop))
-            for length, count, stop in zip(table, counts, stops, strict=True)
-            if count
-        )
+        return {int(table[i]): int(counts[i]) for i in np.flatnonzero(counts)[::-1]}
 
     def _blocks(
         self, window: Window, inputs: Nest, batch_size: int
     ) -> Iterator[InputBatch]:
-        for group in window.groups:
-            most = self._batches.chunk(group.length, self._batches.size, batch_size)
-            for first in range(group.start, group.stop, most):
-                rows = window.order[first : min(first + most, group.stop)]
-                how = (group.length, self._values, self._pad.side)
-                block = padded_nest(inputs, rows, *how)
+        start = 0
+        for length, count in window.groups.items():
+            stop = start + count
+            most = self._batches.chunk(length, self._batches.size, batch_size)
+            for first in range(start, stop, most):
+                rows = window.order[first : min(first + most, stop)]
+                block = padded_nest(inputs, rows, length, self._values, self._pad.side)
                 yield InputBatch(window.start + first, len(rows), block)
+            start = stop

@@ -49,8 +49,7 @@ class Ragged:
     @property
     def nbytes(self) -> int:
         """Bytes of these rows."""
-        token = self.values.itemsize * int(np.prod(self.values.shape[1:]))
-        return int(self.offsets[-1] - self.offsets[0]) * token
+        return self.packed().values.nbytes
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -87,11 +86,6 @@ class Ragged:
         packed = self.packed()
         return Ragged(function(packed.values), packed.offsets)
 
-    def rows_of(self, tokens: np.ndarray) -> np.ndarray:
-        """Indices of the rows of some tokens, counted from the first of these rows."""
-        ends = self.offsets[1:] - self.offsets[0]
-        return np.searchsorted(ends, tokens, side="right")
-
     def to_tensor(self) -> Any:
         """As a `tf.RaggedTensor`, in host memory."""
         packed = self.packed()
@@ -107,7 +101,9 @@ def values_of(leaf: Any) -> np.ndarray:
 
 def rows_of(leaf: Any, places: Any) -> Any:
     """The rows that values belong to, by their places along axis 0 of `values_of`."""
-    return leaf.rows_of(places) if isinstance(leaf, Ragged) else places
+    if not isinstance(leaf, Ragged):
+        return places
+    return np.searchsorted(leaf.offsets[1:] - leaf.offsets[0], places, side="right")
 
 
 def as_tensors(nest: Any) -> Any:

@@ -23,24 +23,14 @@ def written(predictor, path, **options):
     return predictor.predict_to(path, **options)
 
 
-def test_lists_in_parquet_hold_each_row_alone(predictor, alone, tmp_path):
-    path = tmp_path / "out.parquet"
-    keys = np.arange(90) * 7
-    written(predictor, path, x={"x": ROWS, "key": keys}, keep="key")
-    table = pq.read_table(path)
-    assert table["key"].to_pylist() == keys.tolist()
-    for found, row in zip(table["tags"].to_pylist(), alone, strict=True):
-        np.testing.assert_allclose(found, row["tags"], rtol=1e-5, atol=1e-6)
-    label = np.array([row["label"] for row in alone])
-    np.testing.assert_allclose(table["label"].to_pylist(), label, rtol=1e-5, atol=1e-6)
-
-
-def test_columns_of_a_file_are_kept(predictor, tmp_path):
-    table = pa.table({"x": [row.tolist() for row in ROWS], "key": range(90)})
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=20)
-    path = tmp_path / "out.parquet"
-    written(predictor, path, x=tmp_path / "in.parquet", keep="key")
-    assert pq.read_table(path)["key"].to_pylist() == [*range(90)]
+def test_columns_beside_the_rows_are_kept(predictor, tmp_path):
+    columns = {"x": [row.tolist() for row in ROWS], "key": [*range(7, 97)]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=20)
+    in_memory = {"x": ROWS, "key": np.array(columns["key"])}
+    for number, x in enumerate((in_memory, tmp_path / "in.parquet")):
+        path = tmp_path / f"{number}.parquet"
+        written(predictor, path, x=x, keep="key")
+        assert pq.read_table(path)["key"].to_pylist() == columns["key"]
 
 
 def test_the_lists_are_rows_of_the_next_model(predictor, alone, tmp_path):

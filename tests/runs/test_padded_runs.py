@@ -33,28 +33,6 @@ def predictor_on(strategies, num_replicas, model, **options):
         return mgpu.Predictor(model, **options)
 
 
-@pytest.mark.parametrize("num_replicas", [1, 3])
-@ENGINES
-def test_results_are_those_of_each_row_alone(strategies, engine, num_replicas):
-    model = masked_mean()
-    expected = alone(model, ROWS)
-    predictor = predictor_on(strategies, num_replicas, model, engine=engine)
-    hundred = mgpu.Pad(window=128, max_tokens=100)
-    left = mgpu.Pad(lengths=[3, 9, 40], side="left")
-    for pad, batch_size in ((hundred, None), (left, None), (hundred_less(), 24)):
-        found = predictor.predict(ROWS, batch_size, verbose=0, pad=pad)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-        report = predictor.report
-        assert report.rows == sum(report.lengths.values()) == len(ROWS)
-        assert 0 < report.padding < 1
-    again = predictor.predict(ROWS[:0], verbose=0, pad=hundred)
-    assert again.shape == (0, 3)
-
-
-def hundred_less():
-    return mgpu.Pad(window=100)
-
-
 @ENGINES
 def test_the_same_bits_on_any_number_of_replicas(strategies, engine):
     model = masked_mean()
