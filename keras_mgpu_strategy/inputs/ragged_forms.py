@@ -126,9 +126,11 @@ def _of_undeclared(x: Any, name: str) -> Nest:
 
 def _leaf(x: Any, declared: tf.TensorSpec, name: str) -> Any:
     """One input as declared."""
+    if x is None:
+        return None
     is_listed = isinstance(x, list | tuple) and len(x) == 1
-    if x is None or (is_listed and isinstance(x[0], tf.RaggedTensor)):
-        return None if x is None else _leaf(x[0], declared, name)
+    if is_listed and isinstance(x[0], tf.RaggedTensor):
+        x = x[0]
     rows, shape = rows_of(x, name), declared.shape
     may_vary = _may_vary(shape)
     if not isinstance(rows, Ragged | RowList):

@@ -31,11 +31,9 @@ class TokenCounts:
 class PaddedOutputs:
     """Which results vary with the length of a row.
 
-    Args:
-        tokens: For each result, in the order of `tf.nest.flatten`, how many of its
-            tokens (axis 1) belong to a row; None if all rows have one shape.
-        is_static: Whether the model has to be traced for each length: without a known
-            length, it fails or computes something else.
+    `tokens` says of each flat result how many of its tokens (axis 1) belong to a row;
+    None if all rows have one shape. `is_static` if the model has to be traced for each
+    length: without a known one, it fails or computes something else.
     """
 
     tokens: tuple[TokenCounts | None, ...]

@@ -30,14 +30,10 @@ _TRIED_LENGTHS = (32, 64)
 
 @dataclasses.dataclass(frozen=True)
 class PaddedRows:
-    """How the rows of a run are padded.
+    """How the rows of a run, of which `first` is the source, are padded.
 
-    Args:
-        pad: As the user says.
-        rows: The lengths that rows are padded to, in ascending order, and how many
-            rows of the first window each of them has.
-        values: What each of the flat inputs is padded with; None if it does not vary.
-        first: The source of the rows.
+    `rows` are the lengths in ascending order, and how many rows of the first window
+    each has; `values` pad the flat inputs, None if one does not vary.
     """
 
     pad: Pad

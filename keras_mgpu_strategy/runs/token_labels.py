@@ -5,6 +5,7 @@ what does not change with the padding is computed: Keras' losses heed masks, and
 metrics do if they are given weights.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -53,15 +54,14 @@ def padded_block(
     """
     _check_lengths((outputs, targets))
     values, masks = outputs
-    labels, weights = targets[:1], targets[1:]
 
     def filled(nest: Nest, with_tokens: bool) -> Nest:
         return tf.nest.map_structure(
             lambda leaf: _padded(leaf, extra, with_tokens, random), nest
         )
 
-    rest = filled(masks, False), (*filled(labels, True), *filled(weights, False))
-    return (filled(values, True), rest[0]), rest[1]
+    y, weights = filled(targets[:1], True), filled(targets[1:], False)
+    return (filled(values, True), filled(masks, False)), (*y, *weights)
 
 
 def _padded(
@@ -69,11 +69,9 @@ def _padded(
 ) -> np.ndarray:
     if not isinstance(leaf, Ragged):
         return leaf
-    leaf = leaf.packed()
-    lengths, values = leaf.lengths, leaf.values
+    lengths, values = leaf.lengths, leaf.packed().values
     length = int(lengths.max(initial=0)) + extra
-    places = np.arange(length)
-    is_own = places < lengths[:, None]
+    is_own = np.arange(length) < lengths[:, None]
     shape = (len(leaf), length, *values.shape[1:])
     if not with_tokens or not len(values):
         result = np.zeros(shape, values.dtype)
@@ -108,13 +106,9 @@ def check_padding(
     outputs, targets = block
     size = len(tf.nest.flatten(block)[0])
     randoms = map(np.random.default_rng, _EXTRA)
-    first, *others = [
-        logs_of(padded_block(outputs, targets, *how), size)
-        for how in zip(_EXTRA, randoms, strict=True)
-    ]
-    differ = [
-        name for name in first if not _are_close([x[name] for x in (first, *others)])
-    ]
+    blocks = map(functools.partial(padded_block, outputs, targets), _EXTRA, randoms)
+    logs = [logs_of(padded, size) for padded in blocks]
+    differ = [name for name in logs[0] if not _are_close([x[name] for x in logs])]
     if differ:
         raise ValueError(
             f"{', '.join(differ)} would count padding, since outputs have a value for "
@@ -127,7 +121,5 @@ def check_padding(
 
 
 def _are_close(values: list[Any]) -> bool:
-    return all(
-        np.allclose(values[0], other, _CLOSE, 1e-7, equal_nan=True)
-        for other in values[1:]
-    )
+    first = values[0]
+    return all(np.allclose(first, x, _CLOSE, 1e-7, equal_nan=True) for x in values[1:])

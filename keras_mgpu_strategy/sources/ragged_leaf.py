@@ -109,13 +109,20 @@ def check_rows(flat: Sequence[Leaf], first_row: int = 0) -> None:
     for leaf in ragged:
         if leaf.error is not None:
             failing(leaf.path, first_row)(leaf.error.index, str(leaf.error))
-    for leaf in ragged[1:]:
-        first = ragged[0]
-        differ = leaf.lengths != first.lengths
+    check_same_lengths([(leaf.path, leaf.lengths) for leaf in ragged], first_row)
+
+
+def check_same_lengths(
+    named: Sequence[tuple[str, np.ndarray]], first_row: int, where: str = ""
+) -> None:
+    """Raises BadRow if a row has other lengths in other inputs, given by name."""
+    for name, lengths in named[1:]:
+        first, expected = named[0]
+        differ = lengths != expected
         if differ.any():
             row = int(differ.argmax())
-            failing(first.path, first_row)(
+            failing(f"{where}{first}", first_row)(
                 row,
-                f"has {first.lengths[row]} tokens, but {leaf.path} has "
-                f"{leaf.lengths[row]}. Expected one length for all inputs of a row.",
+                f"has {expected[row]} tokens, but {name} has {lengths[row]}. Expected "
+                "one length for all inputs of a row.",
             )

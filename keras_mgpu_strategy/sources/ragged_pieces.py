@@ -33,19 +33,14 @@ def row_lengths(rows: InputBatch) -> np.ndarray:
 class FirstWindow(Wrapped):
     """A source whose first window is read when it is made.
 
-    Args:
-        lengths: The tokens of its rows.
-        is_all: Whether there are no further rows.
-        rows: Some of them, with one that is shorter than others if there is one; None
-            if there are none, or once they are read again.
-        row_bytes: Of inputs and outputs: of a row, and of a token.
-        piece_rows: How many rows to read at a time: a window, or less if that
-            takes long, to be read while others are run.
+    `rows` are some of it, with one that is shorter than others if there is one; None if
+    there are none, or once they are read again. Later windows are read ahead in pieces
+    of `piece_rows`, fewer than a window if reading takes long.
     """
 
     def __init__(self, source: Source, window: int, row_bytes: tuple[int, int]) -> None:
         super().__init__(source)
-        self.row_bytes = row_bytes
+        self.row_bytes = row_bytes  # of inputs and outputs: of a row, and of a token
         began = time.perf_counter()
         rest = source.batches(min(_FIRST_PIECE_ROWS, window))
         self._pieces = pieces = Pieces(rest, row_bytes)
@@ -53,7 +48,7 @@ class FirstWindow(Wrapped):
         num_rows = pieces.num_rows
         seconds = (time.perf_counter() - began) * window / max(num_rows, 1)
         self.lengths = pieces.next_lengths(window)
-        self.is_all = is_at_end and len(self.lengths) == num_rows
+        self.is_all = is_at_end and len(self.lengths) == num_rows  # no further window
         self.rows = self._with_a_short_row() if num_rows else None
         mean = max(int(_bytes_of(self.lengths, row_bytes).mean()), 1) if num_rows else 1
         is_slow = seconds > _MOST_SECONDS  # so joining pieces is worth it

@@ -18,19 +18,15 @@ from keras_mgpu_strategy.types import Nest
 class TokenBatches:
     """How many rows of a length are one micro-batch, and a chunk.
 
-    Args:
-        leaf: Which of the flat inputs has the length; None if all rows have the same.
-        rows: The lengths in ascending order, and the rows of each in a micro-batch.
-        tokens: The most of a micro-batch; None if all have as many rows.
-        is_static: Whether the model is traced for each length.
-        window: Rows whose results wait for each other in any case.
+    `leaf` is the flat input that has the length, None if all rows have the same. `rows`
+    are the lengths in ascending order, and the rows of each in a micro-batch.
     """
 
     leaf: int | None = None
     rows: tuple[tuple[int, int], ...] = ((1, 1),)
-    tokens: int | None = None
-    is_static: bool = False
-    window: int = 0
+    tokens: int | None = None  # the most of a micro-batch; None if all have equal rows
+    is_static: bool = False  # whether the model is traced for each length
+    window: int = 0  # rows whose results wait for each other in any case
 
     @property
     def longest(self) -> int:

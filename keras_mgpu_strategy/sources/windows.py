@@ -29,18 +29,13 @@ from keras_mgpu_strategy.types import InputBatch, Nest, Source, of_length
 class Window:
     """The order of consecutive rows.
 
-    Args:
-        start: Index of the first row in the input.
-        lengths: Tokens of each row that the model is given, without padding.
-        order: For each place, the row that is run there, counted from `start`.
-        groups: How many rows are padded to each length, in descending order: what
-            takes the most memory comes first, and what takes the least time last.
+    The longest come first: they take the most memory, and the last ones the least time.
     """
 
-    start: int
-    lengths: np.ndarray
-    order: np.ndarray
-    groups: dict[int, int]
+    start: int  # index of the first row in the input
+    lengths: np.ndarray  # tokens of each row that the model is given, without padding
+    order: np.ndarray  # for each place, the row that is run there, from `start` on
+    groups: dict[int, int]  # length -> how many rows are padded to it
 
     @property
     def num_rows(self) -> int:

@@ -132,6 +132,7 @@ BAD = {
     "deep": (tf.ragged.constant([[[1, 2], [3]]]), POINTS, "one axis that varies"),
     "wide": ([[1], [2**70]], IDS, "row 1 holds 1180591620717411303424, expected"),
     "masked": ([np.ma.masked_array([1, 2], [False, True])], IDS, "row 0 has a mask"),
+    "no axis": ([np.array(1), np.array([2])], IDS, "x, row 0 is array(1) (ndarray),"),
     "no list": ([[1], {2}], IDS, "row 1 is set, expected a list or an array"),
     "name": ({"id": [[1]]}, {"ids": IDS}, "x lacks the model inputs ['ids']"),
     "fixed": (ROWS, FIXED, "rows of unequal length, but the model input 'fixed'"),
@@ -175,6 +176,15 @@ def test_a_list_of_another_length_far_into_a_table_is_an_error_with_its_row():
     said = "x, column 'x', row 100 holds a list of 1 values, expected 2"
     with pytest.raises(ValueError, match=said):
         next(batches)
+
+
+def test_columns_whose_lists_differ_in_length_are_an_error_with_the_row():
+    pyarrow = pytest.importorskip("pyarrow")
+    two = {"ids": IDS, "mask": DeclaredInput((None, None), tf.int32, "mask")}
+    table = pyarrow.table({"ids": [[1], [2, 3]], "mask": [[1], [1]]})
+    said = "x, column 'ids', row 1 has 2 tokens, but column 'mask' has 1. Expected one"
+    with pytest.raises(ValueError, match=said):
+        rows_of(opened(table, two))
 
 
 def test_rows_that_the_model_makes_itself_are_not_padded():

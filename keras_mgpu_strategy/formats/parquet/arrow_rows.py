@@ -23,13 +23,10 @@ from keras_mgpu_strategy.formats.parquet.decoding import (
     first_lengths,
 )
 from keras_mgpu_strategy.formats.parquet.kept import KeptArrowColumns
-from keras_mgpu_strategy.formats.parquet.ragged_columns import (
-    RaggedColumn,
-    check_same_lengths,
-    is_ragged,
-)
+from keras_mgpu_strategy.formats.parquet.ragged_columns import RaggedColumn, is_ragged
 from keras_mgpu_strategy.formats.parquet.schema import ColumnType, Part, Schema
 from keras_mgpu_strategy.sources.arrow_values import row_bytes
+from keras_mgpu_strategy.sources.ragged_leaf import check_same_lengths
 from keras_mgpu_strategy.sources.rebatch import Rows
 from keras_mgpu_strategy.sources.row_errors import Fail, failing, until_bad
 from keras_mgpu_strategy.types import RowMarks
@@ -83,8 +80,14 @@ class ArrowRows:
 
     def _decode(self, part: Part, batch: Any, first: int, num_rows: int) -> Rows:
         some = batch.slice(0, num_rows)
-        flat = [column.read(part, some, first) for column in self._columns]
-        check_same_lengths(self._columns, flat, first, part.path)
+        flat: list[Any] = [column.read(part, some, first) for column in self._columns]
+        pairs = zip(self._columns, flat, strict=True)
+        named = [
+            (f"column {column.name!r}", leaf.lengths)
+            for column, leaf in pairs
+            if isinstance(column, RaggedColumn)
+        ]
+        check_same_lengths(named, first, f"{part.path}, ")
         marks = RowMarks(kept=self._kept.read(part, some))
         return Rows(flat, num_rows, marks=marks)
 

@@ -1,7 +1,6 @@
 """Columns of lists of Arrow, read as rows that may differ in length."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,23 +66,6 @@ def rows_of_column(column: Any, fail: Fail) -> Ragged:
         )
     inner = first_lengths(flat, len(kind.lengths) - 1)
     return _decoded(column, inner, False, False, fail)
-
-
-def check_same_lengths(
-    columns: Sequence[Any], flat: Sequence[Any], first: int, where: object
-) -> None:
-    """Raises BadRow if the columns of a row have lists of different lengths."""
-    pairs = zip(columns, flat, strict=True)
-    ragged = [(column.name, leaf) for column, leaf in pairs if isinstance(leaf, Ragged)]
-    for name, leaf in ragged[1:]:
-        expected, found = ragged[0][1].lengths, leaf.lengths
-        if (expected != found).any():
-            row = int((expected != found).argmax())
-            failing(f"{where}, column {name!r}", first)(
-                row,
-                f"has {found[row]} tokens, but column {ragged[0][0]!r} has "
-                f"{expected[row]}. Expected one length for all inputs of a row.",
-            )
 
 
 def _decoded(
