@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from keras_mgpu_strategy.inputs import as_source
 from keras_mgpu_strategy.sources.arrow_values import bytes_of
 from keras_mgpu_strategy.sources.kept_columns import column_of
 
@@ -103,6 +104,14 @@ def test_a_stored_array_is_read_by_rows(tmp_path):
         numbers = file.create_dataset("numbers", data=np.arange(3, dtype=np.uint8))
         assert column_of(names, "x").read(1, 3).to_pylist() == ["\u00e4", "b"]
         assert column_of(numbers, "x").read(1, 3).equals(pa.array([1, 2], pa.uint8()))
+
+
+def test_entries_of_an_open_archive(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2)), id=np.arange(3))
+    with np.load(tmp_path / "x.npz") as archive:
+        source = as_source(archive, keep=["id"])
+    assert list(source.spec) == ["x"]
+    assert source.marks(1, 3).kept.to_pydict() == {"id": [1, 2]}
 
 
 MIXED = {
