@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_mgpu_strategy.cli.run import _image_size, _shard
+from keras_mgpu_strategy.cli.values import _image_size, _shard
 from keras_mgpu_strategy.devices.names import parse_devices
 from keras_mgpu_strategy.formats.npy.header import NpyHeader, read_header
 from keras_mgpu_strategy.outputs.shards import Shard
