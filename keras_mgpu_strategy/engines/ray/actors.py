@@ -150,10 +150,8 @@ class Actors:
         return slots[replica % len(slots)] if own.is_lost else own
 
     def _open_all(self) -> None:
-        calls = [slot.actor.open.remote() for slot in self._slots]
         try:
-            self._wait(calls, _START_SECONDS)
-            answers = self._ray.get(calls)
+            self._open(self._slots, _START_SECONDS, "In a process that reads the model")
         except self._ray.exceptions.GetTimeoutError as error:
             raise RuntimeError(
                 f"{self._plan.num_actors} processes with {self._plan.resources} each "
@@ -165,8 +163,16 @@ class Actors:
                 "A process died while it read the model. Look at the memory of the "
                 f"machine, and at Ray's logs. Ray says: {error}"
             ) from error
-        for slot, answer in zip(self._slots, answers, strict=True):
-            slot.about = unwrapped(answer, "In a process that reads the model")
+
+    def _open(self, slots: list[Slot], seconds: float, where: str = "") -> None:
+        """Has processes read the model, and create the variables that others have."""
+        calls = [slot.actor.open.remote() for slot in slots]
+        if self._example is not None:
+            calls += [slot.actor.build.remote(self._example) for slot in slots]
+        self._wait(calls, seconds)
+        answers = [unwrapped(answer, where) for answer in self._ray.get(calls)]
+        for slot, about in zip(slots, answers, strict=False):
+            slot.about = about
 
     def _replace(self, slot: Slot, died: Any, line: Line) -> None:
         """Replaces a process that died, once, however many threads saw it die."""
@@ -177,7 +183,7 @@ class Actors:
                 self._ray.kill(died)  # it may only be unreachable
             slot.actor = self._start()
             try:
-                self._open_again(slot)
+                self._open([slot], _REPLACE_SECONDS)
             except Exception as error:  # noqa: BLE001 - the others run its rows
                 self._ray.kill(slot.actor)
                 slot.actor, slot.is_lost = None, True
@@ -187,13 +193,6 @@ class Actors:
                     "work.",
                     RuntimeWarning,
                 )
-
-    def _open_again(self, slot: Slot) -> None:
-        calls = [slot.actor.open.remote()]
-        if self._example is not None:
-            calls.append(slot.actor.build.remote(self._example))
-        self._wait(calls, _REPLACE_SECONDS)
-        slot.about, *_ = [unwrapped(answer, "") for answer in self._ray.get(calls)]
 
     def _wait(self, calls: list[Any], seconds: float) -> None:
         """Waits for answers while the cluster could hold all processes."""

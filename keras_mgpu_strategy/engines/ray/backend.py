@@ -26,7 +26,7 @@ from keras_mgpu_strategy.models import Criteria, PaddedOutputs
 from keras_mgpu_strategy.sources.token_batches import ONE_LENGTH
 from keras_mgpu_strategy.system.integers import ceil_div
 from keras_mgpu_strategy.system.messages import calling_line, warn
-from keras_mgpu_strategy.types import HostBatch, InputBatch, Nest, RowMarks
+from keras_mgpu_strategy.types import NO_MARKS, HostBatch, InputBatch, Nest, RowMarks
 
 
 class RemoteChunks:
@@ -63,8 +63,7 @@ class RemoteChunks:
             # Copies, since views would keep the whole result in Ray's store.
             outputs = tf.nest.map_structure(np.array, done.batch.outputs)
             missing = done.batch.marks.missing
-            missing = None if missing is None else np.array(missing)
-        marks = RowMarks(done.batch.marks.names, missing)
+            marks = NO_MARKS if missing is None else RowMarks(missing=np.array(missing))
         results = HostBatch(done.batch.start, outputs, marks)
         if done.stopped_by is not None:
             where = f"In the process of replica {replica}"
@@ -83,11 +82,8 @@ class RemoteChunks:
         clock.add_chunk(replica, num_rows, done.batch_size, done.bytes_in)
         size = context.micro_batch(chunk.inputs, done.batch_size)
         padded = ceil_div(max(num_rows, 1), size) * size
-        sizes = (
-            context.weight(chunk.inputs, padded),
-            done.seconds["compute"],
-            done.batch.num_bytes,
-        )
+        weight = context.weight(chunk.inputs, padded)
+        sizes = (weight, done.seconds["compute"], done.batch.num_bytes)
         context.chunk_sizes.record(*sizes)
         batch.most = done.most or batch.most
         with self._lock:
