@@ -51,7 +51,7 @@ def loaded(strategy, engine, tmp_path):
 def held_by(predictor):
     """Weak references to what must go with a Predictor."""
     compiler = predictor._runner.backend.compiler
-    things = [predictor, predictor.model, compiler, *compiler._steps.values()]
+    things = [predictor, predictor.model, compiler, *compiler._made.values()]
     things += [variable.value for variable in predictor.model.variables]
     assert len(things) > 4
     return [weakref.ref(thing) for thing in things]
