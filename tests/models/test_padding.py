@@ -61,7 +61,7 @@ def tried(model, alone, padded, head=identity, side="right", unmasked=False, **o
         padded,
     )
     backend.build(alone)
-    head = dataclasses.replace(head, combine=backend.combine)
+    head = dataclasses.replace(head, combine=backend.options.combine)
     how = {"spec": spec, "head": head, "side": side, "unmasked": unmasked}
     length = tf.nest.flatten(alone)[0].shape[1]
     return found(backend, padded, length, **how).tokens
