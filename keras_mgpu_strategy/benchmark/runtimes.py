@@ -121,13 +121,25 @@ def _in_openvino(onnx: bytes, num_replicas: int) -> tuple[list[str], list[Call]]
         "INFERENCE_PRECISION_HINT": "f32",  # some CPUs take a narrower one
     }
     compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
-
-    def call(request: Any, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return list(request.infer(inputs, share_inputs=True).to_tuple())
-
-    requests = [compiled.create_infer_request() for _ in range(num_replicas)]
     names = [each.get_any_name() for each in compiled.inputs]
-    return names, [functools.partial(call, request) for request in requests]
+
+    def call_of(request: Any) -> Call:
+        # Tensors that threads make while others run may wait for each other for ever.
+        tensors = {name: request.get_tensor(name).data for name in names}
+        request.infer()
+        outputs = [tensor.data for tensor in request.output_tensors]
+
+        def call(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            for name, rows in inputs.items():
+                tensors[name][:] = rows
+            request.infer()
+            return [output.copy() for output in outputs]
+
+        return call
+
+    return names, [
+        call_of(compiled.create_infer_request()) for _ in range(num_replicas)
+    ]
 
 
 _CALLS = {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}
