@@ -14,6 +14,7 @@ from keras_mgpu_strategy.outputs.metric_states import Record, added
 from keras_mgpu_strategy.outputs.shards import Shard
 from keras_mgpu_strategy.outputs.strict_json import is_count
 from keras_mgpu_strategy.outputs.target import Target
+from keras_mgpu_strategy.system.messages import short
 
 MOST_SHARDS = 100_000
 
@@ -178,8 +179,8 @@ def _check_same(
 ) -> None:
     before, now = _described(first), _described(other)
     lines = "; ".join(
-        f"{name}: {_short(before.get(name))} in shard 0, "
-        f"{_short(now.get(name))} in shard {shard.index}"
+        f"{name}: {short(before.get(name))} in shard 0, "
+        f"{short(now.get(name))} in shard {shard.index}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     )
@@ -220,8 +221,3 @@ def _numbers(numbers: list[int]) -> str:
     ranges = [[number for _, number in run] for _, run in runs]
     named = [str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in ranges]
     return f"{', '.join(named)} {'is' if len(numbers) == 1 else 'are'}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:40]}..."

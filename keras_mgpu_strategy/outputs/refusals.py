@@ -96,15 +96,15 @@ def decoded(
     return _with_texts(layout, rows, suffix, text_of)
 
 
-def refuse_nul_at_end(layout: Layout, rows: HostBatch, suffix: str) -> None:
-    """Refuses strings that end in a NUL, which would be read without it."""
+def refuse_nul_at_end(layout: Layout, rows: HostBatch) -> None:
+    """Refuses strings that end in a NUL, which NumPy would read without it."""
 
     def check(value: bytes) -> bytes:
         if value.endswith(b"\0"):
             raise ValueError("a NUL at its end, which NumPy drops")
         return value
 
-    _with_texts(layout, rows, suffix, check)
+    _with_texts(layout, rows, ".npy", check)
 
 
 def _with_texts(

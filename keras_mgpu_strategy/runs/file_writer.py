@@ -24,9 +24,9 @@ from keras_mgpu_strategy.runs.asked_metrics import AskedMetrics
 from keras_mgpu_strategy.runs.callbacks import Verbose
 from keras_mgpu_strategy.runs.fingerprint import ContentWatch, check_same, fingerprint
 from keras_mgpu_strategy.runs.progress import RowRange, show_progress
+from keras_mgpu_strategy.runs.result_checks import Check
 from keras_mgpu_strategy.runs.run import Run
 from keras_mgpu_strategy.runs.run_metrics import RunMetrics
-from keras_mgpu_strategy.runs.to_memory import Check
 from keras_mgpu_strategy.sources.kept import schema_of
 from keras_mgpu_strategy.sources.origins import origin_of
 from keras_mgpu_strategy.system import signals

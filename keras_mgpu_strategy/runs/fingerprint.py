@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.element_forms import ABSENT
 from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.runs.model_rows import ModelRows
+from keras_mgpu_strategy.system.messages import short
 from keras_mgpu_strategy.types import Origin
 
 _TIMES = "times of the files"
@@ -72,7 +73,7 @@ def _differing(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 def _other_run(journal: Journal, differing: dict[str, Any]) -> ValueError:
     lines = "; ".join(
-        f"{name}: {_short(before)} before, {_short(now)} now"
+        f"{name}: {short(before)} before, {short(now)} now"
         for name, (before, now) in differing.items()
     )
     said = f"{journal.path} belongs to a different run, so it cannot be resumed"
@@ -93,11 +94,6 @@ def _unsure(journal: pathlib.Path, before: Any, now: Any) -> ValueError:
         "copies, give them their former times (touch -d, or copy them again by cp -p "
         "or rsync -t); otherwise pass overwrite=True to begin again."
     )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:40]}..."
 
 
 class ContentWatch:

@@ -17,12 +17,8 @@ from keras_mgpu_strategy.runs.asked_metrics import asked_metrics
 from keras_mgpu_strategy.runs.callbacks import Verbose, check_verbose
 from keras_mgpu_strategy.runs.file_writer import FileWriter
 from keras_mgpu_strategy.runs.in_memory import InMemory
-from keras_mgpu_strategy.runs.to_file import (
-    result_checks,
-    resumed,
-    settings_of,
-    target_of,
-)
+from keras_mgpu_strategy.runs.result_checks import result_checks
+from keras_mgpu_strategy.runs.to_file import resumed, settings_of, target_of
 from keras_mgpu_strategy.sources.pad import Pad
 from keras_mgpu_strategy.system.signals import stopping_signals
 from keras_mgpu_strategy.system.tracebacks import short_traceback

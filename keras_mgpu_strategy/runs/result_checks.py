@@ -1,16 +1,36 @@
 """Checks of results as they pass: NaN and infinities, and values of probabilities."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.sources.marks import is_float
+from keras_mgpu_strategy.sources.marks import is_float, masked
 from keras_mgpu_strategy.system.messages import warn
 from keras_mgpu_strategy.types import HostBatch, Ragged, rows_of, values_of
 
 POLICIES = ("raise", "warn", "ignore")
 _MOST_RANGES = 10
+
+Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
+
+
+def result_checks(method: str, on_nonfinite: str, *, strict: bool) -> Check:
+    """Returns what passes results on and checks them."""
+    if strict and method != "predict_proba":
+        raise ValueError(
+            f"Received strict=True with method={method!r}, whose results need not be "
+            "probabilities. Use predict_proba."
+        )
+    nonfinite = NonFiniteRows(on_nonfinite)
+
+    def checked(results: Iterable[HostBatch]) -> Iterable[HostBatch]:
+        results = nonfinite.watching(results)
+        if method == "predict_proba":
+            results = probabilities(results, strict=strict)
+        return masked(results, floats_only=True)
+
+    return checked
 
 
 class NonFiniteRows:

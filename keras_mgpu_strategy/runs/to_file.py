@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,33 +14,11 @@ from keras_mgpu_strategy.outputs.journal import Journal
 from keras_mgpu_strategy.outputs.shards import shard_of
 from keras_mgpu_strategy.outputs.target import Target
 from keras_mgpu_strategy.runs.asked_columns import kept_settings
-from keras_mgpu_strategy.runs.result_checks import NonFiniteRows, probabilities
 from keras_mgpu_strategy.runs.run import Run, Runner
-from keras_mgpu_strategy.runs.to_memory import Check
-from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.system.environment import expanded
-from keras_mgpu_strategy.types import HostBatch
 
 _RAGGED = Column("output", (None,), np.dtype(np.float32))
 """Stands for results that differ in length, before any of them is known."""
-
-
-def result_checks(method: str, on_nonfinite: str, *, strict: bool) -> Check:
-    """Returns what passes results on and checks them."""
-    if strict and method != "predict_proba":
-        raise ValueError(
-            f"Received strict=True with method={method!r}, whose results need not be "
-            "probabilities. Use predict_proba."
-        )
-    nonfinite = NonFiniteRows(on_nonfinite)
-
-    def checked(results: Iterable[HostBatch]) -> Iterable[HostBatch]:
-        results = nonfinite.watching(results)
-        if method == "predict_proba":
-            results = probabilities(results, strict=strict)
-        return masked(results, floats_only=True)
-
-    return checked
 
 
 def target_of(

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_mgpu_strategy.compute import gather, heads
@@ -22,6 +22,7 @@ from keras_mgpu_strategy.runs.callbacks import (
     with_progress,
 )
 from keras_mgpu_strategy.runs.progress import shown_in_kernel
+from keras_mgpu_strategy.runs.result_checks import Check
 from keras_mgpu_strategy.runs.run import Run, Runner
 from keras_mgpu_strategy.sources.marks import masked
 from keras_mgpu_strategy.sources.pad import Pad
@@ -29,7 +30,6 @@ from keras_mgpu_strategy.system.messages import explaining_interrupt
 from keras_mgpu_strategy.system.tracebacks import short_traceback
 from keras_mgpu_strategy.types import Feeding, HostBatch, Nest, RowMarks, as_tensors
 
-Check = Callable[[Iterable[HostBatch]], Iterable[HostBatch]]
 _END = object()
 
 

@@ -96,3 +96,9 @@ def without_records(logger: str, message: str) -> Iterator[None]:
         yield
     finally:
         target.removeFilter(keeps)
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
