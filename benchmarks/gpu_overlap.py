@@ -91,7 +91,7 @@ def overlap(case: str) -> None:
         expected = result if expected is None else expected
         np.testing.assert_array_equal(result, expected)
         middle = int(np.argsort(seconds)[len(seconds) // 2])
-        told = {
+        outcome = {
             "case": case,
             "way": way,
             "share": round(BATCHES * SECONDS * max(parts) / seconds[middle], 3),
@@ -99,7 +99,7 @@ def overlap(case: str) -> None:
             "first_device": {k: round(v, 3) for k, v in busy[middle].items()},
             "report": "" if way == "keras" else chosen.report.bottleneck.split(":")[0],
         }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(outcome), flush=True)
 
 
 def memory(_: str) -> None:
@@ -122,7 +122,7 @@ def memory(_: str) -> None:
             chosen.predict(x, ROWS, verbose=0)
             seconds = time.perf_counter() - began
             peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] - held
-            told = {
+            outcome = {
                 "case": "memory",
                 "way": way,
                 "in_flight": in_flight,
@@ -131,7 +131,7 @@ def memory(_: str) -> None:
                 "chunks": round(peak / (chunk * chosen.report.chunk_rows / ROWS), 2),
                 "share": round(BATCHES * SECONDS / seconds, 3),
             }
-            print(json.dumps(told), flush=True)
+            print(json.dumps(outcome), flush=True)
 
 
 def run_case(case: str, plugin: pathlib.Path) -> list[dict]:
@@ -162,11 +162,11 @@ def main(_: list[str]) -> None:
         if not plugin.exists():
             build = [sys.executable, str(RIG / "build_rig.py"), str(plugin)]
             subprocess.run(build, check=True)
-        told = [line for case in _CASES.value for line in run_case(case, plugin)]
+        outcome = [line for case in _CASES.value for line in run_case(case, plugin)]
     if _OUTPUT.value:
         path = pathlib.Path(_OUTPUT.value)
         known = json.loads(path.read_text()) if path.exists() else []
-        rows = ",\n".join(json.dumps(line) for line in known + told)
+        rows = ",\n".join(json.dumps(line) for line in known + outcome)
         path.write_text(f"[\n{rows}\n]\n")
 
 

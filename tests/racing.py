@@ -15,7 +15,7 @@ for line in sys.stdin:
 
 
 def race(act, names):
-    """What two processes say of each name; they are told it one after the other.
+    """What two processes say of each name; they are asked one after the other.
 
     Args:
         act: Python code that defines `act`, from a name to a word. `sys.argv[1]` is

@@ -1,4 +1,4 @@
-"""Runs that fail and are gone on with, for tests of `predict_to`."""
+"""Runs that fail and are resumed, for tests of `predict_to`."""
 
 import filecmp
 

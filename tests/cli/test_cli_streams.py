@@ -111,7 +111,7 @@ def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "told"),
+    ("flag", "outcome"),
     [
         ("--batch_size=x", "--batch_size=x. Expected an integer."),
         ("--batch_size=0", "--batch_size=0. Expected an integer of 1 or more."),
@@ -127,8 +127,8 @@ def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
         ("--resume=x", "--resume=x. Expected true or false."),
     ],
 )
-def test_flags_are_told_by_value_expectation_and_remedy(flag, told, capsys):
+def test_flags_are_told_by_value_expectation_and_remedy(flag, outcome, capsys):
     with pytest.raises(SystemExit, match="2"):
         mgpu_here("predict", "a", "b", flag)
-    expected = f"mgpu: {told} See mgpu predict --help.\n"
+    expected = f"mgpu: {outcome} See mgpu predict --help.\n"
     assert capsys.readouterr().err == expected

@@ -147,7 +147,7 @@ class TestEachStepIsCompiledOnce:
 
 
 def with_unequal_copies(model, strategy, engine):
-    """A Predictor by whose results the copies that were read can be told."""
+    """A Predictor whose results show which copies were read."""
     with strategy.scope():
         predictor = mgpu.Predictor(model, engine=engine)
     for variable in predictor.model.variables:

@@ -209,7 +209,7 @@ def begun(kind, path, what, num_rows):
 
 
 def assert_goes_on(kind, path, what, mark):
-    """Checks that an output, once gone on with, is as if it had never been left."""
+    """Checks that an output, once resumed, is as if it had never been stopped."""
     sink = resumed(kind, path, what, mark)
     what.write(sink, what.stop)
     sink.finish()
@@ -279,7 +279,7 @@ def last_mark(path: pathlib.Path):
 
 
 def resumed(kind, path, what, mark):
-    """A sink that goes on behind a mark; a new one where there is none."""
+    """A sink that resumes after a mark; a new one if there is none."""
     if mark is None:
         return FORMATS[kind].create(path, what.layout)
     return FORMATS[kind].reopen(path, what.layout, mark)

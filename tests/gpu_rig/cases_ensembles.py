@@ -34,7 +34,7 @@ def all_of_them():
         "peaks": peaks,
         "activations": _ROWS * 1600 * 4,
         "weights": sum(w.nbytes for m in models[1:] for w in m.get_weights()),
-        "backed off": {name: run.told for name, run in runs.items()},
+        "backed off": {name: run.outcome for name, run in runs.items()},
     }
 
 
@@ -68,7 +68,7 @@ class _Run:
         found = predictor.predict(rows, 4_000 * len(self._gpus), verbose=0)
         expected = np.mean([_numpy(model, rows) for model in models], 0)
         back_offs = predictor.report.back_offs
-        self.told = {
+        self.outcome = {
             "exact": bool(np.allclose(found, expected, 1e-3, 1e-3)),
             "back_offs": [[b.failed, b.batch_size] for b in back_offs],
         }

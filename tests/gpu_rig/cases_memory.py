@@ -42,7 +42,7 @@ def all_of_them():
         thread.start()
     for thread in threads:
         thread.join()
-    return {name: run.told for name, run in runs.items()}
+    return {name: run.outcome for name, run in runs.items()}
 
 
 def _wide(units, num_columns=256):
@@ -61,7 +61,7 @@ class _Run:
         self._gpus, self._rows, self._batch_size = gpus, rows, batch_size
         devices = [f"gpu:{gpu}" for gpu in gpus]
         self._predictor = on_gpus(model, devices, engine=engine)
-        self.told = {"gpus": gpus, "input": rows.nbytes}
+        self.outcome = {"gpus": gpus, "input": rows.nbytes}
 
     def __call__(self):
         expected = self._expected()
@@ -70,7 +70,7 @@ class _Run:
                 rig.reset_one(gpu)
             found = self._predictor.predict(self._rows, self._batch_size, verbose=0)
             report = self._predictor.report
-            self.told[run] = {
+            self.outcome[run] = {
                 "exact": bool(np.allclose(found, expected, 1e-3, 1e-3)),
                 "back_offs": [[b.failed, b.batch_size] for b in report.back_offs],
                 "batch": report.batch_size,

@@ -18,10 +18,10 @@ _NUM_COLUMNS = 256
 
 def all_of_them(num_gpus):
     """The results of all functions below, by name and engine."""
-    told = {"without_xla": without_xla(), "rows": _many(num_gpus).nbytes}
-    told["drop_in"] = drop_in(num_gpus)
+    outcome = {"without_xla": without_xla(), "rows": _many(num_gpus).nbytes}
+    outcome["drop_in"] = drop_in(num_gpus)
     for engine in ENGINES:
-        told[engine] = {
+        outcome[engine] = {
             "copied": copied(engine, num_gpus),
             "freed": freed(engine),
             "grown": growth(engine, 200),
@@ -29,7 +29,7 @@ def all_of_them(num_gpus):
             "read back": read_back(engine, num_gpus),
             "metrics": metrics(engine, num_gpus),
         }
-    return told
+    return outcome
 
 
 def _many(num_gpus):

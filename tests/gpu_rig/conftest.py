@@ -65,8 +65,8 @@ def on_gpus(plugin, shared_folder):
                 text=True,
                 timeout=600,
             )
-            told = {"code": ran.returncode, "out": ran.stdout, "log": ran.stderr}
-            path.write_text(json.dumps(told))
+            outcome = {"code": ran.returncode, "out": ran.stdout, "log": ran.stderr}
+            path.write_text(json.dumps(outcome))
 
         ran = json.loads(_once(shared_folder / f"{label}.json", make).read_text())
         assert ran["code"] == 0, ran["log"][-4000:]

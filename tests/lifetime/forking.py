@@ -1,4 +1,4 @@
-"""What goes on in processes that are forked behind a Predictor's back.
+"""What happens in processes that are forked without the Predictor's knowledge.
 
 Run by `tests.children`, in processes in which TensorFlow has not started before.
 """

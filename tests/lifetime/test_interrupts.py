@@ -140,7 +140,7 @@ class Interrupts(keras.callbacks.Callback):
 
 
 def interrupting_batches(step):
-    """Interrupts the main thread from the thread that reads, and goes on."""
+    """Interrupts the main thread from the thread that reads, and continues."""
     for number, rows in enumerate(helpers.numbered_batches(40)):
         if number == step:
             interrupt()

@@ -1,4 +1,4 @@
-"""Runs that end early, in every way: the Predictor goes on, and nothing is left."""
+"""Runs that end early, in every way: Predictors stay usable, and nothing is left."""
 
 import gc
 import itertools

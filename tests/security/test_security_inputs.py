@@ -81,7 +81,7 @@ def test_npy_versions_that_are_not_known(version, tmp_path):
 
 
 def write_npz(path, content, compression=zipfile.ZIP_DEFLATED, **claims):
-    """A `.npz` file whose directory claims what it is told to."""
+    """A `.npz` file whose directory claims what a test wants."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("x.npy", content)
         for name, value in claims.items():

@@ -165,12 +165,12 @@ def test_an_index_with_other_outputs_is_refused_by_merge(tmp_path):
     path = tmp_path / "scores.npy"
     write_shards(path, TWO)
     index = tmp_path / "scores.shard-00001-of-00003.npy/index.json"
-    told = json.loads(index.read_text())
+    written = json.loads(index.read_text())
     for change in ({"first_row": 0}, {"num_rows": 9}, {"outputs": ["first"]}, {"x": 1}):
-        index.write_text(json.dumps(told | change))
+        index.write_text(json.dumps(written | change))
         with pytest.raises(ValueError, match="Shard 1 of .*index.json.*--overwrite"):
             merge(path)
-    index.write_text(json.dumps(told | {"outputs": ["../../x", "second"]}))
+    index.write_text(json.dumps(written | {"outputs": ["../../x", "second"]}))
     with pytest.raises(ValueError, match="Shard 1 of .*it lists the outputs"):
         merge(path)
 

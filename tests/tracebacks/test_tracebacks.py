@@ -318,8 +318,8 @@ def test_in_a_kernel(tmp_path):
         assert "Restart the kernel, and put scope(replicas_per_device=2) into" in text
         assert text.count("\n") < 16
         wrong = "f.PREDICTOR.predict_proba(f.ROWS + 9, verbose=0)"
-        told = kernel.run(f"pass\n{wrong};").err
-        assert "UserWarning: Invalid probability" in told and wrong in told
+        outcome = kernel.run(f"pass\n{wrong};").err
+        assert "UserWarning: Invalid probability" in outcome and wrong in outcome
         kernel.run("import pdb\npdb.Pdb.cmdloop = lambda pdb: print(pdb.curframe)")
         shown(kernel, "f.model_call()")
         assert "code call" in kernel.run("%debug").out  # of the user's layer

@@ -172,7 +172,7 @@ def test_keras_callbacks_see_every_batch(model, strategies):
 
 
 def test_a_parallel_model_predicts_the_same(model, expected):
-    if keras.__name__.startswith("tf_keras"):  # refused, and told what takes it
+    if keras.__name__.startswith("tf_keras"):  # refused, with a remedy
         with pytest.raises(TypeError, match="mgpu.Predictor"):
             mgpu.make_parallel(model, devices=["cpu:0", "cpu:1"])
         return

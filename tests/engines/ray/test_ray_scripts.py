@@ -174,7 +174,7 @@ except RuntimeError as error:
 
 
 def test_gpus_are_shared_as_planned_and_one_that_is_not_there_is_an_error(start):
-    """Ray counts GPUs that it is told of; whether there are any shows TensorFlow."""
+    """Ray counts the GPUs that it is given; TensorFlow shows whether there are any."""
     program = start(GPUS)
     output, errors = program.communicate(timeout=300)
     assert program.returncode == 0, errors

@@ -1,4 +1,4 @@
-"""Runs whose time is told, and terminals to watch them on."""
+"""Runs whose time is set, and terminals to watch them on."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from keras_mgpu_strategy.types import HostBatch
 
 
 class Time:
-    """A clock that moves when told to."""
+    """A clock that moves when it is set."""
 
     def __init__(self):
         self.seconds = 1000.0  # a monotonic clock begins anywhere
@@ -23,7 +23,7 @@ class Time:
 
 
 class Run:
-    """A run whose batches take as long as told, waiting for its input."""
+    """A run whose batches take a set time, waiting for its input."""
 
     def __init__(self, num_replicas=1):
         self.now = Time()

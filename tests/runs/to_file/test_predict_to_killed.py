@@ -1,4 +1,4 @@
-"""Runs that end between any two changes of the disk are gone on with."""
+"""Runs that end between any two changes of the disk are resumed."""
 
 import os
 import pathlib

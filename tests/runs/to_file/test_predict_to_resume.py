@@ -1,4 +1,4 @@
-"""Runs that failed are gone on with: the same bytes as if they never had."""
+"""Runs that failed are resumed: the same bytes as if they never had."""
 
 import numpy as np
 import pandas as pd

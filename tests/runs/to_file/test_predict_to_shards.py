@@ -1,4 +1,4 @@
-"""Shards together hold all rows, and each is gone on with alone."""
+"""Shards together hold all rows, and each is resumed by itself."""
 
 import numpy as np
 import pytest
