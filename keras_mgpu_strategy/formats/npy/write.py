@@ -67,7 +67,7 @@ class NpySink(RowSink):
             self._write_index(self._index, structure, None)
 
     def _fitting(self, rows: HostBatch) -> HostBatch:
-        refusals.refuse_missing(self._layout, rows)
+        refusals.refuse_missing(self._layout, rows, ".npy")
         refusals.refuse_nul_at_end(self._layout, rows)
         return rows
 
