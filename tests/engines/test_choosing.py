@@ -1,6 +1,6 @@
 """The search for the fastest step, on stand-ins whose speed is known.
 
-Each replica has a clock of its own, which only what it runs moves.
+Each replica has its own clock, which advances only by the steps that it runs.
 """
 
 import collections
@@ -28,7 +28,7 @@ CPU = ("plain", "frozen", "xla")
 
 
 class Clock:
-    """The time of the replica whose thread asks for it; only what runs moves it."""
+    """The time of the calling thread's replica; advances only by steps that run."""
 
     def __init__(self):
         self.times = collections.Counter()
@@ -80,7 +80,7 @@ class Steps:
             times = self.clock.times
             times[replica] += seconds
             self._changed.notify_all()
-            if replica:  # no faster than the first, as long as that has rows
+            if replica:  # no faster than the first while that has rows
                 near = times[replica] - 0.1
                 self._changed.wait_for(lambda: times[0] >= near, timeout=0.1)
             self.seconds[step] += seconds if replica == 0 else 0.0
@@ -90,7 +90,7 @@ class Steps:
         return HostBatch(chunk.start, rows * (2.0 + self._apart[step]))
 
     def steps_of(self, last):
-        """The steps by which the last chunks were run."""
+        """The steps that ran the last chunks."""
         return {step for *_, step in sorted(self.chunks)[-last:]}
 
 
@@ -121,7 +121,7 @@ def context_of(steps, num_devices=1, choices=CPU, **more):
 
 
 def run(steps, rows, by=None, **more):
-    """The report, once results are right; rows come in pieces of `by` if given."""
+    """Checks the results and returns the report; rows come `by` at a time if given."""
     context = context_of(steps, **more)
     engine = ThreadsEngine(context, steps)
     with helpers.no_thread_left():
@@ -154,7 +154,7 @@ def test_the_fastest_step_is_chosen(frozen, xla, best, num_devices, clock):
     rates = {"plain": 800, "frozen": BATCH / frozen, "xla": BATCH / xla}
     assert report.tried_steps == pytest.approx(rates)
     assert steps.steps_of(20) == {best}
-    # All rows that are taken after the choice are run by it.
+    # It runs all rows that are taken after the choice.
     by = [(start, step) for start, *_, step in sorted(steps.chunks)]
     last = max(start for start, step in by if step != best or best == "plain")
     settled = [r for r, _ in by if steps.context.clock.settled_step(r) == best]
@@ -219,7 +219,7 @@ def test_results_that_differ_are_not_used(clock):
 
 
 def failing(when):
-    """Fails where it is made, or later."""
+    """Fails when the step is made, or later."""
 
     def fails(chunk, made):
         if made is when:
@@ -236,7 +236,7 @@ def test_steps_that_fail_are_not_used(made, clock):
     assert (report.step, report.tried_steps["frozen"]) == ("xla", "failed: No kernel.")
 
 
-def test_what_takes_long_to_make_is_not_begun(clock):
+def test_steps_that_take_too_long_to_make_are_not_tried(clock):
     costs = {"plain": 0.01, "frozen": 0.001, "xla": 0.001}
     steps = Steps(clock, costs, num_ops=6000)
     report = run(steps, ROWS)
@@ -258,7 +258,7 @@ def test_weights_count_if_they_are_frozen(clock):
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("num_devices", [1, 3])
 def test_a_row_that_fails_within_the_search(number, num_devices, clock):
-    """Of one chunk, some time after the last step was made, whichever runs it."""
+    """In some chunk after the last step was made, whichever step runs it."""
     rows = []
 
     def fails(chunk, made):
@@ -279,7 +279,7 @@ def test_a_row_that_fails_within_the_search(number, num_devices, clock):
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_a_batch_that_shrinks_within_the_search_loses_no_row(num_devices, clock):
-    """As where memory runs out for the first step, while steps take turns."""
+    """As when the first step runs out of memory while steps take turns."""
     steps = Steps(clock, dict.fromkeys(CPU, 0.01))
     ran = steps.run
 
@@ -344,7 +344,7 @@ def test_a_search_that_is_closed_leaves_no_thread(stop_at, clock):
         (np.float32([1, 2]), np.float64([1, 2]), "other shapes"),
     ],
 )
-def test_what_is_the_same(expected, found, said):
+def test_which_results_are_the_same(expected, found, said):
     nest = {"a": np.int32([1]), "b": expected}
     answer = trials.difference(nest, {"a": np.int32([1]), "b": found})
     assert said in answer and bool(said) == bool(answer)

@@ -10,7 +10,7 @@ MOST = 1 << 20
 @pytest.mark.parametrize(
     ("seconds_per_row", "batch_size", "rows_left", "rows"),
     [
-        (None, 32, None, 32),  # nothing known: one micro-batch
+        (None, 32, None, 32),  # speed unknown: one micro-batch
         (1e-5, 32, None, 93 * 32),  # 30 ms hold 93.75 of them
         (1.0, 32, None, 32),  # slow: never less than one
         (1e-9, 32, None, MOST),  # fast: the cap
@@ -41,4 +41,4 @@ def test_calls_that_wait_for_each_other_count_once():
     assert [sizes.busy(0, *call) for call in calls] == pytest.approx([0.02] * 4)
     assert sizes.busy(1, 0.0, 0.08) == pytest.approx(0.08)  # another device
     assert sizes.busy(0, 0.10, 0.12) == pytest.approx(0.02)  # after a pause
-    assert sizes.busy(0, 0.10, 0.11) == 0.0  # ended before the one before it
+    assert sizes.busy(0, 0.10, 0.11) == 0.0  # ended before the previous one

@@ -1,4 +1,4 @@
-"""How a Predictor shows itself."""
+"""What the `repr` of a Predictor shows."""
 
 import keras
 import pytest
@@ -22,7 +22,7 @@ class Unbuilt(keras.Model):
         return self.dense(x)
 
 
-def test_a_predictor_says_model_replicas_engine_and_floats(strategies):
+def test_model_replicas_engine_and_floats_are_shown(strategies):
     with strategies[2].scope():
         plain, other = mgpu.Predictor(digits()), mgpu.Predictor(digits(tf_keras))
         unbuilt = mgpu.Predictor(Unbuilt())
@@ -45,7 +45,7 @@ def test_options_that_were_chosen_are_shown(strategies):
     )
 
 
-def test_a_saved_model_goes_by_its_folder(tmp_path, strategies):
+def test_a_saved_model_is_shown_by_its_folder(tmp_path, strategies):
     digits().export(tmp_path / "exported", verbose=False)
     with strategies[1].scope():
         predictor = mgpu.load(tmp_path / "exported")
@@ -66,7 +66,7 @@ def test_many_replicas_are_shortened():
     )
 
 
-def test_processes_that_have_ended_are_none():
+def test_processes_that_have_ended_are_not_counted():
     shown = Options(engine="ray").describe(["a"], ["float32"], [])
     assert shown == "'a', 0 processes; ray, float32"
 
@@ -80,7 +80,7 @@ def test_several_models_and_views_are_shown(strategies):
 
 
 @pytest.mark.parametrize("attribute", ["_runner", None])
-def test_one_that_is_not_made_is_shown(attribute):
+def test_an_unfinished_predictor_can_be_shown(attribute):
     predictor = mgpu.Predictor.__new__(mgpu.Predictor)
     if attribute:
         setattr(predictor, attribute, None)

@@ -1,4 +1,4 @@
-"""How large a batch may be for a GPU's memory, which none of these tests has."""
+"""How large a batch a GPU's memory allows; none of these tests has a GPU."""
 
 import numpy as np
 import pytest
@@ -28,24 +28,24 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     "needed, free, moved, chunk_batches, held",
     [
-        (10, 1000, 10, 15, None),  # only what is moved stays with each chunk
+        (10, 1000, 10, 15, None),  # each chunk keeps only what is copied
         (100, 1000, 10, 12, None),  # two may compute at a time
         (450, 1000, 10, 1, 2),
-        (455, 1000, 10, 1, 1),  # and where there is no room for that, one is held
+        (455, 1000, 10, 1, 1),  # if there is no room for that, one is held
         (450, 1000, 225, 1, 2),
         (455, 1000, 228, 1, 1),  # nor for the rows of a second one
         (200, 1000, 150, 1, 5),
-        (950, 1000, 10, 1, 1),  # what fitted, fits
+        (950, 1000, 10, 1, 1),  # what fitted once still fits
     ],
 )
-def test_what_one_micro_batch_took_says_how_much_fits(
+def test_memory_of_one_micro_batch_decides_how_much_fits(
     needed, free, moved, chunk_batches, held
 ):
     plan = plan_for(32, Reading(needed * MIB, free * MIB, moved * MIB))
     assert (plan.size, plan.chunk_rows, plan.held) == (32, chunk_batches * 32, held)
 
 
-def test_nothing_limits_what_nobody_tells():
+def test_there_is_no_limit_if_free_memory_is_unknown():
     assert plan_for(32, Reading(MIB, None, MIB)) == Plan(32)
     assert largest_batch(32, Reading(MIB, None, MIB)) is None
 
@@ -56,7 +56,7 @@ def batch_of(size, **options):
 
 
 class TestBackingOff:
-    """Failures cost ten seconds each on a GPU, so there are to be two at most."""
+    """A failure takes ten seconds on a GPU, so there may be two at most."""
 
     def test_a_batch_that_is_too_large_comes_down_to_what_fits_in_one_step(self):
         batch, clock = batch_of(4096, is_measured=True)
@@ -68,7 +68,7 @@ class TestBackingOff:
         assert batch.size == 1536 and not batch.plan.is_measured
         assert clock.report().back_offs == (BackOff(0, 4096, 1536),)
 
-    def test_where_memory_does_not_grow_as_it_should_the_small_one_stays(self):
+    def test_if_memory_does_not_grow_as_expected_the_small_batch_stays(self):
         batch, clock = batch_of(4096, is_measured=True)
         batch.shrink(batch.plan, 4096, 0, MemoryError())
         batch.learn(batch.plan, Reading(10 * MIB, 200 * MIB, MIB))
@@ -76,7 +76,7 @@ class TestBackingOff:
         assert batch.size == 128 and not batch.plan.is_measured
         assert [b.batch_size for b in clock.report().back_offs] == [1536, 128]
 
-    def test_where_nobody_tells_what_there_is_a_guess_is_tried(self):
+    def test_if_free_memory_is_unknown_a_guess_is_tried(self):
         batch, _ = batch_of(4096, is_measured=True)
         batch.shrink(batch.plan, 4096, 0, MemoryError())
         batch.learn(batch.plan, Reading(10 * MIB, None, MIB))
@@ -102,7 +102,7 @@ class TestBackingOff:
         again = BatchSize(4096, clock, limits, is_measured=True)
         assert again.plan == first.plan
 
-    def test_a_size_that_fits_no_more_is_not_tried_for_ever(self):
+    def test_a_size_that_no_longer_fits_is_not_tried_for_ever(self):
         batch, _ = batch_of(4096, is_measured=True)
         batch.shrink(batch.plan, 4096, 0, MemoryError())
         batch.learn(batch.plan, Reading(10 * MIB, 200 * MIB, MIB))
@@ -119,7 +119,7 @@ class TestBackingOff:
         batch.shrink(plan, 64, 0, MemoryError())
         assert batch.size == 32
 
-    def test_copies_that_find_no_room_count(self):
+    def test_copies_that_do_not_fit_count(self):
         text = "Failed copying input tensor: Dst tensor is not initialized."
         assert is_out_of_memory(tf.errors.InternalError(None, None, text))
         assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM"))
@@ -129,12 +129,12 @@ class TestBackingOff:
 CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
-def test_no_memory_is_known_of_a_cpu():
+def test_the_memory_of_a_cpu_is_unknown():
     assert Probe([CPU]).reading(MIB).free is None
 
 
-def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
-    """What TensorFlow returns with oneDNN; a GPU beside the CPU changes nothing."""
+def test_zeros_for_a_cpu_are_ignored(monkeypatch, a_gpu):
+    """TensorFlow returns them with oneDNN; a GPU next to the CPU changes nothing."""
     experimental = tf.config.experimental
     zeros = {"current": 0, "peak": 0}
     monkeypatch.setattr(experimental, "reset_memory_stats", lambda device: None)
@@ -145,7 +145,7 @@ def test_zeros_for_a_cpu_are_not_believed(monkeypatch, a_gpu):
 
 @pytest.fixture
 def a_gpu(monkeypatch, tmp_path):
-    """Has TensorFlow tell of one GPU, and the driver what a test lets it say."""
+    """Makes TensorFlow report one GPU; tests write what the driver reports."""
     gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [gpu])
     monkeypatch.setattr(tf.config, "get_logical_device_configuration", lambda gpu: None)
@@ -155,7 +155,7 @@ def a_gpu(monkeypatch, tmp_path):
     gpu_memory.capacity.cache_clear()
 
 
-def test_the_driver_tells_what_a_whole_gpu_has(a_gpu):
+def test_the_driver_reports_the_memory_of_a_whole_gpu(a_gpu):
     a_gpu.write_text('#!/bin/sh\ncase "$1" in *memory.total) echo 40000;; esac\n')
     a_gpu.chmod(0o755)
     assert gpu_memory.capacity("GPU:0") == 36000 * MIB
@@ -169,7 +169,7 @@ def test_a_part_of_a_gpu_has_its_limit(a_gpu, monkeypatch):
     assert gpu_memory.capacity("GPU:1") == 200 * MIB
 
 
-def test_no_driver_no_capacity(a_gpu):
+def test_capacity_is_unknown_without_a_driver(a_gpu):
     assert gpu_memory.capacity("GPU:0") is None
 
 

@@ -1,4 +1,4 @@
-"""What every engine guarantees, asked of each of them."""
+"""What every engine guarantees."""
 
 import itertools
 import time
@@ -14,7 +14,7 @@ from tests.helpers import BATCH
 
 
 class FailsFrom(keras.layers.Layer):
-    """Fails at the first batch that holds a row number from a given one on."""
+    """Fails at batches that hold the given row number or a later one."""
 
     def __init__(self, row):
         super().__init__()
@@ -26,7 +26,7 @@ class FailsFrom(keras.layers.Layer):
 
 
 class SlowAt(keras.layers.Layer):
-    """Takes its time where a batch holds a multiple of a number."""
+    """Is slow if a batch holds a multiple of a number."""
 
     def __init__(self, every):
         super().__init__()
@@ -66,7 +66,7 @@ def read_until(iterator, error):
     return batches, caught.value
 
 
-def test_rows_come_in_order_where_some_chunks_are_slow(engine_of, strategies):
+def test_rows_come_in_order_if_some_chunks_are_slow(engine_of, strategies):
     engine = engine_of(helpers.doubling_model(SlowAt(96)), strategies[3])
     rows = helpers.numbered_rows(2000)
     result = helpers.joined(engine.run(as_source(rows), BATCH))
@@ -83,7 +83,7 @@ def test_a_run_from_the_middle_gives_the_same_rows(engine_of, strategies):
 
 
 class TestErrors:
-    def test_of_a_generator_come_behind_the_rows_before(self, engine):
+    def test_of_a_generator_come_after_the_rows_before(self, engine):
         error = LookupError("the user's own")
 
         def batches():
@@ -104,7 +104,7 @@ class TestErrors:
         assert str(raised) == "the user's own"
 
     @pytest.mark.parametrize("row", [0, 1, 2000])
-    def test_of_the_model_come_behind_whole_rows(self, row, engine_of, strategies):
+    def test_of_the_model_come_after_whole_rows(self, row, engine_of, strategies):
         engine = engine_of(helpers.doubling_model(FailsFrom(row)), strategies[2])
         rows = helpers.numbered_rows(3000)
         with helpers.no_thread_left():
@@ -117,7 +117,7 @@ class TestErrors:
             assert len(result) <= row
             np.testing.assert_array_equal(result, doubled(rows[: len(result)]))
 
-    def test_after_an_error_the_engine_runs_on(self, engine_of, strategies):
+    def test_the_engine_can_run_again_after_an_error(self, engine_of, strategies):
         engine = engine_of(helpers.doubling_model(FailsFrom(100)), strategies[2])
         read_until(
             engine.run(as_source(helpers.numbered_rows(300)), BATCH),

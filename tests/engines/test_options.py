@@ -86,12 +86,12 @@ def test_unknown_values_are_refused_before_the_model_is_touched(options, message
         (["a", "b", "a"], ValueError, r"has a name twice. Expected each name once"),
     ],
 )
-def test_outputs_that_are_no_names(outputs, error, message):
+def test_outputs_that_are_not_names(outputs, error, message):
     with pytest.raises(error, match=message):
         mgpu.Predictor(None, outputs=outputs)
 
 
-def test_a_profile_that_is_no_path_is_refused_before_the_model_is_touched():
+def test_a_profile_that_is_not_a_path_is_refused_before_the_model_is_touched():
     with pytest.raises(TypeError, match="profile=3 of type int. Expected the path"):
         mgpu.Predictor(None, profile=3)
 

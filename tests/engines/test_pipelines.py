@@ -1,4 +1,4 @@
-"""One pipeline per replica: who gets which chunk."""
+"""One pipeline per replica: which replica gets which chunk."""
 
 import threading
 
@@ -24,7 +24,7 @@ def rounds_of(source, strategy):
     return Rounds(Feed(source, 4), context, 2, lambda: 4, strategy)
 
 
-def test_a_slow_source_holds_no_dealt_chunk_back(strategies):
+def test_a_slow_source_does_not_hold_back_dealt_chunks(strategies):
     is_waiting, go_on = threading.Event(), threading.Event()
 
     def batches():

@@ -1,4 +1,4 @@
-"""A row within a chunk that cannot be run, as where other processes read the rows."""
+"""A row within a chunk that cannot be run, as when other processes read the rows."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ BATCH = 4
 
 
 class Doubles:
-    """Runs rows up to the first of some that it cannot run."""
+    """Runs rows up to the first of its bad rows."""
 
     def __init__(self, *bad_rows):
         self._bad_rows = bad_rows

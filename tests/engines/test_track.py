@@ -1,4 +1,4 @@
-"""Chunks that wait for earlier ones, so that few results wait for those."""
+"""Chunks that wait for earlier ones, so that few results pile up."""
 
 import threading
 import time

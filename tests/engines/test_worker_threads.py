@@ -1,4 +1,4 @@
-"""Which error a run raises where several threads fail."""
+"""Which error a run raises if several threads fail."""
 
 import threading
 
