@@ -1,6 +1,6 @@
-"""The memory that five models take on simulated GPUs, and what happens if it is little.
+"""The memory that five models take on simulated GPUs, and runs short of memory.
 
-Each run has GPUs of its own; those that do not fit wait side by side.
+Each run has its own GPUs; those that do not fit wait at the same time.
 """
 
 import threading
@@ -16,7 +16,7 @@ _MEBIBYTES, _NUM_MODELS, _ROWS = 24, 5, 1_000
 def all_of_them():
     """What each run did, by its name."""
     split(_MEBIBYTES)
-    tf.config.threading.set_inter_op_parallelism_threads(16)  # to wait side by side
+    tf.config.threading.set_inter_op_parallelism_threads(16)  # to wait at the same time
     models = [_deep(seed) for seed in range(_NUM_MODELS)]
     peaks = {
         "one": _peak(0, models[0]),

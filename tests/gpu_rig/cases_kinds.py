@@ -1,4 +1,4 @@
-"""Strings, images and random numbers on simulated GPUs: what was wrong, by case."""
+"""Strings, images and random numbers on simulated GPUs: failures by case."""
 
 import tempfile
 
@@ -113,7 +113,7 @@ def _views(engine, num_gpus):
 
 
 class _Noise(keras.layers.Layer):
-    """Adds noise, in prediction too."""
+    """Adds noise, also in prediction."""
 
     def __init__(self):
         super().__init__()

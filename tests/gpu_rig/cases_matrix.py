@@ -1,6 +1,6 @@
-"""Kinds of inputs and outputs on simulated GPUs, against the model on the CPU.
+"""Kinds of inputs and outputs on simulated GPUs, compared with the CPU.
 
-Each function returns what was wrong, by case.
+Each function returns failures by case.
 """
 
 import pathlib
@@ -59,7 +59,7 @@ def parallel(num_gpus):
 
 
 def _rows(num_replicas, engine, per_replica):
-    """Numbers of rows around those that the replicas divide."""
+    """Numbers of rows that the replicas do and do not divide."""
     model = made_on_cpu(dense)
     predictor = on_gpus(model, engine=engine, **per_replica)
     assert predictor.num_replicas == num_replicas

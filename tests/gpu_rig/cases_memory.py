@@ -1,7 +1,7 @@
 """Batches that do not fit into the memory of simulated GPUs of 14 MiB each.
 
-TensorFlow waits ten seconds before an allocation fails, so the runs wait side by side,
-each on GPUs of its own.
+TensorFlow waits ten seconds before an allocation fails, so the runs wait at the
+same time, each on its own GPUs.
 """
 
 import threading
@@ -18,7 +18,7 @@ _MEBIBYTES = 14
 def all_of_them():
     """What each run did, by its name, and the GPUs that it had."""
     split(_MEBIBYTES)
-    tf.config.threading.set_inter_op_parallelism_threads(16)  # to wait side by side
+    tf.config.threading.set_inter_op_parallelism_threads(16)  # to wait at the same time
     runs = {
         "inputs, threads": _Run([0], "threads", _wide(1), rows_of(40_000, 256), 20_000),
         "inputs, mirrored": _Run(

@@ -37,9 +37,9 @@ def _many(num_gpus):
 
 
 def copied(engine, num_gpus):
-    """Bytes that a warm run copied to each GPU and from it, as many each way.
+    """Bytes that a warm run copied to and from each GPU.
 
-    That of the run with the fewest: one that finds no free buffer sends a new one.
+    The fewest of several runs: one that finds no free buffer sends a new one.
     """
     model = chain(_NUM_COLUMNS, keras.layers.Dense(_NUM_COLUMNS))
     predictor, runs = on_gpus(model, engine=engine), []
@@ -56,7 +56,7 @@ def _distance(y_true, y_pred):
 
 
 def metrics(engine, num_gpus):
-    """Those of a run into a file with what Keras says of it, and bytes copied."""
+    """Values and expected ones of a run into a file; bytes copied and of results."""
     model = chain(64, keras.layers.Dense(10, "softmax"))
     predictor, rows = on_gpus(model, engine=engine), rows_of(6400, 64)
     labels = np.arange(len(rows)) % 10
@@ -77,7 +77,7 @@ def metrics(engine, num_gpus):
 
 
 def read_back(engine, num_gpus):
-    """Bytes of a row copied from all GPUs, and in the report, by method and dtype."""
+    """Bytes per row copied from all GPUs, and in the report, by method and dtype."""
     model, rows, found = chain(64, keras.layers.Dense(1000)), rows_of(6400, 64), {}
     for dtype in (None, "float16"):
         predictor = on_gpus(model, engine=engine, output_dtype=dtype)
@@ -94,7 +94,7 @@ def read_back(engine, num_gpus):
 def drop_in(num_gpus):
     """Bytes that a small call of `predict_proba` copied from all GPUs, and of weights.
 
-    Then how far results are from the model's, once its weights have changed.
+    Then the largest error of results after the model's weights have changed.
     """
     model, rows = chain(64, keras.layers.Dense(4096)), rows_of(8, 64)
     for _ in range(3):
@@ -109,7 +109,7 @@ def drop_in(num_gpus):
 
 
 def growth(engine, num_calls):
-    """Bytes that a GPU holds more after many calls than after a few."""
+    """How many more bytes a GPU holds after many calls than after a few."""
     predictor, held = on_gpus(dense(), engine=engine), []
     for call in range(num_calls):
         predictor.predict(rows_of(50 + call % 7), 32, verbose=0)
@@ -120,7 +120,7 @@ def growth(engine, num_calls):
 def frozen(engine, num_gpus):
     """Bytes of weights, and bytes held for constants on each GPU as weights change.
 
-    Then how far results are from the model's.
+    Then the largest error of results.
     """
     layers = keras.layers
     model = chain(512, layers.Dense(2048, "relu"), layers.Dense(512))
@@ -149,7 +149,7 @@ def freed(engine):
     predictor = on_gpus(dense(), engine=engine)
 
     class Rows(np.ndarray):
-        """Can be referred to weakly."""
+        """Supports weak references."""
 
     predictor.predict(rows_of(100), 8, verbose=0)
     gc.collect()
@@ -164,7 +164,7 @@ def freed(engine):
 
 
 def without_xla():
-    """Whether "auto" runs where there is no XLA, and what True ends in."""
+    """Checks that "auto" runs without XLA; returns the error that True raises."""
     rows = rows_of(40)
     model = dense()
     on_gpus(model).predict(rows, 8, verbose=0)

@@ -1,4 +1,4 @@
-"""The search for a step where each device has memory of its own."""
+"""The search for a step if each device has its own memory."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SECONDS = {"plain": 1e-3, "frozen": 0.5e-3}
 
 
 def search():
-    """A search by few rows that finds frozen steps the fastest; what is reported."""
+    """Searches with frozen steps made the fastest; returns errors and reports."""
     timed = Trials.timed
 
     def as_if(self, kind, chunk):

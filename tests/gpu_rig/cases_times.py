@@ -1,4 +1,4 @@
-"""What simulated GPUs do at the same time, where copies and computing take a while."""
+"""What simulated GPUs do at the same time when copies and computing take a while."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ def all_of_them():
 
 
 def _set(milliseconds, megabytes):
-    """Has a batch take so long to be copied in, computed, and copied out."""
+    """Sets how long a batch takes to be copied in, computed, and copied out."""
     into, compute, out = milliseconds
     rig.change(
         kernel_us=1e3 * compute,
@@ -38,9 +38,9 @@ def _set(milliseconds, megabytes):
 
 
 def beside(engine):
-    """Of a GPU's seconds of computing, the shares with copies in and out beside them.
+    """Shares of a GPU's computing time that overlap with copies in and with copies out.
 
-    Long enough for what a busy machine adds to count little.
+    Runs long enough that a busy machine changes little.
     """
     rows, shares = rows_of(64 * 20, 784), {}
     predictor = on_gpus(chain(784, keras.layers.Dense(784)), "gpu:0", engine=engine)
@@ -57,7 +57,7 @@ def beside(engine):
 
 
 def bound(engine, *milliseconds):
-    """What a run is bound by where the stages of a batch take so long."""
+    """What a run is bound by if the stages of a batch take this long."""
     rows = rows_of(64 * 20, 784)
     _set(milliseconds, 64 * 784 * 4 / 1e6)
     model = chain(784, keras.layers.Dense(784))

@@ -1,4 +1,4 @@
-"""Models and rows for what is run on simulated GPUs."""
+"""Models and rows for runs on simulated GPUs."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def on_gpus(model, devices="gpu", per_device=1, **options):
 
 
 def split(mebibytes, parts=1):
-    """Gives each GPU, or each of its parts, so much memory."""
+    """Gives each GPU, or each of its parts, this much memory."""
     limit = tf.config.LogicalDeviceConfiguration(memory_limit=mebibytes)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.set_logical_device_configuration(gpu, [limit] * parts)

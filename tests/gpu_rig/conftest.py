@@ -23,7 +23,7 @@ def shared_folder(tmp_path_factory):
 
 
 def _once(path, make):
-    """Has one worker make a file, and the others wait for it."""
+    """Makes a file in one worker, for which the others wait."""
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
@@ -47,7 +47,7 @@ def plugin(shared_folder):
 def on_gpus(plugin, shared_folder):
     """Runs a function of a module of cases on simulated GPUs; returns what it returns.
 
-    In a process of its own, since a plugin is loaded as TensorFlow is. The same call
+    In its own process, since a plugin is loaded with TensorFlow. The same call
     runs once, since starting TensorFlow takes longer than most of the cases.
     """
 

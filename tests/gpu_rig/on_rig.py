@@ -1,8 +1,8 @@
-"""Runs a command on simulated GPUs, after the settings of the GPUs.
+"""Runs a command on simulated GPUs; their settings precede it.
 
     python tests/gpu_rig/on_rig.py RIG_GPUS=8 RIG_KERNEL_US=10000 mgpu devices
 
-The plugin is built into `build/` first, where that has none that is up to date.
+The plugin is built into `build/` first unless it is up to date there.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ def environment(plugin, settings):
     paths = [*map(str, (ROOT, HERE, HERE / "start")), os.environ.get("PYTHONPATH")]
     return {
         **os.environ,
-        # Has a stand-in for nvidia-smi, which says how much memory there is.
+        # Has a stand-in for nvidia-smi that reports how much memory there is.
         "PATH": os.pathsep.join([str(HERE / "bin"), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(plugin),
@@ -42,7 +42,7 @@ def built():
 
 
 def main(words):
-    """Becomes the command."""
+    """Replaces this process with the command."""
     settings = {}
     while words and words[0].startswith("RIG_"):
         name, _, settings[name] = words.pop(0).partition("=")

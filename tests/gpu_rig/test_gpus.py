@@ -43,10 +43,10 @@ class TestRuns:
         for total in map(sum, zip(*outcome[engine]["copied"], strict=True)):
             assert size <= total < 1.05 * size + 100_000
 
-    def test_each_gpu_of_those_in_step_has_its_own_share(self, outcome):
+    def test_each_gpu_of_the_mirrored_engine_has_its_own_share(self, outcome):
         share = outcome["rows"] / 2
         for in_and_out in outcome["mirrored"]["copied"]:
-            for copied in in_and_out:  # nothing passes through the first of them
+            for copied in in_and_out:  # nothing passes through the first GPU
                 assert share <= copied < 1.05 * share + 100_000
 
     @ENGINES
@@ -91,18 +91,18 @@ class TestRuns:
     def test_the_rows_of_a_run_are_freed_with_it(self, outcome, engine):
         assert outcome[engine]["freed"]
 
-    def test_xla_is_used_only_where_it_is(self, outcome):
+    def test_xla_is_used_only_if_it_is_available(self, outcome):
         assert 'compile="plain"' in outcome["without_xla"]
 
 
 class TestOutOfMemory:
-    """An allocation that fails has waited ten seconds, so few may fail."""
+    """A failed allocation has waited ten seconds, so few may fail."""
 
     @pytest.fixture
     def ran(self, on_gpus):
         outcome, log = on_gpus("cases_memory.all_of_them", num_gpus=8, log_level=1)
         for run in outcome.values():
-            # TensorFlow's words, each time that it gives up.
+            # TensorFlow logs this each time that it gives up.
             gpus = "|".join(map(str, run["gpus"]))
             failed = rf"PluggableDevice_({gpus})_bfc\) ran out of memory trying"
             run["failures"] = len(re.findall(failed, log))
@@ -125,10 +125,10 @@ class TestOutOfMemory:
         assert run["first"]["batch"] == run["second"]["batch"] == 32
 
     @pytest.mark.parametrize("kind", ["inputs", "activations"])
-    def test_each_gpu_has_its_own_rows_behind_a_back_off(self, ran, kind):
+    def test_each_gpu_has_its_own_rows_after_a_back_off(self, ran, kind):
         run = ran[f"{kind}, mirrored"]
         first, batch = run["first"], run["first"]["batch"]
-        assert run["first"]["back_offs"][0][0] % batch  # which does not divide it
+        assert run["first"]["back_offs"][0][0] % batch  # not a multiple of it
         for copied in first["bytes_in"]:
             assert copied > 0.4 * run["input"]
 
@@ -158,11 +158,11 @@ class TestTimes:
 
     @ENGINES
     @pytest.mark.parametrize("direction", ["in", "out"])
-    def test_copies_run_beside_computing(self, outcome, engine, direction):
+    def test_copies_overlap_with_computing(self, outcome, engine, direction):
         assert outcome[engine]["beside"][direction] > 0.5  # 0.9 on an idle machine
 
     @ENGINES
-    def test_other_threads_of_the_program_run_on(self, outcome, engine):
+    def test_other_threads_of_the_program_keep_running(self, outcome, engine):
         assert outcome[engine]["longest_wait"] < 0.4  # a batch takes 0.6 s
 
     @ENGINES
