@@ -1,4 +1,4 @@
-"""What the outputs of several runs become, next to what NumPy makes of them."""
+"""The combined outputs of several runs, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def test_small_probabilities_of_logits_do_not_round_to_zero():
     np.testing.assert_allclose(found, [[np.exp(-55 - np.log(2) / 2), 0.5**0.5]], 1e-5)
 
 
-def test_a_run_waits_for_what_the_earlier_ones_add_up_to():
+def test_a_run_waits_for_the_sum_of_the_earlier_ones():
     given = []
 
     def run(before):
@@ -161,7 +161,7 @@ def test_results_have_the_structure_of_the_first_run():
         ("predict_classes", "mean_std", "Call predict or predict_proba"),
     ],
 )
-def test_methods_that_mean_nothing_are_refused(method, how, instead):
+def test_methods_without_a_meaning_are_refused(method, how, instead):
     head = Head(method) if method == "evaluate" else head_of(method)
     head = Head(head.method, k=head.k, combine=how)
     with pytest.raises(ValueError, match=f"{method} is not defined for combine='{how}"):

@@ -189,10 +189,10 @@ def test_moving_statistics_that_differ(strategies):
         predictor.predict(ROWS, 8, verbose=0)
 
 
-def test_a_choice_that_cannot_be_frozen_any_more_runs_plain(
+def test_a_choice_that_can_no_longer_be_frozen_runs_plain(
     strategies, tmp_path, monkeypatch
 ):
-    """As after `fit`, which makes the moving statistics of replicas differ."""
+    """As after `fit`, which makes replicas' moving statistics differ."""
     monkeypatch.setattr(TuningFile, "find", lambda *_: Found("frozen", None, 100.0))
     with strategies[2].scope():
         model = normalized()
@@ -208,7 +208,7 @@ def test_a_choice_that_cannot_be_frozen_any_more_runs_plain(
 
 
 def test_weights_that_change_and_change_back():
-    """Within a run, one of whose steps is made in between."""
+    """Within a run; one of its steps is made in between."""
     weight = tf.Variable(1.0)
     double = tf.function(lambda x: 2 * weight * x, autograph=False)
     traced = double.get_concrete_function(tf.TensorSpec([8]))

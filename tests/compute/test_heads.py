@@ -21,7 +21,7 @@ TO_CLASSES = head_of("predict_classes")
 LOGITS_TO_CLASSES = head_of("predict_classes", from_logits=True)
 
 
-def test_identity_returns_the_very_tensor():
+def test_identity_returns_the_same_tensor():
     outputs = tf.constant(LOGITS)
     assert heads.identity(outputs) is outputs
 

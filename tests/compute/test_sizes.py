@@ -75,7 +75,7 @@ def test_per_replica(global_batch, num_replicas, expected):
         (4 * KIB, 100, 1, 128),  # fewer rows than the guess: their power of two
         (4 * KIB, 100, 4, 32),  # 25 rows for each replica
         (4 * KIB, 5, 4, 2),
-        (50 * MIB, 3, 1, 4),  # below the least guess, where there are so few rows
+        (50 * MIB, 3, 1, 4),  # below the least guess if there are so few rows
         (4 * KIB, 1, 4, 1),
         (4 * KIB, 0, 4, 1),  # no rows: one padded row
     ],
@@ -102,7 +102,7 @@ def test_most_chunk_rows(batch_size, row_bytes, micro_batches):
 def test_outputs_bound_a_batch():
     assert most_batch_rows(16 * KIB) == 512  # 8 MiB
     assert most_batch_rows(16 * KIB + 1) == 256  # a power of two below
-    assert most_batch_rows(50 * MIB) == 32  # no fewer than inputs ask for
+    assert most_batch_rows(50 * MIB) == 32  # no fewer than for inputs
     assert most_batch_rows(0) > 8192  # rows without a byte
 
 

@@ -1,4 +1,4 @@
-"""Compiled steps: kept, and each on its replica's own variables."""
+"""Compiled steps are kept, and each reads its replica's own variables."""
 
 import threading
 import types
@@ -32,7 +32,7 @@ class CountTraces(keras.layers.Layer):
 
 @pytest.fixture
 def traces():
-    """Returns how often the layer was traced since the last question."""
+    """Returns how often the layer was traced since the last call."""
     seen = CountTraces.count
 
     def since():
@@ -113,7 +113,7 @@ class TestEachStepIsCompiledOnce:
         step_of(compiler, 1, batch_size=4)
         step_of(compiler, 0, batch_size=5)
         step_of(compiler, 0, batch_size=4, head=heads.head_of("predict_classes"))
-        assert traces() == 2  # the other replica has that of the first
+        assert traces() == 2  # the other replica shares that of the first
 
     def test_several_threads_at_once(self, strategies, traces):
         model = helpers.doubling_model(CountTraces())
@@ -181,7 +181,7 @@ def test_each_replica_reads_its_own_copy(engine, strategies):
 def test_a_step_that_only_reads_is_optimized_once_for_one_memory(strategies):
     predictor = with_unequal_copies(helpers.dense_model(), strategies[3], "threads")
     result = predictor.predict(np.ones((300, 2), np.float32), 6, verbose=0)
-    assert len(np.unique(result)) == 1  # all rows are given by the copies of one
+    assert len(np.unique(result)) == 1  # one replica's copies give all rows
 
 
 class Elsewhere(keras.layers.Layer):
@@ -200,7 +200,7 @@ class OwnSeed(keras.layers.Layer):
 
 
 class MadeWithin(keras.layers.Layer):
-    """Reads a variable that it makes when it is traced, of which there is one copy."""
+    """Reads a variable that it makes when it is traced, so there is only one copy."""
 
     def call(self, inputs):
         if tf.executing_eagerly() or isinstance(inputs, keras.KerasTensor):
@@ -211,7 +211,7 @@ class MadeWithin(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("layer", [Elsewhere, OwnSeed, MadeWithin])
-def test_what_is_not_the_same_for_all_is_traced_for_each(layer, strategies, traces):
+def test_what_differs_between_replicas_is_traced_for_each(layer, strategies, traces):
     model = helpers.doubling_model(layer(), CountTraces())
     compiler = compiler_of(model, strategies[2])
     traces()
@@ -221,7 +221,7 @@ def test_what_is_not_the_same_for_all_is_traced_for_each(layer, strategies, trac
         assert step(tf.zeros((8, 2))).shape == (8, 2)
 
 
-def test_a_trace_too_large_to_look_through_is_not_shared():
+def test_a_trace_too_large_to_inspect_is_not_shared():
     def too_large():
         raise ValueError("Cannot serialize protocol buffer of type tensorflow.GraphDef")
 
@@ -239,13 +239,13 @@ SHELLS = {
 
 
 @pytest.mark.parametrize("declared", SHELLS)
-def test_the_only_input_may_come_in_any_shell(declared, strategies):
+def test_a_single_input_may_come_in_any_structure(declared, strategies):
     x = keras.Input((2,), name="x")
     model = keras.Model(SHELLS[declared](x), keras.layers.Rescaling(2.0)(x))
     with strategies[1].scope():
         predictor = mgpu.Predictor(model)
     rows = helpers.numbered_rows(3)
     for shell in SHELLS.values():
-        # Keras warns, which is an error here, where the structure is not its own.
+        # Keras warns, which is an error here, if the structure differs from its own.
         result = predictor.predict(shell(rows), batch_size=3, verbose=0)
         np.testing.assert_array_equal(result, 2 * rows)

@@ -1,6 +1,6 @@
 """Models that ignore padding, rows of unequal length, and what each row gives alone.
 
-`tf.keras` is tf_keras where the environment has TF_USE_LEGACY_KERAS=1, else Keras 3.
+`tf.keras` is tf_keras if the environment has TF_USE_LEGACY_KERAS=1, else Keras 3.
 """
 
 import functools
@@ -111,7 +111,7 @@ ZOO = {
 
 @functools.cache
 def model_of(name):
-    """The plain model, outside any scope, with weights that hide nothing."""
+    """The plain model, outside any scope, with weights that hide no mistakes."""
     keras.utils.set_random_seed(0)
     model = ZOO[name][0]()
     random = np.random.default_rng(3)
@@ -132,7 +132,7 @@ def pad(name, **options):
 
 @functools.cache
 def expected(name):
-    """What the plain model gives for each row alone, unpadded: one nest a row."""
+    """What the plain model gives for each row alone, unpadded: one nest per row."""
     model, given = model_of(name), rows(name, MOST_ROWS)
     spec = tf.nest.map_structure(
         lambda t: tf.TensorSpec((1, *t.shape[1:]), t.dtype), model.input
@@ -142,7 +142,7 @@ def expected(name):
 
 
 def assert_same(found, name, message):
-    """Checks results, one nest a row, against those of each row alone."""
+    """Checks results, one nest per row, against those of each row alone."""
     for row, (mine, reference) in enumerate(zip(found, expected(name), strict=False)):
         tf.nest.assert_same_structure(mine, reference)
         pairs = zip(tf.nest.flatten(mine), tf.nest.flatten(reference), strict=True)
@@ -154,7 +154,7 @@ def assert_same(found, name, message):
 
 
 def by_row(outputs):
-    """Arrays and ragged tensors of all rows -> one nest a row."""
+    """Arrays and ragged tensors of all rows -> one nest per row."""
     leaves = tf.nest.flatten(outputs)
     split = [leaf if isinstance(leaf, np.ndarray) else _split(leaf) for leaf in leaves]
     return [tf.nest.pack_sequence_as(outputs, row) for row in zip(*split, strict=True)]

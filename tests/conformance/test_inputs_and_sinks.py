@@ -68,7 +68,7 @@ def turn(kind, sink):
 def model_of(shape):
     """A model of rows of a shape, with the same results for all."""
     inputs = tf.keras.Input(shape, name="x")
-    # A flat one is left as it is, for sparse rows.
+    # A flat one stays as it is, for sparse rows.
     flat = tf.keras.layers.Flatten()(inputs) if len(shape) > 1 else inputs
     model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, "softmax")(flat))
     random = np.random.default_rng(3)

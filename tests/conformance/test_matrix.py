@@ -131,7 +131,7 @@ def test_the_same_bits_on_any_number_of_replicas(name, batch, kind, strategies):
 
 
 def best_of(outputs, k):
-    """NumPy's best classes of the last axis, of equal ones the lower, and scores."""
+    """NumPy's best classes along the last axis, lower ones first in ties; scores."""
     classes = np.argsort(-outputs, axis=-1, kind="stable")[..., :k]
     return {"classes": classes, "scores": np.take_along_axis(outputs, classes, -1)}
 
@@ -166,7 +166,7 @@ def test_best_classes_and_cast_floats(name, num_replicas, engine, strategies):
 
 
 def numpy_of(combine, singles):
-    """What NumPy makes of the single predictions of one output."""
+    """Combines the single predictions of one output with NumPy."""
     stacked = np.stack(singles)
     if combine == "vote":
         return votes(stacked)
@@ -179,7 +179,7 @@ def numpy_of(combine, singles):
 
 
 def votes(stacked):
-    """The most frequent class, of equally frequent ones the lower."""
+    """The most frequent class, the lower one in a tie."""
     is_column = stacked.shape[-1] == 1
     ids = (stacked > 0.5).astype(np.int32) if is_column else stacked.argmax(-1)
     num_classes = 2 if is_column else stacked.shape[-1]

@@ -1,4 +1,4 @@
-"""What layers are given of sparse rows: what Keras gives them, sparse or dense."""
+"""Layers are given sparse rows as Keras gives them: sparse or dense."""
 
 import functools
 
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def probe(lib):
-    """Returns a layer: the sum of a dense row, 100 + values stored of a sparse one."""
+    """Returns a layer: a dense row's sum, or 100 + a sparse row's number of values."""
 
     class Probe(lib.layers.Layer):
         def call(self, x):
@@ -103,7 +103,7 @@ def test_layers_are_given_what_keras_gives(library, make, sparse, strategies):
             given = given.tocsr()  # Keras cuts other matrices wrongly, or fails
         try:
             expected = plain.predict(given, verbose=0, **steps)
-        except tf.errors.InvalidArgumentError:  # tf_keras reads no matrices there
+        except tf.errors.InvalidArgumentError:  # tf_keras cannot read matrices there
             assert (library, kind) == ("tf_keras", "generator")
             continue
         result = predictor.predict(rows(), batch_size=6, verbose=0)
@@ -134,7 +134,7 @@ def test_outside_of_a_scope(strategies):
     np.testing.assert_array_equal(predictor.predict(SPARSE, 6, verbose=0), expected)
 
 
-def test_layers_that_take_nothing_but_sparse_tensors(strategies):
+def test_layers_that_take_only_sparse_tensors(strategies):
     class Weighted(keras.layers.Layer):
         def build(self, shape):
             self.kernel = self.add_weight(shape=(4, 2))
@@ -195,7 +195,7 @@ def test_sparse_layers_within_a_model(strategies):
         np.testing.assert_allclose(result, expected, 1e-5, 1e-6)
 
 
-def test_an_own_predict_step(strategies):
+def test_a_custom_predict_step(strategies):
     class Model(keras.Model):
         def call(self, x):
             return probe(keras)(x)

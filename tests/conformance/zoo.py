@@ -1,6 +1,6 @@
 """The models of the conformance matrix, each with rows to feed it.
 
-`tf.keras` is tf_keras where the environment has TF_USE_LEGACY_KERAS=1, else Keras 3.
+`tf.keras` is tf_keras if the environment has TF_USE_LEGACY_KERAS=1, else Keras 3.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ layers = keras.layers
 
 
 class NeverEmpty(layers.Layer):
-    """Passes its input on; fails where it is called on 0 rows."""
+    """Passes its input on; fails if it is called on 0 rows."""
 
     def call(self, inputs):
         if inputs.shape[0] is None:  # an op that would keep a model from being frozen
@@ -168,7 +168,7 @@ OUTPUTS = {"outputs_of_layers": ("inner/normal", "head")}
 
 
 def plain(name: str, model: keras.Model) -> keras.Model:
-    """A plain model of what `OUTPUTS` names, made by hand; or else the model itself."""
+    """A hand-made plain model of what `OUTPUTS` names; otherwise the model itself."""
     if name not in OUTPUTS:
         return model
     inner = model.get_layer("inner")

@@ -103,7 +103,7 @@ def test_missing_and_repeated_devices_are_refused(written, existing, message):
         select_devices(parse_devices(written), existing)
 
 
-def test_every_device_of_several_that_was_repeated_is_named():
+def test_every_repeated_device_is_named():
     message = (
         "Devices asked for more than once: GPU:0, GPU:1. Name each device once; for "
         "several replicas on one device use replicas_per_device."
@@ -112,7 +112,7 @@ def test_every_device_of_several_that_was_repeated_is_named():
         select_devices(parse_devices("gpu:1,gpu:0,cpu:0,gpu:0,gpu:1"), BOX)
 
 
-def test_devices_go_by_short_names_gpus_first():
+def test_devices_have_short_names_gpus_first():
     found = [
         tf.config.PhysicalDevice("/physical_device:CPU:0", "CPU"),
         tf.config.LogicalDevice("/device:GPU:1", "GPU"),
@@ -160,7 +160,7 @@ PARTS = ("GPU:0", "GPU:1", "GPU:2", "GPU:3", "CPU:0", "CPU:1")
         (["GPU:1"], {"GPU:0": 2, "GPU:1": 2}, ("GPU:2", "GPU:3")),
         (["GPU:1"], {"GPU:0": 1, "GPU:1": 2}, ("GPU:1", "GPU:2")),
         (["GPU:2"], {"GPU:0": 1, "GPU:1": 1, "GPU:2": 2}, ("GPU:2", "GPU:3")),
-        # In the order asked for; each kind is counted for itself.
+        # In the order asked for; each kind is counted separately.
         (
             ["CPU:0", "GPU:1", "GPU:0"],
             {"GPU:0": 2, "GPU:1": 2, "CPU:0": 2},

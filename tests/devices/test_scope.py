@@ -116,5 +116,5 @@ def test_replicas_after_tensorflow_has_started_are_refused():
     ],
     ids=lambda split: split.__name__,
 )
-def test_a_split_where_tensorflow_has_not_started(split):
+def test_a_split_before_tensorflow_has_started(split):
     children.run(split)
