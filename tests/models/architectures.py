@@ -1,4 +1,4 @@
-"""Models of many kinds, to be put on every replica."""
+"""Models of many kinds, for every replica."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Rebuilt models whose code keeps state where it is not found, and healthy ones."""
+"""Rebuilt models whose code hides state, and healthy ones."""
 
 import copy
 import functools
@@ -25,7 +25,7 @@ COUNT = itertools.count(1)
 
 
 def own_layer(call, lib=keras, **members):
-    """A layer of a class of the user's own."""
+    """A layer of a user-defined class."""
     members = {"call": call, **members}
     return type("Own", (lib.layers.Layer,), members)(name="own")
 
@@ -66,7 +66,7 @@ def cached(lib):
 
 
 def under_a_name_of_keras(lib):
-    """In an attribute that a class of Keras sets as well, so that it looks like its."""
+    """In an attribute that a class of Keras sets too, so it looks like Keras' own."""
 
     class Shift(lib.layers.UnitNormalization):
         def get_config(self):
@@ -145,7 +145,7 @@ def test_finds_it_in_outputs_of_every_kind(call, how, strategies):
 
 
 class Counting(keras.layers.Layer):
-    """Keeps what it does in attributes, as code that is debugged does."""
+    """Keeps what it does in attributes, like code that is being debugged."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -201,7 +201,7 @@ class Losing(keras.layers.Layer):
 
 
 def endless(self, x):
-    """Ends where the rows are of its taste, which generated rows are not."""
+    """Never ends for generated rows, whose sums stay below 30."""
     return tf.while_loop(lambda y: tf.reduce_sum(y) < 30.0, lambda y: y + 0 * y, [x])[0]
 
 

@@ -1,4 +1,4 @@
-"""State of layers outside of configurations and Keras' variables, in rebuilt models."""
+"""State of layers outside configurations and Keras' variables, in rebuilt models."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class Holder(keras.layers.Layer):
 
 
 def holding(held, apply, base=Holder):
-    """A layer that was made without what it holds."""
+    """A layer whose attribute is set after it was made."""
     layer = type("Holding", (base,), {"apply": staticmethod(apply)})()
     if held is not None:
         layer.held = held
@@ -111,7 +111,7 @@ def predicted(strategies):
 
 def assert_same(results, model):
     expected = model.predict(ROWS, verbose=0)
-    # Keras runs another batch size, so that the last bits of a sum may differ.
+    # Keras runs another batch size, so the last bits of a sum may differ.
     np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -156,7 +156,7 @@ def test_variables_that_were_made_later_live_on_every_device(strategies, devices
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_statistics_of_an_own_adapt(library, predicted):
+def test_statistics_of_a_custom_adapt(library, predicted):
     lib = LIBRARIES[library]
 
     class Center(lib.layers.Layer):
@@ -207,7 +207,7 @@ def test_nested_layers_and_functions_that_refer_to_them(predicted):
     assert_same(predicted(model), model)
 
 
-def test_an_attribute_that_names_another_layer_than_at_first(predicted):
+def test_an_attribute_that_was_set_to_another_layer(predicted):
     layer = Nested()
     layer.method = layer.inner.call
     model = model_of(layer)

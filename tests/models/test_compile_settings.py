@@ -71,7 +71,7 @@ def make_optimizer(lib):
         ("tf_keras", weighted_error),
     ],
 )
-def test_trains_on_as_the_original_would(library, loss, strategies, rows, targets):
+def test_continues_training_like_the_original(library, loss, strategies, rows, targets):
     lib = LIBRARIES[library]
     model = make_model(lib)
     model.compile(make_optimizer(lib), loss, metrics=make_metrics(lib))

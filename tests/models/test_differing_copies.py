@@ -17,7 +17,7 @@ TARGETS = np.arange(60) % 2
 
 
 def trained(lib, strategy):
-    """Each replica saw other rows, so that moving statistics are apart."""
+    """Each replica saw different rows, so their moving statistics differ."""
     with strategy.scope():
         layers = [lib.Input((6,)), lib.layers.BatchNormalization(), lib.layers.Dense(1)]
         model = lib.Sequential(layers)
@@ -184,7 +184,7 @@ def test_variables_of_any_kind(kind, hidden, strategies):
         np.testing.assert_array_equal(results, np.full((20, 3), AGGREGATES[kind]))
 
 
-def test_large_variables_are_compared_by_themselves(strategies, monkeypatch):
+def test_large_variables_are_compared_separately(strategies, monkeypatch):
     monkeypatch.setattr(models.stand_ins, "_MOST_BYTES", 20)
     with strategies[2].scope():
         layers = [keras.layers.BatchNormalization() for _ in range(3)]

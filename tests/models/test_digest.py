@@ -1,4 +1,4 @@
-"""Digests: the same for the same model anywhere, another for any change."""
+"""Digests: the same for the same model anywhere, different after any change."""
 
 import keras
 import numpy as np
@@ -67,7 +67,7 @@ def test_running_a_model_does_not_matter(strategies, base):
 
 
 def write_digest(path, num_replicas, model_path=None):
-    """In a process of its own, on devices of its own, behind other models."""
+    """In its own process, on its own devices, after other models."""
     with mgpu.scope("cpu", replicas_per_device=num_replicas) as strategy:
         make(units=9)
         make(units=8)
@@ -88,13 +88,13 @@ def test_other_processes_find_the_same(base, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_saved_models_have_the_same(strategies, base, suffix, tmp_path):
+def test_the_digest_is_the_same_for_saved_models(strategies, base, suffix, tmp_path):
     path = tmp_path / f"model{suffix}"
     make().save(path)
     assert digest(read(path, strategies[2])) == base
 
 
-def test_a_folder_of_tf_keras_has_one(strategies, tmp_path):
+def test_a_folder_of_tf_keras_has_a_digest(strategies, tmp_path):
     path = tmp_path / "model"
     layer = tf_keras.layers.Dense(2)
     tf_keras.Sequential([tf_keras.Input((3,)), layer]).save(path, save_format="tf")
@@ -102,7 +102,7 @@ def test_a_folder_of_tf_keras_has_one(strategies, tmp_path):
     assert digest(first) == digest(again)
 
 
-def test_exported_models_are_told_apart_by_their_weights(strategies, tmp_path):
+def test_exported_models_are_distinguished_by_their_weights(strategies, tmp_path):
     for seed in (3, 4):
         make(seed=seed).export(tmp_path / f"{seed}", verbose=False)
     first, again = (read(tmp_path / "3", strategies[count]) for count in (1, 2))
@@ -111,7 +111,7 @@ def test_exported_models_are_told_apart_by_their_weights(strategies, tmp_path):
 
 
 class Scaled(tf.Module):
-    """Knows neither its variables nor its layers once it is loaded."""
+    """Does not know its variables and layers once it is loaded."""
 
     def __init__(self, words, scale=2.0, *, adds=False):
         super().__init__()
@@ -127,7 +127,7 @@ class Scaled(tf.Module):
         return found + self.scale if self.adds else found * self.scale
 
 
-def test_modules_are_told_apart_by_all_that_they_compute_with(strategies, tmp_path):
+def test_modules_are_distinguished_by_all_that_they_compute_with(strategies, tmp_path):
     kinds = {"base": {}, "weight": {"scale": 3.0}, "graph": {"adds": True}, "words": {}}
     found = {}
     for name, arguments in kinds.items():
@@ -202,7 +202,7 @@ def test_the_graph_of_layers_counts(digest_on, library):
 
 
 class Table(keras.layers.Layer):
-    """Its configuration is no JSON."""
+    """Its configuration is not JSON."""
 
     def __init__(self, table, **kwargs):
         super().__init__(**kwargs)

@@ -47,7 +47,7 @@ def test_what_cannot_become_a_graph_is_refused(library, strategies):
         predictor.predict(ROWS, verbose=0)
 
 
-def test_is_refused_at_once_where_inputs_are_declared(strategies):
+def test_is_refused_at_once_if_inputs_are_declared(strategies):
     class Eager(keras.layers.Layer):
         def call(self, inputs):
             return inputs * inputs.numpy().max()
@@ -63,7 +63,7 @@ def test_is_refused_at_once_where_inputs_are_declared(strategies):
 
 
 class Branching(tf_keras.layers.Layer):
-    """AutoGraph makes operations of this; Keras 3 has none, and refuses it itself."""
+    """AutoGraph turns this into operations; Keras 3 has no AutoGraph and refuses it."""
 
     def call(self, inputs):
         if tf.reduce_sum(inputs) > 2.0:

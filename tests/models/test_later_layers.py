@@ -16,14 +16,14 @@ ROWS = np.arange(20, dtype=np.float32).reshape(5, 4)
 
 
 class Pad(keras.layers.Layer):
-    """Without a configuration where its dtype is a policy."""
+    """Has no configuration if its dtype is a policy."""
 
     def call(self, inputs):
         return keras.ops.pad(inputs, [[0, 0], [1, 1]])
 
 
 class Net(keras.Model):
-    """Hands its dtype to its layers, as models of KerasHub do."""
+    """Passes its dtype to its layers, as models of KerasHub do."""
 
     def __init__(self, units, dtype=None, **kwargs):
         if isinstance(dtype, dict):

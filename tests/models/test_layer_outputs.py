@@ -1,4 +1,4 @@
-"""`outputs=`: the outputs of layers, against models of these made by hand."""
+"""`outputs=`: the outputs of layers, compared with hand-made models of them."""
 
 import gc
 
@@ -19,7 +19,7 @@ calls = []
 
 
 class Fails(keras.layers.Layer):
-    """Fails when it is run; notes that it was traced."""
+    """Fails when it is run; records that it was traced."""
 
     def call(self, inputs):
         calls.append(self.name)
@@ -60,7 +60,7 @@ def run(lib, owner, tensor, given):
 
 
 def expected_of(lib, model, parts, rows):
-    """Path -> what models made by hand give."""
+    """Path -> outputs of hand-made models."""
     enc, block = parts["enc"], parts["block"]
     found = {"x": rows, "enc": np.asarray(enc(rows, training=False))}
     for name in ("first", "mid", "top"):

@@ -22,7 +22,7 @@ def test_a_model_compiled_under_another_strategy_keeps_its_settings(
     optimizer, strategies
 ):
     # Not trained under the first one: TensorFlow's collectives on CPUs take groups
-    # of one size only in a process.
+    # of only one size in a process.
     with strategies[2].scope():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         model.compile(OPTIMIZERS[optimizer](), "mse", metrics=["mae"])

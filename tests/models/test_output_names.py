@@ -9,7 +9,7 @@ import keras_mgpu_strategy as mgpu
 
 
 class Graph(tf.Module):
-    """Of its three outputs, one fails when it is computed."""
+    """One of its three outputs fails when it is computed."""
 
     def __init__(self):
         super().__init__()

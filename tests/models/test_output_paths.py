@@ -1,4 +1,4 @@
-"""`outputs=`: names that lead to no output, and models that have none to name."""
+"""`outputs=`: names without an output, and models without outputs to name."""
 
 import re
 

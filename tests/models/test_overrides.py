@@ -1,4 +1,4 @@
-"""Methods of the user's own where Keras has its own: run, or refused by name."""
+"""User-defined methods that override Keras' own: run, or refused by name."""
 
 import types
 
@@ -28,7 +28,7 @@ class Doubles:
 
 
 def subclass_of(lib, *names):
-    """A class two levels below Keras' that has some methods of its own."""
+    """A class two levels below Keras' that overrides some methods."""
 
     def method(name):
         def run(self, *args, **kwargs):
@@ -73,7 +73,7 @@ def test_refuses_what_was_set_on_the_model(library, strategies):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("compiled", [{}, {"run_eagerly": True}, {"jit_compile": True}])
-def test_the_compiled_function_of_keras_is_no_method_of_the_user(
+def test_the_compiled_function_of_keras_is_not_a_method_of_the_user(
     library, compiled, strategies
 ):
     model = dense(LIBRARIES[library])
@@ -138,7 +138,7 @@ def test_a_call_operator_of_the_user_runs(strategies):
     np.testing.assert_array_equal(results, plain.predict(ROWS, verbose=0) / 2)
 
 
-def test_refuses_an_own_method_for_batches_when_it_is_asked_for(strategies):
+def test_refuses_a_custom_method_for_batches_when_it_is_called(strategies):
     model = dense(keras, subclass_of(keras, "predict_on_batch"))
     with strategies[2].scope():
         predictor = mgpu.Predictor(model)

@@ -1,4 +1,4 @@
-"""Which models ignore padding, and which of their results have a token for each."""
+"""Which models ignore padding, and which of their results have one value per token."""
 
 import dataclasses
 from typing import Any
@@ -174,7 +174,7 @@ class Marked(keras.layers.Layer):
         return keras.ops.not_equal(x, 0)
 
 
-def test_subclassed_models_and_layers_are_looked_into():
+def test_subclassed_models_and_layers_are_searched():
     assert tried(Tagger(), *ids()) == (EACH,)
     inputs = keras.Input((None,), dtype="int32")
     model = keras.Model(inputs, keras.layers.GRU(3)(Marked()(inputs)))
@@ -216,7 +216,7 @@ def test_strides_leave_fewer_tokens_and_repeats_more():
 
 
 class Odd(keras.layers.Layer):
-    """Keeps as many tokens as no rule says."""
+    """Keeps a number of tokens that follows no known rule."""
 
     def call(self, x):
         length = tf.cast(tf.shape(x)[1], tf.float32)
@@ -228,7 +228,7 @@ class Scores(keras.layers.Layer):
         return tf.matmul(x, x, transpose_b=True)
 
 
-def test_tokens_that_cannot_be_told_from_padding_are_refused():
+def test_tokens_that_cannot_be_distinguished_from_padding_are_refused():
     for layer, message in [
         (Odd(), r"An output has 2 tokens for rows of 6, and 4 for rows of 16, with no"),
         (
@@ -299,7 +299,7 @@ def test_rows_of_one_length_and_rows_too_short_to_run_alone():
 
 def test_what_was_found_holds_only_for_the_same_padding():
     for model, first in [
-        (text_model(convolution), ids()[1][1:]),  # of one length, so nothing to see
+        (text_model(convolution), ids()[1][1:]),  # of one length, so nothing is found
         (text_model(lstm), ids()[1]),
     ]:
         backend, padded = backend_of(model), ids()[1]
@@ -311,7 +311,7 @@ def test_what_was_found_holds_only_for_the_same_padding():
 
 
 def test_rows_that_strides_fit_and_others():
-    """Of an odd length, pooling drops the last token, which it sees with padding."""
+    """Pooling drops the last token of an odd length, but sees it next to padding."""
 
     def pooled(layers, x):
         x = layers.Lambda(lambda x: tf.cast(x != 0, tf.float32)[..., None])(x)

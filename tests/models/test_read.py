@@ -53,7 +53,7 @@ def make_lambda(lib):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Name -> path of files written by real savers, and the model behind them."""
+    """Name -> path of files written by real savers, and the models saved in them."""
     folder = tmp_path_factory.mktemp("models")
     model, legacy = make_model(keras), make_model(tf_keras)
     paths = {name: str(folder / name) for name in ("a.keras", "b.h5", "c.hdf5", "d.h5")}
@@ -179,7 +179,7 @@ def write_array(path):
         ("folder", pathlib.Path.mkdir, r"no `saved_model.pb`.*holds \[\]"),
     ],
 )
-def test_what_is_no_model(name, write, message, tmp_path, strategies):
+def test_what_is_not_a_model(name, write, message, tmp_path, strategies):
     write(tmp_path / name)
     with pytest.raises(ValueError, match=message):
         models.read(tmp_path / name, strategies[1])

@@ -48,7 +48,7 @@ def test_refuses_a_rebuilt_model_with_other_layers(strategies, rows):
 
 
 @pytest.mark.parametrize("value", [keras.layers.Dense(2), "model.keras", len, None])
-def test_refuses_what_is_no_keras_model(strategies, value):
+def test_refuses_what_is_not_a_keras_model(strategies, value):
     with pytest.raises(TypeError, match="Expected a Keras model, received .* of type"):
         models.replicate(value, strategies[2])
 

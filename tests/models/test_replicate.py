@@ -50,7 +50,7 @@ def test_an_equal_strategy_is_another_one(strategies, rows, run_replicas, assert
         assert_same(outputs, model(rows))
 
 
-def test_no_strategy_where_variables_are_not_mirrored(strategies):
+def test_no_strategy_if_variables_are_not_mirrored(strategies):
     model = sequential(keras)
     assert models.strategy_of(model) is None
     with strategies[2].scope():
@@ -74,7 +74,7 @@ def test_declares_inputs_and_outputs(strategies):
     ]
 
 
-def test_the_first_batch_of_a_sequential_model_is_no_declaration(strategies, rows):
+def test_the_first_batch_of_a_sequential_model_is_not_a_declaration(strategies, rows):
     model = deferred(keras)
     model(rows)
     replicated = models.replicate(model, strategies[2])
@@ -128,7 +128,7 @@ def test_building_finds_variables_that_are_not_mirrored(strategies, rows):
         (tf.float32, "CPU:1", True),
         (tf.float32, "CPU:0", False),
         (tf.float32, "GPU:0", False),
-        # No accelerator holds variables of these.
+        # Accelerators hold no variables of these dtypes.
         (tf.int32, "CPU:1", True),
         (tf.int32, "CPU:0", False),
         (tf.int32, "GPU:0", True),

@@ -146,9 +146,7 @@ def test_wrong_number_of_inputs(tmp_path, strategies, rows):
         replicated.call([rows, rows])
 
 
-def test_mirrors_variables_that_only_a_signature_knows(
-    tmp_path, strategies, devices_of
-):
+def test_mirrors_variables_that_only_a_signature_uses(tmp_path, strategies, devices_of):
     module, strategy = Words(), strategies[2]
     path = str(tmp_path / "words")
     tf.saved_model.save(module, path, signatures=module.__call__)

@@ -76,7 +76,7 @@ def test_a_tf1_export_traced_for_one_device(tf1_models, strategies, rows):
     assert results[0].any() and not results[1].any()
 
 
-def test_a_tf1_export_is_told_apart_by_its_weights(tf1_models, strategies):
+def test_a_tf1_export_is_distinguished_by_its_weights(tf1_models, strategies):
     first, again = (models.read(tf1_models["resource"], strategies[n]) for n in (1, 2))
     before = models.digest(first)
     assert models.digest(again) == before

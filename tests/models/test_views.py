@@ -1,4 +1,4 @@
-"""Views by name and by functions of the user's own, against NumPy's."""
+"""Views by name and by user-defined functions, compared with NumPy."""
 
 import keras
 import numpy as np
@@ -35,12 +35,12 @@ def test_named_views_move_pixels_and_bring_them_back(name):
         (["rot90", "rot90"], ValueError, "'rot90' twice. Expected each view once."),
     ],
 )
-def test_values_that_are_no_views_are_refused(given, error, message):
+def test_values_that_are_not_views_are_refused(given, error, message):
     with pytest.raises(error, match=message):
         check_views(given)
 
 
-def test_views_of_ones_own_are_functions():
+def test_custom_views_are_functions():
     assert repr(mgpu.View(len, np.abs)) == "View(len, absolute)"
     with pytest.raises(TypeError, match="mgpu.View received forward='rot90' of type s"):
         mgpu.View("rot90")
@@ -54,7 +54,7 @@ IMAGES = RANDOM.random((11, 8, 8, 3), dtype=np.float32)
 
 
 def maps(shape=(8, 8, 3), kernel="same"):
-    """Maps of the places of an image, and classes."""
+    """Maps of an image's pixels, and classes."""
     image = keras.Input(shape, name="image")
     seen = layers.Conv2D(2, 3, padding=kernel, activation="tanh")(image)
     classes = layers.Dense(3, activation="softmax")(layers.Flatten()(seen))
@@ -76,7 +76,7 @@ def assert_mean(model, rows, names, **options):
     assert_close(predictor.predict(rows, 4, verbose=0), expected)
 
 
-def test_inputs_that_are_no_images_stay_as_they_are():
+def test_inputs_that_are_not_images_stay_as_they_are():
     image, mask = keras.Input((8, 8, 3)), keras.Input((4, 4, 1), dtype="bool")
     about = keras.Input((5,))
     seen = layers.Flatten()(layers.Conv2D(2, 3)(image))
@@ -199,7 +199,7 @@ def flipped(nest):
     return views.of_images(lambda array: tf.reverse(array, [2]), nest)
 
 
-def test_views_of_ones_own():
+def test_custom_views():
     model = maps()
     own = mgpu.View(lambda image: tf.reverse(image, [2]), flipped)
     one_way = mgpu.View(lambda image: image * 0.5)
@@ -210,7 +210,7 @@ def test_views_of_ones_own():
     assert_close(predictor.predict(IMAGES, 4, verbose=0), expected)
 
 
-def test_views_of_ones_own_see_all_inputs():
+def test_custom_views_see_all_inputs():
     inputs = {name: keras.Input((4,), name=name) for name in ("left", "right")}
     model = keras.Model(inputs, layers.Concatenate()([*inputs.values()]))
     own = mgpu.View(lambda given: given | {"left": given["left"] + 1.0})

@@ -1,4 +1,4 @@
-"""What `jit_compile="auto"` chooses, on a machine whose GPUs XLA was made for."""
+"""What `jit_compile="auto"` chooses, on a machine whose GPUs XLA supports."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ def compiled(jit_compile):
 
 @pytest.fixture
 def choices(strategies, monkeypatch):
-    """The choices for a model where XLA works on the GPUs, as it would on NVIDIA's."""
+    """The choices for a model if XLA works on the GPUs, as on NVIDIA's."""
     monkeypatch.setattr(xla, "works_on", lambda device: True)
     return lambda model, devices: models.step_choices(
         models.replicate(model, strategies[1]), devices
@@ -58,7 +58,7 @@ WITHOUT = (("plain", "frozen"), ("plain", "frozen"))
         (lambda: dense(WithoutXla()), WITHOUT),
     ],
 )
-def test_a_run_begins_with_xla_on_gpus_where_it_may_be_used(make, expected, choices):
+def test_a_run_begins_with_xla_on_gpus_if_it_may_be_used(make, expected, choices):
     model = make()
     assert (choices(model, GPUS), choices(model, CPUS)) == expected
     assert choices(model, GPUS + CPUS) == ("plain", "frozen")
@@ -77,7 +77,7 @@ def test_nothing_is_tried_if_ops_must_be_deterministic(choices):
     ("details", "works"),
     [({"compute_capability": (8, 0)}, True), ({"device_name": "METAL"}, False)],
 )
-def test_it_is_tried_on_gpus_that_tell_what_they_can(details, works, monkeypatch):
+def test_it_is_tried_on_gpus_that_report_their_capability(details, works, monkeypatch):
     gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
     monkeypatch.setattr(

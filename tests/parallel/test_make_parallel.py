@@ -1,4 +1,4 @@
-"""Every row of every batch, from the devices that were asked for."""
+"""Every row of every batch runs, on the devices that were asked for."""
 
 import collections
 import functools
@@ -48,7 +48,7 @@ def compiled(model, rows):
 
 
 def devices_of_ops(function):
-    """Name of an op -> the devices that the graph, with all in it, has it on."""
+    """Name of an op -> its devices in the graph and in the graph's functions."""
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     found = collections.defaultdict(collections.Counter)
@@ -132,7 +132,7 @@ def test_each_tower_is_on_its_device_and_the_results_on_the_first_cpu():
 
 
 class Placed(keras.layers.Layer):
-    """Notes where it runs and on how many rows."""
+    """Records where it runs and on how many rows."""
 
     def __init__(self):
         super().__init__()
@@ -280,7 +280,7 @@ def test_models_that_are_refused(make, error, message):
         mgpu.make_parallel(make(), 2)
 
 
-def test_an_own_predict_step_is_refused_on_one_device_too():
+def test_a_custom_predict_step_is_refused_on_one_device_too():
     with pytest.raises(ValueError, match="OwnPredictStep overrides predict_step"):
         mgpu.make_parallel(OwnPredictStep(), 1)
 

@@ -13,7 +13,7 @@ TARGETS = np.random.default_rng(0).random((11, 3))
 
 
 def plain_model():
-    """Of Keras' own layers, so that another process can read it."""
+    """Has only Keras' own layers, so that another process can read it."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]

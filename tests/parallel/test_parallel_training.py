@@ -1,4 +1,4 @@
-"""`fit` and `evaluate` of a parallel model, against those of the plain one."""
+"""`fit` and `evaluate` of a parallel model, compared with the plain one."""
 
 import warnings
 
@@ -163,7 +163,7 @@ def test_statistics_and_dropout_of_all_devices_are_kept():
     parallel.compile("sgd", "mse")
     rows = np.array([[0.0], [2.0], [10.0], [14.0]], np.float32)
     parallel.fit(rows, rows, verbose=0, shuffle=False)
-    # 0, then half way to the mean 1 of the first tower, then to 12 of the second.
+    # 0, then halfway to the mean 1 of the first tower, then to 12 of the second.
     moving_mean = model.layers[0].moving_mean.numpy()
     np.testing.assert_allclose(moving_mean, [(0.5 + 12) / 2], 1e-6)
 
