@@ -1,4 +1,4 @@
-"""Makes the mark known that Keras' own tests carry."""
+"""Registers the marker that Keras' own tests use."""
 
 
 def pytest_configure(config):

@@ -1,6 +1,6 @@
 """Tests of Keras that do not pass with a Predictor's `predict`, each with the reason.
 
-`DIFFERENCES` maps patterns of test names to what is different. It is held to both ways:
+`DIFFERENCES` maps patterns of test names to what is different. It is checked both ways:
 a test that it names must end as `shows` says, any other must pass.
 """
 
@@ -49,12 +49,12 @@ DIFFERENCES = {
 
 
 def difference_of(name: str) -> Difference | None:
-    """What the table says of a test."""
+    """What the table says about a test."""
     found = [value for key, value in DIFFERENCES.items() if matches(name, [key])]
     assert len(found) < 2, f"{name} stands in the table {len(found)} times"
     return found[0] if found else None
 
 
 def matches(name, patterns) -> bool:
-    """Whether a name is like one of the patterns."""
+    """Whether a name matches one of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -3,8 +3,8 @@
 Guarantees:
 
 * The tests are read from an installation of Keras; none of them is kept here.
-* A test is run as `unittest` runs it, so with its own `setUp` and clean-up. What it
-  sets for the whole process is set back.
+* A test is run as by `unittest`, with its own `setUp` and clean-up. What it sets for
+  the whole process is restored.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class PeerTest:
 
 
 class Result(unittest.TestResult):
-    """Keeps the errors themselves, where `unittest` keeps their text."""
+    """Keeps the errors themselves; `unittest` keeps only their text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def _stand_ins() -> Iterator[None]:
 
 
 def _predicts(test: PeerTest) -> bool:
-    """By the source of the test, which parameterized tests share."""
+    """Decides by the source of the test, which parameterized tests share."""
     return bool(_PREDICTS.search(inspect.getsource(getattr(test.case, test.method))))
 
 

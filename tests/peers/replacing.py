@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* Only `predict` and `predict_on_batch` are replaced: all else that a test does runs as
-  Keras means it, outside of any strategy.
+* Only `predict` and `predict_on_batch` are replaced: everything else in a test runs
+  as in Keras, outside any strategy.
 * A call is answered by one Predictor for each number of replicas, whose results must
   agree; what calls change in a model (states of random seeds) stays changed.
 """
@@ -23,7 +23,7 @@ _TRAINER = next(cls for cls in keras.Model.__mro__ if "predict" in vars(cls))
 
 
 class CannotShareError(Exception):
-    """A call that can be answered once only: it reads a generator or calls back."""
+    """A call that can be answered only once: it reads a generator or calls back."""
 
 
 class AsModel(keras.Model):
@@ -40,8 +40,8 @@ class AsModel(keras.Model):
 class OnDevices:
     """A Keras model under a strategy, while it predicts.
 
-    A model made anew from its configuration would not do: few of the models in tests
-    have one. So the variables of the very model are mirrored for the length of a call.
+    Few models in tests have a configuration from which to make a copy. So the variables
+    of the model itself are mirrored during a call.
 
     Args:
         model: A Keras model, built or not.
@@ -66,7 +66,7 @@ class OnDevices:
         # Keras has no public way to the variable inside its own. `_value` was tried
         # with Keras 3.15.
         originals = [variable._value for variable in variables]
-        # Read outside of the scope, where variables of others cannot be read.
+        # Read here, since variables of others cannot be read inside the scope.
         values = [original.read_value() for original in originals]
         try:
             with self._strategy.scope():
@@ -108,7 +108,7 @@ class Ours:
 
     @contextlib.contextmanager
     def in_place_of_keras(self) -> Iterator[None]:
-        """Inside, Keras' models predict by this package."""
+        """Inside it, Keras' models predict with this package."""
         with pytest.MonkeyPatch.context() as patch:
             for name in METHODS:
                 patch.setattr(_TRAINER, name, self._method(name))
@@ -119,7 +119,7 @@ class Ours:
             self.num_calls += 1
             if len(self._strategies) > 1 and not _can_repeat(*args, **kwargs):
                 raise CannotShareError
-            # The model is kept too, so that no other one gets its id.
+            # The model is kept too, so that no other model gets its id.
             places = [OnDevices(model, strategy) for strategy in self._strategies]
             _, places = self._kept.setdefault(id(model), (model, places))
             results = [place(name, *args, **kwargs) for place in places]

@@ -1,7 +1,7 @@
 """Keras' own tests of `predict`, with Predictors' in its place.
 
-A test passes where Keras' own assertions hold and ours was what predicted, on 1, 2 and
-3 replicas; or it ends as `differences.py` says. Environment variables:
+A test passes if Keras' own assertions hold and a Predictor predicted, on 1, 2 and 3
+replicas; or it ends as `differences.py` says. Environment variables:
 
 * `KERAS_TESTS_ALL=1` runs the long ones too (about five minutes).
 * `KERAS_TESTS` is the folder `keras` of a checkout of Keras' repository, for versions
@@ -61,7 +61,7 @@ RANDOM = ["TestTrainer.test_rng_updated_during_predict"]
 
 
 def found(name):
-    """The tests of a file; none where Keras came without its tests."""
+    """The tests of a file; none if Keras came without its tests."""
     path = KERAS / name
     return predicting_tests(path) if path.exists() else []
 
@@ -78,7 +78,7 @@ RUNS = [
 
 
 def ending_of(result: Result, num_calls: int) -> str:
-    """How a test ended: "passes", or what else."""
+    """How a test ended: "passes", or something else."""
     if result.raised:
         return f"{type(result.raised[0]).__name__}: {result.raised[0]}"
     if result.skipped:
@@ -87,7 +87,7 @@ def ending_of(result: Result, num_calls: int) -> str:
 
 
 def check(name: str, result: Result, num_calls: int) -> None:
-    """Holds how a test ended against the table."""
+    """Checks how a test ended against the table."""
     ending, difference = ending_of(result, num_calls), difference_of(name)
     if difference:
         assert re.search(difference.shows, ending), f"{ending}, not {difference}"

@@ -15,7 +15,7 @@ OUTPUT_NAMES = ("out", "also", "more", *(f"d{number}" for number in range(9)))
 
 
 class BatchMean(layers.Layer):
-    """Mixes the rows of a batch, which no row may notice; no graph is drawn with it."""
+    """Mixes the rows of a batch, which is an error; no graph is drawn with it."""
 
     def call(self, inputs):
         return inputs - tf.reduce_mean(inputs, axis=0, keepdims=True)
@@ -93,9 +93,9 @@ _MAKERS = {
 
 
 def build(graph: Graph) -> keras.Model:
-    """The model, with weights that follow from the graph alone.
+    """The model, with weights that depend only on the graph.
 
-    Under a strategy's scope where that is the scope of the caller.
+    It is made under the caller's strategy, if any.
     """
     inputs = [_input(spec) for spec in graph.inputs]
     tensors, called = list(inputs), []
@@ -137,7 +137,7 @@ def _weights(model: keras.Model, seed: int) -> list[np.ndarray]:
 
 
 def arrays(graph: Graph, lengths: tuple[int, int], num_rows: int) -> list[np.ndarray]:
-    """Rows for each input, as they are handed over."""
+    """Rows for each input, as they are passed."""
     sizes = dict(zip(AXES, lengths, strict=True))
     random = np.random.default_rng(graph.seed)
     return [_array(spec, sizes, num_rows, random) for spec in graph.inputs]

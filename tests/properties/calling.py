@@ -47,7 +47,7 @@ METHODS: dict[str, Callable[[Any, Any, int | None], list[Part]]] = {
 def predict_to(
     predictor: Any, x: Any, batch_size: int | None, path: pathlib.Path, like: Part
 ) -> list[Part]:
-    """What other tools read from the file.
+    """Predicts to a file; returns what other tools read from it.
 
     Args:
         predictor: What is called.
@@ -68,7 +68,7 @@ def predict_to(
 def _read_npy(path: pathlib.Path, columns: Any) -> dict[str, np.ndarray]:
     if path.is_dir():
         return {file.stem: np.load(file) for file in sorted(path.glob("*.npy"))}
-    (column,) = columns  # one file has no room for a name
+    (column,) = columns  # a single file has no names
     return {column.name: np.load(path)}
 
 

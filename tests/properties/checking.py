@@ -26,8 +26,8 @@ _KEPT = 64
 class Bench:
     """Models and Predictors, kept for the cases that share them.
 
-    A Predictor learns from its calls how many rows to take at a time. Where a failure
-    hangs on that, hypothesis calls it flaky, and shows the case all the same.
+    A Predictor learns from its calls how many rows to take at a time. If a failure
+    depends on that, hypothesis calls it flaky but still shows the case.
 
     Args:
         strategies: Number of replicas -> strategy.
@@ -58,7 +58,7 @@ class Bench:
         return predictor
 
     def check(self, case: Case) -> None:
-        """Runs a case; raises where a single row is not as it should be."""
+        """Runs a case; raises if any row is wrong."""
         batches = [
             (lengths, slice(start, start + rows))
             for lengths, (start, rows) in zip(
@@ -68,13 +68,13 @@ class Bench:
         expected = [self._rows(case, *batch) for batch in batches]
         found = self._found(case, [_rows_in(case, *batch) for batch in batches])
         if case.results == "predict_batches":
-            # Where lengths differ, an empty batch is given those of a batch beside it.
-            is_told = len(set(case.lengths)) == 1
+            # If lengths differ, an empty batch is given those of an adjacent batch.
+            is_known = len(set(case.lengths)) == 1
             for mine, theirs in zip(found, expected, strict=True):
-                assert_same([mine], [theirs], knows_shape=is_told)
+                assert_same([mine], [theirs], knows_shape=is_known)
             return
         like = expected or [self._rows(case, case.lengths[0], slice(0))]
-        assert_same(found, like, knows_shape=_is_told(case))
+        assert_same(found, like, knows_shape=_knows_shape(case))
 
     def _rows(self, case: Case, lengths: tuple[int, int], rows: slice) -> Any:
         outputs = self.expected(case.deployment.graph, lengths)
@@ -103,8 +103,8 @@ def _place(
     return mgpu.Predictor(model, engine=engine)
 
 
-def _is_told(case: Case) -> bool:
-    """Whether an input tells all lengths, which one without a row need not do."""
+def _knows_shape(case: Case) -> bool:
+    """Whether an input reveals all lengths; one without rows may not."""
     is_read = bool(case.batches) and case.source != "dataset"
     return case.num_rows > 0 or case.source in ARRAYS or is_read
 

@@ -14,7 +14,7 @@ _ALWAYS = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
-# Of each of the two properties.
+# For each of the two properties.
 settings.register_profile("ci", max_examples=100, derandomize=True, **_ALWAYS)
 settings.register_profile("nightly", max_examples=1000, **_ALWAYS)
 
@@ -44,5 +44,5 @@ def pytest_runtest_makereport(item: pytest.Item):
 
 @pytest.fixture(scope="session")
 def bench(strategies) -> Bench:
-    """What models and Predictors are kept in."""
+    """Keeps models and Predictors."""
     return Bench(strategies)

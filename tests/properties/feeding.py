@@ -1,4 +1,4 @@
-"""Rows -> what a user hands over: arrays, files and streams, nested in many ways."""
+"""Rows -> what a user passes: arrays, files and streams, nested in many ways."""
 
 import pathlib
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def canonical(graph: Graph, leaves: list[Any]) -> Any:
 
 
 def in_form(deployment: Deployment, leaves: list[Any]) -> Any:
-    """Leaves in the structure that they are handed over in."""
+    """Leaves in the structure in which they are passed."""
     return FORMS[deployment.feeding](deployment.graph, leaves)
 
 
@@ -128,7 +128,7 @@ def _generator(elements: Elements) -> Iterator[Any]:
 
 
 def _dataset(elements: Elements) -> tf.data.Dataset:
-    # tf.data takes a list for a tensor.
+    # tf.data treats a list as a tensor.
     return tf.data.Dataset.from_generator(
         lambda: map(_no_lists, _generator(elements)),
         output_signature=_no_lists(elements.signature()),

@@ -1,8 +1,8 @@
 """Which layers may follow which: a table of what each takes and gives.
 
-The table is not Keras' own word for shapes but ours, so that graphs can be drawn
-without building a layer. Values stay within a few units of 0, so that what rounding
-does to a sum stays below the tolerance of the comparison.
+The table has its own rules for shapes, not Keras', so that graphs can be drawn without
+building a layer. Values stay within a few units of 0, so that rounding errors of a sum
+stay below the tolerance of the comparison.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ NUM_IDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What is known of a tensor.
+    """What is known about a tensor.
 
     Args:
         shape: Of a row.
         dtype: Of its values.
         is_exact: Whether it has the same bits in a batch of any shape, so that it may
-            be cut down to whole numbers.
+            be truncated to integers.
         is_masked: Whether it has a Keras mask, which few layers take.
-        is_ids: Whether it holds whole numbers below `NUM_IDS`.
+        is_ids: Whether it holds integers below `NUM_IDS`.
     """
 
     shape: tuple[Axis, ...]

@@ -20,7 +20,7 @@ from tests.properties.spec import Deployment, Graph, Input, Node
 NAMES = ("x", "b", "m")
 MOST_NODES = 6
 _SHAPES = ((3,), (1,), (4, 2), ("a", 2), ("a",), (4, 3, 2), ("a", "b", 1), ("b", 3))
-# What a model declares -> what it may be handed.
+# What a model declares -> what may be passed to it.
 _GIVEN = {
     "float32": ("float32", "float64", "float16", "uint8"),
     "float64": ("float64", "float32"),
@@ -66,7 +66,7 @@ def repeated_calls(tensors: list[Tensor], nodes: list[Node]) -> list[Node]:
 
 @st.composite
 def next_nodes(draw, tensors: list[Tensor], nodes: list[Node]) -> Node:
-    """A layer that can follow what is there."""
+    """A layer that can follow the existing ones."""
     again = repeated_calls(tensors, nodes)
     if again and draw(st.booleans()):
         return draw(st.sampled_from(again))
@@ -102,7 +102,7 @@ def graphs(draw) -> Graph:
 
 @st.composite
 def deployments(draw) -> Deployment:
-    """Models in their places."""
+    """Models with replicas, an engine and an origin."""
     graph = draw(graphs())
     forms = ["declared"] * 3
     if graph.takes != "nested":
@@ -142,6 +142,6 @@ def pool(size: int) -> tuple[Deployment, ...]:
 
 
 def output_tensors(graph: Graph) -> list[Tensor]:
-    """What is known of the outputs."""
+    """What is known about the outputs."""
     tensors = tensors_of(graph)
     return [tensors[number] for number in graph.outputs]

@@ -1,7 +1,7 @@
-"""What is drawn: plain values that print as the Python that makes them again.
+"""What is drawn: plain values whose `repr` is Python that makes them again.
 
-Nothing here knows Keras or TensorFlow. `repr` of a `Case` is all that it takes to
-build the model, the rows and the call anew.
+Nothing here depends on Keras or TensorFlow. The `repr` of a `Case` is enough to build
+the model, the rows and the call again.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Input:
         name: What `keras.Input` is called.
         shape: Of a row.
         dtype: What the model declares.
-        given: What the arrays have that are handed over.
+        given: Of the arrays that are passed.
     """
 
     name: str
@@ -73,15 +73,15 @@ class Graph:
 
 @dataclasses.dataclass(frozen=True)
 class Deployment:
-    """A model in its place, which serves many calls.
+    """A model with replicas and an engine, for many calls.
 
     Args:
         graph: The model.
-        num_replicas: How many there are of it.
-        engine: As of `mgpu.Predictor`.
+        num_replicas: How many replicas it has.
+        engine: As in `mgpu.Predictor`.
         origin: Where the Predictor's model comes from: "rebuilt" from one that was
             built outside the scope, built "in scope", or "loaded" from a file.
-        feeding: How inputs are nested in what is handed over; see `feeding.FORMS`.
+        feeding: How inputs are nested when they are passed; see `feeding.FORMS`.
         batch_size: The global batch of most calls.
     """
 
@@ -100,7 +100,7 @@ class Case:
     Args:
         deployment: What is called.
         source: What the rows are in; see `feeding.SOURCES`.
-        batches: Rows of each batch of a stream; of all of an array.
+        batches: Number of rows of each batch of a stream, or of the array.
         results: Method, or suffix of the file, that takes the results.
         has_batch_size: Whether the batch size is given, or left to the Predictor.
         element: What a stream yields: "x", "(x,)" or "(x, y)".

@@ -1,7 +1,7 @@
-"""Any model, any rows, any way to hand them over: what one device gives.
+"""Any model, any rows, any way to pass them: the results are those of one device.
 
 `python -m pytest -m "" tests/properties` runs 200 calls of some models, the same each
-time; with `--hypothesis-profile=nightly` 2,000 of as many models, others each time.
+time; with `--hypothesis-profile=nightly` 2,000 of as many models, new ones each time.
 """
 
 import numpy as np
