@@ -140,7 +140,7 @@ def assert_same(found: list[Any], expected: list[Any], *, knows_shape: bool) -> 
 
 
 def _rows_of(parts: tuple[Any, ...]) -> list[np.ndarray]:
-    """Blocks of rows of one shape: all rows where that can be."""
+    """Blocks of rows of one shape: all rows if possible."""
     blocks = [block for part in parts for block in _blocks(part)]
     blocks = [block for block in blocks if len(block)] or blocks[:1]
     if len({block.shape[1:] for block in blocks}) == 1:
