@@ -1,4 +1,4 @@
-"""A model whose rows can do harm to the process that runs them."""
+"""A model whose rows can harm the process that runs them."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def acting_model():
 
 
 def numbered(num_rows, **values):
-    """Row i holds i, but for those that are given another value: `r7=KILLS`."""
+    """Row i holds i, except those that are given another value: `r7=KILLS`."""
     rows = np.repeat(np.arange(num_rows, dtype=np.float32)[:, np.newaxis], 2, axis=1)
     for name, value in values.items():
         rows[int(name[1:])] = value
@@ -53,6 +53,6 @@ def pids_of(predictor):
 
 
 def printed(capfd):
-    """What was printed, but for a line of Ray's own about the machine's few cores."""
+    """What was printed, except Ray's line about the machine's few cores."""
     lines = "".join(capfd.readouterr()).splitlines(keepends=True)
     return "".join(line for line in lines if "PYTHON worker processes" not in line)

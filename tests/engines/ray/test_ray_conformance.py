@@ -1,4 +1,4 @@
-"""A reduced matrix: the Ray engine against the local one, bit for bit.
+"""A reduced matrix: the Ray engine gives the same bits as the local one.
 
 One model stands for many, since a process takes seconds to start: several inputs by
 name, several outputs, convolution, normalization, a recurrent layer, a custom one.
@@ -23,7 +23,7 @@ MOST_ROWS = 3 * 3 * 8 + 2
 
 
 class Twice(layers.Layer):
-    """A class that the processes know from this test alone."""
+    """A class that the processes know only from this test."""
 
     def call(self, inputs):
         return inputs + inputs
@@ -185,7 +185,7 @@ def test_several_models_and_views(cluster, saved, strategies, tmp_path):
     assert list(results) == ["mean", "std"]
     for name, values in expected.items():
         np.testing.assert_array_equal(results[name], values)
-    # Either resumes what the other began, and no other ensemble does.
+    # Each resumes what the other began, and no other ensemble does.
     output = tmp_path / "out.npy"
     local.predict_to(output, rows, batch_size=4, method="predict", verbose=0)
     how = {"method": "predict", "resume": True, "verbose": 0}

@@ -1,4 +1,4 @@
-"""`evaluate` of models in other processes, against Keras on one device."""
+"""`evaluate` of models in other processes, compared with Keras on one device."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ FLAGS = RANDOM.integers(0, 2, (NUM_ROWS, 1))
 
 
 class Largest(keras.metrics.Metric):
-    """A metric of the user's own, which the processes know from this test alone."""
+    """A user-defined metric, which the processes know only from this test."""
 
     def __init__(self, scale, name="largest", **more):
         super().__init__(name=name, **more)

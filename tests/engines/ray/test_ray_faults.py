@@ -1,4 +1,4 @@
-"""What goes wrong in processes: killed ones, errors, memory. Nothing is made up."""
+"""Faults in processes: killed ones, errors, memory."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def test_an_error_of_the_model_arrives_as_itself(pair, local):
     assert "in _act" in getattr(error, "__notes__", [])[-1]
 
 
-def test_memory_that_runs_out_is_backed_off_from_in_the_processes(pair):
+def test_processes_back_off_when_memory_runs_out(pair):
     rows = acting.numbered(100) * 0 + acting.TAKES_MEMORY
     rows[:, 0] = np.arange(100)
     np.testing.assert_array_equal(pair.predict(rows, 32, verbose=0), 2 * rows + 1)

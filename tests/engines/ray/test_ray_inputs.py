@@ -1,4 +1,4 @@
-"""Every input, method and sink on two processes, bit for bit as on one device here."""
+"""Every input, method and sink on two processes gives the bits of one local device."""
 
 import itertools
 import os
@@ -169,7 +169,7 @@ def test_shards(predictor, expected, folder, tmp_path):
     np.testing.assert_allclose(np.stack(table["output"]), expected, rtol=1e-5)
 
 
-def test_local_and_remote_runs_go_on_with_each_other(
+def test_local_and_remote_runs_resume_each_other(
     predictor, local, expected, folder, tmp_path
 ):
     def fails_late():
@@ -218,7 +218,7 @@ def test_what_the_user_calls_on_images_travels(predictor, local, folder):
     )
 
 
-def test_a_file_that_goes_away_between_two_runs(predictor, tmp_path):
+def test_a_file_that_is_replaced_between_two_runs(predictor, tmp_path):
     path = tmp_path / "x.npy"
     for value in (1, 2):  # the same name, shape and size, another file
         np.save(tmp_path / "next.npy", np.full((9, *SHAPE), value, np.float32))

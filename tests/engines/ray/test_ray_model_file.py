@@ -1,4 +1,4 @@
-"""What a process of Ray is sent of a model, without Ray."""
+"""What a process of Ray receives of a model, tested without Ray."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from keras_mgpu_strategy.engines.ray import model_file
 from tests import helpers
 
 
-def test_a_folder_of_links_travels_whole(tmp_path):
-    """As caches of models keep them: a name, a version, and content elsewhere."""
+def test_a_folder_of_links_is_sent_whole(tmp_path):
+    """As in caches of models: a name, a version, and content elsewhere."""
     model = helpers.dense_model()
     model.export(tmp_path / "content", verbose=False)
     (tmp_path / "version").mkdir()

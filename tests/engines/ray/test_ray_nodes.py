@@ -62,7 +62,7 @@ def test_a_machine_that_dies_loses_no_row(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         cwd=ROOT,
-        # Ray writes a token into the home folder, which all of the cluster share.
+        # Ray writes a token into the home folder, which the whole cluster shares.
         env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""How many processes there are to be, and what each gets: arithmetic, without Ray."""
+"""How many processes to start, and what each gets: arithmetic, without Ray."""
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_numbers_that_make_no_sense(options, error, message):
         RayOptions(**options)
 
 
-def test_thirds_of_a_gpu_fill_it_although_ray_rounds_them():
+def test_thirds_fill_a_gpu_although_ray_rounds_them():
     plan = ActorPlan(3, 1 / 3, 1)
     assert capacity([machine(8, gpus=1)], plan) == 3
     assert plan.all_fit({"GPU": 1.0, "CPU": 3.0})

@@ -1,6 +1,6 @@
 """Whole programs, as users run them: how they start, end and are ended.
 
-Each looks at what is there afterwards: processes, ports, files.
+Each checks what is left afterwards: processes, ports, files.
 """
 
 import os
@@ -59,12 +59,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def start(folder, tmp_path):
-    """Starts a program in a session and a home folder of its own."""
+    """Starts a program in its own session and home folder."""
     home = tmp_path / "home"
     home.mkdir()
 
     def start(code):
-        # What tells the processes of this program from all others, and Ray's folder.
+        # Distinguishes this program's processes from all others; also Ray's folder.
         environment = {
             "HOME": str(home),
             "PATH": os.environ["PATH"],
@@ -108,7 +108,7 @@ def assert_none_left(mark, besides="$"):
 
 
 def without_tensorflow(text):
-    """What TensorFlow's own start prints, whatever its settings, is not looked at."""
+    """Drops what TensorFlow prints when it starts, whatever its settings."""
     return [
         line
         for line in text.splitlines()
@@ -141,7 +141,7 @@ def test_a_program_that_is_killed_leaves_no_device_in_use(start):
     assert program.stdout.readline(), program.stderr.read()
     program.kill()
     program.communicate(timeout=300)
-    # Two agents of Ray's, which hold no device, look for their end now and then.
+    # Two agents of Ray, which hold no device, end only after a while.
     assert_none_left(start.mark, besides=r"ray::(DashboardAgent|RuntimeEnvAgent)")
 
 
@@ -185,7 +185,7 @@ def test_gpus_are_shared_as_planned_and_one_that_is_not_there_is_an_error(start)
 
 
 def test_errors_of_connecting_come_at_once(folder):
-    # In a process of its own: this one may have joined a Ray.
+    # In its own process: this one may have joined a Ray.
     code = """
 import sys
 import time

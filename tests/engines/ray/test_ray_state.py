@@ -43,7 +43,7 @@ class Active(keras.layers.Dropout):
 
 
 class Forgetful(keras.layers.Layer):
-    """Its configuration leaves out an argument that a layer within it goes by."""
+    """Its configuration leaves out an argument that a layer within it uses."""
 
     def __init__(self, slope=0.5, **kwargs):
         super().__init__(**kwargs)
@@ -111,7 +111,7 @@ class TestProcesses:
             in_processes(model_of(Forgetful(0.25)))
 
 
-def test_a_model_that_travels_keeps_its_state():
+def test_a_model_that_is_sent_keeps_its_state():
     model = scaled()
     results = model_file.from_model(model).read(None).call(tf.constant(ROWS))
     np.testing.assert_allclose(results, model.predict(ROWS, verbose=0))

@@ -13,7 +13,7 @@ SIZE = 16
 
 @pytest.fixture
 def xla_is_fastest(monkeypatch):
-    """Has runs of a few rows search."""
+    """Makes runs of a few rows search."""
     timed, seconds = Trials.timed, {"plain": 1e-3, "frozen": 0.9e-3, "xla": 0.5e-3}
     monkeypatch.setattr(
         Trials,
@@ -40,10 +40,10 @@ def test_processes_use_the_step_that_one_of_them_found(tmp_path):
     report = predictor.report
     assert (report.step, {*report.tried_steps}) == ("xla", {"plain", "frozen", "xla"})
     assert all(isinstance(rate, float) for rate in report.tried_steps.values())
-    # Later runs begin with it, and give the bits of it.
+    # Later runs begin with it and give its bits.
     again = predictor.predict_proba(x, SIZE, verbose=0)
     assert predictor.report.tried_steps == {}
-    # As a driver does that reads the file.
+    # As in a driver that reads the file.
     named = mgpu.load(path, compile="xla").predict_proba(x, SIZE // 2, verbose=0)
     if predictor.report.step == "xla":
         np.testing.assert_array_equal(again, named)

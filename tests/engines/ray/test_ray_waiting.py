@@ -1,4 +1,4 @@
-"""Who waits for whom while a process is replaced: threads, without Ray."""
+"""Which threads wait while a process is replaced, without Ray."""
 
 import threading
 
@@ -29,7 +29,7 @@ def test_many_share_a_process_and_one_waits_to_be_alone():
         alone = begun(enter(slot.alone))
         assert is_waiting(alone)
         late = begun(enter(slot.shared))
-        assert is_waiting(late)  # or the one that is to be alone would wait for ever
+        assert is_waiting(late)  # otherwise the one to be alone would wait for ever
     assert ended(alone)
     assert ended(late)
 

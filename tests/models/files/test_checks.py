@@ -1,4 +1,4 @@
-"""Files of a newer Keras, which knows arguments that this one does not."""
+"""Files of a newer Keras, which has arguments that this one does not."""
 
 import json
 import zipfile
@@ -39,7 +39,7 @@ def version(text):
     return json.dumps({"keras_version": text}).encode()
 
 
-def test_an_archive_of_a_newer_keras_is_told(model, strategies, tmp_path):
+def test_an_archive_of_a_newer_keras_is_reported(model, strategies, tmp_path):
     path = str(tmp_path / "model.keras")
     write_keras(model, path, version("99.1.0"), ', "of_the_future": 1')
     message = rf"Keras 99\.1\.0 wrote it, and this is Keras {keras.__version__}"
@@ -60,14 +60,14 @@ def test_an_archive_of_a_newer_keras_is_told(model, strategies, tmp_path):
         (b"not JSON", None),
     ],
 )
-def test_archives_tell_the_version(model, tmp_path, metadata, expected):
+def test_archives_record_the_version(model, tmp_path, metadata, expected):
     path = str(tmp_path / "model.keras")
     write_keras(model, path, metadata)
     assert newer_keras(path) == expected
 
 
 @pytest.mark.parametrize(("given", "expected"), [("99.0", "99.0"), ("3.0.0", None)])
-def test_hdf5_files_tell_the_version(model, tmp_path, given, expected):
+def test_hdf5_files_record_the_version(model, tmp_path, given, expected):
     path = str(tmp_path / "model.h5")
     model.save(path)
     assert newer_keras(path) is None
