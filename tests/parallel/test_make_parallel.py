@@ -1,4 +1,4 @@
-"""Every row of every batch runs, on the devices that were asked for."""
+"""Every row of every batch runs on the devices that were asked for."""
 
 import collections
 import functools
