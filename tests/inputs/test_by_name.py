@@ -1,4 +1,4 @@
-"""Which inputs other processes open themselves, and which travel."""
+"""Which inputs other processes open themselves, and which are sent."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def shipped(x, input_spec=SPEC):
-    """The batches that leave this process, of 8 rows from row 4 on."""
+    """The batches sent to another process: 8 rows each, starting at row 4."""
     source = as_source(x, input_spec=input_spec)
     return list(named_rows(x, source, input_spec).batches(8, 4))
 
@@ -40,7 +40,7 @@ def opened(batch):
     return next(source.batches(named.stop - named.start, named.start)).inputs
 
 
-def test_a_file_is_named_and_its_rows_do_not_travel(path):
+def test_a_file_is_sent_by_name_without_its_rows(path):
     batches = shipped(path)
     assert [(b.start, b.num_rows) for b in batches] == [(4, 8), (12, 8)]
     assert len(pickle.dumps(batches[0].inputs)) < 2000
@@ -84,14 +84,14 @@ def test_another_view_of_a_file_is_not_taken_for_it(change, path):
 
 
 @pytest.mark.parametrize("mode", ["r+", "c"])
-def test_a_memory_map_that_may_have_been_changed_travels(mode, path):
+def test_a_memory_map_that_may_have_been_changed_is_sent(mode, path):
     x = np.load(path, mmap_mode=mode)
     x[5] = 7
     (batch, _) = shipped(x)
     np.testing.assert_array_equal(batch.inputs[1], [7, 7])
 
 
-def test_a_memory_map_whose_file_was_replaced_travels(path):
+def test_a_memory_map_whose_file_was_replaced_is_sent(path):
     x = np.load(path, mmap_mode="r")
     np.save(path.with_name("other.npy"), ROWS + 100)
     os.replace(path.with_name("other.npy"), path)
@@ -99,13 +99,13 @@ def test_a_memory_map_whose_file_was_replaced_travels(path):
     assert is_named(np.load(path, mmap_mode="r"))
 
 
-def test_a_file_that_is_not_there_any_more(path):
+def test_a_file_that_no_longer_exists(path):
     x = np.load(path, mmap_mode="r")
     path.unlink()
     np.testing.assert_array_equal(shipped(x)[0].inputs, ROWS[4:12])
 
 
-def test_a_file_that_was_changed_is_noticed_where_it_is_opened(path):
+def test_a_changed_file_is_noticed_when_it_is_opened(path):
     (batch, _) = shipped(path)
     np.save(path, ROWS[:19])
     with pytest.raises(ValueError, match=r"is not what it was .* 19 rows"):
@@ -160,7 +160,7 @@ def test_images_are_named_also_in_a_relative_list(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_what_is_dear_to_open_in_the_middle_travels(suffix, tmp_path):
+def test_files_that_are_slow_to_open_in_the_middle_are_sent(suffix, tmp_path):
     import pandas as pd
 
     frame = pd.DataFrame({"x": np.arange(20, dtype=np.float32)})
@@ -172,7 +172,7 @@ def test_what_is_dear_to_open_in_the_middle_travels(suffix, tmp_path):
     np.testing.assert_array_equal(np.ravel(batch.inputs), np.arange(4, 12))
 
 
-def test_no_rows_have_no_name(tmp_path):
+def test_an_input_without_rows_has_no_batches(tmp_path):
     np.save(tmp_path / "none.npy", ROWS[:0])
     source = as_source(tmp_path / "none.npy", input_spec=SPEC)
     assert list(named_rows(tmp_path / "none.npy", source, SPEC).batches(8)) == []

@@ -49,7 +49,7 @@ def test_names_of_tables_that_exist_are_files(tmp_path):
     assert rows(as_source([path], input_spec=TEXT)).tolist() == [b"a", b"b"]
     gone = [path + ".parquet"]
     assert rows(as_source(gone, input_spec=TEXT)).tolist() == [gone[0].encode()]
-    images = ["a.png", "b.png"]  # a model that takes strings takes none
+    images = ["a.png", "b.png"]  # a model that takes strings takes no images
     assert rows(as_source(images, input_spec=TEXT)).tolist() == [b"a.png", b"b.png"]
 
 

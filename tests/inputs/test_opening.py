@@ -30,7 +30,7 @@ def test_counts_below_one(value):
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "8", [1]])
-def test_counts_that_are_no_integers(value):
+def test_counts_that_are_not_integers(value):
     message = r"Received {}=.*\((bool|float|str|list)\).*expected an integer"
     with pytest.raises(ValueError, match=message.format("batch_size")):
         as_source(X, batch_size=value)
@@ -54,7 +54,7 @@ def test_the_refusal_lists_what_is_accepted():
         as_source(object())
 
 
-def test_bytes_are_no_path():
+def test_bytes_are_not_a_path():
     with pytest.raises(TypeError, match=r"x is .*images.*read a file, open.*np.load"):
         as_source(b"images")
 
@@ -78,13 +78,13 @@ def test_none_alone():
 
 
 @pytest.mark.parametrize("nothing", [{"a": None}, [None, None], {"a": [None]}])
-def test_none_and_no_array(nothing):
+def test_none_without_any_array(nothing):
     kind = type(nothing).__name__
     with pytest.raises(ValueError, match=f"^Received a {kind} of None alone, expected"):
         as_source(nothing)
 
 
-def test_none_is_an_input_that_is_absent():
+def test_none_is_an_absent_input():
     (batch,) = as_source({"a": X, "b": None, "c": [None, X]}).batches(len(X))
     assert batch.inputs["b"] == () and batch.inputs["c"][0] == ()
     np.testing.assert_array_equal(batch.inputs["c"][1], X)
@@ -160,16 +160,16 @@ def test_kinds_that_must_be_converted_first(make, kind, message):
         as_source({"a": make()})
 
 
-def test_an_empty_data_set_of_hdf5(tmp_path):
+def test_an_empty_hdf5_dataset(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = h5py.Empty("f4")
         with pytest.raises(ValueError, match="x is Dataset: .*empty value of HDF5"):
             as_source(file["x"])
 
 
-def test_streams_of_hugging_face():
+def test_hugging_face_streams():
     class IterableDataset:
-        """Stands for the class of that name, known by its module."""
+        """Stands for the class of that name, recognized by its module."""
 
     IterableDataset.__module__ = "datasets.iterable_dataset"
     message = r"IterableDataset: expected batches. Pass x.with_format\('numpy'\).iter"
@@ -178,8 +178,8 @@ def test_streams_of_hugging_face():
 
 
 @pytest.mark.parametrize("shape", [(float("nan"), 2), (object(), 2)])
-def test_a_number_of_rows_that_is_not_known(shape):
-    """As arrays and frames of Dask have it."""
+def test_an_unknown_number_of_rows(shape):
+    """As in arrays and frames of Dask."""
 
     class Lazy:
         def __getitem__(self, rows):

@@ -1,4 +1,4 @@
-"""Inputs that are absent: None where Keras takes it, a name left out of a file."""
+"""Absent inputs: None if Keras takes it, or a name left out of a file."""
 
 import inspect
 import itertools
@@ -33,7 +33,7 @@ def assert_close(result, expected):
 
 @keras.saving.register_keras_serializable("optional")
 class Joined(keras.layers.Layer):
-    """Tells apart which of its inputs are there."""
+    """Distinguishes which of its inputs are present."""
 
     def call(self, a=None, b=None):
         if a is None:

@@ -1,4 +1,4 @@
-"""Memory grows neither with the number of rows of unequal length nor with theirs."""
+"""Memory grows with neither the number nor the lengths of rows of unequal length."""
 
 import subprocess
 import sys

@@ -43,10 +43,10 @@ def rows_of(source, size=3, start=0):
 
 
 @pytest.mark.parametrize("kind", ragged_zoo.INPUTS)
-def test_every_kind_of_input_gives_the_same_rows_from_any_on(kind, tmp_path):
+def test_every_kind_of_input_gives_the_same_rows_from_any_start(kind, tmp_path):
     pytest.importorskip(ragged_zoo.NEEDS.get(kind, "numpy"))
     make, rows = ragged_zoo.INPUTS[kind], ragged_zoo.rows(40)
-    rows[3:3] = [[], []]  # rows without tokens are rows
+    rows[3:3] = [[], []]  # rows without tokens count
     by_name = {"x": IDS} if kind == "dict" else IDS
     source = opened(make(rows, tmp_path), by_name)
     (spec,) = tf.nest.flatten(source.spec)
@@ -112,7 +112,7 @@ def test_rows_hold_vectors_strings_or_nothing_beside_inputs_that_do_not_vary():
     for x in ([], [[], []], [[[]]][:0]):
         source = opened(x, TEXT)
         assert (source.num_rows, source.spec.dtype) == (len(x), tf.string)
-    large = 2**53 + 1  # which no float is
+    large = 2**53 + 1  # no float holds it
     of_dtypes = [np.array([large]), np.array([]), np.array([7], np.uint64)]
     assert rows_of(opened(of_dtypes, Undeclared(None))) == [[[large], [], [7]]]
     assert opened([[1], [2.5]], Undeclared(tf.float32)).spec.dtype == tf.float32
@@ -144,7 +144,7 @@ BAD = {
 }
 
 
-def test_inputs_with_other_numbers_of_rows_do_not_ask_for_padding_again():
+def test_unequal_numbers_of_rows_do_not_ask_for_padding_again():
     two = {"ids": IDS, "age": AGE}
     with pytest.raises(ValueError, match="the same number of rows in each.$"):
         opened({"ids": [[1], [2, 3]], "age": np.ones((1, 1))}, two)

@@ -1,4 +1,4 @@
-"""Tables of Arrow in memory, and data sets of Hugging Face."""
+"""Arrow tables in memory, and Hugging Face data sets."""
 
 import sys
 import types
@@ -23,7 +23,7 @@ CHUNKED = pa.concat_tables([TABLE.slice(0, 5), TABLE.slice(5, 0), TABLE.slice(5)
 
 @pytest.fixture
 def data_set(monkeypatch):
-    """Makes a `datasets.Dataset`: the package itself, or what we use of it."""
+    """Makes a `datasets.Dataset`, or a stand-in for the parts we use."""
     try:
         import datasets
     except ImportError:
@@ -32,7 +32,7 @@ def data_set(monkeypatch):
 
 
 def _stand_in(monkeypatch):
-    """As datasets 2 to 5 have it. Installing the package changes others."""
+    """As in datasets 2 to 5. Installing the package changes other packages."""
 
     class Dataset:
         def __init__(self, table, kind=None, columns=None):
@@ -111,7 +111,7 @@ def test_steps(table):
     assert rows(source, 3).tolist() == list(range(8))
 
 
-def test_what_is_chosen_of_a_data_set_counts(data_set):
+def test_a_selection_of_a_data_set_is_respected(data_set):
     picked = data_set(TABLE).select([20, 3, 7])
     assert rows(as_source(picked, input_spec=A)).tolist() == [20, 3, 7]
     narrow = data_set(TABLE).with_format("numpy", columns=["a"])

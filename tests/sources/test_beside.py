@@ -1,4 +1,4 @@
-"""Values beside rows: those of the rows asked for, in order, and no more are held."""
+"""Values next to rows: those of the requested rows, in order; no others are held."""
 
 import gc
 import threading
@@ -27,7 +27,7 @@ def put_all(store, sizes, first=0):
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 12])
-def test_rows_are_those_asked_for_however_they_came(step):
+def test_rows_are_those_asked_for_however_they_were_put(step):
     store = Beside()
     put_all(store, [3, 0, 1, 7, 1])
     for start in range(0, 12, step):
@@ -36,7 +36,7 @@ def test_rows_are_those_asked_for_however_they_came(step):
     assert store.between(12, 12) == RowMarks()
 
 
-def test_columns_of_no_row_have_their_types():
+def test_columns_without_rows_have_their_types():
     schema = pa.schema([("id", pa.string())])
     store = Beside(schema)
     assert store.between(0, 0).kept.schema == schema

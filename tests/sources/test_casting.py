@@ -22,7 +22,7 @@ def one(dtype, shape=()):
 
 
 def given(values, dtype, declared):
-    """What a model that declares a dtype is given of an array."""
+    """The rows of an array as given to a model that declares a dtype."""
     source = as_source(np.array(values, dtype), input_spec=one(declared))
     found = rows(source, 2)
     assert found.dtype == np.dtype(source.spec.dtype.as_numpy_dtype)
@@ -51,7 +51,7 @@ def given(values, dtype, declared):
         ([7], "i1", tf.float16, "i1"),
         ([7], "u1", tf.int64, "u1"),
         ([True], "?", tf.int32, "?"),
-        # It would make other values of these.
+        # It would change these.
         ([60000], "i8", tf.float16, "f2"),
         ([2**31 - 1, -(2**31)], "i8", tf.int32, "i4"),
         ([255], "i8", tf.uint8, "u1"),
@@ -123,7 +123,7 @@ def test_values_that_would_change(values, dtype, declared, message):
 
 
 def test_a_float_is_rounded_once():
-    # By way of float32 it would lie on the middle between two values of float16.
+    # Via float32 it would lie midway between two float16 values.
     x = np.array([1 + 2**-11 + 2**-40])
     assert given(x, "f8", tf.float16)[0] == 1 + 2**-10
     assert x.astype(np.float32).astype(np.float16)[0] == 1
@@ -197,7 +197,7 @@ def test_a_chunk_of_another_dtype_that_holds_the_same_values(later):
     np.testing.assert_array_equal(rows(source, 3), np.arange(1, 7))
 
 
-def test_where_no_dtype_is_promised_rows_come_as_the_model_takes_them():
+def test_without_a_promised_dtype_rows_come_as_the_model_takes_them():
     untyped = Later([300, 301, 302], first="u1")
     untyped.dtype = None
     source = as_source(untyped, input_spec=one(tf.float32))
@@ -245,7 +245,7 @@ def test_objects_that_are_strings():
         (np.float32(1.5), tf.float64, 1.5),
     ],
 )
-def test_numbers_of_python(value, dtype, expected):
+def test_python_numbers(value, dtype, expected):
     column = np.array([[value]], dtype=object)
     found = Cast(dtype).convert(column, failing("x", 0))
     assert found.dtype == dtype.as_numpy_dtype and found.tolist() == [[expected]]
@@ -254,14 +254,14 @@ def test_numbers_of_python(value, dtype, expected):
 @pytest.mark.parametrize(
     "value", [2**63, 10**400, decimal.Decimal("2.5"), np.float32(2**24), 1j, "1", None]
 )
-def test_objects_that_are_no_integer(value):
+def test_objects_that_are_not_integers(value):
     with pytest.raises(
         BadRow, match="x, row 1 holds .*object.*an integer that int64 holds"
     ):
         Cast(tf.int64).convert(np.array([1, value], dtype=object), failing("x", 0))
 
 
-def test_an_error_of_a_row_says_what_the_reader_says_of_it():
+def test_an_error_in_a_row_names_it_as_the_reader_does():
     cast = cast_for(np.dtype(np.int64), "x", tf.int8)
     with pytest.raises(BadRow, match="^t.csv, column 'a', row 71 holds 128") as caught:
         cast.convert(np.array([1, 128]), failing("t.csv, column 'a'", 70))

@@ -60,7 +60,7 @@ def test_dicts_of_several_dtypes():
 
 
 def _aligned(shape):
-    """An array in memory that TensorFlow uses as it is, without a copy."""
+    """An array in memory that TensorFlow uses without a copy."""
     raw = np.zeros(4 * math.prod(shape) + 64, np.uint8)
     offset = -raw.ctypes.data % 64
     return raw[offset : offset + 4 * math.prod(shape)].view(np.float32).reshape(shape)
@@ -123,12 +123,12 @@ def test_steps():
         assert sizes(as_source(_dataset(4), steps=9), 8) == [8, 3]
 
 
-def test_without_end():
+def test_an_endless_dataset():
     with pytest.raises(ValueError, match="Dataset that never ends, expected steps="):
         as_source(_dataset().repeat())
 
 
-def test_not_batched():
+def test_an_unbatched_dataset():
     dataset = tf.data.Dataset.range(5)
     message = r"x of the tf.data.Dataset has shape \(\).*dataset.batch\(...\)"
     with pytest.raises(ValueError, match=message):
@@ -142,7 +142,7 @@ def test_not_batched():
         (lambda x: tf.data.Dataset.from_tensors(x), r"DatasetSpec.*dataset.map\("),
     ],
 )
-def test_elements_that_are_no_tensors_of_one_shape(convert, remedy):
+def test_elements_that_are_not_tensors_of_one_shape(convert, remedy):
     dataset = _dataset().map(lambda x: {"a": convert(x)})
     with pytest.raises(
         TypeError, match=r"^x\['a'\] of the tf.data.Dataset is a " + remedy

@@ -1,4 +1,4 @@
-"""What reaches the model of every dtype, and what is refused."""
+"""What the model is given for every dtype, and which dtypes are refused."""
 
 import h5py
 import keras
@@ -98,7 +98,7 @@ def test_trailing_zero_bytes_of_serialized_records_are_kept():
     assert rows(as_source(tf.constant(records))).tolist() == records
 
 
-def test_no_rows_of_strings():
+def test_strings_without_rows():
     (array,) = tf.nest.flatten(as_source(np.zeros((0, 2), "U3")).spec)
     assert array == tf.TensorSpec([None, 2], tf.string)
 

@@ -84,7 +84,7 @@ B = tf.TensorSpec([None, None], tf.float32, "b")
         ({"a": X + 2.0**31, "b": X}, r"x\['a'\], row 10 holds 2147483648.0"),
     ],
 )
-def test_every_batch_is_held_to_the_model(second, message):
+def test_every_batch_is_checked_against_the_model(second, message):
     elements = [({"a": X, "b": X},), (second,)]
     batches = as_source(iter(elements), input_spec=[A, B]).batches(10)
     assert next(batches).num_rows == 10
@@ -112,7 +112,7 @@ def test_a_batch_of_another_dtype_that_holds_the_same_values(later):
     np.testing.assert_array_equal(rows(source, 7), np.concatenate([X, X]))
 
 
-def test_rows_of_several_lengths_are_free_where_the_model_says_so():
+def test_rows_of_several_lengths_are_allowed_if_the_model_says_so():
     x = {"a": X, "b": X}
     source = as_source(iter([(x,), ({**x, "b": X[:, :1]},)]), input_spec=[A, B])
     assert [batch.num_rows for batch in read(source, 20)] == [10, 10]

@@ -109,7 +109,7 @@ def test_columns_that_would_become_objects(columns, message):
         as_source(pd.DataFrame(columns))
 
 
-def test_columns_of_one_name():
+def test_columns_with_the_same_name():
     twice = pd.DataFrame([[1, 2.5]], columns=["a", "a"])
     np.testing.assert_array_equal(rows(as_source(twice)), [[1, 2.5]])
     mixed = pd.DataFrame([["1", 2.5]], columns=["a", "a"])
@@ -147,7 +147,7 @@ def test_polars():
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.String, pl.Boolean])
-def test_a_null_of_polars_is_an_error_and_no_nan(dtype):
+def test_a_null_of_polars_is_an_error_and_not_nan(dtype):
     values = pl.Series("b", [1, 0, 1, 0, 1, None, 1]).cast(dtype)
     for x in (values, pl.DataFrame([values.rename("a").fill_null(values[0]), values])):
         batches = as_source(x).batches(4)
@@ -158,8 +158,8 @@ def test_a_null_of_polars_is_an_error_and_no_nan(dtype):
 
 
 @pytest.mark.parametrize("declared", [tf.int64, tf.float32])
-def test_whole_numbers_beside_floats(declared):
-    """pandas makes floats of both, which skip integers starting at 2**53."""
+def test_integers_next_to_floats(declared):
+    """pandas makes both floats, which skip integers starting at 2**53."""
     frame = pd.DataFrame({"a": [1, 2**53 + 1], "b": [1.0, 2.0]})
     source = as_source(frame, input_spec=tf.TensorSpec([None, 2], declared))
     if declared == tf.float32:

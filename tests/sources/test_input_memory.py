@@ -1,4 +1,4 @@
-"""Array-likes that hand out memory which they fill again, and whose rows are copied."""
+"""Rows are copied from array-likes that reuse the memory they hand out."""
 
 import h5py
 import numpy as np
@@ -11,7 +11,7 @@ from keras_mgpu_strategy.inputs import as_source
 
 
 class Refilled:
-    """Each slice lies in the one buffer, as a loader's does that saves memory."""
+    """All slices lie in one buffer, as in a loader that saves memory."""
 
     shape = (20, 1)
     dtype = np.dtype(np.float32)

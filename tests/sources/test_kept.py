@@ -150,7 +150,7 @@ def test_equal_values_have_equal_bytes():
     table = pa.table({"a": [1, None, 3, 4], "b": WORDS, "c": [True, None, True, False]})
     chunks = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
     longer = pa.concat_tables([table.slice(2), table, table])
-    # What lies where there is a null does not count.
+    # Values under a null do not count.
     mask = np.array([False, True, False, False])
     other = table.set_column(0, "a", pa.array([1, 7, 3, 4], mask=mask))
     expected = bytes_of(table).tobytes()

@@ -148,7 +148,7 @@ def test_undeclared_keys_do_not_reach_the_model():
     assert set(select_inputs(as_source(x), A).spec) == {"a"}
 
 
-def test_undeclared_keys_do_not_change_what_a_model_answers():
+def test_undeclared_keys_do_not_change_the_results():
     inputs = {name: keras.Input((2,), name=name) for name in ("a", "b")}
     model = keras.Model(inputs, inputs["b"] - inputs["a"])
     declared = {name: _spec(2, name=name) for name in inputs}

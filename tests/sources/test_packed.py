@@ -111,7 +111,7 @@ def test_arrays_that_are_passed_themselves(tmp_path):
 
 
 def test_what_xarray_writes_to_zarr(tmp_path):
-    """It keeps the mark of missing values in other places than netCDF."""
+    """It stores the marker of missing values elsewhere than netCDF does."""
     x = X.copy()
     three = zarr.create_array(str(tmp_path / "3"), data=x)
     three.attrs["_FillValue"] = "AAAAAAAA+H8="  # NaN, the double in base64

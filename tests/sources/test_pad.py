@@ -1,4 +1,4 @@
-"""What mgpu.Pad accepts, and what it says of the rest."""
+"""What mgpu.Pad accepts, and how it refuses the rest."""
 
 import json
 

@@ -60,7 +60,7 @@ def test_no_values(shape, convert):
     assert not any(b.inputs.any() for b in read(source, 3))
 
 
-def test_values_of_a_matrix_that_come_twice_add_up():
+def test_duplicate_values_of_a_matrix_add_up():
     x = scipy.sparse.coo_array(([1.0, 2.0], ([1, 1], [0, 0])), shape=(3, 2))
     assert rows(as_source(x)).tolist() == [[0, 0], [3, 0], [0, 0]]
 
@@ -124,6 +124,6 @@ def test_a_matrix_of_other_axes():
         as_source(x)
 
 
-def test_an_operator_is_no_matrix():
+def test_an_operator_is_not_a_matrix():
     with pytest.raises(TypeError, match="Cannot read rows from .*Operator"):
         as_source(scipy.sparse.linalg.aslinearoperator(np.eye(3)))

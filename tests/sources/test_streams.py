@@ -114,7 +114,7 @@ def test_rows_before_the_start_are_dropped(make):
 
 
 @pytest.mark.parametrize("make", [lambda: iter(PARTS), Batches])
-def test_a_start_behind_the_end(make):
+def test_a_start_past_the_end(make):
     batches = as_source(make()).batches(4, 11)
     with pytest.raises(ValueError, match="start=11, but the input has only 10 rows"):
         next(batches)
@@ -148,7 +148,7 @@ def test_a_generator_cannot_be_read_again():
         source.batches(4)
 
 
-def test_a_generator_goes_on_where_reading_stopped():
+def test_a_generator_resumes_where_reading_stopped():
     source = as_source(iter(PARTS))
     paused = source.batches(4)
     assert next(paused).num_rows == 4
@@ -176,7 +176,7 @@ def test_closing_what_was_not_started_leaves_the_generator():
     np.testing.assert_array_equal(rows(source), X)
 
 
-def test_steps_draw_so_many_batches_and_leave_the_rest():
+def test_steps_draw_that_many_batches_and_leave_the_rest():
     tracked = Tracked(itertools.repeat(X[:3]))
     source = as_source(tracked.generator, steps=2)
     assert sizes(source, 4) == [4, 2]
@@ -191,7 +191,7 @@ def test_running_out_of_data_warns():
             assert sum(sizes(as_source(make(), steps=9), 4)) == 10
 
 
-def test_a_py_dataset_without_end():
+def test_an_endless_py_dataset():
     message = "Endless with num_batches=None, which never ends, expected steps= with it"
     with pytest.raises(ValueError, match=message):
         as_source(Endless())

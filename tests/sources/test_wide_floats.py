@@ -1,7 +1,7 @@
 """Models that compute in float64 are given float64 by every kind of input.
 
-Keras rounds arrays to float32 first, of which nothing is left here: the values differ
-from each other by less than float32 tells apart.
+Keras rounds arrays to float32 first, which would make all values here equal: they
+differ by less than float32 can distinguish.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Windows of rows of unequal length: which rows are run where, and as what."""
+"""Windows of rows of unequal length: which rows run in which batch, padded how."""
 
 import itertools
 
@@ -67,7 +67,7 @@ def expected_row(row, length, padded, side):
     st.booleans(),
 )
 def test_every_row_is_run_once_with_its_own_tokens(lengths, data, window, side, cuts):
-    """Whatever the lengths, the window, the limit of bytes and the start."""
+    """Whatever the lengths, the window, the byte limit and the start."""
     table = sorted(data.draw(st.sets(st.integers(1, 10), min_size=1, max_size=4)))
     if not cuts:
         table = sorted({*table, max([*lengths, 1])})
@@ -105,13 +105,13 @@ def test_every_row_is_run_once_with_its_own_tokens(lengths, data, window, side, 
         tf.nest.map_structure(np.testing.assert_array_equal, one.inputs, other.inputs)
 
 
-def test_windows_take_at_most_so_many_bytes(monkeypatch):
+def test_windows_take_at_most_a_number_of_bytes(monkeypatch):
     monkeypatch.setattr(ragged_pieces, "MOST_BYTES", 100)
     lengths = [1, 2, 30, 40, 1, 1, 1, 1, 1, 1, 1]
     whole = windows_of(RaggedRows(lengths), Pad(window=8), (40,), row_bytes=(2, 4))
     list(whole.batches(8))
     sizes = [w.stop - w.start for w in whole.begun]
-    assert sizes == [2, 1, 1, 4, 3]  # two rows of their own take more
+    assert sizes == [2, 1, 1, 4, 3]  # two rows each take more alone
 
 
 def test_the_next_window_is_read_while_one_is_run():
@@ -131,7 +131,7 @@ def test_the_next_window_is_read_while_one_is_run():
     with pytest.raises(OSError, match="no row 24"):
         for batch in whole:
             read.append((batch.start + batch.num_rows, source.read))
-    # All windows before the error are run, and reading is ahead of them.
+    # All windows before the error are run, and reading stays ahead of them.
     assert read[:3] == [(2, 8), (4, 10), (8, 12)]
     assert read[-1] == (24, 24)
 
@@ -180,7 +180,7 @@ def test_the_first_window_is_read_ahead_and_given_back(knows_rows):
 
 
 def test_batches_are_filled_by_the_rows_of_a_window():
-    # 100 rows of 10 tokens: 3 batches of 34, where 4 of 25 would be allowed, too.
+    # 100 rows of 10 tokens: 3 batches of 34, although 4 of 25 would be allowed too.
     batches = token_batches(0, ((10, 100), (20, 0), (40, 7)), 400, is_all=True)
     assert batches.rows == ((10, 34), (20, 20), (40, 7))
     assert [batches.micro_batch(n, 7) for n in (10, 20, 40, 64)] == [34, 20, 7, 6]
@@ -196,7 +196,7 @@ def cost(lengths, chosen):
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60))
-def test_lengths_are_the_best_that_few_can_be(lengths):
+def test_few_lengths_are_nearly_the_best_possible(lengths):
     rows = np.maximum(lengths, 1)
     found = sorted({*rows})
     chosen = chosen_lengths(np.array(lengths))
@@ -210,12 +210,12 @@ def test_lengths_are_the_best_that_few_can_be(lengths):
     assert cost(rows, chosen) <= 1.02 * best
 
 
-def test_lengths_of_many_kinds():
+def test_lengths_of_many_distributions():
     random = np.random.default_rng(5)
     assert chosen_lengths(np.full(1000, 7)) == (7,)
     assert chosen_lengths(np.zeros(3, int)) == (1,)
     assert chosen_lengths(np.zeros(0, int)) == (1,)
-    rows = random.integers(1, 100_000, 16384)  # far more than are looked at
+    rows = random.integers(1, 100_000, 16384)  # far more than are examined
     chosen = chosen_lengths(rows)
     assert len(chosen) == 6
     even = np.ceil(rows.max() * np.arange(1, 7) / 6)
