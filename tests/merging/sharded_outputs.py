@@ -1,4 +1,4 @@
-"""Finished shards of an output, and the whole that they are to become."""
+"""Finished shards of an output, and the whole that they become."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def write(path, outputs, rows, place=None, shard=None, names=None):
 
 
 def write_shard(path, outputs, index, count=NUM_SHARDS, **run):
-    """Writes one shard, and the journal that says so."""
+    """Writes one shard and its journal."""
     shard = Shard(index, count)
     rows = shard.rows(NUM_ROWS)
     in_place = path.suffix in (".parquet", ".zarr")

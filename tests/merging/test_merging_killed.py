@@ -60,7 +60,7 @@ def steps_left():
             raise Killed
         left[0] -= 1
 
-    sys.addaudithook(look)  # which cannot be removed, but rests while there is None
+    sys.addaudithook(look)  # cannot be removed, but None turns it off
     yield left
     left[0] = None
 
@@ -69,7 +69,7 @@ STEPS = ("os.remove", "os.rename", "os.mkdir", "os.rmdir")
 
 
 def dies_after(num_steps, path, steps_left):
-    """Whether a merge that dies after so many steps comes that far."""
+    """Whether a merge gets as far as so many steps, and dies there."""
     steps_left[0] = num_steps
     try:
         merge(path)
@@ -104,7 +104,7 @@ def test_a_merge_that_was_killed_completes(suffix, tmp_path, steps_left):
 def test_a_note_of_an_earlier_merge_removes_no_later_shards(tmp_path, steps_left):
     path = tmp_path / "scores.npy"
     write_shards(path, ONE)
-    # Both the note and the output have their names then, and no shard is gone.
+    # By then both the note and the output have their names, and no shard is gone.
     assert dies_after(3, path, steps_left)
     assert path.exists() and Shard(0, NUM_SHARDS).file_of(path).exists()
     write_shards(path, ONE + 1, model="later")

@@ -1,4 +1,4 @@
-"""What runs and kills leave beside an output, for tests of where outputs lie."""
+"""What runs and kills leave next to an output, for tests of where outputs are."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def begin(place, *, finished=False):
 
 
 def line(record):
-    """A line of a journal, of bytes or what is written as JSON, with its checksum."""
+    """A line of a journal with its checksum, from bytes or a value for JSON."""
     text = record if isinstance(record, bytes) else json.dumps(record).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def put(path, content):
-    """A file, or a folder of a file with such content."""
+    """Writes a file, or a folder with such files, of some content."""
     if path.suffix == ".parquet" or path.name.endswith(".parquet.partial"):
         path.mkdir()
         (path / "part-00000.parquet").write_text(content)
@@ -49,7 +49,7 @@ def tree(folder):
 
 
 def stopping(monkeypatch, count):
-    """Stops before change number `count` of the disk; says whether it came so far."""
+    """Lets `count` changes of the disk succeed; later ones raise `Stopped`."""
     state = {"left": count}
 
     def limited(real):

@@ -29,7 +29,7 @@ def test_tags_keep_writers_of_one_file_apart(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_appender_goes_on_behind_what_is_kept(tmp_path):
+def test_an_appender_continues_after_what_is_kept(tmp_path):
     path = tmp_path / "file"
     file = Appender(path)
     end = file.put(b"abc", 0)

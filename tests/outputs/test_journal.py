@@ -83,7 +83,7 @@ def test_a_damaged_byte_is_an_error_or_drops_the_last_line(path, whole, change):
         except ValueError as error:
             assert "is damaged in line" in str(error)
             continue
-        assert place == len(whole) - 1  # the last line has lost its end
+        assert place == len(whole) - 1  # the last line lost its end
         assert (found.about, found.progress) == (ABOUT, STEPS[-2])
 
 
@@ -110,7 +110,7 @@ def test_lost_and_doubled_lines_of_another_file_are_errors(path, whole):
         places.line([1]),
     ],
 )
-def test_what_is_no_journal_is_an_error(path, content):
+def test_what_is_not_a_journal_is_an_error(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="is damaged in line 1.*Nothing was touched"):
         journal.read(path)
@@ -129,19 +129,19 @@ def test_a_missing_journal_is_an_error(path):
         journal.read(path)
 
 
-def test_going_on_drops_a_torn_line_and_adds_behind_the_last_whole_one(path, whole):
+def test_resuming_drops_a_torn_line_and_adds_after_the_last_whole_one(path, whole):
     ends = line_ends(whole)
     for size in (ends[1], ends[1] + 1, ends[2] - 1):
         path.write_bytes(whole[:size])
         found = journal.read(path)
-        assert path.stat().st_size == size  # reading touches nothing
+        assert path.stat().st_size == size  # reading changes nothing
         for step in STEPS[1:]:
             found.add(step)
         found.close()
         assert path.read_bytes() == whole
 
 
-def test_numbers_of_numpy_are_written_as_numbers(path):
+def test_numpy_numbers_are_written_as_numbers(path):
     number: Any = np.int64(5)
     written = journal.create(path, {"run": {"batch": np.int64(16)}, "layout": []})
     written.add(Progress(number, 0, 16, {"rows": number}))
@@ -150,13 +150,13 @@ def test_numbers_of_numpy_are_written_as_numbers(path):
     assert journal.read(path).progress == Progress(5, 0, 16, {"rows": 5})
 
 
-def test_creating_takes_the_place_of_what_was_there_at_once(path, whole):
+def test_creating_replaces_what_was_there_at_once(path, whole):
     other = path.with_name("link")
     os.link(path, other)
     about = {"run": {"model": 2}, "layout": []}
     journal.create(path, about)
     assert journal.read(path).about == about
-    assert other.read_bytes() == whole  # another file, so never a mix of both
+    assert other.read_bytes() == whole  # a new file, so never a mix of both
     assert sorted(path.parent.iterdir()) == [other, path]
 
 

@@ -1,4 +1,4 @@
-"""What a line of a journal may say, to the last number, and what is said of others."""
+"""Which values a line of a journal may hold, and how others are refused."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from tests.outputs import places
 ABOUT = {"run": {"model": "ä"}, "layout": [["first", [2], "float32"]]}
 BEGIN = {"journal": 2, "about": ABOUT}
 STEP = dataclasses.asdict(Progress(8, 4, 4, {"rows": 8, "bytes": 99}))
-for later in ("metrics", "step"):  # which lines of earlier versions lack
+for later in ("metrics", "step"):  # lines of earlier versions lack these
     del STEP[later]
 
 
@@ -46,12 +46,12 @@ def damaged(path, number, why=""):
         {"rows": 0, "start": 0, "mark": {"rows": 0}},
     ],
 )
-def test_the_last_values_that_can_be_are_read(path, changes):
+def test_values_at_the_limits_are_read(path, changes):
     write(path, BEGIN, STEP | changes)
     assert journal.read(path).progress == Progress(**STEP | changes)
 
 
-def test_a_journal_of_version_1_is_old_and_knows_no_content(path):
+def test_a_journal_of_version_1_is_old_and_records_no_content(path):
     step = {name: value for name, value in STEP.items() if name != "content"}
     write(path, BEGIN | {"journal": 1}, step)
     found = journal.read(path)
@@ -91,7 +91,7 @@ def test_a_journal_of_version_1_is_old_and_knows_no_content(path):
         {"finished": True, "mark": {"bytes": 8}},
     ],
 )
-def test_the_first_values_that_cannot_be_are_refused(path, changes):
+def test_values_beyond_the_limits_are_refused(path, changes):
     write(path, BEGIN, STEP, STEP | changes)
     with pytest.raises(ValueError, match=damaged(path, 3)):
         journal.read(path)
@@ -112,7 +112,7 @@ def test_lines_without_metrics_leave_those_before(path):
     more = STEP | {"rows": 12, "mark": {"rows": 12}}
     write(path, BEGIN, STEP, STEP | {"metrics": METRICS}, more)
     assert journal.read(path).progress == Progress(**more, metrics=METRICS)
-    # Resumed behind rows that are not in the metrics, some would be left out.
+    # Resuming after rows that are not in the metrics would leave some out.
     write(path, BEGIN, STEP | {"metrics": METRICS}, more | {"start": 7})
     with pytest.raises(
         ValueError, match=damaged(path, 3, " (its metrics count 6 rows)")
@@ -223,7 +223,7 @@ def test_a_journal_of_another_version_says_what_to_do(path, changes):
         journal.read(path)
 
 
-def test_the_order_of_keys_makes_no_other_journal(path):
+def test_the_order_of_keys_does_not_matter(path):
     journal.create(path, {"run": {"a": 1, "b": {"c": 2, "d": 3}}, "layout": []})
     content = path.read_bytes()
     journal.create(path, {"layout": [], "run": {"b": {"d": 3, "c": 2}, "a": 1}})
@@ -237,7 +237,7 @@ def test_the_order_of_keys_makes_no_other_journal(path):
         (b"", TypeError, "'bytes' object cannot be interpreted as an integer"),
     ],
 )
-def test_what_could_not_be_read_again_is_not_written(path, value, error, message):
+def test_what_could_not_be_read_back_is_not_written(path, value, error, message):
     with pytest.raises(error, match=message):
         journal.create(path, {"run": {"value": value}, "layout": []})
     assert not list(path.parent.iterdir())

@@ -38,7 +38,7 @@ def journal(tmp_path):
     return path
 
 
-def test_a_second_lock_is_refused_until_the_first_is_let_go(journal):
+def test_a_second_lock_is_refused_until_the_first_is_released(journal):
     first, second = Lock(journal), Lock(journal)
     first.__enter__()
     for attempt in (second.__enter__, second.claim):
@@ -70,14 +70,14 @@ def test_a_lock_ends_with_its_process(journal, how):
     assert list(journal.parent.iterdir()) == [journal]
 
 
-def test_what_is_not_there_is_not_locked(tmp_path):
+def test_a_missing_journal_is_not_locked(tmp_path):
     path = tmp_path / "absent.journal"
     Lock(path).__enter__()
     assert not path.exists()
 
 
 @pytest.mark.parametrize("has_old", [True, False])
-def test_a_new_file_is_locked_as_soon_as_it_is_there(journal, has_old):
+def test_a_new_file_is_locked_as_soon_as_it_exists(journal, has_old):
     if not has_old:
         journal.unlink()
     first, second = Lock(journal), Lock(journal)

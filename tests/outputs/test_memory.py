@@ -95,7 +95,7 @@ RAGGED = {
 
 
 def of_keras(parts):
-    """What Keras' own `predict` makes of these outputs."""
+    """What Keras' own `predict` returns for these outputs."""
     rank = parts[0].ndim
     inputs = keras.Input([None] * (rank - 1), dtype=parts[0].dtype.name)
     identity = keras.Model(inputs, keras.layers.Identity()(inputs))

@@ -34,7 +34,7 @@ def test_names_follow_from_the_structure(outputs, names):
     assert [column.name for column in columns_of(outputs)] == names
 
 
-def test_columns_tell_shapes_and_native_dtypes():
+def test_columns_record_shapes_and_native_dtypes():
     outputs = {"a": np.zeros((0, 2, 3), ">f4"), "b": np.zeros(5, np.int64)}
     assert columns_of(outputs) == (
         Column("a", (2, 3), np.dtype("=f4")),

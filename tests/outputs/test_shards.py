@@ -28,7 +28,7 @@ def test_all_rows_are_in_one_shard_each(num_rows, count):
 
 @settings(deadline=None)
 @given(ROWS, COUNTS)
-def test_shards_begin_at_multiples_and_are_about_as_long(num_rows, count):
+def test_shards_begin_at_multiples_and_are_about_equally_long(num_rows, count):
     shards = [Shard(index, count) for index in range(count)]
     (multiple,) = {shard.row_multiple(num_rows) for shard in shards}
     assert multiple & (multiple - 1) == 0
@@ -72,13 +72,13 @@ def test_other_types_are_refused(pair):
 
 
 @pytest.mark.parametrize("pair", [3, "01", (1,), (0, 1, 2), {0: 1, 1: 2}])
-def test_what_is_no_pair_is_refused(pair):
+def test_what_is_not_a_pair_is_refused(pair):
     with pytest.raises(TypeError, match=r"shard=.*Expected two integers"):
         shard_of(pair)
 
 
 @pytest.mark.parametrize("pair", [(1, 3), [1, 3], (np.int64(1), np.uint8(3))])
-def test_whole_numbers_of_any_make_are_taken(pair):
+def test_integers_of_any_type_are_accepted(pair):
     assert shard_of(pair) == Shard(1, 3)
     assert shard_of(pair).rows(10) == range(3, 6)
 

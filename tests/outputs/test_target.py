@@ -1,4 +1,4 @@
-"""Where outputs lie: every state that a run or a kill can leave, and what follows."""
+"""Where outputs are: each state that a run or a kill can leave, and what follows."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def test_nothing_there_is_fine(place):
     ("has_partial", "finished", "has_output"),
     [
         (True, False, False),  # a run was stopped
-        (True, False, True),  # one that is to replace an output
+        (True, False, True),  # one that was to replace an output
         (True, True, True),  # before the new one gets its name
         (False, True, True),  # after that
         (False, True, False),  # and the output was removed
@@ -64,20 +64,20 @@ def test_an_output_without_a_journal_is_not_replaced(place, resume):
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_partial_output_without_a_journal_counts_for_nothing(place, resume):
+def test_a_partial_output_without_a_journal_is_ignored(place, resume):
     places.put(place.partial, "new")
     place.check(resume=resume, overwrite=False)
     assert place.begun() is None
 
 
-def go_on(place):
+def add_rows(place):
     found = place.begun()
     found.add(Progress(7, 4, 4, {"rows": 7}))
     found.close()
 
 
 def finish(place):
-    go_on(place)
+    add_rows(place)
     place.path.write_text("another run's")
     place.journal.unlink()
 
@@ -87,7 +87,7 @@ def finish(place):
     [
         (False, places.begin, "has changed: another run has written"),
         (False, lambda place: places.put(place.path, "other's"), "exists, and is fin"),
-        (True, go_on, "has changed: .* Pass resume=True to continue with what"),
+        (True, add_rows, "has changed: .* Pass resume=True to continue with what"),
         (True, finish, "has changed: another run has written .*Nothing was touched"),
     ],
 )
@@ -117,7 +117,7 @@ def test_clearing_keeps_the_output(place):
 
 
 def finish_beside(place, old):
-    """A finished output that is to take the place of an old one; returns its bytes."""
+    """Makes a finished output that will replace an old one; returns its bytes."""
     places.begin(place, finished=True)
     places.put(place.partial, "new")
     if old == "file":
@@ -129,7 +129,7 @@ def finish_beside(place, old):
 
 
 @pytest.mark.parametrize("old", [None, "file", "folder"])
-def test_placing_goes_on_from_wherever_it_was_stopped(place, old, monkeypatch):
+def test_placing_resumes_wherever_it_was_stopped(place, old, monkeypatch):
     for count in range(30):
         place.clear()
         remove(place.path)
@@ -202,8 +202,8 @@ check_folder(folder / "out.npy")
 
 @pytest.mark.parametrize("mode", [0o555, 0o666])
 def test_a_folder_that_cannot_be_written_is_found(mode):
-    """Root may write anywhere, so a process that gives up being root asks."""
-    # Pytest's own folders are closed to other users.
+    """Root may write anywhere, so a process that drops root checks."""
+    # Other users cannot enter pytest's own folders.
     with tempfile.TemporaryDirectory() as outer:
         os.chmod(outer, 0o755)
         folder = pathlib.Path(outer, "folder")

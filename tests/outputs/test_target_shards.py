@@ -1,4 +1,4 @@
-"""Where shards lie: beside each other, or in one folder, and never over each other."""
+"""Where shards are: next to each other or in one folder, never over each other."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def finish_shard(place, index, count):
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out[1].csv"])
-def test_shards_of_single_files_lie_beside_each_other(name, tmp_path):
+def test_shards_of_single_files_are_next_to_each_other(name, tmp_path):
     for index, place in enumerate(shards_of(tmp_path / name, 3)):
         place.check(resume=False, overwrite=False)
         finish_shard(place, index, 3)
@@ -69,7 +69,7 @@ def test_clearing_a_shard_leaves_the_others(tmp_path):
     assert targets[1].journal.exists()
 
 
-def test_placing_a_shard_goes_on_from_wherever_it_was_stopped(tmp_path, monkeypatch):
+def test_placing_a_shard_resumes_wherever_it_was_stopped(tmp_path, monkeypatch):
     for count in range(7):
         place = Target(tmp_path / f"{count}.parquet", Shard(1, 2))
         places.begin(place, finished=True)

@@ -1,4 +1,4 @@
-"""Files that are made to do harm, out of files that are not."""
+"""Hostile files, made from harmless ones."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Payload:
-    """Makes a folder where it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, marker):
         self._marker = str(marker)
@@ -23,7 +23,7 @@ class Payload:
 
 
 def pickled_array(marker):
-    """An array that does harm where `allow_pickle=True`."""
+    """An array that does harm if `allow_pickle=True`."""
     array = np.empty(3, object)
     array[:] = [Payload(marker)] * 3
     return array
@@ -36,7 +36,7 @@ def npy_bytes(array):
 
 
 def raw_npy(header, values=b"\0" * 64, version=(1, 0)):
-    """A `.npy` file with whatever header."""
+    """A `.npy` file with any header."""
     header = header.encode("latin1") if isinstance(header, str) else header
     length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
     return b"\x93NUMPY" + bytes(version) + length + header + values

@@ -1,4 +1,4 @@
-"""Image files of every kind, files that nearly are, and a child that reads them."""
+"""Image files of every format, damaged ones, and a child that reads them."""
 
 import io
 import os
@@ -76,7 +76,7 @@ def good_images():
 
 
 def mutants(contents, count, seed):
-    """Yields files like one, with bytes, numbers or stretches that are wrong."""
+    """Yields copies of a file with wrong bytes, numbers or stretches."""
     rng = random.Random(seed)
     for _ in range(count):
         changed = bytearray(contents)
@@ -86,7 +86,7 @@ def mutants(contents, count, seed):
 
 
 def _change(data, rng):
-    # Headers are where the harm is.
+    # Changes to headers do most harm.
     end = min(len(data), 64) if rng.random() < 0.6 else len(data)
     at = rng.randrange(max(end, 1))
     number = rng.choice(_NUMBERS)
@@ -105,7 +105,7 @@ def _change(data, rng):
 
 
 def _with_checksums(contents):
-    """Rights the checksums of PNG chunks, or nothing wrong gets past them."""
+    """Fixes the checksums of PNG chunks, which would otherwise catch every change."""
     if not contents.startswith(PNG):
         return contents
     parts, at = [PNG], len(PNG)
@@ -138,7 +138,7 @@ def huge_images():
 
 
 def sparse_images():
-    """Files that claim far more than they hold, yet no gigabyte: kind -> contents."""
+    """Files that claim far more than they hold, but no gigabyte: kind -> contents."""
     good = good_images()
     return {
         "gif": _put(good["gif"], 6, "<HH", 8000, 9000),
@@ -154,14 +154,14 @@ def _put(contents, at, form, *values):
 
 
 def gif_of_frames(size, count):
-    """A GIF file of many frames, each of which a few bytes make large."""
+    """A GIF file of many frames, each large but only a few bytes."""
     gif = saved(Image.new("P", (size, size)), "GIF")
     start = gif.index(b"\x2c" + struct.pack("<HHHH", 0, 0, size, size))
     return gif[:start] + gif[start:-1] * count + b";"
 
 
 def jpeg_of_scans(count):
-    """A gray JPEG file of so many scans, each of one byte."""
+    """A gray JPEG file of `count` scans, one byte each."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     jpeg = saved(Image.fromarray(noise), "JPEG", progressive=True)
     first = jpeg.index(b"\xff\xda")
@@ -184,7 +184,7 @@ def read_twice(paths, color_mode, missing=None, megabytes=None):
     rows, again = (
         np.concatenate([batch.inputs for batch in source.batches(64)]) for _ in range(2)
     )
-    # Memory that was never written differs from read to read.
+    # Memory that was never written would differ between reads.
     assert np.array_equal(rows, again) and len(rows) == len(paths)
     found = np.flatnonzero(source.marks(0, len(paths)).missing)
     assert missing is None or found.tolist() == missing, found

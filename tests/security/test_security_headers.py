@@ -1,4 +1,4 @@
-"""Headers of files, and words of the command line, that nobody would write."""
+"""Hostile headers of files and arguments of the command line."""
 
 import io
 import json
@@ -78,7 +78,7 @@ def test_shards_on_the_command_line(text):
 
 
 @pytest.mark.parametrize("text", ["9" * 5000 + "/2", "0/" + "9" * 5000, "٣/٤"])
-def test_numbers_of_shards_that_cannot_be(text):
+def test_invalid_numbers_of_shards(text):
     with pytest.raises(ValueError, match="Expected I/N"):
         _shard(text)
 
@@ -110,7 +110,7 @@ def test_names_of_devices(text):
 
 
 @pytest.mark.parametrize("text", ["gpu:" + "9" * 5000, "gpu:٣", "cpu:99999999999"])
-def test_numbers_of_devices_that_cannot_be(text):
+def test_invalid_numbers_of_devices(text):
     with pytest.raises(
         ValueError, match='Unknown device .*Expected names like "gpu:0"'
     ):

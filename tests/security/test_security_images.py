@@ -1,6 +1,6 @@
-"""No image ends the process that reads it, or takes more memory than is promised.
+"""No image ends the process that reads it, or takes more memory than promised.
 
-A child that dies by a signal has an exit code less than 0.
+A child killed by a signal has a negative exit code.
 """
 
 import sys
@@ -39,7 +39,7 @@ def read_in_child(*arguments):
 
 
 def test_good_images_are_good(tmp_path):
-    """Otherwise mutants of them would show little."""
+    """Otherwise their mutants would show little."""
     names = [name for name in GOOD if "12 bits" not in name and "coded" not in name]
     paths = write_all(tmp_path, [GOOD[name] for name in names])
     rows = files.Images(paths, (4, 4)).open_rows(None)
@@ -74,7 +74,7 @@ def test_animated_webp_files_without_pillow(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", HUGE)
 def test_pictures_that_claim_to_be_huge(kind, tmp_path):
     rows = files.Images(write_all(tmp_path, [HUGE[kind]]), (4, 4)).open_rows(None)
-    # The second one is Pillow's.
+    # The second message is Pillow's.
     message = (
         "cannot be decoded: (it claims .* x .* pixels|.* exceeds limit of 17895697)"
     )
@@ -96,7 +96,7 @@ def test_pictures_that_claim_to_be_huge_take_no_memory(color_mode, tmp_path):
 
 @pytest.mark.parametrize("kind", SPARSE)
 def test_pictures_that_claim_much_more_than_they_hold(kind, tmp_path):
-    """Each would take gigabytes, in all the copies that are made of it."""
+    """Each would take gigabytes, counting all the copies made of it."""
     rows = files.Images(write_all(tmp_path, [SPARSE[kind]]), (4, 4)).open_rows(None)
     with pytest.raises(ValueError, match="it claims 8000 x 9000 pixels of 4 channels"):
         list(rows.batches(1))
@@ -111,7 +111,7 @@ def test_frames_behind_the_first_take_no_memory(tmp_path):
 
 @COLOR_MODES
 def test_pictures_of_very_many_scans(color_mode, tmp_path):
-    """Each takes a few bytes, and goes over all pixels."""
+    """Each scan takes a few bytes and covers all pixels."""
     paths = write_all(tmp_path, [jpeg_of_scans(count) for count in (100, 101, 10**5)])
     rows = files.Images(paths, (4, 4), color_mode=color_mode).open_rows(None)
     batches = rows.batches(3)

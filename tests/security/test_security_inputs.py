@@ -1,4 +1,4 @@
-"""Inputs that are made to do harm, or cut: a clear error, before any work."""
+"""Hostile or truncated inputs: a clear error, before any work."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ def read_all(path):
 
 
 def refused(path, *messages):
-    """Checks that an input is refused, by its name, soon and without a warning."""
+    """Checks that an input is refused soon, by name and without a warning."""
     began = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -74,14 +74,14 @@ def test_npy_headers_that_lie(header, message, tmp_path):
 
 
 @pytest.mark.parametrize("version", [(3, 0), (0, 0), (9, 9)])
-def test_npy_versions_that_are_not_known(version, tmp_path):
+def test_unknown_npy_versions(version, tmp_path):
     path = tmp_path / "x.npy"
     path.write_bytes(hostile.raw_npy(hostile.claiming((2,)), version=version))
     refused(path, NPY, "version")
 
 
 def write_npz(path, content, compression=zipfile.ZIP_DEFLATED, **claims):
-    """A `.npz` file whose directory claims what a test wants."""
+    """A `.npz` file whose directory makes claims that a test chooses."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("x.npy", content)
         for name, value in claims.items():
@@ -101,7 +101,7 @@ def test_npz_members_that_lie(compression, tmp_path):
     refused(path)
 
 
-def test_npz_members_of_one_name(tmp_path):
+def test_npz_members_with_the_same_name(tmp_path):
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", hostile.npy_bytes(ROWS))
@@ -170,7 +170,7 @@ def test_hdf5_rows_that_were_never_written(tmp_path):
 
 
 def zarr_with(path, change, zarr_format=3):
-    """A zarr array whose metadata were changed by hand."""
+    """A zarr array whose metadata was changed by hand."""
     options = {"shape": (10, 4), "chunks": (5, 4), "dtype": "f4"}
     array = zarr.create_array(path, zarr_format=zarr_format, **options)
     array[:] = ROWS
@@ -213,7 +213,7 @@ def test_zarr_chunks_that_claim_to_unpack_to_more_than_there_is(tmp_path):
         read_all(path)
 
 
-def test_zarr_codecs_within_others_are_looked_at(tmp_path):
+def test_zarr_codecs_within_others_are_checked(tmp_path):
     path = tmp_path / "x.zarr"
     array = zarr.create_array(
         path, shape=(10, 4), shards=(10, 4), chunks=(5, 4), dtype="f4"
@@ -237,7 +237,7 @@ def test_zarr_links_are_not_followed(place, tmp_path):
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, "[]", "null", "", '{"node_type": 3}', '{"zarr_format": 3}']
 )
-def test_zarr_metadata_that_are_none(text, tmp_path):
+def test_invalid_zarr_metadata(text, tmp_path):
     path = tmp_path / "x.zarr"
     zarr_with(path, lambda metadata: None)
     (path / "zarr.json").write_text(text)
@@ -293,7 +293,7 @@ def test_files_that_are_cut_are_refused(tmp_path):
 
 
 def test_a_csv_file_cut_within_a_row_is_refused(tmp_path):
-    """One that is cut between two rows is a shorter file: nothing tells."""
+    """A file cut between two rows is just a shorter file: nothing shows it."""
     path = tmp_path / "x.csv"
     path.write_text("a,b,c,d\n1,2,3,4\n5,6")
     refused(path, ", column 'c', row 1 has no value")
@@ -311,7 +311,7 @@ def test_records_that_claim_to_be_huge(length, tmp_path):
 
 
 def _masked_crc(content):
-    """CRC-32C, masked as TFRecord files have it."""
+    """CRC-32C, masked as in TFRecord files."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc ^= byte
@@ -327,7 +327,7 @@ def test_results_that_cannot_fit_into_memory_are_an_error():
         collected([HostBatch(0, np.zeros((4, 2), np.float32))], HUGE)
 
 
-def test_special_files_are_no_inputs(tmp_path):
+def test_special_files_are_refused(tmp_path):
     """Reading a pipe would wait for ever."""
     os.mkfifo(tmp_path / "x.npy")
     with pytest.raises(FileNotFoundError, match="There is no file .*x.npy"):

@@ -1,4 +1,4 @@
-"""Journals, indices and notes, read back strictly: what nobody would write."""
+"""Hostile journals, indices and notes, which are read back strictly."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def path(tmp_path):
 
 
 def read_or_refused(read, path):
-    """What was read; None where that was refused as it should be."""
+    """What was read, or None if it was refused as it should be."""
     content = path.read_bytes()
     try:
         return read(path)
@@ -53,7 +53,7 @@ def read_or_refused(read, path):
 
 
 def check_journal(found):
-    """What everything that reads a journal relies on."""
+    """Checks what all readers of a journal rely on."""
     assert found.about.keys() == {"run", "layout"}
     check_described(found.about["layout"])
     for name, shape, dtype in found.about["layout"]:
@@ -202,7 +202,7 @@ def test_notes_of_merges_with_other_values(content, tmp_path):
     ["shard-00000-of-99999999999999", "shard-00003-of-00002", "shard-00000-of-00000"]
     + ["shard-000000-of-00002", "shard-00001-of-100001"],
 )
-def test_names_of_journals_that_cannot_be(name, tmp_path):
+def test_invalid_names_of_journals(name, tmp_path):
     (tmp_path / f"scores.npy.{name}.journal").write_bytes(b"")
     with pytest.raises(ValueError, match=f"{name}.journal is named like.*Remove it"):
         merge(tmp_path / "scores.npy")
@@ -219,7 +219,7 @@ def test_names_beside_an_output(numbers, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [None, -1, "10", 1.5, True, 10**30])
-def test_journals_of_shards_that_tell_no_rows(rows, tmp_path):
+def test_journals_of_shards_that_record_no_rows(rows, tmp_path):
     path = tmp_path / "scores.npy"
     write_shards(path, TWO, **{"rows of the input": rows})
     with pytest.raises(ValueError, match="records .* rows of the input.*--overwrite"):

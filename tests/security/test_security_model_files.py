@@ -1,4 +1,4 @@
-"""Model files whose containers are made to do harm."""
+"""Model files with hostile containers."""
 
 import stat
 import zipfile

@@ -43,7 +43,7 @@ def with_lambda(tmp_path_factory):
 
 @pytest.fixture
 def module_with_a_trap(tmp_path, monkeypatch):
-    """A module that leaves a mark where it is imported."""
+    """A module that leaves a mark when it is imported."""
     marker = tmp_path / "imported"
     folder = tmp_path / "modules"
     folder.mkdir()
@@ -63,7 +63,7 @@ def test_lambda_layers_are_refused_wherever_models_are_loaded(kind, with_lambda)
     message = rf"{path.name}.*Python code in the Lambda layers \['evil'\].*safe_mode=F"
     with mgpu.scope("cpu:0"), pytest.raises(ValueError, match=message):
         mgpu.load(path)
-    # What a process of Ray is sent, and does with it.
+    # What a Ray process is sent, and does with it.
     packed = model_file.from_path(path, None, safe_mode=True)
     with pytest.raises(ValueError, match=message):
         packed.read(None)
@@ -83,7 +83,7 @@ def test_models_in_memory_with_lambdas_do_not_turn_safe_mode_off(with_lambda):
 
 
 def test_bytecode_without_its_mark_is_refused(with_lambda, tmp_path, strategies):
-    """Keras 3 takes a list for bytecode of Keras 2, whatever type it is said to be."""
+    """Keras 3 takes a list for Keras 2 bytecode, whatever type it claims to be."""
     path = tmp_path / "model.h5"
     path.write_bytes(with_lambda["tf_keras", ".h5"].read_bytes())
     with h5py.File(path, "r+") as file:
@@ -158,7 +158,7 @@ def test_no_module_is_imported_that_a_file_names(
     assert module_with_a_trap.exists()  # by tf_keras: the file is what it seems
 
 
-def test_what_the_user_knows_may_be_named(plain, tmp_path, strategies):
+def test_custom_objects_may_be_named(plain, tmp_path, strategies):
     class Own(keras.layers.Layer):
         def call(self, inputs):
             return inputs + 1
@@ -215,7 +215,7 @@ def test_parts_of_models_are_not_refused(config):
     assert foreign_name(config) is None
 
 
-def test_a_deep_configuration_is_looked_through():
+def test_a_deep_configuration_is_searched():
     evil = hostile.function("os", "system")
     for _ in range(10_000):
         evil = {"config": [evil]}
@@ -234,7 +234,7 @@ def test_a_configuration_that_is_none_is_an_error(config, plain, tmp_path, strat
 
 
 def test_the_graph_of_a_saved_model_does_what_it_wants(tmp_path, strategies):
-    """What SECURITY.md says is not promised: safe mode does not hold for graphs."""
+    """As SECURITY.md says, safe mode does not cover graphs."""
     marker = str(tmp_path / "written")
 
     class Evil(tf.Module):

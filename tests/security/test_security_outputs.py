@@ -1,4 +1,4 @@
-"""Outputs stay in the folder asked for, whatever things are called or linked to."""
+"""Outputs stay in the folder asked for, whatever names and links there are."""
 
 import csv
 import os
@@ -84,7 +84,7 @@ def test_plain_names_are_plain(texts):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".zarr"])
 def test_names_of_images_are_only_text(suffix, tmp_path):
-    """In a table they are cells: with whatever a name of a file can hold."""
+    """In a table they are cells, with whatever a file name can hold."""
     names = ["../../x", "a\nb", 'say "a,b"', "=1+1", "\r", "a\ud800b"]
     folder = tmp_path / "in"
     folder.mkdir()

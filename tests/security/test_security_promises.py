@@ -29,12 +29,12 @@ def promises():
     ]
 
 
-def test_every_promise_names_tests_that_are_there():
+def test_every_promise_names_tests_that_exist():
     assert len(promises()) > 20
     for promise, tests in promises():
         assert tests, promise
         assert not set(tests) - TESTS, promise
 
 
-def test_the_version_at_hand_is_supported():
+def test_the_current_version_is_supported():
     assert f"| {__version__.rpartition('.')[0]} and newer" in TEXT

@@ -1,4 +1,4 @@
-"""Nothing unpickles: neither what is read, nor what lies beside an output."""
+"""Nothing is unpickled: neither inputs nor what lies next to an output."""
 
 import ast
 import json
@@ -34,7 +34,7 @@ RAYS = "engines/ray/pickling.py"
 
 @pytest.fixture
 def marker(tmp_path):
-    """A folder that is there once something was unpickled."""
+    """A folder that exists once something was unpickled."""
     return tmp_path / "unpickled"
 
 
@@ -79,7 +79,7 @@ def test_zarr_codecs_that_unpickle_are_refused(tmp_path, marker, monkeypatch):
     metadata |= {"compressor": {"id": "pickle"}}
     (path / ".zarray").write_text(json.dumps(metadata))
     (path / "0").write_bytes(hostile.pickle_bytes(marker))
-    # Newer versions of numcodecs ask for this; older ones unpickle whatever comes.
+    # Newer versions of numcodecs require this; older ones unpickle anything.
     flag = "ALLOW_UNSAFE_PICKLE_DECODE"
     monkeypatch.setattr(numcodecs.pickles, flag, True, raising=False)
     with pytest.raises(ValueError, match="x.zarr.*encoded by pickle.*may run code"):
