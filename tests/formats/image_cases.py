@@ -7,12 +7,12 @@ from keras_mgpu_strategy.formats.images.input import Images
 
 
 def takes(*shape, dtype=tf.float32, name="image"):
-    """What a model declares that takes rows of a shape."""
+    """What a model that takes rows of a shape declares."""
     return tf.TensorSpec([None, *shape], dtype, name=name)
 
 
 def pixels(height, width, channels=3, seed=0):
-    """Random smooth pixels: noise would make JPEG files that decode to anything."""
+    """Random smooth pixels: JPEG files of noise could decode to anything."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (3, 4, channels))
     return tf.cast(tf.image.resize(coarse, (height, width)), tf.uint8)
 
@@ -40,7 +40,7 @@ def write_folder(folder, count):
 
 
 def reference(path, size, channels=3):
-    """What `keras.utils.image_dataset_from_directory` makes of a file."""
+    """A file as `keras.utils.image_dataset_from_directory` reads it."""
     image = tf.image.decode_image(
         tf.io.read_file(str(path)), channels, expand_animations=False
     )

@@ -1,4 +1,4 @@
-"""Results, layouts and runs of writing that tests of file sinks share."""
+"""Results, layouts and write runs that tests of file sinks share."""
 
 import dataclasses
 import decimal
@@ -39,7 +39,7 @@ TABLES = ("parquet", "csv")
 
 
 def some(shape, dtype, seed=0):
-    """Values of a type, of any size and sign, NaN and infinity among them."""
+    """Values of a dtype, of any size and sign, including NaN and infinity."""
     random = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
@@ -84,7 +84,7 @@ def tensor(num_rows, seed=0):
 
 
 def texts(num_rows, seed=0):
-    """Strings as TensorFlow gives them, of growing length and of any content."""
+    """Strings as TensorFlow gives them, of growing length and any content."""
     random = np.random.default_rng(seed)
     words = [b"", b"a", b'"b", \r\nc', "na\u00efve \u2603".encode(), b"=1+1", b" x\t "]
     chosen = random.choice(np.array(words, object), (num_rows, 3))
@@ -100,7 +100,7 @@ OUTPUTS["texts"] = texts
 
 
 def kept(num_rows, seed=0):
-    """Columns of an input, of many types, with nulls and without."""
+    """Columns of an input, of many types, with and without nulls."""
     random = np.random.default_rng(seed)
     numbers = random.integers(-(2**40), 2**40, num_rows)
     some = [None if number % 5 == 0 else int(number) for number in numbers]
@@ -134,7 +134,7 @@ def names_of(start, stop):
 
 @dataclasses.dataclass
 class Results:
-    """What is to be written: rows `first` to `first + len` of an input."""
+    """What to write: rows `first` to `first + len` of an input."""
 
     outputs: object
     layout: Layout
@@ -150,7 +150,7 @@ class Results:
         return self.first + len(tf.nest.flatten(self.outputs)[0])
 
     def write(self, sink, stop, outputs=None):
-        """Writes from where the sink is, up to a row."""
+        """Writes from the sink's position up to a row."""
         start = sink.num_written
         part = slice(start - self.first, stop - self.first)
         names = names_of(start, stop) if self.layout.has_names else None
@@ -163,7 +163,7 @@ class Results:
         sink.write(HostBatch(start, some, RowMarks(names, missing, beside)))
 
     def unknown(self):
-        """The same, where only the end tells the number of rows."""
+        """The same, with the number of rows unknown until the end."""
         layout = dataclasses.replace(self.layout, stop_row=None, num_rows=None)
         return dataclasses.replace(self, layout=layout)
 
@@ -171,7 +171,7 @@ class Results:
 def results(
     make=one, num_rows=30, *, has_names=False, missing=(), has_kept=False, **options
 ):
-    """Rows of one of the makers, all known, from row 0 on unless options say so."""
+    """Rows of a maker, starting at row 0 and all known unless options differ."""
     options = {"stop_row": num_rows, "num_rows": num_rows} | options
     outputs = make(options["stop_row"] - options.get("first_row", 0))
     mask = None
@@ -200,7 +200,7 @@ def written(kind, path, what, step=None):
 
 
 def begun(kind, path, what, num_rows):
-    """Writes the first rows of an output and leaves it; returns the mark behind."""
+    """Writes the first rows of an output and stops; returns the mark after them."""
     sink = FORMATS[kind].create(path, what.layout)
     what.write(sink, num_rows)
     mark = sink.flush()
@@ -217,7 +217,7 @@ def assert_goes_on(kind, path, what, mark):
 
 
 def assert_not_gone_on_with(kind, path, what, mark, message):
-    """Checks that a damaged output is refused, with nothing touched."""
+    """Checks that a damaged output is refused and left untouched."""
     before = content(path)
     with pytest.raises(ValueError, match=message):
         FORMATS[kind].reopen(path, what.layout, mark)
@@ -225,7 +225,7 @@ def assert_not_gone_on_with(kind, path, what, mark, message):
 
 
 def bfloat16s():
-    """Every value of bfloat16, NaN of all kinds among them."""
+    """Every bfloat16 value, including every NaN."""
     outputs = np.arange(2**16).astype(np.uint16).view(ml_dtypes.bfloat16)
     return Results(outputs, layout_of(outputs))
 

@@ -42,7 +42,7 @@ def test_every_float_reads_back_exactly(dtype, tmp_path):
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = bits.view(np.float32).astype(dtype)
     is_nan = outputs != outputs
-    outputs[is_nan] = np.nan  # some of them are of a kind that warns when it is cast
+    outputs[is_nan] = np.nan  # casting some of them would warn
     what = stored.Results(outputs, stored.layout_of(outputs))
     stored.written("csv", tmp_path / "out", what)
     texts = [line[1] for line in table_of(tmp_path / "out")[1:]]
@@ -100,12 +100,12 @@ def test_names_of_columns_do_not_collide(tmp_path):
         ([np.zeros((2, 600))] * 2, "would have 1200 columns"),
     ],
 )
-def test_outputs_that_make_no_table_are_refused(outputs, message):
+def test_outputs_that_fit_no_table_are_refused(outputs, message):
     with pytest.raises(ValueError, match=message):
         CsvFormat().check(stored.layout_of(outputs))
 
 
-def test_half_a_line_behind_the_mark_is_dropped(tmp_path):
+def test_half_a_line_after_the_mark_is_dropped(tmp_path):
     what = stored.results(stored.one, 30)
     mark = stored.begun("csv", tmp_path / "out", what, 20)
     with open(tmp_path / "out", "a") as file:
@@ -128,7 +128,7 @@ def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
     stored.assert_not_gone_on_with("csv", path, what, mark, message)
 
 
-def test_names_that_are_no_text_are_spelled_out(tmp_path):
+def test_names_that_are_not_text_are_spelled_out(tmp_path):
     what = stored.results(stored.one, 1, has_names=True)
     sink = CsvFormat().create(tmp_path / "out", what.layout)
     marks = stored.RowMarks(names=["caf\udce9.png"])

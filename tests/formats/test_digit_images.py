@@ -1,4 +1,4 @@
-"""The script that makes a folder of digits, and the trained model on what it made."""
+"""The script that makes a folder of digits, and the trained model on its images."""
 
 import pathlib
 import runpy
@@ -43,7 +43,7 @@ def test_the_model_reads_them(folder):
     assert not rows[missing].any()
 
 
-def test_both_kinds_of_files_are_there(folder):
+def test_both_kinds_of_files_exist(folder):
     suffixes = [path.suffix for path in folder.rglob("*.*")]
     assert suffixes.count(".png") == suffixes.count(".jpg") == NUM_IMAGES // 2
 

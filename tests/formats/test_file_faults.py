@@ -1,4 +1,4 @@
-"""Shards that processes write at the same time, one of which is killed, for real."""
+"""Shards that processes write at the same time; one process is really killed."""
 
 import time
 
@@ -12,7 +12,7 @@ STEP = 7
 
 @pytest.fixture
 def formats(monkeypatch):
-    """Parts and chunks of some hundred rows: files of the usual number."""
+    """Parts and chunks of a few hundred rows, for a realistic number of files."""
     larger = {
         "parquet": stored.ParquetFormat(part_bytes=2**14),
         "zarr": stored.ZarrFormat(chunk_bytes=2**13),

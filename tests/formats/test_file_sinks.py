@@ -28,7 +28,7 @@ def kind(request):
 
 @dataclasses.dataclass
 class Run:
-    """A run of writing that is interrupted again and again."""
+    """A write run that is interrupted again and again."""
 
     kind: str
     path: pathlib.Path
@@ -50,7 +50,7 @@ class Run:
         assert self.mark["rows"] == self.sink.num_written
 
     def lose(self, num_rows):
-        """Writes other rows behind the mark, is stopped there and begun again."""
+        """Writes other rows after the mark, stops there and resumes at the mark."""
         self.flush(0)
         stop = min(self.what.stop, self.sink.num_written + num_rows)
         self.what.write(self.sink, stop, self.other_outputs)
@@ -93,7 +93,7 @@ def test_interrupted_runs_leave_the_same_bytes(kind, make, steps, num_rows, know
             getattr(run, step)(size)
         assert run.finish() == expected
         if run.mark is not None:
-            run.stop()  # as a run does that is killed before the output gets its name
+            run.stop()  # as if killed before the output gets its name
             assert run.finish() == expected
 
 
@@ -123,7 +123,7 @@ def test_rows_need_not_be_known(kind, make, num_rows, tmp_path):
     assert known == unknown
 
 
-def test_no_row_written_at_all_is_a_file_all_the_same(kind, tmp_path):
+def test_an_output_without_rows_is_still_a_file(kind, tmp_path):
     what = stored.results(num_rows=0)
     sink = stored.FORMATS[kind].create(tmp_path / "empty", what.layout)
     sink.finish()
@@ -179,7 +179,7 @@ def test_rows_of_a_shard_begin_where_it_begins(kind, tmp_path):
     assert run.finish() == expected
 
 
-def test_create_takes_the_place_of_what_is_there(kind, tmp_path):
+def test_create_replaces_what_is_there(kind, tmp_path):
     path = tmp_path / "out"
     small, large = stored.results(num_rows=5), stored.results(stored.many, 40)
     expected = stored.written(kind, tmp_path / "fresh", small)
@@ -189,7 +189,7 @@ def test_create_takes_the_place_of_what_is_there(kind, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"fresh", "out"}
 
 
-def test_other_byte_orders_and_views_are_stored_alike(kind, tmp_path):
+def test_other_byte_orders_and_views_are_stored_the_same(kind, tmp_path):
     what = stored.results(stored.one, 30)
     expected = stored.written(kind, tmp_path / "whole", what)
     what.outputs = np.asfortranarray(what.outputs.astype(">f4"))
@@ -316,7 +316,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("kind", UNFIT)
-def test_strings_that_would_not_be_read_back_are_refused(kind, tmp_path):
+def test_strings_that_could_not_be_read_back_are_refused(kind, tmp_path):
     bad, message = UNFIT[kind]
     what = stored.results(stored.texts, 30)
     good, what.outputs["words"][17, 1] = what.outputs["words"][17, 1], bad
@@ -341,7 +341,7 @@ def test_a_missing_package_names_its_extra(kind, monkeypatch):
         stored.FORMATS[kind].check(stored.results().layout)
 
 
-def test_layouts_are_not_asked_for_more_than_they_tell(kind, tmp_path):
+def test_a_layout_of_columns_alone_is_enough(kind, tmp_path):
     layout = Layout(stored.results(stored.one, 4).layout.columns)
     what = stored.Results(stored.one(4), layout)
     assert stored.written(kind, tmp_path / "out", what)

@@ -131,7 +131,7 @@ def test_a_folder_in_place_of_a_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Npy, Npz, Hdf5, Zarr])
-def test_what_is_no_path(kind):
+def test_what_is_not_a_path(kind):
     with pytest.raises(TypeError, match=r"Received 3 \(int\), expected a path: str"):
         kind(3).open_rows(None)
 
@@ -209,7 +209,7 @@ def test_members_of_an_uncompressed_npz_are_mapped(tmp_path):
 
 
 def test_damage_ends_in_clear_errors(named):
-    """Cut short at many places, every kind of file says what is wrong with which."""
+    """Cut short at many places, files of every format are refused by name."""
     kind, path = named
     places = [path, path / "a/c/0/0", path / "a/0.0"]
     broken = next(place for place in places if place.is_file())
@@ -309,7 +309,7 @@ def test_a_single_zarr_array(tmp_path):
 
 @pytest.mark.parametrize("cut", [0, 8, 20, -1])
 def test_blosc_chunks_that_are_cut_short(cut, tmp_path):
-    """Blosc would return what lies in memory behind some of them."""
+    """For some of them Blosc would return what lies after them in memory."""
     codec = zarr.codecs.BloscCodec()
     zarr.create_array(store=str(tmp_path / "x"), data=A, compressors=codec)
     check_rows(Zarr(tmp_path / "x").open_rows(None), A, [(6, 2)])
@@ -328,7 +328,7 @@ def test_zarr_arrays_in_groups(tmp_path):
         Zarr(tmp_path / "x.zarr", "../x.zarr/train/a").open_rows(None)
 
 
-def test_a_folder_that_is_no_zarr(tmp_path):
+def test_a_folder_that_is_not_zarr(tmp_path):
     with pytest.raises(
         ValueError, match="is not a zarr folder: it has none of zarr.json"
     ):

@@ -1,4 +1,4 @@
-"""Bare paths, lists and dicts of them, `steps`, identities and the classes' values."""
+"""Bare paths, lists and dicts of them, `steps`, identities, and classes as values."""
 
 import copy
 import itertools
@@ -39,7 +39,7 @@ def parse(serialized):
 
 
 def save(folder, name, rows=A):
-    """Writes a file of rows, of the kind that its suffix names."""
+    """Writes a file of rows, in the format of its suffix."""
     path = folder / name
     writers = {
         ".npy": lambda: np.save(path, rows),
@@ -126,7 +126,7 @@ def test_an_unknown_suffix(x):
         as_source(x)
 
 
-def test_a_path_that_is_not_there(tmp_path):
+def test_a_missing_path(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder .*np.asarray"):
         as_source(tmp_path / "photos")
     with pytest.raises(FileNotFoundError, match="There is no file .*x.npy"):
@@ -182,7 +182,7 @@ def test_paths_among_arrays_are_not_opened():
         as_source(Npy)
 
 
-def test_steps_count_batches_where_the_rows_are_known(tmp_path):
+def test_steps_count_batches_if_the_rows_are_known(tmp_path):
     path = save(tmp_path, "x.parquet")
     source = as_source(path, steps=2, batch_size=5, input_spec=one([]))
     assert source.num_rows == 10
@@ -198,7 +198,7 @@ def test_steps_count_batches_where_the_rows_are_known(tmp_path):
     check_rows(source, A, [(4, 0)])
 
 
-def test_steps_need_a_batch_size_where_the_rows_are_not_known(tmp_path):
+def test_steps_need_a_batch_size_if_the_rows_are_unknown(tmp_path):
     path = save(tmp_path, "x.csv")
     with pytest.raises(
         ValueError, match="steps=2 for Csv, whose number of rows is not"
@@ -257,7 +257,7 @@ def test_the_classes_are_plain_values(value):
 
 
 @pytest.mark.parametrize("kind", [Parquet, Images, lambda paths: TFRecords(paths, len)])
-def test_of_many_paths_the_first_are_shown(kind):
+def test_reprs_show_the_first_of_many_paths(kind):
     many = repr(kind([f"{index}.x" for index in range(5000)]))
     assert "(paths=['0.x', '1.x', ... 4,998 more], " in many
     assert len(many) < 160
@@ -278,7 +278,7 @@ def test_the_identity_is_that_of_the_files(name, tmp_path):
     assert as_source(path, input_spec=one([])).identity != identity
 
 
-def test_the_identity_tells_columns_and_options_apart(tmp_path):
+def test_the_identity_distinguishes_columns_and_options(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     kinds = [Csv(path, "a"), Csv(path, "b"), Csv(path, "a", {"sep": ","})]

@@ -1,4 +1,4 @@
-"""CSV files: columns, dtypes that hold, and what is refused."""
+"""CSV files: columns, dtypes that hold to the end, and what is refused."""
 
 import gzip
 
@@ -37,7 +37,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    """Pieces of 4 rows, in place of many thousand."""
+    """Pieces of 4 rows instead of many thousand."""
     monkeypatch.setattr(csv, "_PIECE_VALUES", 4)
     monkeypatch.setattr(csv_table, "_SAMPLE_ROWS", 3)
 
@@ -100,7 +100,7 @@ def test_no_rows(tmp_path):
 
 
 def test_the_first_rows_do_not_decide(tmp_path, small_pieces):
-    """A column whose first rows are whole is one of floats for such a model."""
+    """A column that begins with integers is one of floats for a model of floats."""
     (tmp_path / "x.csv").write_text("a\n" + "1\n" * 20 + "0.5\n")
     expected = np.array([1] * 20 + [0.5], np.float32)
     check_rows(as_source(tmp_path / "x.csv", input_spec=one([])), expected, [(4, 3)])
@@ -152,7 +152,7 @@ def test_an_unclosed_quote_and_a_row_that_is_too_long(tmp_path, small_pieces):
 @pytest.mark.parametrize(
     "content", [b"", b"a\n1\n\xff\xfe\xfa\n", bytes(range(256)) * 9, b"\x1f\x8b\x08"]
 )
-def test_what_is_no_csv(content, tmp_path):
+def test_what_is_not_csv(content, tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=str(path)):
@@ -189,14 +189,14 @@ def test_the_rows_before_a_bad_one_come_first(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["chunksize", "usecols", "index_col", "nrows"])
-def test_options_that_are_taken(name, path):
+def test_options_that_are_already_set(name, path):
     for value in (0, 1):
         message = f"read_options with '{name}', which are set"
         with pytest.raises(ValueError, match=message):
             Csv(path, read_options={name: value}).open_rows(one([]))
 
 
-def test_options_that_are_none(path):
+def test_options_that_are_not_a_dict(path):
     with pytest.raises(TypeError, match="read_options='sep=;', expected a dict of arg"):
         Csv(path, read_options="sep=;").open_rows(one([]))  # pyright: ignore
 
@@ -208,6 +208,6 @@ def test_paths_that_do_not_fit(tmp_path):
         Csv(tmp_path).open_rows(one([]))
 
 
-def test_a_start_behind_the_end(path):
+def test_a_start_past_the_end(path):
     with pytest.raises(ValueError, match="Received start=24, but .*x.csv has only 23"):
         read(Csv(path, "f").open_rows(one([])), 4, 24)

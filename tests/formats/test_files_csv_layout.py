@@ -1,4 +1,4 @@
-"""CSV files: which names stand above which columns, and what separates these."""
+"""CSV files: which names belong to which columns, and what separates them."""
 
 import gzip
 
@@ -33,7 +33,7 @@ def rows(text, columns=None, spec=TWO, *, folder, **options):
         ("a,b,c\n1,4,7,\n2,5,8\n3,6,9\n", {}),
         ("a,b,c,\n1,4,7,\n2,5,8,\n3,6,9,\n", {}),
         ("a;b;c\n1;4;7;\n2;5;8;\n3;6;9;\n", {}),
-        ("a,b\n0,1,4\n1,2,5\n2,3,6\n", {}),  # as R writes names of rows
+        ("a,b\n0,1,4\n1,2,5\n2,3,6\n", {}),  # as R writes row names
         ('a,b\n"x",1,4\n"y",2,5\n"z",3,6\n', {}),
         ("a,b,c\nx,1,4,NA\ny,2,5,TRUE\nz,3,6,FALSE\n", {}),
         ("a\tb\tt\nx\t1\t4\tu, v\ny\t2\t5\tw\nz\t3\t6\tw\n", {}),
@@ -57,7 +57,7 @@ def rows(text, columns=None, spec=TWO, *, folder, **options):
         ("1,4,7\n2,5,8\n3,6,9\n", {"names": ["a", "b", "c", "d"]}),
     ],
 )
-def test_names_stay_above_their_columns(text, options, tmp_path, monkeypatch):
+def test_names_stay_with_their_columns(text, options, tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "_PIECE_VALUES", 2)
     columns = ["a", "b"]
     np.testing.assert_array_equal(rows(text, columns, folder=tmp_path, **options), AB)
@@ -106,7 +106,7 @@ def test_an_index_that_pandas_wrote_is_taken_by_its_name(tmp_path):
         ("a, a\n1,4\n", "several columns of the name 'a'"),
     ],
 )
-def test_cells_that_no_name_is_for(text, message, tmp_path):
+def test_cells_that_do_not_fit_the_names(text, message, tmp_path):
     with pytest.raises(ValueError, match=f"x.csv.*{message}"):
         rows(text, ["a", "b"], folder=tmp_path)
 
@@ -138,7 +138,7 @@ def test_names_that_do_not_fit(options, message, tmp_path):
         rows(text, ["a", "b"], folder=tmp_path, **options)
 
 
-def test_row_names_where_the_user_says_that_there_are_none(tmp_path):
+def test_row_names_if_the_user_says_that_there_are_none(tmp_path):
     message = "names 2 columns .a, b., but row 0 has more cells. Quote text"
     with pytest.raises(ValueError, match=message):
         rows("a,b\n0,1,4\n", folder=tmp_path, index_col=False)
@@ -166,7 +166,7 @@ def test_a_file_without_names(tmp_path):
     np.testing.assert_array_equal(found, np.insert(AB, 1, [7, 8, 9], axis=1))
 
 
-def test_a_text_that_comes_again_may_be_a_row(tmp_path):
+def test_repeated_text_may_be_a_row(tmp_path):
     text, words = "cat\ndog\ncat\n", one([], tf.string, "kind")
     with pytest.raises(ValueError, match="has 'cat' in its first line, which may be"):
         rows(text, spec=words, folder=tmp_path)
@@ -177,7 +177,7 @@ def test_a_text_that_comes_again_may_be_a_row(tmp_path):
     assert rows(text, "cat", spec=words, folder=tmp_path).tolist() == [b"dog", b"cat"]
 
 
-def test_a_blank_line_where_a_row_is_one_cell(tmp_path):
+def test_a_blank_line_if_a_row_is_one_cell(tmp_path):
     text = "a\n1\n\n3\n"
     with pytest.raises(ValueError, match="column 'a', row 1 has no value"):
         rows(text, spec=one([]), folder=tmp_path)
@@ -284,7 +284,7 @@ def test_numbers_beside_words_for_nan(tmp_path):
 
 
 def test_numbers_that_pandas_leaves_as_text(tmp_path):
-    """Thousands and decimals mean the same in a piece that has no common type."""
+    """Thousands and decimals mean the same in a piece without a common type."""
     text = 'a;b\n"1.000,5";1\nTrue;2\n-2,25;x\n'
     options = {"sep": ";", "thousands": ".", "decimal": ","}
     found = rows(text, "a", one([]), folder=tmp_path, **options)

@@ -1,4 +1,4 @@
-"""Folders of Parquet files that are named key=value."""
+"""Folders of Parquet files with names such as key=value."""
 
 import os
 
@@ -125,7 +125,7 @@ def test_a_key_that_not_all_files_have(tmp_path):
         Parquet(tmp_path, "k").open_rows(one([]))
 
 
-def test_what_is_no_such_folder(tmp_path):
+def test_folders_that_are_refused(tmp_path):
     save(tmp_path / "k=1" / "0.parquet")
     (tmp_path / "k=1" / "notes.txt").touch()
     with pytest.raises(ValueError, match="k=1 holds more than Parquet files and .*"):

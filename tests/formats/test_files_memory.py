@@ -76,7 +76,7 @@ FORMATS = [
 
 @pytest.mark.slow
 def test_memory_is_that_of_a_small_file(tmp_path):
-    """128 MiB take hardly more than 4 MiB, in one process after the other."""
+    """128 MiB take hardly more than 4 MiB, one after the other in one process."""
     paths = []
     for size in (SMALL, LARGE):
         (tmp_path / str(size)).mkdir()

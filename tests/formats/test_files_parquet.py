@@ -23,7 +23,7 @@ WORDS = [f"wört {i % 5}" for i in range(23)]
 
 
 def fixed(array):
-    """A column of fixed-size lists, as many within each other as the array has axes."""
+    """A column of fixed-size lists, nested as deeply as the array has axes."""
     values = pa.array(array.reshape(-1))
     for size in reversed(array.shape[1:]):
         values = pa.FixedSizeListArray.from_arrays(values, size)
@@ -121,7 +121,7 @@ def test_columns_by_input(tmp_path):
     check_rows(source, [N[:, None], V], [(5, 3)])
 
 
-def test_all_columns_of_numbers_where_they_are_as_many(tmp_path):
+def test_all_columns_of_numbers_if_they_are_as_many(tmp_path):
     content = table(row=np.arange(23), f=F, word=WORDS, n=N)
     path = save(tmp_path / "x.parquet", content)
     expected = np.stack([F, N], axis=1).astype(np.float32)
@@ -153,7 +153,7 @@ def test_files_of_our_own_results(tmp_path):
         Parquet(folder).open_rows(one([1]))
 
 
-def test_another_kind_of_layout(tmp_path):
+def test_another_layout(tmp_path):
     tensor = pa.fixed_shape_tensor(pa.float32(), [2, 3])
     storage = pa.FixedSizeListArray.from_arrays(pa.array(M.reshape(-1)), 6)
     content = table(m=pa.ExtensionArray.from_storage(tensor, storage))
@@ -310,7 +310,7 @@ def test_columns_that_do_not_fit(columns, spec, message, tmp_path):
         Parquet(save(tmp_path / "x.parquet"), columns).open_rows(spec)
 
 
-def test_columns_of_one_name(tmp_path):
+def test_columns_with_the_same_name(tmp_path):
     content = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
     path = save(tmp_path / "x.parquet", content)
     with pytest.raises(ValueError, match="several columns of the name 'a'. Rename"):
@@ -372,7 +372,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         read(source, 64)
 
 
-def test_reading_is_given_up_early(tmp_path):
+def test_reading_that_is_stopped_early(tmp_path):
     source = Parquet(save(tmp_path / "x.parquet")).open_rows(one([], name="f"))
     batches = source.batches(2)
     next(batches)

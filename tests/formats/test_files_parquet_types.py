@@ -1,4 +1,4 @@
-"""Parquet columns of the types that people have, and values that no model can hold."""
+"""Parquet columns of common types, and values that no model can hold."""
 
 import datetime
 import decimal
@@ -109,7 +109,7 @@ def test_lists_of_decimals(tmp_path):
         (pa.array([1.0, 0.0]), tf.bool),
     ],
 )
-def test_whole_numbers_reach_the_model_as_they_are(values, dtype, tmp_path):
+def test_integers_reach_the_model_as_they_are(values, dtype, tmp_path):
     spec = one([], dtype)
     source = as_source(save(tmp_path / "x.parquet", a=values), input_spec=spec)
     match_inputs(source.spec, spec)
@@ -227,7 +227,7 @@ def test_nulls_in_lists_of_lists_as_nan(tmp_path):
     check_rows(source, np.array(pairs, np.float32), [(2, 0)])
 
 
-def test_nan_that_pandas_wrote_is_no_null(tmp_path):
+def test_nan_that_pandas_wrote_is_not_null(tmp_path):
     path = tmp_path / "x.parquet"
     frame = pd.DataFrame(
         {"a": [1.0, np.nan, 3.0], "b": pd.array([1, None, 3], "Int64")}
@@ -251,7 +251,7 @@ def test_nan_that_pandas_wrote_is_no_null(tmp_path):
         (pa.array([[datetime.date(2024, 1, 1)]]), r"list<\w+: date32\[day\]>"),
     ],
 )
-def test_types_that_are_no_numbers(values, shown, tmp_path):
+def test_types_that_are_not_numbers(values, shown, tmp_path):
     path = save(tmp_path / "x.parquet", a=values)
     message = rf"{path}, columns a \({shown}\): expected numbers, bools, strings or"
     with pytest.raises(ValueError, match=message):
@@ -296,7 +296,7 @@ def test_an_index_in_some_files_only(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_notes_of_pandas_that_are_none(noted, tmp_path):
+def test_invalid_notes_of_pandas(noted, tmp_path):
     content = pa.table({"a": [1.0, 2.0]}).replace_schema_metadata({b"pandas": noted})
     pq.write_table(content, tmp_path / "x.parquet")
     source = as_source(tmp_path / "x.parquet", input_spec=one([]))

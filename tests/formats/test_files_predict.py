@@ -1,4 +1,4 @@
-"""Whole numbers of tables reach the model as they are: no float is made of them."""
+"""Integers of tables reach the model as they are, without becoming floats."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_mgpu_strategy.files import Csv, Parquet
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "bool"])
-def test_whole_numbers_reach_the_model_as_they_are(dtype, strategies, tmp_path):
+def test_integers_reach_the_model_as_they_are(dtype, strategies, tmp_path):
     inputs = keras.Input([], dtype=dtype, name="id")
     identity = keras.Model(inputs, keras.layers.Identity()(inputs))
     with strategies[2].scope():

@@ -64,7 +64,7 @@ def test_a_list_and_a_single_file(folder):
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
-def test_compression_is_told_by_the_content(compression, tmp_path):
+def test_compression_is_recognized_by_the_content(compression, tmp_path):
     for name in ("x.tfrecord", "x.tfrecord.gz", "x.tfrecords.zz", "x-00000-of-00001"):
         path = save(tmp_path / name, X, compression)
         check_rows(TFRecords(path, parse_fixed).open_rows(None), X, [(4, 3)])
@@ -77,9 +77,9 @@ def test_files_of_several_compressions(tmp_path):
     check_rows(TFRecords(tmp_path, parse_fixed).open_rows(None), X, [(4, 3), (23, 0)])
 
 
-# What files begin with whose first record has this length: as if compressed.
+# A file whose first record has this length begins as if compressed.
 @pytest.mark.parametrize("length", [0x0178, 0x9C78, 0xDA78, 0x088B1F])
-def test_a_record_that_looks_compressed_is_none(length, tmp_path):
+def test_a_record_that_looks_compressed_is_not(length, tmp_path):
     path = tmp_path / "x.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(bytes(length))
@@ -157,7 +157,7 @@ def test_an_error_of_the_function_passes_through(folder):
         _ = source.spec
 
 
-def test_damage_that_the_function_finds_is_not_the_files(folder):
+def test_damage_that_the_function_finds_is_not_blamed_on_files(folder):
     def unpack(serialized):
         return tf.ensure_shape(tf.io.decode_compressed(serialized, "ZLIB"), [])
 

@@ -86,7 +86,7 @@ def test_rows_are_those_of_keras(source, folder):
     )
 
 
-def test_from_the_end_on_there_is_nothing(source):
+def test_starting_at_the_end_gives_nothing(source):
     assert list(source.batches(4, NUM_IMAGES)) == []
     with pytest.raises(ValueError, match="start=24, expected a row index from 0 to 23"):
         source.batches(4, 24)
@@ -108,7 +108,7 @@ def test_a_single_file(paths, expected):
     np.testing.assert_array_equal(read_all(source), expected[2:3])
 
 
-def test_reading_from_a_row_on_opens_no_earlier_file(tmp_path, expected):
+def test_reading_from_a_row_opens_no_earlier_file(tmp_path, expected):
     paths = write_folder(tmp_path, NUM_IMAGES)
     source = Images(tmp_path).open_rows(takes(*SIZE, 3))
     for path in paths[:20]:
@@ -124,12 +124,12 @@ def test_reading_ahead_is_bounded(tmp_path):
     for path in paths[50:]:
         write_png(path, pixels(8, 8, seed=99))
     rest = np.concatenate([batch.inputs for batch in batches])
-    # It is 12 on two cores; TensorFlow may keep up to 16 batches where it is slow.
+    # It is 12 on two cores; on slow machines TensorFlow may keep up to 16 batches.
     np.testing.assert_array_equal(rest[48:], references(paths[50:], SIZE))
 
 
 @pytest.mark.parametrize(("rows", "num_ahead"), [(64, 2), (100, 2), (112, 1), (900, 1)])
-def test_batches_read_ahead_by_their_bytes(rows, num_ahead):
+def test_batches_read_ahead_depend_on_their_bytes(rows, num_ahead):
     assert num_batches_ahead(ImageForm(224, 224, 3), rows) == num_ahead
 
 
@@ -149,7 +149,7 @@ def test_two_readers_at_a_time(source, expected):
         np.testing.assert_array_equal(rows, expected)
 
 
-def test_a_reader_that_is_given_up(source, expected):
+def test_a_reader_that_is_closed_early(source, expected):
     batches = source.batches(2)
     np.testing.assert_array_equal(next(batches).inputs, expected[:2])
     batches.close()
@@ -246,7 +246,7 @@ def test_results_that_are_passed_on_have_names(folder, source):
     assert all(batch.marks.missing is None for batch in batches)
 
 
-def test_only_runs_that_are_compared_look_at_the_files(folder, monkeypatch):
+def test_only_runs_that_may_be_resumed_look_at_the_files(folder, monkeypatch):
     def origin(source):
         raise AssertionError("looked up")
 

@@ -75,7 +75,7 @@ def zeroed(expected, rows):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
-    """A good file, and a damaged one of each kind behind it."""
+    """A good file, followed by a damaged one of each kind."""
     folder = tmp_path_factory.mktemp("damaged")
     write_png(folder / "00.png", pixels(8, 8))
     for row, contents in enumerate(DAMAGES.values(), start=1):
@@ -84,7 +84,7 @@ def damaged(tmp_path_factory):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_damages_are_skipped(channels, damaged):
+def test_damaged_files_are_skipped(channels, damaged):
     images = Images(damaged, on_bad_file="skip")
     source = images.open_rows(takes(*SIZE, channels))
     rows = read_all(source)
@@ -92,7 +92,7 @@ def test_damages_are_skipped(channels, damaged):
     assert missing_rows(source) == list(range(1, len(DAMAGES) + 1))
 
 
-def test_damages_are_errors(damaged):
+def test_damaged_files_are_errors(damaged):
     source = Images(damaged).open_rows(takes(*SIZE, 1))
     for row in range(1, len(DAMAGES) + 1):
         message = f"^Row {row}: the image file .*/{row:02}.png' cannot be decoded: "
@@ -147,7 +147,7 @@ def test_rows_before_a_bad_file_are_handed_out(good, bad, expected, row, batch_s
 
 
 @pytest.mark.parametrize("start", [0, 1, 12])
-def test_files_are_read_some_at_a_time(good, bad, expected, start, monkeypatch):
+def test_files_are_read_a_few_at_a_time(good, bad, expected, start, monkeypatch):
     monkeypatch.setattr(image_source, "_FIRST_FILES", 3)
     source = open_rows(with_bad(good, bad, {2, 7}), on_bad_file="skip")
     for batch_size in (1, 2, 3, 5, 20):
@@ -202,7 +202,7 @@ def test_a_file_that_may_not_be_read(tmp_path):
     assert missing_rows(source) == [0]
 
 
-def test_a_file_that_is_mended_is_read_again(tmp_path):
+def test_a_file_that_is_repaired_is_read_again(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(JPEG[:50])
     source = open_rows(tmp_path, on_bad_file="skip")
@@ -220,7 +220,7 @@ def test_skipped_rows_of_integers(good, bad, expected):
 
 
 @pytest.mark.parametrize("preprocess", ["unit", "imagenet"])
-def test_skipped_rows_are_zeros_behind_the_scaling(good, bad, preprocess):
+def test_skipped_rows_are_zeros_after_scaling(good, bad, preprocess):
     paths = with_bad(good, bad, {1})
     source = open_rows(paths, preprocess=preprocess, on_bad_file="skip")
     rows = read_all(source)

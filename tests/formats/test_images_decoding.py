@@ -1,4 +1,4 @@
-"""Every kind of file that TensorFlow decodes, as 1, 3 and 4 channels."""
+"""Every file format that TensorFlow decodes, as 1, 3 and 4 channels."""
 
 import io
 
@@ -21,7 +21,7 @@ def resized(image):
 
 
 def save(path, image, mode=None, **kwargs):
-    """Writes a file with Pillow, which knows more kinds than TensorFlow writes."""
+    """Writes a file with Pillow, which writes more formats than TensorFlow."""
     pillow = Image.fromarray(np.squeeze(image))
     (pillow if mode is None else pillow.convert(mode)).save(path, **kwargs)
     return path

@@ -107,7 +107,7 @@ def test_links_that_lead_to_each_other(tmp_path):
     assert names(tmp_path) == expected
 
 
-def test_pipes_are_no_files(tmp_path):
+def test_pipes_are_not_files(tmp_path):
     touch(tmp_path, "a.png")
     os.mkfifo(tmp_path / "b.png")
     assert names(tmp_path) == ["a.png"]
@@ -160,7 +160,7 @@ def test_no_image_is_left_out(tmp_path):
     assert names([tmp_path / "b.tif"]) == [str(tmp_path / "b.tif")]
 
 
-def test_a_file_of_a_list_that_is_not_there(tmp_path, monkeypatch):
+def test_a_missing_file_in_a_list(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = "Row 0 of the image files cannot be read: No such file.*: 'gone.png'"
     with pytest.raises(FileNotFoundError, match=message):
@@ -168,7 +168,7 @@ def test_a_file_of_a_list_that_is_not_there(tmp_path, monkeypatch):
     assert names(["gone.png"], must_read=False) == ["gone.png"]
 
 
-def test_a_path_that_is_not_there_is_no_row(tmp_path):
+def test_a_missing_path_is_not_a_row(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such folder or image file"):
         find_images(tmp_path / "photos", must_read=False)
 

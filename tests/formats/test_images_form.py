@@ -39,7 +39,7 @@ ANY_RANK = tf.TensorSpec(None, tf.float32)
         (ANY_RANK, (6, 5), "grayscale", ImageForm(6, 5, 1)),
     ],
 )
-def test_what_images_are_brought_to(declared, size, color, form):
+def test_the_form_that_images_get(declared, size, color, form):
     assert form_for(declared, size, color) == form
 
 

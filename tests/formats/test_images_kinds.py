@@ -37,7 +37,7 @@ def read(path, contents, channels=3):
 
 
 def read_each(folder, files, channels=3, **kwargs):
-    """Reads files of the size of COLORS, whose contents are given, in their order."""
+    """Reads files of the size of COLORS, of given contents, in order."""
     paths = [folder / f"{number}.image" for number in range(len(files))]
     for path, contents in zip(paths, files, strict=True):
         path.write_bytes(contents)
@@ -70,7 +70,7 @@ def bmp(rows, bits, *, compression=0, between=b"", height=HEIGHT, size=None):
 
 
 def table(palette):
-    """A palette as in BMP files: blue, green, red and a byte for nothing."""
+    """A palette as in BMP files: blue, green, red and an unused byte."""
     return np.insert(palette[:, ::-1], 3, 0, axis=1).astype(np.uint8).tobytes()
 
 
@@ -116,7 +116,7 @@ def test_bmp_color_masks(bits, masks, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.bmp", contents), PURE)
 
 
-def test_bmp_color_masks_that_nobody_uses(tmp_path):
+def test_unusual_bmp_color_masks(tmp_path):
     masks = struct.pack("<III", 0xF0, 0xF, 0xFF00)
     rows = [bytes(4 * WIDTH)] * HEIGHT
     with pytest.raises(ValueError, match="Unsupported BMP bitfields layout"):
@@ -153,7 +153,7 @@ def test_bmp_rows_up_and_down(height, channels, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
-def test_bytes_behind_the_pixels_of_a_bmp(mode, tmp_path):
+def test_bytes_after_the_pixels_of_a_bmp(mode, tmp_path):
     contents = saved(Image.fromarray(COLORS).convert(mode), "BMP")
     files = [contents + more for more in (b"", b"\0", b"\0\0", bytes(1000))]
     rows, _ = read_each(tmp_path, files)
@@ -211,7 +211,7 @@ def test_a_gif_frame_that_does_not_fill_the_picture(channels, tmp_path):
 
 
 def test_only_the_first_frame_of_a_gif_is_unpacked(tmp_path):
-    """Frames behind it may be huge, or none."""
+    """What follows may be huge frames, or no frames at all."""
     contents = saved(indexed(), "GIF")
     assert contents[-1:] == b";"
     huge = struct.pack("<BHHHHB", 0x2C, 0, 0, 65_535, 65_535, 0) + b"\x08\x00"
@@ -243,7 +243,7 @@ def test_png_files_without_their_end(tmp_path):
     np.testing.assert_array_equal(rows, np.stack([COLORS] * 24))
 
 
-def test_bytes_behind_the_end_of_a_png_file(tmp_path):
+def test_bytes_after_the_end_of_a_png_file(tmp_path):
     contents = b"".join(png_in_parts(1)) + chunk(b"IEND") + b"more"
     np.testing.assert_array_equal(read(tmp_path / "a.png", contents), COLORS)
 
@@ -325,7 +325,7 @@ def test_jpeg_differs_from_pillow_by_the_fast_transform_alone(tmp_path):
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_files_without_their_end_are_bad_for_all(progressive, tmp_path):
-    """Nobody can tell whether all pixels are there: a JPEG file has no checksum."""
+    """A JPEG file has no checksum, so nothing shows whether all pixels are there."""
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     contents = saved(image, "JPEG", progressive=progressive)
     for num_bytes in (1, 2, 3, 20):
@@ -346,7 +346,7 @@ def test_jpeg_files_without_their_end_are_bad_for_all(progressive, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_what_looks_like_scans_of_a_jpeg_file(channels, tmp_path):
-    """A thumbnail, and a film after the picture, as phones write them."""
+    """A thumbnail, and a video after the picture, as phones write them."""
     path = tmp_path / "a.jpg"
     path.write_bytes(saved(COLORS, "JPEG", progressive=True))
     expected = one(path, *SIZE, channels)
@@ -357,7 +357,7 @@ def test_what_looks_like_scans_of_a_jpeg_file(channels, tmp_path):
 
 
 def write_all_kinds(folder):
-    """A file of every kind that `image_dataset_from_directory` decodes rightly."""
+    """Files of all kinds that `image_dataset_from_directory` decodes correctly."""
     color = Image.fromarray(COLORS)
     alpha = Image.fromarray(np.insert(COLORS, 3, INDICES * 8, axis=2))
     for mode in ("1", "L", "LA", "RGB", "RGBA", "P"):

@@ -1,4 +1,4 @@
-"""Scaling of pixels, by name and by functions of the user."""
+"""Scaling of pixels, by name and by the user's functions."""
 
 import keras
 import numpy as np
@@ -194,7 +194,7 @@ def test_a_function_is_never_given_a_bad_file(paths, expected, tmp_path):
 
 
 @pytest.mark.parametrize("on_bad_file", ["raise", "skip"])
-def test_an_error_of_the_function_is_not_the_files(paths, on_bad_file):
+def test_an_error_of_the_function_is_not_blamed_on_files(paths, on_bad_file):
     calls = []
 
     def fails_later(batch):
@@ -243,7 +243,7 @@ def test_a_function_that_changes_its_mind(paths):
         ("my_scaling:HALF", "which is a float, expected a function"),
     ],
 )
-def test_functions_that_are_not_there(name, message, module, paths):
+def test_missing_functions(name, message, module, paths):
     with pytest.raises(ValueError, match=message):
         open_rows(paths, name)
 

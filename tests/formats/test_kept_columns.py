@@ -1,4 +1,4 @@
-"""Columns beside the results, in every file format of tables."""
+"""Columns next to the results, in every table format."""
 
 import csv
 import datetime
@@ -76,7 +76,7 @@ def test_a_csv_file_holds_texts(case, tmp_path):
     assert [line[1] for line in lines] == expected
 
 
-def test_a_csv_file_reads_back_as_the_same_instants(tmp_path):
+def test_csv_times_read_back_as_the_same_instants(tmp_path):
     table = stored.kept(40)
     read = pd.read_csv(written("csv", tmp_path / "out", table))
     found = pd.to_datetime(read["at"], utc=True, format="ISO8601")
@@ -183,7 +183,7 @@ def test_a_nul_in_a_text_is_refused_with_its_row(tmp_path):
     sink.close()
 
 
-def test_types_alone_say_which_rows_a_part_holds():
+def test_types_alone_determine_which_rows_a_part_holds():
     layouts = [
         stored.layout_of(stored.one(1), kept=pa.schema([("c", type_)]))
         for type_ in (pa.int8(), pa.string(), pa.list_(pa.float64(), 100))

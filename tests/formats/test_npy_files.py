@@ -35,7 +35,7 @@ def test_the_bytes_are_those_of_numpy_save(shape, num_rows, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
-def test_types_that_files_do_not_know_are_widened_exactly(dtype, tmp_path):
+def test_types_that_files_lack_are_widened_exactly(dtype, tmp_path):
     every = np.arange(2 ** (8 * np.dtype(dtype).itemsize))
     outputs = every.astype(f"u{np.dtype(dtype).itemsize}").view(dtype)
     what = stored.Results(outputs, stored.layout_of(outputs))
@@ -66,7 +66,7 @@ def test_several_outputs_are_a_folder_with_an_index(tmp_path):
     }
 
 
-def test_room_is_reserved_where_the_rows_are_known(tmp_path):
+def test_room_is_reserved_if_the_rows_are_known(tmp_path):
     num_rows = 200_000
     layout = stored.layout_of(np.zeros((0, 4), np.float32), stop_row=num_rows)
     sink = NpyFormat().create(tmp_path / "out", layout)
@@ -77,12 +77,12 @@ def test_room_is_reserved_where_the_rows_are_known(tmp_path):
 
 
 def begun(path):
-    """An output of which 20 of 30 rows are written."""
+    """An output with 20 of 30 rows written."""
     what = stored.results(stored.many, 30).unknown()
     return what, stored.begun("npy", path, what, 20)
 
 
-def test_bytes_behind_the_mark_are_dropped(tmp_path):
+def test_bytes_after_the_mark_are_dropped(tmp_path):
     what, mark = begun(tmp_path / "out")
     with open(tmp_path / "out/id.npy", "ab") as file:
         file.write(b"half of a row, and more" * 100)
@@ -155,7 +155,7 @@ def test_a_full_disk_while_strings_are_widened_loses_no_row(tmp_path, monkeypatc
     stored.assert_goes_on("npy", tmp_path / "out", what, mark)
 
 
-def test_other_rows_in_place_of_strings_are_not_gone_on_with(tmp_path):
+def test_other_rows_in_place_of_strings_are_not_resumed(tmp_path):
     path, what = tmp_path / "out", stored.results(stored.texts, 9)
     what.outputs = what.outputs["label"]
     what.layout = stored.layout_of(what.outputs, stop_row=9)

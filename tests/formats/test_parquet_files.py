@@ -32,7 +32,7 @@ every_reader = pytest.mark.parametrize("read", [by_pandas, by_polars, by_duckdb]
 
 
 def arrays_in(column, dtype=None):
-    """A column of a frame, whose values may be nested, as one array."""
+    """A frame's column, whose values may be nested, as one array."""
     return np.array([_plain(value) for value in column], dtype)
 
 
@@ -146,7 +146,7 @@ def test_shards_share_a_folder(tmp_path):
 
 
 def begun(path):
-    """An output of which 13 of 30 rows are written, 8 of them as a part."""
+    """An output with 13 of 30 rows written, 8 of them as a part."""
     what = stored.results(stored.one, 30)
     sink = TINY.create(path, what.layout)
     what.write(sink, 11)
@@ -160,7 +160,7 @@ def begun(path):
     return what, mark
 
 
-def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
+def test_what_is_half_written_after_the_mark_is_dropped(tmp_path):
     what, mark = begun(tmp_path / "out")
     with open(tmp_path / "out/.unfinished", "ab") as file:
         file.write((1000).to_bytes(8, "little") + b"torn")
@@ -172,7 +172,7 @@ def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [0, 3, 8, 11, 13])
-def test_every_earlier_mark_can_be_gone_on_from(rows, tmp_path):
+def test_every_earlier_mark_can_be_resumed_from(rows, tmp_path):
     what, _ = begun(tmp_path / "out")
     for _ in range(2):
         stored.assert_goes_on("parquet", tmp_path / "out", what, {"rows": rows})

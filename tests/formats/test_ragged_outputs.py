@@ -21,7 +21,7 @@ from tests.formats.test_file_sinks import STEPS, Run
 
 
 def ragged(num_rows, shape, dtype, seed=0):
-    """Rows of 0 to 5 tokens, which begin within the values."""
+    """Rows of 0 to 5 tokens, the first of which begins at value 2."""
     lengths = np.random.default_rng(seed).integers(0, 6, num_rows)
     offsets = 2 + np.concatenate([[0], np.cumsum(lengths)])
     values = np.array([b"a", b"", "ä".encode()] * offsets[-1], object)[: offsets[-1]]
@@ -86,7 +86,7 @@ def test_shards_hold_the_rows_of_the_whole(tmp_path):
     assert found == whole["ids"].to_tensor().to_list()
 
 
-def test_parts_are_smaller_where_rows_may_be_long(tmp_path):
+def test_parts_are_smaller_if_rows_may_be_long(tmp_path):
     outputs = {"tags": ragged(1, (10,), np.float32)}
     sizes = []
     for tokens in (8, 512):

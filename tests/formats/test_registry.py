@@ -14,7 +14,7 @@ from tests.formats.reading_files import check_rows
 
 
 @pytest.mark.parametrize("row", registry.FORMATS, ids=lambda row: row.name)
-def test_what_a_row_names_is_there(row):
+def test_what_a_row_names_exists(row):
     assert registry._named(row.reader) is getattr(mgpu.files, row.name)
     assert bool(row.suffix) == bool(row.writer) == bool(row.shards)
     if row.suffix:
@@ -30,11 +30,11 @@ def test_the_rows_are_those_of_mgpu_files():
 
 @pytest.fixture
 def added(monkeypatch):
-    """A format that is nowhere but in the list."""
+    """A format that exists only in the list."""
     monkeypatch.setattr(registry, "FORMATS", [*registry.FORMATS, toy.ROW])
 
 
-def test_a_row_in_the_list_is_all_that_a_format_needs(added, tmp_path):
+def test_a_format_needs_only_a_row_in_the_list(added, tmp_path):
     images = np.load(IMAGES)[:50]
     with mgpu.scope("cpu:0"):
         model = mgpu.load(DIGITS)

@@ -31,7 +31,7 @@ def test_every_type_and_shape_is_read(known, tmp_path):
         np.testing.assert_array_equal(array[:], values)
 
 
-def test_attributes_tell_order_and_structure(tmp_path):
+def test_attributes_record_order_and_structure(tmp_path):
     what = stored.results(stored.nested, 30, has_names=True)
     stored.written("zarr", tmp_path / "out", what)
     group = zarr.open_group(tmp_path / "out", mode="r")
@@ -52,7 +52,7 @@ def test_chunks_hold_a_power_of_two_of_rows(tmp_path):
     assert zarr.open_array(tmp_path / "usual/output", mode="r").chunks == (1024, 1000)
 
 
-def test_rows_not_written_read_as_nan(tmp_path):
+def test_unwritten_rows_read_as_nan(tmp_path):
     what = stored.results(stored.one, 30)
     sink = TINY.create(tmp_path / "out", what.layout)
     what.write(sink, 10)
@@ -89,7 +89,7 @@ def test_shards_fill_one_store(order, tmp_path):
         np.testing.assert_array_equal(group[name][:], values)
 
 
-def test_a_shard_begun_again_leaves_the_others_rows(tmp_path):
+def test_a_restarted_shard_leaves_the_others_rows(tmp_path):
     path = tmp_path / "out"
     for index in range(3):
         whole = stored.written("zarr", path, shard(index))
@@ -118,7 +118,7 @@ def test_shards_of_other_outputs_are_refused(tmp_path):
     assert stored.content(path) == before
 
 
-def test_chunks_of_a_shard_are_no_larger_than_what_shards_begin_at(tmp_path):
+def test_chunks_of_a_shard_are_no_larger_than_the_row_multiple(tmp_path):
     what = shard(1, row_multiple=2, num_rows=6, make=stored.number)
     stored.written("zarr", tmp_path / "out", what)
     assert zarr.open_array(tmp_path / "out/output", mode="r").chunks == (2,)
@@ -151,12 +151,12 @@ def test_rows_without_a_value_are_refused():
 
 
 def begun(path):
-    """An output of which 13 of 30 rows are written."""
+    """An output with 13 of 30 rows written."""
     what = stored.results(stored.one, 30)
     return what, stored.begun("zarr", path, what, 13)
 
 
-def test_what_is_half_written_behind_the_mark_is_dropped(tmp_path):
+def test_what_is_half_written_after_the_mark_is_dropped(tmp_path):
     what, mark = begun(tmp_path / "out")
     (tmp_path / "out/output/c.5.0").write_bytes(b"torn")
     (tmp_path / "out/output/.c.3.0.partial").write_bytes(b"torn")

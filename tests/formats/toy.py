@@ -1,6 +1,6 @@
-"""A format of files that only tests know: a line of JSON for each row.
+"""A file format that only tests know: one line of JSON per row.
 
-As small as a format can be that gives what `FileFormat` and `FileInput` promise.
+It is as small as the guarantees of `FileFormat` and `FileInput` allow.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ ROW = Format(
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """Rows of a `.toy` file, as the class of `mgpu.files` would be."""
+    """Rows of a `.toy` file, like a class of `mgpu.files`."""
 
     path: PathLike
     columns: str | None = None
