@@ -35,7 +35,7 @@ FORMATS = {
 MARKED = ("parquet", "csv", "toy")
 """Formats that hold missing rows of any type."""
 TABLES = ("parquet", "csv")
-"""Formats that hold columns beside the results."""
+"""Formats that hold columns next to the results."""
 
 
 def some(shape, dtype, seed=0):

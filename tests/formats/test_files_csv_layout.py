@@ -275,7 +275,7 @@ def test_missing_values_as_nan(tmp_path):
             read(whole.open_rows(one([], dtype)), 2)
 
 
-def test_numbers_beside_words_for_nan(tmp_path):
+def test_numbers_next_to_words_for_nan(tmp_path):
     text = "a,b\n1,4\nnan,5\n"
     found = rows(text, folder=tmp_path, keep_default_na=False)
     np.testing.assert_array_equal(found, [[1, 4], [np.nan, 5]])

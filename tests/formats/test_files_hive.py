@@ -73,7 +73,7 @@ def test_keys_of_digits_as_text(tmp_path):
     check_rows(source, np.array([7, 1000], np.float32), [(1, 0)])
 
 
-def test_a_key_beside_a_column(tmp_path):
+def test_a_key_next_to_a_column(tmp_path):
     frame = pd.DataFrame({"a": X[:4, 0], "b": [1, 1, 2, 2]})
     frame.to_parquet(tmp_path / "x", partition_cols=["b"])
     expected = np.c_[X[:4, 0], [1, 1, 2, 2]].astype(np.float32)
@@ -139,7 +139,7 @@ def test_folders_that_are_refused(tmp_path):
         as_source(tmp_path / "empty", input_spec=TWO)
 
 
-def test_folders_of_images_that_are_named_so(tmp_path):
+def test_folders_of_images_with_such_names(tmp_path):
     (tmp_path / "class=cat").mkdir()
     (tmp_path / "class=cat" / "0.png").touch()
     assert file_input(tmp_path) == Images(tmp_path)

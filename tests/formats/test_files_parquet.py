@@ -184,7 +184,7 @@ def test_any_layout_of_row_groups(files, batch_size, seed, tmp_path_factory):
     check_rows(source, expected, [(batch_size, start), (batch_size, 0)])
 
 
-def test_no_row_group_is_decoded_twice_or_in_vain(tmp_path, monkeypatch):
+def test_no_row_group_is_decoded_twice_or_needlessly(tmp_path, monkeypatch):
     path = save(tmp_path / "x.parquet")
     asked = []
     original = pq.ParquetFile.iter_batches

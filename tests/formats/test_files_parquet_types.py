@@ -32,7 +32,7 @@ def decimals(*texts, kind=None):
 
 
 def column(values, kind):
-    """A column of an Arrow type; skips where this pyarrow has no such type."""
+    """A column of an Arrow type; skips if this pyarrow has no such type."""
     make = getattr(pa, kind, None)
     if make is None:
         pytest.skip(f"pyarrow {pa.__version__} has no {kind}")

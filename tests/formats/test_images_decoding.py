@@ -27,7 +27,7 @@ def save(path, image, mode=None, **kwargs):
     return path
 
 
-def test_opaque_where_a_file_has_no_alpha(tmp_path):
+def test_files_without_alpha_are_opaque(tmp_path):
     path = write_jpeg(tmp_path / "a.jpg", COLORS)
     rgba = one(path, *SIZE, 4)
     np.testing.assert_array_equal(rgba[..., :3], reference(path, SIZE))

@@ -62,7 +62,7 @@ def test_any_classes_come_in_the_order_of_keras(paths):
         assert names(root) == keras_names(root)
 
 
-def test_files_beside_classes_come_as_in_keras_without_labels(tmp_path):
+def test_files_next_to_classes_come_as_in_keras_without_labels(tmp_path):
     touch(tmp_path, "z.png", "a/1.png", "a-b/2.png", "A.png", "a.jpg")
     assert names(tmp_path) == keras_names(tmp_path, labels=None)
 
@@ -76,7 +76,7 @@ def test_paths_lead_to_the_files(tmp_path, monkeypatch):
         assert os.path.samefile(found.encoded_paths(0)[0], tmp_path / "a/b.png")
 
 
-def test_what_is_no_image_or_hidden_is_left_out(tmp_path):
+def test_hidden_files_and_other_files_are_left_out(tmp_path):
     touch(tmp_path, "a.PNG", "b.JpG", ".c.png", "._d.png", ".git/e.png", "f.txt")
     touch(tmp_path, "png", "g.png.txt", "h", "Thumbs.db", "i.npy")
     assert names(tmp_path) == ["a.PNG", "b.JpG"]

@@ -19,7 +19,7 @@ every_table = pytest.mark.parametrize("kind", stored.TABLES)
 
 
 def written(kind, path, table, step=5):
-    """Writes numbers with a table beside them, a few rows at a time."""
+    """Writes numbers with a table next to them, a few rows at a time."""
     numbers = np.arange(table.num_rows, dtype=np.float32)
     layout = stored.layout_of(numbers, kept=table.schema)
     what = stored.Results(numbers, layout, kept=table)

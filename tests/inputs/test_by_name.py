@@ -141,7 +141,7 @@ def write_images(folder, count=6):
     return folder
 
 
-def test_images_are_named_also_in_a_relative_list(tmp_path, monkeypatch):
+def test_images_are_sent_by_name_even_in_a_relative_list(tmp_path, monkeypatch):
     folder = write_images(tmp_path / "images")
     spec = tf.TensorSpec((None, 4, 4, 3), tf.float32)
     monkeypatch.chdir(tmp_path)

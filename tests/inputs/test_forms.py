@@ -1,4 +1,4 @@
-"""Lists of strings: data where the model takes strings, and paths elsewhere."""
+"""Lists of strings: data if the model takes strings, otherwise paths."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def test_names_of_tables_that_exist_are_files(tmp_path):
 
 @pytest.mark.parametrize("input_spec", [NUMBER, None, Undeclared(tf.float32)])
 @pytest.mark.parametrize("x", [["a", "b"], {"number": ["a", "b"]}])
-def test_elsewhere_the_error_begins_with_what_to_do(x, input_spec):
+def test_otherwise_the_error_begins_with_what_to_do(x, input_spec):
     message = r"^Pass strings that are data as np.asarray\(list_of_strings\)\. .*a, b"
     with pytest.raises(ValueError, match=message):
         as_source(x, input_spec=input_spec)

@@ -89,7 +89,7 @@ def test_rows_in_memory_are_the_same_whatever_holds_them(x):
     assert about != origin_of(opened([[1, 2], [3, 4], [], [5, 6]])).about
 
 
-def test_rows_hold_vectors_strings_or_nothing_beside_inputs_that_do_not_vary():
+def test_rows_hold_vectors_strings_or_nothing_next_to_fixed_inputs():
     vectors = [[[1, 2], [3, 4]], [], [[5, 6]]]
     assert rows_of(opened(vectors, POINTS)) == [vectors]
     arrays = [np.array(row, np.float64) for row in vectors]

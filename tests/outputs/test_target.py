@@ -20,7 +20,7 @@ def place(request, tmp_path):
     return Target(tmp_path / request.param, None)
 
 
-def test_nothing_there_is_fine(place):
+def test_an_empty_place_is_fine(place):
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         place.check(**({"resume": False, "overwrite": False} | flags))
     assert place.begun() is None
@@ -116,7 +116,7 @@ def test_clearing_keeps_the_output(place):
     assert places.tree(place.path.parent) == before
 
 
-def finish_beside(place, old):
+def finish_next_to(place, old):
     """Makes a finished output that will replace an old one; returns its bytes."""
     places.begin(place, finished=True)
     places.put(place.partial, "new")
@@ -133,7 +133,7 @@ def test_placing_resumes_wherever_it_was_stopped(place, old, monkeypatch):
     for count in range(30):
         place.clear()
         remove(place.path)
-        expected = finish_beside(place, old)
+        expected = finish_next_to(place, old)
         with monkeypatch.context() as patch:
             places.stopping(patch, count)
             was_stopped = is_stopped(place, expected)

@@ -210,7 +210,7 @@ def test_invalid_names_of_journals(name, tmp_path):
 
 @parsers
 @given(numbers=st.text("0123456789-of.shjournal٣", max_size=30))
-def test_names_beside_an_output(numbers, tmp_path):
+def test_names_next_to_an_output(numbers, tmp_path):
     name = f"scores.npy.shard-{numbers}.journal"
     (tmp_path / name).write_bytes(b"")
     with pytest.raises((ValueError, FileNotFoundError), match="scores.npy"):

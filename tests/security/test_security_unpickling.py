@@ -29,7 +29,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "_
 RUNNERS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"yaml.load", "torch.load", "pd.read_pickle", "pandas.read_pickle"}
 RAYS = "engines/ray/pickling.py"
-"""Where Ray's own pickling of the user's objects is named, see SECURITY.md."""
+"""The module that uses Ray's own pickling of the user's objects, see SECURITY.md."""
 
 
 @pytest.fixture

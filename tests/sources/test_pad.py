@@ -9,13 +9,13 @@ import keras_mgpu_strategy as mgpu
 from tests import helpers
 
 
-def test_lengths_are_sorted_and_each_is_there_once():
+def test_lengths_are_sorted_and_unique():
     assert mgpu.Pad(lengths=[16, 4, np.int64(16)]).lengths == (4, 16)
     assert mgpu.Pad(lengths=np.array([16, 4])).lengths == (4, 16)
     assert mgpu.Pad().lengths == "auto"
 
 
-def test_settings_are_json_also_of_integers_of_numpy():
+def test_settings_are_json_even_with_numpy_integers():
     pad = mgpu.Pad(window=np.int64(16), max_tokens=np.int32(64))
     assert json.loads(json.dumps(pad.settings)) == pad.settings
     assert pad.settings == mgpu.Pad(window=16, max_tokens=64).settings

@@ -48,7 +48,7 @@ def _csv(x, folder):
 
 OTHERS = ("doubles", "bytes", "list_of_one", "hugging_face", "dataset_with_labels")
 OTHERS += ("reused_memory", "tfrecords", "images")
-"""Kinds that convert what they are given, or are like one that is tried."""
+"""Kinds that convert values themselves, or resemble one that is tested."""
 KINDS = {kind: make for kind, make in INPUTS.items() if kind not in OTHERS} | {
     "strange byte order": lambda x, folder: x.astype(">f8"),
     "sparse tensor": lambda x, folder: tf.sparse.from_dense(x),
@@ -59,7 +59,7 @@ KINDS = {kind: make for kind, make in INPUTS.items() if kind not in OTHERS} | {
 
 @pytest.fixture(scope="module", params=["declared", "undeclared"])
 def predictor(request, strategies):
-    """The one model on two replicas."""
+    """One model on two replicas."""
     with strategies[2].scope():
         is_declared = request.param == "declared"
         return mgpu.Predictor(_declared() if is_declared else Shift(dtype="float64"))
@@ -73,7 +73,7 @@ def test_no_kind_of_input_rounds(predictor, tmp_path):
         np.testing.assert_array_equal(found.ravel(), EXPECTED.ravel(), kind)
 
 
-def test_what_computes_in_float32_is_given_that(strategies, tmp_path):
+def test_models_that_compute_in_float32_are_given_that(strategies, tmp_path):
     with strategies[1].scope():
         predictor = mgpu.Predictor(Shift())
     expected = TIMES.astype(np.float32) - np.float32(OFFSET)
