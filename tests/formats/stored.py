@@ -208,7 +208,7 @@ def begun(kind, path, what, num_rows):
     return mark
 
 
-def assert_goes_on(kind, path, what, mark):
+def assert_resumes(kind, path, what, mark):
     """Checks that an output, once resumed, is as if it had never been stopped."""
     sink = resumed(kind, path, what, mark)
     what.write(sink, what.stop)
@@ -216,7 +216,7 @@ def assert_goes_on(kind, path, what, mark):
     assert content(path) == written(kind, path.with_name("whole"), what)
 
 
-def assert_not_gone_on_with(kind, path, what, mark, message):
+def assert_not_resumed(kind, path, what, mark, message):
     """Checks that a damaged output is refused and left untouched."""
     before = content(path)
     with pytest.raises(ValueError, match=message):

@@ -110,7 +110,7 @@ def test_half_a_line_after_the_mark_is_dropped(tmp_path):
     mark = stored.begun("csv", tmp_path / "out", what, 20)
     with open(tmp_path / "out", "a") as file:
         file.write("20,0.5,0.")
-    stored.assert_goes_on("csv", tmp_path / "out", what, mark)
+    stored.assert_resumes("csv", tmp_path / "out", what, mark)
 
 
 DAMAGES = [
@@ -125,7 +125,7 @@ def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
     path, what = tmp_path / "out", stored.results(stored.one, 30)
     mark = stored.begun("csv", path, what, 20)
     path.write_bytes(damage(path.read_bytes()))
-    stored.assert_not_gone_on_with("csv", path, what, mark, message)
+    stored.assert_not_resumed("csv", path, what, mark, message)
 
 
 def test_names_that_are_not_text_are_spelled_out(tmp_path):
@@ -154,5 +154,5 @@ def test_an_output_without_columns_leaves_the_rows(tmp_path):
     outputs = {"none": np.zeros((3, 0), np.float32)}
     what = stored.Results(outputs, stored.layout_of(outputs, stop_row=3))
     mark = stored.begun("csv", tmp_path / "out", what, 2)
-    stored.assert_goes_on("csv", tmp_path / "out", what, mark)
+    stored.assert_resumes("csv", tmp_path / "out", what, mark)
     assert table_of(tmp_path / "out") == [["row"], ["0"], ["1"], ["2"]]

@@ -87,7 +87,7 @@ def test_bytes_after_the_mark_are_dropped(tmp_path):
     with open(tmp_path / "out/id.npy", "ab") as file:
         file.write(b"half of a row, and more" * 100)
     (tmp_path / "out/.index.json.partial").write_text("{")
-    stored.assert_goes_on("npy", tmp_path / "out", what, mark)
+    stored.assert_resumes("npy", tmp_path / "out", what, mark)
 
 
 def shorter(path):
@@ -114,7 +114,7 @@ DAMAGES = [
 def test_a_damaged_file_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out/id.npy")
-    stored.assert_not_gone_on_with("npy", tmp_path / "out", what, mark, message)
+    stored.assert_not_resumed("npy", tmp_path / "out", what, mark, message)
 
 
 def test_a_shard_is_a_file_of_its_own_rows(tmp_path):
@@ -152,7 +152,7 @@ def test_a_full_disk_while_strings_are_widened_loses_no_row(tmp_path, monkeypatc
     mark = sink.flush()
     sink.close()
     assert mark["rows"] == 3
-    stored.assert_goes_on("npy", tmp_path / "out", what, mark)
+    stored.assert_resumes("npy", tmp_path / "out", what, mark)
 
 
 def test_other_rows_in_place_of_strings_are_not_resumed(tmp_path):
@@ -163,4 +163,4 @@ def test_other_rows_in_place_of_strings_are_not_resumed(tmp_path):
     np.save(tmp_path / "other.npy", np.zeros(9))
     (tmp_path / "other.npy").rename(path)
     message = "holds float64 rows, expected strings, so the unfinished"
-    stored.assert_not_gone_on_with("npy", path, what, mark, message)
+    stored.assert_not_resumed("npy", path, what, mark, message)

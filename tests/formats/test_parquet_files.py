@@ -168,14 +168,14 @@ def test_what_is_half_written_after_the_mark_is_dropped(tmp_path):
     (tmp_path / "out/.part-00007.parquet.partial").write_bytes(b"PAR1")
     (tmp_path / "out/..unfinished.partial").write_bytes(b"")
     (tmp_path / "out/part-00009.parquet").write_bytes(b"PAR1")
-    stored.assert_goes_on("parquet", tmp_path / "out", what, mark)
+    stored.assert_resumes("parquet", tmp_path / "out", what, mark)
 
 
 @pytest.mark.parametrize("rows", [0, 3, 8, 11, 13])
 def test_every_earlier_mark_can_be_resumed_from(rows, tmp_path):
     what, _ = begun(tmp_path / "out")
     for _ in range(2):
-        stored.assert_goes_on("parquet", tmp_path / "out", what, {"rows": rows})
+        stored.assert_resumes("parquet", tmp_path / "out", what, {"rows": rows})
 
 
 def remove_spool(folder):
@@ -214,7 +214,7 @@ DAMAGES = [
 def test_a_damaged_folder_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out")
-    stored.assert_not_gone_on_with("parquet", tmp_path / "out", what, mark, message)
+    stored.assert_not_resumed("parquet", tmp_path / "out", what, mark, message)
 
 
 def test_rows_without_a_value_are_refused():

@@ -162,7 +162,7 @@ def test_what_is_half_written_after_the_mark_is_dropped(tmp_path):
     (tmp_path / "out/output/.c.3.0.partial").write_bytes(b"torn")
     (tmp_path / "out/output/.zarr.json.partial").write_bytes(b"{")
     (tmp_path / "out/.zarr.json.partial").write_bytes(b"{")
-    stored.assert_goes_on("zarr", tmp_path / "out", what, mark)
+    stored.assert_resumes("zarr", tmp_path / "out", what, mark)
 
 
 def other_metadata(folder):
@@ -183,7 +183,7 @@ DAMAGES = [
 def test_a_damaged_store_cannot_be_continued(damage, message, tmp_path):
     what, mark = begun(tmp_path / "out")
     damage(tmp_path / "out/output")
-    stored.assert_not_gone_on_with("zarr", tmp_path / "out", what, mark, message)
+    stored.assert_not_resumed("zarr", tmp_path / "out", what, mark, message)
 
 
 def test_strings_are_read(tmp_path):

@@ -102,7 +102,7 @@ def test_pictures_that_claim_much_more_than_they_hold(kind, tmp_path):
         list(rows.batches(1))
 
 
-def test_frames_behind_the_first_take_no_memory(tmp_path):
+def test_frames_after_the_first_take_no_memory(tmp_path):
     """Unpacked, they would take two gigabytes."""
     contents = gif_of_frames(2000, 500)
     assert len(contents) < 10**7

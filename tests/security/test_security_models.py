@@ -125,7 +125,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("evil", FOREIGN)
-def test_names_that_are_no_parts_of_models_are_refused(
+def test_names_that_are_not_parts_of_models_are_refused(
     evil, plain, tmp_path, strategies
 ):
     path = hostile.with_layer(plain, tmp_path / "evil.keras", evil)
@@ -227,7 +227,9 @@ def test_a_deep_configuration_is_searched():
     [b"[" * 100_000, b"\xff\xfe", b"[]", b"null", b'{"a": ', b'{"a":' * 5000]
     + [b'{"class_name": ["x"], "config": 3}'],
 )
-def test_a_configuration_that_is_none_is_an_error(config, plain, tmp_path, strategies):
+def test_a_configuration_that_is_not_one_is_an_error(
+    config, plain, tmp_path, strategies
+):
     path = hostile.with_members(plain, tmp_path / "x.keras", {"config.json": config})
     with pytest.raises(ValueError, match="x.keras"):
         read(path, strategies[1])

@@ -171,7 +171,7 @@ def test_a_sharded_output_that_is_a_link_is_refused(victim, tmp_path):
         make_folder(path)
 
 
-def test_an_unfinished_output_that_became_a_link_is_not_gone_on_with(victim, tmp_path):
+def test_an_unfinished_output_that_became_a_link_is_not_resumed(victim, tmp_path):
     link = tmp_path / "scores.npy.journal"
     written = journal.create(tmp_path / "real", {"run": {}, "layout": []})
     written.add(Progress(1, 0, 1, {"rows": 1}))
