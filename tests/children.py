@@ -1,8 +1,8 @@
 """Processes of their own for tests, forked from one that has loaded TensorFlow.
 
-`start` returns in milliseconds and its function runs within a second, which a new
-interpreter would spend loading TensorFlow several times over. The functions that it
-runs live in modules that a test can import, and take what can be pickled.
+`start` returns in milliseconds and its function runs within a second; a new interpreter
+would spend several seconds loading TensorFlow. The functions must be in modules that a
+test can import, and their arguments must be picklable.
 """
 
 import multiprocessing
@@ -12,7 +12,7 @@ _CONTEXT.set_forkserver_preload(["tests.children_setup"])
 
 
 def start(function, *arguments):
-    """Starts a function in a process of its own; returns the process."""
+    """Starts a function in a new process; returns the process."""
     process = _CONTEXT.Process(target=function, args=arguments)
     process.start()
     return process
@@ -29,6 +29,6 @@ def end_of(process, timeout=300):
 
 
 def run(function, *arguments):
-    """Runs a function in a process of its own, which must end well."""
+    """Runs a function in a new process, which must exit with 0."""
     code = end_of(start(function, *arguments))
     assert code == 0, f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Loaded by the process that children are forked from; starts no device."""
+"""Imported by the process that children are forked from; starts no device."""
 
 import tensorflow  # noqa: F401
 

@@ -18,7 +18,7 @@ MGPU = [sys.executable, "-m", "keras_mgpu_strategy"]
 
 
 def environment(**variables):
-    """That of this process, without settings of TensorFlow's messages."""
+    """This process's environment, without settings for TensorFlow's messages."""
     kept = ("TF_ENABLE_ONEDNN_OPTS",)
     inherited = {
         k: v for k, v in os.environ.items() if k in kept or not k.startswith("TF_")
@@ -27,7 +27,7 @@ def environment(**variables):
 
 
 def mgpu(*arguments, cwd=None, **variables):
-    """Runs the command line in a process of its own."""
+    """Runs the command line in a new process."""
     return subprocess.run(
         [*MGPU, *map(str, arguments)],
         capture_output=True,
@@ -39,7 +39,7 @@ def mgpu(*arguments, cwd=None, **variables):
 
 
 def mgpu_here(*arguments):
-    """Runs a command in this process, where TensorFlow has started."""
+    """Runs a command in this process, in which TensorFlow has started."""
     command.main(command.parse(["mgpu", *map(str, arguments)]))
 
 
@@ -56,7 +56,7 @@ def assert_bad_input(result, message):
 
 
 def write_photos(folder, count):
-    """Writes the first digits as PNG files, named by their number."""
+    """Writes the first digits as PNG files, named by their index."""
     folder.mkdir()
     images = np.load(IMAGES, mmap_mode="r")[:count]
     for number, image in enumerate(images):

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-# A GPU would make the results depend on the machine. It is hidden before TensorFlow
-# starts: Keras compiles with XLA where there is one, even if TensorFlow may not use it.
+# With a GPU, results would depend on the machine. It is hidden before TensorFlow
+# starts: Keras compiles with XLA if there is one, even if TensorFlow may not use it.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import tensorflow as tf
@@ -48,12 +48,12 @@ SLOW = re.compile(
 
 
 def pytest_configure() -> None:
-    # A shell has its background jobs ignore Ctrl-C, and `nohup` SIGHUP; so do their
-    # children.
+    # Background jobs of a shell ignore Ctrl-C, and those of `nohup` SIGHUP; their
+    # children inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # One thread per device, as a replica has one accelerator: otherwise four
-    # replicas share a pool of threads and their order of work says nothing.
+    # One thread per device, as a replica has one accelerator. Otherwise four replicas
+    # would share a pool of threads, and their order of work would mean nothing.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
@@ -68,12 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class SharedInOneWorker(LoadScopeScheduling):
-    """Deals tests out one by one, but for those that share what one worker starts.
+    """Hands out tests one by one, except those that share what one worker starts.
 
     That is Ray, and the plugin that simulates GPUs, which takes a while to build.
 
-    The mark `xdist_group` would say the same, but pytest-xdist 3.8 under pytest 9.2
-    leaves it unheard.
+    The mark `xdist_group` is meant for this, but pytest-xdist 3.8 under pytest 9.2
+    ignores it.
     """
 
     def _split_scope(self, nodeid: str) -> str:

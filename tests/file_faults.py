@@ -34,13 +34,13 @@ def write(predictor, path, x, **options):
 
 
 def on_a_full_disk(path, kind, seconds_between_flushes, num_bytes):
-    """Runs where no file may be longer than some bytes; then where there is room."""
+    """Runs with a limit on the size of files, twice, and then without it."""
     predictor = set_up(2, seconds_between_flushes=seconds_between_flushes)
     make = file_runs.INPUTS[kind]
     whole = path.with_name(f"whole{path.suffix}")
     write(predictor, whole, make(X))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for _ in range(2):  # going on while the disk is still full changes nothing
+    for _ in range(2):  # resuming while the disk is still full changes nothing
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
         try:
             write(predictor, path, make(X), resume=True)
@@ -66,7 +66,7 @@ def slowly(x):
 
 
 def until_a_signal(path, num_replicas, **options):
-    """Runs until a signal comes, and notes what it raised."""
+    """Runs until a signal arrives, and writes down what it raised."""
     predictor = set_up(num_replicas, seconds_between_flushes=0.0)
     try:
         write(predictor, path, slowly(X), **options)
@@ -77,19 +77,19 @@ def until_a_signal(path, num_replicas, **options):
 
 
 def until_a_signal_that_is_noted(path, num_replicas):
-    """The same where the user's own handler only makes a note."""
+    """The same if the user's own handler only makes a note."""
     noted = path.with_suffix(".noted")
     signal.signal(signal.SIGTERM, lambda number, _: noted.write_text(f"{number}"))
     until_a_signal(path, num_replicas)
 
 
 def until_a_signal_of_the_scheduler(path, num_replicas):
-    """The same where a further signal ends the run."""
+    """The same if a signal named in `stop_on` ends the run."""
     until_a_signal(path, num_replicas, stop_on="USR1")
 
 
 def go_on(path, num_replicas):
-    """Goes on, and writes the same without a stop beside."""
+    """Resumes, and writes the same without a stop, for comparison."""
     predictor = set_up(num_replicas, seconds_between_flushes=2.0)
     report = write(predictor, path, file_runs.generator(X), resume=True)
     assert report.rows < NUM_ROWS

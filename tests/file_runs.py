@@ -58,7 +58,7 @@ def averaging(seed=7):
 
 
 def labelling():
-    """A model whose results are strings of different length, by the side of a row."""
+    """A model whose results are strings of different length, by the sign of a row."""
     inputs = keras.Input((2,), name="x")
     thirds = keras.layers.Dense(3, use_bias=False)
     place = keras.ops.argmax(thirds(inputs), -1)
@@ -88,7 +88,7 @@ class Broken(Exception):
 
 
 def generator(x, fails_at=None):
-    """Batches of rows; fails instead of the batch that holds a row."""
+    """Batches of rows; raises in place of the batch that holds a given row."""
     for start in range(0, len(x), USER_BATCH):
         if fails_at is not None and fails_at < start + USER_BATCH:
             raise Broken(f"at batch {start // USER_BATCH}")
@@ -96,7 +96,7 @@ def generator(x, fails_at=None):
 
 
 def data_set(x, fails_at=None):
-    """The same as a `tf.data.Dataset`, whose map fails."""
+    """The same as a `tf.data.Dataset` whose map raises."""
     bad = np.int64(-1 if fails_at is None else fails_at)
 
     def check(index, row):
@@ -108,7 +108,7 @@ def data_set(x, fails_at=None):
 
 
 class Array:
-    """The same as an array that is read from elsewhere, and fails there."""
+    """The same as an array-like that raises when the row is read."""
 
     def __init__(self, x, fails_at=None):
         self._x, self._fails_at = x, fails_at
@@ -139,7 +139,7 @@ ERRORS = {
 
 
 def make_small(monkeypatch, *, flushes=False):
-    """Parts and chunks of some rows; also a flush behind every micro-batch."""
+    """Sets small parts and chunks; also a flush after every micro-batch."""
     if flushes:
         monkeypatch.setattr(file_writer, "_SECONDS_BETWEEN_FLUSHES", -1.0)
         monkeypatch.setattr(batch_size, "_MOST_MICRO_BATCHES", 1)
@@ -148,7 +148,7 @@ def make_small(monkeypatch, *, flushes=False):
 
 
 def results_in(path):
-    """What other tools read: name of each output -> array of all rows."""
+    """What other tools read: the name of each output -> an array of all rows."""
     return _READERS[path.suffix](path)
 
 
@@ -202,7 +202,7 @@ _READERS = {
 
 
 def assert_holds(path, expected):
-    """Checks that a file holds results exactly; `.csv` has one shape for vectors."""
+    """Checks that a file holds these results exactly; `.csv` has no dtype or shape."""
     if not isinstance(expected, dict):
         expected = {"output": expected}
     found = results_in(path)
@@ -229,7 +229,7 @@ def partial_of(path):
 
 
 def safe_rows(path):
-    """How many rows the journal of an unfinished output counts."""
+    """The number of rows that the journal of an unfinished output records."""
     progress = journals.read(journal_of(path)).progress
     return progress.rows if progress else 0
 

@@ -16,7 +16,7 @@ BATCH = 4
 
 
 def numbered_rows(num_rows, num_columns=2):
-    """Rows that tell their index: row i holds i in every column."""
+    """Rows that hold their index: row i is i in every column."""
     column = np.arange(num_rows, dtype=np.float32)[:, np.newaxis]
     return np.repeat(column, num_columns, axis=1)
 
@@ -55,7 +55,7 @@ def dense_model(num_columns=2, num_outputs=3):
 
 
 class OnlyBatches(keras.layers.Layer):
-    """Refuses to run on another number of rows than the per-replica batch."""
+    """Refuses any number of rows other than the per-replica batch."""
 
     def call(self, inputs):
         tf.debugging.assert_equal(tf.shape(inputs)[0], BATCH)
@@ -63,7 +63,7 @@ class OnlyBatches(keras.layers.Layer):
 
 
 def host_batches(rows, sizes, start=0):
-    """Consecutive `HostBatch`es of the given sizes, as an engine yields them."""
+    """Consecutive `HostBatch`es of the given sizes, as yielded by an engine."""
     for part in in_batches(rows, sizes):
         yield HostBatch(start, part)
         start += len(part)
@@ -81,7 +81,7 @@ def joined(batches, start=0):
 
 @contextlib.contextmanager
 def no_thread_left():
-    """Fails where a thread that was begun inside does not end."""
+    """Fails if a thread that was started inside does not end."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + 30  # for a machine that is busy
@@ -101,7 +101,7 @@ def _new_threads(before):
 
 
 def is_waiting(thread):
-    """Whether a thread does not end at once."""
+    """Whether a thread is still running after a moment."""
     thread.join(0.1)
     return thread.is_alive()
 
@@ -113,7 +113,7 @@ def ended(thread):
 
 
 def top_k(scores, k):
-    """NumPy's best classes of the last axis and their scores; NaN is as infinity."""
+    """NumPy's best classes of the last axis, and their scores; NaN is infinity."""
     wide = scores.astype(np.float64) if scores.dtype.kind in "fV" else scores
     ranked = np.where(np.isnan(wide), np.inf, wide) if wide.dtype.kind == "f" else wide
     order = np.argsort(-ranked.astype(np.float64), axis=-1, kind="stable")[..., :k]

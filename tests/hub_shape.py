@@ -1,6 +1,6 @@
-"""Classes of the shape of KerasHub's, where it is not installed, and tasks of both.
+"""Stand-ins for KerasHub's classes if it is not installed, and tasks of both.
 
-A text task and an image task, with random weights: small, but for what KerasHub fixes.
+A text task and an image task with random weights, as small as KerasHub allows.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ WORDS = ["the", "movie", "was", "great", "bad", "plot", "a"]
 
 
 class PreprocessingLayer(keras.layers.Layer):
-    """Takes what is no tensor; is built when it is first called."""
+    """Takes inputs that are not tensors; built when first called."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -63,7 +63,7 @@ class Task(PipelineModel):
 
 
 class Tokenizer(PreprocessingLayer):
-    """Words to numbers; the words are not in its configuration."""
+    """Maps words to numbers; the words are not in its configuration."""
 
     def __init__(self, vocabulary=None, **kwargs):
         super().__init__(**kwargs)
@@ -78,7 +78,7 @@ class Tokenizer(PreprocessingLayer):
 
 
 class TextPreprocessor(PreprocessingLayer):
-    """Texts, or tuples of them, to a dict of numbers of one length."""
+    """Maps texts, or tuples of them, to a dict of numbers of one length."""
 
     def __init__(self, tokenizer=None, sequence_length=8, **kwargs):
         super().__init__(**kwargs)
@@ -98,7 +98,7 @@ class TextPreprocessor(PreprocessingLayer):
 
 
 class ImagePreprocessor(PreprocessingLayer):
-    """Images of any size to small ones with values up to 1."""
+    """Maps images of any size to small ones with values up to 1."""
 
     def call(self, x, y=None, sample_weight=None):
         x = tf.image.resize(tf.cast(x, "float32"), (6, 6)) / 255
@@ -106,7 +106,7 @@ class ImagePreprocessor(PreprocessingLayer):
 
 
 class TextTask(Task):
-    """Texts to three probabilities."""
+    """Maps texts to three probabilities."""
 
     def __init__(self, preprocessor=None, **kwargs):
         ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -128,7 +128,7 @@ class TextTask(Task):
 
 
 class ImageTask(Task):
-    """Images to three probabilities."""
+    """Maps images to three probabilities."""
 
     def __init__(self, preprocessor=None, **kwargs):
         inputs = keras.Input((6, 6, 3))
@@ -152,7 +152,7 @@ for _cls in (PreprocessingLayer, PipelineModel, Task):
 
 
 def text_task(kind="shape"):
-    """A classifier of texts of `WORDS`, of KerasHub or of its shape."""
+    """A classifier of texts of `WORDS`, from KerasHub or its stand-in."""
     if kind == "shape":
         return _with_weights(TextTask(TextPreprocessor(Tokenizer(WORDS))))
     hub = importlib.import_module("keras_hub").models
@@ -178,7 +178,7 @@ def text_task(kind="shape"):
 
 
 def image_task(kind="shape"):
-    """A classifier of images of any size, of KerasHub or of its shape."""
+    """A classifier of images of any size, from KerasHub or its stand-in."""
     if kind == "shape":
         return _with_weights(ImageTask(ImagePreprocessor()))
     package = importlib.import_module("keras_hub")

@@ -1,6 +1,6 @@
-"""A script of a user's, which `test_environments.py` starts in strange places.
+"""A user's script, which `test_environments.py` starts in unusual environments.
 
-Arguments: the folder of the package, a model, rows, an output, a folder for others.
+Arguments: the package's folder, a model, rows, an output, a folder for other outputs.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Rows -> every kind of input that predict methods take, for the conformance matrix.
 
-Packages that not every environment has are imported by what needs them.
+Packages that some environments lack are imported where they are needed.
 """
 
 import importlib
@@ -16,7 +16,7 @@ SIZES = (5, 1, 30, 2)
 
 
 def rows(num_rows):
-    """Whole numbers, which every format holds; fewer rows are a prefix of more."""
+    """Integers, which every format holds; fewer rows are a prefix of more."""
     random = np.random.default_rng(5)
     return random.integers(0, 9, (num_rows, NUM_FEATURES)).astype(np.float32)
 
@@ -53,7 +53,7 @@ def _batches(x):
 
 
 def _reusing(x, folder):
-    """Batches in memory that is used again."""
+    """Batches that reuse the same memory."""
     memory = np.empty((max(SIZES), NUM_FEATURES), np.float32)
     for batch in _batches(x):
         memory[: len(batch)] = batch

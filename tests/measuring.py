@@ -1,12 +1,12 @@
-"""For children that are given an environment of their own."""
+"""For child processes that are given an environment of their own."""
 
 import os
 
 
 def inherited_variables():
-    """What a child is to share with this process in any case.
+    """The variables that a child always shares with this process.
 
-    How TensorFlow computes, and what tells coverage.py to measure, where it does.
+    They set how TensorFlow computes, and start coverage.py if it is measuring.
     """
     kept = ("COVERAGE_", "TF_ENABLE_ONEDNN_OPTS")
     return {k: v for k, v in os.environ.items() if k.startswith(kept)}

@@ -1,8 +1,8 @@
-"""Messages of errors, asserted in full."""
+"""Matches whole error messages."""
 
 import re
 
 
 def exactly(message):
-    """A pattern for `pytest.raises(match=...)` that only the whole message fits."""
+    """A pattern for `pytest.raises(match=...)` that matches only the whole message."""
     return rf"\A{re.escape(message)}\Z"

@@ -2,7 +2,7 @@
 
 Changes one thing at a time in the modules that `[tool.mutmut]` in pyproject.toml names,
 and runs their tests on each change. Prints how many were noticed and which were not;
-ends with an error where a module has less than 85 % noticed. Needs `mutmut`.
+exits with an error if less than 85 % were noticed in any module. Needs `mutmut`.
 """
 
 import collections
@@ -16,7 +16,7 @@ NOTICED = ("killed", "timeout")
 
 
 def main():
-    # Results of other tests and of an older module would count as those of today.
+    # Otherwise results of other tests and of an older module would be counted.
     shutil.rmtree(pathlib.Path("mutants"), ignore_errors=True)
     subprocess.run(["mutmut", "run"], check=True)
     report = subprocess.run(

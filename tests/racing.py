@@ -1,4 +1,4 @@
-"""Two processes that do the same thing at the same instant, without TensorFlow."""
+"""Two processes that do the same thing at the same time, without TensorFlow."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ for line in sys.stdin:
 
 
 def race(act, names):
-    """What two processes say of each name; they are asked one after the other.
+    """What two processes return for each name, one name after another.
 
     Args:
-        act: Python code that defines `act`, from a name to a word. `sys.argv[1]` is
-            "first" or "second".
-        names: What to call it with.
+        act: Python code that defines `act`, which takes a name and returns a word.
+            `sys.argv[1]` is "first" or "second".
+        names: Its arguments.
 
     Returns:
         Name -> the words of the first and the second process.

@@ -1,6 +1,6 @@
 """Rows of unequal length -> every kind of input that holds them, for `pad=`.
 
-Packages that not every environment has are imported by what needs them.
+Packages that some environments lack are imported where they are needed.
 """
 
 import importlib
@@ -16,7 +16,7 @@ SIZES = (5, 1, 30, 2)
 
 
 def rows(num_rows, longest=9, seed=3):
-    """Lists of tokens above 0, of 1 to `longest`; fewer rows are a prefix of more."""
+    """Lists of 1 to `longest` tokens above 0; fewer rows are a prefix of more."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, longest + 1, num_rows)
     tokens = random.integers(1, 50, (num_rows, longest))
@@ -38,7 +38,7 @@ def ragged(x):
 
 
 def batches(x):
-    """Lists of rows, of the sizes of a stream."""
+    """Lists of rows, as many as in the batches of a stream."""
     start = number = 0
     while start < len(x):
         stop = start + SIZES[number % len(SIZES)]
@@ -47,7 +47,7 @@ def batches(x):
 
 
 def _reusing(x, folder):
-    """Batches of one length each, in memory that is used again."""
+    """Batches of one length each, which reuse the same memory."""
     memory = np.empty((1, max(map(len, x), default=0)), np.int64)
     for row in x:
         memory[0, : len(row)] = row

@@ -29,7 +29,7 @@ def sizes(source, batch_size, start=0):
 
 
 class Recorder:
-    """An array-like that remembers the slices it was asked for."""
+    """An array-like that records the requested slices."""
 
     def __init__(self, array):
         self.array = array
@@ -46,7 +46,7 @@ class Recorder:
 
 
 class Tracked:
-    """A generator of parts that notes how far it was read and that it was closed."""
+    """A generator of parts that records how far it was read and that it was closed."""
 
     def __init__(self, parts):
         self.num_given = 0

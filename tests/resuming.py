@@ -17,7 +17,7 @@ def write(predictor, path, x, **options):
 
 
 def uninterrupted(predictor, path, x, **options):
-    """What a run that is never stopped writes, in a folder beside."""
+    """What an uninterrupted run writes, in a folder next to it."""
     folder = path.parent.with_name("uninterrupted")
     folder.mkdir(exist_ok=True)
     write(predictor, folder / path.name, x, overwrite=True, **options)
@@ -37,7 +37,7 @@ def assert_same_files(path, expected):
 
 
 def fail(predictor, path, kind, fails_at, **options):
-    """Runs until the input fails; returns the error and how many rows are safe."""
+    """Runs until the input raises; returns the error and how many rows are safe."""
     x = file_runs.FAILING[kind](X, fails_at)
     with pytest.raises(file_runs.ERRORS[kind]) as info:
         write(predictor, path, x, **options)

@@ -1,4 +1,4 @@
-"""Splits of a device in processes where TensorFlow has not started."""
+"""Splits devices in processes in which TensorFlow has not started."""
 
 import pytest
 import tensorflow as tf

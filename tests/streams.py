@@ -1,4 +1,4 @@
-"""Streams that are of little use, as daemons, full disks and odd programs have them."""
+"""Streams that cannot be used fully, as in daemons, or on full disks."""
 
 import contextlib
 import io
@@ -6,7 +6,7 @@ import os
 
 
 class OnlyWrites:
-    """What programs put in the place of a stream, to send text elsewhere too."""
+    """What programs replace a stream by, to send text elsewhere too."""
 
     def __init__(self):
         self.text = ""
@@ -16,7 +16,7 @@ class OnlyWrites:
 
 
 class Raises:
-    """Has no method that works."""
+    """Every method raises."""
 
     def __getattr__(self, name):
         raise NotImplementedError(name)
@@ -24,7 +24,7 @@ class Raises:
 
 @contextlib.contextmanager
 def failing(stream):
-    """Closes a stream that cannot put down what it still holds."""
+    """Closes a stream that cannot be flushed."""
     yield stream
     with contextlib.suppress(OSError):
         stream.close()

@@ -1,4 +1,4 @@
-"""Holds the code to docs/design.md: floors, forbidden edges, sizes, public names."""
+"""Checks the code against docs/design.md: floors, imports, sizes, public names."""
 
 import ast
 import graphlib
@@ -34,13 +34,13 @@ LONGEST_FILE, LONGEST_FUNCTION = 250, 40
 
 
 def room_of(name):
-    """The file, or else the innermost folder around it, that design.md lists."""
+    """The file, or the innermost folder around it, that design.md lists."""
     folders = [f"{folder}/" for folder in pathlib.PurePosixPath(name).parents]
     return next((room for room in (name, *folders) if room in FLOORS), name)
 
 
 def file_of(dotted):
-    """Package path of a module's dotted name, or None if it is no module."""
+    """Package path of a module's dotted name, or None if it is not a module."""
     inner = dotted.removeprefix(PACKAGE).lstrip(".").replace(".", "/")
     names = (f"{inner}.py", f"{inner}/__init__.py".lstrip("/"))
     return next((name for name in names if name in FILES), None)

@@ -1,4 +1,4 @@
-"""Outputs that have no row for each row of the input are refused."""
+"""Outputs that do not have one row per row of the input are refused."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from tests import helpers
 
 
 class Constant(keras.layers.Layer):
-    """Returns the same tensor, whatever its input."""
+    """Returns the same tensor for every input."""
 
     def __init__(self, *shape):
         super().__init__()
@@ -36,7 +36,7 @@ class Ragged(keras.layers.Layer):
 
 
 class Subclassed(keras.Model):
-    """Declares no outputs; the second one is that of a layer."""
+    """Declares no outputs; the second one is a layer's."""
 
     def __init__(self, layer):
         super().__init__()

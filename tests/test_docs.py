@@ -1,4 +1,4 @@
-"""Runs the examples of README.md and docs/, and holds what they say to the code."""
+"""Runs the examples of README.md and docs/, and checks what they say."""
 
 import inspect
 import pathlib
@@ -55,7 +55,7 @@ SET_UP_AND_PREDICT, SET_UP_AND_TEST = [
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A working folder where docs/ lies as in a clone."""
+    """A working folder that contains docs/, as a clone does."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -161,14 +161,14 @@ def test_each_sentence_of_the_report_is_explained():
 
 
 def links(page):
-    """Where the links of a page lead, but for those to other hosts."""
+    """The targets of a page's links, except those on other hosts."""
     text = FENCED.sub("", page.read_text())
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     return [target for target in targets if not target.startswith(("http", "mailto"))]
 
 
 def anchors(page):
-    """The anchors that viewers of Markdown give to the headings of a page."""
+    """The anchors that Markdown viewers give to the headings of a page."""
     headings = re.findall(r"^#+ +(.*)$", FENCED.sub("", page.read_text()), re.M)
     plain = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading) for heading in headings]
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in plain}

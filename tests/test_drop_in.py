@@ -1,4 +1,4 @@
-"""`predict_proba` for any Keras model: what it keeps, and what it never keeps."""
+"""`predict_proba` for any Keras model: what it keeps between calls."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def kept_by(model):
     return vars(model)["_keras_mgpu_strategy_predictor"][0]
 
 
-def test_the_weights_of_the_moment_count(strategies):
+def test_each_call_uses_the_current_weights(strategies):
     model = classifier()
     with strategies[2].scope():
         mgpu.predict_proba(model, ROWS, verbose=0)
@@ -43,7 +43,7 @@ def test_the_weights_of_the_moment_count(strategies):
 
 
 @pytest.mark.parametrize("in_scope", [False, True])
-def test_layers_that_were_added_count(in_scope, strategies):
+def test_added_layers_are_noticed(in_scope, strategies):
     outside = classifier()
     with strategies[2].scope():
         model = classifier() if in_scope else outside
@@ -53,7 +53,7 @@ def test_layers_that_were_added_count(in_scope, strategies):
     assert_same(results, model)
 
 
-def test_variables_that_a_layer_got_count(strategies):
+def test_new_variables_of_a_layer_are_noticed(strategies):
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
     with strategies[2].scope():
         mgpu.predict_proba(model, ROWS, from_logits=True, verbose=0)
@@ -84,7 +84,7 @@ def test_settings_that_changed_count_once_the_model_is_compiled(library):
     inputs = lib.Input((5,))
     model = lib.Model(inputs, lib.layers.Dense(3, activation="sigmoid")(inputs))
     mgpu.predict_proba(model, ROWS, verbose=0)
-    # Two functions of one name: their configurations are equal.
+    # Two functions with the same name: their configurations are equal.
     for activation in ("softmax", lambda x: x * 0 + 0.25, lambda x: x * 0 + 0.75):
         model.layers[-1].activation = lib.activations.get(activation)
         model.compile()
@@ -106,7 +106,7 @@ def test_parts_that_were_frozen_keep_their_own_weights(strategies):
     tf_keras = pytest.importorskip("tf_keras")
 
     class Pair(tf_keras.layers.Layer):
-        """Its variables change places with the flags of its parts."""
+        """The order of its variables depends on the `trainable` flags of its parts."""
 
         def __init__(self, **kwargs):
             super().__init__(**kwargs)

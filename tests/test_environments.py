@@ -1,4 +1,4 @@
-"""Scripts in strange places give the rows of the plain model."""
+"""Scripts in unusual environments give the results of the plain model."""
 
 import pathlib
 import shutil
@@ -14,9 +14,9 @@ from command_line import DIGITS, IMAGES, environment
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "in_environment.py"
 OLD_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-# Permissions hold for root only without these.
+# Permissions apply to root only without these capabilities.
 PLAIN_ROOT = "setpriv --bounding-set=-dac_override,-dac_read_search"
-# One who may read the interpreter, wherever it is; not in any list of users.
+# A user who may read the interpreter, wherever it is, and is in no list of users.
 NOBODY = (
     "setpriv --reuid=54321 --regid=54321 --clear-groups "
     "--inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
@@ -48,7 +48,7 @@ CASES = {
 
 
 def can_start(words):
-    """Whether this machine, and this user, can run a command that way."""
+    """Whether a command can be run that way on this machine, by this user."""
     try:
         done = subprocess.run([*words.split(), sys.executable, "-c", ""])
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def expected():
 
 @pytest.fixture
 def folder(tmp_path):
-    """One that everybody may enter and write to."""
+    """A folder that every user may enter and write to."""
     temporary = pathlib.Path(tempfile.gettempdir())
     for path in (tmp_path, *tmp_path.parents):
         if temporary in path.parents:

@@ -1,4 +1,4 @@
-"""Runs killed for real, by the script that also makes the published table."""
+"""Runs are really killed, by the script that also makes the published table."""
 
 import pathlib
 import subprocess

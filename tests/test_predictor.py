@@ -226,7 +226,7 @@ def test_errors_come_before_any_work(x, arguments, error, message, predictor):
         predictor.predict(x, **{"verbose": 0, **arguments})
 
 
-def test_a_generator_is_not_touched_where_verbose_is_wrong(predictor):
+def test_a_generator_is_not_touched_if_verbose_is_wrong(predictor):
     read = []
 
     def batches():

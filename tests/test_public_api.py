@@ -90,5 +90,5 @@ def test_every_public_method_of_a_predictor_is_listed():
 def test_python_names_the_nearest_of_an_unknown_name():
     with pytest.raises(AttributeError, match="has no attribute 'predict_probs'") as got:
         _ = mgpu.predict_probs
-    # By these, Python finds it when it shows the error.
+    # Python uses these to find the name when it shows the error.
     assert (got.value.name, got.value.obj) == ("predict_probs", mgpu)

@@ -1,4 +1,4 @@
-"""Layers that draw random numbers in prediction: other numbers for every row."""
+"""Layers that draw random numbers in prediction: different ones for every row."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def active(layer, lib=keras):
 
 
 class Noise(keras.layers.Layer):
-    """Adds what a function of the shape draws."""
+    """Adds what a function draws for the shape."""
 
     def __init__(self, draw, **kwargs):
         super().__init__(**kwargs)
@@ -156,7 +156,7 @@ def test_the_seeds_of_the_model_stay_as_they_are(strategies):
 
 
 def test_threads_of_one_predictor_draw_different_numbers(strategies):
-    """Steps of one replica run one at a time, since they share stand-ins."""
+    """A replica runs one step at a time, since its steps share stand-ins."""
     with strategies[2].scope():
         predictor = mgpu.Predictor(KINDS["dropout"](), in_flight=4)
     results = predictor.predict(np.repeat(ROWS, 10, axis=0), 10, verbose=0)

@@ -1,6 +1,6 @@
-"""The documentation site: builds without a warning, and holds together.
+"""The documentation site builds without a warning, and its links work.
 
-Takes what one start of TensorFlow and one build take, some 20 seconds.
+Starts TensorFlow once and builds once, which takes some 20 seconds.
 """
 
 import html.parser
@@ -19,7 +19,7 @@ FETCHED = {("link", "href"), ("script", "src"), ("img", "src")}
 
 
 class Page(html.parser.HTMLParser):
-    """What is in a page: its ids, its links, and what a browser fetches for it."""
+    """A page's ids, its links, and what a browser fetches for it."""
 
     def __init__(self, path):
         super().__init__()
@@ -38,7 +38,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Path of each page of the site -> the page."""
+    """The path of each page of the site -> the page."""
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"]
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tasks of KerasHub, whose `predict` preprocesses: the results of `task.predict`."""
+"""Tasks of KerasHub, whose `predict` preprocesses, give what `task.predict` gives."""
 
 import re
 
@@ -131,7 +131,7 @@ def test_files(text_task, image_task, strategies, tmp_path):
 
 
 def test_loaded_tasks(kind, text_task, strategies, tmp_path):
-    if kind == "hub":  # a class of its shape does not carry its vocabulary along
+    if kind == "hub":  # the stand-in does not save its vocabulary
         text_task.save(tmp_path / "task.keras")
         with strategies[2].scope():
             own = mgpu.load(tmp_path / "task.keras")

@@ -1,4 +1,4 @@
-"""How batches of results show themselves."""
+"""The `repr` of batches of results."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a `predict_step` of the user's is given: what Keras gives it."""
+"""A user's `predict_step` is given what Keras gives it."""
 
 import collections
 
@@ -47,7 +47,7 @@ ELEMENTS = {
 
 
 def model_of(lib):
-    """A model that returns what its step is given, with imaginary zeros for None."""
+    """A model that returns what its step is given, with complex zeros for None."""
 
     class Returning(lib.Model):
         def predict_step(self, data):
@@ -105,7 +105,7 @@ def sequence(base):
 
 
 def streams(library, kind):
-    """How to make a stream of a kind of elements of batches."""
+    """Functions that make a kind of stream from the elements of batches."""
     make_sequence = sequence(SEQUENCES[library])
     return {"dataset": dataset, "sequence": make_sequence, "generator": in_batches}[
         kind
@@ -129,8 +129,8 @@ def predictors(strategies, engine):
 
 
 def assert_as_keras(pair, make, method="predict", **options):
-    """Compares what the step of a model and that of its Predictor are given."""
-    pair[0].compile()  # tf_keras would take a named tuple for the tuple before
+    """Compares what the steps of a model and of its Predictor are given."""
+    pair[0].compile()  # tf_keras would treat a named tuple as the previous tuple
     expected, results = (getattr(p, method)(make(), **options) for p in pair)
     assert described(results) == described(expected)
     tf.nest.map_structure(np.testing.assert_array_equal, results, expected)
@@ -145,7 +145,7 @@ def test_arrays(library, predictors):
 
 
 REFUSED_BY = {
-    # Keras makes one tensor of a list of what a data set holds.
+    # Keras makes one tensor of a list in a data set.
     "keras dataset": {"[x, ids]"},
     "tf_keras dataset": {"[x, ids]"},
     "keras generator": {"x", "dict", "(x, {names})", "[x, ids]"},

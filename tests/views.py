@@ -1,4 +1,4 @@
-"""The named views as NumPy computes them, and what Keras predicts on them."""
+"""The named views, computed by NumPy, and what Keras predicts on them."""
 
 from functools import partial
 
@@ -25,14 +25,14 @@ TURNS = {
 
 
 def of_images(function, nest):
-    """A nest with a function applied to its arrays of four axes."""
+    """A nest, with a function applied to its arrays of four axes."""
     return tf.nest.map_structure(
         lambda array: function(array) if np.ndim(array) == 4 else array, nest
     )
 
 
 def predictions(model, rows, views, **options):
-    """What `model.predict` gives on each view, brought back."""
+    """What `model.predict` gives on each view, turned back."""
     found = []
     for view in views:
         forward, inverse = TURNS.get(view, (np.copy, np.copy))
