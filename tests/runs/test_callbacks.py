@@ -17,7 +17,7 @@ from tests import helpers, streams
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes down each call with its arguments."""
+    """Records each call with its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -38,7 +38,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends the run behind a batch."""
+    """Ends the run after a batch."""
 
     def __init__(self, batch):
         super().__init__()
@@ -61,7 +61,7 @@ def predictor(request, plain, strategies):
 
 
 def on_both(plain, predictor, num_rows, batch_size, *more):
-    """Recorder and result of Keras, then ours."""
+    """The recorder and result of Keras, then ours."""
     rows = helpers.numbered_rows(num_rows)
     both = []
     for predict in (plain.predict, predictor.predict):
@@ -226,7 +226,7 @@ class TestProgress:
         (2, False, 2),
         (True, False, 1),
         ("auto", True, 1),
-        ("auto", False, 0),  # a bar in a log file is noise
+        ("auto", False, 0),  # in a log file, a bar is noise
     ],
 )
 def test_verbose(verbose, is_terminal, expected, monkeypatch):

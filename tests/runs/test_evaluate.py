@@ -25,7 +25,7 @@ WEIGHTS = RANDOM.random(NUM_ROWS).astype(np.float32)
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes down each call with its arguments."""
+    """Records each call with its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class StopAfter(keras.callbacks.Callback):
 
 
 def largest(library):
-    """A metric of the user's own, which is no mean, and has an argument."""
+    """A user's metric with an argument, which is not a mean."""
 
     class Largest(library.metrics.Metric):
         def __init__(self, scale=1.0, name="largest", **more):
@@ -184,7 +184,7 @@ def test_results_are_those_of_one_device(make, library, strategies):
     for num_rows, batch_size, num_replicas in cases:
         predictor = on_replicas(model, strategies[num_replicas])
         data = first((ROWS, labels), num_rows)
-        # tf_keras itself has no rule for one array of weights and a dict of labels.
+        # tf_keras does not define one array of weights with a dict of labels.
         is_weighted = num_rows > 7 and (library == "keras" or type(labels) is not dict)
         weights = WEIGHTS[:num_rows] if is_weighted else None
         options = {"sample_weight": weights, "verbose": 0, "return_dict": True}
@@ -195,7 +195,7 @@ def test_results_are_those_of_one_device(make, library, strategies):
 
 
 def batches_of(num_rows, sizes, *arrays):
-    """Tuples of the rows of arrays, in batches of these sizes, over and over."""
+    """Tuples of rows of arrays, in batches of these sizes, which are repeated."""
     start, sizes = 0, itertools.cycle(sizes)
     while start < num_rows:
         stop = min(start + next(sizes), num_rows)
@@ -490,7 +490,7 @@ def low(library):
 
 
 def tags(library):
-    """A mask on outputs, which losses and metrics heed."""
+    """A mask on outputs, which losses and metrics apply."""
     inputs = library.Input((5,), dtype="int32")
     embedded = library.layers.Embedding(4, 6, mask_zero=True)(inputs)
     inner = library.layers.LSTM(5, return_sequences=True)(embedded)
@@ -511,7 +511,7 @@ def by_penalty_alone(library):
 
 
 class Own(keras.Model):
-    """Not built before it is called."""
+    """Built when first called."""
 
     def __init__(self, **options):
         super().__init__(**options)

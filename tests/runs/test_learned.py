@@ -1,4 +1,4 @@
-"""What runs of a Predictor remember, and a search that really takes place."""
+"""What a Predictor remembers of its runs, and a real search."""
 
 import keras
 import numpy as np
@@ -53,7 +53,7 @@ def test_a_tuned_batch_has_its_step():
     memory = learned()
     found = memory.learn(report(512, "xla", tried=(256, 512)), "xla")
     assert (found, memory.batch_size) == (Found("xla", 512, 0.001), 512)
-    # Of fewer rows than that, a run has a smaller batch.
+    # A run of fewer rows than that has a smaller batch.
     assert memory.step(128, None, 2) == "xla"
     other = Learned(ChunkSizes(2))
     other.recall(found, None)

@@ -1,4 +1,4 @@
-"""Results that are NaN or infinite are named by their rows, all of them."""
+"""All rows with NaN or infinite results are named."""
 
 import warnings
 
@@ -66,7 +66,7 @@ def test_rows_are_those_of_the_input():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
-def test_floats_of_any_width_are_looked_at(dtype):
+def test_floats_of_any_width_are_checked(dtype):
     assert "in 1 rows: 7." in complaint(rows_with([7], dtype=dtype), [40])
     assert complaint(rows_with([], dtype=dtype), [40]) is None
 
@@ -76,7 +76,7 @@ def test_other_types_pass(dtype):
     assert complaint(np.zeros((40, 3), dtype), [10, 30]) is None
 
 
-def test_complex_numbers_are_looked_at():
+def test_complex_numbers_are_checked():
     assert "rows: 7." in complaint(rows_with([7], dtype=np.complex64), [40])
 
 
@@ -85,7 +85,7 @@ def test_any_shape_passes(shape):
     assert complaint(np.zeros(shape, np.float32), [shape[0]]) is None
 
 
-def test_every_output_is_looked_at():
+def test_every_output_is_checked():
     outputs = {"a": np.zeros((4,)), "b": [np.zeros((4, 2)), np.ones((4,), int)]}
     outputs["a"][1] = np.nan
     outputs["b"][0][2, 1] = np.inf

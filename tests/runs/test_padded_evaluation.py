@@ -1,4 +1,4 @@
-"""`evaluate(pad=)`, next to Keras' own on rows that were padded by hand."""
+"""`evaluate(pad=)`, compared with Keras' own on rows that were padded by hand."""
 
 import keras
 import numpy as np
@@ -130,7 +130,7 @@ def test_labels_of_rows_and_tokens_together():
     assert_as_keras(model, (ROWS, y), (by_hand(ROWS), {**y, "tags": by_hand(TAGS)}))
 
 
-def test_what_counts_padding_is_refused_and_named():
+def test_metrics_that_count_padding_are_refused_and_named():
     model = part(encoder(mask_zero=False), "tags", metrics=["accuracy"])
     pad = mgpu.Pad(unmasked=True)
     with pytest.raises(

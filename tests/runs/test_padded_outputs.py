@@ -1,4 +1,4 @@
-"""Files of results whose rows differ in length, and metrics of them."""
+"""Files of results whose rows differ in length, and their metrics."""
 
 import keras
 import numpy as np
@@ -87,7 +87,7 @@ def test_no_rows_have_the_form_of_some(predictor, tmp_path):
 
 
 def test_layers_that_must_know_the_length(alone):
-    """TimeDistributed of Keras 3 takes an unknown length for the number of rows."""
+    """Keras 3's TimeDistributed mistakes an unknown length for the number of rows."""
     layers = keras.layers
     inputs = keras.Input((None,), dtype="int32")
     x = layers.Embedding(50, 8, mask_zero=True)(inputs)

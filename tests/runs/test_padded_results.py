@@ -1,4 +1,4 @@
-"""What predict methods return for rows of unequal length, next to each row alone."""
+"""Results for rows of unequal length, compared with those of each row alone."""
 
 import keras
 import numpy as np
@@ -113,7 +113,7 @@ def test_callbacks_see_results_in_batches(predictor, alone):
     predictor.predict(ROWS, batch_size=16, callbacks=[seen], pad=PAD)
     assert [len(part["label"]) for part in seen.outputs] == [16] * 5 + [10]
     for index, row in enumerate(alone[16:32]):
-        # Keras may pad what it shows to callbacks.
+        # Keras may pad what it passes to callbacks.
         tags = np.asarray(seen.outputs[1]["tags"][index])[: len(row["tags"])]
         np.testing.assert_allclose(tags, row["tags"], rtol=1e-5, atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_ensembles_and_dtypes(model, alone):
     assert_each(found, means)
 
 
-def test_values_that_are_no_probabilities_are_named_by_row(predictor, alone):
+def test_values_that_are_not_probabilities_are_named_by_row(predictor, alone):
     worst = max(range(90), key=lambda i: max(_outside(x) for x in alone[i].values()))
     with pytest.warns(UserWarning, match=f"in row {worst} is the worst value"):
         predictor.predict_proba(ROWS, pad=PAD)

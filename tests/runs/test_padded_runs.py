@@ -89,7 +89,7 @@ def test_a_lost_mask_is_found_although_the_longest_row_comes_first(strategies):
 
 
 class HoldsTokens(keras.layers.Layer):
-    """Stands for a device that holds so many tokens."""
+    """Simulates a device that has memory for only so many tokens."""
 
     most = 200
 
@@ -105,7 +105,7 @@ class HoldsTokens(keras.layers.Layer):
 
 
 @ENGINES
-def test_batches_shrink_where_memory_runs_out(strategies, engine):
+def test_batches_shrink_if_memory_runs_out(strategies, engine):
     tokens = keras.Input((None,), dtype="int32")
     model = masked_mean()
     held = keras.Model(tokens, model(HoldsTokens()(tokens)))

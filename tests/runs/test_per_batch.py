@@ -1,4 +1,4 @@
-"""`predict_batches`: one result for each batch, whatever their sizes."""
+"""`predict_batches`: one result per batch, whatever its size."""
 
 import itertools
 import time
@@ -41,7 +41,7 @@ def test_lists_and_generators(predictor, kind):
         assert_doubled(predictor.predict_batches(kind(batches)), batches)
 
 
-def test_of_a_tuple_the_first_is_x(predictor):
+def test_x_is_the_first_of_a_tuple(predictor):
     rows = helpers.numbered_rows(3)
     batches = [(rows,), (rows, np.zeros(3)), (rows, np.zeros(3), np.ones(3))]
     assert_doubled(predictor.predict_batches(batches), [rows] * 3)
@@ -84,7 +84,7 @@ def test_batches_of_rows_of_different_lengths(strategies):
 
 
 def test_an_endless_generator_is_read_a_bounded_number_of_rows_ahead(predictor):
-    # Rows of 64 KiB, since how far is read ahead is a matter of bytes.
+    # Rows of 64 KiB, since read-ahead is limited in bytes.
     num_columns, batch_rows, most = 16_384, 32, 32
     model = keras.Sequential([keras.Input((num_columns,)), keras.layers.Rescaling(1)])
     with predictor.strategy.scope():
@@ -106,12 +106,12 @@ def test_an_endless_generator_is_read_a_bounded_number_of_rows_ahead(predictor):
         del results
 
 
-def test_the_first_batch_is_checked_before_results_are_asked_for(predictor):
+def test_the_first_batch_is_checked_before_results_are_requested(predictor):
     with pytest.raises(ValueError, match=r"\(None, 2\)|2"):
         predictor.predict_batches([np.ones((3, 5), np.float32)])
 
 
-def test_nothing_is_read_before_results_are_asked_for_but_the_first_batch(predictor):
+def test_only_the_first_batch_is_read_before_results_are_requested(predictor):
     read = []
 
     def batches():

@@ -17,7 +17,7 @@ def batch(values, start=0, dtype="float32"):
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, "int32", "uint8", "bool"])
-def test_probabilities_pass_without_a_word(dtype):
+def test_probabilities_pass_without_a_warning(dtype):
     batches = [batch([[0, 1], [1, 0]], dtype=dtype), batch([[1, 1]], 2, dtype)]
     assert list(probabilities(batches, strict=True)) == batches
     assert list(probabilities(batches, strict=False)) == batches
@@ -66,13 +66,13 @@ def test_every_kind_of_bad_value(dtype):
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("int32", -3), ("uint8", 200)])
-def test_whole_numbers(dtype, value):
+def test_integers(dtype, value):
     bad = HostBatch(0, np.array([[0], [value], [1]], dtype))
     with pytest.raises(ValueError, match=f"{value} in row 1 "):
         list(probabilities([bad], strict=True))
 
 
-def test_the_row_is_found_behind_further_axes():
+def test_the_row_is_found_if_there_are_further_axes():
     values = np.zeros((4, 2, 3), np.float32)
     values[2, 1, 0] = 7
     with pytest.raises(ValueError, match="7 in row 22 "):

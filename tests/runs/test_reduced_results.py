@@ -19,7 +19,7 @@ def on_two(strategies, model, **options):
 
 
 def steps_and_classes():
-    """Scores for each step and for each row, of many equal classes."""
+    """Scores for each step and for each row, in which many classes are equal."""
     inputs = keras.Input((2,))
     steps = keras.layers.Reshape((3, 4))(keras.layers.Dense(12)(inputs))
     signs = keras.ops.sign(keras.layers.Dense(6)(inputs))
@@ -79,7 +79,7 @@ def test_too_many_classes_are_found_before_any_work(strategies, engine, tmp_path
 
 
 class Undeclared(keras.Model):
-    """Three scores for each row; says nothing of its outputs."""
+    """Three scores for each row; does not declare its outputs."""
 
     def call(self, inputs):
         return tf.stack([inputs[:, 0], -inputs[:, 0], inputs[:, 1]], axis=1)

@@ -1,4 +1,4 @@
-"""Runs with views, by every method and into files, next to NumPy's combinations."""
+"""Runs with views, by every method and into files, compared with NumPy."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The file of `tuning=`: what it keeps, for whom, and what is refused."""
+"""The file of `tuning=`: what it keeps, for which runs, and what is refused."""
 
 import json
 import multiprocessing
@@ -37,7 +37,7 @@ def test_a_relative_path_stays_when_the_folder_changes(tmp_path, monkeypatch):
     assert file.find(RUN) == TuningFile(tmp_path / "tuned.json").find(RUN) == FOUND
 
 
-def test_what_was_not_looked_for_stays(path):
+def test_entries_that_were_not_looked_for_stay(path):
     file = TuningFile(path)
     file.put(RUN, FOUND)
     file.put(RUN, Found(None, 128, 1e-6))
@@ -97,7 +97,7 @@ def test_other_files_are_refused_before_anything_runs(path, content, why):
     assert path.read_bytes() == raw
 
 
-def test_places_that_cannot_be_are_refused(tmp_path):
+def test_impossible_paths_are_refused(tmp_path):
     with pytest.raises(ValueError, match="it is not a small file"):
         TuningFile(tmp_path)
     with pytest.raises(FileNotFoundError, match="There is no folder"):

@@ -28,7 +28,7 @@ def test_what_a_reader_sees_at_the_end(terminal):
     assert terminal.rows()[1:] == [""]  # the prompt is on a line of its own
 
 
-def test_what_a_reader_sees_meanwhile(terminal):
+def test_what_a_reader_sees_during_a_run(terminal):
     rows = RowRange(first=1000, start=9000, stop=11_000)
     options = {"stream": terminal.stream}
     passing = Run().show([(100, 10)] * 4, rows, 1, **options)
@@ -69,7 +69,7 @@ def test_no_rows(steps, stop, terminal):
     assert re.fullmatch(f"predicting ━+ 0/0 +in 0:00:0{len(steps)}", terminal.rows()[0])
 
 
-def test_the_cursor_is_hidden_meanwhile_and_restored(terminal):
+def test_the_cursor_is_hidden_during_a_run_and_restored(terminal):
     passing = Run().show([(1, 1)] * 3, RowRange(stop=3), 1, stream=terminal.stream)
     assert terminal.read() == ""  # nothing before the run begins
     next(passing)
@@ -80,7 +80,7 @@ def test_the_cursor_is_hidden_meanwhile_and_restored(terminal):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
-def test_an_error_arrives_behind_the_end_of_the_bar(error, terminal):
+def test_an_error_arrives_after_the_end_of_the_bar(error, terminal):
     def failing():
         yield HostBatch(0, np.zeros((5, 1)))
         raise error("the run's own")
@@ -93,7 +93,7 @@ def test_an_error_arrives_behind_the_end_of_the_bar(error, terminal):
     assert " 5/10 " in terminal.rows()[0]
 
 
-def test_what_is_printed_meanwhile_stands_above(terminal, monkeypatch):
+def test_what_is_printed_during_a_run_is_above_the_bar(terminal, monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal.stream)
     monkeypatch.setattr(sys, "stderr", terminal.stream)
     for batch in Run().show([(1, 1)] * 2, RowRange(stop=2), "auto"):
@@ -114,7 +114,7 @@ def test_what_is_sent_to_a_file_stays_there(terminal, monkeypatch):
     assert "row 0" not in terminal.read()
 
 
-def test_a_file_gets_the_last_state_alone():
+def test_a_file_gets_only_the_last_state():
     log = io.StringIO()
     list(Run().show([(1000, 1)] * 8, RowRange(stop=8000), 1, stream=log))
     lines = log.getvalue().splitlines()

@@ -1,4 +1,4 @@
-"""The bar of a kernel: when it is drawn, with what, and that it harms no run."""
+"""The bar in a kernel: when and how it is drawn, and that it breaks no run."""
 
 import sys
 import threading
@@ -17,14 +17,14 @@ from tests.runs.progress.watching import Run
 
 
 class Shell:
-    """What IPython has in a kernel; in a terminal there is no `kernel`, or None."""
+    """IPython's shell in a kernel; in a terminal `kernel` is missing or None."""
 
     def __init__(self, **attributes):
         self.__dict__ |= attributes
 
 
 class Screen:
-    """In place of IPython's display: the states of each output, as they were drawn."""
+    """Replaces IPython's display: the states of each output, as they were drawn."""
 
     def __init__(self):
         self.outputs = []
@@ -81,7 +81,7 @@ def test_ipython_that_is_not_imported_or_only_half_is_no_kernel(monkeypatch):
 def test_its_states(screen, capsys):
     list(Run().show([(1000, 0.5)] * 8, RowRange(stop=8000), "auto"))
     first, *_, last_but_one, last = screen.lines
-    # Nothing in the first second.
+    # Nothing is shown in the first second.
     assert first == (
         "█████░░░░░░░░░░░░░░░ 2,000 of 8,000 rows (25%), 2,000 rows/s, 3 s left, "
         "input-bound"
@@ -146,7 +146,7 @@ def test_the_last_state_of_a_run_that_fails(error, screen):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_an_error_of_the_display_is_the_end_of_the_bar_alone(first, screen):
+def test_an_error_of_the_display_ends_only_the_bar(first, screen):
     passing = Run().show([(10, 1)] * 5, RowRange(stop=50), 1)
     if not first:
         next(passing), next(passing)

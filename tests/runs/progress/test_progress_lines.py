@@ -1,4 +1,4 @@
-"""Lines that tell in a log how far a run is."""
+"""Progress lines in a log."""
 
 import io
 import re
@@ -74,7 +74,7 @@ def test_rows_of_earlier_runs_are_done_but_do_not_count_for_the_rate():
     ]
 
 
-def test_rows_that_are_run_again_are_done_already():
+def test_rows_that_are_run_again_count_as_done():
     run, log = Run(), io.StringIO()
     batches = run.batches([(64, 40)] * 3, start=64)
     rows = RowRange(start=150, stop=256)

@@ -1,4 +1,4 @@
-"""Showing progress leaves the batches of a run and its end as they are."""
+"""Showing progress changes neither the batches of a run nor its end."""
 
 import io
 import weakref
@@ -37,7 +37,7 @@ def test_closing_ends_the_run(verbose, terminal):
     assert is_closed
 
 
-def test_a_batch_counts_once_the_next_is_asked_for():
+def test_a_batch_counts_once_the_next_is_requested():
     log = io.StringIO()
     passing = Run().show([(5, 1)] * 4, RowRange(stop=20), 2, stream=log)
     next(passing), next(passing)
@@ -56,7 +56,7 @@ def test_no_batch_is_kept(verbose, terminal):
 
 
 class Counting(StageClock):
-    """Counts how often it is asked."""
+    """Counts how often its report is read."""
 
     num_reports = 0
 
@@ -66,7 +66,7 @@ class Counting(StageClock):
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_many_small_batches_are_looked_at_a_few_times_a_second(verbose, terminal):
+def test_the_report_is_read_only_a_few_times_a_second(verbose, terminal):
     run = Run()
     run.clock = Counting(1)
     for _ in run.show(

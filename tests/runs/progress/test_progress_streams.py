@@ -1,4 +1,4 @@
-"""Where progress is shown, and streams that are of no use."""
+"""Where progress is shown, and streams that cannot be used."""
 
 import sys
 

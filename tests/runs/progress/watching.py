@@ -1,4 +1,4 @@
-"""Runs whose time is set, and terminals to watch them on."""
+"""Runs that take a set time, and terminals to watch them on."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ from keras_mgpu_strategy.types import HostBatch
 
 
 class Time:
-    """A clock that moves when it is set."""
+    """A clock that moves only when it is set."""
 
     def __init__(self):
-        self.seconds = 1000.0  # a monotonic clock begins anywhere
+        self.seconds = 1000.0  # a monotonic clock may begin anywhere
 
     def __call__(self):
         return self.seconds
 
 
 class Run:
-    """A run whose batches take a set time, waiting for its input."""
+    """A run whose batches take a set time, spent waiting for input."""
 
     def __init__(self, num_replicas=1):
         self.now = Time()
@@ -65,7 +65,7 @@ class Terminal:
         return self._raw.decode()
 
     def rows(self):
-        """What a reader sees: the lines, each as it was drawn last."""
+        """What a reader sees: the last state of each line."""
         drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read())
         lines = drawn.replace("\r\n", "\n").split("\n")
         return [line.rpartition("\r")[2].rstrip() for line in lines]

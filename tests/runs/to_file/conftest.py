@@ -8,7 +8,7 @@ from tests import file_runs
 
 @pytest.fixture(scope="session")
 def predictors(strategies):
-    """Number of replicas -> a Predictor of the same model."""
+    """Number of replicas -> a Predictor, all of the same model."""
     found = {}
     for num_replicas in (1, 2, 3):
         with strategies[num_replicas].scope():
@@ -31,5 +31,5 @@ def out(tmp_path, monkeypatch):
 
 @pytest.fixture(params=file_runs.SUFFIXES)
 def path(request, out):
-    """The same of every kind of output."""
+    """The same for every file format."""
     return out.with_suffix(request.param)

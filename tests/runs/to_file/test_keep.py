@@ -1,4 +1,4 @@
-"""Columns of the input beside the results: those that a join of pandas would give."""
+"""Columns of the input next to the results: those that a join of pandas would give."""
 
 import contextlib
 import datetime
@@ -62,7 +62,7 @@ def read(path):
 
 
 def expected_table():
-    """The kept columns, by pyarrow's own reading of the frame; categories as values."""
+    """The kept columns, as pyarrow reads the frame; categories as their values."""
     plain = frame()[KEEP].astype({"kind": "str"})
     return pa.Table.from_pandas(plain, preserve_index=False)
 
@@ -71,7 +71,7 @@ WIDEST = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 
 
 def widened(table):
-    """The same in one type for values that Arrow holds in several widths."""
+    """The same, with one type for values that Arrow stores in several widths."""
     types = [
         pa.decimal128(38, 2) if pa.types.is_decimal(t) else WIDEST.get(t, t)
         for t in table.schema.types
@@ -90,7 +90,7 @@ def assert_beside(path, expected, results):
 
 @contextlib.contextmanager
 def interrupted_at(row):
-    """Ends runs by an error once results of a row are to be written."""
+    """Ends runs with an error when the results of a row are about to be written."""
     real = file_writer.rows_from
 
     def watched(batch, start):
@@ -119,7 +119,7 @@ def of_parquet(folder, data):
 
 
 def of_files(folder, data):
-    """Several files, in folders that are named by a key."""
+    """Several files, in folders that are named after a key."""
     for number, rows in enumerate(np.array_split(np.arange(NUM_ROWS), 4)):
         part = data.iloc[rows]
         place = folder / "many" / f"part={number:02d}"
@@ -202,7 +202,7 @@ def test_other_values_or_columns_are_noticed_on_resume(pair, small, tmp_path):
     resumed(r"keep: \[\['id', 'large_string'\]\] before, None now", x[["a", "b"]])
     other = x.assign(id=range(NUM_ROWS))
     resumed(r"keep: .*'int64'\]\] now", other, keep="id")
-    # The same values, held in another way.
+    # The same values, stored in another way.
     same = pd.concat([x.iloc[:7], x.iloc[7:]]).assign(id=x["id"].astype("category"))
     write(pair, path, same.assign(id=x["id"].copy()), keep=["id"], resume=True)
     assert read(path)["id"].tolist() == x["id"].tolist()
@@ -267,7 +267,7 @@ DAYS = np.datetime64("2024-02-27") + np.arange(NUM_ROWS)
 
 
 def dicts():
-    """Batches of dicts, in memory that the producer uses again."""
+    """Batches of dicts, in memory that the producer reuses."""
     reused = np.empty(7, "datetime64[D]")
     for start in range(0, NUM_ROWS, 7):
         some = slice(start, start + 7)

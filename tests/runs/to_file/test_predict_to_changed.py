@@ -1,4 +1,4 @@
-"""Inputs and code that changed since a run was stopped are noticed; copies pass."""
+"""Inputs and code that changed since a run was stopped are noticed; copies are not."""
 
 import json
 import os
@@ -21,11 +21,11 @@ OTHER = X + np.float32(1)
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a run."""
+    """Stands for anything that ends a run."""
 
 
 def stop(predictor, out, x, monkeypatch, num_batches=4, **options):
-    """Runs some batches of an input that does not fail."""
+    """Runs some batches of an input that raises no error."""
     whole = runs.Run._counted
 
     def some(run, start):
@@ -71,7 +71,7 @@ KINDS = {"x.npy": as_npy, "x.npz": as_npz, "x.csv": as_csv, "x.parquet": as_parq
 
 @pytest.fixture(params=KINDS)
 def file(request, tmp_path):
-    """A file of rows, and what writes others of the same size in its place."""
+    """A file of rows, and a function that replaces them by others of the same size."""
     path = tmp_path / request.param
     KINDS[request.param](path, X)
     return path
@@ -87,7 +87,7 @@ def test_a_file_that_was_written_anew_is_noticed(
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert_refused(pair, out, file, "content of the files: .* before, .* now")
     KINDS[file.name](file, X)
-    # The same rows, elsewhere, of another name and at another time.
+    # The same rows in another folder, with another name and time.
     other = shutil.move(file, tmp_path / f"y{file.suffix}")
     os.utime(other, (1, 1))
     write(pair, out, other, resume=True)
@@ -96,7 +96,7 @@ def test_a_file_that_was_written_anew_is_noticed(
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
-    """A file that is large by another measure, of which few bytes are sampled."""
+    """A file that counts as large, and of which few bytes are sampled."""
     monkeypatch.setattr(samples, "MOST_BYTES", 2**10)
     monkeypatch.setattr(samples, "_SAMPLE_BYTES", 8)
     monkeypatch.setattr(samples, "_NUM_SAMPLES", 4)
@@ -113,7 +113,7 @@ def edit(path, row):
 
 
 def rewrite(journal, changes):
-    """Changes the records of a journal, whose checksums stay right."""
+    """Changes the records of a journal, and their checksums."""
     lines = []
     for line in journal.read_bytes().splitlines():
         record = json.loads(line.partition(b" ")[2])
@@ -122,7 +122,7 @@ def rewrite(journal, changes):
 
 
 def without_content(out):
-    """Makes a journal of a run that ended before all of its input was read."""
+    """Turns a journal into that of a run that ended before its input was all read."""
     rewrite(
         file_runs.journal_of(out),
         lambda record: dict.fromkeys({"content"} & record.keys()),
@@ -130,7 +130,7 @@ def without_content(out):
 
 
 def read_whole(predictor, out, large, monkeypatch):
-    """Stops a run whose input was read as a whole beside it."""
+    """Stops a run once a thread has read its whole input."""
     whole = runs.Run._counted
 
     def some(run, start):
@@ -152,7 +152,7 @@ def read_whole(predictor, out, large, monkeypatch):
 
 
 def content_threads(patch):
-    """The threads that read inputs, as they are made."""
+    """The threads that read inputs, in the order in which they are made."""
     from keras_mgpu_strategy.runs import fingerprint
 
     made, make = [], fingerprint.threading.Thread
@@ -217,12 +217,12 @@ def test_the_first_row_of_streams_counts(pair, out):
     fail(pair, out, "generator", 33)
     other = file_runs.generator(X[::-1])
     assert_refused(pair, out, other, "first row: .* before, .* now")
-    # Batches of another size are the same rows.
+    # Batches of another size have the same rows.
     write(pair, out, iter([X[:7], X[7:]]), resume=True)
     assert_same_files(out, uninterrupted(pair, out, X))
 
 
-def test_inputs_that_changed_places_are_noticed(strategies, out, monkeypatch):
+def test_inputs_in_another_order_are_noticed(strategies, out, monkeypatch):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.two_armed())
     arms = {"a": X[:, :1], "b": X[:, 1:]}
@@ -232,7 +232,7 @@ def test_inputs_that_changed_places_are_noticed(strategies, out, monkeypatch):
     write(predictor, out, arms, resume=True)
 
 
-def test_files_that_changed_places_are_noticed(strategies, out, tmp_path, monkeypatch):
+def test_files_in_another_order_are_noticed(strategies, out, tmp_path, monkeypatch):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.two_armed())
     paths = {name: tmp_path / f"{name}.npy" for name in "ab"}
@@ -244,7 +244,7 @@ def test_files_that_changed_places_are_noticed(strategies, out, tmp_path, monkey
 
 
 def scaling(factor):
-    """A model whose Lambda differs by a constant alone."""
+    """A model whose Lambda differs only in a constant."""
     functions = {1: lambda x: x * 1, 2: lambda x: x * 2}
     layer = keras.layers.Lambda(functions[factor])
     return keras.Sequential([keras.Input((2,)), layer])
@@ -284,7 +284,7 @@ def test_another_parse_fn_is_another_run(pair, out, tmp_path, monkeypatch):
     assert_same_files(out, uninterrupted(pair, out, X))
 
 
-def test_journals_of_the_version_before_are_refused(pair, out):
+def test_journals_of_the_previous_version_are_refused(pair, out):
     fail(pair, out, "generator", 33)
     journal = file_runs.journal_of(out)
     rewrite(journal, lambda record: dict.fromkeys({"journal"} & record.keys(), 1))

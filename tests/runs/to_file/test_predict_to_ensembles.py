@@ -1,4 +1,4 @@
-"""Ensembles into files: every combination, and only the same ensemble is resumed."""
+"""Ensembles into files: every combination, resumed only by the same ensemble."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def members():
 
 @pytest.fixture(scope="module")
 def make(members, strategies):
-    """Makes a Predictor of members by their numbers."""
+    """Makes a Predictor of the members with these numbers."""
 
     def made(*numbers, num_replicas=2, **options):
         with strategies[num_replicas].scope():
@@ -30,7 +30,7 @@ def make(members, strategies):
 @pytest.mark.parametrize("combine", ["mean_std", "stack", "vote"])
 def test_every_combination_is_written_as_it_is_returned(combine, make, path):
     predictor = make(combine=combine)
-    # Rows of a table are numbers and vectors: the class that each member predicts.
+    # A table's rows are numbers and vectors, so the class of each member is written.
     method = "predict_classes" if combine == "stack" else "predict"
     expected = getattr(predictor, method)(X, file_runs.BATCH, verbose=0)
     write(predictor, path, X, method=method)
@@ -43,7 +43,7 @@ def test_every_combination_is_written_as_it_is_returned(combine, make, path):
         np.testing.assert_array_equal(same, wanted)
 
 
-def test_a_run_is_resumed_by_the_same_ensemble_alone(make, path):
+def test_a_run_is_resumed_only_by_the_same_ensemble(make, path):
     first = make(0, 1)
     fail(first, path, "array", 30)
     assert 0 < file_runs.safe_rows(path) < 30

@@ -1,4 +1,4 @@
-"""Full disks and signals, for real: in processes of their own."""
+"""Real full disks and signals, in new processes."""
 
 import os
 import signal
@@ -24,14 +24,14 @@ def assert_as_if_never_stopped(path):
     assert not file_runs.partial_of(path).exists()
 
 
-# Flushes by time or behind every batch, when the journal too grows beyond the limit.
+# Flushes by time, or after every batch, when the journal exceeds the limit too.
 @pytest.mark.parametrize("seconds", [2.0, 0.0])
-def test_a_full_disk_is_an_error_that_can_be_mended(path, seconds):
+def test_a_run_that_met_a_full_disk_is_resumed(path, seconds):
     limit = 5000
     children.run(file_faults.on_a_full_disk, path, "generator", seconds, limit)
     safe = int(path.with_suffix(".safe").read_text())
-    # The first part or chunk is larger than the limit: nothing can be kept of it
-    # where it was not flushed before.
+    # The first part or chunk is larger than the limit: none of it can be kept if it
+    # was not flushed before.
     is_large = seconds and path.suffix in (".parquet", ".zarr")
     assert (0 if is_large else 1) <= safe < file_faults.NUM_ROWS
     assert_as_if_never_stopped(path)
@@ -60,7 +60,7 @@ def rows_on_disk(path):
     return file_runs.safe_rows(path) if exists else 0
 
 
-def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
+def test_ctrl_c_ends_a_run_that_can_be_resumed(tmp_path):
     path = tmp_path / "out.npy"
     process = begun(file_faults.until_a_signal, path, 2)
     before = rows_on_disk(path)
@@ -79,7 +79,7 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_a_process_after_the_batch_in_hand(tmp_path, number):
+def test_a_signal_ends_a_process_after_the_current_batch(tmp_path, number):
     path = tmp_path / "out.npy"
     process = begun(file_faults.until_a_signal_of_the_scheduler, path, 2)
     os.kill(process.pid, number)
@@ -89,7 +89,7 @@ def test_a_signal_ends_a_process_after_the_batch_in_hand(tmp_path, number):
     assert_as_if_never_stopped(path)
 
 
-def test_a_handler_that_only_takes_note_does_not_make_a_run_look_complete(tmp_path):
+def test_a_handler_that_only_makes_a_note_does_not_make_a_run_look_complete(tmp_path):
     path = tmp_path / "out.npy"
     process = begun(file_faults.until_a_signal_that_is_noted, path, 2)
     os.kill(process.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`resume=True` on an output that is complete returns, where it is of the same run."""
+"""`resume=True` returns at once if the output is complete and of the same run."""
 
 import os
 
@@ -14,7 +14,7 @@ from tests.resuming import X, write
 
 
 def again(predictor, path, x=X, **options):
-    """Resumes; returns how many rows ran, after a check that nothing was touched."""
+    """Resumes, checks that nothing was touched, and returns how many rows ran."""
     before = places.tree(path.parent)
     report = write(predictor, path, x, resume=True, **options)
     assert places.tree(path.parent) == before
@@ -75,7 +75,7 @@ def garble(path):
     record_of(path).write_bytes(record_of(path).read_bytes()[:-9] + b"garbled!\n")
 
 
-def test_an_output_that_is_not_as_it_was_left_is_not_taken_for_it(pair, path):
+def test_an_output_that_was_changed_does_not_count_as_finished(pair, path):
     for change in (edit, touch, forget, garble):
         write(pair, path, X, overwrite=True)
         change(path)

@@ -25,7 +25,7 @@ def small(monkeypatch):
 
 @pytest.fixture(params=[1 << 26, 3000], ids=["whole", "in_bytes"])
 def most_bytes(request, monkeypatch):
-    """Windows of 64 rows, or less where they take more bytes."""
+    """Windows of 64 rows, or fewer if they take more bytes."""
     monkeypatch.setattr(ragged_pieces, "MOST_BYTES", request.param)
 
 

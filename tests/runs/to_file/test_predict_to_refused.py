@@ -1,4 +1,4 @@
-"""Runs that are not those of the journal are refused, and nothing is touched."""
+"""Runs other than that of the journal are refused, and nothing is touched."""
 
 import os
 import re
@@ -96,7 +96,7 @@ def test_other_outputs_are_refused(kind, strategies, tmp_path):
     assert len(np.load(path)) == len(X)
 
 
-def test_the_same_model_on_other_replicas_goes_on(predictors, out):
+def test_the_same_model_on_other_replicas_resumes(predictors, out):
     fail(predictors[2], out, "generator", 33)
     write(predictors[1], out, file_runs.generator(X), resume=True, batch_size=4)
     assert_same_files(out, uninterrupted(predictors[2], out, X))

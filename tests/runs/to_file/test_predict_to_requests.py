@@ -1,4 +1,4 @@
-"""What is there already, what is asked for, and results that are no numbers."""
+"""Existing outputs, bad options, and results that are not numbers."""
 
 import warnings
 
@@ -127,7 +127,7 @@ def test_rows_that_are_not_finite_can_end_the_run(pair, out):
     file_runs.assert_holds(out, pair.predict(X, BATCH, verbose=0))
 
 
-def test_values_that_are_no_probabilities(strategies, out):
+def test_values_that_are_not_probabilities(strategies, out):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.classifier(activation=None))
     with pytest.raises(ValueError, match="Invalid probability values"):

@@ -1,4 +1,4 @@
-"""Runs that failed are resumed: the same bytes as if they never had."""
+"""Runs that failed and were resumed write the same bytes as if they had not failed."""
 
 import numpy as np
 import pandas as pd
@@ -41,13 +41,13 @@ def test_a_run_may_fail_at_any_row(pair, path):
     expected = uninterrupted(pair, path, X)
     for fails_at in (5, 8, 17, 60):
         _, safe = fail(pair, path, "generator", fails_at, overwrite=True)
-        # All batches that the generator gave are on disk.
+        # All batches from the generator are on disk.
         assert safe == fails_at // file_runs.USER_BATCH * file_runs.USER_BATCH
         write(pair, path, file_runs.generator(X), resume=True)
         assert_same_files(path, expected)
 
 
-def test_several_outputs_are_gone_on_with(strategies, path):
+def test_several_outputs_are_resumed(strategies, path):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.two_headed())
     fail(predictor, path, "generator", 17)
@@ -79,12 +79,12 @@ def texts_in(path):
     return read(path)["output"].tolist()
 
 
-def test_rows_of_changing_shape_are_gone_on_with(strategies, path):
+def test_rows_of_changing_shape_are_resumed(strategies, path):
     with strategies[2].scope():
         predictor = mgpu.Predictor(file_runs.averaging())
 
     def make(fails_at=None):
-        # Lengths change at rows that are no multiple of the batch.
+        # Lengths change at rows that are not a multiple of the batch.
         for batch in range(30):
             if batch == fails_at:
                 raise file_runs.Broken

@@ -16,7 +16,7 @@ def shard_of(predictor, path, index, x=X, **options):
 
 
 def joined(path, count=COUNT):
-    """The results of all shards, as one file or folder of them holds them."""
+    """The results of all shards, joined if each is a file of its own."""
     if path.suffix in (".parquet", ".zarr"):
         return file_runs.results_in(path)["output"]
     files = sorted(path.parent.glob(f"out.shard-*{path.suffix}"))
@@ -40,7 +40,7 @@ def assert_same(found, expected):
 def test_shards_together_hold_what_predict_returns(predictors, path):
     x = file_runs.rows(400)
     expected = predictors[2].predict(x, BATCH, verbose=0)
-    # As on machines of different size.
+    # As on machines with different numbers of devices.
     for index, num_replicas in ((2, 1), (0, 2), (1, 3)):
         predictor = predictors[num_replicas]
         report = shard_of(predictor, path, index, x, batch_size=4 * num_replicas)
@@ -48,7 +48,7 @@ def test_shards_together_hold_what_predict_returns(predictors, path):
     assert_same(joined(path), expected)
 
 
-def test_a_shard_is_gone_on_with(pair, path):
+def test_a_shard_is_resumed(pair, path):
     shard_of(pair, path, 0)
     shard_of(pair, path, 2)
     with pytest.raises(file_runs.Broken) as info:

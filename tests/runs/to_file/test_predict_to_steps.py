@@ -17,7 +17,7 @@ SECONDS = {"plain": 1e-3, "frozen": 0.9e-3, "xla": 0.5e-3}
 
 @pytest.fixture
 def searches(monkeypatch):
-    """Has runs of a few rows search, and find that XLA is the fastest."""
+    """Makes runs of a few rows search, and find that XLA is the fastest."""
     timed = Trials.timed
 
     def as_if(self, kind, chunk):
@@ -36,7 +36,7 @@ def model(strategies):
 
 
 def bits(model, compile):
-    """What a step gives for each row."""
+    """The results of a step for each row."""
     predictor = mgpu.Predictor(model, compile=compile)
     return predictor.predict_proba(X, SIZE, verbose=0)
 
@@ -73,14 +73,14 @@ def test_a_run_is_killed_before_within_and_after_the_search(
         result = np.load(found)
         np.testing.assert_allclose(result, plain, atol=1e-6)
         seen.add(known)
-        if known:  # the same bits as if it had not been killed
+        if known:  # the bits of a run that was not killed
             assert report.tried_steps == {}
             np.testing.assert_array_equal(result, whole)
             np.testing.assert_array_equal(result[progress.rows :], xla[progress.rows :])
     assert seen == {None, "xla"}
 
 
-def test_a_run_is_resumed_by_its_own_step_alone(model, out):
+def test_a_run_is_resumed_only_by_its_own_step(model, out):
     def batches(fails):
         yield X[:1000]
         if fails:

@@ -1,4 +1,4 @@
-"""Metrics of a run into a file: those of Keras, whatever ends the run or parts it."""
+"""Metrics of a run into a file are those of Keras, also after stops and in shards."""
 
 import re
 
@@ -25,7 +25,7 @@ ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
 
 @keras.saving.register_keras_serializable("tests")
 class Rows(keras.metrics.Metric):
-    """A metric of the user's own."""
+    """A user's metric."""
 
     def __init__(self, name="rows", aggregation="sum", **options):
         super().__init__(name=name, **options)
@@ -47,7 +47,7 @@ def distance(y_true, y_pred):
 
 
 def metrics_of_one_hot():
-    """Names, objects and functions, with the same metrics as plain Keras has them."""
+    """Names, objects and functions, and the same metrics in plain Keras."""
     of = keras.metrics
     given = [
         *("accuracy", "mse", of.AUC(), of.AUC(multi_label=True), of.R2Score()),
@@ -70,7 +70,7 @@ def of_keras(metrics, y_true, y_pred):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Blocks of some rows, so that a run has several."""
+    """Small blocks, so that a run has several."""
     monkeypatch.setattr(run_metrics, "_BLOCK_ROWS", 16)
 
 
@@ -94,7 +94,7 @@ def test_metrics_are_those_of_keras(strategies, predictors, output, small):
     assert report.metrics["rows"] == NUM_ROWS
     assert f"\naccuracy  {report.metrics['accuracy']:#.4g}" in str(report)
     assert predictors[2].report == report
-    # What is in the record of a finished output; the user's objects are unchanged.
+    # The metrics are in the record of the output; the user's objects are unchanged.
     again = write(predictors[1], output, X, resume=True, batch_size=4, **options)
     assert (again.rows, again.metrics) == (0, report.metrics)
     assert float(given[2].result()) == 0.0
@@ -143,7 +143,7 @@ def test_labels_come_with_the_input(pair, tmp_path, kind, keep, small):
         assert merge(tmp_path / "parts.parquet").metrics == expected
 
 
-def test_labels_that_are_not_there_are_noticed(pair, output):
+def test_missing_labels_are_noticed(pair, output):
     table = pa.Table.from_pandas(FRAME)
     missing = pa.Table.from_pandas(
         FRAME.assign(label=FRAME["label"].where(X[:, 0] < 1))
@@ -316,7 +316,7 @@ def test_a_run_that_failed_twice_has_the_same_metrics(
     pair, output, kind, recorded, monkeypatch, small
 ):
     file_runs.make_small(monkeypatch, flushes=True)
-    # Without an allowance for large states, there is none but at the end.
+    # If large states are not allowed, the journal has one only at the end.
     monkeypatch.setattr(run_metrics, "_RECORDED_BYTES", recorded or 1e-9)
     expected = write(pair, output, X, **OPTIONS)
     content = output.read_bytes()
@@ -458,7 +458,7 @@ def test_a_shard_reads_some_of_labels_of_unknown_length(pair, output, tmp_path):
 
 
 def picky(y_true, y_pred):
-    """Fails for some labels."""
+    """Raises for some labels."""
     right = keras.ops.cast(y_true, "int32")
     with tf.control_dependencies([tf.debugging.assert_less(right, 3)]):
         return tf.zeros_like(y_pred[:, 0])
