@@ -44,12 +44,12 @@ def test_digits_from_a_shell(tmp_path, expected):
         *("--devices=cpu", "--replicas_per_device=2"),
     )
     assert result.returncode == 0
-    # Not on a terminal: no bar, but a line that says how it went.
+    # Not a terminal: no bar, but a line that says how it went.
     assert result.stderr.startswith("1,797 of 1,797 rows (100%)")
     assert result.stderr.count("\n") == 1
     report = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert report.pop("rows/s") != "0"
-    # The last of several lines of that name: what the run waited for.
+    # The last of several lines with that name: what the run waited for.
     assert "-bound: " in report.pop("report")
     assert report == {
         "devices": "CPU:0, CPU:1",
@@ -82,7 +82,7 @@ def test_a_terminal_sees_a_progress_bar(tmp_path):
     process = subprocess.Popen([*MGPU, *map(str, arguments)], stderr=process_end)
     os.close(process_end)
     seen = b""
-    # Reading a terminal whose other end is closed is an error on Linux.
+    # On Linux, reading a terminal whose other end is closed is an error.
     try:
         while piece := os.read(terminal, 4096):
             seen += piece
@@ -113,7 +113,7 @@ def test_help_of_a_command_shows_its_own_flags_and_examples():
     assert "verbosity" not in result.stdout
 
 
-def test_version_is_told():
+def test_version_is_printed():
     assert mgpu("--version").stdout == "keras_mgpu_strategy 0.1.0\n"
 
 
@@ -145,7 +145,7 @@ def test_unreadable_command_lines_are_refused(arguments, message):
 
 @pytest.fixture
 def files(tmp_path):
-    """Files of every kind that can go wrong, in one folder."""
+    """Files with every kind of error, in one folder."""
     np.save(tmp_path / "rows.npy", np.zeros((3, 8, 8, 1), np.float32))
     np.save(tmp_path / "single.npy", np.float32(1))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
@@ -321,7 +321,7 @@ def test_ray_gives_each_device_a_process(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"]])
-def test_help_that_nobody_reads_to_its_end_is_no_error(arguments):
+def test_help_that_is_not_read_to_its_end_is_no_error(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as nobody:

@@ -44,7 +44,7 @@ def expected():
 
 
 def read(path):
-    """The one output of a file of any kind, in the order of rows."""
+    """The only output of a file of any format, in the order of rows."""
     if path.suffix == ".npy":
         return np.load(path)
     if path.suffix == ".zarr":
@@ -325,7 +325,7 @@ def test_labels_of_another_number_of_rows(tmp_path, capsys):
 
 @pytest.mark.filterwarnings("default:Results are NaN")
 def test_results_that_are_not_finite(tmp_path, capsys):
-    # No layer with a ReLU: oneDNN's makes 0 of NaN.
+    # No layer with a ReLU: oneDNN's turns NaN into 0.
     model, rows = helpers.dense_model(), helpers.numbered_rows(8)
     model.save(tmp_path / "model.keras")
     rows[3] = np.nan

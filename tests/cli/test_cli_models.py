@@ -14,7 +14,7 @@ ROWS = np.random.default_rng(2).random((20, 3), np.float32)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working folder, with three models and rows."""
+    """The working folder, which holds three models and rows."""
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", ROWS)
     for name in ("m2", "m10", "other"):

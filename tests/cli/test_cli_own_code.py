@@ -1,4 +1,4 @@
-"""Models with classes of the user's, on the command line."""
+"""Models with classes of the user's own, on the command line."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Runs of the real command line that are stopped or fail, and are resumed."""
+"""Runs of the command line that are stopped or fail, and are resumed."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ def broken(batch):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with images and a module of the user."""
+    """A folder with images and a user's module."""
     folder = tmp_path_factory.mktemp("stopping")
     write_photos(folder / "photos", NUM_PHOTOS)
     (folder / "own.py").write_text(OWN_MODULE)
@@ -45,7 +45,7 @@ def in_place(place, monkeypatch):
 
 
 def start(*flags):
-    """Starts a run of some seconds."""
+    """Starts a run that takes some seconds."""
     words = (*MGPU, "predict", DIGITS, "photos", "--preprocess=own:slowly", *flags)
     return subprocess.Popen(
         [*map(str, words), "--batch_size=1", "--verbose=0"],
@@ -64,7 +64,7 @@ def has_rows(process, output):
 
 
 def stop_with_rows(runs, numbers):
-    """Sends each run its signal as soon as it has some rows."""
+    """Sends each run its signal once it has some rows on disk."""
     deadline = time.monotonic() + 200
     while runs:
         assert time.monotonic() < deadline
@@ -116,7 +116,7 @@ def test_resuming_a_finished_output_does_nothing(place):
 
 
 def check_stopped(process, output, word, code):
-    """Checks how a run ended, and resumes it as it says."""
+    """Checks how a run ended, and resumes it as its message says."""
     printed = process.communicate(timeout=100)[1]
     assert process.returncode == code
     begin, _, command = printed.rstrip("\n").partition(" To resume: ")
@@ -142,7 +142,7 @@ def test_a_second_signal_ends_the_process_at_once(in_place):
     began = time.monotonic()
     process.communicate(timeout=100)
     assert time.monotonic() - began < 4
-    # The second: where Python is ending already, the system itself ends the process.
+    # The second code: if Python is exiting already, the system ends the process.
     assert process.returncode in (130, -signal.SIGINT)
 
 
@@ -164,7 +164,7 @@ def test_a_run_that_cannot_stop_is_ended_by_its_signal(number):
     assert result.returncode == (143 if number == signal.SIGTERM else -number)
 
 
-def test_a_signal_that_was_not_asked_for_ends_the_process_at_once(in_place):
+def test_a_signal_not_named_in_stop_on_ends_the_process_at_once(in_place):
     process = start("--output=killed.csv")
     stop_with_rows({"killed.csv": process}, {"killed.csv": signal.SIGUSR1})
     assert process.communicate(timeout=100) == (ANY, "")
@@ -192,7 +192,7 @@ def test_an_error_in_a_function_of_the_user(in_place, place):
 
 
 def test_a_full_disk(in_place):
-    # A limit on the size of files is an error of the same kind, without a mount.
+    # A limit on the size of files raises the same kind of error, without a mount.
     np.save("rows.npy", np.zeros((100_000, 8, 8, 1), np.float32))
     command = f"ulimit -f 1000; {' '.join(MGPU)} predict {DIGITS} rows.npy"
     result = subprocess.run(

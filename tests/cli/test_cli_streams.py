@@ -1,4 +1,4 @@
-"""`mgpu` where standard streams are closed, full or gone, and homes are missing."""
+"""`mgpu` with standard streams closed, full or gone, and without a home folder."""
 
 import subprocess
 
@@ -19,7 +19,7 @@ STREAMS = {
 
 
 def start(words, streams="", **variables):
-    """Starts a command in a shell, whose exit code is that of `mgpu`."""
+    """Starts a command in a shell, which exits with the code of `mgpu`."""
     line = " ".join([*MGPU, *map(str, words), streams])
     return subprocess.Popen(
         ["bash", "-o", "pipefail", "-c", line],
@@ -37,7 +37,7 @@ def ended(process):
 
 @pytest.mark.slow
 def test_no_stream_ends_a_run(tmp_path):
-    """Nor does what libraries print end up in the output, whose number is free."""
+    """Nor does what libraries print get into an output with a stream's free number."""
     outputs = {name: tmp_path / f"{i}.npy" for i, name in enumerate(["-", *STREAMS])}
     processes = {
         name: start(
@@ -52,7 +52,7 @@ def test_no_stream_ends_a_run(tmp_path):
     assert all(output.read_bytes() == whole for output in outputs.values())
 
 
-def test_exit_codes_stay_where_nobody_hears_of_an_error():
+def test_exit_codes_stay_if_an_error_cannot_be_printed():
     words = ["predict", "none.keras", "none.npy", "--output=o.npy"]
     for streams in ("2>&-", "2> /dev/full"):
         assert ended(start(words, streams)) == (2, "", "")
@@ -99,7 +99,7 @@ def test_errors_of_a_graph_are_one_short_line():
 
 
 def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
-    """Whatever it is, a user sees no traceback."""
+    """Whatever the error, a user sees no traceback."""
     broken = tmp_path / "model"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no graph")
@@ -127,7 +127,7 @@ def test_an_error_of_tensorflow_before_the_run_is_one_line(tmp_path):
         ("--resume=x", "--resume=x. Expected true or false."),
     ],
 )
-def test_flags_are_told_by_value_expectation_and_remedy(flag, outcome, capsys):
+def test_errors_of_flags_name_value_expectation_and_remedy(flag, outcome, capsys):
     with pytest.raises(SystemExit, match="2"):
         mgpu_here("predict", "a", "b", flag)
     expected = f"mgpu: {outcome} See mgpu predict --help.\n"

@@ -1,4 +1,4 @@
-"""Calls of a Predictor in every way, on rows that tell whose they are."""
+"""Calls of a Predictor in every way, on rows that identify their caller."""
 
 import contextlib
 import gc
@@ -14,19 +14,19 @@ SECONDS = 300
 
 
 def rows_of(caller, num_rows, num_columns=2):
-    """Rows that no other caller has; the largest value is in any of the columns."""
+    """Rows that no other caller has; their largest value may be in any column."""
     rows = helpers.numbered_rows(num_rows, num_columns) + np.float32(10_000 * caller)
     places = np.arange(num_rows)[:, np.newaxis] * 7 + np.arange(num_columns) * 3
     return rows + (places % 5).astype(np.float32)
 
 
 def doubled(rows):
-    """What the model of these tests gives."""
+    """The results of these tests' model."""
     return 2 * rows + 1
 
 
 def check(results, rows):
-    """Compares with what the model gives, which is exact."""
+    """Compares with the model's results, which are exact."""
     np.testing.assert_array_equal(results, doubled(rows))
 
 
@@ -58,7 +58,7 @@ WAYS = (by_predict, by_stream, by_iterator, by_batches, by_classes)
 
 
 def at_once(functions):
-    """Runs each function in a thread of its own, all together; raises their errors."""
+    """Runs all functions at once, each in its own thread; raises their errors."""
     together, errors = threading.Barrier(len(functions)), []
 
     def run(function):
@@ -83,12 +83,12 @@ def at_once(functions):
 
 
 def open_files():
-    """Number of files, sockets and pipes that this process holds."""
+    """The number of files, sockets and pipes that this process has open."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def resident_bytes():
-    """Memory of this process."""
+    """The memory of this process."""
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -96,7 +96,7 @@ def resident_bytes():
 
 @contextlib.contextmanager
 def nothing_left(predictor):
-    """Fails where a thread or a file is left, or the Predictor cannot be used again."""
+    """Fails if a thread or a file is left, or if the Predictor cannot be used again."""
     files = open_files()
     with helpers.no_thread_left():
         yield

@@ -1,4 +1,4 @@
-"""A watchdog over tests that could wait for ever, and Predictors on every engine."""
+"""A watchdog for tests that could hang, and Predictors on every engine."""
 
 import faulthandler
 import functools
@@ -14,7 +14,7 @@ SECONDS = 600
 
 @pytest.fixture(scope="session")
 def terminal(request):
-    """Standard error as it is without pytest, for what is written before an exit."""
+    """Standard error without pytest's capture, for what is written before an exit."""
     capturing = request.config.pluginmanager.getplugin("capturemanager")
     with capturing.global_and_fixture_disabled():
         stream = os.fdopen(os.dup(2), "w")
@@ -24,7 +24,7 @@ def terminal(request):
 
 @pytest.fixture(autouse=True)
 def watchdog(terminal):
-    """Ends the process of tests that hang, and shows where its threads are."""
+    """Ends the process if a test hangs, and shows where its threads are."""
     faulthandler.dump_traceback_later(SECONDS, exit=True, file=terminal)
     yield
     faulthandler.cancel_dump_traceback_later()
@@ -37,7 +37,7 @@ def engine(request):
 
 @pytest.fixture(scope="session")
 def predictor_of(strategies):
-    """Makes the Predictor of an engine over some replicas, once."""
+    """Makes one Predictor for each engine and number of replicas."""
 
     @functools.cache
     def make(engine, num_replicas):
@@ -50,5 +50,5 @@ def predictor_of(strategies):
 
 @pytest.fixture
 def predictor(predictor_of, engine):
-    """Used by many tests, which shows that each leaves it usable."""
+    """Shared by many tests, which shows that each leaves it usable."""
     return predictor_of(engine, 2)

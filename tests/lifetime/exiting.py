@@ -1,8 +1,8 @@
 """Ends interpreters in the middle of runs: `python -m tests.lifetime.exiting`.
 
-Each case runs in a process of its own, which is forked before TensorFlow starts and
-falls off the end of this script. For each, a line with engine, name, exit code and
-seconds is printed, and what it wrote to standard error.
+Each case runs in its own process, which is forked before TensorFlow starts and runs to
+the end of this script. Prints for each a line with engine, name, exit code and seconds,
+and what it wrote to standard error.
 """
 
 import os
@@ -104,7 +104,7 @@ CASES = [
 
 
 def forked(case, engine):
-    """Whether this process is the one that is forked to run the case."""
+    """Whether this process is the fork that runs the case."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         pid = os.fork()

@@ -1,6 +1,6 @@
-"""What happens in processes that are forked without the Predictor's knowledge.
+"""What happens in processes that a Predictor's process forks.
 
-Run by `tests.children`, in processes in which TensorFlow has not started before.
+Run by `tests.children`, in processes in which TensorFlow has not started.
 """
 
 import gc
@@ -22,13 +22,13 @@ SECONDS = 180
 
 
 def forked(function):
-    """Runs a function in a forked process, and that process to its end.
+    """Runs a function in a forked process, and waits for its end.
 
     Returns:
-        Exit code; -SIGALRM where it hung.
+        The exit code; -SIGALRM if it hung.
     """
     with warnings.catch_warnings():
-        # Of forks with threads, which these tests are about; from Python 3.12 on.
+        # Python 3.12 and later warn of forks with threads, which are tested here.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""Calls of changing kinds and sizes in a process of their own, and what they leave."""
+"""Calls of many kinds and sizes in a new process, and what they leave behind."""
 
 import contextlib
 import gc
@@ -18,7 +18,7 @@ from tests import helpers
 from tests.lifetime import calling
 
 NUM_ROWS = 300
-# TensorFlow keeps 0.1 MiB of each tf.data pipeline that a strategy distributes.
+# TensorFlow keeps 0.1 MiB for each tf.data pipeline that a strategy distributes.
 MOST_BYTES = {"threads": 12 << 20, "mirrored": 30 << 20}
 MOST_LATE = 12
 WARM_UP = {"threads": 900, "mirrored": 60}
@@ -90,7 +90,7 @@ def of_a_failing_model(predictor, rows):
         predictor.predict(-1 - rows, 16, verbose=0)
 
 
-# Most calls are short ones in memory, as a service makes them.
+# Most calls are short ones in memory, as in a service.
 KINDS = [
     *(in_memory, of_classes, of_probabilities, in_memory, as_they_come),
     *(in_memory, of_classes, of_probabilities, in_memory, of_batches),
@@ -102,7 +102,7 @@ KINDS = [
 
 
 def sizes():
-    """Numbers of rows, in no order and never the same one twice in a row."""
+    """Numbers of rows in mixed order, never the same twice in succession."""
     return (1 + call * 7 % (NUM_ROWS - 1) for call in itertools.count())
 
 
@@ -115,7 +115,7 @@ def make_calls(predictor, num_calls):
 
 
 def counts():
-    """What must be the same behind many calls."""
+    """What must be the same after many calls."""
     gc.collect()
     kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
     return {
@@ -127,7 +127,7 @@ def counts():
 
 
 def left_behind_by(engine, num_calls):
-    """Runs the calls, behind a first round that compiles all there is to compile."""
+    """Runs the calls, after a first round that compiles everything."""
     with mgpu.scope(replicas_per_device=2):
         layers = (CountsTraces(),)
         predictor = mgpu.Predictor(
@@ -138,7 +138,7 @@ def left_behind_by(engine, num_calls):
     make_calls(predictor, num_calls)
     after, grown = counts(), calling.resident_bytes() - memory
     print(f"{engine}: {num_calls} calls, {grown / 2**20:.1f} MiB, {before} -> {after}")
-    # A replica's step is compiled when that replica first has such rows.
+    # A replica's step is compiled when that replica first gets such rows.
     for kind in ("traces", "compiled functions"):
         assert after.pop(kind) - before.pop(kind) <= MOST_LATE
     assert after == before
@@ -147,7 +147,7 @@ def left_behind_by(engine, num_calls):
 
 @contextlib.contextmanager
 def tensorflow_silent():
-    """Without its line for each error of the model."""
+    """Hides its line for each error of the model."""
     shown = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -159,7 +159,7 @@ def tensorflow_silent():
 
 
 def run(engine, num_calls):
-    """As pytest would: a warning is an error."""
+    """As under pytest, a warning is an error."""
     warnings.simplefilter("error")
     with tensorflow_silent():
         left_behind_by(engine, num_calls)

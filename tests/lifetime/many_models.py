@@ -1,4 +1,4 @@
-"""Many models, one after another, in a process of their own; what they leave behind."""
+"""Many models, one after another, in a new process, and what they leave behind."""
 
 import gc
 import json
@@ -58,7 +58,7 @@ def resident_bytes():
 
 
 def run(path, way, clears, num_models):
-    """Leaves in a file the MiB a model that memory grew, and what is still alive."""
+    """Writes to a file by how many MiB a model memory grew, and what is still alive."""
     folder = pathlib.Path(path)
     model().save(folder / "model.keras")
     make = globals()[way]

@@ -15,7 +15,7 @@ NUM_ROWS = (0, 5, 40, 300)
 
 
 def in_every_way(predictor, caller):
-    """One call in each way, begun with another one by each caller."""
+    """One call in each way; each caller starts with a different one."""
     for call in range(caller, caller + len(calling.WAYS)):
         num_rows = NUM_ROWS[(caller + call) % len(NUM_ROWS)]
         rows = calling.rows_of(caller, num_rows, 2 + call % 3)
@@ -63,7 +63,7 @@ class BuiltSlowly(keras.layers.Layer):
         return 2 * inputs * self.factor + 1
 
 
-def test_a_model_is_built_once_where_several_threads_call_it_first(engine, strategies):
+def test_a_model_is_built_once_if_several_threads_call_it_first(engine, strategies):
     with strategies[2].scope():
         predictor = mgpu.Predictor(keras.Sequential([BuiltSlowly()]), engine=engine)
     rows = calling.rows_of(1, 20)
@@ -84,5 +84,5 @@ def test_each_run_into_a_file_has_its_own_report(predictor, tmp_path):
     assert {caller: report.rows for caller, report in reports.items()} == {
         caller: 100 + caller for caller in range(4)
     }
-    # That of the run which ended last, whichever it was.
+    # That of whichever run ended last.
     assert predictor.report in reports.values()

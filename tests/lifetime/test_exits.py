@@ -1,4 +1,4 @@
-"""The end of the interpreter in the middle of runs: no hang, crash or traceback."""
+"""The interpreter exits in the middle of runs: no hang, crash or traceback."""
 
 import os
 import pathlib

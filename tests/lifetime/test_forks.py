@@ -1,4 +1,4 @@
-"""A process that is forked from one in which TensorFlow runs: an error, no hang."""
+"""A process forked from one in which TensorFlow runs gets an error, and no hang."""
 
 import subprocess
 import sys

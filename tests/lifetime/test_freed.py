@@ -1,4 +1,4 @@
-"""A Predictor that is deleted takes its variables, steps and threads along."""
+"""A deleted Predictor frees its variables, steps and threads."""
 
 import gc
 import threading
@@ -14,7 +14,7 @@ from tests.lifetime import calling
 
 
 class Weighted(keras.layers.Layer):
-    """2 x + 1 by variables."""
+    """2 x + 1, computed with variables."""
 
     def build(self, input_shape):
         self.factor = self.add_weight(shape=(), initializer="ones")
@@ -49,7 +49,7 @@ def loaded(strategy, engine, tmp_path):
 
 
 def held_by(predictor):
-    """Weak references to what must go with a Predictor."""
+    """Weak references to what must be freed with a Predictor."""
     compiler = predictor._runner.backend.compiler
     things = [predictor, predictor.model, compiler, *compiler._made.values()]
     things += [variable.value for variable in predictor.model.variables]
@@ -73,7 +73,7 @@ def test_a_deleted_predictor_frees_all_that_it_held(make, engine, strategies, tm
     assert alive(held) == []
 
 
-def test_a_model_takes_its_drop_in_predictor_along():
+def test_a_deleted_model_frees_its_drop_in_predictor():
     model = weighted_model()
     mgpu.predict_proba(model, np.full((5, 2), -0.25, np.float32))
     kept = vars(model)["_keras_mgpu_strategy_predictor"][0]
@@ -98,7 +98,7 @@ def test_it_can_be_deleted_in_another_thread(engine, strategies):
     assert alive(held) == []
 
 
-def test_an_iterator_goes_on_without_its_predictor(engine, strategies):
+def test_an_iterator_continues_without_its_predictor(engine, strategies):
     predictor = in_scope(strategies[2], engine, None)
     rows = calling.rows_of(1, 500)
     batches = predictor.predict_iter(rows, 8)
@@ -107,7 +107,7 @@ def test_an_iterator_goes_on_without_its_predictor(engine, strategies):
     calling.check(helpers.joined(batches), rows)
 
 
-def test_a_run_lets_go_of_its_rows(predictor):
+def test_a_run_releases_its_rows(predictor):
     rows = calling.rows_of(1, 200)
     held = weakref.ref(rows)
     calling.by_predict(predictor, rows)

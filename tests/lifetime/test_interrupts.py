@@ -1,4 +1,4 @@
-"""Ctrl-C at many points of a run: real signals, sent at one point after another."""
+"""Ctrl-C at many points of a run, by real signals."""
 
 import ast
 import contextlib
@@ -22,14 +22,14 @@ PACKAGE = str(pathlib.Path(keras_mgpu_strategy.__file__).parent)
 
 @functools.cache
 def blocks_of(path):
-    """First line, first line of the body, and last line of each `with` of a module."""
+    """The first line, first body line and last line of each `with` in a module."""
     nodes = ast.walk(ast.parse(pathlib.Path(path).read_text()))
     blocks = [node for node in nodes if isinstance(node, ast.With)]
     return [(block.lineno, block.body[0].lineno, block.end_lineno) for block in blocks]
 
 
 def leaves_a_block(path, before, now):
-    """Whether a step from one line to another goes back to the head of a `with`."""
+    """Whether a step from one line to another returns to the head of a `with`."""
     return any(
         first <= now < body <= before <= last for first, body, last in blocks_of(path)
     )
@@ -38,8 +38,8 @@ def leaves_a_block(path, before, now):
 class At:
     """Sends SIGINT before the main thread runs the n-th line of the package.
 
-    Not where it leaves a `with`: the interpreter looks at no signal between the last
-    line of a block and the call of `__exit__`.
+    Except when it leaves a `with`: the interpreter checks for no signals between the
+    last line of a block and the call of `__exit__`.
     """
 
     def __init__(self, line):
@@ -79,14 +79,14 @@ def in_memory(predictor, rows):
 
 
 def from_a_stream(predictor, rows):
-    """Always by threads of the run, however few rows there are."""
+    """Always run by threads of the run, however few rows there are."""
     parts = iter(np.array_split(rows, 10))
     calling.check(helpers.joined(predictor.predict_iter(parts, 16)), rows)
 
 
 @contextlib.contextmanager
 def no_collection():
-    """The collector ends what is left of earlier runs, where Python drops a Ctrl-C."""
+    """The collector ends what is left of earlier runs; Python drops a Ctrl-C in it."""
     gc.disable()
     try:
         yield
@@ -95,7 +95,7 @@ def no_collection():
 
 
 def is_interrupted(way, predictor, rows, line):
-    """Interrupts a run before a line; False where it had fewer lines than others."""
+    """Interrupts a run before a line; False if it had fewer lines than others."""
     with no_collection(), At(line) as point:
         try:
             way(predictor, rows)
@@ -114,7 +114,7 @@ def test_at_lines_all_over_a_run(way, engine, predictor):
         way(predictor, rows)
     num_lines = 10**6 - counted.left
     assert num_lines > 100
-    # A run on "mirrored" begins a tf.data pipeline and takes ten times as long.
+    # A run on "mirrored" starts a tf.data pipeline and takes ten times as long.
     num_points = {"threads": 300, "mirrored": 20}[engine]
     num_interrupted = 0
     for point in range(num_points):

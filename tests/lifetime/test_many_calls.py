@@ -1,6 +1,6 @@
-"""Many calls of many kinds and sizes: nothing is traced again, nothing is left behind.
+"""After many calls of many kinds and sizes, nothing is traced again or left behind.
 
-A call on `engine="mirrored"` begins a tf.data pipeline and takes ten times as long.
+A call on `engine="mirrored"` starts a tf.data pipeline and takes ten times as long.
 """
 
 import pytest

@@ -8,7 +8,7 @@ from tests import children
 from tests.lifetime import many_models
 
 NUM_MODELS = 30
-# Python looks for garbage now and then: ten models may wait for it.
+# Python collects garbage only now and then: ten models may be waiting for it.
 MARGIN_MIB = 0.5
 CASES = [("by_keras", ["by_drop_in", "by_predictor"]), ("by_keras_load", ["by_load"])]
 

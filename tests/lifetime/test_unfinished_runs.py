@@ -1,4 +1,4 @@
-"""Runs that end early, in every way: Predictors stay usable, and nothing is left."""
+"""After runs that end early, the Predictor can be used again, and nothing is left."""
 
 import gc
 import itertools
@@ -85,7 +85,7 @@ def test_so_can_one_over_batches(endless, predictor):
         forgotten(predictor.predict_batches(endless["generator"]()))
 
 
-def test_it_can_be_abandoned_behind_any_batch(predictor):
+def test_it_can_be_abandoned_after_any_batch(predictor):
     rows = calling.rows_of(1, 300)
     number_of_batches = len(list(predictor.predict_iter(rows, 8)))
     for taken in range(number_of_batches + 1):
@@ -116,7 +116,7 @@ def failing_batches(step, error):
 
 @pytest.mark.parametrize("error", [LookupError("own"), KeyboardInterrupt()])
 def test_an_error_of_the_users_code_ends_all_threads_at_once(error, predictor):
-    """Also while the error is looked at, with all the frames that it holds."""
+    """Even while the error is held, with all of its frames."""
     rows = helpers.numbered_rows(300)
     for step in range(0, 15, 2):
         with calling.nothing_left(predictor), pytest.raises(type(error)) as raised:
@@ -127,7 +127,7 @@ def test_an_error_of_the_users_code_ends_all_threads_at_once(error, predictor):
 
 
 class FailsFrom(keras.layers.Layer):
-    """Fails on row numbers from a given one on."""
+    """Fails on row numbers starting at a given one."""
 
     row = 100_000.0
 
@@ -165,7 +165,7 @@ def begun(predictor, batches):
 def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(
     predictor, monkeypatch
 ):
-    # That thread may wait for itself, as far as the run knows: not for long.
+    # That thread waits for itself, which the run cannot know: not for long.
     monkeypatch.setattr(worker_threads, "_MOST_SECONDS", 0.5)
     is_forgotten, is_collected = threading.Event(), threading.Event()
 
@@ -212,7 +212,7 @@ def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeyp
 
 
 def test_runs_of_one_predictor_may_be_left_and_finished_in_any_order(predictor):
-    # So many that no device is fast enough to be given all of them at once.
+    # So many that no device is fast enough to take all of them at once.
     rows = [calling.rows_of(caller, 40_000) for caller in range(4)]
     with calling.nothing_left(predictor):
         runs = [predictor.predict_iter(mine, 8) for mine in rows]

@@ -1,4 +1,4 @@
-"""Looks at the package as people do in IPython and `help`; prints JSON.
+"""Inspects the package as people do in IPython and with `help`; prints JSON.
 
 Run as a script, since the package must not have been used before.
 """

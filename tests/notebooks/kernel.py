@@ -1,8 +1,8 @@
-"""Notebooks and live kernels of Jupyter, each a process of its own.
+"""Notebooks and live kernels of Jupyter, each in its own process.
 
-`execute` runs a notebook as nbclient does, and returns it with what would be saved.
-A `Kernel` is one that a test talks to while it runs, and may interrupt. Both run this
-interpreter and this checkout, in an empty folder, without settings of the user's own.
+`execute` runs a notebook as nbclient does, and returns the outputs that would be saved.
+A test can talk to a `Kernel` while it runs, and interrupt it. Both run this interpreter
+and this checkout, in an empty folder, without the user's settings.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.manager import KernelManager
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 300  # no test waits as long, unless it hangs
+SECONDS = 300  # no test waits as long unless it hangs
 _NAME = "tested"
 
 
@@ -35,7 +35,7 @@ def execute(cells, folder, *, allow_errors=False):
 
 
 class Kernel:
-    """A kernel that runs in a folder until the `with` block ends."""
+    """A kernel that runs in a folder until its `with` block ends."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -58,7 +58,7 @@ class Kernel:
         self._manager.shutdown_kernel(now=True)
 
     def start(self, code):
-        """Begins a cell; returns it, to be watched."""
+        """Starts a cell; returns it, to be watched."""
         return Cell(self._client, self._client.execute(code, allow_stdin=False))
 
     def run(self, code):
@@ -68,12 +68,12 @@ class Kernel:
         return cell
 
     def interrupt(self):
-        """What the stop button does."""
+        """Does what the stop button does."""
         self._manager.interrupt_kernel()
 
 
 class Cell:
-    """A cell that a live kernel runs, and what arrived from it so far."""
+    """A cell that a live kernel runs, and what has arrived from it so far."""
 
     def __init__(self, client, number):
         self._client, self._number = client, number
@@ -128,7 +128,7 @@ class Cell:
 
 @contextlib.contextmanager
 def _kernel_spec(folder):
-    """A kernel that can be found by its name; yields the environment to start it in."""
+    """Makes a kernel that is found by name; yields the environment to start it in."""
     hidden = pathlib.Path(folder) / ".jupyter"
     write_kernel_spec(hidden / "kernels" / _NAME)
     ours = {
@@ -140,7 +140,7 @@ def _kernel_spec(folder):
     }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
-    # With it, a kernel of Jupyter would leave out what is written beside Python.
+    # With it, a kernel would miss what code other than Python's writes.
     env = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     try:
         yield env

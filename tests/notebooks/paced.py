@@ -1,4 +1,4 @@
-"""What notebooks of tests run: a small model, and rows that take their time."""
+"""What the notebooks of tests run: a small model, and rows that are read slowly."""
 
 import time
 
@@ -31,7 +31,7 @@ class Paced:
 
 
 def failing(num_seconds):
-    """Batches for so many seconds, and then an error."""
+    """Batches for some seconds, and then an error."""
     end = time.monotonic() + num_seconds
     for batch in helpers.numbered_batches(10, NUM_COLUMNS):
         if time.monotonic() > end:
@@ -46,12 +46,12 @@ def rows_of(num_rows):
 
 
 def results_of(num_rows):
-    """What the predictor gives for them."""
+    """The predictor's results for them."""
     return 2 * helpers.numbered_rows(num_rows) + 1
 
 
 def predictor():
-    """Doubles the first two columns and adds 1; compiled, and called once already."""
+    """Doubles the first two columns and adds 1; compiled, and already called once."""
     inputs = keras.Input((NUM_COLUMNS,))
     model = keras.Model(inputs, keras.layers.Rescaling(2.0, 1.0)(inputs[:, :2]))
     model.compile(loss="mse")

@@ -1,4 +1,4 @@
-"""The bar of a run, as notebooks are saved with it."""
+"""The bar of a run, as it is saved in notebooks."""
 
 import re
 import textwrap
@@ -7,7 +7,7 @@ import pytest
 
 from tests.notebooks import kernel
 
-LONG = "Paced(6000, 4000)"  # a second and a half, however fast the machine
+LONG = "Paced(6000, 4000)"  # a second and a half on any machine
 CELLS = {
     "set up": """
         # What TensorFlow writes beside Python might arrive in a later cell.
@@ -28,7 +28,7 @@ CELLS = {
         loss = p.evaluate(few, few[:, :2], verbose=1)
         report = p.predict_to('at_once.npy', few, verbose=1, **logits)
         """,
-    # After the former, which has compiled what each method needs.
+    # After the first, which has compiled what each method needs.
     "short": """
         p.predict(few); p.predict_proba(few, **logits); p.predict_classes(few)
         p.predict_top_k(few, 2); loss = p.evaluate(few, few[:, :2])

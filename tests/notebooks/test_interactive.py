@@ -1,4 +1,4 @@
-"""Completion, `?` and `help` show the public API: in real IPython, in a new process."""
+"""Completion, `?` and `help` of real IPython, in a new process, show the public API."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""The helpers that run notebooks see what a reader of the notebook sees."""
+"""The helpers that run notebooks see what a reader of a notebook sees."""
 
 import pytest
 
