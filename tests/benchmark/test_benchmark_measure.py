@@ -1,4 +1,4 @@
-"""What is measured, on a CPU that the tests have split into four already."""
+"""What is measured, on a CPU that the tests have already split into four."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ from tests.conformance import zoo
 
 
 def record_of(folder, **options):
-    """Measures in this process what another one would."""
+    """Measures in this process instead of a new one."""
     one = {"batches": (2,), "replicas": (4,), "repetitions": 2, "devices": "cpu"}
     job = json.dumps(dataclasses.asdict(BenchmarkOptions(**one | options)))
     processes.serve(
@@ -40,8 +40,8 @@ def saved(folder, *layers, shape=(3,)):
 
 
 def test_a_baseline_that_fails_leaves_the_others(tmp_path):
-    # 17 rows in batches of 8: under Keras' strategy the last one leaves three replicas
-    # without rows, which layers need not survive.
+    # 17 rows in batches of 8: under Keras' strategy the last batch leaves three
+    # replicas without rows, on which layers may fail.
     path = saved(tmp_path, zoo.NeverEmpty(), keras.layers.Dense(2))
     names = ("keras", "keras_strategy", "mgpu_threads", "mgpu_mirrored")
     with keras.saving.custom_object_scope({"NeverEmpty": zoo.NeverEmpty}):
@@ -108,7 +108,7 @@ def test_only_the_first_rows_of_what_is_slow(patience, rows):
 
 
 class Choosing:
-    """Stands for a Predictor whose runs try these steps, one run after another."""
+    """Simulates a Predictor whose runs try these steps, one after another."""
 
     def __init__(self, *tried):
         self._tried, self.report, self.rows = iter(tried), None, []

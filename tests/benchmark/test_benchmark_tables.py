@@ -1,4 +1,4 @@
-"""Medians, ratios and tables, on numbers that can be checked by hand."""
+"""Medians, ratios and tables of numbers that can be checked by hand."""
 
 import pytest
 
@@ -103,7 +103,7 @@ def test_errors_and_found_batches_are_noted():
     assert "| `keras` | – | – | – | RuntimeError: a/b |" in text
 
 
-def test_candidates_of_compile_and_what_is_to_be_known_of_them():
+def test_candidates_of_compile_and_notes_about_them():
     each = run(1, mgpu_threads=[3.0], mgpu_plain=[2.0], mgpu_xla=[0.1], openvino=[4.0])
     each |= {"left_out": ["onnxruntime"], "largest_value": 2.0}
     made = each["contenders"]

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 @pytest.fixture
 def run_script():
-    """Runs a script of the folder in a process of its own."""
+    """Runs a script of the folder in a new process."""
 
     def run(name, *words):
         own = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}

@@ -1,4 +1,4 @@
-"""What each way to compile gains: the table, and one small run of the script."""
+"""Ways to compile: the table, and one small run of the script."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every contender computes what it says, and is caught where it does not."""
+"""Every contender computes what it should, and is caught if it does not."""
 
 import time
 

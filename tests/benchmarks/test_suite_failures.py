@@ -1,4 +1,4 @@
-"""What fails while something is measured: what is reported, and what is left."""
+"""Failures during a measurement: what is reported, and what is left."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
 def record_of(folder, **options):
-    """Measures one job in this process, whose CPU is split into four already."""
+    """Measures one job in this process, whose CPU is already split into four."""
     options = Options(replicas=(4,), repetitions=1, devices="cpu", **options)
     (job,) = next(series(options)).jobs(4, None)
     words = [json.dumps(dataclasses.asdict(job)), str(folder / "record.json")]
@@ -29,8 +29,8 @@ def record_of(folder, **options):
 
 
 def test_a_baseline_that_fails_after_its_first_batches_leaves_the_others(tmp_path):
-    # 17 rows in batches of 8: under Keras' strategy the last one leaves three replicas
-    # without rows, which layers need not survive.
+    # 17 rows in batches of 8: under Keras' strategy the last batch leaves three
+    # replicas without rows, on which layers may fail.
     path = str(tmp_path / "own.keras")
     layers = [zoo.NeverEmpty(), keras.layers.Dense(2)]
     keras.Sequential([keras.Input((3,)), *layers]).save(path)

@@ -1,4 +1,4 @@
-"""What options come to, and which are refused."""
+"""Which jobs follow from options, and which options are refused."""
 
 import pytest
 from absl import flags
@@ -35,7 +35,7 @@ def test_default_models_run_at_their_own_batches():
     ]
 
 
-def test_a_batch_holds_for_all_models():
+def test_a_batch_applies_to_all_models():
     jobs = jobs_of(Options(replicas=(2,), models=("mlp", "cnn"), batch=4))
     assert [job.batch for job in jobs] == [4, 4]
 

@@ -1,4 +1,4 @@
-"""One replica or several on one device: what is measured, and how it is shown."""
+"""One or several replicas on one device: what is measured, and how it is shown."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_each_batch_and_an_automatic_one(options, expected):
     assert [(job.batch, job.reference_batch) for job in jobs] == expected
     assert {job.contenders for job in jobs} == {("mgpu_threads",)}
     assert not any(job.odd_rows for job in jobs)
-    # A sample of whole batches also where the batch is found, so that it is not tiny.
+    # A sample has whole batches even if the batch is found, so that it is not tiny.
     assert [job.row_multiple for job in jobs] == [2 * each for _, each in expected]
 
 

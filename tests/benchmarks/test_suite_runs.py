@@ -1,4 +1,4 @@
-"""Whole runs of the script, each over a few rows, in processes of their own."""
+"""Whole runs of the script, each over a few rows, in new processes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Medians, ratios, scaling and tables, on numbers that can be checked by hand."""
+"""Medians, ratios, scaling and tables of numbers that can be checked by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Digests of code: the same for what computes the same, others for others."""
+"""Digests of code: equal if it computes the same, different if not."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from tests import children
 
 
 def made(source, **known):
-    """The function `f` of a module of the user."""
+    """The function `f` of a user's module."""
     module = types.ModuleType("of_the_user")
     module.__dict__.update(known)
     exec(compile(textwrap.dedent(source), "of_the_user.py", "exec"), module.__dict__)
@@ -112,7 +112,7 @@ def test_values_in_closures_count(kind):
     assert first == again != other
 
 
-def test_of_modules_of_the_user_what_is_used_counts():
+def test_used_parts_of_the_users_modules_count():
     source = "def f(x): return x * helpers.factor"
     first, again = (made(source, helpers=helpers(2)) for _ in range(2))
     again.__globals__["helpers"].unused = 9
@@ -148,13 +148,13 @@ def write_digest(path):
 
 def test_other_processes_find_the_same(tmp_path):
     write_digest(tmp_path / "here")
-    for name in ("a", "b"):  # with other seeds of hashes
+    for name in ("a", "b"):  # with other hash seeds
         children.run(write_digest, tmp_path / name)
     assert len({(tmp_path / name).read_text() for name in ("here", "a", "b")}) == 1
 
 
 def test_packages_in_a_folder_of_their_own_count_by_name(tmp_path, monkeypatch):
-    """As `pip install --target` leaves them, next to code of the user's."""
+    """As `pip install --target` puts them, next to the user's code."""
     (tmp_path / "targeted").mkdir()
     for file in ("targeted/__init__.py", "own_next_to_it.py"):
         (tmp_path / file).write_text("def double(x):\n    return 2 * x\n")

@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what they hold, and that they work outside the checkout."""
+"""The wheel and the sdist: their content, and that they work outside the checkout."""
 
 import email
 import os
@@ -16,7 +16,7 @@ from keras_mgpu_strategy.version import __version__
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = "keras_mgpu_strategy"
 EXAMPLES = ROOT / "docs" / "examples"
-# Outputs of other commands, which a clone does not have.
+# Outputs of other commands, which are not in a clone.
 NOT_SOURCE = ("__pycache__", "*.egg-info", ".[!c]*", ".coverage*", "build", "dist")
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def run(*command, cwd, **variables):
 def dist(tmp_path_factory):
     """A folder with the sdist and the wheel, each built from the source tree.
 
-    What they are built with is installed: an environment of their own would cost more
+    They are built with installed packages: an isolated environment would take longer
     than the rest of this file.
     """
     folder = tmp_path_factory.mktemp("packaging")
@@ -124,7 +124,7 @@ def test_the_sdist_holds_what_the_suite_needs(sdist, source):
 def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
-    # TensorFlow is installed already, beside the package that is not to be used.
+    # TensorFlow is already installed, next to the package that must not be used.
     flags = ("--no-deps", "--no-index", "--no-compile", f"--target={site}")
     run(sys.executable, "-m", "pip", "install", *flags, wheel, cwd=work)
     used = run(

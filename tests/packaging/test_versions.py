@@ -1,4 +1,4 @@
-"""Supported versions are said once: setup.cfg, noxfile.py and the pins agree."""
+"""setup.cfg, noxfile.py and the pins agree on the supported versions."""
 
 import ast
 import configparser
@@ -22,7 +22,7 @@ def pythons_of_nox():
 
 
 def pinned(package):
-    """Versions of a package in the pins, that for the older Pythons first."""
+    """The versions of a package in the pins, that for older Pythons first."""
     return re.findall(rf"^{package}==([\d.]+)", PINS.read_text(), re.M)
 
 

@@ -1,4 +1,4 @@
-"""Reports: what they count, and the sentence that names the bottleneck."""
+"""Reports: their counts, and the sentence that names the bottleneck."""
 
 import pathlib
 import time
@@ -38,7 +38,7 @@ def report_of(shares, seconds=10.0, compile_seconds=0.0, back_offs=()):
         ((0.10, 0.00, 0.20, 0.60, 0.10), "transfer-bound: 60%"),
         ((0.10, 0.60, 0.20, 0.00, 0.10), "transfer-bound: 60%"),
         ((0.05, 0.00, 0.30, 0.05, 0.60), "write-bound: 60%"),
-        # Much computing beside one large wait: the wait can be mended.
+        # Much computing and one large wait: the wait can be fixed.
         ((0.40, 0.00, 0.50, 0.05, 0.05), "input-bound: 40%"),
         # Copies in both directions count together.
         ((0.05, 0.20, 0.50, 0.20, 0.05), "transfer-bound: 40%"),
@@ -52,7 +52,7 @@ def test_the_bottleneck_is_named(shares, sentence):
     assert report.bound == sentence.partition("-bound")[0]
 
 
-def test_compiling_is_named_where_it_took_most_of_the_time():
+def test_compiling_is_named_if_it_took_most_of_the_time():
     report = report_of((0, 0, 1, 0, 0), seconds=4, compile_seconds=3)
     assert report.bottleneck.startswith("compile-bound: 75%")
     assert report.bound == "compile"
@@ -152,7 +152,7 @@ def test_a_profile_is_written(kind, tmp_path, strategies):
 
 
 class Naps(keras.layers.Layer):
-    """Takes its time, as a large model does."""
+    """Takes some time, as a large model does."""
 
     def call(self, inputs):
         def nap(rows):

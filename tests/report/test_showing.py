@@ -33,7 +33,7 @@ EMPTY = StageClock(1).report()
 
 
 class Page(html.parser.HTMLParser):
-    """Text, tags and styles of a piece of HTML, all of whose tags must be closed."""
+    """Text, tags and styles of some HTML, all of whose tags must be closed."""
 
     def __init__(self, source):
         super().__init__()
@@ -79,7 +79,7 @@ def test_a_notebook_shows_a_table_a_bar_and_the_advice():
 
 
 def test_it_is_readable_in_light_and_dark_themes():
-    # Text and background are the theme's; the bar's colors are of middling lightness.
+    # Text and background are the theme's; the bar's colors have medium lightness.
     styles = ";".join(Page(REPORT._repr_html_()).styles).split(";")
     given = [style.partition(":") for style in styles]
     colors = {value for name, _, value in given if name == "background-color"}
@@ -124,7 +124,7 @@ def test_a_report_as_json():
     assert values["tried_steps"] == REPORT.tried_steps
 
 
-def test_metrics_that_are_no_numbers_are_null_in_json():
+def test_metrics_that_are_not_numbers_are_null_in_json():
     metrics = {"loss": math.nan, "per_class": [0.5, math.inf, -math.inf]}
     report = dataclasses.replace(REPORT, metrics=metrics)
     values = report.to_dict()

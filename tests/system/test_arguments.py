@@ -1,4 +1,4 @@
-"""Keywords that a public function does not have: the error names the nearest."""
+"""Unknown keywords of public functions: the error names the nearest."""
 
 import inspect
 import re
@@ -35,7 +35,7 @@ MADE = mgpu.Predictor.__new__(mgpu.Predictor)
 def test_the_nearest_argument_is_named(function, arguments, unknown, meant):
     with pytest.raises(TypeError) as error:
         function(*arguments, **{unknown: 1})
-    # Python writes methods in full, and names the nearest itself since 3.13.
+    # Python writes the full name of a method, and names the nearest itself since 3.13.
     name = rf"(\w+\.)?{function.__name__}(\.__init__)?"
     begins = rf"{name}\(\) got an unexpected keyword argument '{unknown}'\. "
     advice = "Expected x, pad." if len(unknown) == 1 else f"Did you mean '{meant}'?"
@@ -44,7 +44,7 @@ def test_the_nearest_argument_is_named(function, arguments, unknown, meant):
     assert meant in parameters and unknown not in parameters
 
 
-def test_without_a_near_one_all_are_listed():
+def test_all_are_listed_if_none_is_near():
     with pytest.raises(TypeError, match=r"'gpus'\. Expected devices, replicas_per_"):
         mgpu.scope(gpus=[0, 1])
 

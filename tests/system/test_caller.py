@@ -1,4 +1,4 @@
-"""Warnings point at the user's line that called, however they come about."""
+"""Warnings point at the user's line that made the call, wherever they arise."""
 
 import ast
 import concurrent.futures
@@ -29,7 +29,7 @@ def predictor(request, strategies):
 
 @contextlib.contextmanager
 def warned(message):
-    """Expects one warning, which is shown with a line that says "# here"."""
+    """Expects one warning, shown with a line marked "# here"."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         yield
@@ -49,7 +49,7 @@ def with_nan():
 
 
 def test_no_module_looks_for_the_line_itself():
-    """Nor could it: one number of frames is right for one way through the package."""
+    """It could not: the number of frames depends on the way through the package."""
     for path in PACKAGE.rglob("*.py"):
         nodes = ast.walk(ast.parse(path.read_text()))
         named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
@@ -62,7 +62,7 @@ class TestValues:
         with warned("Invalid probability values"):
             predictor.predict_proba(ROWS, verbose=0)  # here
 
-    def test_behind_callbacks(self, predictor):
+    def test_with_callbacks(self, predictor):
         callbacks = [keras.callbacks.LambdaCallback()]
         with warned("Invalid probability values"):
             predictor.predict_proba(ROWS, verbose=0, callbacks=callbacks)  # here
@@ -82,7 +82,7 @@ class TestValues:
             )
 
     def test_before_an_error(self, predictor, tmp_path):
-        """Where the end of a `with` closes what warns."""
+        """The end of a `with` closes what warns."""
 
         def failing():
             yield with_nan()
@@ -186,7 +186,7 @@ def test_a_model_that_is_read(strategies, tmp_path):
 
 
 def test_each_line_is_warned_of_once(predictor):
-    """As by `warnings.warn`, so that a loop does not fill a log."""
+    """As with `warnings.warn`, so that a loop does not fill a log."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("default")
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What is left of errors of Keras and TensorFlow: what is wrong, in one line."""
+"""Errors of Keras and TensorFlow are reduced to one line that says what is wrong."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""Packages that are imported where they are used, and the extras that install them."""
+"""Packages that are imported on use, and the extras that install them."""
 
 import configparser
 import json
@@ -13,7 +13,7 @@ from keras_mgpu_strategy.system.extras import import_extra
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_a_module_that_is_there():
+def test_a_module_that_exists():
     assert import_extra("json", "some", "A thing") is json
 
 
@@ -28,7 +28,7 @@ def test_a_package_that_is_missing(monkeypatch):
         import_extra("json", "some", "A thing")
 
 
-def test_a_package_that_is_broken_says_what_it_lacks(tmp_path, monkeypatch):
+def test_the_error_of_a_broken_package_says_what_it_lacks(tmp_path, monkeypatch):
     (tmp_path / "broken_package.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="broken_package.*No module.*no_such_library"):

@@ -1,4 +1,4 @@
-"""How often Python looks for garbage while models are made."""
+"""How often Python collects garbage while models are made."""
 
 import gc
 
@@ -9,7 +9,7 @@ from keras_mgpu_strategy.system.garbage import collecting_rarely
 
 @pytest.fixture
 def usual():
-    """Python's own numbers, restored."""
+    """Python's default thresholds, restored."""
     before = gc.get_threshold()
     gc.set_threshold(700, 10, 10)
     yield

@@ -22,7 +22,7 @@ X = file_runs.rows(9)
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home folder, and another one to work in."""
+    """A home folder, and another folder to work in."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
@@ -46,7 +46,7 @@ def test_a_leading_tilde_is_the_home_folder(home):
 
 @pytest.fixture
 def inputs(home):
-    """Files of the same rows of every kind."""
+    """Files of every format with the same rows."""
     np.save(home / "x.npy", X)
     np.savez(home / "x.npz", x=X)
     zarr.save_array(home / "x.zarr", X)

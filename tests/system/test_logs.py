@@ -26,7 +26,7 @@ def test_drops_records_by_their_words(caplog):
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
-def test_a_model_that_was_not_compiled_is_loaded_in_silence(
+def test_a_model_that_was_not_compiled_is_loaded_silently(
     library, strategies, tmp_path, caplog
 ):
     inputs = library.Input((4,))

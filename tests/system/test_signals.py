@@ -1,4 +1,4 @@
-"""Signals are held back, for real: the signals are sent."""
+"""Signals, which are really sent, are held back."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ USUAL = ALL[:3]
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Leaves the handlers as they were, also where a test fails."""
+    """Restores the handlers, even if a test fails."""
     before = {number: signal.getsignal(number) for number in ALL}
     yield before
     for number, handler in before.items():
@@ -26,7 +26,7 @@ def handlers():
 
 @pytest.fixture
 def received():
-    """Numbers of the signals that reached the user's own handler."""
+    """The numbers of the signals that reached the user's own handler."""
     numbers = []
     for number in ALL:
         signal.signal(number, lambda given, frame: numbers.append(given))
@@ -44,7 +44,7 @@ def test_a_signal_is_held_until_the_end_of_the_block(received):
         received.clear()
 
 
-def test_without_a_signal_nothing_happens_and_handlers_are_back(handlers):
+def test_without_a_signal_nothing_happens_and_handlers_are_restored(handlers):
     with held_back(ALL) as held:
         assert all(signal.getsignal(n) != handlers[n] for n in ALL)
     assert held.signal is None
@@ -71,7 +71,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_the_block(handlers):
     assert {number: signal.getsignal(number) for number in ALL} == handlers
 
 
-def test_handlers_are_back_behind_an_error(handlers):
+def test_handlers_are_restored_after_an_error(handlers):
     with pytest.raises(ValueError, match="own"), held_back(ALL):
         raise ValueError("own")
     assert {number: signal.getsignal(number) for number in ALL} == handlers

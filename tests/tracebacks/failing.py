@@ -1,4 +1,4 @@
-"""A script of a user's with a mistake of every kind; prints the tracebacks as JSON."""
+"""A user's script with every kind of mistake; prints the tracebacks as JSON."""
 
 import gc
 import json
@@ -172,7 +172,7 @@ CASES += [images, ray_options, interrupt, interrupt_to_file, interrupted_evaluat
 
 
 def failing(case):
-    """Its error: what it says, and the frames of it and of those it came of."""
+    """The error of a case: its text, its frames, and the frames of its causes."""
     try:
         case()
     except BaseException as error:
@@ -194,7 +194,7 @@ def failing(case):
 
 
 def both(case):
-    """With all frames, and as it is without a setting."""
+    """The error with all frames, and with the default setting."""
     found = {}
     for full in "10":
         os.environ["MGPU_FULL_TRACEBACK"] = full
@@ -203,7 +203,7 @@ def both(case):
 
 
 def begin(engine):
-    """Makes what the cases use."""
+    """Makes what the cases need."""
     global OPTIONS, PREDICTOR
     OPTIONS = {"engine": engine}
     if engine == "ray":

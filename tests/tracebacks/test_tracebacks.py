@@ -1,4 +1,4 @@
-"""What a user sees of an error: their own code, and how it went wrong."""
+"""What a user sees of an error: their own code, and what went wrong."""
 
 import contextlib
 import dataclasses
@@ -75,7 +75,7 @@ MOST_LINES = 30
 
 @pytest.fixture(scope="module")
 def errors_of(tmp_path_factory):
-    """Engine -> case -> its error with all frames ("1") and as it is ("0")."""
+    """Engine -> case -> its error with all frames ("1") and by default ("0")."""
 
     @functools.cache
     def errors(engine):
@@ -101,7 +101,7 @@ def test_only_the_users_frames_are_left(engine, errors_of):
         files = {file for file, _ in [*short["frames"], *sum(short["chain"], [])]}
         assert not [file for file in files if "/keras_mgpu_strategy/" in file], name
         assert short["printed"].count("\n") <= MOST_LINES, short["printed"]
-        # Nothing but frames is gone.
+        # Only frames are missing.
         assert (full["error"], plain(full)) == (short["error"], plain(short))
         assert len(full["chain"]) == len(short["chain"])
         assert len(full["frames"]) > len(short["frames"])
@@ -109,7 +109,7 @@ def test_only_the_users_frames_are_left(engine, errors_of):
 
 
 def plain(error):
-    """What it says, but for numbers that Keras counts up."""
+    """The text of an error, without the numbers that Keras counts up."""
     return re.sub(r"_?\d", "", "".join(error["said"]))
 
 
@@ -177,7 +177,7 @@ def fake():
         "Kept": Kept,
         "seen": [],
     }
-    # Dataclasses look for their module.
+    # Dataclasses look up their module.
     sys.modules[names["__name__"]] = module = types.ModuleType(names["__name__"])
     vars(module).update(names)
     exec(FAKE, vars(module))
@@ -252,7 +252,7 @@ def test_mistakes_of_the_package_keep_all_frames(fake):
 
 
 def test_an_error_that_is_kept_keeps_nothing_of_the_package_alive(fake):
-    """As that of a cell is, while a user looks into what went wrong."""
+    """As a notebook keeps the error of a cell while a user examines it."""
     gc.disable()
     try:
         refused = error_of(fake.work, functools.partial(int, "no number"))

@@ -1,6 +1,6 @@
-"""Without extras: nothing of them is loaded, and what needs one says which.
+"""Without extras: none of their packages is loaded, and what needs one names it.
 
-The session `core` of `noxfile.py` runs this file, where no extra is installed.
+The session `core` of `noxfile.py`, in which no extra is installed, runs this file.
 """
 
 import importlib.util
@@ -59,7 +59,7 @@ def test_an_input_that_needs_an_extra_names_it(predictor, tmp_path, name, extra)
 
 
 def test_an_image_that_needs_an_extra_names_it(tmp_path):
-    """A BMP file of one pixel and a palette of two colors."""
+    """A BMP file with one pixel and a palette of two colors."""
     head = struct.pack("<2sIHHI", b"BM", 66, 0, 0, 62)
     head += struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 1, 0, 4, 0, 0, 2, 0)
     (tmp_path / "a.bmp").write_bytes(head + bytes(8) + bytes(4))

@@ -1,7 +1,7 @@
 """From a saved model to a file of results, with whatever versions are installed.
 
-Sessions of `noxfile.py` name this file; the suite shows the same in other places. No
-extra is needed, and `tf.keras` is tf_keras where TF_USE_LEGACY_KERAS says so.
+Sessions of `noxfile.py` run this file; the suite shows the same in other places. No
+extra is needed, and `tf.keras` is tf_keras if TF_USE_LEGACY_KERAS is set.
 """
 
 import os
@@ -58,7 +58,7 @@ def mgpu_command(*arguments, cwd=None):
 
 @pytest.fixture(scope="module")
 def files(model, tmp_path_factory):
-    """The same model in every kind of file, by suffix."""
+    """The same model in every file format, by suffix."""
     folder = tmp_path_factory.mktemp("files")
     model.save(folder / "model.keras")
     model.export(folder / "exported")
@@ -120,7 +120,7 @@ def test_precision(model, expected, strategies, precision):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
-def test_a_file_that_was_stopped_goes_on_to_the_same_bytes(
+def test_a_stopped_run_resumes_to_the_same_bytes(
     model, expected, strategies, tmp_path, suffix
 ):
     def batches(fails=False):
