@@ -1,8 +1,8 @@
-"""Compares reports with what the project promises; see docs/performance.md.
+"""Checks reports against what the project promises; see docs/performance.md.
 
     python benchmarks/bars.py benchmarks/results/*.json [--contender=mgpu_threads]
 
-prints one line per promise, and ends with exit code 1 if one is not kept.
+prints one line per promise, and exits with code 1 if one is not kept.
 """
 
 import argparse
@@ -30,8 +30,8 @@ class Bar:
     Args:
         text: What is promised.
         at_least: The number to reach.
-        measured: Finds it in the runs of all reports, for a contender; None if nothing
-            was measured.
+        measured: Finds a contender's number in the runs of all reports; None if it was
+            not measured.
     """
 
     text: str
@@ -65,7 +65,7 @@ def _scaling(model: str, batch: int) -> Any:
 
 
 def _memory(runs: list[Run], contender: str) -> float | None:
-    """How many times the peak fits into what is allowed."""
+    """How many times the peak fits into the allowed memory."""
     for run in runs:
         if run["case"] == "memory" and contender in run["contenders"]:
             peak = run["contenders"][contender]["anonymous_bytes_above"]

@@ -32,7 +32,7 @@ class Case:
     Args:
         rows: Rows of the input.
         features: float32 values per row.
-        units: Of the hidden layer.
+        units: Width of the hidden layer.
         replicas: Copies of the model.
     """
 

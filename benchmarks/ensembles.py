@@ -1,13 +1,13 @@
-"""Five models as one, beside five runs of one model each.
+"""Five models as one, next to five runs of one model each.
 
     python benchmarks/ensembles.py [--cases parquet images arrays]
 
 `parquet` is a small model of a table, `images` one of PNG files, which take longer to
 read than to predict; `arrays` is a large model of rows in memory. All take turns in one
-process for each line, after a run of each that does not count. The numbers are medians
-of seconds, and the median of each repetition's ratio; the last is the ratio of CPU
-time, in which a busy machine counts less. Results are compared with NumPy's mean of the
-single ones, too.
+process for each line, after a first run of each that is not counted. The numbers are
+medians of seconds, and the median of each repetition's ratio; the last is the ratio of
+CPU time, which a busy machine affects less. Results are also compared with NumPy's mean
+of those of the single models.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def table(folder: pathlib.Path) -> tuple[Any, tuple[int, ...], list[int]]:
 
 
 def images(folder: pathlib.Path) -> tuple[Any, tuple[int, ...], list[int]]:
-    """A folder of PNG files, and the same of them."""
+    """A folder of PNG files, and the shape and layers for it."""
     from PIL import Image
 
     import keras_mgpu_strategy as mgpu
@@ -81,7 +81,7 @@ def classifier(shape: tuple[int, ...], units: list[int], seed: int) -> Any:
 def measure(
     folder: pathlib.Path, case: str, replicas: int, batch: int, repetitions: int
 ) -> None:
-    """Runs both contenders, and leaves what it measured in the folder."""
+    """Runs both contenders, and writes what it measured into the folder."""
     import keras_mgpu_strategy as mgpu
     from keras_mgpu_strategy.benchmark import machine
 

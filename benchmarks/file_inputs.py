@@ -1,4 +1,4 @@
-"""Large inputs of every streaming format: how to make the files, how to read them."""
+"""Large inputs of every streaming format: how to write and read the files."""
 
 import functools
 import pathlib
@@ -98,7 +98,7 @@ def no_file(path: pathlib.Path, num_rows: int) -> None:
 
 
 def tf_records(path: pathlib.Path) -> Any:
-    """Records of rows' bytes."""
+    """Records of the bytes of rows."""
     import tensorflow as tf
 
     import keras_mgpu_strategy as mgpu
@@ -136,7 +136,7 @@ def named(name: str) -> Callable[[pathlib.Path], Any]:
     return open_file
 
 
-# Name -> how to make the file, how to read it; None if the rows need no file.
+# Name -> how to write the file, how to read it; None if the rows need no file.
 SOURCES: dict[str, tuple[Callable[[pathlib.Path, int], None], Any]] = {
     ".npy memory map": (write_npy, lambda path: np.load(path, mmap_mode="r")),
     ".npy": (write_npy, named("Npy")),

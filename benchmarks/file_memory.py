@@ -2,11 +2,11 @@
 
     python benchmarks/file_memory.py [--rows 1000000 20000000] [--output=FILE.md]
 
-Every line is a source that streams, written to `.npy`, or a memory map, written to a
-sink; every number comes from a process of its own, with two replicas on the CPU. It is
-the most anonymous memory (`RssAnon`) in use during the run, above what was in use
-before it, with the model loaded. The rows are copies of one block of random rows, and
-results are compared with those of the block.
+Every line is a streaming source written to `.npy`, or a memory map written to a sink.
+Every number comes from a new process with two replicas on the CPU. It is the peak of
+anonymous memory (`RssAnon`) during the run, above what was in use before it, with the
+model loaded. The rows are copies of one block of random rows, and results are compared
+with those of the block.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SINKS = (".npy", ".parquet", ".zarr", ".csv")
 
 
 def measure(source: str, path: pathlib.Path, sink: str, num_rows: int) -> None:
-    """Runs once, in a process of its own, and leaves what it measured beside `path`."""
+    """Runs once, in a new process, and writes what it measured next to `path`."""
     from suite import models
     from suite.memory import PeakMemory
 
@@ -65,7 +65,7 @@ def check(output: pathlib.Path, expected: np.ndarray, num_rows: int) -> None:
 
 
 def ends_of(output: pathlib.Path, last: int) -> tuple[Any, Any, int]:
-    """The first rows of an output, its last ones, and how many it has."""
+    """The first rows of an output, its last rows, and their number."""
     if output.suffix == ".npy":
         rows = np.load(output, mmap_mode="r")
         return rows[:1000], rows[-last:], len(rows)
@@ -108,7 +108,7 @@ class Bench:
         self._context.set_forkserver_preload(["keras_mgpu_strategy.predictor"])
 
     def line(self, source: str, sink: str, rows: list[int]) -> list[str]:
-        """One line: megabytes for each number of rows, and how much they differ."""
+        """One line: megabytes for each number of rows, and the largest difference."""
         results = [self._once(source, sink, count) for count in rows]
         found = [result["megabytes"] for result in results]
         rate = rows[-1] / results[-1]["seconds"]

@@ -3,9 +3,8 @@
     python benchmarks/first_call.py --replicas=1,2,4,8
     python benchmarks/first_call.py --ensemble=5 --replicas=2
 
-Each sample is a process of its own. What it times begins once Keras and this package
-have read a small model and predicted with it, so that neither pays for what TensorFlow
-does once.
+Each sample is a new process. Its clock starts once Keras and this package have read a
+small model and predicted with it, so that neither pays for what TensorFlow does once.
 Samples of Keras (`load_model` and `predict`, one model after another) and of this
 package (`load` and `predict`) are taken in turn. CPU seconds are those of all threads.
 """
@@ -46,7 +45,7 @@ def main():
 
 
 def line(folder, name, count, options):
-    """One line of the table, of samples in turn."""
+    """One line of the table, from samples taken in turn."""
     words = (folder, name, str(options.ensemble), count)
     keras, ours = zip(
         *(
@@ -66,7 +65,7 @@ def line(folder, name, count, options):
 
 
 def child(*words):
-    """What `sample` returns in a process of its own."""
+    """What `sample` returns in a new process."""
     program = [sys.executable, __file__, "--sample", *words]
     done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

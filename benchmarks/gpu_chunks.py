@@ -1,10 +1,10 @@
-"""What the size of chunks and the memory they are copied from are worth on a GPU.
+"""What the size of chunks, and the memory they are copied from, gain on a GPU.
 
     python benchmarks/gpu_chunks.py --model=mlp --batch=1024 --rows=327680
 
 All ways run in turn, in one process, on the first GPU, and so does Keras' `predict`.
-`kept` copies through page-locked memory that is used again, as the package does;
-`new` through a new tensor for each chunk. `mirrored` always makes new tensors.
+`kept` copies through page-locked memory that is reused, as the package does; `new`
+through a new tensor for each chunk. `mirrored` always makes new tensors.
 """
 
 import json
@@ -31,7 +31,7 @@ _RUNS = flags.DEFINE_integer("runs", 5, "Of each way; the first two are not coun
 
 
 def linear():
-    """Takes next to no computing."""
+    """Needs very little computing."""
     return keras.Sequential([keras.Input((784,)), layers.Dense(10)])
 
 

@@ -1,4 +1,4 @@
-"""Results on one GPU, next to those of NumPy, of Keras and of the CPU."""
+"""Results on one GPU, compared with those of NumPy, Keras and the CPU."""
 
 import itertools
 
@@ -77,7 +77,7 @@ def reduced(engine):
 
 
 def ties(engine):
-    """The best classes where many are equal, next to NumPy; NaN counts as infinity."""
+    """The best of many equal classes, compared with NumPy; NaN counts as infinity."""
     random, wrong = np.random.default_rng(0), []
     x = random.integers(-3, 3, (64, 4001)).astype(np.float32)
     x[::4] *= random.choice([0.0, -0.0, 1.0], 4001)  # zeros of both signs

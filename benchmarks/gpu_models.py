@@ -1,4 +1,4 @@
-"""Models, rows and Predictors for what is measured on one GPU."""
+"""Models, rows and Predictors for measurements on one GPU."""
 
 import os
 

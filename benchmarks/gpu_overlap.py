@@ -3,15 +3,15 @@
     python benchmarks/gpu_overlap.py --output=benchmarks/results/gpu_overlap.json
 
 A case is a number of devices, and how long a batch takes to be copied to a device,
-computed, and copied back, relative to 20 ms. It runs in a process of its own, which
-loads the plugin of `tests/gpu_rig`. 40 batches of 256 rows of 784 floats per device are
-run, with an explicit batch size and otherwise default settings. A share is the time
-that the longest of the three needs on its own, divided by that of the run: the median
-of several warm runs. `keras` is Keras' own `predict` of a model under the same strategy
-with the same batch size.
+computed, and copied back, relative to 20 ms. It runs in a new process, which loads the
+plugin of `tests/gpu_rig`. 40 batches of 256 rows of 784 floats per device are run, with
+an explicit batch size and otherwise default settings. A share is the time that the
+longest of the three needs on its own, divided by that of the run: the median of several
+warm runs. `keras` is Keras' own `predict` of a model under the same strategy with the
+same batch size.
 
-`--cases=memory` gives the highest memory of a device, in chunks of one batch each way,
-by `in_flight`.
+`--cases=memory` gives the peak memory of a device by `in_flight`, in chunks of one
+batch each way.
 """
 
 import json
@@ -135,7 +135,7 @@ def memory(_: str) -> None:
 
 
 def run_case(case: str, plugin: pathlib.Path) -> list[dict]:
-    """Runs a case in a process of its own."""
+    """Runs a case in a new process."""
     paths = [str(RIG), str(RIG / "start"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(plugin),
@@ -153,7 +153,7 @@ def run_case(case: str, plugin: pathlib.Path) -> list[dict]:
 
 
 def main(_: list[str]) -> None:
-    """Runs each case, and keeps what it prints."""
+    """Runs each case, and saves what it prints."""
     if _CHILD.value:
         {"memory": memory}.get(_CHILD.value, overlap)(_CHILD.value)
         return

@@ -1,4 +1,4 @@
-"""What a GPU did at the same time, from a profile of TensorFlow."""
+"""What a GPU did at the same time, from TensorFlow's profiler."""
 
 import itertools
 import pathlib
@@ -7,9 +7,9 @@ BUSY = ("none", "kernels", "in", "kernels+in", "out", "kernels+out", "in+out", "
 
 
 def profiled(folder):
-    """Seconds by what the first GPU did at the same time, from a profile of TensorFlow.
+    """Seconds by what the first GPU did at the same time, from TensorFlow's profiler.
 
-    A GPU is a plane of the profile with a line for each of its streams.
+    A GPU is a plane of the profile, with a line for each of its streams.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 

@@ -1,11 +1,11 @@
-"""Everything to be measured on a machine with a GPU, in one go.
+"""Measures everything on a machine with a GPU, in one go.
 
     python benchmarks/gpu_session.py --output=FOLDER
 
-Each step runs in a process with a limit of its own, so that one that fails or hangs
-does not end the others. FOLDER has the results after each step: `steps.jsonl`, a line
+Each step runs in a process with its own time limit, so that one that fails or hangs
+does not end the others. After each step, FOLDER has the results: `steps.jsonl`, a line
 for each, and `summary.md`, with the name of the card; next to them are the reports of
-the benchmark. Needs no network, and no package but TensorFlow, Keras, NumPy and
+the benchmark. Needs no network, and no packages except TensorFlow, Keras, NumPy and
 absl-py. Changes none of the card's settings.
 """
 
@@ -36,14 +36,14 @@ _STEPS = flags.DEFINE_list("steps", [], "Beginnings of names. Default: all steps
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Something to measure in a process of its own.
+    """Something to measure in a new process.
 
     Args:
         name: Its name.
         words: Python's arguments.
-        seconds: Its limit.
-        is_right: Whether the result, the last line of the output, is as it must be;
-            None if the exit code says so.
+        seconds: Its time limit.
+        is_right: Whether the result, the last line of the output, is right; None if
+            the exit code says so.
     """
 
     name: str
@@ -120,7 +120,7 @@ def _steps() -> list[Step]:
 
 
 def _run(step: Step, seconds: float) -> dict[str, Any]:
-    """The outcome of a step that may take so many seconds."""
+    """The outcome of a step that may take this many seconds."""
     paths = [str(ROOT), str(RIG), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -171,7 +171,7 @@ def _short(result: Any) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Runs the steps; the exit code is 1 if one did not end as it must."""
+    """Runs the steps; the exit code is 1 if one failed."""
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "steps.jsonl").unlink(missing_ok=True)

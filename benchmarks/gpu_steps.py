@@ -1,7 +1,7 @@
 """What `gpu_session.py` runs in processes: `python gpu_steps.py FUNCTION ARGUMENTS`.
 
-The last line of the output is the result as JSON, in which `wrong` lists what was not
-as it must be. Sizes are small if `quick` is true.
+The last line of the output is the result as JSON, in which `wrong` lists what was
+wrong. Sizes are small if `quick` is true.
 """
 
 import json
@@ -140,7 +140,7 @@ def _searched(model, engine, x, batch):
 
 
 def padded(engine, quick):
-    """Rows of unequal length, next to the same rows padded to the longest."""
+    """Rows of unequal length, compared with the same rows padded to the longest."""
     num_rows = 2_000 if quick or IS_SIMULATED else 100_000
     random = np.random.default_rng(0)
     texts = [
@@ -168,11 +168,11 @@ def padded(engine, quick):
 
 
 def memory(kind, engine, quick):
-    """A batch that cannot fit: what was rerun, and whether the rows are right.
+    """A batch that cannot fit: what was run again, and whether the rows are right.
 
     Args:
-        kind: What does not fit: `rows` or `results`, into a part of the GPU, or
-            `activations`, into the whole of it.
+        kind: What does not fit: `rows` or `results` into a part of the GPU, or
+            `activations` into the whole GPU.
         engine: As for the Predictor.
         quick: Whether that part is small.
     """

@@ -1,4 +1,4 @@
-"""Prints how many images per second are read, one by one and by `Images`.
+"""Prints how many images per second are read, one at a time and by `Images`.
 
     python benchmarks/image_throughput.py FOLDER [--size=224] [--batch_size=64]
 
@@ -17,7 +17,7 @@ from keras_mgpu_strategy.formats.images.source import ImageSource
 
 
 def read_one_by_one(source: ImageSource, size: int) -> None:
-    """Reads with TensorFlow as one would in a loop."""
+    """Reads with TensorFlow, in a plain loop."""
     for name in source.marks(0, source.num_rows).names or ():
         try:
             contents = tf.io.read_file(name)

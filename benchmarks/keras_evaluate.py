@@ -1,11 +1,11 @@
-"""Keras' own `evaluate` under a `MirroredStrategy`, against Keras on one device.
+"""Keras' own `evaluate` under a `MirroredStrategy`, compared with one device.
 
     python benchmarks/keras_evaluate.py [--library keras] [--devices 2 3]
 
-Virtual CPU devices, batches of 36 rows, which both numbers of devices divide, and up to
-1,000 rows. A line of the table names what was compiled, and the largest relative
-difference of any result, over all numbers of rows. The last line has one row, for a
-model that has not been evaluated before.
+Virtual CPU devices, batches of 36 rows, which is a multiple of both numbers of devices,
+and up to 1,000 rows. A line of the table has what was compiled, and the largest
+relative difference of any result over all numbers of rows. The last line is for one
+row, and a model that has not been evaluated before.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def _two(library: Any) -> Any:
 
 
 def cases(library: Any) -> dict[str, tuple[Any, Any, dict[str, Any]]]:
-    """What makes each model, its labels, and how it is compiled."""
+    """How to make and compile each model, and its labels."""
     metrics: list[Any] = ["accuracy", "mae"]
     sums = ["AUC", "Precision", "RootMeanSquaredError"]
     metrics += [getattr(library.metrics, name)(name=name) for name in sums]

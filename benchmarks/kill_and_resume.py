@@ -2,11 +2,11 @@
 
     python benchmarks/kill_and_resume.py [--kills=25] [--output=FILE.md]
 
-For each file format and number of replicas, a run in a process of its own is ended by
-SIGKILL, resumed in a new process, killed again, and so on until it completes; then the
+For each file format and number of replicas, a run in its own process is ended by
+SIGKILL, resumed in a new process, killed again, and so on until it completes. Then the
 next output is begun, until there have been enough kills. Every output is compared with
-that of a run that was never stopped. Outputs are written alternately from an array,
-whose number of rows is known, and from a generator.
+that of an uninterrupted run. Outputs are written alternately from an array, whose
+number of rows is known, and from a generator.
 
 Processes are forked from one that has TensorFlow loaded but not started.
 """
@@ -51,11 +51,11 @@ class Killer:
 
     Args:
         context: Starts processes.
-        folder: Where to write.
+        folder: Where files are written.
         suffix: The file format.
         replicas: Number of replicas.
-        num_rows: Rows of each output.
-        seed: Of the random moments.
+        num_rows: Number of rows of each output.
+        seed: Seed of the random moments.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Killer:
         self._counts = Counts()
 
     def kill(self, num_kills: int) -> list[Any]:
-        """Kills that often, completes all outputs; returns a line of the table."""
+        """Kills this many times, completes all outputs; returns a line of the table."""
         whole = self._run("whole", is_known=True)
         seconds = self._complete(whole)
         expected = content(whole.path)
@@ -119,7 +119,7 @@ class Killer:
         return process
 
     def _wait(self, process: Any, run: Run, seconds: float) -> None:
-        """Until a random moment, or the end."""
+        """Waits until a random moment, or the end of the run."""
         aim = self._random.choice(AIMS)
         if aim == "at the end":
             while process.is_alive() and rows_in(run.journal) < 0.8 * run.num_rows:
@@ -139,7 +139,7 @@ class Killer:
 
 
 def rows_in(journal: pathlib.Path) -> int:
-    """How many rows a journal records; 0 if there is no journal, or no whole one."""
+    """The number of rows in a journal; 0 if it is missing or incomplete."""
     from keras_mgpu_strategy.outputs import journal as journals
 
     try:

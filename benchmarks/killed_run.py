@@ -1,6 +1,6 @@
 """A run that writes a file, slowly, in a process that may be killed at any moment.
 
-TensorFlow is imported in functions: the process that starts these does not need it.
+TensorFlow is imported in functions: the process that starts runs does not need it.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ SECONDS_BETWEEN_FLUSHES = 0.03
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that a child makes.
+    """A run in a child process.
 
     Args:
         path: The output.
         replicas: Number of replicas.
-        num_rows: Rows of the input.
-        is_known: Whether their number is known beforehand.
+        num_rows: Number of rows of the input.
+        is_known: Whether this number is known beforehand.
     """
 
     path: pathlib.Path
@@ -34,17 +34,17 @@ class Run:
 
     @property
     def journal(self) -> pathlib.Path:
-        """The journal beside the output."""
+        """The journal next to the output."""
         return self.path.with_name(f"{self.path.name}.journal")
 
     @property
     def is_complete(self) -> bool:
-        """Whether the output has its name and nothing is left to do."""
+        """Whether the output has its name, and nothing is left to do."""
         return self.path.exists() and not self.journal.exists()
 
 
 class SlowRows:
-    """An array that takes its time, as a disk or a network does."""
+    """An array that is slow to read, as from a disk or a network."""
 
     def __init__(self, x: Any):
         self._x = x
@@ -62,7 +62,7 @@ class SlowRows:
 
 
 def child(run: Run, begun: Any) -> None:
-    """Makes a run, or resumes it; in a process of its own."""
+    """Begins or resumes a run, in a new process."""
     import tensorflow as tf
 
     import keras_mgpu_strategy as mgpu
@@ -78,7 +78,7 @@ def child(run: Run, begun: Any) -> None:
 
 
 def make_small() -> None:
-    """Sets many flushes, parts and chunks in a run of one second."""
+    """Makes a run of one second have many flushes, parts and chunks."""
     from keras_mgpu_strategy.compute import sizes as batch_size
     from keras_mgpu_strategy.formats import registry
     from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
@@ -117,6 +117,6 @@ def make_input(run: Run) -> Any:
 
 
 def in_batches(slow: SlowRows) -> Iterator[Any]:
-    """Batches that are not multiples of the replicas'."""
+    """Batches that are not multiples of the per-replica batch."""
     for start in range(0, len(slow), USER_BATCH):
         yield slow[start : start + USER_BATCH]

@@ -1,9 +1,9 @@
-"""What one small call takes: Keras, a Predictor, and `mgpu.predict_proba`.
+"""The time of one small call: Keras, a Predictor, and `mgpu.predict_proba`.
 
     python benchmarks/latency.py [--output=FILE.md]
 
 Dense models, 20 features -> 16 units -> ... -> 1, on one CPU device. All ways are
-called in turn, so that a busy machine slows all of them down.
+called in turn, so that a busy machine slows them all down.
 """
 
 import argparse
@@ -24,7 +24,7 @@ HEADER = ("layers", "rows", "call", "p50 ms", "p95 ms")
 
 
 def make_model(num_layers: int) -> Any:
-    """A model of that many dense layers."""
+    """A model with this many dense layers."""
     hidden = [keras.layers.Dense(16, "relu") for _ in range(num_layers - 1)]
     last = keras.layers.Dense(1, "sigmoid")
     return keras.Sequential([keras.Input((20,)), *hidden, last])
@@ -43,7 +43,7 @@ def ways(model: Any, x: np.ndarray) -> dict[str, Callable[[], Any]]:
 
 
 def measure(calls: dict[str, Callable[[], Any]], count: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, after three that compile."""
+    """Milliseconds of each call, after three calls to compile."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(count + 3):
         for name, call in calls.items():

@@ -4,11 +4,11 @@
 
 Lengths are 1 to 512 tokens: by Zipf's law (a length is as frequent as its inverse),
 uniform, or one for all rows. `longest` is the same package on rows that were padded to
-the longest before the clock starts; so is Keras `predict`, with its own batch of 32 and
-with as many rows as `longest` has, and `by batch` is Keras on a data set that pads
+the longest before the clock starts. Keras `predict` gets these rows too, in its own
+batches of 32 and in those of `longest`; `by batch` is Keras on a data set that pads
 each batch of 32 to its longest row. All take turns in one process for each line, after
-a run of each that does not count. Numbers are medians of rows per second, ratios those
-of these medians. Results are compared, too.
+a first run of each that is not counted. Numbers are medians of rows per second, and
+ratios of these medians. Results are compared, too.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def uniform(num_rows: int, random: np.random.Generator) -> np.ndarray:
 
 
 def one(num_rows: int, random: np.random.Generator) -> np.ndarray:
-    """There is nothing to pad."""
+    """Nothing has to be padded."""
     del random
     return np.full(num_rows, LONGEST // 4)
 
@@ -56,7 +56,7 @@ LENGTHS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 def lstm(inputs: Any, embedded: Any) -> Any:
-    """What an LSTM that skips padding says of a row."""
+    """The output of an LSTM that skips padding."""
     from keras import layers
 
     del inputs
@@ -64,7 +64,7 @@ def lstm(inputs: Any, embedded: Any) -> Any:
 
 
 def transformer(inputs: Any, embedded: Any) -> Any:
-    """The mean of two layers of attention, which sees no padding."""
+    """The mean over tokens after two layers of attention, both without padding."""
     import keras
     from keras import layers
 
@@ -99,7 +99,7 @@ def classifier(name: str) -> Any:
 def measure(
     folder: pathlib.Path, name: str, lengths: str, num_rows: int, repetitions: int
 ) -> None:
-    """Runs all contenders, and leaves what it measured in the folder."""
+    """Runs all contenders, and writes what it measured into the folder."""
     import tensorflow as tf
 
     import keras_mgpu_strategy as mgpu

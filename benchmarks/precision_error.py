@@ -1,4 +1,4 @@
-"""Prints how far results in low precision are from those in float32.
+"""Prints how much results in low precision differ from those in float32.
 
     python benchmarks/precision_error.py
 
@@ -34,7 +34,7 @@ def load(name: str, num_rows: int) -> tuple[Any, Any]:
 
 
 def results(model: Any, x: Any, precision: str) -> np.ndarray:
-    """Results of all rows."""
+    """Results for all rows."""
     predictor = mgpu.Predictor(model, precision=precision)
     return tf.nest.flatten(predictor.predict(x, 32, verbose=0))[0]
 

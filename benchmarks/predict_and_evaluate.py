@@ -4,8 +4,8 @@
 
 Keras' `predict` and `evaluate` run one after the other, on one device and under the
 strategy. Here `evaluate`, and `predict_to` with metrics, run the model once. All take
-turns in one process for each line, after a run of each that does not count. The numbers
-are medians of seconds, and in brackets the share of the faster of the two of Keras.
+turns in one process for each line, after a first run of each that is not counted. The
+numbers are medians of seconds, and in brackets the share of the faster way of Keras.
 Metrics are compared, too.
 """
 
@@ -46,13 +46,13 @@ def compiled(case: str) -> Any:
 def measure(
     folder: pathlib.Path, devices: str, case: str, replicas: int, batch: int
 ) -> None:
-    """Runs all contenders, and leaves what it measured in the folder."""
+    """Runs all contenders, and writes what it measured into the folder."""
     import tensorflow as tf
 
     import keras_mgpu_strategy as mgpu
     from keras_mgpu_strategy.benchmark import machine
 
-    # GPUs would otherwise round to 10 bits, and some rows get another class.
+    # Otherwise GPUs would round to 10 bits, and some rows would get another class.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     strategy = machine.make_strategy(machine.configure(devices), replicas)
     model = compiled(case)

@@ -2,8 +2,7 @@
 
     python benchmarks/predict_benchmark.py --replicas=1,2,4 --output=results
 
-is `mgpu benchmark` with more of everything: models, other ways to predict, cases, and
-pictures.
+is `mgpu benchmark` with more models, other ways to predict, more cases, and pictures.
 """
 
 import sys

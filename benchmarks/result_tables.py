@@ -1,4 +1,4 @@
-"""Results of the scripts in this folder, as tables that say where they come from."""
+"""Results of the scripts in this folder, as tables that say how they were made."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from keras_mgpu_strategy.benchmark import tables
 
 
 def measured(measure: Callable[..., None], *arguments: Any) -> dict[str, Any]:
-    """What `measure`, in a process of its own, leaves in a folder's `result.json`."""
+    """What `measure`, run in a new process, writes into a folder's `result.json`."""
     with tempfile.TemporaryDirectory(prefix="mgpu-") as name:
         folder = pathlib.Path(name)
         context = multiprocessing.get_context("spawn")
@@ -32,10 +32,10 @@ def measured(measure: Callable[..., None], *arguments: Any) -> dict[str, Any]:
 def in_turns(
     contenders: Mapping[str, Callable[[], Any]], repetitions: int, within: float = 1e-6
 ) -> dict[str, np.ndarray]:
-    """Seconds on the wall, and of all processors, of each repetition, by contender.
+    """Wall and CPU seconds of each repetition, by contender.
 
-    A first run of each does not count. All results must be those of the first, within
-    a ten thousandth and that much.
+    A first run of each is not counted. All results must agree with the first
+    contender's to a relative 1e-4, plus `within`.
     """
     times: dict[str, list[np.ndarray]] = {name: [] for name in contenders}
     for _ in range(repetitions + 1):
@@ -59,7 +59,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 
 
 def save(path: pathlib.Path | None, text: str) -> None:
-    """Prints text, and writes it below the command and the machine it comes from."""
+    """Prints text, and writes it to a file after the command and the machine."""
     print(text, end="")
     if path is None:
         return

@@ -2,9 +2,9 @@
 
     python benchmarks/service.py [--output=FILE.md]
 
-Starlette in this process, through httpx without a network. Clients are asyncio tasks,
-each of which sends its next request after the answer. The model is dense, 784 -> 512 ->
-512 -> 10. `batched` is the recipe of docs/guide/services.md.
+Starlette in this process, called by httpx without a network. Clients are asyncio tasks,
+each of which sends its next request after the answer to the last. The model is dense,
+784 -> 512 -> 512 -> 10. `batched` is the recipe of docs/guide/services.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Answer = Callable[[np.ndarray], Awaitable[np.ndarray]]
 
 
 def batcher() -> Any:
-    """The class `Batcher` of the page."""
+    """The class `Batcher` from that page."""
     code = next(x for x in PAGE.read_text().split("```") if "class Batcher" in x)
     names: dict[str, Any] = {"asyncio": asyncio, "np": np}
     exec(code.removeprefix("python"), names)  # noqa: S102 - this checkout's own page
@@ -48,7 +48,7 @@ def make_model() -> Any:
 
 
 def ways(model: Any) -> dict[str, Answer]:
-    """What answers a request, by name."""
+    """The ways to answer a request, by name."""
     predictor = mgpu.Predictor(model)
     for power in range(7):  # compiles
         predictor.predict_on_batch(np.zeros((1 << power, COLUMNS), np.float32))
@@ -84,7 +84,7 @@ def app_of(answer: Answer) -> Starlette:
 
 
 async def measure(answer: Answer, clients: int, count: int) -> tuple[float, list]:
-    """Requests a second, and milliseconds of each request."""
+    """Requests per second, and milliseconds of each request."""
     rows = np.random.default_rng(0).random((1, COLUMNS)).round(3).tolist()
     transport = httpx.ASGITransport(app=app_of(answer))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -2,8 +2,8 @@
 
     python benchmarks/sink_throughput.py [--rows=40960] [--output=FILE.md]
 
-The CNN of the suite (32x32x3 -> 10 columns), 512 rows per replica and batch, two
-replicas on the CPU. Contenders take turns, in another order each time; medians.
+The CNN of the suite (32x32x3 -> 10 columns), per-replica batch 512, two replicas on the
+CPU. Contenders take turns, in another order each time; medians.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADER = ("sink", "rows/s", "share of memory's", "slowest", "fastest")
 def seconds(
     predictor: mgpu.Predictor, x: Any, sink: str, folder: pathlib.Path
 ) -> float:
-    """Time of one run; for a file, until it has its name."""
+    """Seconds of one run; for a file, until it has its name."""
     began = time.perf_counter()
     if sink == MEMORY:
         predictor.predict_proba(x, BATCH * REPLICAS, verbose=0)
@@ -41,7 +41,7 @@ def seconds(
 
 
 def measure(num_rows: int, repetitions: int) -> dict[str, list[float]]:
-    """Sink -> seconds of each run, without the first."""
+    """Sink -> seconds of each run except the first."""
     strategy = machine.make_strategy(machine.configure("cpu"), REPLICAS)
     with strategy.scope():
         model = models.build(MODEL, SEED)

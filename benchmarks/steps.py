@@ -1,14 +1,14 @@
-"""What each way to compile a model gains, beside ONNX Runtime and OpenVINO on a CPU.
+"""What each way to compile a model gains, and ONNX Runtime and OpenVINO on a CPU.
 
     python benchmarks/steps.py
     python benchmarks/steps.py --models=mlp:1024,lstm_20x8:64 --replicas=1 --onednn=1
     python benchmarks/steps.py --models=mlp:1024,transformer:64 --devices=gpu --onednn=1
 
 A line for each model and batch, number of replicas, and oneDNN on or off, measured by
-`mgpu benchmark` in a process of its own: rows per second of `Predictor.predict` with
+`mgpu benchmark` in a new process: rows per second of `Predictor.predict` with
 `compile="plain"`, and by what factor the others differ, each by the fastest of samples
-taken in turn. "auto" is measured once it has chosen, and its cell says what. `~` marks
-what is so slow that only the first batches were measured; an error stands in its cell.
+taken in turn. "auto" is measured once it has chosen, and its cell has the choice. `~`
+marks what is so slow that only the first batches were measured; a cell may be an error.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def fastest(record, name):
 
 
 def note(record, name):
-    """What the ratio needs to be understood."""
+    """What is needed to understand the ratio."""
     own = record["contenders"].get(name, {"error": "not installed, or not on a CPU"})
     if "error" in own:
         return f"({' '.join(own['error'].split())[:120].replace('|', '/')})"

@@ -3,9 +3,9 @@
     python benchmarks/top_k_memory.py [--rows 1000000] [--methods predict_top_k]
 
 The model is `Dense(4001, softmax)` on 16 features, with the default batch size. Every
-number comes from a process of its own. It is the most anonymous memory (`RssAnon`) in
-use during the run, above what was in use before it, with the model loaded and called
-once. The first results are compared with NumPy's.
+number comes from a new process. It is the peak of anonymous memory (`RssAnon`) during
+the run, above what was in use before it, with the model loaded and called once. The
+first results are compared with NumPy's.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def measure(
     replicas: int,
     num_rows: int,
 ) -> None:
-    """Runs once, in a process of its own, and leaves what it measured in the folder."""
+    """Runs once, in a new process, and writes what it measured into the folder."""
     import keras
     from suite.memory import PeakMemory
 

@@ -1,11 +1,11 @@
-"""Four views of each image in one run, beside four runs of Keras.
+"""Four views of each image in one run, next to four runs of Keras.
 
     python benchmarks/views.py [--replicas 1 2]
 
 Both read the same folder of PNG files. Keras reads it once for each view, by
 `image_dataset_from_directory` and a flip in the data set. They take turns in one
-process for each line, after a run of each that does not count. The numbers are medians
-of seconds; the last is the median of each repetition's ratio. Results are compared.
+process for each line, after a first run of each that is not counted. Numbers are median
+seconds; the last is the median of each repetition's ratio. Results are compared.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def by_keras(model: Any, folder: pathlib.Path, batch: int) -> np.ndarray:
 
 
 def measure(folder: pathlib.Path, replicas: int, batch: int, repetitions: int) -> None:
-    """Runs both contenders, and leaves what it measured in the folder."""
+    """Runs both contenders, and writes what it measured into the folder."""
     import keras_mgpu_strategy as mgpu
     from keras_mgpu_strategy.benchmark import machine
 

@@ -1,1 +1,1 @@
-"""What only this project measures: its models, other ways to predict, its reports."""
+"""What only this project measures: its models, other ways to predict, reports."""

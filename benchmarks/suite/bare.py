@@ -1,4 +1,4 @@
-"""Loops without input or results: what the devices alone could do."""
+"""Loops without input or results: what the devices alone can do."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,9 +49,9 @@ class StrategyRun(Contender):
 class Limit(Contender):
     """Each device calls its own compiled forward pass from threads of its own.
 
-    Each device takes a new step when it has finished one, so that a slow one holds up
-    no other: no engine can do better without larger batches. A GPU has two threads, so
-    that it has a next step while the host learns that the last one is done.
+    Each device starts a step when it has finished one, so that a slow device delays no
+    other: no engine can do better without larger batches. A GPU has two threads, so
+    that its next step is there before the host learns that the last one is done.
     """
 
     def __init__(self, setting: Setting):
@@ -90,7 +90,7 @@ def _forward(model: Any) -> Any:
 
 
 def _batch_on_each_replica(setting: Setting) -> Nest:
-    """Nest of per-replica tensors, each on its device."""
+    """A nest of per-replica tensors, each on its device."""
 
     def distribute(array: np.ndarray) -> Any:
         def on_device(context: Any) -> tf.Tensor:
@@ -105,10 +105,10 @@ def _batch_on_each_replica(setting: Setting) -> Nest:
 
 
 def _step_of_each_replica(setting: Setting) -> list[Any]:
-    """Traced by `strategy.run`, so that each reads its replica's own variables.
+    """Traced by `strategy.run`, so that each step reads its replica's own variables.
 
-    A step returns its outputs, and one of their values on the host, to wait for. A copy
-    requested after the next step was launched would wait for that step too.
+    A step returns its outputs, and one of their values on the host to wait for. A copy
+    that is requested after the next step was launched would wait for that step too.
     """
     steps: list[Any] = [None] * setting.num_replicas
     forward = _forward(setting.mirrored)

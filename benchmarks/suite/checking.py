@@ -21,7 +21,7 @@ def first_call(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any]
 
 
 def odd_rows(contender: Contender, x: Nest, reference: Nest) -> dict[str, Any] | None:
-    """Tries rows that nothing divides; None for a contender that keeps no results."""
+    """Tries an odd number of rows; None for a contender that keeps no results."""
     record: dict[str, Any] = {"rows_in": num_rows(x)}
     try:
         results = contender.predict(x)

@@ -1,4 +1,4 @@
-"""The program of one process of the one-process-per-device contender."""
+"""The program of one process of the contender with one process per device."""
 
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -40,7 +40,7 @@ def _load(model_path: str, device: str) -> Any:
 
 
 def _keep_one_device(device: str) -> None:
-    """Hides all other devices; takes a full name, as from a strategy."""
+    """Hides all other devices; takes a full name, as in a strategy."""
     kind, index = device.rsplit(":", 2)[-2:]
     gpus = tf.config.list_physical_devices("GPU") if kind == "GPU" else []
     mine = gpus[int(index) : int(index) + 1]

@@ -1,9 +1,9 @@
-"""Flags of `predict_benchmark.py` and what it does. Imports no TensorFlow.
+"""The flags of `predict_benchmark.py`, and what it does. Imports no TensorFlow.
 
 Guarantees:
 
 * Bad flags are reported before anything is measured.
-* With `--output`, the folder holds the report as JSON and Markdown after each job.
+* With `--output`, the folder has the report as JSON and Markdown after each job.
 """
 
 import json
@@ -99,7 +99,7 @@ def run(flag_values: flags.FlagValues) -> None:
 
 
 def options_of(flag_values: flags.FlagValues) -> Options:
-    """The options that the flags ask for."""
+    """The options that the flags specify."""
     fv = flag_values
     case, replicas = _case_and_replicas(fv)
     return Options(

@@ -1,7 +1,7 @@
-"""Runs all jobs of the options, each in a process of its own.
+"""Runs all jobs of the options, each in a new process.
 
-Guarantees: the report is written after every job, so that what was measured is not
-lost when a later job fails. Imports no TensorFlow.
+Guarantees: the report is written after every job, so that no measurement is lost if a
+later job fails. Imports no TensorFlow.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ def measure(
     save: Callable[[dict[str, Any]], None],
     say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Returns the report, which is also saved after each job, and says what it runs."""
+    """Returns the report, which is saved after each job; says what it runs."""
     report: dict[str, Any] = {
         "format": FORMAT,
         "command": command,
@@ -32,7 +32,7 @@ def measure(
         "options": dataclasses.asdict(options),
         "runs": [],
     }
-    # Once for all jobs, whose processes inherit the quiet start of TensorFlow.
+    # Once for all jobs: their processes inherit TensorFlow's quiet start.
     with environment.quiet_start():
         for series in jobs.series(options):
             for record in _measure_series(series, say):

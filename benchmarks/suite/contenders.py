@@ -29,7 +29,7 @@ class Predicting(Contender):
         return report_of(self._model)
 
     def close(self) -> None:
-        """Ends the processes of a Predictor."""
+        """Ends a Predictor's processes."""
         self._model = None
 
 
@@ -44,7 +44,7 @@ def _our_make_parallel(setting: Setting) -> Contender:
 
 
 def _ray(setting: Setting) -> Contender:
-    """A process for each replica; on a CPU, with one thread, as replicas have here."""
+    """A process for each replica; on a CPU with one thread, like the other replicas."""
     started = time.perf_counter()
     ray = mgpu.RayOptions(setting.num_replicas, cpus_per_actor=1)
     predictor = mgpu.Predictor(setting.plain, engine="ray", ray=ray)

@@ -1,4 +1,4 @@
-"""What all contenders of a run share, and what each of them can do."""
+"""What all contenders of a run share, and the interface of each."""
 
 import abc
 import dataclasses
@@ -19,7 +19,7 @@ class Setting:
         mirrored: The same model with the same weights, built under `strategy`.
         strategy: One replica on each device.
         batch_size: Per-replica batch; None for each side's default arguments.
-        example: Nest of at least one global batch of rows, for contenders that
+        example: A nest of at least one global batch of rows, for contenders that
             keep their input on the devices.
     """
 
@@ -31,7 +31,7 @@ class Setting:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Full name of each replica's device."""
+        """The full name of each replica's device."""
         return tuple(self.strategy.extended.worker_devices)
 
     @property
@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def global_batch(self) -> int | None:
-        """Rows of a batch over all replicas; None for the default."""
+        """Rows of a global batch; None for the default."""
         return None if self.batch_size is None else self.batch_size * self.num_replicas
 
     @property
@@ -55,8 +55,8 @@ class Setting:
 class Contender(abc.ABC):
     """One way to predict.
 
-    `start_up_seconds` is the time to get ready, if that takes more than compiling:
-    processes and models that have to be loaded.
+    `start_up_seconds` is the time to get ready if that is more than compiling, such as
+    starting processes and loading models.
     """
 
     start_up_seconds: float | None = None
@@ -74,7 +74,7 @@ class Contender(abc.ABC):
         return np.arange(num_rows)
 
     def report(self) -> dict[str, Any] | None:
-        """JSON record of where the time of the last run went, if known."""
+        """A JSON record of where the time of the last run went, if known."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most have nothing to give back

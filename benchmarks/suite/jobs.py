@@ -1,7 +1,7 @@
-"""What a user asked for, and the jobs that follow from it.
+"""The options of a user, and the jobs that follow from them.
 
-A job is measured in a process of its own, since logical devices cannot be changed
-once TensorFlow has started. Imports no TensorFlow.
+A job is measured in a new process, since logical devices cannot be changed once
+TensorFlow has started. Imports no TensorFlow.
 
 Guarantees:
 
@@ -29,19 +29,19 @@ class Options:
 
     Args:
         case: A name of `catalog.CASES`.
-        replicas: Numbers of replicas; under `one_device`, of that device.
-        models: Names of `catalog.MODELS`, or paths of Keras model files; empty for
+        replicas: Numbers of replicas; under `one_device`, on that device.
+        models: Names in `catalog.MODELS`, or paths of Keras model files; empty for
             those of the case.
-        batch: Per-replica batch; None for those of the model.
+        batch: Per-replica batch; None for the model's own.
         rows: Rows of a sample (of one replica under weak scaling); None finds as many
             as keep Keras busy for `seconds`.
         seconds: Target length of a sample.
         repetitions: Samples of each contender.
-        contenders: Names of `catalog.CONTENDERS`; empty for all of the case.
+        contenders: Names in `catalog.CONTENDERS`; empty for all of the case.
         devices: `"auto"` (GPUs if there are any), `"gpu"` or `"cpu"`.
         weak: Whether rows grow with the replicas.
         odd_rows: Whether to try, after the timing, a number of rows that is divisible
-            by no batch and no number of replicas.
+            by neither batch nor replicas.
         seed: Seed of rows and weights.
 
     Raises:
@@ -93,7 +93,7 @@ class Job:
         batch: Per-replica batch; None for each side's default arguments.
         reference_batch: Batch of the plain model if its results are the reference.
         rows: Rows of a sample; None to find a number.
-        row_multiple: A number that is found is a multiple of this.
+        row_multiple: A number of rows that is found is a multiple of this.
         contenders: What to measure.
         case, seconds, repetitions, devices, odd_rows, seed: As in `Options`.
     """
@@ -130,7 +130,7 @@ class Series:
     def jobs(self, replicas: int, found: tuple[int, int] | None) -> list[Job]:
         """The jobs for a number of replicas; one per contender for the memory case.
 
-        `found` are replicas and rows of the series' first job, once it is done.
+        `found` has the replicas and rows of the series' first job, once it is done.
         """
         names = self.options.contenders or _by_default(self.options.case)
         alone = self.options.case == "memory"
@@ -161,7 +161,7 @@ class Series:
         )
 
     def _reference_batch(self) -> int | None:
-        """Of a size that Keras is fast with, since it also sizes the sample."""
+        """A size that is fast in Keras, since it also determines the sample's size."""
         if self.batch is None and self.options.case == "one_device":
             return max(_known_batches(self.options, self.model))
         return self.batch

@@ -1,6 +1,6 @@
-"""Measures one job and returns its record. Runs in a process of its own.
+"""Measures one job and returns its record. Runs in a new process.
 
-The record of a contender holds `seconds` and `rows_per_second`, one number for each
+The record of a contender has `seconds` and `rows_per_second`, one number for each
 repetition, or `error` if a baseline cannot run the model. Ours must not fail.
 """
 
@@ -125,7 +125,7 @@ def _prepare(
     ready: dict[str, Contender],
     check_and_warm_up: Callable[[Contender], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The record of a first run, or of the error in which a baseline ends."""
+    """The record of a first run, or of the error with which a baseline ends."""
     try:
         contender = ready[name] = CONTENDERS[name](setting)
         record = check_and_warm_up(contender)

@@ -1,6 +1,6 @@
 """Peak anonymous memory of a run from a file into a file, above the loaded model.
 
-Anonymous memory is what a process holds beyond its files: the system can reclaim pages
+Anonymous memory is what a process holds besides its files: the system can reclaim pages
 of the two memory maps at any time, so they do not count.
 """
 
@@ -27,7 +27,7 @@ _INTERVAL_SECONDS = 0.01
 
 
 def anonymous_bytes() -> int:
-    """Anonymous memory of this process that is in use now."""
+    """The anonymous memory of this process that is now in use."""
     for line in _STATUS.read_text("utf-8", "replace").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -44,7 +44,7 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def start(self) -> None:
-        """Begins to sample."""
+        """Starts sampling."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ import keras
 from keras_mgpu_strategy.benchmark import rows
 
 layers = keras.layers
-# Their annotations lack the None that they document.
+# Their annotations lack the None that their documentation allows.
 applications: Any = keras.applications
 
 

@@ -10,7 +10,7 @@ from suite.tables import on_gpus
 
 
 def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
-    """Writes the pictures that the report has numbers for."""
+    """Writes the pictures for which the report has numbers."""
     pyplot = load_pyplot()
     drawn = []
     settings = stats.by_setting(report["runs"])
@@ -34,7 +34,7 @@ def save(report: dict[str, Any], folder: pathlib.Path, stem: str) -> list[pathli
 
 
 def _label(model: str, models: Iterable[str]) -> str:
-    """The name of a model's file; the whole path if two files have that name."""
+    """The name of a model's file; its whole path if two files have that name."""
     path = pathlib.Path(model)
     if sum(pathlib.Path(other).stem == path.stem for other in models) == 1:
         return path.stem

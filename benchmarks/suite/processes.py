@@ -1,6 +1,6 @@
 """One process per device, each with Keras `predict` on its share of the rows.
 
-Rows and results pass through files in shared memory, the simplest way that copies each
+Rows and results pass through files in shared memory, the simplest way to copy each only
 once. That time is counted; starting the processes is not.
 """
 
@@ -127,7 +127,7 @@ def _numbered(x: Nest) -> Nest:
 
 
 def _folder() -> str:
-    """Shared memory if there is enough of it, otherwise the temporary folder."""
+    """Shared memory if there is enough, otherwise the temporary folder."""
     there = os.path.isdir(_SHARED_MEMORY)
     if there and shutil.disk_usage(_SHARED_MEMORY).free > _LEAST_SHARED_BYTES:
         return _SHARED_MEMORY

@@ -8,7 +8,7 @@ from keras_mgpu_strategy.benchmark import provenance
 
 
 def describe() -> dict[str, Any]:
-    """JSON record of versions, machine and commit."""
+    """A JSON record of versions, machine and commit."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return provenance.describe() | {
         "commit": _git("rev-parse", "HEAD"),
@@ -24,7 +24,7 @@ def shown(described: dict[str, Any], command: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in this file's checkout; None outside of one."""
+    """The output of git in this file's checkout; None outside a checkout."""
     folder = pathlib.Path(__file__).parent
     try:
         done = subprocess.run(

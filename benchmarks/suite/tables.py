@@ -120,7 +120,7 @@ def _scaling(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _one_device(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Does a second replica on a device pay? Compares with the fewest replicas."""
+    """Whether a second replica on a device pays, compared with the fewest replicas."""
     fewest = min(run["replicas"] for run in runs)
     columns = [
         "model",
@@ -184,7 +184,7 @@ def scaling_of_limit(
 
 
 def on_gpus(run: dict[str, Any]) -> str:
-    """Names the GPUs that a run was measured on, after a comma; empty on CPUs."""
+    """The names of the GPUs of a run, after a comma; empty on CPUs."""
     return f", GPU: {run['gpu_names']}" if run.get("gpu_names") else ""
 
 
