@@ -11,7 +11,7 @@ import numpy as np
 NUM_COLUMNS = 20
 BLOCK_ROWS = 1 << 16
 BATCH = 1024
-"""Rows of a batch of a `tf.data.Dataset`, and of a replica."""
+"""Rows of a `tf.data.Dataset`'s batch, and of a per-replica batch."""
 
 
 @functools.cache

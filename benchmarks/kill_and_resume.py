@@ -30,9 +30,9 @@ REPLICAS = (1, 2)
 AIMS = ("anywhere", "anywhere", "at the beginning", "at the end")
 HEADER = ("sink", "replicas", "outputs", "kills", "resumes", "mismatches")
 LOST = 255
-"""The exit code of multiprocessing if two threads ask for the end at the same moment.
+"""Multiprocessing's exit code if two threads request the end at the same moment.
 
-Such an end is not counted as a kill; a child that fails by itself ends with 1.
+Such an end is not counted as a kill; a child that fails by itself exits with 1.
 """
 
 

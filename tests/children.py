@@ -1,4 +1,4 @@
-"""Processes of their own for tests, forked from one that has loaded TensorFlow.
+"""New processes for tests, forked from one that has loaded TensorFlow.
 
 `start` returns in milliseconds and its function runs within a second; a new interpreter
 would spend several seconds loading TensorFlow. The functions must be in modules that a

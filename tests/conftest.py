@@ -44,7 +44,7 @@ SLOW = re.compile(
     """,
     re.VERBOSE,
 )
-"""Tests that `python -m pytest` leaves to `python -m pytest -m slow`."""
+"""Tests that only `python -m pytest -m slow` runs."""
 
 
 def pytest_configure() -> None:

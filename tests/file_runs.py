@@ -21,7 +21,7 @@ SUFFIXES = (".npy", ".parquet", ".zarr", ".csv")
 BATCH = 8
 """The global batch of most runs."""
 USER_BATCH = 5
-"""Rows of a batch of generators and data sets."""
+"""Rows per batch of generators and data sets."""
 
 
 def classifier(activation="softmax", seed=7, fixed_batch=None):

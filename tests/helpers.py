@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_mgpu_strategy.types import HostBatch
 
 BATCH = 4
-"""The per-replica batch of tests of engines."""
+"""The per-replica batch in tests of engines."""
 
 
 def numbered_rows(num_rows, num_columns=2):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 NUM_FEATURES = 12
 SIZES = (5, 1, 30, 2)
-"""Rows of the batches of a stream, over and over."""
+"""Rows per batch of a stream; repeated."""
 
 
 def rows(num_rows):
@@ -166,14 +166,14 @@ INPUTS = {
     "tfrecords": _tfrecords,
     "images": _images,
 }
-"""Name -> what makes the input of rows and an empty folder."""
+"""Name -> a function that makes the input from rows and an empty folder."""
 
 NEEDS = {
     **{"sparse": "scipy", "frame": "pandas", "polars": "polars", "arrow": "pyarrow"},
     **{"hugging_face": "datasets", "csv": "pandas", "parquet": "pyarrow"},
     **{"parquet_files": "pyarrow", "h5": "h5py", "zarr": "zarr"},
 }
-"""Package that a kind of input needs."""
+"""Kind of input -> the package that it needs."""
 
 NEVER_EMPTY = ("csv", "images")
-"""Kinds without rows of which nothing could be read."""
+"""Kinds that cannot be read if they have no rows."""

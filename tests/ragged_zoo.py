@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 SIZES = (5, 1, 30, 2)
-"""Rows of the batches of a stream, over and over."""
+"""Rows per batch of a stream; repeated."""
 
 
 def rows(num_rows, longest=9, seed=3):
@@ -135,7 +135,7 @@ INPUTS = {
     "dataset_of_one": lambda x, folder: _elements(x).batch(1),
     "tfrecords": _tfrecords,
 }
-"""Name -> what makes the input of rows, as `rows` returns them, and an empty folder."""
+"""Name -> a function that makes the input from `rows(...)` and an empty folder."""
 
 NEEDS = {
     **dict.fromkeys(("pandas", "pandas_series"), "pandas"),
@@ -143,7 +143,7 @@ NEEDS = {
     **dict.fromkeys(("parquet", "parquet_files"), "pyarrow"),
     **{"polars": "polars", "hugging_face": "datasets"},
 }
-"""Package that a kind of input needs."""
+"""Kind of input -> the package that it needs."""
 
 NEVER_EMPTY = ("pandas", "pandas_series")
-"""Kinds without rows of which nothing shows that they hold lists."""
+"""Kinds that do not show that they hold lists if they have no rows."""

@@ -62,4 +62,4 @@ BROKEN = {
     "only writes": lambda: contextlib.nullcontext(OnlyWrites()),
     "raises": lambda: contextlib.nullcontext(Raises()),
 }
-"""Name -> a context manager that gives the stream."""
+"""Name -> a context manager that yields the stream."""

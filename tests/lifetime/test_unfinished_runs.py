@@ -189,14 +189,14 @@ def test_the_garbage_collector_may_end_a_run_in_a_thread_of_that_run(
 
 def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeypatch):
     monkeypatch.setattr(worker_threads, "_MOST_SECONDS", 0.5)
-    waits, goes_on, is_closed = (threading.Event() for _ in range(3))
+    waits, may_continue, is_closed = (threading.Event() for _ in range(3))
 
     def batches():
         try:
             for number, rows in enumerate(chunks()):
                 if number == 3:
                     waits.set()
-                    goes_on.wait()
+                    may_continue.wait()
                 yield rows
         finally:
             is_closed.set()
@@ -207,7 +207,7 @@ def test_a_generator_that_waits_does_not_hold_up_its_consumer(predictor, monkeyp
         left.close()
         calling.by_predict(predictor, calling.rows_of(2, 100))
         assert not is_closed.is_set()
-        goes_on.set()
+        may_continue.set()
         assert is_closed.wait(30)
 
 

@@ -52,7 +52,7 @@ CASES = {
     "interrupt_to_file": "KeyboardInterrupt",
     "interrupted_evaluation": "KeyboardInterrupt",
 }
-"""The error of each case, and the frames after its own."""
+"""The error of each case, and the frames after the case's own."""
 UNDER_RAY = {
     **{name: CASES[name] for name in ("wrong_shape", "generator", "loop", "bad_label")},
     "callback": "AttributeError",  # the model is elsewhere
