@@ -144,7 +144,7 @@ def _of_column(may_vary: bool, column: Any, fail: Fail) -> Any:
         return rows_of_column(column, fail)
     column = column.combine_chunks()
     lengths = first_lengths(column, len(kind.lengths))
-    array = decoded(column, lengths, False, False, fail)
+    array = decoded(column, lengths, True, False, fail)  # decimals may be fractions
     return array if array.ndim > 1 else array[:, np.newaxis]
 
 

@@ -1,6 +1,7 @@
 """`evaluate`, against `model.evaluate` of Keras and tf_keras on one device."""
 
 import concurrent.futures
+import decimal
 import functools
 import itertools
 
@@ -382,6 +383,16 @@ def test_lists_in_a_column_are_labels(strategies):
         table = pa.table({"table": list(ROWS[: len(wrong)]), "kind": wrong})
         with pytest.raises(ValueError, match=message):
             predictor.evaluate(table, "kind", verbose=0)
+
+
+def test_decimals_in_a_column_are_labels(strategies):
+    model, _ = made(loss_alone, "keras")
+    halves = np.arange(len(ROWS)) / 2
+    column = pa.array([decimal.Decimal(str(half)) for half in halves])
+    table = pa.table({"table": list(ROWS), "price": column})
+    expected = model.evaluate(ROWS, halves, verbose=0)
+    received = on_replicas(model, strategies[2]).evaluate(table, "price", verbose=0)
+    assert_same(received, expected)
 
 
 class OwnStep(keras.Model):
