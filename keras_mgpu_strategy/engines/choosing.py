@@ -1,4 +1,4 @@
-"""The search for the fastest step, by the first thread of a long run.
+"""The search for the fastest step, by a thread of the first replica of a long run.
 
 It begins when the run has shown that it is long. A candidate is compiled while other
 threads run by the first step, and must give the same results for one batch. Then steps
@@ -8,7 +8,9 @@ A compilation cannot be ended, so its time is predicted, and what would take mor
 tenth of the run is never begun.
 """
 
+import functools
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -74,24 +76,38 @@ class Search:
         feed: Feed,
         batch: BatchSize,
         most_rows: int,
-        trials: Trials,
+        make_trials: Callable[[], Trials],
     ):
         self._context, self._feed, self._batch = context, feed, batch
-        self._most_rows, self._trials = most_rows, trials
+        self._most_rows, self._make_trials = most_rows, make_trials
         self._num_replicas = len(context.devices)
         self._reference: StepKind = context.choices[0]
         # Of the time in which a step is made, unless other threads run meanwhile.
         self._lost = 1.0 if context.is_measured else 0.5
-        self._is_over = False
+        self._is_over, self._lock = False, threading.Lock()
         self._began: float | None = None
         self._spent = self._budget = 0.0
         self._tried: dict[str, float | str] = {}
         self._is_final = True  # also for later runs, which may be longer
 
-    def is_due(self) -> bool:
-        """Whether the run is long, as far as is known, and its first rows have run."""
+    @functools.cached_property
+    def _trials(self) -> Trials:
+        """Of the batch when the search begins: memory may have run out before."""
+        return self._make_trials()
+
+    def begins(self) -> bool:
+        """Whether the calling thread should `run` it; True once.
+
+        The run is long, as far as is known, and its first rows have run.
+        """
         if self._is_over:
             return False
+        with self._lock:
+            is_due = not self._is_over and self._is_due()
+            self._is_over |= is_due
+        return is_due
+
+    def _is_due(self) -> bool:
         now, left = time.perf_counter(), self._feed.rows_left
         self._began = self._began or now
         if left is None:
@@ -104,7 +120,6 @@ class Search:
 
     def run(self, put: Put) -> None:
         """Runs some chunks, puts their results, and changes the step of the batch."""
-        self._is_over = True
         size = self._batch.size
         sample = self._feed.take(size)
         if sample is None:

@@ -4,6 +4,7 @@ No replica waits for another; `engines.track` orders and limits a device's chunk
 chunk that fails on a replica is run again, if it can be, by the thread that has it.
 """
 
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator
 
@@ -97,7 +98,9 @@ class ThreadsEngine(Engine):
 
         search = None
         if context.searches:
-            trials = Trials(context, batch, self._chunks, self._tracks)
+            trials = functools.partial(
+                Trials, context, batch, self._chunks, self._tracks
+            )
             search = Search(context, feed, batch, most_rows, trials)
 
         def work(number: int, put_result: Callable[[HostBatch], None]) -> None:
@@ -109,7 +112,8 @@ class ThreadsEngine(Engine):
 
             while (ran := self._take_and_run(*own, pressure)) is not None:
                 put(ran)
-                if number == 0 and search and search.is_due():
+                # Any thread of the first replica: one alone may get few of the chunks.
+                if search and number % num_devices == 0 and search.begins():
                     search.run(put)
 
         return collect(work, num_threads, feed, room=num_threads + 1)

@@ -292,6 +292,43 @@ def test_a_batch_that_shrinks_within_the_search_loses_no_row(num_devices, clock)
     assert run(steps, ROWS, num_devices=num_devices).step == "plain"
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_batch_that_shrinks_before_the_search_is_that_of_the_search(
+    num_devices, clock
+):
+    steps = Steps(clock, {"plain": 0.01, "frozen": 0.005, "xla": 0.01})
+    ran, sizes = steps.run, set()
+
+    def run_smaller(chunk, batch, *others):
+        if batch.step == "plain" and batch.size == BATCH:
+            batch.change(BATCH // 2)
+        sizes.add(batch.size)
+        return ran(chunk, batch, *others)
+
+    steps.run = run_smaller
+    assert run(steps, ROWS, num_devices=num_devices).step == "frozen"
+    assert sizes == {BATCH // 2}
+
+
+def test_the_search_waits_for_no_thread_in_particular(clock, monkeypatch):
+    """As where one thread of the first replica gets few of its chunks."""
+    steps, began = Steps(clock, dict.fromkeys(CPU, 0.01)), threading.Event()
+    ran, search = steps.run, choosing.Search.run
+
+    def run_late(*how):
+        if threading.current_thread().name.endswith("mgpu-worker-0"):
+            assert began.wait(30), "no other thread has begun it"
+        return ran(*how)
+
+    def begin(*how):
+        began.set()
+        search(*how)
+
+    steps.run = run_late
+    monkeypatch.setattr(choosing.Search, "run", begin)
+    assert {*run(steps, ROWS).tried_steps} == {*CPU}
+
+
 def test_no_step_is_made_after_the_iterator_is_closed(clock, monkeypatch):
     making, closed = threading.Event(), threading.Event()
 
