@@ -4,9 +4,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keras_mgpu_strategy.formats.parquet.parts import Spool
 from keras_mgpu_strategy.formats.parquet.write import ParquetFormat
 from keras_mgpu_strategy.outputs.shards import Shard
 from tests.formats import stored
@@ -169,6 +171,19 @@ def test_what_is_half_written_after_the_mark_is_dropped(tmp_path):
     (tmp_path / "out/..unfinished.partial").write_bytes(b"")
     (tmp_path / "out/part-00009.parquet").write_bytes(b"PAR1")
     stored.assert_resumes("parquet", tmp_path / "out", what, mark)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\xff"])
+def test_rows_whose_end_never_reached_the_disk_are_not_read(rest, tmp_path):
+    table = pa.table({"text": ["a", "bc", "d"], "values": [[1.0], [], [2.0, 3.0]]})
+    spool = Spool(tmp_path / "spool")
+    spool.add(table)
+    spool.close()
+    frame = (tmp_path / "spool").read_bytes()
+    for end in range(0, len(frame), 7):
+        cut = frame[:end] + rest * (len(frame) - end)
+        (tmp_path / "spool").write_bytes(frame + cut)
+        assert spool.read(table.schema, 6).slice(0, 3).equals(table)
 
 
 @pytest.mark.parametrize("rows", [0, 3, 8, 11, 13])

@@ -133,7 +133,7 @@ def test_a_data_set_with_a_transform_is_refused(data_set):
 @pytest.mark.parametrize(
     ("column", "spec", "message"),
     [
-        ([1, None, 3], A, "row 1 holds a null, expected a value. Fill it in, leave"),
+        ([1, None, 3], A, "row 1 holds a null, expected a value. Fill it in, or leave"),
         ([1.0, 2.5, 3.0], A, "row 1 holds 2.5 .float64., expected an integer"),
         ([0, 2**40], tf.TensorSpec([None], tf.int32), "row 1 holds 1099511627776"),
     ],

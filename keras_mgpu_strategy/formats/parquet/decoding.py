@@ -63,8 +63,8 @@ def check_nulls(values: Any, per_row: int, expected: str, fail: Fail) -> None:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
         fail(
             int(nulls.argmax()) // per_row,
-            f"holds a null, expected {expected}. Fill it in, leave out the column, or "
-            "pass missing_as_nan=True to files.Parquet where the model takes floats.",
+            f"holds a null, expected {expected}. Fill it in, or leave out the column. "
+            "missing_as_nan=True of files.Parquet reads nulls of float inputs as NaN.",
         )
 
 

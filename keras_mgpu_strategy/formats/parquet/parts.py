@@ -131,15 +131,20 @@ class Spool:
         import pyarrow as pa
 
         batches: list[Any] = []
-        torn = (OSError, EOFError, pa.ArrowInvalid)
-        with contextlib.suppress(*torn), open(self._path, "rb") as file:
+        torn = (OSError, EOFError, pa.ArrowInvalid, pa.ArrowIndexError)
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as file:
             size = self._path.stat().st_size
             while sum(map(len, batches)) < num_rows:
                 num_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
                 if not 0 < num_bytes <= size:
                     break
                 content = pa.py_buffer(file.read(num_bytes))
-                batches.append(pa.ipc.read_record_batch(content, schema))
+                try:
+                    batch = pa.ipc.read_record_batch(content, schema)
+                    batch.validate(full=True)
+                except torn:
+                    break
+                batches.append(batch)
         table = pa.Table.from_batches(batches, schema)
         return table.slice(0, num_rows).combine_chunks()
 
