@@ -21,7 +21,10 @@ from image_cases import (
 
 from keras_mgpu_strategy.formats.images import source as image_source
 from keras_mgpu_strategy.formats.images.contents import BadImage
+from keras_mgpu_strategy.formats.images.form import ImageForm
 from keras_mgpu_strategy.formats.images.input import Images
+from keras_mgpu_strategy.formats.images.listing import find_images
+from keras_mgpu_strategy.formats.images.source import ImageSource
 
 NUM_IMAGES = 13
 SIZE = (6, 5)
@@ -154,6 +157,32 @@ def test_files_are_read_a_few_at_a_time(good, bad, expected, start, monkeypatch)
         rows = read_all(source, batch_size, start)
         np.testing.assert_array_equal(rows, zeroed(expected, {2, 7})[start:])
         assert missing_rows(source) == [row for row in (2, 7) if row >= start]
+
+
+def test_a_folder_of_bad_files_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_source, "_FIRST_FILES", 4)
+    monkeypatch.setattr(image_source, "_MOST_FILES", 8)
+    num_good, tried = 12, []
+
+    def pixels_of(path):
+        tried.append(path)
+        if int(np.asarray(path).item()[-6:-4]) >= num_good:
+            raise BadImage("it is bad")
+        return np.zeros((*SIZE, 3), np.float32)
+
+    def load(path):
+        image = tf.numpy_function(pixels_of, [path], tf.float32)
+        return tf.ensure_shape(image, (*SIZE, 3))
+
+    for row in range(90):
+        (tmp_path / f"{row:02}.png").touch()
+    form, files = ImageForm(*SIZE, 3), find_images(tmp_path, must_read=True)
+    source = ImageSource(files, form, load, None, skips=False, settings=None)
+    for start in (0, num_good):
+        tried.clear()
+        with pytest.raises(ValueError, match=f"^Row {num_good}: "):
+            list(source.batches(2, start))
+        assert len(tried) < 30
 
 
 def test_the_message_says_what_to_do(good, bad):

@@ -28,7 +28,7 @@ from keras_mgpu_strategy.system.environment import num_cores
 from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
 
 MOST_READ_AHEAD = 128 * 1024 * 1024
-_FIRST_FILES = 4096
+_FIRST_FILES, _MOST_FILES = 2**12, 2**16
 _NOT_THE_FILE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -106,10 +106,24 @@ class ImageSource:
         self, batch_size: int, start: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches with zeros for files that fail, and which of the files were read."""
-        decodable = self._decodable(batch_size, start)
+        # In growing groups: a pipeline takes all its paths even for one batch. Not all
+        # at once: if all are bad, it is read to its end before there is a batch.
+        num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
+        while start < self.num_rows:
+            stop = min(start + num_files, self.num_rows)
+            yield from self._decoded_group(batch_size, start, stop)
+            start = stop
+            num_files *= 2 if num_files < _MOST_FILES else 1
+
+    def _decoded_group(
+        self, batch_size: int, start: int, end: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        paths = self._files.encoded_paths(start, end)
+        batches = self._pipeline(paths, batch_size, start)
+        decodable = (tuple(map(np.asarray, batch)) for batch in batches)
         rows, images = next(decodable, _NONE)
-        for first in range(start, self.num_rows, batch_size):
-            stop = min(first + batch_size, self.num_rows)
+        for first in range(start, end, batch_size):
+            stop = min(first + batch_size, end)
             if len(rows) == stop - first and rows[-1] < stop:  # no copy if none fails
                 yield images, np.ones(len(rows), bool)
                 rows, images = next(decodable, _NONE)
@@ -126,20 +140,8 @@ class ImageSource:
                     rows, images = next(decodable, _NONE)
             yield batch, was_read
 
-    def _decodable(
-        self, batch_size: int, start: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The images that can be decoded, in order, and their rows."""
-        # In growing groups: a pipeline takes all its paths even for one batch.
-        num_files = max(_FIRST_FILES // batch_size, 1) * batch_size
-        while start < self.num_rows:
-            paths = self._files.encoded_paths(start, start + num_files)
-            for rows, images in self._pipeline(paths, batch_size, start):
-                yield np.asarray(rows), np.asarray(images)
-            start += num_files
-            num_files *= 2
-
     def _pipeline(self, paths: list[bytes], batch_size: int, start: int) -> Any:
+        """Batches of the images that can be decoded, in order, after their rows."""
         options = tf.data.Options()
         # The autotuner's thread sleeps, and ending the iterator waits for it.
         options.autotune.enabled = False
