@@ -70,7 +70,7 @@ def reader_of(path: pathlib.Path, given: Collection[str]) -> str | None:
         if wrong and not fits:
             raise ValueError(
                 f"{', '.join(wrong)} received for the input {path}, expected "
-                f"{expected}. Leave out {'it' if len(wrong) == 1 else 'them'}."
+                f"{expected}. Leave {'it' if len(wrong) == 1 else 'them'} out."
             )
     if for_images:
         return IMAGES.name

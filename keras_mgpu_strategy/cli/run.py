@@ -131,7 +131,7 @@ def _check(run: PredictRun) -> None:
     if run.ray and not run.is_ray:
         raise ValueError(
             f"{', '.join(f'--{name}' for name in run.ray)} without --engine=ray, the "
-            "only engine with processes. Add it, or leave them out."
+            "only engine with processes. Add --engine=ray, or leave out the rest."
         )
     metrics = run.running.get("metrics")
     if metrics and not run.labels:

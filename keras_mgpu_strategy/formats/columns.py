@@ -149,9 +149,9 @@ def _by_shape(
     others = [name for name in kinds if name in hidden]
     unasked = f"; taken by name alone: {shorten(others)}" if others else ""
     raise ValueError(
-        f"{where} has no column of the name of the model's input, {item.name!r}, and "
-        f"{len(plain)} columns of {wanted}s to choose from, expected "
-        f"{num_features or 'its'}: received {_listed(seen) or 'none'}{unasked}. "
+        f"{where} has no column named after the model's input, {item.name!r}, and "
+        f"{len(plain)} columns of {wanted}s, expected {num_features or 'one'}: "
+        f"received {_listed(seen) or 'none'}{unasked}. "
         f"{remedy}"
     )
 

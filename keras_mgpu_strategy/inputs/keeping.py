@@ -71,10 +71,10 @@ def kept_of_stream(
 
 
 def cannot_keep(x: Any, keep: Sequence[str]) -> ValueError:
-    """The error for an input that has no columns by name."""
+    """The error for an input that has no named columns."""
     return ValueError(
         f"Received keep or labels {list(keep)!r} for {type(x).__name__}, which has no "
-        "columns by name. Expected a DataFrame of pandas or polars, a dict of arrays, "
+        "named columns. Expected a DataFrame of pandas or polars, a dict of arrays, "
         "an Arrow table, Parquet or CSV files, or batches that are dicts. Pass a dict "
         f"such as {{'x': x, 'id': ids}}.{as_file(keep)}"
     )

@@ -31,7 +31,9 @@ def check_folder(path: pathlib.Path) -> None:
     """Checks that an output can be written where its path says."""
     folder = path.parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
+        raise FileNotFoundError(
+            f"There is no folder {folder} to write {path.name} to. Create it first."
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"The folder {folder} cannot be written.")
 

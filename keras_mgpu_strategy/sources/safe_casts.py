@@ -77,7 +77,7 @@ def expected_of(value: Any, dtype: np.dtype, target: np.dtype) -> str:
         case "i" if is_float and _first_skipped(dtype) <= abs(value) < math.inf:
             return (
                 f"a number below {_first_skipped(dtype)}: from there on, {dtype} does "
-                "not hold every integer, so that it may be another one. Pass integers"
+                "not hold every integer, so the number meant may differ. Pass integers"
             )
         case "i":
             return f"an integer that {target} holds"

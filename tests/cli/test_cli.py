@@ -190,7 +190,7 @@ def files(tmp_path):
         ("M rows.npy --output=o.npy --shard=2/2", "--shard=2/2. Expected I/N with"),
         ("M rows.npy --output=o.npy --shard=half", "--shard=half. Expected I/N with"),
         ("M photos --output=o.npy --image_size=8", "--image_size=8. Expected height"),
-        ("M rows.npy --output=o.npy --columns=a", "--columns received for the input"),
+        ("M rows.npy --output=o.npy --columns=a", "Parquet or CSV file. Leave it out."),
         ("M rows.npy --output=o.npy --preprocess=unit", "expected a folder of images"),
         ("M a.csv --output=o.npy --on_bad_file=skip", "--on_bad_file received for"),
         ("M rows.npy --output=o.npy --missing_as_nan", "--missing_as_nan received for"),

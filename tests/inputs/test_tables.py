@@ -148,9 +148,7 @@ def test_values_that_cannot_be_kept(column, spec, message):
 
 def test_columns_that_do_not_fit(table):
     wide = tf.TensorSpec([None, 5], tf.float32, "wide")
-    message = (
-        "x has no column of the name of the model's input, 'wide'.* Choose columns"
-    )
+    message = "x has no column named after the model's input, 'wide'.* Choose columns"
     with pytest.raises(ValueError, match=message):
         as_source(pa.table({"u": [1.0], "v": [2.0]}), input_spec=wide)
     message = (

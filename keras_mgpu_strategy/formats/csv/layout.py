@@ -228,7 +228,7 @@ def _check_names(lines: _FirstLines) -> None:
     doubled = sorted({name for name in named if named.count(name) > 1})
     if doubled:
         raise ValueError(
-            f"{lines.path} has several columns of the name "
+            f"{lines.path} has several columns named "
             f"{shorten(map(repr, doubled))}. Name them: read_options={{'header': 0, "
             "'names': [...]}."
         )

@@ -125,6 +125,6 @@ def _reading(path: Any) -> Iterator[None]:
         if not isinstance(error.__cause__, UnicodeDecodeError):
             raise
         raise ValueError(
-            f"{error} Pass read_options={{'encoding': ...}}, such as 'latin-1' or "
-            "'utf-16', if it was written in another."
+            f"{str(error).rstrip().rstrip('.')}. If it is not UTF-8, pass "
+            "read_options={'encoding': ...}, such as 'latin-1' or 'utf-16'."
         ) from error

@@ -62,7 +62,7 @@ def schema_of(schema: Any, path: object) -> Schema:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ValueError(
-            f"{path} has several columns of the name {shorten(map(repr, doubled))}. "
+            f"{path} has several columns named {shorten(map(repr, doubled))}. "
             "Rename them."
         )
     try:
