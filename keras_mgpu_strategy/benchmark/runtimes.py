@@ -126,6 +126,8 @@ def _in_openvino(onnx: bytes, num_replicas: int) -> tuple[list[str], list[Call]]
     def call_of(request: Any) -> Call:
         # Tensors that threads make while others run may wait for each other for ever.
         tensors = {name: request.get_tensor(name).data for name in names}
+        for array in tensors.values():
+            array.fill(0)
         request.infer()
         outputs = [tensor.data for tensor in request.output_tensors]
 

@@ -160,3 +160,13 @@ def test_equal_values_have_equal_bytes():
         place = table.column_names.index(column)
         changed = table.set_column(place, column, pa.array(values))
         assert bytes_of(changed).tobytes() != expected
+
+
+def test_a_batch_without_rows_has_the_types_of_the_first():
+    def batches():
+        for names in (["a", "b"], [], ["c"]):
+            yield {"x": np.ones((len(names), 2)), "id": np.array(names, object)}
+
+    source = as_source(batches(), keep=("id",))
+    kept = [source.marks(b.start, b.start + b.num_rows).kept for b in source.batches(2)]
+    assert pa.concat_tables(kept)["id"].to_pylist() == ["a", "b", "c"]
