@@ -34,6 +34,7 @@ _ADVICE = {
         "model; later calls of this Predictor skip that."
     ),
 }
+_NO_ROWS = "No row was run: there was none, or all were done before."
 
 
 def rate_text(rows_per_second: float) -> str:
@@ -142,6 +143,8 @@ class Report:
     @property
     def bottleneck(self) -> str:
         """One sentence: what the run waited for most, and what to try."""
+        if not self.rows:
+            return _NO_ROWS
         copies = {name: self.shares[name] for name in ("copy_in", "copy_out")}
         return _ADVICE[self.bound].format(share=self._bounds()[self.bound], **copies)
 
@@ -172,6 +175,9 @@ class Report:
 
     def __str__(self) -> str:
         """Several lines for a person to read."""
+        metrics = "".join(f"\n{line}" for line in metric_lines(self.metrics))
+        if not self.rows:
+            return f"{_NO_ROWS}{metrics}"
         back_offs = [f"out of memory at {text}\n" for text in self._back_off_texts()]
         step = [f"step: {text}\n" for text in self._step_texts()]
         padding = [f"padding: {text}\n" for text in self._padding_texts()]
@@ -181,16 +187,15 @@ class Report:
         return (
             f"{self._summary()}\n"
             f"{self.num_replicas} replica{'s' * (self.num_replicas != 1)} ran "
-            f"{self._rows_text()}, {self.batch_size} a batch, up to "
-            f"{self.chunk_rows:,} a chunk\n"
+            f"{self._rows_text()}, {self.batch_size} a batch, "
+            f"up to {self.chunk_rows:,} a chunk\n"
             f"{self._bytes_text()}; {self.compile_seconds:.2f} s compiling\n"
-            f"{''.join([*step, *padding, *back_offs])}time: {shares}\n{self.bottleneck}"
-            + "".join(f"\n{line}" for line in metric_lines(self.metrics))
+            f"{''.join([*step, *padding, *back_offs])}time: {shares}\n"
+            f"{self.bottleneck}{metrics}"
         )
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         """What IPython shows on a terminal."""
-        del cycle
         printer.text(str(self))
 
     def _repr_html_(self) -> str:

@@ -73,7 +73,7 @@ def test_paths_lead_to_the_files(tmp_path, monkeypatch):
     for folder in (tmp_path, str(tmp_path), f"{tmp_path}/", ".", "a", pathlib.Path()):
         found = find_images(folder, must_read=True)
         assert os.path.samefile(found.path(0), tmp_path / "a/b.png")
-        assert os.path.samefile(found.encoded_paths(0)[0], tmp_path / "a/b.png")
+        assert os.path.samefile(found.encoded_paths(0, 1)[0], tmp_path / "a/b.png")
 
 
 def test_hidden_files_and_other_files_are_left_out(tmp_path):
@@ -121,7 +121,7 @@ def test_names_that_are_not_unicode(tmp_path):
     path = os.fsencode(tmp_path) + b"/a\xff.png"
     with open(path, "wb"):
         found = find_images(tmp_path, must_read=True)
-    assert found.encoded_paths(0) == [path]
+    assert found.encoded_paths(0, 1) == [path]
     assert found.shown_names(0, 1) == ["a\\xff.png"]
 
 

@@ -61,7 +61,10 @@ def test_compiling_is_named_if_it_took_most_of_the_time():
 def test_a_run_that_has_not_begun_has_a_report():
     report = StageClock(1).report()
     assert (report.rows, report.seconds, report.bound) == (0, 0, "compute")
-    assert report.bottleneck.startswith("compute-bound: 100%")
+    assert str(report) == report.bottleneck
+    assert (
+        report.bottleneck == "No row was run: there was none, or all were done before."
+    )
 
 
 def test_a_person_can_read_it():

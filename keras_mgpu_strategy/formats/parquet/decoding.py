@@ -63,8 +63,8 @@ def check_nulls(values: Any, per_row: int, expected: str, fail: Fail) -> None:
         nulls = values.is_null().to_numpy(zero_copy_only=False)
         fail(
             int(nulls.argmax()) // per_row,
-            f"holds a null, expected {expected}. Fill it in, or leave out the column. "
-            "missing_as_nan=True of files.Parquet reads nulls of float inputs as NaN.",
+            f"holds a null, expected {expected}. Fill it in, or leave out the column; "
+            "for inputs of floats, pass missing_as_nan=True to files.Parquet.",
         )
 
 
