@@ -151,9 +151,8 @@ class _Values(convert_to_constants._FunctionConverterDataInEager):
         self._func = step
         graph = step.graph.as_graph_def()
         for node in nodes_of(graph):
-            if (
-                node.op.removeprefix("Stateless") in _CONTROL_FLOW
-            ):  # each a call, which is faster here
+            # Each is a call then, which is faster here.
+            if node.op.removeprefix("Stateless") in _CONTROL_FLOW:
                 node.attr["_lower_using_switch_merge"].b = False
         convert_to_constants._ConverterData.__init__(self, graph)
         self._build_tensor_data()

@@ -50,7 +50,7 @@ class StepCompiler:
 
     @functools.cached_property
     def _pinned(self) -> PinnedValues:
-        """Made when the first run begins, unless there is a single replica."""
+        """Made when the first run begins, or by the first step of a process of Ray."""
         return PinnedValues(self._replicated.all_variables())
 
     def begin_run(self) -> None:
