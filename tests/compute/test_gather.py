@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_mgpu_strategy.compute import gather
-from keras_mgpu_strategy.types import HostBatch
+from keras_mgpu_strategy.types import HostBatch, RowMarks
 from tests import helpers
 from tests.messages import exactly
 
@@ -198,3 +198,24 @@ class TestResplit:
         shapes = [batch.outputs.shape for batch in result if batch.num_rows]
         assert shapes == [(2, 5), (1, 5), (2, 6), (2, 6)]
         assert [batch.start for batch in result if batch.num_rows] == [0, 2, 3, 5]
+
+
+def named(start, names):
+    rows = np.arange(start, start + len(names))
+    return HostBatch(start, rows, RowMarks(names=names))
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_marks_are_split_with_their_rows(count):
+    first, rest = gather.split(named(7, "abcde"), count)
+    for part, rows in ((first, slice(0, count)), (rest, slice(count, 5))):
+        assert part.start == 7 + rows.start
+        np.testing.assert_array_equal(part.outputs, np.arange(7, 12)[rows])
+        assert part.marks.names == "abcde"[rows]
+
+
+@pytest.mark.parametrize(("start", "left"), [(0, "abc"), (4, "abc"), (6, "c"), (9, "")])
+def test_rows_from_an_index_onwards(start, left):
+    found = gather.rows_from(named(4, "abc"), start)
+    assert (found.num_rows, found.marks.names) == (len(left), left)
+    assert not left or found.start == max(start, 4)

@@ -8,6 +8,7 @@ from keras_mgpu_strategy.compute.sizes import (
     first_guess,
     most_batch_rows,
     most_chunk_rows,
+    most_result_rows,
     per_replica,
 )
 from keras_mgpu_strategy.system.integers import ceil_div, next_power_of_two
@@ -169,3 +170,9 @@ def test_first_guess_is_a_power_of_two(row_bytes, num_rows, num_replicas):
     guess = first_guess(row_bytes, num_rows, num_replicas)
     assert 1 <= guess <= 1024
     assert guess & (guess - 1) == 0
+
+
+def test_results_bound_a_chunk():
+    assert most_result_rows(1.5 * KIB, is_copied=False) == 8 * MIB * 2 // (3 * KIB)
+    assert most_result_rows(4 * KIB, is_copied=True) == 64 * MIB // (4 * KIB)
+    assert most_result_rows(0, is_copied=True) is None

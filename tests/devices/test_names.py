@@ -198,3 +198,10 @@ def test_each_part_gets_its_share_of_the_least_free_memory():
 def test_unknown_gpu_memory_is_an_error(report):
     with pytest.raises(RuntimeError, match="expected one number per GPU .* by hand"):
         gpu_memory.limit_from_report(report, num_parts=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["/job:localhost/replica:0/task:0/device:GPU:1", "GPU:1"]
+)
+def test_full_names_become_short(name):
+    assert devices.short_name(name) == "GPU:1"

@@ -220,3 +220,12 @@ def test_lines_are_on_disk_before_add_returns(path, monkeypatch):
     written.add(STEPS[0])
     assert calls == ["fsync file"]
     written.close()
+
+
+def test_a_journal_of_one_line_is_read_as_it_was_made(path):
+    last = Progress(
+        1007, 1000, 8, {"state": 3}, finished=True, content="sha256 " + "0" * 32
+    )
+    path.write_bytes(journal.content_of(ABOUT, last))
+    found = journal.read(path)
+    assert (found.about, found.progress) == (ABOUT, last)
