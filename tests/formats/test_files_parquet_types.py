@@ -270,7 +270,7 @@ def test_an_index_of_pandas_is_not_taken_unasked(index, tmp_path):
     expected = np.array([[1, 4], [2, 5], [3, 6]], np.float32)
     check_rows(as_source(path, input_spec=TWO), expected, [(1, 0)])
     name = names[0] if names else "__index_level_0__"
-    message = f"2 columns of numbers to choose .*expected 3: .*by name alone: {name}"
+    message = f"2 columns of numbers, expected 3: .*by name alone: {name}"
     with pytest.raises(ValueError, match=message):
         as_source(path, input_spec=one([3], name="x"))
     source = Parquet(path, ["a", "b", name]).open_rows(one([3]))

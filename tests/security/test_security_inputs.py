@@ -61,7 +61,7 @@ def refused(path, *messages):
         ("-" * 9000 + "1", "its header cannot be parsed|Header"),
         ("(" * 9000, "header"),
         ("__import__('os').mkdir('x')", "malformed node|header"),
-        ("\0\0", "header"),
+        ("\0\0", "header|null bytes"),
         ("'''", "header"),
         ("", "header"),
     ],
