@@ -8,11 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mgpu_strategy.types import Nest
-from suite.interface import (
-    Contender,
-    Setting,
-    num_rows,
-)
+from suite.interface import Contender, Setting, num_rows
 
 
 class StrategyRun(Contender):

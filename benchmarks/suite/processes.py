@@ -19,11 +19,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.types import Nest, cut
 from suite import child
-from suite.interface import (
-    Contender,
-    Setting,
-    num_rows,
-)
+from suite.interface import Contender, Setting, num_rows
 
 _SHARED_MEMORY = "/dev/shm"
 _LEAST_SHARED_BYTES = 2 << 30

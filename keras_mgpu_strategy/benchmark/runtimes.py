@@ -124,7 +124,7 @@ def _in_openvino(onnx: bytes, num_replicas: int) -> tuple[list[str], list[Call]]
     names = [each.get_any_name() for each in compiled.inputs]
 
     def call_of(request: Any) -> Call:
-        # Tensors that threads make while others run may wait for each other for ever.
+        # All are made here: threads that make tensors while others run may deadlock.
         tensors = {name: request.get_tensor(name).data for name in names}
         for array in tensors.values():
             array.fill(0)

@@ -17,9 +17,8 @@ from keras_mgpu_strategy.system.signals import stopping_signals
 
 TABLE_FLAGS = ("columns", "read_options", "missing_as_nan")
 IMAGE_FLAGS = ("image_size", "preprocess", "on_bad_file")
-_PAD_FLAGS = (
-    *("pad_value", "pad_lengths", "pad_side", "max_tokens", "truncate", "unmasked"),
-)
+_PAD_FLAGS = ("pad_value", "pad_lengths", "pad_side")
+_PAD_FLAGS += ("max_tokens", "truncate", "unmasked")
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reading": (*TABLE_FLAGS, *IMAGE_FLAGS),
     "scope": ("devices", "replicas_per_device"),

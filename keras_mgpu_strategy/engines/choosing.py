@@ -82,7 +82,7 @@ class Search:
         self._most_rows, self._make_trials = most_rows, make_trials
         self._num_replicas = len(context.devices)
         self._reference: StepKind = context.choices[0]
-        # Of the time in which a step is made, unless other threads run meanwhile.
+        # The share of the time to make a step that is lost: others may run meanwhile.
         self._lost = 1.0 if context.is_measured else 0.5
         self._is_over, self._lock = False, threading.Lock()
         self._began: float | None = None
@@ -136,8 +136,8 @@ class Search:
         for kind in self._context.choices[1:]:
             if self._feed.is_stopped:  # closing waits for this thread
                 return
-            if said := self._make(kind, sample, expected, seconds):
-                self._tried[kind] = said
+            if reason := self._make(kind, sample, expected, seconds):
+                self._tried[kind] = reason
             else:
                 made.append(kind)
         best: dict[StepKind, float] | None = {self._reference: seconds / size}
@@ -150,22 +150,22 @@ class Search:
     def _make(
         self, kind: StepKind, sample: InputBatch, expected: HostBatch, seconds: float
     ) -> str:
-        """Makes a step that gives the expected results; says why not, if so."""
+        """Makes a step that gives the expected results; returns why it cannot."""
         context = self._context
         known = (self._trials.num_ops(), context.weight_bytes, seconds)
         takes = seconds_to_make(kind, *known)
-        said = f"not tried: it would take {takes:.1f} s to make"
+        reason = f"not tried: it would take {takes:.1f} s to make"
         if takes > _MOST_SECONDS_TO_COMPILE:
-            return said
+            return reason
         # All others make it at the same time, if they do.
         times = 2 if context.makes_each and self._num_replicas > 1 else 1
         if self._spent + takes * times * self._lost > self._budget:
             self._is_final = False
-            return f"{said}, too long for this run"
+            return f"{reason}, too long for this run"
         began = time.perf_counter()
-        said = self._trials.make(kind, sample, expected)
+        reason = self._trials.make(kind, sample, expected)
         self._spent += self._lost * (time.perf_counter() - began)
-        return said
+        return reason
 
     def _times(self, kinds: list[StepKind], put: Put) -> dict[StepKind, float] | None:
         """The least seconds a row, in turn on equal chunks; None if these run out."""

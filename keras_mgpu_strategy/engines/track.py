@@ -2,8 +2,8 @@
 
 A copy to a GPU waits for all that was launched by then. So two chunks are copied at a
 time, and nothing is launched while the copy of a held chunk has not begun, unless
-another is under way. No thread waits for a chunk that is not read yet. Chunks go on in
-the order in which they wait, since results that come too early are held.
+another is under way. No thread waits for a chunk that is not read yet. Chunks proceed
+in the order in which they wait, since results that come too early are held.
 """
 
 import contextlib

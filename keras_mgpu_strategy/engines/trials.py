@@ -52,7 +52,7 @@ class Trials:
             yield
 
     def make(self, kind: StepKind, chunk: InputBatch, expected: HostBatch) -> str:
-        """Makes a step and runs a chunk by it; says why it cannot be used, if so."""
+        """Makes a step and runs a chunk by it; returns why it cannot be used, if so."""
         beside = contextlib.nullcontext()
         if self._is_measured:  # the memory of what runs alone
             beside = self._tracks[0].alone()

@@ -20,10 +20,7 @@ import tensorflow as tf
 
 from keras_mgpu_strategy.digests.code import codes_of
 from keras_mgpu_strategy.digests.packages import root_of
-from keras_mgpu_strategy.models.libraries import (
-    LIBRARIES,
-    is_library_class,
-)
+from keras_mgpu_strategy.models.libraries import LIBRARIES, is_library_class
 
 # Names that Keras sets, but not as attributes in its methods: by the `History`
 # callback, and by `tf_keras` (tried with 2.21) through `super().__setattr__`.

@@ -12,17 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mgpu_strategy.models.stand_ins import stand_in_for
-from keras_mgpu_strategy.models.state import (
-    assign_all,
-    copy_flags,
-    variables_in_order,
-)
-from keras_mgpu_strategy.models.variables import (
-    MEAN,
-    SUM,
-    combined_by,
-    copies_of,
-)
+from keras_mgpu_strategy.models.state import assign_all, copy_flags, variables_in_order
+from keras_mgpu_strategy.models.variables import MEAN, SUM, combined_by, copies_of
 
 _BITCAST = frozenset(
     {tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.complex64}

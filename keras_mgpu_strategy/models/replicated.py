@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mgpu_strategy.element_forms import (
-    SparseRows,
-    as_given,
-    without_none,
-    x_of,
-)
+from keras_mgpu_strategy.element_forms import SparseRows, as_given, without_none, x_of
 from keras_mgpu_strategy.models.libraries import layers_of, parts_of
 from keras_mgpu_strategy.models.overrides import preprocess_of
 from keras_mgpu_strategy.models.variables import hidden_variables, variables_of

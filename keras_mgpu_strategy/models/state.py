@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_mgpu_strategy.digests.packages import root_of
-from keras_mgpu_strategy.models.libraries import (
-    is_library_class,
-    layers_of,
-)
+from keras_mgpu_strategy.models.libraries import is_library_class, layers_of
 from keras_mgpu_strategy.models.precision import cast_for, is_float, is_quantized
 from keras_mgpu_strategy.models.variables import (
     assign,

@@ -101,8 +101,8 @@ class IntoFiles(InMemory):
         asked = asked_metrics(labels, metrics, method, runner.backend)
         names, given = kept_names(keep, target.path), {"labels": labels}
         rows = labelled(x, given, names, steps) if asked else {"x": x, "keep": names}
-        rows |= {"batch_size": batch_size, "steps": steps, "pad": pad}
-        run = resumed(journal, runner, head, {**rows, "shard": target.shard})
+        how = {"steps": steps, "shard": target.shard, "pad": pad}
+        run = resumed(journal, runner, head, {**rows, **how, "batch_size": batch_size})
         settings = settings_of(run, runner, head, target, names, steps, batch_size)
         writer = FileWriter(run, target, settings, journal, asked)
         writer.write(check, verbose, signals, overwrite=overwrite)

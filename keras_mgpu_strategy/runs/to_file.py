@@ -40,7 +40,8 @@ def resumed(
     journal: Journal | None, runner: Runner, head: Head, rows: dict[str, Any]
 ) -> Run:
     """Prepares a run, which has the batch and step of the earlier one if any."""
-    before, step, choices = journal and journal.progress, None, runner.backend.choices
+    before, choices = journal and journal.progress, runner.backend.choices
+    step: Any = None
     if journal is not None and before is not None:
         # With steps, a batch size would also determine how many rows there are.
         if all(rows[name] is None for name in ("batch_size", "steps", "pad")):
@@ -54,8 +55,7 @@ def resumed(
                 f"{choices[0]!r}, which rounds differently. Nothing was touched. Pass "
                 f"compile={step!r}, or overwrite=True to begin again."
             )
-    given: Any = step
-    return runner.prepare(head=head, step=given, **rows)
+    return runner.prepare(head=head, step=step, **rows)
 
 
 def settings_of(

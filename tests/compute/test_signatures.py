@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mgpu_strategy.compute.signatures import (
-    SpecMemory,
-    example_inputs,
-    row_bytes,
-)
+from keras_mgpu_strategy.compute.signatures import SpecMemory, example_inputs, row_bytes
 
 
 def zeros(*shape, dtype=np.float32):

@@ -10,14 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_cases import (
-    missing_rows,
-    one,
-    pixels,
-    read_all,
-    reference,
-    takes,
-)
+from image_cases import missing_rows, one, pixels, read_all, reference, takes
 from PIL import Image
 
 from keras_mgpu_strategy.formats.images.input import Images

@@ -13,15 +13,7 @@ import pandas
 import scipy.sparse
 import tensorflow as tf
 import zarr
-from common import (
-    ENGINES,
-    are_same,
-    dense,
-    made_on_cpu,
-    on_cpu,
-    on_gpus,
-    rows_of,
-)
+from common import ENGINES, are_same, dense, made_on_cpu, on_cpu, on_gpus, rows_of
 
 import keras_mgpu_strategy as mgpu
 

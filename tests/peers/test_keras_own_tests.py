@@ -17,12 +17,7 @@ import keras
 import pytest
 from packaging.version import Version
 
-from tests.peers.differences import (
-    DIFFERENCES,
-    NEVER_PREDICTS,
-    difference_of,
-    matches,
-)
+from tests.peers.differences import DIFFERENCES, NEVER_PREDICTS, difference_of, matches
 from tests.peers.keras_tests import PeerTest, Result, predicting_tests, run
 from tests.peers.replacing import CannotShareError, Ours
 

@@ -6,13 +6,7 @@ import itertools
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.properties.grammar import (
-    OPS,
-    Tensor,
-    input_tensor,
-    result_of,
-    tensors_of,
-)
+from tests.properties.grammar import OPS, Tensor, input_tensor, result_of, tensors_of
 from tests.properties.nests import ways_to_nest
 from tests.properties.spec import Deployment, Graph, Input, Node
 

@@ -29,14 +29,12 @@ from keras_mgpu_strategy.types import InputBatch, Origin, RowMarks
 
 MOST_READ_AHEAD = 128 * 1024 * 1024
 _FIRST_FILES, _MOST_FILES = 2**12, 2**16
+_NONE_LEFT = np.zeros(0, np.int64), np.zeros(0)  # rows, and their images
 _NOT_THE_FILE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.ResourceExhaustedError,
 )
-
-
-_NONE = np.zeros(0, np.int64), np.zeros(0)
 
 
 class ImageSource:
@@ -121,12 +119,12 @@ class ImageSource:
         paths = self._files.encoded_paths(start, end)
         batches = self._pipeline(paths, batch_size, start)
         decodable = (tuple(map(np.asarray, batch)) for batch in batches)
-        rows, images = next(decodable, _NONE)
+        rows, images = next(decodable, _NONE_LEFT)
         for first in range(start, end, batch_size):
             stop = min(first + batch_size, end)
             if len(rows) == stop - first and rows[-1] < stop:  # no copy if none fails
                 yield images, np.ones(len(rows), bool)
-                rows, images = next(decodable, _NONE)
+                rows, images = next(decodable, _NONE_LEFT)
                 continue
             shape = stop - first, *self._form.shape
             batch = np.zeros(shape, self._form.dtype.as_numpy_dtype)
@@ -137,7 +135,7 @@ class ImageSource:
                 batch[places], was_read[places] = images[:count], True
                 rows, images = rows[count:], images[count:]
                 if not len(rows):
-                    rows, images = next(decodable, _NONE)
+                    rows, images = next(decodable, _NONE_LEFT)
             yield batch, was_read
 
     def _pipeline(self, paths: list[bytes], batch_size: int, start: int) -> Any:
